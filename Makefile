@@ -1,0 +1,44 @@
+# make run    install, then search with the default budget of 200 evaluations
+# make test   install, then run every check and test
+# Both are safe to repeat; the second time nothing is installed.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := approx energy search service tests
+
+.PHONY: run test check format clean
+
+run: .venv/installed
+	$(BIN)/search run --budget 200
+
+test: check
+	$(BIN)/pytest
+
+check: .venv/installed-test
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/installed-test
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+# torch goes first: with a torch of the right version in place, nothing that follows replaces it by another build.
+.venv/installed: pyproject.toml | .venv/bin/pip
+	$(BIN)/pip install "torch>=2.13,<2.14"
+	$(BIN)/pip install --editable .
+	touch $@
+
+.venv/installed-test: pyproject.toml .venv/installed
+	$(BIN)/pip install --editable ".[test]"
+	touch $@
+
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'crosslayer needs Python 3.11 or newer; name one with: make PYTHON=python3.11'; exit 1; }
+	@$(PYTHON) -m venv .venv \
+		|| { rm -rf .venv; echo 'The venv module is incomplete; on Debian: apt-get install python3-venv'; exit 1; }
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,18 @@
+"""Errors raised by this package.
+
+ApproxError
+├── UnknownNameError     no multiplier or network family of that name
+└── ArgumentError        a value out of range, or shapes that do not fit
+"""
+
+
+class ApproxError(Exception):
+    """Base of every error that `approx` raises on purpose."""
+
+
+class UnknownNameError(ApproxError, LookupError):
+    """No multiplier or network family has the name that was asked for."""
+
+
+class ArgumentError(ApproxError, ValueError):
+    """A value is out of range, or shapes do not fit each other."""

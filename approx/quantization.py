@@ -1,0 +1,94 @@
+"""Integer codes: how a real tensor becomes the codes that the hardware holds, and how gradients pass through.
+
+A code c stands for the real value c * scale. Weights are signed and symmetric (-(2**(b-1) - 1) ... 2**(b-1) - 1) with
+one scale per output channel; activations have one scale per tensor and are unsigned or signed symmetric. There is no
+zero point, so zero is always exactly code 0.
+
+Codes travel as float tensors holding exact integers, so that autograd can see them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Scales tried by calibration, as fractions of the scale that just reaches the largest value. Below 1 the largest values
+# are clipped in favour of finer steps; above 1 are for multipliers whose largest usable code is small.
+_CLIPPING = tuple(i / 20 for i in range(5, 37))
+
+
+def code_range(bits: int, signed: bool) -> tuple[int, int]:
+    """Smallest and largest code."""
+    return (-(2 ** (bits - 1) - 1), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, replacement: Tensor) -> Tensor:
+        return replacement
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
+def straight_through(values: Tensor, replacement: Tensor) -> Tensor:
+    """`replacement` going forward; going backward, the gradient of `values` as if nothing had been replaced.
+
+    The straight-through estimator of Bengio et al., 2013 (arXiv 1308.3432).
+    """
+    result: Tensor = _StraightThrough.apply(values, replacement)  # type: ignore[no-untyped-call]
+    return result
+
+
+def quantize(values: Tensor, scale: Tensor, *, bits: int, signed: bool) -> Tensor:
+    """Codes of real values, straight-through inside the range and without gradient where they are clipped.
+
+    Args:
+        values: Real values, any shape.
+        scale: Positive, broadcastable to `values`.
+        bits: Width of a code.
+        signed: Whether codes are signed.
+
+    Returns:
+        Exact integers in the type of `values`, same shape. Halves round to even.
+    """
+    low, high = code_range(bits, signed)
+    clipped = (values / scale).clamp(low, high)
+    return straight_through(clipped, clipped.round())
+
+
+def calibrate_scale(
+    values: Tensor,
+    *,
+    bits: int,
+    signed: bool,
+    constrain: Callable[[Tensor], Tensor] = lambda codes: codes,
+) -> Tensor:
+    """The scale per row that makes codes stand for `values` with the least mean-square error.
+
+    Args:
+        values: Shape (rows, elements).
+        bits: Width of a code.
+        signed: Whether codes are signed.
+        constrain: Applied to codes before they are compared, for multipliers that support only some codes.
+
+    Returns:
+        Shape (rows,), positive; a row of zeros gets scale 1.
+    """
+    _, high = code_range(bits, signed)
+    largest = values.abs().amax(dim=1)
+    reach = torch.where(largest > 0, largest / high, torch.ones_like(largest))
+    best_scale = reach.clone()
+    best_error = torch.full_like(reach, torch.inf)
+    for fraction in _CLIPPING:
+        scale = reach * fraction
+        codes = constrain(quantize(values, scale[:, None], bits=bits, signed=signed))
+        error = (codes * scale[:, None] - values).square().sum(dim=1)
+        better = error < best_error
+        best_scale = torch.where(better, scale, best_scale)
+        best_error = torch.where(better, error, best_error)
+    return torch.where(largest > 0, best_scale, torch.ones_like(best_scale))

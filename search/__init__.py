@@ -1,0 +1,73 @@
+"""Find the best trade-offs between accuracy and energy over all four techniques at once.
+
+Names are imported when they are first used, so that `search --help` answers before SQLAlchemy, Optuna or torch are
+loaded.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from search.api import Configurations as Configurations
+    from search.api import configurations as configurations
+    from search.api import run as run
+    from search.candidate import Candidate as Candidate
+    from search.errors import DatasetError as DatasetError
+    from search.errors import ExecutorError as ExecutorError
+    from search.errors import NothingFoundError as NothingFoundError
+    from search.errors import SearchError as SearchError
+    from search.errors import StorageError as StorageError
+    from search.errors import UnknownNameError as UnknownNameError
+    from search.errors import UsageError as UsageError
+    from search.evaluation import Evaluation as Evaluation
+    from search.store import Record as Record
+    from search.store import SearchRecord as SearchRecord
+    from search.store import Store as Store
+    from search.task import find_task as find_task
+    from search.task import task_names as task_names
+
+_HOME = {
+    "Candidate": "search.candidate",
+    "Configurations": "search.api",
+    "DatasetError": "search.errors",
+    "Evaluation": "search.evaluation",
+    "ExecutorError": "search.errors",
+    "NothingFoundError": "search.errors",
+    "Record": "search.store",
+    "SearchError": "search.errors",
+    "SearchRecord": "search.store",
+    "StorageError": "search.errors",
+    "Store": "search.store",
+    "UnknownNameError": "search.errors",
+    "UsageError": "search.errors",
+    "configurations": "search.api",
+    "find_task": "search.task",
+    "run": "search.api",
+    "task_names": "search.task",
+}
+
+__all__ = [
+    "Candidate",
+    "Configurations",
+    "DatasetError",
+    "Evaluation",
+    "ExecutorError",
+    "NothingFoundError",
+    "Record",
+    "SearchError",
+    "SearchRecord",
+    "StorageError",
+    "Store",
+    "UnknownNameError",
+    "UsageError",
+    "configurations",
+    "find_task",
+    "run",
+    "task_names",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -1,0 +1,227 @@
+"""Run a search and ask for its answers, from Python: what the command line and the service call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from energy import Hardware, load_hardware
+from search.candidate import Candidate
+from search.errors import NothingFoundError, UsageError
+from search.evaluation import evaluation_key
+from search.locations import data_dir as find_data_dir
+from search.locations import stage_dir, storage_url
+from search.result import SearchResult, front
+from search.store import Record, SearchRecord, Store
+from search.task import Task, find_task
+
+if TYPE_CHECKING:
+    from search.datasets import TaskData
+    from search.engine import Observer
+    from search.executor import Executor
+
+DEFAULT_BUDGET = 200
+DEFAULT_DATASET = "digits"
+DEFAULT_HARDWARE = "weight-stationary-45nm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configurations:
+    """The answer to "what are the cheapest configurations at this accuracy?".
+
+    Attributes:
+        records: The non-dominated stored evaluations whose validation accuracy reaches the target, cheapest first; at
+            least one.
+        baseline: The evaluation that savings are against.
+    """
+
+    records: tuple[Record, ...]
+    baseline: Record
+
+    @property
+    def best(self) -> Record:
+        """The cheapest."""
+        return self.records[0]
+
+    @property
+    def saving(self) -> float:
+        """How many times less energy the cheapest needs than the baseline."""
+        return self.baseline.evaluation.energy_pj / self.best.evaluation.energy_pj
+
+
+def default_workers() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run(
+    *,
+    dataset: str = DEFAULT_DATASET,
+    budget: int = DEFAULT_BUDGET,
+    min_accuracy: float | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    hardware: str = DEFAULT_HARDWARE,
+    storage: str | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    resume: bool = False,
+    observer: Observer | None = None,
+) -> SearchResult:
+    """Search for the best trade-offs between accuracy and energy.
+
+    Args:
+        dataset: A name from `task_names()`.
+        budget: Evaluations to make; with `resume`, in total.
+        min_accuracy: The accuracy that is wanted, in (0, 1]; noted with the search, which looks for the whole front.
+        seed: Of everything random; the same seed gives the same front whatever the number of workers.
+        workers: Ray workers; by default one a core. 0 evaluates in this process, without Ray.
+        hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
+        storage: Results database; see `search.locations.storage_url`.
+        data_dir: Folder of datasets; see `search.locations.data_dir`.
+        name: Of the search; by default the dataset's name and a number.
+        resume: Go on with the search of this name or, without a name, with the newest one of this dataset and seed.
+        observer: Is told of progress; nobody is by default.
+
+    Raises:
+        UsageError: If an argument is out of range, unknown, or contradicts the search to be resumed.
+        DatasetError: If the images are missing or damaged.
+        StorageError: If the database cannot be used.
+        ExecutorError: If Ray cannot start.
+        SearchError: If too many evaluations fail.
+    """
+    task = find_task(dataset)
+    _check_budget(budget)
+    _check_accuracy(min_accuracy)
+    workers = default_workers() if workers is None else workers
+    if workers < 0:
+        raise UsageError(f"--workers must be at least 0, got {workers}")
+    if not -(2**31) <= seed < 2**31:
+        raise UsageError(f"--seed must be a 32-bit whole number, got {seed}")
+    platform = load_hardware(hardware)
+    url = storage_url(storage)
+    with Store.open(url, create=True) as store:
+        # Imported late, because they bring torch and scikit-learn: a mistyped option is answered at once.
+        from search import datasets
+        from search.engine import Observer, population_size, run_search
+
+        data = datasets.load(task, find_data_dir(data_dir))
+        if resume:
+            search = _find_resumable(store, name, task, seed, platform, budget)
+        else:
+            search = store.create_search(
+                name=name,
+                task=task.name,
+                hardware=platform.name,
+                seed=seed,
+                budget=budget,
+                population_size=population_size(budget),
+                min_accuracy=min_accuracy,
+            )
+        key_of = _key_function(task, data.fingerprint, platform, search.seed)
+        with _executor(task, data, platform, search.seed, stage_dir(url), workers) as executor:
+            return run_search(search, task.space, store, executor, key_of=key_of, observer=observer or Observer())
+
+
+def configurations(
+    *,
+    min_accuracy: float,
+    dataset: str = DEFAULT_DATASET,
+    hardware: str = DEFAULT_HARDWARE,
+    storage: str | None = None,
+) -> Configurations:
+    """The cheapest stored evaluations of a dataset at or above a validation accuracy.
+
+    They are not confirmed by fresh runs: the accuracy of the cheapest of many is, on average, a little lucky. The
+    accuracy on test images, where there is one, was not used to choose them.
+
+    Args:
+        min_accuracy: In (0, 1].
+        dataset: A name from `task_names()`.
+        hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
+        storage: Results database; see `search.locations.storage_url`.
+
+    Raises:
+        UsageError: If an argument is out of range or unknown.
+        StorageError: If the database does not exist or cannot be used.
+        NothingFoundError: If no stored evaluation reaches the accuracy.
+    """
+    task = find_task(dataset)
+    _check_accuracy(min_accuracy)
+    platform = load_hardware(hardware)
+    with Store.open(storage_url(storage), create=False) as store:
+        records = store.evaluations(task=task.name, hardware=platform.name)
+    baseline = task.space.baseline().canonical()
+    baselines = [record for record in records if record.evaluation.candidate == baseline]
+    if not baselines:
+        raise NothingFoundError(
+            f"no search of {task.name!r} on {platform.name} is stored yet; make one with: "
+            f"search run --dataset {task.name}"
+        )
+    meeting = front([record for record in records if record.evaluation.accuracy >= min_accuracy])
+    if not meeting:
+        highest = max(record.evaluation.accuracy for record in records)
+        raise NothingFoundError(
+            f"no stored configuration of {task.name!r} reaches {min_accuracy:.2%}; the most accurate reaches "
+            f"{highest:.2%}. Ask for less, or search more with another --seed or a larger --budget: "
+            f"search run --dataset {task.name}"
+        )
+    return Configurations(records=tuple(reversed(meeting)), baseline=baselines[0])
+
+
+def _check_budget(budget: int) -> None:
+    if budget < 1:
+        raise UsageError(f"--budget must be at least 1, got {budget}")
+
+
+def _check_accuracy(accuracy: float | None) -> None:
+    if accuracy is not None and not 0 < accuracy <= 1:
+        raise UsageError(f"--min-accuracy must be above 0 and at most 1, such as 0.95 for 95 %, got {accuracy:g}")
+
+
+def _find_resumable(
+    store: Store, name: str | None, task: Task, seed: int, hardware: Hardware, budget: int
+) -> SearchRecord:
+    if name is not None:
+        search = store.find_search(name)
+        for what, stored, given in (
+            ("dataset", search.task, task.name),
+            ("hardware", search.hardware, hardware.name),
+            ("seed", search.seed, seed),
+        ):
+            if stored != given:
+                raise UsageError(f"search {name!r} has {what} {stored}, not {given}; resume it with --{what} {stored}")
+    else:
+        same = [
+            search
+            for search in store.searches()
+            if (search.task, search.seed, search.hardware) == (task.name, seed, hardware.name)
+        ]
+        if not same:
+            raise UsageError(
+                f"there is no search of {task.name!r} with seed {seed} on {hardware.name} to "
+                "resume; start one without --resume, or list all with: search show"
+            )
+        search = same[0]
+    return store.extend_search(search, budget=max(budget, search.budget))
+
+
+def _key_function(task: Task, fingerprint: str, hardware: Hardware, seed: int) -> Callable[[Candidate], str]:
+    def key_of(candidate: Candidate) -> str:
+        return evaluation_key(candidate, task, fingerprint=fingerprint, hardware=hardware, seed=seed)
+
+    return key_of
+
+
+def _executor(task: Task, data: TaskData, hardware: Hardware, seed: int, stages: Path, workers: int) -> Executor:
+    if workers == 0:
+        from search.evaluate import Evaluator
+        from search.executor import SerialExecutor
+
+        return SerialExecutor(Evaluator(task, data, hardware, seed=seed, stage_dir=stages).run)
+    from search.ray_executor import RayExecutor
+
+    return RayExecutor(task, data, hardware, seed=seed, stage_dir=stages, workers=workers)

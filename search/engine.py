@@ -1,0 +1,245 @@
+"""The search itself: Optuna's NSGA-II asks, an executor evaluates, the store keeps.
+
+Three properties follow from how asks are scheduled. A whole generation is asked before any of it is told, so the order
+in which evaluations finish changes nothing. Every ask has a sampler of its own, seeded by the search's seed and the
+trial's place, so a search that was stopped goes on as if it had not been. A trial is told only after its evaluation is
+stored, so that a kill at any moment loses no finished evaluation.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import NSGAIISampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from search.candidate import Candidate, content_hash
+from search.errors import SearchError
+from search.executor import Executor, Job, Outcome
+from search.result import SearchResult, result_of
+from search.space import SearchSpace
+from search.store import Record, SearchRecord, Store, tune_sqlite
+
+OBJECTIVES = ("accuracy", "energy_pj")
+
+
+def population_size(budget: int) -> int:
+    """Evaluations per generation: budget / 16, but at least 10.
+
+    Small generations find more within a few hundred evaluations than Optuna's default of 50 does.
+    """
+    return max(10, budget // 16)
+
+
+class CrosslayerSampler(NSGAIISampler):
+    """NSGA-II that also counts enqueued trials, such as the baseline, among its population.
+
+    Optuna keeps each trial's generation under this class's name: renaming it makes stored searches start over.
+    """
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Give the trial its generation, whatever its parameters come from."""
+        super().before_trial(study, trial)
+        self.get_trial_generation(study, trial)
+
+
+class Observer:
+    """Is told how a search goes on, in the process that runs it. This one ignores it; others override."""
+
+    def started(self, search: SearchRecord, done: Sequence[Record]) -> None:
+        """The search begins or goes on, with these evaluations done already."""
+
+    def evaluating(self, count: int) -> None:
+        """This many evaluations are handed to the executor."""
+
+    def evaluated(self, record: Record, *, reused: bool) -> None:
+        """A trial ended with an evaluation, made now or known before."""
+
+    def failed(self, candidate: Candidate, error: str) -> None:
+        """A trial ended without one."""
+
+    def testing(self, count: int) -> None:
+        """The search is over; this many of its results are being measured on the test images."""
+
+
+def run_search(
+    search: SearchRecord,
+    space: SearchSpace,
+    store: Store,
+    executor: Executor,
+    *,
+    key_of: Callable[[Candidate], str],
+    observer: Observer,
+) -> SearchResult:
+    """Run a stored search to its budget, from wherever it stands.
+
+    Args:
+        search: From `Store.create_search` or found there again.
+        space: The space to search.
+        store: Keeps every evaluation; its database also holds the Optuna study.
+        executor: Evaluates.
+        key_of: The key under which a candidate's evaluation is stored.
+        observer: Is told of progress.
+
+    Raises:
+        SearchError: If more evaluations fail than a generation has, or no worker can be kept alive.
+    """
+    driver = _Driver(search, space, store, executor, key_of, observer)
+    driver.run()
+    store.finish_search(search)
+    return result_of(store, store.find_search(search.name))
+
+
+class _Driver:
+    """One run of a search."""
+
+    def __init__(
+        self,
+        search: SearchRecord,
+        space: SearchSpace,
+        store: Store,
+        executor: Executor,
+        key_of: Callable[[Candidate], str],
+        observer: Observer,
+    ) -> None:
+        self._search = search
+        self._space = space
+        self._store = store
+        self._executor = executor
+        self._key_of = key_of
+        self._observer = observer
+        self._study = open_study(store.url, search.name)
+
+    def run(self) -> None:
+        self._observer.started(self._search, self._store.search_evaluations(self._search))
+        if not self._study.get_trials(deepcopy=False):
+            self._study.enqueue_trial(self._space.encode(self._space.baseline()))
+        trials = self._left_running()
+        while trials or (trials := self._ask_generation()):
+            self._evaluate(trials)
+            trials = []
+        self._test_front()
+
+    def _left_running(self) -> list[FrozenTrial]:
+        """Trials of an earlier run that were asked and never told; one cut off while it was asked is given up."""
+        genes = self._space.distributions().keys()
+        complete = []
+        for trial in self._trials(TrialState.RUNNING):
+            if trial.params.keys() == genes:
+                complete.append(trial)
+            else:
+                self._study.tell(trial.number, state=TrialState.FAIL)
+        return complete
+
+    def _ask_generation(self) -> list[FrozenTrial]:
+        """Ask for what the current generation lacks; nothing when the budget is spent."""
+        done = len(self._trials(TrialState.COMPLETE))
+        failures = self._store.trial_counts(self._search).failed
+        size = self._search.population_size
+        count = min(size - done % size, self._search.budget - done)
+        distributions = self._space.distributions()
+        asked = []
+        for place in range(done, done + max(0, count)):
+            self._study.sampler = CrosslayerSampler(
+                population_size=size, seed=_ask_seed(self._search.seed, place, failures)
+            )
+            asked.append(self._study.ask(distributions).number)
+        return [t for t in self._trials(TrialState.RUNNING) if t.number in asked]
+
+    def _evaluate(self, trials: Sequence[FrozenTrial]) -> None:
+        """Evaluate trials; equal ones once, and those known already not at all."""
+        numbers: dict[str, list[int]] = {}
+        jobs: list[Job] = []
+        for trial in trials:
+            candidate = self._space.decode(trial.params)
+            key = self._key_of(candidate)
+            known = self._store.find_evaluation(key)
+            if known is not None:
+                self._tell(trial.number, known, reused=True)
+            elif key in numbers:
+                numbers[key].append(trial.number)
+            else:
+                numbers[key] = [trial.number]
+                jobs.append(Job(key=key, candidate=candidate, split="validation"))
+        self._observer.evaluating(len(jobs))
+        candidates = {job.key: job.candidate for job in jobs}
+        for outcome in self._executor.run(jobs):
+            if outcome.evaluation is None:
+                self._tell_failure(numbers[outcome.key], candidates[outcome.key], outcome)
+                continue
+            record = self._store.record_evaluation(
+                outcome.key,
+                outcome.evaluation,
+                task=self._search.task,
+                hardware=self._search.hardware,
+                seed=self._search.seed,
+            )
+            for position, number in enumerate(numbers[outcome.key]):
+                self._tell(number, record, reused=position > 0)
+
+    def _tell(self, number: int, record: Record, *, reused: bool) -> None:
+        evaluation = record.evaluation
+        self._store.record_trial(self._search, number, evaluation_key=record.key)
+        self._study.tell(number, (evaluation.accuracy, evaluation.energy_pj))
+        self._observer.evaluated(record, reused=reused)
+
+    def _tell_failure(self, numbers: list[int], candidate: Candidate, outcome: Outcome) -> None:
+        assert outcome.error is not None
+        for number in numbers:
+            self._store.record_trial(self._search, number, error=outcome.error)
+            self._study.tell(number, state=TrialState.FAIL)
+            self._observer.failed(candidate, outcome.error)
+        failed = self._store.trial_counts(self._search).failed
+        if failed > self._search.population_size:
+            raise SearchError(
+                f"{failed} evaluations failed, more than a generation holds; the last one: {outcome.error}"
+            )
+
+    def _test_front(self) -> None:
+        """Measure the front and the baseline on the test images, where that was not done before."""
+        result = result_of(self._store, self._search)
+        records = {record.key: record for record in (result.baseline, *result.front)}
+        jobs = [
+            Job(key=key, candidate=record.evaluation.candidate, split="test")
+            for key, record in records.items()
+            if record.test_accuracies is None
+        ]
+        self._observer.testing(len(jobs))
+        for outcome in self._executor.run(jobs):
+            if outcome.evaluation is not None:
+                self._store.record_test(outcome.key, outcome.evaluation.chip_accuracies)
+
+    def _trials(self, state: TrialState) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=(state,))
+
+
+def open_study(url: str, name: str) -> Study:
+    """The Optuna study of a search, made if need be, in the database at `url`."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = optuna.storages.RDBStorage(
+        url, engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+    )
+    if url.startswith("sqlite"):
+        tune_sqlite(storage.engine)
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        directions=["maximize", "minimize"],
+        sampler=CrosslayerSampler(population_size=2),  # replaced before every ask
+        load_if_exists=True,
+    )
+    if study.metric_names is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(list(OBJECTIVES))
+    return study
+
+
+def _ask_seed(seed: int, place: int, failures: int) -> int:
+    """A seed for one ask; failures count, so that a candidate that fails is not asked for again."""
+    key = content_hash({"seed": seed, "place": place, "failures": failures})
+    return int(key[:8], 16)

@@ -1,0 +1,261 @@
+"""Evaluate one candidate: the only file that knows both `approx` and `energy`.
+
+    candidate -> train -> prune + retrain -> approximate + retrain -> store in faulty memory -> accuracy
+                                                  +-> workload ----------------------------> energy
+
+Each training stage is a function of what came before it, its own knobs and a seed, kept under a content hash of exactly
+those, so that candidates which share a network train it once. The seed of every stage is drawn from that hash.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import approx
+import energy
+from search.candidate import Candidate, content_hash
+from search.datasets import ImageSet, TaskData
+from search.evaluation import EVALUATION_VERSION, Evaluation, Split
+from search.executor import Job, Outcome
+from search.stages import StageStore
+from search.task import Task
+
+_CALIBRATION_IMAGES = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A trained network between two stages.
+
+    Attributes:
+        model: The network.
+        masks: Layer name -> bool mask; empty when dense.
+        key: Content hash of everything it depends on.
+    """
+
+    model: nn.Module
+    masks: Mapping[str, Tensor]
+    key: str
+
+
+class Evaluator:
+    """Evaluates candidates of one task on one hardware under one seed."""
+
+    def __init__(
+        self,
+        task: Task,
+        data: TaskData,
+        hardware: energy.Hardware,
+        *,
+        seed: int,
+        stage_dir: Path,
+    ) -> None:
+        self._task = task
+        self._hardware = hardware
+        self._seed = seed
+        self._fingerprint = data.fingerprint
+        self._images = {
+            split: _as_tensors(images, task.pixel_max)
+            for split, images in (
+                ("train", data.train),
+                ("validation", data.validation),
+                ("test", data.test),
+            )
+        }
+        self._stages = StageStore(stage_dir)
+
+    def run(self, job: Job) -> Outcome:
+        """Evaluate one job; what is wrong with its candidate becomes part of the outcome."""
+        try:
+            evaluation = self.evaluate(job.candidate, job.split)
+        except (approx.ApproxError, energy.EnergyError) as error:
+            return Outcome(key=job.key, evaluation=None, error=f"{type(error).__name__}: {error}")
+        return Outcome(key=job.key, evaluation=evaluation, error=None)
+
+    def evaluate(self, candidate: Candidate, split: Split) -> Evaluation:
+        """Train what is not kept yet, then measure accuracy on `split` and model the energy.
+
+        Runs on one thread whatever the process is set to, so that every worker finds the same result.
+
+        Raises:
+            approx.ApproxError: If the candidate names something unknown, or its training diverges.
+            energy.EnergyError: If no energy is known for its multiplier.
+        """
+        started = time.perf_counter()
+        candidate = candidate.canonical()
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            pruned = self._pruned(candidate)
+            workload = self._workload(candidate, pruned)
+            report = energy.estimate(workload, self._hardware)
+            model = self._approximated(candidate, pruned)
+            accuracies = self._chip_accuracies(candidate, model, self._images[split])
+        finally:
+            torch.set_num_threads(threads)
+        weights = sum(layer.weights for layer in workload.layers)
+        return Evaluation(
+            candidate=candidate,
+            chip_accuracies=accuracies,
+            components_pj=report.components,
+            latency_us=report.latency_us,
+            macs=workload.macs,
+            density=sum(layer.stored_weights for layer in workload.layers) / weights,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _trained(self, candidate: Candidate) -> Network:
+        task, effort = self._task, self._task.effort
+        architecture = approx.Architecture(family=candidate.family, depth=candidate.depth, width=candidate.width)
+        knobs = {
+            "stage": "train",
+            "version": EVALUATION_VERSION,
+            "data": self._fingerprint,
+            "seed": self._seed,
+            "family": candidate.family,
+            "depth": candidate.depth,
+            "width": candidate.width,
+            "epochs": effort.train_epochs,
+            "batch_size": effort.batch_size,
+            "learning_rate": effort.learning_rate,
+        }
+        key = content_hash(knobs)
+        model = approx.build_network(architecture, image_shape=task.image_shape, classes=task.classes, seed=_seed(key))
+
+        def compute() -> dict[str, Tensor]:
+            schedule = approx.Schedule(
+                epochs=effort.train_epochs,
+                batch_size=effort.batch_size,
+                learning_rate=effort.learning_rate,
+            )
+            approx.fit(model, self._images["train"], schedule, seed=_seed(key))
+            return model.state_dict()
+
+        model.load_state_dict(self._stages.get_or_compute(key, compute))
+        return Network(model=model, masks={}, key=key)
+
+    def _pruned(self, candidate: Candidate) -> Network:
+        trained = self._trained(candidate)
+        if candidate.sparsity == 0:
+            return trained
+        effort = self._task.effort
+        knobs = {
+            "stage": "prune",
+            "after": trained.key,
+            "sparsity": candidate.sparsity,
+            "epochs": effort.prune_epochs,
+            "learning_rate": effort.retrain_learning_rate,
+        }
+        key = content_hash(knobs)
+        model = trained.model
+        weights = {name: layer.weight for name, layer in approx.weight_layers(model)}
+        masks = approx.magnitude_masks(weights, candidate.sparsity)
+
+        def compute() -> dict[str, Tensor]:
+            schedule = approx.Schedule(
+                epochs=effort.prune_epochs,
+                batch_size=effort.batch_size,
+                learning_rate=effort.retrain_learning_rate,
+            )
+            approx.fit(model, self._images["train"], schedule, seed=_seed(key), masks=masks)
+            return model.state_dict()
+
+        model.load_state_dict(self._stages.get_or_compute(key, compute))
+        return Network(model=model, masks=masks, key=key)
+
+    def _approximated(self, candidate: Candidate, pruned: Network) -> nn.Module:
+        effort = self._task.effort
+        config = approx.LayerApproximation(
+            weight_bits=candidate.weight_bits,
+            activation_bits=candidate.activation_bits,
+            multiplier=candidate.multiplier,
+        )
+        knobs = {
+            "stage": "approximate",
+            "after": pruned.key,
+            "weight_bits": candidate.weight_bits,
+            "activation_bits": candidate.activation_bits,
+            "multiplier": candidate.multiplier,
+            "epochs": effort.approximate_epochs,
+            "learning_rate": effort.retrain_learning_rate,
+        }
+        key = content_hash(knobs)
+        model = approx.approximate(
+            pruned.model,
+            config,
+            calibration_data=self._images["train"].inputs(slice(0, _CALIBRATION_IMAGES)),
+            masks=pruned.masks,
+        )
+
+        def compute() -> dict[str, Tensor]:
+            schedule = approx.Schedule(
+                epochs=effort.approximate_epochs,
+                batch_size=effort.batch_size,
+                learning_rate=effort.retrain_learning_rate,
+            )
+            approx.fit(model, self._images["train"], schedule, seed=_seed(key))
+            return model.state_dict()
+
+        model.load_state_dict(self._stages.get_or_compute(key, compute))
+        return model
+
+    def _chip_accuracies(
+        self, candidate: Candidate, model: nn.Module, images: approx.LabelledImages
+    ) -> tuple[float, ...]:
+        """Accuracy on each chip. Chips differ in their failing cells only, so one tells all where none fails."""
+        rate = approx.SILICON_14NM.bit_error_rate(candidate.supply_v)
+        chips = self._task.effort.chips
+        if rate == 0 or candidate.robust_bits == candidate.weight_bits:
+            return (approx.accuracy(model, images),) * chips
+        accuracies = []
+        for chip in range(chips):
+            approx.set_faults(
+                model,
+                bit_error_rate=rate,
+                robust_bits=candidate.robust_bits,
+                chip_seed=_seed(content_hash({"chip": chip, "seed": self._seed})),
+            )
+            accuracies.append(approx.accuracy(model, images))
+        return tuple(accuracies)
+
+    def _workload(self, candidate: Candidate, pruned: Network) -> energy.Workload:
+        example = torch.zeros(1, *self._task.image_shape)
+        layers = []
+        for shape in approx.trace(pruned.model, example):
+            mask = pruned.masks.get(shape.name)
+            weights = shape.inner * shape.outputs
+            layers.append(
+                energy.LayerWorkload(
+                    name=shape.name,
+                    positions=shape.positions,
+                    inner=shape.inner,
+                    outputs=shape.outputs,
+                    input_values=shape.input_values,
+                    stored_weights=weights if mask is None else int(mask.sum()),
+                    compressed=mask is not None,
+                )
+            )
+        return energy.Workload(
+            layers=tuple(layers),
+            weight_bits=candidate.weight_bits,
+            activation_bits=candidate.activation_bits,
+            multiplier=candidate.multiplier,
+            weight_memory_v=candidate.supply_v,
+            robust_bits=candidate.robust_bits,
+        )
+
+
+def _seed(key: str) -> int:
+    """A seed for torch.Generator from a content hash."""
+    return int(key[:12], 16)
+
+
+def _as_tensors(images: ImageSet, pixel_max: int) -> approx.LabelledImages:
+    # Copies: arrays that Ray shares between processes are read-only, which torch does not support.
+    return approx.LabelledImages(torch.tensor(images.pixels), torch.tensor(images.labels), pixel_max)

@@ -1,0 +1,71 @@
+"""Where candidates are evaluated: in this process, or (`search.ray_executor`) in Ray workers.
+
+Every executor finds the same results, because an evaluation depends on its candidate and seed alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from search.candidate import Candidate
+from search.evaluation import Evaluation, Split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One evaluation to make.
+
+    Attributes:
+        key: Names the job in its outcome.
+        candidate: What to evaluate.
+        split: Images to measure accuracy on.
+    """
+
+    key: str
+    candidate: Candidate
+    split: Split
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a job ended: with an evaluation, or with the reason why there is none."""
+
+    key: str
+    evaluation: Evaluation | None
+    error: str | None
+
+
+class Executor(Protocol):
+    """Evaluates jobs. A context manager; its workers live until it is left."""
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        """Evaluate every job and yield each outcome once, in order of completion.
+
+        Raises:
+            ExecutorError: If no worker can be kept alive.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+
+class SerialExecutor:
+    """Evaluates in this process, one job after the other: for tests, debugging, and machines without Ray."""
+
+    def __init__(self, evaluate: Callable[[Job], Outcome]) -> None:
+        self._evaluate = evaluate
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        """Evaluate every job, in order."""
+        for job in jobs:
+            yield self._evaluate(job)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return None

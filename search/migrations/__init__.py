@@ -1,0 +1,1 @@
+"""The results database's schema, step by step."""

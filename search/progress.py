@@ -1,0 +1,221 @@
+"""What a person sees while a search runs: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
+
+from search import report
+from search.candidate import Candidate
+from search.engine import Observer
+from search.result import front, front_hypervolume
+from search.store import Record, SearchRecord
+from search.task import find_task
+
+DEFAULT_LOSS = 0.02  # without a target, the cheapest within 2 points of the baseline is shown
+
+
+@dataclass(kw_only=True)
+class SearchState:
+    """Where a search stands, as both displays show it."""
+
+    search: SearchRecord | None = None
+    baseline_candidate: Candidate | None = None
+    records: dict[str, Record] = field(default_factory=dict)
+    baseline: Record | None = None
+    trials: int = 0
+    made: int = 0
+    running: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def start(self, search: SearchRecord, done: Sequence[Record]) -> None:
+        """Begin or go on with a search."""
+        self.search = search
+        self.baseline_candidate = find_task(search.task).space.baseline()
+        for record in done:
+            self.add(record)
+        self.trials = len(done)
+
+    def add(self, record: Record) -> None:
+        """Take in an evaluation."""
+        self.records[record.key] = record
+        if record.evaluation.candidate == self.baseline_candidate:
+            self.baseline = record
+
+    def seconds_left(self) -> float | None:
+        """Time to the end of the budget at the pace so far; None before there is one."""
+        if self.search is None or self.made == 0:
+            return None
+        pace = (time.monotonic() - self.began) / self.made
+        return pace * max(0, self.search.budget - self.trials)
+
+    def hypervolume(self) -> float | None:
+        """Of the front so far; None before the baseline is known."""
+        if self.baseline is None:
+            return None
+        return front_hypervolume(front(list(self.records.values())), self.baseline)
+
+    def target(self) -> tuple[str, float] | None:
+        """The accuracy for which the cheapest is shown, in words and as a number."""
+        if self.search is not None and self.search.min_accuracy is not None:
+            return f"at {self.search.min_accuracy:.2%} or more", self.search.min_accuracy
+        if self.baseline is None:
+            return None
+        return "within 2 points of the baseline", self.baseline.evaluation.accuracy - DEFAULT_LOSS
+
+    def cheapest(self) -> str:
+        """The cheapest candidate at the target so far, in one line."""
+        target = self.target()
+        if target is None:
+            return "evaluating the baseline first"
+        words, accuracy = target
+        record = report.cheapest_at(tuple(self.records.values()), accuracy)
+        if record is None:
+            return f"nothing {words} yet"
+        evaluation = record.evaluation
+        parts = [f"{report.energy(evaluation.energy_pj)} at {evaluation.accuracy:.2%}"]
+        if self.baseline is not None:
+            ratio = self.baseline.evaluation.energy_pj / evaluation.energy_pj
+            parts.append(f"{report.saving(ratio)} less than the baseline")
+        knobs = [value for value in report.knobs(evaluation.candidate).values() if value != "-"]
+        return f"cheapest {words}: {', '.join(parts)} ({', '.join(knobs)})"
+
+
+class LineProgress(Observer):
+    """One plain line now and then, for logs and pipes."""
+
+    def __init__(self, console: Console, *, interval_s: float = 5.0) -> None:
+        self._console = console
+        self._interval_s = interval_s
+        self._state = SearchState()
+        self._last_line = 0.0
+
+    def started(self, search: SearchRecord, done: Sequence[Record]) -> None:
+        """Say what is being searched."""
+        self._state.start(search, done)
+        known = f", {len(done)} evaluated before" if done else ""
+        self._write(f"search {search.name}: {search.task}, budget {search.budget}{known}")
+
+    def evaluating(self, count: int) -> None:
+        """Note how many are under way."""
+        self._state.running = count
+
+    def evaluated(self, record: Record, *, reused: bool) -> None:
+        """Write a line if the last one is old enough, or this is the end."""
+        state = self._state
+        state.add(record)
+        state.trials += 1
+        if not reused:
+            state.made += 1
+            state.running = max(0, state.running - 1)
+        assert state.search is not None
+        ended = state.trials >= state.search.budget
+        if ended or time.monotonic() - self._last_line >= self._interval_s:
+            self._last_line = time.monotonic()
+            left = state.seconds_left()
+            volume = state.hypervolume()
+            self._write(
+                f"{state.trials}/{state.search.budget} evaluated"
+                + ("" if left is None or ended else f", {_duration(left)} left")
+                + ("" if volume is None else f", hypervolume {volume:.4f}")
+                + f"; {state.cheapest()}"
+            )
+
+    def failed(self, candidate: Candidate, error: str) -> None:
+        """Say which candidate failed and why."""
+        self._write(f"failed: {', '.join(report.knobs(candidate).values())}: {error}")
+
+    def testing(self, count: int) -> None:
+        """Say that the search is over."""
+        if count:
+            self._write(f"measuring {count} results on the test images")
+
+    def _write(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    def __enter__(self) -> LineProgress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return None
+
+
+class LiveProgress(Observer):
+    """A bar and the state of the search, redrawn in place on a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._state = SearchState()
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[pace]}"),
+            console=console,
+        )
+        self._task = self._bar.add_task("preparing", total=None, pace="")
+        self._details = Text("")
+        self._live = Live(Group(self._bar, self._details), console=console, refresh_per_second=4, transient=True)
+
+    def started(self, search: SearchRecord, done: Sequence[Record]) -> None:
+        """Show the budget."""
+        self._state.start(search, done)
+        self._bar.update(self._task, description=search.name, total=search.budget)
+        self._show()
+
+    def evaluating(self, count: int) -> None:
+        """Show how many are under way."""
+        self._state.running = count
+        self._show()
+
+    def evaluated(self, record: Record, *, reused: bool) -> None:
+        """Show the state with this evaluation."""
+        self._state.add(record)
+        self._state.trials += 1
+        if not reused:
+            self._state.made += 1
+            self._state.running = max(0, self._state.running - 1)
+        self._show()
+
+    def failed(self, candidate: Candidate, error: str) -> None:
+        """Write above the display which candidate failed and why."""
+        self._state.running = max(0, self._state.running - 1)
+        words = ", ".join(report.knobs(candidate).values())
+        self._live.console.print(f"failed: {words}: {error}", markup=False)
+
+    def testing(self, count: int) -> None:
+        """Show that the search is over."""
+        self._details.plain = f"measuring {count} results on the test images" if count else ""
+
+    def _show(self) -> None:
+        state = self._state
+        left = state.seconds_left()
+        pace = f"{state.running} to go in this generation"
+        if left is not None:
+            pace += f", {_duration(left)} left"
+        self._bar.update(self._task, completed=state.trials, pace=pace)
+        volume = state.hypervolume()
+        self._details.plain = ("" if volume is None else f"hypervolume {volume:.4f}\n") + state.cheapest()
+
+    def __enter__(self) -> LiveProgress:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

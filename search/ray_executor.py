@@ -1,0 +1,130 @@
+"""Evaluates candidates in Ray actors on this machine: the only file that knows Ray.
+
+Each worker is one process with one thread. The images are put once into Ray's shared memory. A worker that dies is
+started again by Ray and its job tried once more; a second death is that job's outcome.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import ray
+from ray.exceptions import RayActorError, RayError
+
+from energy import Hardware
+from search.datasets import TaskData
+from search.errors import ExecutorError
+from search.executor import Job, Outcome
+from search.task import Task
+
+if TYPE_CHECKING:
+    from search.evaluate import Evaluator
+
+# Row tables are allocated and freed at every training step; without these, glibc returns each to the system and takes
+# it back page by page, which halves the speed (malloc, mallopt(3)).
+_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
+_ATTEMPTS = 2
+
+
+class _Worker:
+    """Lives in a Ray actor. It takes the images with each call: Ray cannot restart an actor built from them."""
+
+    def __init__(self, task: Task, hardware: Hardware, seed: int, stage_dir: Path) -> None:
+        self._settings = (task, hardware, seed, stage_dir)
+        self._evaluator: Evaluator | None = None
+
+    def evaluate(self, job: Job, data: TaskData) -> Outcome:
+        if self._evaluator is None:
+            from search.evaluate import Evaluator
+
+            task, hardware, seed, stage_dir = self._settings
+            self._evaluator = Evaluator(task, data, hardware, seed=seed, stage_dir=stage_dir)
+        return self._evaluator.run(job)
+
+
+class RayExecutor:
+    """Evaluates in `workers` Ray actors.
+
+    Raises:
+        ExecutorError: If Ray or its workers cannot start.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        data: TaskData,
+        hardware: Hardware,
+        *,
+        seed: int,
+        stage_dir: Path,
+        workers: int,
+    ) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        try:
+            ray.init(
+                address="local",
+                num_cpus=workers,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": {**_KEEP_MEMORY, "OMP_NUM_THREADS": "1"}},
+            )
+            self._data = ray.put(data)
+            arguments = (task, hardware, seed, stage_dir)
+            remote = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=0)(_Worker)
+            self._actors = [remote.remote(*arguments) for _ in range(workers)]
+        except (RayError, OSError, RuntimeError, ValueError, ConnectionError) as error:
+            ray.shutdown()
+            raise ExecutorError(
+                f"Ray could not start: {_first_line(error)}. Evaluate in this process instead with --workers 0"
+            ) from error
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        """Evaluate every job and yield each outcome once, in order of completion.
+
+        Raises:
+            ExecutorError: If Ray is lost.
+        """
+        waiting = list(reversed(jobs))
+        attempts = dict.fromkeys((job.key for job in jobs), 0)
+        idle = list(self._actors)
+        running: dict[Any, tuple[Any, Job]] = {}
+        try:
+            while waiting or running:
+                while waiting and idle:
+                    actor, job = idle.pop(), waiting.pop()
+                    attempts[job.key] += 1
+                    running[actor.evaluate.remote(job, self._data)] = (actor, job)
+                # A timeout, because an interrupt is only noticed between two waits.
+                ready, _ = ray.wait(list(running), timeout=0.5)
+                for reference in ready:
+                    actor, job = running.pop(reference)
+                    idle.append(actor)
+                    try:
+                        yield ray.get(reference)
+                    except RayActorError as error:
+                        if attempts[job.key] < _ATTEMPTS:
+                            waiting.append(job)
+                            continue
+                        reason = f"its worker died {_ATTEMPTS} times: {_first_line(error)}"
+                        yield Outcome(key=job.key, evaluation=None, error=reason)
+        except RayError as error:
+            raise ExecutorError(f"a Ray worker failed: {_first_line(error)}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for actor in self._actors:
+            ray.kill(actor)
+        ray.shutdown()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,98 @@
+"""Results as JSON values and as the words of tables. No printing here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search.candidate import Candidate
+from search.result import SearchResult
+from search.store import Record, SearchRecord
+
+
+def record_json(record: Record, baseline: Record) -> dict[str, Any]:
+    """One evaluation with its saving. Accuracies are shares in [0, 1], energies pJ per inference."""
+    evaluation = record.evaluation
+    tested = record.test_accuracies
+    return {
+        "id": record.key[:12],
+        "candidate": evaluation.candidate.to_dict(),
+        "accuracy": evaluation.accuracy,
+        "accuracy_worst_chip": evaluation.accuracy_worst,
+        "test_accuracy": record.test_accuracy,
+        "test_accuracy_worst_chip": None if tested is None else min(tested),
+        "energy_pj": evaluation.energy_pj,
+        "saving": baseline.evaluation.energy_pj / evaluation.energy_pj,
+        "components_pj": dict(evaluation.components_pj),
+        "latency_us": evaluation.latency_us,
+        "macs": evaluation.macs,
+        "density": evaluation.density,
+        "seed": record.seed,
+    }
+
+
+def search_json(search: SearchRecord) -> dict[str, Any]:
+    """A search without its results."""
+    return {
+        "name": search.name,
+        "dataset": search.task,
+        "hardware": search.hardware,
+        "seed": search.seed,
+        "budget": search.budget,
+        "population_size": search.population_size,
+        "min_accuracy": search.min_accuracy,
+        "created_at": search.created_at.isoformat(timespec="seconds") + "Z",
+        "finished": search.finished_at is not None,
+    }
+
+
+def result_json(result: SearchResult) -> dict[str, Any]:
+    """A search with its baseline and front, most accurate first."""
+    return {
+        **search_json(result.search),
+        "evaluations": result.finished,
+        "distinct": result.distinct,
+        "failed": result.failed,
+        "hypervolume": result.hypervolume,
+        "baseline": record_json(result.baseline, result.baseline),
+        "front": [record_json(record, result.baseline) for record in result.front],
+    }
+
+
+def cheapest_at(records: list[Record] | tuple[Record, ...], min_accuracy: float) -> Record | None:
+    """The evaluation of least energy whose validation accuracy reaches a target."""
+    meeting = [record for record in records if record.evaluation.accuracy >= min_accuracy]
+    return min(meeting, key=lambda r: (r.evaluation.energy_pj, r.key), default=None)
+
+
+KNOBS = ("network", "prune", "bits", "multiplier", "memory")
+
+
+def knobs(candidate: Candidate) -> dict[str, str]:
+    """The four techniques of a candidate in words, under the names in `KNOBS`."""
+    robust = f" +{candidate.robust_bits}" if candidate.robust_bits else ""
+    words = (
+        f"{candidate.family} {candidate.depth}x{candidate.width}",
+        f"{candidate.sparsity:.0%}" if candidate.sparsity else "-",
+        f"w{candidate.weight_bits}a{candidate.activation_bits}",
+        candidate.multiplier,
+        f"{candidate.supply_v:.2f}V{robust}",
+    )
+    return dict(zip(KNOBS, words, strict=True))
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage with two decimals, without the sign; a dash for None."""
+    return "-" if share is None else f"{share * 100:.2f}"
+
+
+def energy(pj: float) -> str:
+    """An energy with a fitting unit and three significant digits."""
+    for unit, size in (("mJ", 1e9), ("uJ", 1e6), ("nJ", 1e3)):
+        if pj >= size:
+            return f"{pj / size:.3g} {unit}"
+    return f"{pj:.3g} pJ"
+
+
+def saving(ratio: float) -> str:
+    """A ratio of energies as "12.3x"."""
+    return f"{ratio:.3g}x" if ratio < 100 else f"{ratio:.0f}x"

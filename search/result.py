@@ -1,0 +1,86 @@
+"""What a search found: its front against its baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.errors import SearchError
+from search.pareto import hypervolume, non_dominated_mask
+from search.store import Record, SearchRecord, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        search: The search.
+        baseline: The largest network, dense, exact, at nominal voltage.
+        front: The non-dominated evaluations, most accurate first.
+        finished: Trials that ended with an evaluation.
+        distinct: Different evaluations among those.
+        failed: Trials that ended with an error.
+    """
+
+    search: SearchRecord
+    baseline: Record
+    front: tuple[Record, ...]
+    finished: int
+    distinct: int
+    failed: int
+
+    def saving(self, record: Record) -> float:
+        """How many times less energy than the baseline."""
+        return self.baseline.evaluation.energy_pj / record.evaluation.energy_pj
+
+    @property
+    def hypervolume(self) -> float:
+        """See `front_hypervolume`."""
+        return front_hypervolume(self.front, self.baseline)
+
+
+def front_hypervolume(records: Sequence[Record], baseline: Record) -> float:
+    """Share, in [0, 1], of all (error, energy / baseline energy) up to (1, 1) that these evaluations dominate."""
+    points = _points(records)
+    points[:, 1] /= baseline.evaluation.energy_pj
+    return hypervolume(points, (1.0, 1.0))
+
+
+def front(records: Sequence[Record]) -> list[Record]:
+    """The evaluations that no other beats in both accuracy and energy, most accurate first."""
+    mask = non_dominated_mask(_points(records))
+    members = [record for record, kept in zip(records, mask, strict=True) if kept]
+    return sorted(members, key=lambda r: (-r.evaluation.accuracy, r.evaluation.energy_pj, r.key))
+
+
+def result_of(store: Store, search: SearchRecord) -> SearchResult:
+    """What a stored search found so far.
+
+    Raises:
+        SearchError: If its baseline was never evaluated.
+    """
+    records = store.search_evaluations(search)
+    if not records:
+        raise SearchError(
+            f"search {search.name!r} holds no evaluation yet; go on with: search run --resume --name {search.name}"
+        )
+    counts = store.trial_counts(search)
+    return SearchResult(
+        search=search,
+        baseline=records[0],
+        front=tuple(front(records)),
+        finished=counts.finished,
+        distinct=counts.distinct,
+        failed=counts.failed,
+    )
+
+
+def _points(records: Sequence[Record]) -> NDArray[np.float64]:
+    """(error, energy) of each: shape (n, 2), both to be minimised."""
+    return np.array([(1 - r.evaluation.accuracy, r.evaluation.energy_pj) for r in records], dtype=np.float64).reshape(
+        -1, 2
+    )
