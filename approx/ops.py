@@ -40,7 +40,7 @@ def approx_linear(activation_codes: Tensor, weight_codes: Tensor, multiplier: Mu
             f"inner sizes differ: activations {tuple(activation_codes.shape)}, weights {tuple(weight_codes.shape)}"
         )
     if multiplier.lut is not None:
-        rows = activation_codes.reshape(-1, activation_codes.shape[-1])
+        rows = activation_codes.flatten(0, -2) if activation_codes.dim() > 1 else activation_codes[None]
         product = _table_matmul(rows, weight_codes, multiplier.lut)
         return product.reshape(*activation_codes.shape[:-1], weight_codes.shape[0])
     weights = straight_through(weight_codes, multiplier.constrain(weight_codes))

@@ -126,7 +126,8 @@ def _mnist_like(task: Task, data_dir: Path) -> tuple[ImageSet, ImageSet]:
             _check_hash(archive, "md5", md5)
     root = data_dir
     if all(archive.exists() for archive in archives):
-        if not all(_is_unpacked(archive, raw) for archive in archives):
+        unpacked = [_is_unpacked(archive, raw) for archive in archives]
+        if not all(unpacked):
             root = cache_dir() / "datasets"
             _unpack(archives, root / folder / "raw")
     elif any((raw / archive.stem).exists() for archive in archives):

@@ -46,6 +46,14 @@ class CrosslayerSampler(NSGAIISampler):
         super().before_trial(study, trial)
         self.get_trial_generation(study, trial)
 
+    def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
+        """The elite in order of trial number.
+
+        Optuna keeps a generation's parents and reads them back in that order; had they another one when they are first
+        chosen, the first child of a generation would differ in a search that was stopped there.
+        """
+        return sorted(super().select_parent(study, generation), key=lambda trial: trial.number)
+
 
 class Observer:
     """Is told how a search goes on, in the process that runs it. This one ignores it; others override."""
@@ -112,7 +120,7 @@ class _Driver:
         self._executor = executor
         self._key_of = key_of
         self._observer = observer
-        self._study = open_study(store.url, search.name)
+        self._study = open_study(store.url, search)
 
     def run(self) -> None:
         self._observer.started(self._search, self._store.search_evaluations(self._search))
@@ -217,7 +225,7 @@ class _Driver:
         return self._study.get_trials(deepcopy=False, states=(state,))
 
 
-def open_study(url: str, name: str) -> Study:
+def open_study(url: str, search: SearchRecord) -> Study:
     """The Optuna study of a search, made if need be, in the database at `url`."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = optuna.storages.RDBStorage(
@@ -226,10 +234,10 @@ def open_study(url: str, name: str) -> Study:
     if url.startswith("sqlite"):
         tune_sqlite(storage.engine)
     study = optuna.create_study(
-        study_name=name,
+        study_name=search.name,
         storage=storage,
         directions=["maximize", "minimize"],
-        sampler=CrosslayerSampler(population_size=2),  # replaced before every ask
+        sampler=CrosslayerSampler(population_size=search.population_size),
         load_if_exists=True,
     )
     if study.metric_names is None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -65,6 +67,7 @@ class RayExecutor:
     ) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(
                 address="local",
@@ -74,6 +77,8 @@ class RayExecutor:
                 logging_level=logging.ERROR,
                 runtime_env={"env_vars": {**_KEEP_MEMORY, "OMP_NUM_THREADS": "1"}},
             )
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)  # Ray puts one in its place that ends the process at once
             self._data = ray.put(data)
             arguments = (task, hardware, seed, stage_dir)
             remote = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=0)(_Worker)

@@ -44,10 +44,13 @@ class SearchResult:
 
 
 def front_hypervolume(records: Sequence[Record], baseline: Record) -> float:
-    """Share, in [0, 1], of all (error, energy / baseline energy) up to (1, 1) that these evaluations dominate."""
+    """Area that these evaluations dominate in the plane of accuracy and decades of energy below the baseline.
+
+    Accuracy counts from 0 and energy as log10(baseline / energy), so that a tenfold saving at perfect accuracy adds 1.
+    """
     points = _points(records)
-    points[:, 1] /= baseline.evaluation.energy_pj
-    return hypervolume(points, (1.0, 1.0))
+    points[:, 1] = np.log10(points[:, 1] / baseline.evaluation.energy_pj)
+    return hypervolume(points, (1.0, 0.0))
 
 
 def front(records: Sequence[Record]) -> list[Record]:

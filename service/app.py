@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from energy import EnergyError
+from energy import hardware_names
 from search import api, report
 from search.errors import NothingFoundError, SearchError, UsageError
 from service.schemas import Configuration, OptimizeRequest, OptimizeResponse, Problem
@@ -40,6 +40,8 @@ def create_app(storage: str | None = None) -> FastAPI:
 
         Answered from finished evaluations; 404 where none reaches the accuracy, with the command that makes some.
         """
+        if request.hardware not in hardware_names():  # a path of the server's own files is none of a client's business
+            raise UsageError(f"unknown hardware {request.hardware!r}; choose one of {', '.join(hardware_names())}")
         found = api.configurations(
             dataset=request.dataset,
             min_accuracy=request.min_accuracy,
@@ -61,7 +63,6 @@ def create_app(storage: str | None = None) -> FastAPI:
         return {"status": "ok"}
 
     app.add_exception_handler(SearchError, _search_problem)
-    app.add_exception_handler(EnergyError, _energy_problem)
     app.add_exception_handler(RequestValidationError, _validation_problem)
     app.add_exception_handler(HTTPException, _http_problem)
     return app
@@ -76,10 +77,6 @@ def _search_problem(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, NothingFoundError):
         return _problem(404, str(error))
     return _problem(422 if isinstance(error, UsageError) else 503, str(error))
-
-
-def _energy_problem(request: Request, error: Exception) -> JSONResponse:
-    return _problem(422, str(error))
 
 
 def _validation_problem(request: Request, error: Exception) -> JSONResponse:

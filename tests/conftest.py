@@ -1,0 +1,26 @@
+"""Fixtures that more than one room uses."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+TEST_DATA_VARIABLE = "CROSSLAYER_TEST_DATA"
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep tests away from the results and datasets of the person who runs them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg-cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg-data"))
+    for variable in ("CROSSLAYER_STORAGE", "CROSSLAYER_DATA_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """A folder with the real MNIST archives, named by an environment variable."""
+    folder = os.environ.get(TEST_DATA_VARIABLE)
+    if not folder:
+        pytest.skip(f"needs real MNIST files: set {TEST_DATA_VARIABLE} to a folder that holds MNIST/raw")
+    return Path(folder)

@@ -1,0 +1,74 @@
+"""The documents name what the code has."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from search.cli import cli
+from search.locations import DATA_DIR_VARIABLE, STORAGE_VARIABLE
+from search.task import task_names
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+DOCS = README + "".join(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))
+
+
+def test_every_command_and_option_is_documented() -> None:
+    for name, command in cli.commands.items():
+        assert f"search {name}" in README
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.opts[0] in DOCS, f"search {name} {parameter.opts[0]}"
+
+
+def test_every_dataset_and_variable_is_documented() -> None:
+    for word in (*task_names(), DATA_DIR_VARIABLE, STORAGE_VARIABLE):
+        assert word in README
+
+
+def test_commands_in_the_readme_exist() -> None:
+    blocks = re.findall(r"```(?:sh|console)\n(.*?)```", README, re.DOTALL)
+    commands = re.findall(r"^(?:\$ )?(?:\.venv/bin/)?search (.*)$", "".join(blocks), re.MULTILINE)
+    assert len(commands) >= 5
+    for line in commands:
+        words = line.split()
+        command = cli.commands[words[0]]
+        known = {option for parameter in command.params for option in parameter.opts}
+        for word in words[1:]:
+            if word.startswith("--"):
+                assert word in known, line
+
+
+def test_the_two_commands_are_on_the_first_screen() -> None:
+    first_screen = "\n".join(README.splitlines()[:40])
+    assert "make run" in first_screen
+    assert "make test" in first_screen
+
+
+@pytest.mark.parametrize("path", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/architecture.md"])
+def test_links_between_documents_lead_somewhere(path: str) -> None:
+    document = ROOT / path
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), f"{path} -> {target}"
+
+
+def test_every_dependency_says_what_needs_it() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    lists = re.findall(
+        r"^(?:dependencies|postgresql|test|requires) = \[(.*?)^\]|^(?:postgresql|requires) = \[(.*)$", text, re.M | re.S
+    )
+    lines = [line for pair in lists for part in pair for line in part.splitlines() if line.strip().startswith('"')]
+    assert len(lines) > 15
+    for line in lines:
+        assert re.search(r"#\s*\S+", line), line
+
+
+def test_compose_file_is_well_formed() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    assert set(compose["services"]) == {"api", "dashboard", "search"}
+    for service in compose["services"].values():
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:")

@@ -1,0 +1,62 @@
+from pathlib import Path
+
+import pytest
+
+import search
+from search.engine import Observer
+from search.errors import DatasetError, NothingFoundError, UsageError
+from search.store import Record, Store
+from search.task import find_task
+from tests.search.fakes import formula
+
+
+class Counting(Observer):
+    def __init__(self) -> None:
+        self.evaluated_count = 0
+
+    def evaluated(self, record: Record, *, reused: bool) -> None:
+        self.evaluated_count += 1
+
+
+def test_a_search_from_python(tmp_path: Path) -> None:
+    storage = str(tmp_path / "results.db")
+    observer = Counting()
+    result = search.run(budget=2, workers=0, storage=storage, name="mine", observer=observer)
+    assert observer.evaluated_count == result.finished == 2
+    assert result.search.name == "mine"
+    assert result.saving(result.baseline) == 1
+    found = search.configurations(min_accuracy=result.front[-1].evaluation.accuracy, storage=storage)
+    assert found.records == tuple(reversed(result.front))
+    assert found.best == result.front[-1]
+
+
+def test_configurations_are_the_front_above_the_target(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'results.db'}"
+    space = find_task("digits").space
+    changes: list[dict[str, float]] = [{}, {"width": 4}, {"width": 2, "sparsity": 0.5}, {"depth": 1}]
+    with Store.open(url, create=True) as store:
+        for number, change in enumerate(changes):
+            candidate = space.baseline().from_dict({**space.baseline().to_dict(), **change})
+            store.record_evaluation(
+                str(number), formula(candidate), task="digits", hardware="weight-stationary-45nm", seed=0
+            )
+    accuracy = formula(space.baseline().from_dict({**space.baseline().to_dict(), "width": 4})).accuracy
+    found = search.configurations(min_accuracy=accuracy, storage=url)
+    assert [record.key for record in found.records] == ["1", "0"]
+    assert found.baseline.key == "0"
+    with pytest.raises(NothingFoundError, match=r"reaches 100.00%"):
+        search.configurations(min_accuracy=1.0, storage=url)
+    with pytest.raises(NothingFoundError, match="no search of 'digits' on weight-stationary-45nm-dram"):
+        search.configurations(min_accuracy=0.5, hardware="weight-stationary-45nm-dram", storage=url)
+
+
+def test_nothing_is_stored_when_the_request_cannot_be_met(tmp_path: Path) -> None:
+    storage = tmp_path / "results.db"
+    with pytest.raises(UsageError):
+        search.run(budget=0, storage=str(storage))
+    assert not storage.exists()
+    (tmp_path / "cifar-10-batches-bin").mkdir()
+    with pytest.raises(DatasetError):
+        search.run(dataset="cifar10", storage=str(storage), data_dir=tmp_path)
+    with Store.open(f"sqlite:///{storage}", create=False) as store:
+        assert store.searches() == []

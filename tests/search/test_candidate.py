@@ -1,0 +1,76 @@
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+
+from approx import SILICON_14NM
+from search.candidate import NOMINAL_V, Candidate
+from search.errors import UsageError
+from tests.strategies import candidates
+
+EXAMPLE = Candidate(
+    family="lenet",
+    depth=2,
+    width=4,
+    sparsity=0.5,
+    weight_bits=4,
+    activation_bits=6,
+    multiplier="asm-1",
+    supply_v=0.8,
+    robust_bits=2,
+)
+
+
+@given(candidates)
+def test_json_and_back_is_identity(candidate: Candidate) -> None:
+    assert Candidate.from_dict(json.loads(json.dumps(candidate.to_dict()))) == candidate
+
+
+@given(candidates)
+def test_canonical_form_is_idempotent_and_shares_its_key(candidate: Candidate) -> None:
+    canonical = candidate.canonical()
+    assert canonical.canonical() == canonical
+    assert canonical.key == candidate.key
+
+
+@given(candidates, candidates)
+def test_keys_are_equal_exactly_for_equal_canonical_forms(one: Candidate, other: Candidate) -> None:
+    assert (one.key == other.key) == (one.canonical() == other.canonical())
+
+
+def test_robust_bits_mean_nothing_where_no_cell_fails() -> None:
+    assert replace(EXAMPLE, supply_v=0.9, robust_bits=3).key == replace(EXAMPLE, supply_v=0.9, robust_bits=0).key
+    assert replace(EXAMPLE, supply_v=0.95).key == replace(EXAMPLE, supply_v=0.9).key
+    assert replace(EXAMPLE, robust_bits=6).canonical().robust_bits == 4
+    assert SILICON_14NM.bit_error_rate(NOMINAL_V) == 0
+    assert SILICON_14NM.bit_error_rate(NOMINAL_V - 1e-6) > 0
+
+
+def test_the_key_is_stable_across_releases() -> None:
+    # Stored results are found by it: a change here makes every stored search start over.
+    assert EXAMPLE.key == "d07cfa69ea04f7b58b5841a8692103261e821cddb5be23f5c23bac30a911babd"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sparsity": 1.0}, "sparsity must be between 0 and 0.999, got 1.0"),
+        ({"weight_bits": 9}, "weight_bits must be between 2 and 8, got 9"),
+        ({"weight_bits": 4.0}, "'weight_bits' must be of type int, got 4.0"),
+        ({"depth": True}, "'depth' must be of type int, got True"),
+        ({"family": 3}, "'family' must be of type str, got 3"),
+        ({"supply_v": float("nan")}, "supply_v must be between"),
+        ({"colour": "red"}, "unknown candidate key 'colour'"),
+    ],
+)
+def test_bad_json_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Candidate.from_dict({**EXAMPLE.to_dict(), **change})
+
+
+def test_a_missing_key_is_named() -> None:
+    content = EXAMPLE.to_dict()
+    del content["multiplier"]
+    with pytest.raises(UsageError, match="lacks the key 'multiplier'"):
+        Candidate.from_dict(content)

@@ -1,0 +1,208 @@
+"""The command line as a person meets it: in processes of its own, on the real digits."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+SEARCH = [sys.executable, "-m", "search"]
+
+
+def search(*arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*SEARCH, *arguments], capture_output=True, text=True, check=check, timeout=300)
+
+
+def front_of(output: dict[str, Any]) -> list[tuple[str, float, float, float]]:
+    return [(r["id"], r["accuracy"], r["test_accuracy"], r["energy_pj"]) for r in output["front"]]
+
+
+def test_help_answers_at_once() -> None:
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        search("--help", check=True)
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.5
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A small finished search: its database and what it printed."""
+    storage = tmp_path_factory.mktemp("finished") / "results.db"
+    done = search("run", "--budget", "14", "--workers", "0", "--storage", str(storage), "--json", check=True)
+    return storage, json.loads(done.stdout)
+
+
+def test_run_prints_json_alone_on_stdout(finished: tuple[Path, dict[str, Any]]) -> None:
+    storage, output = finished
+    assert output["evaluations"] == 14
+    assert output["failed"] == 0
+    assert output["storage"] == f"sqlite:///{storage}"
+    assert output["dashboard"] == f"optuna-dashboard sqlite:///{storage}"
+    assert output["baseline"]["saving"] == 1
+    assert output["baseline"]["accuracy"] > 0.95
+    accuracies = [record["accuracy"] for record in output["front"]]
+    energies = [record["energy_pj"] for record in output["front"]]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert energies == sorted(energies, reverse=True)
+    assert all(record["test_accuracy"] is not None for record in output["front"])
+
+
+@pytest.mark.slow
+def test_the_number_of_workers_changes_nothing(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    _, serial = finished
+    for workers in ("1", "2"):
+        storage = str(tmp_path / f"{workers}.db")
+        done = search("run", "--budget", "14", "--workers", workers, "--storage", storage, "--json", check=True)
+        assert front_of(json.loads(done.stdout)) == front_of(serial)
+
+
+def test_show_and_best_read_what_is_stored(finished: tuple[Path, dict[str, Any]]) -> None:
+    storage, output = finished
+    listed = json.loads(search("show", "--storage", str(storage), "--json", check=True).stdout)
+    assert [(s["name"], s["evaluations"], s["finished"]) for s in listed] == [("digits-1", 14, True)]
+    shown = json.loads(search("show", "digits-1", "--storage", str(storage), "--json", check=True).stdout)
+    assert front_of(shown) == front_of(output)
+
+    target = output["front"][1]["accuracy"]
+    found = search("best", "--min-accuracy", str(target), "--storage", str(storage), "--json", check=True)
+    best = json.loads(found.stdout)
+    assert best["best"]["energy_pj"] == min(r["energy_pj"] for r in output["front"] if r["accuracy"] >= target)
+    assert best["confirmed"] is False
+
+    for command in (["show"], ["show", "digits-1"], ["best", "--min-accuracy", "0.5"]):
+        printed = search(*command, "--storage", str(storage), check=True).stdout
+        assert max(len(line) for line in printed.splitlines()) <= 100
+        assert "digits-1" in printed or "not confirmed" in printed
+
+
+def test_best_says_what_to_do_when_nothing_reaches_the_target(finished: tuple[Path, dict[str, Any]]) -> None:
+    storage, _ = finished
+    done = search("best", "--min-accuracy", "1", "--storage", str(storage))
+    assert done.returncode == 1
+    assert re.match(r"search: no stored configuration of 'digits' reaches 100.00%; the most accurate", done.stderr)
+    done = search("best", "--min-accuracy", "0.9", "--dataset", "mnist", "--storage", str(storage))
+    assert done.returncode == 1
+    assert "make one with: search run --dataset mnist" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["run", "--budget", "0"], 2, "--budget must be at least 1, got 0"),
+        (["run", "--budget", "-3"], 2, "--budget must be at least 1, got -3"),
+        (["run", "--budget", "many"], 2, "'many' is not a valid integer"),
+        (["run", "--dataset", "mnits"], 2, "unknown dataset 'mnits'; did you mean 'mnist'?"),
+        (["run", "--min-accuracy", "0"], 2, "--min-accuracy must be above 0 and at most 1"),
+        (["run", "--min-accuracy", "95"], 2, "such as 0.95 for 95 %, got 95"),
+        (["run", "--min-accuracy", "nan"], 2, "--min-accuracy must be above 0 and at most 1"),
+        (["run", "--workers", "-1"], 2, "--workers must be at least 0, got -1"),
+        (["run", "--hardware", "tpu"], 2, "unknown hardware 'tpu'"),
+        (["run", "--resume"], 2, "there is no search of 'digits' with seed 0"),
+        (["run", "--resume", "--name", "gone"], 2, "no search named 'gone'"),
+        (["best", "--min-accuracy", "2"], 2, "--min-accuracy must be above 0 and at most 1"),
+        (["show", "--storage", "/nowhere/results.db"], 1, "no results yet: there is no file /nowhere/results.db"),
+        (["show", "--storage", "mysql://host/name"], 1, "needs the Python package 'MySQLdb'"),
+        (["run", "--dataset", "mnist", "--data-dir", "/nowhere"], 1, "could not be downloaded"),
+    ],
+)
+def test_bad_input_is_one_clear_line(arguments: Sequence[str], code: int, message: str, tmp_path: Path) -> None:
+    own = [] if "--storage" in arguments or arguments[0] == "best" else ["--storage", str(tmp_path / "results.db")]
+    done = search(*arguments, *own)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    if "not a valid integer" not in message:  # click adds its usage line there
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_debug_shows_the_traceback() -> None:
+    done = search("--debug", "run", "--budget", "0")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+def finished_trials(storage: Path, name: str = "digits-1") -> dict[int, dict[str, Any]]:
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///{storage}")
+    return {t.number: {**t.params, "at": t.datetime_complete} for t in study.trials if t.state.is_finished()}
+
+
+def wait_for_trials(storage: Path, count: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        with contextlib.suppress(KeyError, optuna.exceptions.StorageInternalError):  # no tables yet, or half of them
+            if len(finished_trials(storage)) >= count:
+                return
+        time.sleep(0.2)
+    raise AssertionError("no progress")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_killed_search_resumes_without_repeating_anything(
+    workers: str, finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    storage = tmp_path / "results.db"
+    command = ["run", "--budget", "14", "--workers", workers, "--storage", str(storage), "--json"]
+    with subprocess.Popen([*SEARCH, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_trials(storage, 4, process)
+        os.kill(process.pid, signal.SIGKILL)
+    before = finished_trials(storage)
+    assert 4 <= len(before) < 14
+    done = search(*command, "--resume", check=True)
+    after = finished_trials(storage)
+    assert len(after) == 14
+    assert {number: after[number] for number in before} == before
+    output = json.loads(done.stdout)
+    assert output["name"] == "digits-1"
+    assert front_of(output) == front_of(finished[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_search_says_how_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
+    storage = tmp_path / "results.db"
+    command = ["run", "--budget", "60", "--workers", "2", "--storage", str(storage)]
+    with subprocess.Popen([*SEARCH, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_trials(storage, 2, process)
+        began = time.monotonic()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+        assert time.monotonic() - began < 10
+    assert process.returncode == 130
+    assert "Every finished evaluation is kept. Go on with: search run --budget 60" in errors
+    assert errors.strip().endswith("--resume")
+    assert "Traceback" not in errors
+    assert len(finished_trials(storage)) >= 2
+
+
+def test_resuming_a_finished_search_changes_nothing(finished: tuple[Path, dict[str, Any]]) -> None:
+    storage, output = finished
+    again = search("run", "--budget", "14", "--workers", "0", "--storage", str(storage), "--resume", "--json")
+    assert front_of(json.loads(again.stdout)) == front_of(output)
+    done = search("run", "--resume", "--name", "digits-1", "--seed", "7", "--storage", str(storage))
+    assert done.returncode == 2
+    assert "has seed 0, not 7; resume it with --seed 0" in done.stderr
+
+
+def test_progress_on_a_pipe_is_plain_lines(finished: tuple[Path, dict[str, Any]]) -> None:
+    storage, _ = finished
+    arguments = ["--budget", "14", "--workers", "0", "--storage", str(storage), "--min-accuracy", "0.9"]
+    printed = search("run", *arguments, check=True).stdout
+    assert "\x1b" not in printed
+    assert re.search(r"search digits-\d: digits, budget 14", printed)
+    assert re.search(r"14/14 evaluated, hypervolume \d\.\d+; cheapest at 90.00% or more: ", printed)
+    assert "Cheapest at 90.00% or more: number" in printed
+    assert f"Results:   sqlite:///{storage}" in printed

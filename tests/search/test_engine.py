@@ -1,0 +1,233 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from search.candidate import Candidate
+from search.engine import Observer, open_study, population_size, run_search
+from search.errors import SearchError
+from search.evaluation import Evaluation
+from search.result import SearchResult, front, front_hypervolume, result_of
+from search.store import Record, SearchRecord, Store
+from search.task import find_task
+from tests.search.fakes import FakeExecutor, formula
+
+SPACE = find_task("digits").space
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(f"sqlite:///{tmp_path / 'results.db'}", create=True) as opened:
+        yield opened
+
+
+def new_search(store: Store, *, name: str | None = None, seed: int = 0, budget: int = 40) -> SearchRecord:
+    return store.create_search(
+        name=name,
+        task="digits",
+        hardware="any",
+        seed=seed,
+        budget=budget,
+        population_size=population_size(budget),
+        min_accuracy=None,
+    )
+
+
+def key_of(candidate: Candidate) -> str:
+    return candidate.key
+
+
+def run(store: Store, search: SearchRecord, executor: FakeExecutor, observer: Observer | None = None) -> SearchResult:
+    return run_search(search, SPACE, store, executor, key_of=key_of, observer=observer or Observer())
+
+
+def trials(store: Store, search: SearchRecord) -> list[tuple[int, dict[str, object], list[float]]]:
+    return [(t.number, t.params, t.values) for t in open_study(store.url, search).get_trials()]
+
+
+def test_population_size_is_a_function_of_the_budget() -> None:
+    assert [population_size(budget) for budget in (1, 40, 160, 200, 1600)] == [10, 10, 10, 12, 100]
+
+
+def test_the_baseline_comes_first_and_belongs_to_the_first_generation(store: Store) -> None:
+    search = new_search(store)
+    result = run(store, search, FakeExecutor())
+    assert result.baseline.evaluation.candidate == SPACE.baseline()
+    study = open_study(store.url, search)
+    generations = [t.system_attrs["CrosslayerSampler:generation"] for t in study.get_trials()]
+    assert generations == [number // 10 for number in range(40)]
+
+
+def test_the_order_of_completion_changes_nothing(tmp_path: Path) -> None:
+    found = []
+    for order_seed in range(3):
+        with Store.open(f"sqlite:///{tmp_path / f'{order_seed}.db'}", create=True) as store:
+            search = new_search(store)
+            run(store, search, FakeExecutor(order_seed))
+            found.append(trials(store, search))
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) == 40
+
+
+def test_another_seed_searches_elsewhere(store: Store) -> None:
+    one, other = new_search(store, seed=1), new_search(store, seed=2)
+    run(store, one, FakeExecutor())
+    run(store, other, FakeExecutor())
+    assert trials(store, one)[1:] != trials(store, other)[1:]
+
+
+def random_hypervolume(seed: int, budget: int, baseline: Record) -> float:
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=optuna.samplers.RandomSampler(seed=seed))
+    records = []
+    for number in range(budget):
+        evaluation = formula(SPACE.decode(study.ask(SPACE.distributions()).params))
+        records.append(Record(key=str(number), seed=seed, evaluation=evaluation, test_accuracies=None))
+    return front_hypervolume(front(records), baseline)
+
+
+def test_evolution_beats_random_search(store: Store) -> None:
+    gains = []
+    for seed in range(3):
+        evolved = run(store, new_search(store, seed=seed, budget=120), FakeExecutor())
+        gains.append(evolved.hypervolume - random_hypervolume(seed, 120, evolved.baseline))
+    assert sum(gains) / len(gains) > 0.05
+
+
+def test_equal_candidates_are_evaluated_once(store: Store) -> None:
+    executor = FakeExecutor()
+    result = run(store, new_search(store, budget=200), executor)
+    evaluated = [job.key for job in executor.jobs if job.split == "validation"]
+    assert len(evaluated) == len(set(evaluated)) == result.distinct
+    assert result.finished == 200
+
+
+def test_a_later_search_reuses_what_is_stored(store: Store) -> None:
+    run(store, new_search(store, seed=3), FakeExecutor())
+    again = FakeExecutor()
+    result = run(store, new_search(store, seed=3), again)
+    assert again.jobs == []
+    assert result.finished == 40
+
+
+def test_the_front_and_the_baseline_are_measured_on_test_images(store: Store) -> None:
+    executor = FakeExecutor()
+    result = run(store, new_search(store), executor)
+    tested = {job.candidate.key for job in executor.jobs if job.split == "test"}
+    assert tested == {r.evaluation.candidate.key for r in (result.baseline, *result.front)}
+    assert all(record.test_accuracy is not None for record in result.front)
+
+
+class InterruptionError(Exception):
+    """Stands for whatever stops a search."""
+
+
+class InterruptAfter(Observer):
+    def __init__(self, evaluations: int) -> None:
+        self.left = evaluations
+
+    def evaluated(self, record: Record, *, reused: bool) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise InterruptionError
+
+
+@pytest.mark.parametrize("evaluations", [1, 9, 10, 17, 39])
+def test_an_interrupted_search_goes_on_as_if_it_had_not_been(tmp_path: Path, evaluations: int) -> None:
+    with Store.open(f"sqlite:///{tmp_path / 'whole.db'}", create=True) as store:
+        search = new_search(store)
+        run(store, search, FakeExecutor())
+        whole = trials(store, search)
+    with Store.open(f"sqlite:///{tmp_path / 'parts.db'}", create=True) as store:
+        search = new_search(store)
+        first, second = FakeExecutor(1), FakeExecutor(2)
+        with pytest.raises(InterruptionError):
+            run(store, search, first, InterruptAfter(evaluations))
+        result = run(store, search, second)
+        assert trials(store, search) == whole
+        evaluated = [job.key for job in first.jobs + second.jobs if job.split == "validation"]
+        assert len(evaluated) == len(set(evaluated))
+        assert result.finished == 40
+
+
+def test_a_trial_cut_off_while_it_was_asked_is_asked_again(store: Store, tmp_path: Path) -> None:
+    search = new_search(store)
+    with pytest.raises(InterruptionError):
+        run(store, search, FakeExecutor(), InterruptAfter(10))
+    study = open_study(store.url, search)
+    trial = study.ask()
+    trial.suggest_int("depth", 1, 3)
+    result = run(store, search, FakeExecutor())
+    states = [t.state for t in open_study(store.url, search).get_trials()]
+    assert states.count(TrialState.FAIL) == 1
+    assert states.count(TrialState.COMPLETE) == result.finished == 40
+    with Store.open(f"sqlite:///{tmp_path / 'whole.db'}", create=True) as other:
+        whole = new_search(other)
+        run(other, whole, FakeExecutor())
+        undisturbed = [params for _, params, _ in trials(other, whole)]
+    kept = [t.params for t in open_study(store.url, search).get_trials(states=(TrialState.COMPLETE,))]
+    assert kept == undisturbed
+
+
+def test_the_budget_can_be_raised(store: Store) -> None:
+    search = new_search(store, budget=20)
+    assert run(store, search, FakeExecutor()).finished == 20
+    longer = store.extend_search(search, budget=35)
+    assert longer.finished_at is None
+    assert run(store, longer, FakeExecutor()).finished == 35
+    assert store.find_search(search.name).finished_at is not None
+
+
+def test_budgets_below_a_generation(store: Store) -> None:
+    result = run(store, new_search(store, budget=1), FakeExecutor())
+    assert result.finished == 1
+    assert [r.evaluation.candidate for r in result.front] == [SPACE.baseline()]
+
+
+class Failures(Observer):
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+
+    def failed(self, candidate: Candidate, error: str) -> None:
+        self.errors.append(error)
+
+
+def test_a_failing_candidate_is_noted_and_replaced(store: Store) -> None:
+    def sometimes(candidate: Candidate) -> Evaluation:
+        if candidate.weight_bits == 2:
+            raise ArithmeticError("diverged")
+        return formula(candidate)
+
+    observer = Failures()
+    search = new_search(store)
+    result = run(store, search, FakeExecutor(evaluate=sometimes), observer)
+    assert result.finished == 40
+    assert result.failed == len(observer.errors) > 0
+    assert set(observer.errors) == {"diverged"}
+    # Every generation still has its full size.
+    done = open_study(store.url, search).get_trials(states=(TrialState.COMPLETE,))
+    generations = [t.system_attrs["CrosslayerSampler:generation"] for t in done]
+    assert sorted(generations) == [number // 10 for number in range(40)]
+
+
+def test_a_search_in_which_everything_fails_stops_with_the_reason(store: Store) -> None:
+    def never(candidate: Candidate) -> Evaluation:
+        raise ArithmeticError("no such thing")
+
+    with pytest.raises(SearchError, match=r"11 evaluations failed.*no such thing"):
+        run(store, new_search(store), FakeExecutor(evaluate=never))
+
+
+def test_a_search_without_evaluations_has_no_result(store: Store) -> None:
+    search = new_search(store, name="empty")
+    with pytest.raises(SearchError, match=r"holds no evaluation yet.*--resume --name empty"):
+        result_of(store, search)
+
+
+def test_optuna_sees_both_objectives_by_name(store: Store) -> None:
+    search = new_search(store)
+    run(store, search, FakeExecutor())
+    study = optuna.load_study(study_name=search.name, storage=store.url)
+    assert study.metric_names == ["accuracy", "energy_pj"]
+    assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]

@@ -1,0 +1,163 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import energy
+from search import datasets
+from search.candidate import Candidate
+from search.evaluate import Evaluator
+from search.evaluation import Evaluation, evaluation_key
+from search.executor import Job
+from search.task import Effort, Task, find_task
+
+HARDWARE = energy.load_hardware("weight-stationary-45nm")
+QUICK = Effort(
+    train_epochs=6,
+    prune_epochs=1,
+    approximate_epochs=1,
+    batch_size=64,
+    learning_rate=3e-3,
+    retrain_learning_rate=1e-3,
+    chips=3,
+)
+TASK: Task = replace(find_task("digits"), effort=QUICK)
+CANDIDATE = Candidate(
+    family="mlp",
+    depth=1,
+    width=4,
+    sparsity=0.5,
+    weight_bits=6,
+    activation_bits=6,
+    multiplier="asm-1-3",
+    supply_v=0.74,
+    robust_bits=1,
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> datasets.TaskData:
+    return datasets.load(TASK, tmp_path_factory.mktemp("data"))
+
+
+def evaluator(data: datasets.TaskData, stage_dir: Path, seed: int = 0) -> Evaluator:
+    return Evaluator(TASK, data, HARDWARE, seed=seed, stage_dir=stage_dir)
+
+
+def without_time(evaluation: Evaluation) -> Evaluation:
+    return replace(evaluation, seconds=0.0)
+
+
+def test_an_evaluation_depends_on_candidate_and_seed_alone(data: datasets.TaskData, tmp_path: Path) -> None:
+    first = evaluator(data, tmp_path / "a").evaluate(CANDIDATE, "validation")
+    threads = torch.get_num_threads()
+    fresh = evaluator(data, tmp_path / "b")
+    fresh.evaluate(replace(CANDIDATE, multiplier="truncated-4"), "validation")
+    torch.rand(7)
+    second = fresh.evaluate(CANDIDATE, "validation")
+    assert without_time(first) == without_time(second)
+    assert torch.get_num_threads() == threads
+    other = evaluator(data, tmp_path / "c", seed=1).evaluate(CANDIDATE, "validation")
+    assert other.chip_accuracies != first.chip_accuracies
+
+
+def test_stages_are_shared_between_candidates_that_share_them(data: datasets.TaskData, tmp_path: Path) -> None:
+    def stages() -> int:
+        return len(list(tmp_path.glob("*/*.pt")))
+
+    shared = evaluator(data, tmp_path)
+    counts = []
+    for change in ({}, {"supply_v": 0.8}, {"weight_bits": 4}, {"sparsity": 0.8}, {"sparsity": 0.0}, {"width": 2}):
+        shared.evaluate(replace(CANDIDATE, **change), "validation")
+        counts.append(stages())
+    # train, prune and approximate; then only what a changed knob touches; without pruning there is no prune stage
+    assert counts == [3, 3, 4, 6, 7, 10]
+
+
+def test_accuracy_is_over_chips_and_falls_with_the_voltage(data: datasets.TaskData, tmp_path: Path) -> None:
+    shared = evaluator(data, tmp_path)
+    nominal, low, lowest = (
+        shared.evaluate(replace(CANDIDATE, supply_v=v, robust_bits=0), "validation") for v in (0.9, 0.74, 0.6)
+    )
+    assert len(low.chip_accuracies) == 3
+    assert len(set(low.chip_accuracies)) > 1
+    assert len(set(nominal.chip_accuracies)) == 1
+    assert nominal.accuracy > 0.85
+    assert nominal.accuracy > lowest.accuracy
+    assert low.accuracy_worst == min(low.chip_accuracies) < low.accuracy
+    assert lowest.energy_pj < low.energy_pj < nominal.energy_pj
+
+
+def test_fully_robust_memory_does_not_fail(data: datasets.TaskData, tmp_path: Path) -> None:
+    shared = evaluator(data, tmp_path)
+    perfect = shared.evaluate(replace(CANDIDATE, supply_v=0.9), "validation")
+    robust = shared.evaluate(replace(CANDIDATE, supply_v=0.6, robust_bits=6), "validation")
+    assert robust.chip_accuracies == perfect.chip_accuracies
+
+
+def test_energy_counts_what_pruning_left(data: datasets.TaskData, tmp_path: Path) -> None:
+    found = evaluator(data, tmp_path).evaluate(CANDIDATE, "validation")
+    weights = 64 * 64 + 64 * 10
+    assert found.macs == weights
+    assert found.density == pytest.approx(0.5)
+    bit_pj = 10 / 64 * (0.74 / 0.9) ** 2 * (5 / 6 + 1.28**0.5 / 6)
+    assert found.components_pj["weight_sram"] == pytest.approx(weights / 2 * 6 * bit_pj)
+    assert found.energy_pj == sum(found.components_pj.values())
+
+
+def test_each_split_is_measured_on_its_own_images(data: datasets.TaskData, tmp_path: Path) -> None:
+    wrong = datasets.ImageSet(data.test.pixels, (data.test.labels + 1) % 10)
+    shuffled = replace(data, test=wrong)
+    shared = evaluator(shuffled, tmp_path)
+    candidate = replace(CANDIDATE, supply_v=0.9)
+    assert shared.evaluate(candidate, "validation").accuracy > 0.85
+    assert shared.evaluate(candidate, "test").accuracy < 0.1
+
+
+def test_read_only_images_are_fine(data: datasets.TaskData, tmp_path: Path) -> None:
+    def frozen(images: datasets.ImageSet) -> datasets.ImageSet:
+        pixels, labels = images.pixels.copy(), images.labels.copy()
+        pixels.setflags(write=False)
+        labels.setflags(write=False)
+        return datasets.ImageSet(pixels, labels)
+
+    read_only = replace(data, train=frozen(data.train), validation=frozen(data.validation), test=frozen(data.test))
+    assert evaluator(read_only, tmp_path).evaluate(CANDIDATE, "validation").accuracy > 0.5
+
+
+def test_what_is_wrong_with_a_candidate_becomes_its_outcome(data: datasets.TaskData, tmp_path: Path) -> None:
+    bad = Job(key="k", candidate=replace(CANDIDATE, multiplier="asm-7"), split="validation")
+    outcome = evaluator(data, tmp_path).run(bad)
+    assert outcome.evaluation is None
+    assert outcome.error is not None
+    assert "asm-7" in outcome.error
+
+
+def test_evaluations_survive_json(data: datasets.TaskData, tmp_path: Path) -> None:
+    found = evaluator(data, tmp_path).evaluate(CANDIDATE, "validation")
+    assert Evaluation.from_dict(found.to_dict()) == found
+
+
+def test_the_key_covers_everything_an_evaluation_depends_on(data: datasets.TaskData) -> None:
+    def key(candidate: Candidate = CANDIDATE, task: Task = TASK, **changes: object) -> str:
+        settings = {"fingerprint": data.fingerprint, "hardware": HARDWARE, "seed": 0, **changes}
+        return evaluation_key(candidate, task, **settings)  # type: ignore[arg-type]
+
+    keys = [
+        key(),
+        key(replace(CANDIDATE, width=5)),
+        key(task=replace(TASK, effort=replace(QUICK, chips=4))),
+        key(fingerprint="other"),
+        key(seed=1),
+        key(hardware=energy.load_hardware("weight-stationary-45nm-dram")),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert key(replace(CANDIDATE, supply_v=0.9)) == key(replace(CANDIDATE, supply_v=0.9, robust_bits=0))
+
+
+def test_a_network_that_learned_something_beats_its_shuffled_labels(data: datasets.TaskData, tmp_path: Path) -> None:
+    order = np.random.default_rng(0).permutation(len(data.train.labels))
+    noise = replace(data, train=datasets.ImageSet(data.train.pixels, data.train.labels[order]), fingerprint="noise")
+    assert evaluator(noise, tmp_path).evaluate(replace(CANDIDATE, supply_v=0.9), "validation").accuracy < 0.4

@@ -1,0 +1,81 @@
+"""Ray workers: the same results as in this process, and what happens when one dies."""
+
+import os
+import signal
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ray
+
+import energy
+from search import datasets
+from search.errors import ExecutorError
+from search.evaluate import Evaluator
+from search.executor import Executor, Job, Outcome, SerialExecutor
+from search.ray_executor import RayExecutor
+from search.task import find_task
+from tests.search.test_evaluate import CANDIDATE, QUICK
+
+TASK = replace(find_task("digits"), effort=QUICK)
+HARDWARE = energy.load_hardware("weight-stationary-45nm")
+JOBS = [
+    Job(key=f"{name} {split}", candidate=replace(CANDIDATE, multiplier=name, supply_v=0.78), split=split)
+    for name in ("exact", "truncated-4", "asm-1", "no such")
+    for split in ("validation", "test")
+]
+
+
+def outcomes(executor: Executor) -> dict[str, Outcome]:
+    found: dict[str, Outcome] = {}
+    for outcome in executor.run(JOBS):
+        assert outcome.key not in found
+        if outcome.evaluation is not None:
+            outcome = replace(outcome, evaluation=replace(outcome.evaluation, seconds=0.0))
+        found[outcome.key] = outcome
+    return found
+
+
+@pytest.mark.slow
+def test_workers_find_what_this_process_finds(tmp_path: Path) -> None:
+    data = datasets.load(TASK, tmp_path)
+    serial = SerialExecutor(Evaluator(TASK, data, HARDWARE, seed=0, stage_dir=tmp_path / "serial").run)
+    with RayExecutor(TASK, data, HARDWARE, seed=0, stage_dir=tmp_path / "ray", workers=2) as executor:
+        in_workers = outcomes(executor)
+        assert list(executor.run([])) == []
+    assert in_workers == outcomes(serial)
+    assert {key for key, outcome in in_workers.items() if outcome.error} == {"no such validation", "no such test"}
+    assert not ray.is_initialized()
+
+
+def worker_pids() -> list[int]:
+    """The processes of Ray's workers, by name."""
+    listed = subprocess.run(["pgrep", "-f", "^ray::_Worker"], capture_output=True, text=True, check=True)
+    return [int(pid) for pid in listed.stdout.split()]
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_replaced_and_its_job_tried_again(tmp_path: Path) -> None:
+    data = datasets.load(TASK, tmp_path)
+    with RayExecutor(TASK, data, HARDWARE, seed=0, stage_dir=tmp_path, workers=2) as executor:
+        found: dict[str, Outcome] = {}
+        for outcome in executor.run(JOBS):
+            if not found:
+                workers = worker_pids()
+                assert len(workers) == 2
+                for pid in workers:
+                    os.kill(pid, signal.SIGKILL)
+            found[outcome.key] = outcome
+    assert found.keys() == {job.key for job in JOBS}
+    assert all(outcome.evaluation is not None for key, outcome in found.items() if "no such" not in key)
+
+
+def test_ray_that_cannot_start_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**options: object) -> None:
+        raise ConnectionError("port taken\nand more")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    data = datasets.load(TASK, tmp_path)
+    with pytest.raises(ExecutorError, match=r"^Ray could not start: port taken\. .* --workers 0$"):
+        RayExecutor(TASK, data, HARDWARE, seed=0, stage_dir=tmp_path, workers=1)

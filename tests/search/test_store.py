@@ -1,0 +1,142 @@
+import sqlite3
+from pathlib import Path
+
+import optuna
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+import search.migrations
+from search import store as store_module
+from search.errors import StorageError, UnknownNameError, UsageError
+from search.locations import storage_url
+from search.store import SearchRecord, Store
+from search.task import find_task
+from tests.search.fakes import formula
+
+CANDIDATE = find_task("digits").space.baseline()
+
+
+def open_store(folder: Path) -> Store:
+    return Store.open(f"sqlite:///{folder / 'results.db'}", create=True)
+
+
+def create(store: Store, name: str | None = None) -> SearchRecord:
+    return store.create_search(
+        name=name, task="digits", hardware="any", seed=0, budget=20, population_size=10, min_accuracy=0.9
+    )
+
+
+def test_names_are_given_and_unique(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        assert [create(store).name, create(store).name] == ["digits-1", "digits-2"]
+        assert create(store, "mine").name == "mine"
+        with pytest.raises(UsageError, match="a search named 'mine' exists; continue it with --resume"):
+            create(store, "mine")
+        with pytest.raises(UnknownNameError, match=r"no search named 'mien'.*did you mean 'mine'"):
+            store.find_search("mien")
+        assert [record.name for record in store.searches()] == ["mine", "digits-2", "digits-1"]
+
+
+def test_evaluations_come_back_as_they_were_and_are_never_overwritten(tmp_path: Path) -> None:
+    evaluation = formula(CANDIDATE)
+    with open_store(tmp_path) as store:
+        store.record_evaluation("k", evaluation, task="digits", hardware="any", seed=1)
+        store.record_test("k", (0.5, 0.7))
+        other = formula(CANDIDATE.from_dict({**CANDIDATE.to_dict(), "depth": 1}))
+        kept = store.record_evaluation("k", other, task="digits", hardware="any", seed=1)
+        assert kept.evaluation == evaluation
+    with open_store(tmp_path) as store:
+        found = store.find_evaluation("k")
+        assert found is not None
+        assert found.evaluation == evaluation
+        assert found.test_accuracy == pytest.approx(0.6)
+        assert store.find_evaluation("other") is None
+
+
+def test_evaluations_are_listed_by_energy_and_by_what_they_belong_to(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        for depth in (3, 1, 2):
+            candidate = CANDIDATE.from_dict({**CANDIDATE.to_dict(), "depth": depth})
+            store.record_evaluation(str(depth), formula(candidate), task="digits", hardware="any", seed=0)
+        store.record_evaluation("x", formula(CANDIDATE), task="mnist", hardware="any", seed=0)
+        store.record_evaluation("y", formula(CANDIDATE), task="digits", hardware="other", seed=0)
+        assert [r.key for r in store.evaluations(task="digits", hardware="any")] == ["1", "2", "3"]
+        two = store.evaluations(task="digits", hardware="any", min_accuracy=formula(CANDIDATE).accuracy - 0.02)
+        assert [r.key for r in two] == ["2", "3"]
+
+
+def test_evaluations_of_an_older_version_are_not_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_store(tmp_path) as store:
+        store.record_evaluation("k", formula(CANDIDATE), task="digits", hardware="any", seed=0)
+        assert store.evaluations(task="digits", hardware="any")
+        monkeypatch.setattr(store_module, "EVALUATION_VERSION", 99)
+        assert store.evaluations(task="digits", hardware="any") == []
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "results.db").write_bytes(b"not a database, but long enough to look like one" * 50)
+    with pytest.raises(StorageError, match=r"cannot use the results database .*: file is not a database"):
+        open_store(tmp_path)
+
+
+def test_a_database_of_another_application(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "results.db") as connection:
+        connection.execute("CREATE TABLE invoices (id INTEGER)")
+    connection.close()
+    with pytest.raises(StorageError, match="belongs to another application: it holds the table 'invoices'"):
+        open_store(tmp_path)
+    with sqlite3.connect(tmp_path / "results.db") as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    connection.close()
+    assert tables == [("invoices",)]
+
+
+def test_a_database_of_optuna_is_welcome(tmp_path: Path) -> None:
+    optuna.create_study(study_name="theirs", storage=f"sqlite:///{tmp_path / 'results.db'}")
+    with open_store(tmp_path) as store:
+        create(store)
+    assert optuna.get_all_study_names(f"sqlite:///{tmp_path / 'results.db'}") == ["theirs"]
+
+
+def test_a_database_of_a_newer_version(tmp_path: Path) -> None:
+    open_store(tmp_path).close()
+    with sqlite3.connect(tmp_path / "results.db") as connection:
+        connection.execute("UPDATE crosslayer_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(StorageError, match="written by a newer version of crosslayer"):
+        open_store(tmp_path)
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="no results yet: there is no file"):
+        Store.open(f"sqlite:///{tmp_path / 'none.db'}", create=False)
+    with pytest.raises(StorageError, match="is a folder"):
+        Store.open(f"sqlite:///{tmp_path}", create=True)
+    with pytest.raises(StorageError, match="cannot make the folder"):
+        Store.open("sqlite:////proc/nowhere/results.db", create=True)
+    Store.open(f"sqlite:///{tmp_path / 'new' / 'folder' / 'results.db'}", create=True).close()
+
+
+def test_the_schema_is_the_newest_migration_and_what_the_code_reads(tmp_path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(search.migrations.__file__).parent))
+    config.set_main_option("path_separator", "os")
+    assert ScriptDirectory.from_config(config).get_current_head() == store_module._SCHEMA
+    with open_store(tmp_path) as store:
+        from alembic.autogenerate import compare_metadata
+        from alembic.runtime.migration import MigrationContext
+
+        with store._engine.connect() as connection:
+            context = MigrationContext.configure(connection, opts={"version_table": "crosslayer_version"})
+            assert compare_metadata(context, store_module._Base.metadata) == []
+
+
+def test_storage_urls(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert storage_url("results.db") == "sqlite:///results.db"
+    assert storage_url("postgresql://me@host/db") == "postgresql://me@host/db"
+    assert storage_url().endswith("crosslayer/crosslayer.db")
+    monkeypatch.setenv("CROSSLAYER_STORAGE", "sqlite:///from-environment.db")
+    assert storage_url() == "sqlite:///from-environment.db"
+    with pytest.raises(UsageError, match="is not a database URL"):
+        storage_url("http//://x")
