@@ -19,6 +19,7 @@ from search.result import front, front_hypervolume
 from search.store import Record, SearchRecord
 from search.task import find_task
 
+_PACE_AFTER = 5  # evaluations; the first includes starting the workers
 DEFAULT_LOSS = 0.02  # without a target, the cheapest within 2 points of the baseline is shown
 
 
@@ -33,7 +34,7 @@ class SearchState:
     trials: int = 0
     made: int = 0
     running: int = 0
-    began: float = field(default_factory=time.monotonic)
+    first_made_at: float | None = None
 
     def start(self, search: SearchRecord, done: Sequence[Record]) -> None:
         """Begin or go on with a search."""
@@ -43,6 +44,15 @@ class SearchState:
             self.add(record)
         self.trials = len(done)
 
+    def end_trial(self, record: Record, *, reused: bool) -> None:
+        """Count a trial that ended with an evaluation, made now or known before."""
+        self.add(record)
+        self.trials += 1
+        if not reused:
+            self.made += 1
+            self.running = max(0, self.running - 1)
+            self.first_made_at = self.first_made_at or time.monotonic()
+
     def add(self, record: Record) -> None:
         """Take in an evaluation."""
         self.records[record.key] = record
@@ -51,9 +61,9 @@ class SearchState:
 
     def seconds_left(self) -> float | None:
         """Time to the end of the budget at the pace so far; None before there is one."""
-        if self.search is None or self.made == 0:
+        if self.search is None or self.first_made_at is None or self.made < _PACE_AFTER:
             return None
-        pace = (time.monotonic() - self.began) / self.made
+        pace = (time.monotonic() - self.first_made_at) / (self.made - 1)
         return pace * max(0, self.search.budget - self.trials)
 
     def hypervolume(self) -> float | None:
@@ -110,11 +120,7 @@ class LineProgress(Observer):
     def evaluated(self, record: Record, *, reused: bool) -> None:
         """Write a line if the last one is old enough, or this is the end."""
         state = self._state
-        state.add(record)
-        state.trials += 1
-        if not reused:
-            state.made += 1
-            state.running = max(0, state.running - 1)
+        state.end_trial(record, reused=reused)
         assert state.search is not None
         ended = state.trials >= state.search.budget
         if ended or time.monotonic() - self._last_line >= self._interval_s:
@@ -176,11 +182,7 @@ class LiveProgress(Observer):
 
     def evaluated(self, record: Record, *, reused: bool) -> None:
         """Show the state with this evaluation."""
-        self._state.add(record)
-        self._state.trials += 1
-        if not reused:
-            self._state.made += 1
-            self._state.running = max(0, self._state.running - 1)
+        self._state.end_trial(record, reused=reused)
         self._show()
 
     def failed(self, candidate: Candidate, error: str) -> None:
