@@ -58,8 +58,8 @@ class CrosslayerSampler(NSGAIISampler):
 class Observer:
     """Is told how a search goes on, in the process that runs it. This one ignores it; others override."""
 
-    def started(self, search: SearchRecord, done: Sequence[Record]) -> None:
-        """The search begins or goes on, with these evaluations done already."""
+    def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
+        """The search begins or goes on, with so many trials ended before in these evaluations."""
 
     def evaluating(self, count: int) -> None:
         """This many evaluations are handed to the executor."""
@@ -123,7 +123,8 @@ class _Driver:
         self._study = open_study(store.url, search)
 
     def run(self) -> None:
-        self._observer.started(self._search, self._store.search_evaluations(self._search))
+        done = self._store.search_evaluations(self._search)
+        self._observer.started(self._search, done, self._store.trial_counts(self._search).finished)
         if not self._study.get_trials(deepcopy=False):
             self._study.enqueue_trial(self._space.encode(self._space.baseline()))
         trials = self._left_running()

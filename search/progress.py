@@ -36,13 +36,13 @@ class SearchState:
     running: int = 0
     first_made_at: float | None = None
 
-    def start(self, search: SearchRecord, done: Sequence[Record]) -> None:
+    def start(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
         """Begin or go on with a search."""
         self.search = search
         self.baseline_candidate = find_task(search.task).space.baseline()
         for record in done:
             self.add(record)
-        self.trials = len(done)
+        self.trials = trials
 
     def end_trial(self, record: Record, *, reused: bool) -> None:
         """Count a trial that ended with an evaluation, made now or known before."""
@@ -107,10 +107,10 @@ class LineProgress(Observer):
         self._state = SearchState()
         self._last_line = 0.0
 
-    def started(self, search: SearchRecord, done: Sequence[Record]) -> None:
+    def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
         """Say what is being searched."""
-        self._state.start(search, done)
-        known = f", {len(done)} evaluated before" if done else ""
+        self._state.start(search, done, trials)
+        known = f", {trials} evaluated before" if trials else ""
         self._write(f"search {search.name}: {search.task}, budget {search.budget}{known}")
 
     def evaluating(self, count: int) -> None:
@@ -169,9 +169,9 @@ class LiveProgress(Observer):
         self._details = Text("")
         self._live = Live(Group(self._bar, self._details), console=console, refresh_per_second=4, transient=True)
 
-    def started(self, search: SearchRecord, done: Sequence[Record]) -> None:
+    def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
         """Show the budget."""
-        self._state.start(search, done)
+        self._state.start(search, done, trials)
         self._bar.update(self._task, description=search.name, total=search.budget)
         self._show()
 
