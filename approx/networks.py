@@ -23,8 +23,8 @@ class Architecture:
             `lenet`: depth blocks of one convolution (5x5 on images of at least 20x20, else 3x3) and 2x2 max pooling,
             with 2 * width channels doubling from block to block, then a hidden layer of 16 * width units; after LeCun
             et al., Proc. IEEE 1998.
-            `vgg`: depth blocks of two 3x3 convolutions and pooling, with 8 * width channels doubling, then a hidden
-            layer of 32 * width units; after Simonyan and Zisserman, ICLR 2015.
+            `vgg`: depth blocks of two 3x3 convolutions and pooling, with 4 * width channels doubling, then a hidden
+            layer of 16 * width units; after Simonyan and Zisserman, ICLR 2015.
         depth: 1 to 3.
         width: 1 to 8.
     """
@@ -91,13 +91,13 @@ def _convolutional(architecture: Architecture, image_shape: tuple[int, int, int]
     kernel = 5 if not vgg and min(height, width) >= 20 else 3
     layers: list[nn.Module] = []
     for block in range(architecture.depth):
-        outputs = (8 if vgg else 2) * architecture.width * 2**block
+        outputs = (4 if vgg else 2) * architecture.width * 2**block
         for _ in range(2 if vgg else 1):
             layers += [nn.Conv2d(channels, outputs, kernel, padding=kernel // 2), nn.ReLU()]
             channels = outputs
         layers.append(nn.MaxPool2d(2))
         height, width = height // 2, width // 2
-    hidden = (32 if vgg else 16) * architecture.width
+    hidden = 16 * architecture.width
     return nn.Sequential(
         *layers,
         nn.Flatten(),

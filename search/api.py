@@ -46,11 +46,6 @@ class Configurations:
         """The cheapest."""
         return self.records[0]
 
-    @property
-    def saving(self) -> float:
-        """How many times less energy the cheapest needs than the baseline."""
-        return self.baseline.evaluation.energy_pj / self.best.evaluation.energy_pj
-
 
 def default_workers() -> int:
     """The processor cores that this process may use."""
@@ -153,23 +148,22 @@ def configurations(
     _check_accuracy(min_accuracy)
     platform = load_hardware(hardware)
     with Store.open(storage_url(storage), create=False) as store:
-        records = store.evaluations(task=task.name, hardware=platform.name)
-    baseline = task.space.baseline().canonical()
-    baselines = [record for record in records if record.evaluation.candidate == baseline]
-    if not baselines:
-        raise NothingFoundError(
-            f"no search of {task.name!r} on {platform.name} is stored yet; make one with: "
-            f"search run --dataset {task.name}"
-        )
-    meeting = front([record for record in records if record.evaluation.accuracy >= min_accuracy])
-    if not meeting:
-        highest = max(record.evaluation.accuracy for record in records)
-        raise NothingFoundError(
-            f"no stored configuration of {task.name!r} reaches {min_accuracy:.2%}; the most accurate reaches "
-            f"{highest:.2%}. Ask for less, or search more with another --seed or a larger --budget: "
-            f"search run --dataset {task.name}"
-        )
-    return Configurations(records=tuple(reversed(meeting)), baseline=baselines[0])
+        baseline = store.evaluation_of(task.space.baseline(), task=task.name, hardware=platform.name)
+        if baseline is None:
+            raise NothingFoundError(
+                f"no search of {task.name!r} on {platform.name} is stored yet; make one with: "
+                f"search run --dataset {task.name}"
+            )
+        meeting = store.evaluations(task=task.name, hardware=platform.name, min_accuracy=min_accuracy)
+        if not meeting:
+            all_records = store.evaluations(task=task.name, hardware=platform.name)
+            highest = max(record.evaluation.accuracy for record in all_records)
+            raise NothingFoundError(
+                f"no stored configuration of {task.name!r} reaches {min_accuracy:.2%}; the most accurate reaches "
+                f"{highest:.2%}. Ask for less, or search more with another --seed or a larger --budget: "
+                f"search run --dataset {task.name}"
+            )
+    return Configurations(records=tuple(reversed(front(meeting))), baseline=baseline)
 
 
 def _check_budget(budget: int) -> None:

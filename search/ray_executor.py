@@ -66,7 +66,7 @@ class RayExecutor:
         workers: int,
     ) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray 3 does; else Ray 2 warns
         handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(

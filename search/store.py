@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DatabaseError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
+from search.candidate import Candidate
 from search.errors import StorageError, UnknownNameError, UsageError
 from search.evaluation import EVALUATION_VERSION, Evaluation
 from search.locations import sqlite_path
@@ -348,17 +349,22 @@ class Store:
             )
             return [_record(row) for row in rows]
 
+    def evaluation_of(self, candidate: Candidate, *, task: str, hardware: str) -> Record | None:
+        """A current evaluation of a candidate, under any seed."""
+        with self._session() as session:
+            row = session.scalars(
+                sa.select(_EvaluationRow)
+                .where(*_current(task, hardware), _EvaluationRow.candidate_key == candidate.key)
+                .order_by(_EvaluationRow.seed)
+            ).first()
+            return None if row is None else _record(row)
+
     def evaluations(self, *, task: str, hardware: str, min_accuracy: float = 0.0) -> list[Record]:
         """Every current evaluation of a task on a hardware at or above an accuracy, cheapest first."""
         with self._session() as session:
             rows = session.scalars(
                 sa.select(_EvaluationRow)
-                .where(
-                    _EvaluationRow.task == task,
-                    _EvaluationRow.hardware == hardware,
-                    _EvaluationRow.version == EVALUATION_VERSION,
-                    _EvaluationRow.accuracy >= min_accuracy,
-                )
+                .where(*_current(task, hardware), _EvaluationRow.accuracy >= min_accuracy)
                 .order_by(_EvaluationRow.energy_pj, _EvaluationRow.key)
             )
             return [_record(row) for row in rows]
@@ -366,6 +372,15 @@ class Store:
 
 def _now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
+
+
+def _current(task: str, hardware: str) -> tuple[sa.ColumnElement[bool], ...]:
+    """Conditions on evaluations that can be compared with ones made now."""
+    return (
+        _EvaluationRow.task == task,
+        _EvaluationRow.hardware == hardware,
+        _EvaluationRow.version == EVALUATION_VERSION,
+    )
 
 
 def _search_record(row: _SearchRow) -> SearchRecord:

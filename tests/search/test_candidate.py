@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 
 from approx import SILICON_14NM
+from energy import load_hardware
 from search.candidate import NOMINAL_V, Candidate
 from search.errors import UsageError
 from tests.strategies import candidates
@@ -43,6 +44,7 @@ def test_robust_bits_mean_nothing_where_no_cell_fails() -> None:
     assert replace(EXAMPLE, supply_v=0.9, robust_bits=3).key == replace(EXAMPLE, supply_v=0.9, robust_bits=0).key
     assert replace(EXAMPLE, supply_v=0.95).key == replace(EXAMPLE, supply_v=0.9).key
     assert replace(EXAMPLE, robust_bits=6).canonical().robust_bits == 4
+    assert load_hardware("weight-stationary-45nm").technology.nominal_v == NOMINAL_V
     assert SILICON_14NM.bit_error_rate(NOMINAL_V) == 0
     assert SILICON_14NM.bit_error_rate(NOMINAL_V - 1e-6) > 0
 
