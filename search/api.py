@@ -70,7 +70,7 @@ def run(
 
     Args:
         dataset: A name from `task_names()`.
-        budget: Evaluations to make; with `resume`, in total.
+        budget: Evaluations to make; with `resume`, in total, and never less than before.
         min_accuracy: The accuracy that is wanted, in (0, 1]; noted with the search, which looks for the whole front.
         seed: Of everything random; the same seed gives the same front whatever the number of workers.
         workers: Ray workers; by default one a core. 0 evaluates in this process, without Ray.
@@ -105,7 +105,7 @@ def run(
 
         data = datasets.load(task, find_data_dir(data_dir))
         if resume:
-            search = _find_resumable(store, name, task, seed, platform, budget)
+            search = _reopen(store, name, task, seed, platform, budget, min_accuracy)
         else:
             search = store.create_search(
                 name=name,
@@ -176,8 +176,14 @@ def _check_accuracy(accuracy: float | None) -> None:
         raise UsageError(f"--min-accuracy must be above 0 and at most 1, such as 0.95 for 95 %, got {accuracy:g}")
 
 
-def _find_resumable(
-    store: Store, name: str | None, task: Task, seed: int, hardware: Hardware, budget: int
+def _reopen(
+    store: Store,
+    name: str | None,
+    task: Task,
+    seed: int,
+    hardware: Hardware,
+    budget: int,
+    min_accuracy: float | None,
 ) -> SearchRecord:
     if name is not None:
         search = store.find_search(name)
@@ -200,7 +206,11 @@ def _find_resumable(
                 "resume; start one without --resume, or list all with: search show"
             )
         search = same[0]
-    return store.extend_search(search, budget=max(budget, search.budget))
+    return store.reopen_search(
+        search,
+        budget=max(budget, search.budget),
+        min_accuracy=search.min_accuracy if min_accuracy is None else min_accuracy,
+    )
 
 
 def _key_function(task: Task, fingerprint: str, hardware: Hardware, seed: int) -> Callable[[Candidate], str]:

@@ -21,8 +21,9 @@ from search.candidate import Candidate, content_hash
 from search.errors import SearchError
 from search.executor import Executor, Job, Outcome
 from search.result import SearchResult, result_of
+from search.schema import tune_sqlite
 from search.space import SearchSpace
-from search.store import Record, SearchRecord, Store, tune_sqlite
+from search.store import Record, SearchRecord, Store
 
 OBJECTIVES = ("accuracy", "energy_pj")
 

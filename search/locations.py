@@ -50,6 +50,11 @@ def storage_url(given: str | None = None) -> str:
     return chosen
 
 
+def without_password(url: str) -> str:
+    """A database URL that may be printed."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
 def sqlite_path(url: str) -> Path | None:
     """The file behind an SQLite URL; None for another database."""
     parsed = make_url(url)

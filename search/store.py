@@ -6,71 +6,22 @@ place for and what later searches share.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DatabaseError, IntegrityError, SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, sessionmaker
 
 from search.candidate import Candidate
-from search.errors import StorageError, UnknownNameError, UsageError
+from search.errors import UnknownNameError, UsageError
 from search.evaluation import EVALUATION_VERSION, Evaluation
-from search.locations import sqlite_path
-
-_VERSION_TABLE = "crosslayer_version"
-_SCHEMA = "0001"  # the newest file in search/migrations/versions
-# Optuna's tables, so that a database of its own is not mistaken for a foreign one.
-_OPTUNA_TABLE = re.compile("alembic_version|version_info|stud(y|ies)(_.*)?|trials?(_.*)?")
-
-
-class _Base(DeclarativeBase):
-    pass
-
-
-class _SearchRow(_Base):
-    __tablename__ = "searches"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(sa.String(200), unique=True)
-    task: Mapped[str] = mapped_column(sa.String(50))
-    hardware: Mapped[str] = mapped_column(sa.String(500))
-    seed: Mapped[int]
-    budget: Mapped[int]
-    population_size: Mapped[int]
-    min_accuracy: Mapped[float | None]
-    created_at: Mapped[datetime]
-    finished_at: Mapped[datetime | None]
-
-
-class _EvaluationRow(_Base):
-    __tablename__ = "evaluations"
-    key: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
-    version: Mapped[int]
-    task: Mapped[str] = mapped_column(sa.String(50))
-    hardware: Mapped[str] = mapped_column(sa.String(500))
-    seed: Mapped[int]
-    candidate_key: Mapped[str] = mapped_column(sa.String(64))
-    accuracy: Mapped[float]
-    energy_pj: Mapped[float]
-    content: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
-    test_accuracies: Mapped[list[float] | None] = mapped_column(sa.JSON(none_as_null=True))
-    created_at: Mapped[datetime]
-    __table_args__ = (sa.Index("evaluations_by_energy", "task", "hardware", "energy_pj"),)
-
-
-class _TrialRow(_Base):
-    __tablename__ = "search_evaluations"
-    search_id: Mapped[int] = mapped_column(sa.ForeignKey("searches.id"), primary_key=True)
-    trial_number: Mapped[int] = mapped_column(primary_key=True)
-    evaluation_key: Mapped[str | None] = mapped_column(sa.ForeignKey("evaluations.key"))
-    error: Mapped[str | None] = mapped_column(sa.Text)
+from search.locations import without_password
+from search.schema import EvaluationRow, SearchRow, TrialRow, open_engine, storage_errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,20 +112,7 @@ class Store:
             StorageError: If it cannot be opened, is not a database, belongs to another application, or was written by a
                 newer version.
         """
-        path = sqlite_path(url)
-        if path is not None:
-            _check_sqlite_file(path, create)
-        with _storage_errors(url):
-            try:
-                engine = sa.create_engine(url, connect_args={"timeout": 60} if path else {})
-            except ModuleNotFoundError as error:
-                raise StorageError(
-                    f"{url} needs the Python package {error.name!r}: pip install 'crosslayer[postgresql]'"
-                ) from None
-            if path is not None:
-                tune_sqlite(engine)
-            with engine.begin() as connection:
-                _migrate(connection, url)
+        engine = open_engine(url, create=create)
         return cls(url, engine)
 
     def close(self) -> None:
@@ -189,7 +127,7 @@ class Store:
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
-        with _storage_errors(self.url), self._sessions.begin() as session:
+        with storage_errors(self.url), self._sessions.begin() as session:
             yield session
 
     def create_search(
@@ -218,7 +156,7 @@ class Store:
             UsageError: If the name is taken.
         """
         with self._session() as session:
-            taken = set(session.scalars(sa.select(_SearchRow.name)))
+            taken = set(session.scalars(sa.select(SearchRow.name)))
             if name is None:
                 number = 1
                 while f"{task}-{number}" in taken:
@@ -226,7 +164,7 @@ class Store:
                 name = f"{task}-{number}"
             elif name in taken:
                 raise UsageError(f"a search named {name!r} exists; continue it with --resume, or choose another --name")
-            row = _SearchRow(
+            row = SearchRow(
                 name=name,
                 task=task,
                 hardware=hardware,
@@ -243,7 +181,7 @@ class Store:
     def searches(self) -> list[SearchRecord]:
         """All searches, newest first."""
         with self._session() as session:
-            rows = session.scalars(sa.select(_SearchRow).order_by(_SearchRow.id.desc()))
+            rows = session.scalars(sa.select(SearchRow).order_by(SearchRow.id.desc()))
             return [_search_record(row) for row in rows]
 
     def find_search(self, name: str) -> SearchRecord:
@@ -257,13 +195,16 @@ class Store:
             return found[name]
         near = get_close_matches(name, found, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UnknownNameError(f"no search named {name!r} in {self.url}; {hint}list them with: search show")
+        raise UnknownNameError(
+            f"no search named {name!r} in {without_password(self.url)}; {hint}list them with: search show"
+        )
 
-    def extend_search(self, search: SearchRecord, *, budget: int) -> SearchRecord:
-        """Set a search's budget and mark it unfinished."""
+    def reopen_search(self, search: SearchRecord, *, budget: int, min_accuracy: float | None) -> SearchRecord:
+        """Mark a search unfinished, with this budget and target."""
         with self._session() as session:
-            row = session.get_one(_SearchRow, search.id)
+            row = session.get_one(SearchRow, search.id)
             row.budget = budget
+            row.min_accuracy = min_accuracy
             row.finished_at = None
             session.flush()
             return _search_record(row)
@@ -271,17 +212,17 @@ class Store:
     def finish_search(self, search: SearchRecord) -> None:
         """Mark a search finished."""
         with self._session() as session:
-            session.get_one(_SearchRow, search.id).finished_at = _now()
+            session.get_one(SearchRow, search.id).finished_at = _now()
 
     def find_evaluation(self, key: str) -> Record | None:
         """The evaluation stored under a key."""
         with self._session() as session:
-            row = session.get(_EvaluationRow, key)
+            row = session.get(EvaluationRow, key)
             return None if row is None else _record(row)
 
     def record_evaluation(self, key: str, evaluation: Evaluation, *, task: str, hardware: str, seed: int) -> Record:
         """Store an evaluation; one that another process stored meanwhile is left as it is."""
-        row = _EvaluationRow(
+        row = EvaluationRow(
             key=key,
             version=EVALUATION_VERSION,
             task=task,
@@ -299,13 +240,13 @@ class Store:
                 with session.begin_nested():
                     session.add(row)
             except IntegrityError:
-                row = session.get_one(_EvaluationRow, key)
+                row = session.get_one(EvaluationRow, key)
             return _record(row)
 
     def record_test(self, key: str, accuracies: Sequence[float]) -> None:
         """Store an evaluation's accuracies on the test images, one per chip."""
         with self._session() as session:
-            session.get_one(_EvaluationRow, key).test_accuracies = list(accuracies)
+            session.get_one(EvaluationRow, key).test_accuracies = list(accuracies)
 
     def record_trial(
         self,
@@ -318,7 +259,7 @@ class Store:
         """Store how a trial ended: with an evaluation or with an error."""
         with self._session() as session:
             session.merge(
-                _TrialRow(
+                TrialRow(
                     search_id=search.id,
                     trial_number=trial_number,
                     evaluation_key=evaluation_key,
@@ -329,23 +270,23 @@ class Store:
     def trial_counts(self, search: SearchRecord) -> TrialCounts:
         """How the trials of a search ended."""
         columns = (
-            sa.func.count(_TrialRow.evaluation_key),
-            sa.func.count(_TrialRow.evaluation_key.distinct()),
-            sa.func.count(_TrialRow.error),
+            sa.func.count(TrialRow.evaluation_key),
+            sa.func.count(TrialRow.evaluation_key.distinct()),
+            sa.func.count(TrialRow.error),
         )
         with self._session() as session:
-            row = session.execute(sa.select(*columns).where(_TrialRow.search_id == search.id)).one()
+            row = session.execute(sa.select(*columns).where(TrialRow.search_id == search.id)).one()
         return TrialCounts(finished=row[0], distinct=row[1], failed=row[2])
 
     def search_evaluations(self, search: SearchRecord) -> list[Record]:
         """The distinct evaluations of a search in order of first trial; the first is its baseline."""
         with self._session() as session:
             rows = session.scalars(
-                sa.select(_EvaluationRow)
-                .join(_TrialRow, _TrialRow.evaluation_key == _EvaluationRow.key)
-                .where(_TrialRow.search_id == search.id)
-                .group_by(_EvaluationRow.key)
-                .order_by(sa.func.min(_TrialRow.trial_number))
+                sa.select(EvaluationRow)
+                .join(TrialRow, TrialRow.evaluation_key == EvaluationRow.key)
+                .where(TrialRow.search_id == search.id)
+                .group_by(EvaluationRow.key)
+                .order_by(sa.func.min(TrialRow.trial_number))
             )
             return [_record(row) for row in rows]
 
@@ -353,9 +294,9 @@ class Store:
         """A current evaluation of a candidate, under any seed."""
         with self._session() as session:
             row = session.scalars(
-                sa.select(_EvaluationRow)
-                .where(*_current(task, hardware), _EvaluationRow.candidate_key == candidate.key)
-                .order_by(_EvaluationRow.seed)
+                sa.select(EvaluationRow)
+                .where(*_current(task, hardware), EvaluationRow.candidate_key == candidate.key)
+                .order_by(EvaluationRow.seed)
             ).first()
             return None if row is None else _record(row)
 
@@ -363,9 +304,9 @@ class Store:
         """Every current evaluation of a task on a hardware at or above an accuracy, cheapest first."""
         with self._session() as session:
             rows = session.scalars(
-                sa.select(_EvaluationRow)
-                .where(*_current(task, hardware), _EvaluationRow.accuracy >= min_accuracy)
-                .order_by(_EvaluationRow.energy_pj, _EvaluationRow.key)
+                sa.select(EvaluationRow)
+                .where(*_current(task, hardware), EvaluationRow.accuracy >= min_accuracy)
+                .order_by(EvaluationRow.energy_pj, EvaluationRow.key)
             )
             return [_record(row) for row in rows]
 
@@ -377,13 +318,13 @@ def _now() -> datetime:
 def _current(task: str, hardware: str) -> tuple[sa.ColumnElement[bool], ...]:
     """Conditions on evaluations that can be compared with ones made now."""
     return (
-        _EvaluationRow.task == task,
-        _EvaluationRow.hardware == hardware,
-        _EvaluationRow.version == EVALUATION_VERSION,
+        EvaluationRow.task == task,
+        EvaluationRow.hardware == hardware,
+        EvaluationRow.version == EVALUATION_VERSION,
     )
 
 
-def _search_record(row: _SearchRow) -> SearchRecord:
+def _search_record(row: SearchRow) -> SearchRecord:
     return SearchRecord(
         id=row.id,
         name=row.name,
@@ -398,7 +339,7 @@ def _search_record(row: _SearchRow) -> SearchRecord:
     )
 
 
-def _record(row: _EvaluationRow) -> Record:
+def _record(row: EvaluationRow) -> Record:
     tested = row.test_accuracies
     return Record(
         key=row.key,
@@ -406,69 +347,3 @@ def _record(row: _EvaluationRow) -> Record:
         evaluation=Evaluation.from_dict(row.content),
         test_accuracies=None if tested is None else tuple(tested),
     )
-
-
-def _check_sqlite_file(path: Path, create: bool) -> None:
-    if path.is_dir():
-        raise StorageError(f"{path} is a folder; give the path of an SQLite file")
-    if path.exists():
-        return
-    if not create:
-        raise StorageError(f"no results yet: there is no file {path}. Make some with: search run")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"cannot make the folder {path.parent}: {error.strerror}") from None
-
-
-def tune_sqlite(engine: Engine) -> None:
-    """Let readers and one writer of an SQLite file work at the same time, and commit without waiting for the disk.
-
-    A power cut may lose the last commits but never damages the file (https://www.sqlite.org/wal.html).
-    """
-
-    @sa.event.listens_for(engine, "connect")
-    def set_pragmas(connection: Any, _: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.close()
-
-    engine.dispose()  # connections made before do not count
-
-
-def _migrate(connection: Connection, url: str) -> None:
-    """Bring the schema up to date, and refuse a database that is not ours."""
-    tables = set(sa.inspect(connection).get_table_names())
-    if _VERSION_TABLE in tables:
-        version = connection.scalar(sa.text(f"SELECT version_num FROM {_VERSION_TABLE}"))  # noqa: S608
-        if version == _SCHEMA:
-            return
-        if version > _SCHEMA:
-            raise StorageError(
-                f"{url} was written by a newer version of crosslayer (schema {version}, this one "
-                f"knows {_SCHEMA}); install that version, or give another --storage"
-            )
-    elif foreign := sorted(name for name in tables if not _OPTUNA_TABLE.fullmatch(name)):
-        raise StorageError(
-            f"{url} belongs to another application: it holds the table {foreign[0]!r}. Give another --storage"
-        )
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    command.upgrade(config, _SCHEMA)
-
-
-@contextmanager
-def _storage_errors(url: str) -> Iterator[None]:
-    try:
-        yield
-    except DatabaseError as error:
-        reason = str(error.orig).strip().splitlines()[0]
-        raise StorageError(f"cannot use the results database {url}: {reason}") from error
-    except SQLAlchemyError as error:
-        raise StorageError(f"cannot use the results database {url}: {error}") from error

@@ -205,4 +205,4 @@ def test_progress_on_a_pipe_is_plain_lines(finished: tuple[Path, dict[str, Any]]
     assert re.search(r"search digits-\d: digits, budget 14", printed)
     assert re.search(r"14/14 evaluated, hypervolume \d\.\d+; cheapest at 90.00% or more: ", printed)
     assert "Cheapest at 90.00% or more: number" in printed
-    assert f"Results:   sqlite:///{storage}" in printed
+    assert f"Storage:   sqlite:///{storage}" in printed

@@ -173,7 +173,7 @@ def test_a_trial_cut_off_while_it_was_asked_is_asked_again(store: Store, tmp_pat
 def test_the_budget_can_be_raised(store: Store) -> None:
     search = new_search(store, budget=20)
     assert run(store, search, FakeExecutor()).finished == 20
-    longer = store.extend_search(search, budget=35)
+    longer = store.reopen_search(search, budget=35, min_accuracy=None)
     assert longer.finished_at is None
     assert run(store, longer, FakeExecutor()).finished == 35
     assert store.find_search(search.name).finished_at is not None

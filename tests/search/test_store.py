@@ -7,9 +7,10 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 import search.migrations
+from search import schema
 from search import store as store_module
 from search.errors import StorageError, UnknownNameError, UsageError
-from search.locations import storage_url
+from search.locations import storage_url, without_password
 from search.store import SearchRecord, Store
 from search.task import find_task
 from tests.search.fakes import formula
@@ -122,14 +123,21 @@ def test_the_schema_is_the_newest_migration_and_what_the_code_reads(tmp_path: Pa
     config = Config()
     config.set_main_option("script_location", str(Path(search.migrations.__file__).parent))
     config.set_main_option("path_separator", "os")
-    assert ScriptDirectory.from_config(config).get_current_head() == store_module._SCHEMA
+    assert ScriptDirectory.from_config(config).get_current_head() == schema.SCHEMA
     with open_store(tmp_path) as store:
         from alembic.autogenerate import compare_metadata
         from alembic.runtime.migration import MigrationContext
 
         with store._engine.connect() as connection:
             context = MigrationContext.configure(connection, opts={"version_table": "crosslayer_version"})
-            assert compare_metadata(context, store_module._Base.metadata) == []
+            assert compare_metadata(context, schema.Base.metadata) == []
+
+
+def test_passwords_are_not_printed() -> None:
+    assert without_password("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+    with pytest.raises(StorageError) as caught:
+        Store.open("mysql://me:secret@host/db", create=True)
+    assert "secret" not in str(caught.value)
 
 
 def test_storage_urls(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,171 @@
+"""The tables of the results database, and opening it: checks, tuning, migrations.
+
+Optuna keeps its own tables in the same database; the names here, and that of the version table, differ from its.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from search.errors import StorageError
+from search.locations import sqlite_path, without_password
+
+_VERSION_TABLE = "crosslayer_version"
+SCHEMA = "0001"  # the newest file in search/migrations/versions
+# Optuna's tables, so that a database of its own is not mistaken for a foreign one.
+_OPTUNA_TABLE = re.compile("alembic_version|version_info|stud(y|ies)(_.*)?|trials?(_.*)?")
+
+
+class Base(DeclarativeBase):
+    """Collects the tables."""
+
+
+class SearchRow(Base):
+    """A search."""
+
+    __tablename__ = "searches"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(sa.String(200), unique=True)
+    task: Mapped[str] = mapped_column(sa.String(50))
+    hardware: Mapped[str] = mapped_column(sa.String(500))
+    seed: Mapped[int]
+    budget: Mapped[int]
+    population_size: Mapped[int]
+    min_accuracy: Mapped[float | None]
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+
+class EvaluationRow(Base):
+    """An evaluation, under the content hash of all it depends on."""
+
+    __tablename__ = "evaluations"
+    key: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    version: Mapped[int]
+    task: Mapped[str] = mapped_column(sa.String(50))
+    hardware: Mapped[str] = mapped_column(sa.String(500))
+    seed: Mapped[int]
+    candidate_key: Mapped[str] = mapped_column(sa.String(64))
+    accuracy: Mapped[float]
+    energy_pj: Mapped[float]
+    content: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+    test_accuracies: Mapped[list[float] | None] = mapped_column(sa.JSON(none_as_null=True))
+    created_at: Mapped[datetime]
+    __table_args__ = (sa.Index("evaluations_by_energy", "task", "hardware", "energy_pj"),)
+
+
+class TrialRow(Base):
+    """Which evaluation, or which error, ended a trial of a search."""
+
+    __tablename__ = "search_evaluations"
+    search_id: Mapped[int] = mapped_column(sa.ForeignKey("searches.id"), primary_key=True)
+    trial_number: Mapped[int] = mapped_column(primary_key=True)
+    evaluation_key: Mapped[str | None] = mapped_column(sa.ForeignKey("evaluations.key"))
+    error: Mapped[str | None] = mapped_column(sa.Text)
+
+
+def open_engine(url: str, *, create: bool) -> Engine:
+    """Open the database and bring its schema up to date.
+
+    Args:
+        url: SQLAlchemy URL.
+        create: Whether to make an SQLite file that does not exist.
+
+    Raises:
+        StorageError: If it cannot be opened, is not a database, belongs to another application, or was written by a
+            newer version.
+    """
+    path = sqlite_path(url)
+    if path is not None:
+        _check_sqlite_file(path, create)
+    with storage_errors(url):
+        try:
+            engine = sa.create_engine(url, connect_args={"timeout": 60} if path else {})
+        except ModuleNotFoundError as error:
+            raise StorageError(
+                f"{without_password(url)} needs the Python package {error.name!r}, which is not installed "
+                "(for PostgreSQL: pip install 'crosslayer[postgresql]')"
+            ) from None
+        if path is not None:
+            tune_sqlite(engine)
+        with engine.begin() as connection:
+            _migrate(connection, url)
+    return engine
+
+
+def _check_sqlite_file(path: Path, create: bool) -> None:
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder; give the path of an SQLite file")
+    if path.exists():
+        return
+    if not create:
+        raise StorageError(f"no results yet: there is no file {path}. Make some with: search run")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot make the folder {path.parent}: {error.strerror}") from None
+
+
+def tune_sqlite(engine: Engine) -> None:
+    """Let readers and one writer of an SQLite file work at the same time, and commit without waiting for the disk.
+
+    A power cut may lose the last commits but never damages the file (https://www.sqlite.org/wal.html).
+    """
+
+    @sa.event.listens_for(engine, "connect")
+    def set_pragmas(connection: Any, _: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.close()
+
+    engine.dispose()  # connections made before do not count
+
+
+def _migrate(connection: Connection, url: str) -> None:
+    """Bring the schema up to date, and refuse a database that is not ours."""
+    tables = set(sa.inspect(connection).get_table_names())
+    if _VERSION_TABLE in tables:
+        version = connection.scalar(sa.text(f"SELECT version_num FROM {_VERSION_TABLE}"))  # noqa: S608
+        if version == SCHEMA:
+            return
+        if version > SCHEMA:
+            raise StorageError(
+                f"{without_password(url)} was written by a newer version of crosslayer (schema {version}, this one "
+                f"knows {SCHEMA}); install that version, or give another --storage"
+            )
+    elif foreign := sorted(name for name in tables if not _OPTUNA_TABLE.fullmatch(name)):
+        raise StorageError(
+            f"{without_password(url)} belongs to another application: it holds the table {foreign[0]!r}. "
+            "Give another --storage"
+        )
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, SCHEMA)
+
+
+@contextmanager
+def storage_errors(url: str) -> Iterator[None]:
+    """Turn SQLAlchemy's errors into ours, with the database's own reason."""
+    try:
+        yield
+    except DatabaseError as error:
+        reason = str(error.orig).strip().splitlines()[0]
+        raise StorageError(f"cannot use the results database {without_password(url)}: {reason}") from error
+    except SQLAlchemyError as error:
+        raise StorageError(f"cannot use the results database {without_password(url)}: {error}") from error

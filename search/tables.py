@@ -1,0 +1,140 @@
+"""Results as tables and sentences on a console."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from search import report
+from search.api import Configurations
+from search.result import SearchResult
+from search.store import Record, SearchRecord, TrialCounts
+
+_SHOWN_LOSS = 0.10  # front members further below the baseline's accuracy are only counted
+
+
+def open_console(*, stderr: bool = False) -> Console:
+    """A console; one that is not a terminal, and so has no width of its own, is wide enough for every table."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=100)
+
+
+def print_result(console: Console, result: SearchResult, *, show_all: bool = False) -> None:
+    """The front of a search against its baseline, and what was asked of it.
+
+    Args:
+        console: Where to print.
+        result: What the search found.
+        show_all: Whether to show members of the front that are far less accurate than the baseline.
+    """
+    baseline = result.baseline
+    floor = 0.0 if show_all else baseline.evaluation.accuracy - _SHOWN_LOSS
+    shown = [record for record in result.front if record.evaluation.accuracy >= floor]
+    table = _table(f"Front of {result.search.name} ({result.search.task})")
+    for number, record in enumerate(shown, 1):
+        _add_row(table, str(number), record, baseline)
+    table.add_section()
+    _add_row(table, "base", baseline, baseline)
+    console.print(table)
+    failed = f", {result.failed} failed" if result.failed else ""
+    lines = [
+        "Accuracy: mean over chips on validation images, by which the front was chosen; test: on images used for "
+        "nothing else.",
+        f"{result.finished} evaluations, {result.distinct} of them different{failed}; "
+        f"hypervolume {result.hypervolume:.4f}.",
+    ]
+    if hidden := len(result.front) - len(shown):
+        lines.append(
+            f"{hidden} more on the front, over {_SHOWN_LOSS * 100:.0f} points below the baseline: "
+            f"search show {result.search.name} --all"
+        )
+    if result.search.min_accuracy is not None:
+        lines.append(_answer(result, shown, result.search.min_accuracy))
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
+
+
+def print_places(console: Console, places: Mapping[str, str]) -> None:
+    """Where everything was written, by what it is."""
+    for name, place in places.items():
+        console.print(f"{name.capitalize() + ':':<11}{place}", soft_wrap=True, highlight=False, markup=False)
+
+
+def print_best(console: Console, found: Configurations, min_accuracy: float) -> None:
+    """The cheapest stored configuration against the baseline."""
+    table = _table(f"Cheapest stored configuration at {min_accuracy:.2%} or more")
+    _add_row(table, "best", found.best, found.baseline)
+    _add_row(table, "base", found.baseline, found.baseline)
+    console.print(table)
+    console.print(
+        "Chosen by validation accuracy among all stored evaluations, and not confirmed by fresh runs.\n"
+        "The test images were not used to choose it.",
+        highlight=False,
+    )
+
+
+def print_searches(console: Console, searches: Sequence[SearchRecord], counts: Mapping[int, TrialCounts]) -> None:
+    """The stored searches, a line each.
+
+    Args:
+        console: Where to print.
+        searches: In the order to be shown.
+        counts: Of each search, by its id.
+    """
+    if not searches:
+        console.print("no searches yet; make one with: search run")
+        return
+    table = _plain_table("Stored searches, newest first (times in UTC)")
+    for column in ("name", "dataset", "hardware", "seed", "evaluated", "started"):
+        table.add_column(column, overflow="fold")
+    for search in searches:
+        table.add_row(
+            search.name,
+            search.task,
+            search.hardware,
+            str(search.seed),
+            f"{counts[search.id].finished}/{search.budget}",
+            f"{search.created_at:%Y-%m-%d %H:%M}",
+        )
+    console.print(table)
+
+
+def _answer(result: SearchResult, shown: Sequence[Record], min_accuracy: float) -> str:
+    cheapest = report.cheapest_at(result.front, min_accuracy)
+    if cheapest is None:
+        highest = max(record.evaluation.accuracy for record in result.front)
+        return f"None reaches {min_accuracy:.2%}; the most accurate reaches {highest:.2%}."
+    number = f"number {shown.index(cheapest) + 1}, " if cheapest in shown else ""
+    return (
+        f"Cheapest at {min_accuracy:.2%} or more: {number}{report.energy(cheapest.evaluation.energy_pj)}, "
+        f"{report.saving(result.saving(cheapest))} less than the baseline."
+    )
+
+
+def _plain_table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+
+
+def _table(title: str) -> Table:
+    table = _plain_table(title)
+    for column in ("", "acc %", "worst", "test", "energy", "saves"):
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    for column in report.KNOBS:
+        table.add_column(column, no_wrap=True)
+    return table
+
+
+def _add_row(table: Table, label: str, record: Record, baseline: Record) -> None:
+    evaluation = record.evaluation
+    table.add_row(
+        label,
+        report.percent(evaluation.accuracy),
+        report.percent(evaluation.accuracy_worst),
+        report.percent(record.test_accuracy),
+        report.energy(evaluation.energy_pj),
+        report.saving(baseline.evaluation.energy_pj / evaluation.energy_pj),
+        *report.knobs(evaluation.candidate).values(),
+    )
