@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -112,7 +113,6 @@ class Evaluator:
 
     def _trained(self, candidate: Candidate) -> Network:
         task, effort = self._task, self._task.effort
-        architecture = approx.Architecture(family=candidate.family, depth=candidate.depth, width=candidate.width)
         knobs = {
             "stage": "train",
             "version": EVALUATION_VERSION,
@@ -121,23 +121,14 @@ class Evaluator:
             "family": candidate.family,
             "depth": candidate.depth,
             "width": candidate.width,
-            "epochs": effort.train_epochs,
-            "batch_size": effort.batch_size,
-            "learning_rate": effort.learning_rate,
         }
-        key = content_hash(knobs)
-        model = approx.build_network(architecture, image_shape=task.image_shape, classes=task.classes, seed=_seed(key))
-
-        def compute() -> dict[str, Tensor]:
-            schedule = approx.Schedule(
-                epochs=effort.train_epochs,
-                batch_size=effort.batch_size,
-                learning_rate=effort.learning_rate,
-            )
-            approx.fit(model, self._images["train"], schedule, seed=_seed(key))
-            return model.state_dict()
-
-        model.load_state_dict(self._stages.get_or_compute(key, compute))
+        model = approx.build_network(
+            approx.Architecture(family=candidate.family, depth=candidate.depth, width=candidate.width),
+            image_shape=task.image_shape,
+            classes=task.classes,
+            seed=_seed(content_hash(knobs)),
+        )
+        key = self._fit(model, knobs, effort.train_epochs, effort.learning_rate)
         return Network(model=model, masks={}, key=key)
 
     def _pruned(self, candidate: Candidate) -> Network:
@@ -145,29 +136,11 @@ class Evaluator:
         if candidate.sparsity == 0:
             return trained
         effort = self._task.effort
-        knobs = {
-            "stage": "prune",
-            "after": trained.key,
-            "sparsity": candidate.sparsity,
-            "epochs": effort.prune_epochs,
-            "learning_rate": effort.retrain_learning_rate,
-        }
-        key = content_hash(knobs)
-        model = trained.model
-        weights = {name: layer.weight for name, layer in approx.weight_layers(model)}
+        knobs = {"stage": "prune", "after": trained.key, "sparsity": candidate.sparsity}
+        weights = {name: layer.weight for name, layer in approx.weight_layers(trained.model)}
         masks = approx.magnitude_masks(weights, candidate.sparsity)
-
-        def compute() -> dict[str, Tensor]:
-            schedule = approx.Schedule(
-                epochs=effort.prune_epochs,
-                batch_size=effort.batch_size,
-                learning_rate=effort.retrain_learning_rate,
-            )
-            approx.fit(model, self._images["train"], schedule, seed=_seed(key), masks=masks)
-            return model.state_dict()
-
-        model.load_state_dict(self._stages.get_or_compute(key, compute))
-        return Network(model=model, masks=masks, key=key)
+        key = self._fit(trained.model, knobs, effort.prune_epochs, effort.retrain_learning_rate, masks)
+        return Network(model=trained.model, masks=masks, key=key)
 
     def _approximated(self, candidate: Candidate, pruned: Network) -> nn.Module:
         effort = self._task.effort
@@ -176,34 +149,30 @@ class Evaluator:
             activation_bits=candidate.activation_bits,
             multiplier=candidate.multiplier,
         )
-        knobs = {
-            "stage": "approximate",
-            "after": pruned.key,
-            "weight_bits": candidate.weight_bits,
-            "activation_bits": candidate.activation_bits,
-            "multiplier": candidate.multiplier,
-            "epochs": effort.approximate_epochs,
-            "learning_rate": effort.retrain_learning_rate,
-        }
-        key = content_hash(knobs)
-        model = approx.approximate(
-            pruned.model,
-            config,
-            calibration_data=self._images["train"].inputs(slice(0, _CALIBRATION_IMAGES)),
-            masks=pruned.masks,
-        )
+        knobs = {"stage": "approximate", "after": pruned.key, **asdict(config)}
+        calibration_data = self._images["train"].inputs(slice(0, _CALIBRATION_IMAGES))
+        model = approx.approximate(pruned.model, config, calibration_data=calibration_data, masks=pruned.masks)
+        self._fit(model, knobs, effort.approximate_epochs, effort.retrain_learning_rate)
+        return model
+
+    def _fit(
+        self,
+        model: nn.Module,
+        knobs: Mapping[str, Any],
+        epochs: float,
+        learning_rate: float,
+        masks: Mapping[str, Tensor] | None = None,
+    ) -> str:
+        """Train in place, or take over what the same stage found before; returns the stage's key."""
+        schedule = approx.Schedule(epochs=epochs, batch_size=self._task.effort.batch_size, learning_rate=learning_rate)
+        key = content_hash({**knobs, **asdict(schedule)})
 
         def compute() -> dict[str, Tensor]:
-            schedule = approx.Schedule(
-                epochs=effort.approximate_epochs,
-                batch_size=effort.batch_size,
-                learning_rate=effort.retrain_learning_rate,
-            )
-            approx.fit(model, self._images["train"], schedule, seed=_seed(key))
+            approx.fit(model, self._images["train"], schedule, seed=_seed(key), masks=masks)
             return model.state_dict()
 
         model.load_state_dict(self._stages.get_or_compute(key, compute))
-        return model
+        return key
 
     def _chip_accuracies(
         self, candidate: Candidate, model: nn.Module, images: approx.LabelledImages
