@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := approx energy search service tests
+SOURCES := approx docs energy search service tests
 
 .PHONY: run test check format clean
 

@@ -18,6 +18,7 @@ from approx.multiplier import Multiplier
 from approx.quantization import straight_through
 
 _FLOAT32_EXACT = 2**24  # every integer up to here is a float32
+_PATCH_VALUES = 2**22  # image patches laid out at a time; a whole batch of them can take gigabytes
 _ROW_TABLE_BYTES = 2**22  # row tables of one block of inner indices; larger ones leave the cache
 
 
@@ -81,12 +82,16 @@ def approx_conv2d(
         return F.conv2d(activation_codes.to(exact), weights.to(exact), stride=stride, padding=padding)
     batch, _, height, width = activation_codes.shape
     kernel = (weight_codes.shape[2], weight_codes.shape[3])
-    patches = F.unfold(activation_codes, kernel, stride=stride, padding=padding)
-    rows = patches.transpose(1, 2).reshape(-1, patches.shape[1])
-    product = _table_matmul(rows, weight_codes.flatten(1), multiplier.lut)
     out_height = (height + 2 * padding[0] - kernel[0]) // stride[0] + 1
     out_width = (width + 2 * padding[1] - kernel[1]) // stride[1] + 1
-    return product.reshape(batch, out_height, out_width, -1).permute(0, 3, 1, 2)
+    weights = weight_codes.flatten(1)
+    at_once = max(1, _PATCH_VALUES // (out_height * out_width * weights.shape[1]))
+    products = []
+    for images in activation_codes.split(at_once):  # type: ignore[no-untyped-call]
+        patches = F.unfold(images, kernel, stride=stride, padding=padding)
+        rows = patches.transpose(1, 2).reshape(-1, patches.shape[1])
+        products.append(_table_matmul(rows, weights, multiplier.lut))
+    return torch.cat(products).reshape(batch, out_height, out_width, -1).permute(0, 3, 1, 2)
 
 
 def row_table_matmul(activation_codes: Tensor, weight_codes: Tensor, lut: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class Schedule:
     """How long and how fast to train.
 
     Attributes:
-        epochs: Passes over the images, in hundredths when fractional; 0 leaves the network as it is.
+        epochs: Passes over the images, rounded to a whole number of steps; 0 leaves the network as it is.
         batch_size: Images per step.
         learning_rate: Adam's rate at the start; it falls to zero along half a cosine.
     """

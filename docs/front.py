@@ -1,4 +1,4 @@
-"""Write the front in README.md from a finished search: `python -m docs.front [--storage URL] [NAME]`."""
+"""Write the front in README.md from a finished search: `python -m docs.front [--storage URL] NAME`."""
 
 from __future__ import annotations
 

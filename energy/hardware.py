@@ -6,6 +6,8 @@ process node. Both are data, so that another accelerator or node needs no code.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -90,6 +92,17 @@ class Hardware:
         """Capacity in KB of the smallest power-of-two number of banks that holds `bits`."""
         banks = max(1, math.ceil(bits / (8 * 1024 * self.sram_bank_kb)))
         return self.sram_bank_kb * (1 << (banks - 1).bit_length())
+
+    @property
+    def identity(self) -> str:
+        """The name, with a hash of the content unless this is the description of that name that is shipped.
+
+        Results are stored under it, so that those of an edited copy are never taken for the original's.
+        """
+        if self.name in hardware_names() and load_hardware(self.name) == self:
+            return self.name
+        content = json.dumps(self.to_dict(), sort_keys=True).encode()
+        return f"{self.name}@{hashlib.sha256(content).hexdigest()[:8]}"
 
     def to_dict(self) -> dict[str, Any]:
         """Every number of the description, for content hashes and reports."""
@@ -183,6 +196,8 @@ def _read(path: Path) -> str:
         return path.read_text()
     except OSError as error:
         raise HardwareError(f"cannot read hardware file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise HardwareError(f"hardware file {path} is not a text file") from None
 
 
 class _Record:
@@ -193,7 +208,7 @@ class _Record:
         try:
             content = yaml.safe_load(text) if isinstance(text, str) else text
         except yaml.YAMLError as error:
-            raise HardwareError(f"{origin} is not valid YAML: {error}") from None
+            raise HardwareError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from None
         if not isinstance(content, dict):
             raise HardwareError(f"{origin} must be a mapping of keys to values")
         self._left = dict(content)
@@ -220,7 +235,7 @@ class _Record:
 
     def positive(self, key: str) -> float:
         value = self._take(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
             raise self._refuse(key, "a positive number", value)
         return float(value)
 

@@ -106,7 +106,7 @@ def estimate(workload: Workload, hardware: Hardware, table: EnergyTable | None =
         layers=layers,
         cycles=cycles,
         latency_us=cycles / hardware.clock_mhz,
-        weight_memory_kb=hardware.sram_capacity_kb(_weight_memory_bits(workload)),
+        weight_memory_kb=hardware.sram_capacity_kb(sum(_stored_bits(workload))),
         activation_memory_kb=hardware.sram_capacity_kb(_activation_memory_bits(workload)),
     )
 
@@ -147,15 +147,17 @@ def energy_table(workload: Workload, hardware: Hardware) -> EnergyTable:
     cells = workload.weight_bits * workload.activation_bits
     kept_cells, mac_ratio = _multiplier_energy(workload)
 
-    weight_kb = hardware.sram_capacity_kb(_weight_memory_bits(workload))
+    weight_kb = hardware.sram_capacity_kb(sum(_stored_bits(workload)))
     activation_kb = hardware.sram_capacity_kb(_activation_memory_bits(workload))
     voltage_ratio = workload.weight_memory_v / technology.nominal_v
     robust_share = workload.robust_bits / workload.weight_bits
     area = technology.eight_transistor_area
     six_transistor_pj = technology.sram_pj_per_bit(weight_kb) * voltage_ratio**2
     eight_transistor_pj = six_transistor_pj * sqrt(area)
+    weight_bits, bitmask_bits = _stored_bits(workload)
+    eight_transistor_share = (robust_share * weight_bits + bitmask_bits) / (weight_bits + bitmask_bits)
     leakage_mw = hardware.sram_leakage_mw_per_kb * (
-        activation_kb + weight_kb * voltage_ratio * (1 - robust_share + robust_share * area)
+        activation_kb + weight_kb * voltage_ratio * (1 + eight_transistor_share * (area - 1))
     )
     return EnergyTable(
         multiply_pj=technology.multiply_8x8_pj * cells / 64 * kept_cells,
@@ -185,9 +187,9 @@ def _multiplier_energy(workload: Workload) -> tuple[float, float]:
 
 
 def _cells_kept(weight_bits: int, activation_bits: int, columns: int) -> float:
-    """Share of an array multiplier's cells (i, j) with i + j >= columns."""
-    dropped = sum(i + j < columns for i in range(min(weight_bits, columns)) for j in range(activation_bits))
-    return 1 - dropped / (weight_bits * activation_bits)
+    """Share of cells (i, j) with i + j >= columns in an array that multiplies the weight's magnitude."""
+    cells = [(i, j) for i in range(weight_bits - 1) for j in range(activation_bits)]
+    return sum(i + j >= columns for i, j in cells) / len(cells)
 
 
 def _interpolate(points: Mapping[int, float], at: int) -> float:
@@ -200,10 +202,11 @@ def _interpolate(points: Mapping[int, float], at: int) -> float:
     return points[widths[-1]]
 
 
-def _weight_memory_bits(workload: Workload) -> int:
-    bitmask_bits = sum(layer.weights for layer in workload.layers if layer.compressed)
+def _stored_bits(workload: Workload) -> tuple[int, int]:
+    """Bits of weights and of bitmasks in the weight memory."""
     stored = sum(layer.stored_weights for layer in workload.layers)
-    return stored * workload.weight_bits + bitmask_bits
+    bitmasks = sum(layer.weights for layer in workload.layers if layer.compressed)
+    return stored * workload.weight_bits, bitmasks
 
 
 def _activation_memory_bits(workload: Workload) -> int:

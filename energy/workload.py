@@ -62,11 +62,6 @@ class LayerWorkload:
         """Multiply-accumulates of the dense layer."""
         return self.positions * self.inner * self.outputs
 
-    @property
-    def density(self) -> float:
-        """Share of weights that are stored."""
-        return self.stored_weights / self.weights
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from energy import Hardware, load_hardware
 from search.candidate import Candidate
@@ -55,7 +58,7 @@ def default_workers() -> int:
 def run(
     *,
     dataset: str = DEFAULT_DATASET,
-    budget: int = DEFAULT_BUDGET,
+    budget: int | None = None,
     min_accuracy: float | None = None,
     seed: int = 0,
     workers: int | None = None,
@@ -70,7 +73,7 @@ def run(
 
     Args:
         dataset: A name from `task_names()`.
-        budget: Evaluations to make; with `resume`, in total, and never less than before.
+        budget: Evaluations to make, by default 200; with `resume`, in total, by default as many as before, never less.
         min_accuracy: The accuracy that is wanted, in (0, 1]; noted with the search, which looks for the whole front.
         seed: Of everything random; the same seed gives the same front whatever the number of workers.
         workers: Ray workers; by default one a core. 0 evaluates in this process, without Ray.
@@ -89,7 +92,8 @@ def run(
         SearchError: If too many evaluations fail.
     """
     task = find_task(dataset)
-    _check_budget(budget)
+    if budget is not None and budget < 1:
+        raise UsageError(f"--budget must be at least 1, got {budget}")
     _check_accuracy(min_accuracy)
     workers = default_workers() if workers is None else workers
     if workers < 0:
@@ -101,7 +105,7 @@ def run(
     with Store.open(url, create=True) as store:
         # Imported late, because they bring torch and scikit-learn: a mistyped option is answered at once.
         from search import datasets
-        from search.engine import Observer, population_size, run_search
+        from search.engine import Observer, population_size, run_search, study_names
 
         data = datasets.load(task, find_data_dir(data_dir))
         if resume:
@@ -110,14 +114,18 @@ def run(
             search = store.create_search(
                 name=name,
                 task=task.name,
-                hardware=platform.name,
+                hardware=platform.identity,
                 seed=seed,
-                budget=budget,
-                population_size=population_size(budget),
+                budget=budget or DEFAULT_BUDGET,
+                population_size=population_size(budget or DEFAULT_BUDGET),
                 min_accuracy=min_accuracy,
+                taken=study_names(url),
             )
         key_of = _key_function(task, data.fingerprint, platform, search.seed)
-        with _executor(task, data, platform, search.seed, stage_dir(url), workers) as executor:
+        with (
+            _claimed(search, stage_dir(url)),
+            _executor(task, data, platform, search.seed, stage_dir(url), workers) as executor,
+        ):
             return run_search(search, task.space, store, executor, key_of=key_of, observer=observer or Observer())
 
 
@@ -148,15 +156,15 @@ def configurations(
     _check_accuracy(min_accuracy)
     platform = load_hardware(hardware)
     with Store.open(storage_url(storage), create=False) as store:
-        baseline = store.evaluation_of(task.space.baseline(), task=task.name, hardware=platform.name)
+        baseline = store.evaluation_of(task.space.baseline(), task=task.name, hardware=platform.identity)
         if baseline is None:
             raise NothingFoundError(
-                f"no search of {task.name!r} on {platform.name} is stored yet; make one with: "
+                f"no search of {task.name!r} on {platform.identity} is stored yet; make one with: "
                 f"search run --dataset {task.name}"
             )
-        meeting = store.evaluations(task=task.name, hardware=platform.name, min_accuracy=min_accuracy)
+        meeting = store.evaluations(task=task.name, hardware=platform.identity, min_accuracy=min_accuracy)
         if not meeting:
-            all_records = store.evaluations(task=task.name, hardware=platform.name)
+            all_records = store.evaluations(task=task.name, hardware=platform.identity)
             highest = max(record.evaluation.accuracy for record in all_records)
             raise NothingFoundError(
                 f"no stored configuration of {task.name!r} reaches {min_accuracy:.2%}; the most accurate reaches "
@@ -164,11 +172,6 @@ def configurations(
                 f"search run --dataset {task.name}"
             )
     return Configurations(records=tuple(reversed(front(meeting))), baseline=baseline)
-
-
-def _check_budget(budget: int) -> None:
-    if budget < 1:
-        raise UsageError(f"--budget must be at least 1, got {budget}")
 
 
 def _check_accuracy(accuracy: float | None) -> None:
@@ -182,14 +185,14 @@ def _reopen(
     task: Task,
     seed: int,
     hardware: Hardware,
-    budget: int,
+    budget: int | None,
     min_accuracy: float | None,
 ) -> SearchRecord:
     if name is not None:
         search = store.find_search(name)
         for what, stored, given in (
             ("dataset", search.task, task.name),
-            ("hardware", search.hardware, hardware.name),
+            ("hardware", search.hardware, hardware.identity),
             ("seed", search.seed, seed),
         ):
             if stored != given:
@@ -198,19 +201,34 @@ def _reopen(
         same = [
             search
             for search in store.searches()
-            if (search.task, search.seed, search.hardware) == (task.name, seed, hardware.name)
+            if (search.task, search.seed, search.hardware) == (task.name, seed, hardware.identity)
         ]
         if not same:
             raise UsageError(
-                f"there is no search of {task.name!r} with seed {seed} on {hardware.name} to "
+                f"there is no search of {task.name!r} with seed {seed} on {hardware.identity} to "
                 "resume; start one without --resume, or list all with: search show"
             )
         search = same[0]
     return store.reopen_search(
         search,
-        budget=max(budget, search.budget),
+        budget=max(budget or 0, search.budget),
         min_accuracy=search.min_accuracy if min_accuracy is None else min_accuracy,
     )
+
+
+@contextmanager
+def _claimed(search: SearchRecord, folder: Path) -> Iterator[None]:
+    """Keep a second process of this machine from running the same search; the claim ends with the process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / f"{search.name}.lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(f"search {search.name!r} is being run by another process; wait for it, or stop it") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _key_function(task: Task, fingerprint: str, hardware: Hardware, seed: int) -> Callable[[Candidate], str]:

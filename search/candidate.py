@@ -12,6 +12,10 @@ from search.errors import UsageError
 
 NOMINAL_V = 0.9  # at and above, no cell of the weight memory fails (approx.SILICON_14NM.v_min; a test compares them)
 
+# Up to these weight widths an alphabet set represents every weight, so that its multiplier is the exact one (a test
+# compares them); it is then counted as such, also in energy, for which nothing is published at those widths.
+_EXACT_UP_TO_BITS = {"asm-1": 2, "asm-1-3": 3, "asm-1-3-5-7": 4}
+
 
 def content_hash(content: Any) -> str:
     """SHA-256, in hex, of a JSON value in its one canonical spelling."""
@@ -66,11 +70,14 @@ class Candidate:
     def canonical(self) -> Candidate:
         """The candidate that stands for every one with the same behaviour.
 
-        No more bits can be robust than there are, and none needs to be where no cell fails.
+        No more bits can be robust than there are, and none needs to be where no cell fails. A multiplier that is exact
+        at the weights' width is `exact`.
         """
         supply_v = min(round(self.supply_v, 4), NOMINAL_V)
+        exact = self.weight_bits <= _EXACT_UP_TO_BITS.get(self.multiplier, 0)
         return replace(
             self,
+            multiplier="exact" if exact else self.multiplier,
             sparsity=round(self.sparsity, 4),
             supply_v=supply_v,
             robust_bits=0 if supply_v >= NOMINAL_V else min(self.robust_bits, self.weight_bits),

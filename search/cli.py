@@ -53,7 +53,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
 @cli.command()
 @_dataset
-@click.option("--budget", type=int, default=200, show_default=True, help="Evaluations to make.")
+@click.option("--budget", type=int, help="Evaluations to make.  [default: 200, or what a resumed search had]")
 @click.option("--min-accuracy", type=float, metavar="SHARE", help="Accuracy you need, such as 0.95.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed finds the same front.")
 @click.option(
@@ -79,7 +79,7 @@ def cli(context: click.Context, debug: bool) -> None:
 def run(
     debug: bool,
     dataset: str,
-    budget: int,
+    budget: int | None,
     min_accuracy: float | None,
     seed: int,
     workers: int | None,
@@ -117,11 +117,7 @@ def run(
                     observer=progress,
                 )
         except KeyboardInterrupt:
-            again = shlex.join([*sys.argv[1:], *([] if resume else ["--resume"])])
-            click.echo(
-                f"\nStopped. Every finished evaluation is kept. Go on with: search {again}",
-                err=True,
-            )
+            click.echo(f"\n{_stopped(progress.search_name, name, resume)}", err=True)
             sys.exit(_EXIT_INTERRUPTED)
         if as_json:
             _print_json({**report.result_json(result), **_places(storage)})
@@ -195,6 +191,15 @@ def show(debug: bool, name: str | None, show_all: bool, storage: str | None, as_
             tables.print_searches(console, searches, counts)
 
 
+def _stopped(running: str | None, name: str | None, resume: bool) -> str:
+    """What to say of a search that was interrupted, `running` being its name if it had begun."""
+    if running is None:
+        return "Stopped before the search began."
+    more = [*([] if resume else ["--resume"]), *([] if name else ["--name", running])]
+    again = shlex.join([*sys.argv[1:], *more])
+    return f"Stopped. Every finished evaluation is kept. Go on with: search {again}"
+
+
 def _places(storage: str | None) -> dict[str, str]:
     """Where a search has written: its results, its trained networks, and the command that shows them."""
     from search.locations import stage_dir, storage_url, without_password
@@ -236,6 +241,12 @@ def _errors(debug: bool) -> Iterator[None]:
         click.echo(f"search: {error}", err=True)
         usage = isinstance(error, UsageError | HardwareError)
         sys.exit(_EXIT_USAGE if usage else _EXIT_FAILURE)
+    except Exception as error:
+        if debug:
+            raise
+        reason = " ".join(str(error).split())
+        click.echo(f"search: {type(error).__name__}: {reason} (search --debug ... shows where)", err=True)
+        sys.exit(_EXIT_FAILURE)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -127,7 +128,7 @@ def _mnist_like(task: Task, data_dir: Path) -> tuple[ImageSet, ImageSet]:
     root = data_dir
     if all(archive.exists() for archive in archives):
         unpacked = [_is_unpacked(archive, raw) for archive in archives]
-        if not all(unpacked):
+        if not all(unpacked) or (data_dir / folder / "processed").exists():  # torchvision would prefer the latter
             root = cache_dir() / "datasets"
             _unpack(archives, root / folder / "raw")
     elif any((raw / archive.stem).exists() for archive in archives):
@@ -205,7 +206,10 @@ def _cifar10(data_dir: Path) -> tuple[ImageSet, ImageSet]:
         archive = dataset_class.filename
         with _downloading("cifar10", data_dir, [archive]):
             dataset_class(data_dir, download=True)
-    train, test = (dataset_class(data_dir, train=train) for train in (True, False))
+    try:
+        train, test = (dataset_class(data_dir, train=train) for train in (True, False))
+    except RuntimeError as error:
+        raise DatasetCorruptError(f"{python}: {error} Delete the folder and run the same command again") from None
     return (
         ImageSet(np.moveaxis(train.data, 3, 1).copy(), np.asarray(train.targets, np.int64)),
         ImageSet(np.moveaxis(test.data, 3, 1).copy(), np.asarray(test.targets, np.int64)),
@@ -236,8 +240,8 @@ def _downloading(name: str, folder: Path, files: list[str]) -> Iterator[None]:
     """Turn whatever stops a download into an error that says what to do."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[-1]
+    except (OSError, RuntimeError, HTTPException) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise DatasetMissingError(
             f"dataset {name!r} is not on this machine and could not be downloaded ({reason}). "
             f"Looked for {', '.join(files)} in {folder}. Put the files there, or name another "

@@ -18,8 +18,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from search.candidate import Candidate, content_hash
-from search.errors import SearchError
+from search.errors import SearchError, StorageError
 from search.executor import Executor, Job, Outcome
+from search.locations import without_password
 from search.result import SearchResult, result_of
 from search.schema import tune_sqlite
 from search.space import SearchSpace
@@ -62,14 +63,14 @@ class Observer:
     def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
         """The search begins or goes on, with so many trials ended before in these evaluations."""
 
-    def evaluating(self, count: int) -> None:
-        """This many evaluations are handed to the executor."""
+    def evaluating(self, count: int, workers: int) -> None:
+        """This many evaluations are handed to the executor, of which so many run at a time."""
 
     def evaluated(self, record: Record, *, reused: bool) -> None:
         """A trial ended with an evaluation, made now or known before."""
 
     def failed(self, candidate: Candidate, error: str) -> None:
-        """A trial ended without one."""
+        """A trial, or a measurement on the test images, ended without an evaluation."""
 
     def testing(self, count: int) -> None:
         """The search is over; this many of its results are being measured on the test images."""
@@ -126,13 +127,19 @@ class _Driver:
     def run(self) -> None:
         done = self._store.search_evaluations(self._search)
         self._observer.started(self._search, done, self._store.trial_counts(self._search).finished)
-        if not self._study.get_trials(deepcopy=False):
-            self._study.enqueue_trial(self._space.encode(self._space.baseline()))
         trials = self._left_running()
+        self._enqueue_baseline()
         while trials or (trials := self._ask_generation()):
             self._evaluate(trials)
             trials = []
         self._test_front()
+
+    def _enqueue_baseline(self) -> None:
+        """Have the baseline asked for next, unless a trial holds it or waits to; nothing else is ever enqueued."""
+        baseline = self._space.baseline()
+        live = [*self._trials(TrialState.COMPLETE), *self._trials(TrialState.RUNNING)]
+        if not self._trials(TrialState.WAITING) and all(self._space.decode(t.params) != baseline for t in live):
+            self._study.enqueue_trial(self._space.encode(baseline))
 
     def _left_running(self) -> list[FrozenTrial]:
         """Trials of an earlier run that were asked and never told; one cut off while it was asked is given up."""
@@ -175,7 +182,7 @@ class _Driver:
             else:
                 numbers[key] = [trial.number]
                 jobs.append(Job(key=key, candidate=candidate, split="validation"))
-        self._observer.evaluating(len(jobs))
+        self._observer.evaluating(len(jobs), min(len(jobs), self._executor.workers))
         candidates = {job.key: job.candidate for job in jobs}
         for outcome in self._executor.run(jobs):
             if outcome.evaluation is None:
@@ -203,6 +210,8 @@ class _Driver:
             self._store.record_trial(self._search, number, error=outcome.error)
             self._study.tell(number, state=TrialState.FAIL)
             self._observer.failed(candidate, outcome.error)
+        if candidate == self._space.baseline():
+            raise SearchError(f"the baseline cannot be evaluated, and no saving can be told without: {outcome.error}")
         failed = self._store.trial_counts(self._search).failed
         if failed > self._search.population_size:
             raise SearchError(
@@ -220,7 +229,9 @@ class _Driver:
         ]
         self._observer.testing(len(jobs))
         for outcome in self._executor.run(jobs):
-            if outcome.evaluation is not None:
+            if outcome.evaluation is None:
+                self._observer.failed(records[outcome.key].evaluation.candidate, outcome.error or "")
+            else:
                 self._store.record_test(outcome.key, outcome.evaluation.chip_accuracies)
 
     def _trials(self, state: TrialState) -> list[FrozenTrial]:
@@ -229,15 +240,9 @@ class _Driver:
 
 def open_study(url: str, search: SearchRecord) -> Study:
     """The Optuna study of a search, made if need be, in the database at `url`."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.RDBStorage(
-        url, engine_kwargs={"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-    )
-    if url.startswith("sqlite"):
-        tune_sqlite(storage.engine)
     study = optuna.create_study(
         study_name=search.name,
-        storage=storage,
+        storage=_open_optuna(url),
         directions=["maximize", "minimize"],
         sampler=CrosslayerSampler(population_size=search.population_size),
         load_if_exists=True,
@@ -247,6 +252,28 @@ def open_study(url: str, search: SearchRecord) -> Study:
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names(list(OBJECTIVES))
     return study
+
+
+def study_names(url: str) -> set[str]:
+    """Names of the Optuna studies in a database, whoever made them.
+
+    Raises:
+        StorageError: If Optuna cannot use its tables there.
+    """
+    return set(optuna.get_all_study_names(_open_optuna(url)))
+
+
+def _open_optuna(url: str) -> optuna.storages.RDBStorage:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sqlite = url.startswith("sqlite")
+    try:
+        storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if sqlite else {})
+    except (RuntimeError, optuna.exceptions.StorageInternalError) as error:
+        reason = " ".join(str(error).split())
+        raise StorageError(f"Optuna cannot use its tables in {without_password(url)}: {reason}") from error
+    if sqlite:
+        tune_sqlite(storage.engine)
+    return storage
 
 
 def _ask_seed(seed: int, place: int, failures: int) -> int:

@@ -40,6 +40,11 @@ class Outcome:
 class Executor(Protocol):
     """Evaluates jobs. A context manager; its workers live until it is left."""
 
+    @property
+    def workers(self) -> int:
+        """How many jobs run at a time."""
+        ...
+
     def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
         """Evaluate every job and yield each outcome once, in order of completion.
 
@@ -55,6 +60,8 @@ class Executor(Protocol):
 
 class SerialExecutor:
     """Evaluates in this process, one job after the other: for tests, debugging, and machines without Ray."""
+
+    workers = 1
 
     def __init__(self, evaluate: Callable[[Job], Outcome]) -> None:
         self._evaluate = evaluate

@@ -33,7 +33,8 @@ class SearchState:
     baseline: Record | None = None
     trials: int = 0
     made: int = 0
-    running: int = 0
+    to_go: int = 0
+    workers: int = 0
     first_made_at: float | None = None
 
     def start(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
@@ -50,7 +51,7 @@ class SearchState:
         self.trials += 1
         if not reused:
             self.made += 1
-            self.running = max(0, self.running - 1)
+            self.to_go = max(0, self.to_go - 1)
             self.first_made_at = self.first_made_at or time.monotonic()
 
     def add(self, record: Record) -> None:
@@ -65,6 +66,10 @@ class SearchState:
             return None
         pace = (time.monotonic() - self.first_made_at) / (self.made - 1)
         return pace * max(0, self.search.budget - self.trials)
+
+    def running(self) -> int:
+        """Evaluations under way."""
+        return min(self.to_go, self.workers)
 
     def hypervolume(self) -> float | None:
         """Of the front so far; None before the baseline is known."""
@@ -107,15 +112,20 @@ class LineProgress(Observer):
         self._state = SearchState()
         self._last_line = 0.0
 
+    @property
+    def search_name(self) -> str | None:
+        """The search that was begun, if any."""
+        return self._state.search.name if self._state.search else None
+
     def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
         """Say what is being searched."""
         self._state.start(search, done, trials)
         known = f", {trials} evaluated before" if trials else ""
-        self._write(f"search {search.name}: {search.task}, budget {search.budget}{known}")
+        self._write(f"search {search.name}: {find_task(search.task).title}; budget {search.budget}{known}")
 
-    def evaluating(self, count: int) -> None:
+    def evaluating(self, count: int, workers: int) -> None:
         """Note how many are under way."""
-        self._state.running = count
+        self._state.to_go, self._state.workers = count, workers
 
     def evaluated(self, record: Record, *, reused: bool) -> None:
         """Write a line if the last one is old enough, or this is the end."""
@@ -129,6 +139,7 @@ class LineProgress(Observer):
             volume = state.hypervolume()
             self._write(
                 f"{state.trials}/{state.search.budget} evaluated"
+                + ("" if ended else f", {state.running()} running")
                 + ("" if left is None or ended else f", {_duration(left)} left")
                 + ("" if volume is None else f", hypervolume {volume:.4f}")
                 + f"; {state.cheapest()}"
@@ -169,15 +180,20 @@ class LiveProgress(Observer):
         self._details = Text("")
         self._live = Live(Group(self._bar, self._details), console=console, refresh_per_second=4, transient=True)
 
+    @property
+    def search_name(self) -> str | None:
+        """The search that was begun, if any."""
+        return self._state.search.name if self._state.search else None
+
     def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
         """Show the budget."""
         self._state.start(search, done, trials)
         self._bar.update(self._task, description=search.name, total=search.budget)
         self._show()
 
-    def evaluating(self, count: int) -> None:
+    def evaluating(self, count: int, workers: int) -> None:
         """Show how many are under way."""
-        self._state.running = count
+        self._state.to_go, self._state.workers = count, workers
         self._show()
 
     def evaluated(self, record: Record, *, reused: bool) -> None:
@@ -187,7 +203,7 @@ class LiveProgress(Observer):
 
     def failed(self, candidate: Candidate, error: str) -> None:
         """Write above the display which candidate failed and why."""
-        self._state.running = max(0, self._state.running - 1)
+        self._state.to_go = max(0, self._state.to_go - 1)
         words = ", ".join(report.knobs(candidate).values())
         self._live.console.print(f"failed: {words}: {error}", markup=False)
 
@@ -198,7 +214,7 @@ class LiveProgress(Observer):
     def _show(self) -> None:
         state = self._state
         left = state.seconds_left()
-        pace = f"{state.running} to go in this generation"
+        pace = f"{state.running()} running"
         if left is not None:
             pace += f", {_duration(left)} left"
         self._bar.update(self._task, completed=state.trials, pace=pace)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from energy import Hardware
 from search.datasets import TaskData
@@ -67,6 +67,8 @@ class RayExecutor:
     ) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray 3 does; else Ray 2 warns
+        if ray.is_initialized():
+            raise ExecutorError("this process uses Ray already; evaluate without it with --workers 0, or shut it down")
         handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(
@@ -82,8 +84,9 @@ class RayExecutor:
             self._data = ray.put(data)
             arguments = (task, hardware, seed, stage_dir)
             remote = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=0)(_Worker)
+            self.workers = workers
             self._actors = [remote.remote(*arguments) for _ in range(workers)]
-        except (RayError, OSError, RuntimeError, ValueError, ConnectionError) as error:
+        except Exception as error:  # Ray raises bare exceptions, such as when its start times out
             ray.shutdown()
             raise ExecutorError(
                 f"Ray could not start: {_first_line(error)}. Evaluate in this process instead with --workers 0"
@@ -119,7 +122,8 @@ class RayExecutor:
                         reason = f"its worker died {_ATTEMPTS} times: {_first_line(error)}"
                         yield Outcome(key=job.key, evaluation=None, error=reason)
         except RayError as error:
-            raise ExecutorError(f"a Ray worker failed: {_first_line(error)}") from error
+            reason = error.cause if isinstance(error, RayTaskError) else error
+            raise ExecutorError(f"a Ray worker failed: {_first_line(reason)}") from error
 
     def __enter__(self) -> Self:
         return self

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from search.errors import SearchError
 from search.pareto import hypervolume, non_dominated_mask
 from search.store import Record, SearchRecord, Store
+from search.task import find_task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +68,17 @@ def result_of(store: Store, search: SearchRecord) -> SearchResult:
         SearchError: If its baseline was never evaluated.
     """
     records = store.search_evaluations(search)
-    if not records:
+    candidate = find_task(search.task).space.baseline()
+    baseline = next((record for record in records if record.evaluation.candidate == candidate), None)
+    if baseline is None:
         raise SearchError(
-            f"search {search.name!r} holds no evaluation yet; go on with: search run --resume --name {search.name}"
+            f"the baseline of search {search.name!r} is not evaluated yet; go on with: "
+            f"search run --resume --name {search.name} --dataset {search.task} --seed {search.seed}"
         )
     counts = store.trial_counts(search)
     return SearchResult(
         search=search,
-        baseline=records[0],
+        baseline=baseline,
         front=tuple(front(records)),
         finished=counts.finished,
         distinct=counts.distinct,

@@ -104,16 +104,16 @@ def open_engine(url: str, *, create: bool) -> Engine:
 
 
 def _check_sqlite_file(path: Path, create: bool) -> None:
-    if path.is_dir():
-        raise StorageError(f"{path} is a folder; give the path of an SQLite file")
-    if path.exists():
-        return
-    if not create:
-        raise StorageError(f"no results yet: there is no file {path}. Make some with: search run")
     try:
+        if path.is_dir():
+            raise StorageError(f"{path} is a folder; give the path of an SQLite file")
+        if path.exists():
+            return
+        if not create:
+            raise StorageError(f"no results yet: there is no file {path}. Make some with: search run")
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"cannot make the folder {path.parent}: {error.strerror}") from None
+        raise StorageError(f"cannot use the folder {path.parent}: {error.strerror}") from None
 
 
 def tune_sqlite(engine: Engine) -> None:
@@ -134,10 +134,17 @@ def tune_sqlite(engine: Engine) -> None:
 
 def _migrate(connection: Connection, url: str) -> None:
     """Bring the schema up to date, and refuse a database that is not ours."""
+    if _stored_schema(connection) == SCHEMA:
+        return
+    if connection.dialect.name == "sqlite":
+        # Python's sqlite3 would commit each table by itself; a kill in between would leave half a schema.
+        driver_connection: Any = connection.connection.dbapi_connection
+        driver_connection.isolation_level = None
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
     tables = set(sa.inspect(connection).get_table_names())
-    if _VERSION_TABLE in tables:
-        version = connection.scalar(sa.text(f"SELECT version_num FROM {_VERSION_TABLE}"))  # noqa: S608
-        if version == SCHEMA:
+    version = _stored_schema(connection)
+    if version is not None:
+        if version == SCHEMA:  # another process was faster
             return
         if version > SCHEMA:
             raise StorageError(
@@ -157,6 +164,13 @@ def _migrate(connection: Connection, url: str) -> None:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     command.upgrade(config, SCHEMA)
+
+
+def _stored_schema(connection: Connection) -> str | None:
+    if not sa.inspect(connection).has_table(_VERSION_TABLE):
+        return None
+    version: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {_VERSION_TABLE}"))  # noqa: S608
+    return version
 
 
 @contextmanager

@@ -6,7 +6,8 @@ place for and what later searches share.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -140,6 +141,7 @@ class Store:
         budget: int,
         population_size: int,
         min_accuracy: float | None,
+        taken: Collection[str] = (),
     ) -> SearchRecord:
         """Store a new search.
 
@@ -151,19 +153,24 @@ class Store:
             budget: Evaluations to make.
             population_size: Evaluations per generation.
             min_accuracy: The accuracy asked for, or None.
+            taken: Names that are in use elsewhere, such as those of a person's own Optuna studies.
 
         Raises:
-            UsageError: If the name is taken.
+            UsageError: If the name is taken, or has characters other than letters, digits, '.', '_' and '-'.
         """
+        if name is not None and not re.fullmatch(r"[\w.-]{1,100}", name, re.ASCII):
+            raise UsageError(f"--name may have up to 100 letters, digits, '.', '_' and '-', got {name!r}")
         with self._session() as session:
-            taken = set(session.scalars(sa.select(SearchRow.name)))
+            taken = {*taken, *session.scalars(sa.select(SearchRow.name))}
             if name is None:
                 number = 1
                 while f"{task}-{number}" in taken:
                     number += 1
                 name = f"{task}-{number}"
             elif name in taken:
-                raise UsageError(f"a search named {name!r} exists; continue it with --resume, or choose another --name")
+                raise UsageError(
+                    f"a search or study named {name!r} exists; continue it with --resume, or choose another --name"
+                )
             row = SearchRow(
                 name=name,
                 task=task,

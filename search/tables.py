@@ -115,7 +115,7 @@ def _answer(result: SearchResult, shown: Sequence[Record], min_accuracy: float) 
 
 
 def _plain_table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
 
 
 def _table(title: str) -> Table:

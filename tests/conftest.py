@@ -21,6 +21,6 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def real_data() -> Path:
     """A folder with the real MNIST archives, named by an environment variable."""
     folder = os.environ.get(TEST_DATA_VARIABLE)
-    if not folder:
+    if not folder or not (Path(folder) / "MNIST" / "raw").is_dir():
         pytest.skip(f"needs real MNIST files: set {TEST_DATA_VARIABLE} to a folder that holds MNIST/raw")
     return Path(folder)

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import energy
 from energy import HardwareError, hardware_names, load_hardware
 
 GOOD = """
@@ -35,6 +36,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         (("array_rows: 8", "array_rows: 0"), "array_rows must be a whole number of at least 1, got 0"),
         (("array_rows: 8", "array_rows: 8.5"), "array_rows must be a whole number of at least 1, got 8.5"),
         (("clock_mhz: 100.0", "clock_mhz: fast"), "clock_mhz must be a positive number, got 'fast'"),
+        (("clock_mhz: 100.0", "clock_mhz: .inf"), "clock_mhz must be a positive number, got inf"),
         (("dram: false", "dram: 1"), "dram must be true or false, got 1"),
         (("dram: false", ""), "the key 'dram' is missing"),
         (("dram: false", "dram: false\ncolour: red"), "unknown key 'colour'"),
@@ -49,6 +51,24 @@ def test_mistakes_in_a_file_are_named(tmp_path: Path, change: tuple[str, str], m
     path.write_text(GOOD.replace(*change))
     with pytest.raises(HardwareError, match=message):
         load_hardware(str(path))
+
+
+def test_an_edited_copy_is_not_taken_for_the_original(tmp_path: Path) -> None:
+    shipped = load_hardware("weight-stationary-45nm")
+    assert shipped.identity == "weight-stationary-45nm"
+    path = tmp_path / "copy.yaml"
+    original = Path(energy.__file__).parent / "hardware" / "weight-stationary-45nm.yaml"
+    path.write_text(original.read_text())
+    assert load_hardware(str(path)).identity == shipped.identity
+    edited = tmp_path / "edited.yaml"
+    edited.write_text(original.read_text().replace("sram_bank_kb: 8", "sram_bank_kb: 16"))
+    assert load_hardware(str(edited)).identity.startswith("weight-stationary-45nm@")
+
+
+def test_files_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(HardwareError, match="is not a text file"):
+        load_hardware(str(tmp_path / "x.yaml"))
 
 
 def test_unknown_names_and_missing_files() -> None:
@@ -72,8 +92,6 @@ def test_memories_have_a_power_of_two_of_banks(bits: int, capacity_kb: int) -> N
 
 
 def test_every_number_of_the_technology_has_a_source() -> None:
-    import energy
-
     table = yaml.safe_load((Path(energy.__file__).parent / "technology" / "45nm.yaml").read_text())
 
     def check(value: object) -> None:

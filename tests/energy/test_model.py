@@ -141,7 +141,26 @@ def test_alphabet_set_neurons_save_what_is_published(bits: int, share: float) ->
 @pytest.mark.parametrize(("columns", "dropped"), [(2, 3), (4, 10), (6, 21)])
 def test_truncated_multipliers_save_the_cells_they_drop(columns: int, dropped: int) -> None:
     truncated = energy_table(replace(workload(), multiplier=f"truncated-{columns}"), HARDWARE)
-    assert truncated.multiply_pj == pytest.approx(0.2 * (64 - dropped) / 64)
+    assert truncated.multiply_pj == pytest.approx(0.2 * (56 - dropped) / 56)
+
+
+def test_a_truncated_multiplier_that_keeps_no_cell_computes_nothing() -> None:
+    from approx import find_multiplier
+
+    for weight_bits, activation_bits in ((2, 4), (2, 2), (3, 2), (3, 4)):
+        table = find_multiplier(
+            "truncated-4", weight_bits=weight_bits, activation_bits=activation_bits, activation_signed=False
+        ).table()
+        storable = table[:, [w for w in range(2**weight_bits) if w != 2 ** (weight_bits - 1)]]
+        narrow = replace(workload(weight_bits=weight_bits, activation_bits=activation_bits), multiplier="truncated-4")
+        assert (energy_table(narrow, HARDWARE).multiply_pj == 0) == bool((storable == 0).all())
+
+
+def test_bitmasks_leak_as_8t_cells_do() -> None:
+    sparse = workload(layer("fc", 1, 100, 100, 100, density=0.5), weight_bits=2)
+    leakage = energy_table(sparse, HARDWARE).leakage_pj_per_cycle
+    # 10,000 bits of weights in 6T and 10,000 bits of bitmask in 8T cells share the smallest memory.
+    assert leakage == pytest.approx((8 + 8 * (1 + 0.28 / 2)) / 1024 * 0.0272 * 5)
 
 
 def test_dram_is_an_option() -> None:

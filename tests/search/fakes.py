@@ -30,6 +30,8 @@ def formula(candidate: Candidate) -> Evaluation:
 class FakeExecutor:
     """Yields outcomes in a shuffled order and notes what it was asked for."""
 
+    workers = 1
+
     def __init__(self, order_seed: int = 0, evaluate: Callable[[Candidate], Evaluation] = formula) -> None:
         self._random = np.random.default_rng(order_seed)
         self._evaluate = evaluate

@@ -2,9 +2,10 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given
 
-from approx import SILICON_14NM
+from approx import SILICON_14NM, find_multiplier, multiplier_names
 from energy import load_hardware
 from search.candidate import NOMINAL_V, Candidate
 from search.errors import UsageError
@@ -47,6 +48,20 @@ def test_robust_bits_mean_nothing_where_no_cell_fails() -> None:
     assert load_hardware("weight-stationary-45nm").technology.nominal_v == NOMINAL_V
     assert SILICON_14NM.bit_error_rate(NOMINAL_V) == 0
     assert SILICON_14NM.bit_error_rate(NOMINAL_V - 1e-6) > 0
+
+
+def test_multipliers_that_are_exact_at_a_width_are_exact() -> None:
+    for name in multiplier_names():
+        for bits in range(2, 9):
+            multiplier, exact = (
+                find_multiplier(n, weight_bits=bits, activation_bits=8, activation_signed=False)
+                for n in (name, "exact")
+            )
+            # Codes that quantisation gives; the most negative one only ever comes out of a faulty memory.
+            storable = [code for code in range(2**bits) if code != 2 ** (bits - 1)]
+            same = torch.equal(multiplier.table()[:, storable], exact.table()[:, storable])
+            canonical = replace(EXAMPLE, multiplier=name, weight_bits=bits).canonical()
+            assert (canonical.multiplier == "exact") == same, (name, bits)
 
 
 def test_the_key_is_stable_across_releases() -> None:

@@ -183,7 +183,7 @@ def test_an_interrupted_search_says_how_to_go_on(number: signal.Signals, tmp_pat
         assert time.monotonic() - began < 10
     assert process.returncode == 130
     assert "Every finished evaluation is kept. Go on with: search run --budget 60" in errors
-    assert errors.strip().endswith("--resume")
+    assert errors.strip().endswith("--resume --name digits-1")
     assert "Traceback" not in errors
     assert len(finished_trials(storage)) >= 2
 
@@ -202,7 +202,7 @@ def test_progress_on_a_pipe_is_plain_lines(finished: tuple[Path, dict[str, Any]]
     arguments = ["--budget", "14", "--workers", "0", "--storage", str(storage), "--min-accuracy", "0.9"]
     printed = search("run", *arguments, check=True).stdout
     assert "\x1b" not in printed
-    assert re.search(r"search digits-\d: digits, budget 14", printed)
+    assert re.search(r"search digits-\d: scikit-learn's handwritten digits, 8x8; budget 14", printed)
     assert re.search(r"14/14 evaluated, hypervolume \d\.\d+; cheapest at 90.00% or more: ", printed)
     assert "Cheapest at 90.00% or more: number" in printed
     assert f"Storage:   sqlite:///{storage}" in printed

@@ -211,8 +211,33 @@ def test_a_failing_candidate_is_noted_and_replaced(store: Store) -> None:
     assert sorted(generations) == [number // 10 for number in range(40)]
 
 
+def test_the_baseline_is_asked_again_when_its_first_ask_was_cut_off(store: Store) -> None:
+    search = new_search(store)
+    study = open_study(store.url, search)
+    study.enqueue_trial(SPACE.encode(SPACE.baseline()))
+    study.ask().suggest_int("depth", 1, 3)  # here the process is killed
+    result = run(store, search, FakeExecutor())
+    assert result.baseline.evaluation.candidate == SPACE.baseline()
+    assert result.finished == 40
+
+
+def test_no_search_without_a_baseline(store: Store) -> None:
+    def without_baseline(candidate: Candidate) -> Evaluation:
+        if candidate == SPACE.baseline():
+            raise ArithmeticError("out of memory")
+        return formula(candidate)
+
+    search = new_search(store)
+    for _ in range(2):
+        with pytest.raises(SearchError, match=r"the baseline cannot be evaluated.*out of memory"):
+            run(store, search, FakeExecutor(evaluate=without_baseline))
+    assert run(store, search, FakeExecutor()).baseline.evaluation.candidate == SPACE.baseline()
+
+
 def test_a_search_in_which_everything_fails_stops_with_the_reason(store: Store) -> None:
     def never(candidate: Candidate) -> Evaluation:
+        if candidate == SPACE.baseline():
+            return formula(candidate)
         raise ArithmeticError("no such thing")
 
     with pytest.raises(SearchError, match=r"11 evaluations failed.*no such thing"):
@@ -221,7 +246,7 @@ def test_a_search_in_which_everything_fails_stops_with_the_reason(store: Store) 
 
 def test_a_search_without_evaluations_has_no_result(store: Store) -> None:
     search = new_search(store, name="empty")
-    with pytest.raises(SearchError, match=r"holds no evaluation yet.*--resume --name empty"):
+    with pytest.raises(SearchError, match=r"is not evaluated yet.*--resume --name empty --dataset digits --seed 0"):
         result_of(store, search)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,21 +48,20 @@ def test_workers_find_what_this_process_finds(tmp_path: Path) -> None:
     assert not ray.is_initialized()
 
 
-def worker_pids() -> list[int]:
-    """The processes of Ray's workers, by name."""
-    listed = subprocess.run(["pgrep", "-f", "^ray::_Worker"], capture_output=True, text=True, check=True)
-    return [int(pid) for pid in listed.stdout.split()]
+def worker_pids(executor: RayExecutor) -> list[int]:
+    calls = [actor.__ray_call__.remote(lambda worker: os.getpid()) for actor in executor._actors]
+    return [int(pid) for pid in ray.get(calls)]
 
 
 @pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_its_job_tried_again(tmp_path: Path) -> None:
     data = datasets.load(TASK, tmp_path)
     with RayExecutor(TASK, data, HARDWARE, seed=0, stage_dir=tmp_path, workers=2) as executor:
+        workers = worker_pids(executor)
+        assert len(set(workers)) == 2
         found: dict[str, Outcome] = {}
         for outcome in executor.run(JOBS):
             if not found:
-                workers = worker_pids()
-                assert len(workers) == 2
                 for pid in workers:
                     os.kill(pid, signal.SIGKILL)
             found[outcome.key] = outcome

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
 import energy
-from approx import Architecture, build_network, multiplier_names, trace
+from approx import MAX_DEPTH, MAX_WIDTH, Architecture, build_network, multiplier_names, trace
 from search.candidate import Candidate
 from search.space import MULTIPLIERS
 from search.task import Task, find_task, task_names
@@ -30,6 +30,11 @@ def test_decoding_and_encoding_agree(genome: dict[str, object]) -> None:
     candidate = space.decode(genome)
     assert candidate == candidate.canonical()
     assert space.decode(space.encode(candidate)) == candidate
+
+
+def test_the_space_reaches_the_largest_networks() -> None:
+    distributions = find_task("digits").space.distributions()
+    assert [distributions[knob].high for knob in ("depth", "width")] == [MAX_DEPTH, MAX_WIDTH]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", task_names())

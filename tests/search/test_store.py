@@ -1,4 +1,6 @@
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import optuna
@@ -32,10 +34,12 @@ def test_names_are_given_and_unique(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         assert [create(store).name, create(store).name] == ["digits-1", "digits-2"]
         assert create(store, "mine").name == "mine"
-        with pytest.raises(UsageError, match="a search named 'mine' exists; continue it with --resume"):
+        with pytest.raises(UsageError, match="a search or study named 'mine' exists; continue it with --resume"):
             create(store, "mine")
         with pytest.raises(UnknownNameError, match=r"no search named 'mien'.*did you mean 'mine'"):
             store.find_search("mien")
+        with pytest.raises(UsageError, match="--name may have up to 100 letters"):
+            create(store, "exp[/1]")
         assert [record.name for record in store.searches()] == ["mine", "digits-2", "digits-1"]
 
 
@@ -109,12 +113,26 @@ def test_a_database_of_a_newer_version(tmp_path: Path) -> None:
         open_store(tmp_path)
 
 
+def test_a_kill_in_the_middle_of_making_the_tables_leaves_nothing(tmp_path: Path) -> None:
+    code = (
+        "import os, alembic.op\n"
+        "make = alembic.op.create_table\n"
+        "def die(name, *columns): return os._exit(9) if name == 'evaluations' else make(name, *columns)\n"
+        "alembic.op.create_table = die\n"
+        "from search.store import Store\n"
+        f"Store.open('sqlite:///{tmp_path / 'results.db'}', create=True)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 9
+    with open_store(tmp_path) as store:
+        assert create(store).name == "digits-1"
+
+
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="no results yet: there is no file"):
         Store.open(f"sqlite:///{tmp_path / 'none.db'}", create=False)
     with pytest.raises(StorageError, match="is a folder"):
         Store.open(f"sqlite:///{tmp_path}", create=True)
-    with pytest.raises(StorageError, match="cannot make the folder"):
+    with pytest.raises(StorageError, match="cannot use the folder"):
         Store.open("sqlite:////proc/nowhere/results.db", create=True)
     Store.open(f"sqlite:///{tmp_path / 'new' / 'folder' / 'results.db'}", create=True).close()
 

@@ -1,0 +1,37 @@
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from search import tables
+from search.engine import Observer, run_search
+from search.store import Store
+from search.task import find_task
+from tests.search.fakes import FakeExecutor
+
+
+def test_a_front_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
+    with Store.open(f"sqlite:///{tmp_path / 'results.db'}", create=True) as store:
+        search = store.create_search(
+            name=None, task="digits", hardware="any", seed=0, budget=60, population_size=10, min_accuracy=0.9
+        )
+        result = run_search(
+            search,
+            find_task("digits").space,
+            store,
+            FakeExecutor(),
+            key_of=lambda candidate: candidate.key,
+            observer=Observer(),
+        )
+    written = io.StringIO()
+    tables.print_result(Console(file=written, width=80), result, show_all=True)
+    lines = written.getvalue().splitlines()
+    assert max(len(line) for line in lines) <= 80
+    assert "…" not in written.getvalue()
+    shown = [line for line in lines if line[:1].isdigit() and "evaluations" not in line]
+    assert len(shown) == len(result.front) > 5
+    for line, record in zip(shown, result.front, strict=True):
+        candidate = record.evaluation.candidate
+        assert candidate.multiplier in line
+        assert f"w{candidate.weight_bits}a{candidate.activation_bits}" in line
+        assert f"{record.evaluation.accuracy * 100:.2f}" in line
