@@ -41,8 +41,8 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
     console.print(table)
     failed = f", {result.failed} failed" if result.failed else ""
     lines = [
-        "Accuracy: mean over chips on validation images, by which the front was chosen; test: on images used for "
-        "nothing else.",
+        "Accuracy: mean over chips on validation images, by which the front was chosen; test: on images and "
+        "chips used for nothing else.",
         f"{result.finished} evaluations, {result.distinct} of them different{failed}; "
         f"hypervolume {result.hypervolume:.4f}.",
     ]
