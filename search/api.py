@@ -155,12 +155,14 @@ def configurations(
     task = find_task(dataset)
     _check_accuracy(min_accuracy)
     platform = load_hardware(hardware)
+    command = f"search run --dataset {task.name}"
+    if hardware != DEFAULT_HARDWARE:
+        command += f" --hardware {hardware}"
     with Store.open(storage_url(storage), create=False) as store:
         baseline = store.evaluation_of(task.space.baseline(), task=task.name, hardware=platform.identity)
         if baseline is None:
             raise NothingFoundError(
-                f"no search of {task.name!r} on {platform.identity} is stored yet; make one with: "
-                f"search run --dataset {task.name}"
+                f"no search of {task.name!r} on {platform.identity} is stored yet; make one with: {command}"
             )
         meeting = store.evaluations(task=task.name, hardware=platform.identity, min_accuracy=min_accuracy)
         if not meeting:
@@ -168,8 +170,7 @@ def configurations(
             highest = max(record.evaluation.accuracy for record in all_records)
             raise NothingFoundError(
                 f"no stored configuration of {task.name!r} reaches {min_accuracy:.2%}; the most accurate reaches "
-                f"{highest:.2%}. Ask for less, or search more with another --seed or a larger --budget: "
-                f"search run --dataset {task.name}"
+                f"{highest:.2%}. Ask for less, or search more with another --seed or a larger --budget: {command}"
             )
     return Configurations(records=tuple(reversed(front(meeting))), baseline=baseline)
 

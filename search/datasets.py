@@ -203,8 +203,8 @@ def _cifar10(data_dir: Path) -> tuple[ImageSet, ImageSet]:
             raise DatasetCorruptError(f"{python} lacks {name}. Delete the folder and run the same command again")
         _check_hash(python / name, "md5", md5)
     if not present:
-        archive = dataset_class.filename
-        with _downloading("cifar10", data_dir, [archive]):
+        wanted = [binary.name, dataset_class.base_folder, dataset_class.filename]
+        with _downloading("cifar10", data_dir, wanted):
             dataset_class(data_dir, download=True)
     try:
         train, test = (dataset_class(data_dir, train=train) for train in (True, False))
@@ -244,7 +244,7 @@ def _downloading(name: str, folder: Path, files: list[str]) -> Iterator[None]:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise DatasetMissingError(
             f"dataset {name!r} is not on this machine and could not be downloaded ({reason}). "
-            f"Looked for {', '.join(files)} in {folder}. Put the files there, or name another "
+            f"Looked for {', '.join(files)} in {folder}. Put them there, or name another "
             f"folder with --data-dir or ${DATA_DIR_VARIABLE}, or connect to the network and run "
             "the same command again"
         ) from error
