@@ -51,8 +51,12 @@ class SearchState:
         self.trials += 1
         if not reused:
             self.made += 1
-            self.to_go = max(0, self.to_go - 1)
+            self.end_job()
             self.first_made_at = self.first_made_at or time.monotonic()
+
+    def end_job(self) -> None:
+        """One evaluation fewer is under way, whether it gave a result or not."""
+        self.to_go = max(0, self.to_go - 1)
 
     def add(self, record: Record) -> None:
         """Take in an evaluation."""
@@ -96,7 +100,9 @@ class SearchState:
             return f"nothing {words} yet"
         evaluation = record.evaluation
         parts = [f"{report.energy(evaluation.energy_pj)} at {evaluation.accuracy:.2%}"]
-        if self.baseline is not None:
+        if record is self.baseline:
+            parts.append("the baseline itself")
+        elif self.baseline is not None:
             ratio = self.baseline.evaluation.energy_pj / evaluation.energy_pj
             parts.append(f"{report.saving(ratio)} less than the baseline")
         knobs = [value for value in report.knobs(evaluation.candidate).values() if value != "-"]
@@ -147,6 +153,7 @@ class LineProgress(Observer):
 
     def failed(self, candidate: Candidate, error: str) -> None:
         """Say which candidate failed and why."""
+        self._state.end_job()
         self._write(f"failed: {', '.join(report.knobs(candidate).values())}: {error}")
 
     def testing(self, count: int) -> None:
@@ -203,9 +210,9 @@ class LiveProgress(Observer):
 
     def failed(self, candidate: Candidate, error: str) -> None:
         """Write above the display which candidate failed and why."""
-        self._state.to_go = max(0, self._state.to_go - 1)
+        self._state.end_job()
         words = ", ".join(report.knobs(candidate).values())
-        self._live.console.print(f"failed: {words}: {error}", markup=False)
+        self._live.console.print(f"failed: {words}: {error}", markup=False, highlight=False)
 
     def testing(self, count: int) -> None:
         """Show that the search is over."""
