@@ -96,7 +96,7 @@ def run_search(
         observer: Is told of progress.
 
     Raises:
-        SearchError: If more evaluations fail than a generation has, or no worker can be kept alive.
+        SearchError: If the baseline fails, more evaluations fail than a generation has, or no worker can be kept alive.
     """
     driver = _Driver(search, space, store, executor, key_of, observer)
     driver.run()

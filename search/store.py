@@ -286,7 +286,7 @@ class Store:
         return TrialCounts(finished=row[0], distinct=row[1], failed=row[2])
 
     def search_evaluations(self, search: SearchRecord) -> list[Record]:
-        """The distinct evaluations of a search in order of first trial; the first is its baseline."""
+        """The distinct evaluations of a search in order of first trial."""
         with self._session() as session:
             rows = session.scalars(
                 sa.select(EvaluationRow)

@@ -1,8 +1,10 @@
 from pathlib import Path
 
+import optuna
 import pytest
 
 import search
+from search.api import _claimed
 from search.engine import Observer
 from search.errors import DatasetError, NothingFoundError, UsageError
 from search.store import Record, Store
@@ -60,3 +62,23 @@ def test_nothing_is_stored_when_the_request_cannot_be_met(tmp_path: Path) -> Non
         search.run(dataset="cifar10", storage=str(storage), data_dir=tmp_path)
     with Store.open(f"sqlite:///{storage}", create=False) as store:
         assert store.searches() == []
+
+
+def test_one_process_runs_a_search(tmp_path: Path) -> None:
+    with Store.open(f"sqlite:///{tmp_path / 'results.db'}", create=True) as store:
+        record = store.create_search(
+            name="mine", task="digits", hardware="any", seed=0, budget=1, population_size=10, min_accuracy=None
+        )
+    refused = pytest.raises(UsageError, match="'mine' is being run by another process")
+    with _claimed(record, tmp_path), refused, _claimed(record, tmp_path):
+        pass
+    with _claimed(record, tmp_path):
+        pass
+
+
+def test_studies_of_others_keep_their_names(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'results.db'}"
+    optuna.create_study(study_name="digits-1", storage=url)
+    assert search.run(budget=1, workers=0, storage=url).search.name == "digits-2"
+    with pytest.raises(UsageError, match="a search or study named 'digits-1' exists"):
+        search.run(budget=1, workers=0, storage=url, name="digits-1")

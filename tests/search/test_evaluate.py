@@ -161,3 +161,20 @@ def test_a_network_that_learned_something_beats_its_shuffled_labels(data: datase
     order = np.random.default_rng(0).permutation(len(data.train.labels))
     noise = replace(data, train=datasets.ImageSet(data.train.pixels, data.train.labels[order]), fingerprint="noise")
     assert evaluator(noise, tmp_path).evaluate(replace(CANDIDATE, supply_v=0.9), "validation").accuracy < 0.4
+
+
+def test_an_error_of_any_kind_becomes_an_outcome(data: datasets.TaskData, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    job = Job(key="k", candidate=CANDIDATE, split="validation")
+    outcome = evaluator(data, tmp_path / "file").run(job)
+    assert outcome.evaluation is None
+    assert outcome.error is not None
+    assert outcome.error.startswith("NotADirectoryError: ")
+
+
+def test_test_images_are_read_on_other_chips(data: datasets.TaskData, tmp_path: Path) -> None:
+    same_images = replace(data, test=data.validation)
+    shared = evaluator(same_images, tmp_path)
+    candidate = replace(CANDIDATE, supply_v=0.7, robust_bits=0)
+    chosen = shared.evaluate(candidate, "validation").chip_accuracies
+    assert chosen != shared.evaluate(candidate, "test").chip_accuracies
