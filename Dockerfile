@@ -1,11 +1,18 @@
-FROM python:3.11-slim-bookworm
-WORKDIR /app
+# The native kernel is built where there is a compiler; the image that runs needs none.
+FROM python:3.11-slim-bookworm AS build
+RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY approx approx
 COPY energy energy
 COPY search search
 COPY service service
-RUN pip install --no-cache-dir . \
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+
+FROM python:3.11-slim-bookworm
+COPY --from=build /wheels /wheels
+RUN pip install --no-cache-dir /wheels/*.whl \
     && useradd --create-home crosslayer \
     && install -d -o crosslayer /results /datasets
+WORKDIR /app
 USER crosslayer

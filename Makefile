@@ -1,12 +1,13 @@
 # make run    install, then search with the default budget of 200 evaluations
 # make test   install, then run every check and test
-# Both are safe to repeat; the second time nothing is installed.
+# make bench-arithmetic   time approximate arithmetic against torch's; ARGS="--json FILE" also writes a file
+# All are safe to repeat; the second time nothing is installed.
 
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := approx docs energy search service tests
+SOURCES := approx benchmarks docs energy search service tests
 
-.PHONY: run test check format clean
+.PHONY: run test check format bench-arithmetic clean
 
 run: .venv/installed
 	$(BIN)/search run --budget 200
@@ -25,7 +26,7 @@ format: .venv/installed-test
 	$(BIN)/ruff format $(SOURCES)
 
 # torch goes first: with a torch of the right version in place, nothing that follows replaces it by another build.
-.venv/installed: pyproject.toml | .venv/bin/pip
+.venv/installed: pyproject.toml $(wildcard approx/csrc/*) | .venv/bin/pip
 	$(BIN)/pip install "torch>=2.13,<2.14"
 	$(BIN)/pip install --editable .
 	touch $@
@@ -39,6 +40,9 @@ format: .venv/installed-test
 		|| { echo 'crosslayer needs Python 3.11 or newer; name one with: make PYTHON=python3.11'; exit 1; }
 	@$(PYTHON) -m venv .venv \
 		|| { rm -rf .venv; echo 'The venv module is incomplete; on Debian: apt-get install python3-venv'; exit 1; }
+
+bench-arithmetic: .venv/installed
+	$(BIN)/python -m benchmarks.arithmetic $(ARGS)
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

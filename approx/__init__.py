@@ -3,15 +3,27 @@
 Works on its own; see `docs/architecture.md` for how it fits the rest.
 """
 
+from approx.catalog import families as families
 from approx.catalog import find_multiplier as find_multiplier
+from approx.catalog import multiplier_from_function as multiplier_from_function
 from approx.catalog import multiplier_names as multiplier_names
+from approx.catalog import register_multiplier as register_multiplier
 from approx.convert import approx_layers as approx_layers
 from approx.convert import approximate as approximate
 from approx.convert import set_faults as set_faults
 from approx.convert import weight_layers as weight_layers
+from approx.convolution import method as method
+from approx.error_metrics import ErrorMetrics as ErrorMetrics
+from approx.error_metrics import error_metrics as error_metrics
+from approx.error_metrics import error_table as error_table
 from approx.errors import ApproxError as ApproxError
 from approx.errors import ArgumentError as ArgumentError
+from approx.errors import ImportFileError as ImportFileError
 from approx.errors import UnknownNameError as UnknownNameError
+from approx.families import Family as Family
+from approx.importing import import_multipliers as import_multipliers
+from approx.importing import multiplier_from_table as multiplier_from_table
+from approx.library import MultiplierLibrary as MultiplierLibrary
 from approx.memory import SILICON_14NM as SILICON_14NM
 from approx.memory import MemoryModel as MemoryModel
 from approx.memory import fault_mask as fault_mask
@@ -20,6 +32,7 @@ from approx.modules import ApproxConv2d as ApproxConv2d
 from approx.modules import ApproxLayer as ApproxLayer
 from approx.modules import ApproxLinear as ApproxLinear
 from approx.modules import LayerApproximation as LayerApproximation
+from approx.multiplier import Figure as Figure
 from approx.multiplier import Multiplier as Multiplier
 from approx.networks import MAX_DEPTH as MAX_DEPTH
 from approx.networks import MAX_WIDTH as MAX_WIDTH
@@ -28,7 +41,8 @@ from approx.networks import build_network as build_network
 from approx.networks import family_names as family_names
 from approx.ops import approx_conv2d as approx_conv2d
 from approx.ops import approx_linear as approx_linear
-from approx.ops import row_table_matmul as row_table_matmul
+from approx.ops import quantized_conv2d as quantized_conv2d
+from approx.ops import quantized_linear as quantized_linear
 from approx.pruning import magnitude_masks as magnitude_masks
 from approx.quantization import calibrate_scale as calibrate_scale
 from approx.quantization import quantize as quantize
@@ -52,11 +66,16 @@ __all__ = [
     "Architecture",
     "ArgumentError",
     "DivergedError",
+    "ErrorMetrics",
+    "Family",
+    "Figure",
+    "ImportFileError",
     "LabelledImages",
     "LayerApproximation",
     "LayerShape",
     "MemoryModel",
     "Multiplier",
+    "MultiplierLibrary",
     "Schedule",
     "UnknownNameError",
     "accuracy",
@@ -66,15 +85,24 @@ __all__ = [
     "approximate",
     "build_network",
     "calibrate_scale",
+    "error_metrics",
+    "error_table",
+    "families",
     "family_names",
     "fault_mask",
     "find_multiplier",
     "fit",
+    "import_multipliers",
     "magnitude_masks",
+    "method",
+    "multiplier_from_function",
+    "multiplier_from_table",
     "multiplier_names",
     "quantize",
+    "quantized_conv2d",
+    "quantized_linear",
     "read_back",
-    "row_table_matmul",
+    "register_multiplier",
     "set_faults",
     "straight_through",
     "trace",

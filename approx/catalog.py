@@ -1,96 +1,185 @@
-"""The multipliers that come with the package, each built from its published definition for any operand widths.
-
-- `exact`.
-- `truncated-t`: the partial-product bits of the t lowest columns are left out (Schulte and Swartzlander, VLSI Signal
-  Processing VI, 1993, here without correction constant). Signed operands are multiplied as sign and magnitude, so the
-  array sees magnitudes.
-- `asm-...`: alphabet set multipliers (Sarwar et al., Multiplier-less artificial neurons, DATE 2016). A weight is sign
-  and magnitude; the magnitude is cut into quartets from the lowest bit up; a quartet can only be zero or an alphabet
-  shifted within the quartet. Weights are constrained to such values, for which the product is exact.
-"""
+"""Multipliers by name: those of the package's families, for any operands, and the user's own."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import cache
-from itertools import product
 
 import torch
-from torch import Tensor
 
 from approx.errors import ArgumentError, UnknownNameError
-from approx.multiplier import Multiplier, code_values
+from approx.families import FAMILIES, PUBLISHED, Family, Operands
+from approx.multiplier import MAX_BITS, MIN_BITS, Multiplier, code_values
 
-_ALPHABETS = {"asm-1": (1,), "asm-1-3": (1, 3), "asm-1-3-5-7": (1, 3, 5, 7)}
-_DROPPED_COLUMNS = {"truncated-2": 2, "truncated-4": 4, "truncated-6": 6}
+_registered: dict[str, Multiplier] = {}
 
 
 def multiplier_names() -> list[str]:
-    """Names that `find_multiplier` accepts."""
-    return ["exact", *_DROPPED_COLUMNS, *_ALPHABETS]
+    """Names that listings show: members of the package's families, and registered multipliers.
+
+    Families have more members than are listed; see `families`.
+    """
+    names = [_name(prefix, numbers) for prefix, family in FAMILIES.items() for numbers in family.listed]
+    return [*names, *_registered]
 
 
-@cache
-def find_multiplier(name: str, *, weight_bits: int, activation_bits: int, activation_signed: bool) -> Multiplier:
-    """Build a multiplier of the catalogue for these operand widths.
-
-    Args:
-        name: One of `multiplier_names()`.
-        weight_bits: 2 to 8.
-        activation_bits: 2 to 8.
-        activation_signed: Whether activation codes are signed.
+def check_name(name: str) -> None:
+    """Refuse a name that a multiplier of the user's cannot have.
 
     Raises:
-        UnknownNameError: If the catalogue has no such name.
-        ArgumentError: If a width is out of range.
+        ArgumentError: If it is not 1 to 64 letters, digits and . _ + -, or has the form of the catalogue's names.
     """
-    for width, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)):
-        if not 2 <= bits <= 8:
-            raise ArgumentError(f"{width} must be between 2 and 8, got {bits}")
-    recoding: Tensor | None = None
-    lut: Tensor | None = None
-    if name == "exact":
-        recoding = code_values(weight_bits, signed=True)
-    elif name in _DROPPED_COLUMNS:
-        lut = _truncated_table(weight_bits, activation_bits, activation_signed, _DROPPED_COLUMNS[name])
-    elif name in _ALPHABETS:
-        recoding = _alphabet_recoding(weight_bits, _ALPHABETS[name])
-    else:
-        near = get_close_matches(name, multiplier_names(), n=3, cutoff=0.3)
-        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-        raise UnknownNameError(f"unknown multiplier {name!r}; {hint}The catalogue has {', '.join(multiplier_names())}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", name):
+        raise ArgumentError(
+            f"a multiplier's name is 1 to 64 letters, digits and . _ + -, the first a letter or digit; got {name!r}"
+        )
+    if any(re.fullmatch(rf"{prefix}(-\d+)*", name.lower()) for prefix in FAMILIES):
+        raise ArgumentError(f"the name {name!r} is taken by the catalogue; choose another with --name")
+
+
+def families() -> list[Family]:
+    """The package's families of multipliers."""
+    return list(FAMILIES.values())
+
+
+def register_multiplier(multiplier: Multiplier) -> None:
+    """Make a multiplier of your own available by its name, in this process.
+
+    Raises:
+        ArgumentError: If the name cannot be one, or is taken by a multiplier that computes something else.
+    """
+    check_name(multiplier.name)
+    known = _registered.get(multiplier.name)
+    if known is not None and known.digest != multiplier.digest:
+        raise ArgumentError(f"another multiplier is registered as {multiplier.name!r}; choose another name")
+    _registered[multiplier.name] = multiplier
+
+
+def multiplier_from_function(
+    name: str,
+    function: Callable[[int, int], int],
+    *,
+    signed: bool,
+    weight_bits: int = 8,
+    activation_bits: int = 8,
+    provenance: str = "",
+) -> Multiplier:
+    """A multiplier that computes what a Python function does.
+
+    Args:
+        name: Any name.
+        function: From the activation's and the weight's integer value to their product. Called for every pair.
+        signed: Whether both operands are signed.
+        weight_bits: 2 to 8.
+        activation_bits: 2 to 8.
+        provenance: Where it comes from.
+
+    Raises:
+        ArgumentError: If a product is not an integer of 32 bits.
+    """
+    table = []
+    for activation in code_values(activation_bits, signed).tolist():
+        for weight in code_values(weight_bits, signed).tolist():
+            value = function(activation, weight)
+            if not hasattr(value, "__index__") or not -(2**31) <= value < 2**31:
+                raise ArgumentError(
+                    f"multiplier {name!r}: the product of {activation} and {weight} must be an int of 32 bits, "
+                    f"got {value!r}"
+                )
+            table.append(int(value))
     return Multiplier(
         name=name,
         weight_bits=weight_bits,
         activation_bits=activation_bits,
-        activation_signed=activation_signed,
-        recoding=recoding,
-        lut=lut,
+        weight_signed=signed,
+        activation_signed=signed,
+        lut=torch.tensor(table, dtype=torch.int32).reshape(2**activation_bits, 2**weight_bits),
+        provenance=provenance,
     )
 
 
-def _truncated_table(weight_bits: int, activation_bits: int, activation_signed: bool, columns: int) -> Tensor:
-    weights = code_values(weight_bits, signed=True)[None, :]
-    activations = code_values(activation_bits, activation_signed)[:, None]
-    kept = torch.zeros(2**activation_bits, 2**weight_bits, dtype=torch.int32)
-    for row in range(weight_bits):
-        # This row of the array is the activation shifted by `row`; its bits below column `columns` are dropped.
-        low_bits = max(0, columns - row)
-        weight_bit = (weights.abs() >> row) & 1
-        kept += weight_bit * (((activations.abs() >> low_bits) << low_bits) << row)
-    return kept * weights.sign() * activations.sign()
+def find_multiplier(
+    name: str,
+    *,
+    weight_bits: int,
+    activation_bits: int,
+    activation_signed: bool,
+    weight_signed: bool = True,
+) -> Multiplier:
+    """A multiplier for these operands: of the catalogue, built for them, or a registered one, adapted to them.
+
+    Args:
+        name: Such as one of `multiplier_names()`.
+        weight_bits: 2 to 8, or to 12 for multipliers that recode their operands.
+        activation_bits: Likewise.
+        activation_signed: Whether activation codes are signed.
+        weight_signed: Whether weight codes are signed.
+
+    Raises:
+        UnknownNameError: If there is no such name.
+        ArgumentError: If a width is out of range, or a registered multiplier is too narrow.
+    """
+    operands = Operands(
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        activation_signed=activation_signed,
+        weight_signed=weight_signed,
+    )
+    for width, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)):
+        if not MIN_BITS <= bits <= MAX_BITS:
+            raise ArgumentError(f"{width} must be between {MIN_BITS} and {MAX_BITS}, got {bits}")
+    if name in _registered:
+        return _adapted(_registered[name], operands)
+    return _build(name, operands)
 
 
-def _alphabet_recoding(weight_bits: int, alphabets: tuple[int, ...]) -> Tensor:
-    """Each weight code's nearest representable value; of two equally near, the smaller magnitude."""
-    magnitude_bits = weight_bits - 1
-    quartets = []
-    for low in range(0, magnitude_bits, 4):
-        width = min(4, magnitude_bits - low)
-        shifted = {alphabet << shift for alphabet in alphabets for shift in range(4)}
-        quartets.append([value << low for value in sorted({0} | {v for v in shifted if v < 2**width})])
-    magnitudes = torch.tensor(sorted({sum(parts) for parts in product(*quartets)}))
-    weights = code_values(weight_bits, signed=True)
-    distance = (weights.abs()[:, None] - magnitudes[None, :]).abs()
-    nearest = magnitudes[distance.argmin(dim=1)]  # argmin: the first, hence smallest, of equals
-    return (weights.sign() * nearest).to(torch.int32)
+@cache
+def _adapted(multiplier: Multiplier, operands: Operands) -> Multiplier:
+    return multiplier.adapted(
+        weight_bits=operands.weight_bits,
+        activation_bits=operands.activation_bits,
+        weight_signed=operands.weight_signed,
+        activation_signed=operands.activation_signed,
+    )
+
+
+@cache
+def _build(name: str, operands: Operands) -> Multiplier:
+    parsed = _parse(name)
+    if parsed is None:
+        raise UnknownNameError(_unknown(name))
+    prefix, numbers = parsed
+    family = FAMILIES[prefix]
+    built = family.build(numbers, operands)
+    energy, area = PUBLISHED.get((name, operands.weight_bits), (None, None))
+    return replace(built, name=name, provenance=family.provenance, relative_energy=energy, relative_area=area)
+
+
+def _parse(name: str) -> tuple[str, tuple[int, ...]] | None:
+    """Family prefix and numbers of a catalogue name, or None."""
+    for prefix in sorted(FAMILIES, key=len, reverse=True):
+        rest = name.removeprefix(prefix)
+        if rest != name and (not rest or rest.startswith("-")):
+            words = rest.split("-")[1:]
+            if all(word.isdecimal() and str(int(word)) == word for word in words):
+                numbers = tuple(int(word) for word in words)
+                if FAMILIES[prefix].check(numbers):
+                    return prefix, numbers
+    return None
+
+
+def _name(prefix: str, numbers: tuple[int, ...]) -> str:
+    return "-".join([prefix, *map(str, numbers)])
+
+
+def _unknown(name: str) -> str:
+    for prefix, family in FAMILIES.items():
+        if re.fullmatch(rf"{prefix}(-\d+)*-?", name):
+            return f"unknown multiplier {name!r}; names are {family.pattern} ({family.parameters or 'without numbers'})"
+    near = get_close_matches(name, multiplier_names(), n=3, cutoff=0.3)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    patterns = ", ".join(family.pattern for family in FAMILIES.values())
+    return f"unknown multiplier {name!r}; {hint}known are {patterns}, and what approx.register_multiplier was given"

@@ -46,8 +46,8 @@ def approximate(
         The converted copy, in evaluation mode, on a chip without faults.
 
     Raises:
-        ArgumentError: If a layer uses dilation, groups or named padding, a mask does not fit its layer, or the network
-            has nothing to approximate.
+        ArgumentError: If a convolution pads otherwise than with a number of zeros, a mask does not fit its layer, or
+            the network has nothing to approximate.
         UnknownNameError: If the multiplier is unknown.
     """
     masks = dict(masks or {})
@@ -119,8 +119,6 @@ def _layer_inputs(model: nn.Module, layers: Mapping[str, nn.Module], data: Tenso
 
 def _check_convolution(name: str, layer: nn.Conv2d) -> None:
     problems = {
-        f"dilation {layer.dilation}": layer.dilation != (1, 1),
-        f"groups {layer.groups}": layer.groups != 1,
         f"padding {layer.padding!r}": isinstance(layer.padding, str),
         f"padding mode {layer.padding_mode!r}": layer.padding_mode != "zeros",
     }

@@ -2,7 +2,8 @@
 
 ApproxError
 ├── UnknownNameError     no multiplier or network family of that name
-└── ArgumentError        a value out of range, or shapes that do not fit
+├── ArgumentError        a value out of range, or shapes that do not fit
+└── ImportFileError      a multiplier's file cannot be read, compiled or understood
 """
 
 
@@ -16,3 +17,7 @@ class UnknownNameError(ApproxError, LookupError):
 
 class ArgumentError(ApproxError, ValueError):
     """A value is out of range, or shapes do not fit each other."""
+
+
+class ImportFileError(ApproxError, ValueError):
+    """The file of a multiplier cannot be read, compiled or understood."""

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from approx.catalog import find_multiplier
 from approx.memory import read_back
 from approx.multiplier import Multiplier
-from approx.ops import approx_conv2d, approx_linear
+from approx.native import never_changes
+from approx.ops import quantized_conv2d, quantized_linear
 from approx.quantization import calibrate_scale, quantize, straight_through
 
 
@@ -21,12 +22,14 @@ class LayerApproximation:
     Attributes:
         weight_bits: Width of weight codes, 2 to 8.
         activation_bits: Width of activation codes, 2 to 8.
-        multiplier: A name from `approx.multiplier_names()`.
+        multiplier: A name that `approx.find_multiplier` knows.
+        gradient: How training sees the multiplier, `straight-through` or `difference`; see `approx.quantized_conv2d`.
     """
 
     weight_bits: int
     activation_bits: int
     multiplier: str
+    gradient: str = "straight-through"
 
 
 class ApproxLayer(nn.Module):
@@ -82,6 +85,7 @@ class ApproxLayer(nn.Module):
         self.register_buffer("weight_scale", weight_scale)
         self.register_buffer("activation_scale", activation_scale[0])
         self.register_buffer("faults", torch.zeros(mask.shape, dtype=torch.int32), persistent=False)
+        self._kept_codes: _KeptCodes | None = None
 
     def stored_codes(self) -> Tensor:
         """The weight codes written to the memory: exact integers, shape of weight, straight-through gradient."""
@@ -90,30 +94,43 @@ class ApproxLayer(nn.Module):
         return straight_through(codes, self.multiplier.constrain(codes.detach()))
 
     def read_codes(self) -> Tensor:
-        """The weight codes that come back from the memory."""
+        """The weight codes that come back from the memory.
+
+        Without gradients they are kept until the weight, its mask, its scale or the faults change.
+        """
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._read_codes()
+        depends_on = (self.weight, self.mask, self.weight_scale, self.faults)
+        if self._kept_codes is None or not self._kept_codes.are_of(depends_on):
+            self._kept_codes = _KeptCodes(self._read_codes(), depends_on)
+        return self._kept_codes.codes
+
+    def _read_codes(self) -> Tensor:
         codes = self.stored_codes()
         read = read_back(codes.detach(), self.faults, self.config.weight_bits)
         return straight_through(codes, read)
 
-    def activation_codes(self, inputs: Tensor) -> Tensor:
-        """The codes of a layer input."""
-        return quantize(
-            inputs,
-            self.activation_scale,
-            bits=self.config.activation_bits,
-            signed=self.activation_signed,
-        )
+    def output_scale(self) -> Tensor:
+        """What a sum of products of codes stands for: shape (outputs,)."""
+        return self.weight_scale * self.activation_scale
 
-    def rescale(self, sums: Tensor, channel_dim: int) -> Tensor:
-        """Sums of products of codes as real values in float32, with the bias added."""
-        shape = [1] * sums.dim()
-        shape[channel_dim] = -1
-        # In the type of the sums, which may be float64: rounding to float32 comes last.
-        scale = (self.weight_scale * self.activation_scale).reshape(shape)
-        out = sums * scale
-        if self.bias is not None:
-            out = out + self.bias.reshape(shape)
-        return out.to(torch.float32)
+
+class _KeptCodes:
+    """Codes, and copies of the tensors that they were computed from.
+
+    Tensors count their changes, but not those that fused optimisers make (torch 2.13), so contents are compared. That
+    costs less than computing the codes again.
+    """
+
+    def __init__(self, codes: Tensor, depends_on: tuple[Tensor, ...]) -> None:
+        self.codes = never_changes(codes)
+        self._copies = tuple(tensor.detach().clone() for tensor in depends_on)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()  # neither copied nor saved with the layer
+
+    def are_of(self, tensors: tuple[Tensor, ...]) -> bool:
+        return all(torch.equal(copy, tensor) for copy, tensor in zip(self._copies, tensors, strict=True))
 
 
 class ApproxLinear(ApproxLayer):
@@ -121,12 +138,19 @@ class ApproxLinear(ApproxLayer):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Apply the layer."""
-        codes = self.activation_codes(inputs)
-        return self.rescale(approx_linear(codes, self.read_codes(), self.multiplier), -1)
+        return quantized_linear(
+            inputs,
+            self.read_codes(),
+            self.multiplier,
+            input_scale=self.activation_scale,
+            output_scale=self.output_scale(),
+            bias=self.bias,
+            gradient=self.config.gradient,
+        )
 
 
 class ApproxConv2d(ApproxLayer):
-    """`nn.Conv2d` (no dilation, no groups) with an approximate multiplier and memory."""
+    """`nn.Conv2d` with an approximate multiplier and memory; zero padding, given in numbers."""
 
     def __init__(
         self,
@@ -137,17 +161,24 @@ class ApproxConv2d(ApproxLayer):
         calibration_inputs: Tensor,
     ) -> None:
         super().__init__(layer, config, mask=mask, calibration_inputs=calibration_inputs)
-        self.stride = (layer.stride[0], layer.stride[1])
         assert not isinstance(layer.padding, str)
+        self.stride = (layer.stride[0], layer.stride[1])
         self.padding = (layer.padding[0], layer.padding[1])
+        self.dilation = (layer.dilation[0], layer.dilation[1])
+        self.groups = layer.groups
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Apply the layer."""
-        sums = approx_conv2d(
-            self.activation_codes(inputs),
+        return quantized_conv2d(
+            inputs,
             self.read_codes(),
             self.multiplier,
+            input_scale=self.activation_scale,
+            output_scale=self.output_scale(),
+            bias=self.bias,
             stride=self.stride,
             padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            gradient=self.config.gradient,
         )
-        return self.rescale(sums, 1)

@@ -1,77 +1,232 @@
 """A multiplier is what it computes: a product for every pair of operand codes.
 
 The convention of the whole project: `lut[activation_code, weight_code]`, both codes read as unsigned indices (a signed
-code c of b bits has index c mod 2**b), entries int32. Weights are signed; activations are signed or not.
+code c of b bits has index c mod 2**b), entries int32.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from approx.errors import ArgumentError
+from approx.methods import Factors, RowTable, factorize, row_tables
+
+MIN_BITS = 2
+MAX_TABLE_BITS = 8  # a truth table of two 12-bit operands would have 16 million entries
+MAX_BITS = 12
 
 
 def code_values(bits: int, signed: bool) -> Tensor:
     """The integer that each code index stands for: int32, shape (2**bits,)."""
-    index = torch.arange(2**bits, dtype=torch.int32)
+    index = torch.arange(2**bits, dtype=torch.int32, device="cpu")
     return torch.where(index >= 2 ** (bits - 1), index - 2**bits, index) if signed else index
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A published number.
+
+    Attributes:
+        value: The number.
+        source: Where it was published, with the year.
+    """
+
+    value: float
+    source: str
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Multiplier:
-    """A multiplier of fixed operand widths, given by exactly one of a recoding or a truth table.
+    """A multiplier of fixed operand widths.
+
+    It computes either any truth table, or the exact product of recoded operands.
 
     Attributes:
         name: Its name in the catalogue.
-        weight_bits: Width of the signed weight operand.
-        activation_bits: Width of the activation operand.
+        weight_bits: Width of the weight operand: 2 to 12, with a truth table 2 to 8.
+        activation_bits: Width of the activation operand, likewise.
         activation_signed: Whether activations are signed.
-        recoding: int32, shape (2**weight_bits,): the weight that the hardware multiplies by exactly when it is given
-            each weight code. For multipliers that approximate their weight operand only.
+        weight_signed: Whether weights are signed, as they are in every network here.
         lut: int32, shape (2**activation_bits, 2**weight_bits): the truth table.
+        weight_recoding: int32, shape (2**weight_bits,): what is multiplied for each weight code.
+        activation_recoding: int32, shape (2**activation_bits,): what is multiplied for each activation code; the code's
+            own value if None.
+        constrains_weights: Whether the hardware can hold only weights that the recoding leaves as they are, so that
+            networks must be trained for it (alphabet sets).
+        provenance: Where the design was published, with the year.
+        relative_energy: Energy per product over that of the exact multiplier of the same widths.
+        relative_area: Area, likewise.
 
     Raises:
-        ArgumentError: If not exactly one of `recoding` and `lut` is given, or its shape or type is wrong.
+        ArgumentError: If a width is out of range, there is not exactly one of `lut` and `weight_recoding`, or a table's
+            shape or type is wrong.
     """
 
     name: str
     weight_bits: int
     activation_bits: int
     activation_signed: bool
-    recoding: Tensor | None = field(default=None, repr=False)
+    weight_signed: bool = True
     lut: Tensor | None = field(default=None, repr=False)
+    weight_recoding: Tensor | None = field(default=None, repr=False)
+    activation_recoding: Tensor | None = field(default=None, repr=False)
+    constrains_weights: bool = False
+    provenance: str = ""
+    relative_energy: Figure | None = None
+    relative_area: Figure | None = None
 
     def __post_init__(self) -> None:
-        given = self.recoding if self.lut is None else self.lut
-        if given is None or (self.recoding is not None and self.lut is not None):
-            raise ArgumentError(f"multiplier {self.name!r}: give exactly one of recoding and lut")
-        shape: tuple[int, ...] = (2**self.weight_bits,)
-        if self.lut is not None:
-            shape = (2**self.activation_bits, *shape)
-        if given.shape != shape or given.dtype != torch.int32:
+        if (self.lut is None) == (self.weight_recoding is None):
+            raise ArgumentError(f"multiplier {self.name!r}: give exactly one of lut and weight_recoding")
+        if self.lut is not None and (self.activation_recoding is not None or self.constrains_weights):
             raise ArgumentError(
-                f"multiplier {self.name!r}: its table must be int32 of shape {shape}, "
-                f"got {given.dtype} of shape {tuple(given.shape)}"
+                f"multiplier {self.name!r}: activation_recoding and constrains_weights go with a weight_recoding"
             )
+        most = MAX_BITS if self.lut is None else MAX_TABLE_BITS
+        for width in ("weight_bits", "activation_bits"):
+            if not MIN_BITS <= getattr(self, width) <= most:
+                raise ArgumentError(
+                    f"multiplier {self.name!r}: {width} must be between {MIN_BITS} and {most}, "
+                    f"got {getattr(self, width)}"
+                )
+        for attribute, shape in (
+            ("lut", (2**self.activation_bits, 2**self.weight_bits)),
+            ("weight_recoding", (2**self.weight_bits,)),
+            ("activation_recoding", (2**self.activation_bits,)),
+        ):
+            table = getattr(self, attribute)
+            if table is not None and (table.shape != shape or table.dtype != torch.int32):
+                raise ArgumentError(
+                    f"multiplier {self.name!r}: {attribute} must be int32 of shape {shape}, "
+                    f"got {table.dtype} of shape {tuple(table.shape)}"
+                )
+            if table is not None:  # a copy: what is derived from it is kept
+                object.__setattr__(self, attribute, table.detach().clone())
+
+    @property
+    def weight_values(self) -> Tensor:
+        """The integer that each weight code stands for: int32, shape (2**weight_bits,)."""
+        return code_values(self.weight_bits, self.weight_signed)
+
+    @property
+    def activation_values(self) -> Tensor:
+        """The integer that each activation code stands for: int32, shape (2**activation_bits,)."""
+        return code_values(self.activation_bits, self.activation_signed)
+
+    def exact_table(self) -> Tensor:
+        """What an exact multiplier of these operands computes: int32, shape (2**activation_bits, 2**weight_bits)."""
+        return self.activation_values[:, None] * self.weight_values[None, :]
 
     def table(self) -> Tensor:
         """The whole truth table: int32, shape (2**activation_bits, 2**weight_bits)."""
         if self.lut is not None:
             return self.lut
-        assert self.recoding is not None
-        activations = code_values(self.activation_bits, self.activation_signed)
-        return activations[:, None] * self.recoding[None, :]
+        assert self.factors is not None
+        return self.factors.table()
 
     def constrain(self, weight_codes: Tensor) -> Tensor:
-        """Weight codes moved to the nearest that the multiplier multiplies exactly; unchanged if it has a truth table.
+        """Weight codes moved to the nearest that the hardware can hold; unchanged if it can hold all.
 
         Args:
             weight_codes: Integer values (not indices) in any numeric type, any shape.
         """
-        if self.recoding is None:
+        if not self.constrains_weights:
             return weight_codes
+        assert self.weight_recoding is not None
         index = weight_codes.to(torch.int64) & (2**self.weight_bits - 1)
-        return self.recoding[index].to(weight_codes.dtype)
+        return self.weight_recoding[index].to(weight_codes.dtype)
+
+    def adapted(
+        self, *, weight_bits: int, activation_bits: int, weight_signed: bool, activation_signed: bool
+    ) -> Multiplier:
+        """This multiplier given other operands, each of whose values it multiplies as its own circuit would.
+
+        Narrower operands are extended. An unsigned multiplier takes signed operands as magnitudes, and the product gets
+        the sign of the signs; the magnitude of an 8-bit signed operand, 0 to 128, is an 8-bit unsigned operand.
+
+        Raises:
+            ArgumentError: If it cannot hold some operand.
+        """
+        wanted = (weight_bits, activation_bits, weight_signed, activation_signed)
+        if wanted == (self.weight_bits, self.activation_bits, self.weight_signed, self.activation_signed):
+            return self
+        if self.constrains_weights:
+            raise ArgumentError(f"multiplier {self.name!r} constrains its weights, and only those of its own operands")
+        indices, negative = [], []
+        for operand, bits, signed, own_bits, own_signed in (
+            ("activations", activation_bits, activation_signed, self.activation_bits, self.activation_signed),
+            ("weights", weight_bits, weight_signed, self.weight_bits, self.weight_signed),
+        ):
+            values = code_values(bits, signed)
+            held = values if own_signed else values.abs()
+            own = code_values(own_bits, own_signed)
+            if held.min() < own.min() or held.max() > own.max():
+                raise ArgumentError(
+                    f"multiplier {self.name!r} takes {operand} in {own.min()}..{own.max()}"
+                    f"{'' if own_signed else ' and their negatives'}, "
+                    f"not {bits} bits {'signed' if signed else 'unsigned'} ({values.min()}..{values.max()}); "
+                    f"at most {own_bits - (own_signed and not signed)} bits {'signed' if signed else 'unsigned'} fit"
+                )
+            indices.append(held.to(torch.int64) & (2**own_bits - 1))
+            negative.append((values < 0) & (not own_signed))
+        products = self.table()[indices[0][:, None], indices[1][None, :]]
+        return replace(  # figures are for the widths they were published for
+            self,
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
+            weight_signed=weight_signed,
+            activation_signed=activation_signed,
+            relative_energy=None,
+            relative_area=None,
+            lut=torch.where(negative[0][:, None] != negative[1][None, :], -products, products),
+            weight_recoding=None,
+            activation_recoding=None,
+        )
+
+    @cached_property
+    def factors(self) -> Factors | None:
+        """The fastest exact integer products that give this multiplier, or None if it needs its table."""
+        if self.lut is not None:
+            return factorize(self.lut, self.exact_table())
+        assert self.weight_recoding is not None
+        activations = self.activation_values if self.activation_recoding is None else self.activation_recoding
+        factors = Factors(activations[None, :], self.weight_recoding[None, :])
+        return factors.fitted() if max(self.weight_bits, self.activation_bits) <= MAX_TABLE_BITS else factors
+
+    @cached_property
+    def row_tables(self) -> list[RowTable]:
+        """The table as the native kernel reads it."""
+        return row_tables(self.table())
+
+    @cached_property
+    def largest_product(self) -> int:
+        """The largest magnitude in the table."""
+        if self.lut is not None:
+            return int(self.lut.to(torch.int64).abs().max())
+        assert self.weight_recoding is not None
+        activations = self.activation_values if self.activation_recoding is None else self.activation_recoding
+        return int(activations.to(torch.int64).abs().max()) * int(self.weight_recoding.to(torch.int64).abs().max())
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hex, of what the multiplier computes.
+
+        Up to 8 bits it is of the truth table, the same for equal behaviour whatever the name; above, of the recodings.
+        """
+        content = hashlib.sha256()
+        content.update(
+            f"{self.activation_bits},{self.activation_signed},{self.weight_bits},{self.weight_signed},".encode()
+        )
+        if max(self.weight_bits, self.activation_bits) <= MAX_TABLE_BITS:
+            tables = [self.table()]
+        else:
+            assert self.factors is not None
+            tables = [self.factors.activation, self.factors.weight]
+        for table in tables:
+            content.update(table.contiguous().numpy().tobytes())
+        return content.hexdigest()

@@ -1,52 +1,53 @@
-"""Matrix product and convolution of integer codes with an approximate multiplier, exact to the bit.
+"""Matrix products and convolutions with an approximate multiplier, exact to the bit.
 
-Codes are float tensors of exact integers. A multiplier that recodes weights is an exact product of recoded weights; one
-with a truth table goes through row tables: for each inner index k the rows `lut[:, w[k, :]]` form a small table, and
-each activation code selects one whole row to add, with no gather per product. Gradients are those of the exact product.
+`approx_linear` and `approx_conv2d` take integer codes and return integer sums. `quantized_linear` and
+`quantized_conv2d` are what layers use: real values in, quantised on the way, real values out, with gradients. All
+four compute
+
+    sum over k of multiplier(activation code k, weight code k)
+
+by the fastest exact method that the multiplier has: exact integer products of its factors, or row tables, natively
+where the installation has the kernels and with torch alone elsewhere. The method never changes a result.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from approx.convolution import convolve
 from approx.errors import ArgumentError
-from approx.multiplier import Multiplier
-from approx.quantization import straight_through
+from approx.geometry import Geometry
+from approx.multiplier import MAX_TABLE_BITS, Multiplier
+from approx.operators import quantized_convolution
+from approx.portable import check_range
+from approx.quantization import CodeFormat
 
-_FLOAT32_EXACT = 2**24  # every integer up to here is a float32
-_PATCH_VALUES = 2**22  # image patches laid out at a time; a whole batch of them can take gigabytes
-_ROW_TABLE_BYTES = 2**22  # row tables of one block of inner indices; larger ones leave the cache
+GRADIENTS = ("straight-through", "difference")
+_INT32_MAX = 2**31 - 1
 
 
 def approx_linear(activation_codes: Tensor, weight_codes: Tensor, multiplier: Multiplier) -> Tensor:
     """`out[..., n] = sum over k of multiplier(activation_codes[..., k], weight_codes[n, k])`.
 
     Args:
-        activation_codes: Shape (..., K).
-        weight_codes: Shape (N, K), as in `torch.nn.functional.linear`.
-        multiplier: Its widths must hold the codes.
+        activation_codes: Integers (not indices) that the multiplier's activation operand can hold, shape (..., K).
+        weight_codes: Integers that its weight operand can hold, shape (N, K), as in `torch.nn.functional.linear`.
+        multiplier: What multiplies.
 
     Returns:
-        Exact integers, shape (..., N): float32 where that is exact for every possible activation, else float64.
+        int32, shape (..., N).
 
     Raises:
-        ArgumentError: If the inner sizes differ.
+        ArgumentError: If the inner sizes differ, a code is not an integer or out of range, or a sum could leave 32
+            bits.
     """
-    if activation_codes.shape[-1] != weight_codes.shape[1]:
-        raise ArgumentError(
-            f"inner sizes differ: activations {tuple(activation_codes.shape)}, weights {tuple(weight_codes.shape)}"
-        )
-    if multiplier.lut is not None:
-        rows = activation_codes.flatten(0, -2) if activation_codes.dim() > 1 else activation_codes[None]
-        product = _table_matmul(rows, weight_codes, multiplier.lut)
-        return product.reshape(*activation_codes.shape[:-1], weight_codes.shape[0])
-    weights = straight_through(weight_codes, multiplier.constrain(weight_codes))
-    exact = _exact_dtype(weights, multiplier)
-    return F.linear(activation_codes.to(exact), weights.to(exact))
+    _check_linear(activation_codes, weight_codes)
+    rows = activation_codes.reshape(math.prod(activation_codes.shape[:-1]), activation_codes.shape[-1], 1, 1)
+    out = approx_conv2d(rows, weight_codes[:, :, None, None], multiplier)
+    return out.reshape(*activation_codes.shape[:-1], weight_codes.shape[0])
 
 
 def approx_conv2d(
@@ -54,100 +55,205 @@ def approx_conv2d(
     weight_codes: Tensor,
     multiplier: Multiplier,
     *,
-    stride: tuple[int, int] = (1, 1),
-    padding: tuple[int, int] = (0, 0),
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
 ) -> Tensor:
     """Convolution with an approximate multiplier; padding is the code 0 and is multiplied like any other.
 
     Args:
-        activation_codes: Shape (B, C, H, W).
-        weight_codes: Shape (N, C, KH, KW).
-        multiplier: Its widths must hold the codes.
-        stride: Steps along H and W.
+        activation_codes: Integers (not indices) that the multiplier's activation operand can hold, shape (B, C, H, W).
+        weight_codes: Integers that its weight operand can hold, shape (N, C / groups, KH, KW).
+        multiplier: What multiplies.
+        stride: Steps along H and W, or one number for both; likewise the next two.
         padding: Zeros on either side of H and W.
+        dilation: Distance between the kernel's points.
+        groups: Channels and outputs are cut into so many independent groups.
 
     Returns:
-        Exact integers, shape (B, N, H', W'), in the type that `approx_linear` would return.
+        int32, shape (B, N, H', W').
 
     Raises:
-        ArgumentError: If the channels differ.
+        ArgumentError: If shapes do not fit, a code is not an integer or out of range, or a sum could leave 32 bits.
     """
-    if activation_codes.shape[1] != weight_codes.shape[1]:
-        raise ArgumentError(
-            f"channels differ: activations {tuple(activation_codes.shape)}, weights {tuple(weight_codes.shape)}"
-        )
-    if multiplier.lut is None:
-        weights = straight_through(weight_codes, multiplier.constrain(weight_codes))
-        exact = _exact_dtype(weights, multiplier)
-        return F.conv2d(activation_codes.to(exact), weights.to(exact), stride=stride, padding=padding)
-    batch, _, height, width = activation_codes.shape
-    kernel = (weight_codes.shape[2], weight_codes.shape[3])
-    out_height = (height + 2 * padding[0] - kernel[0]) // stride[0] + 1
-    out_width = (width + 2 * padding[1] - kernel[1]) // stride[1] + 1
-    weights = weight_codes.flatten(1)
-    at_once = max(1, _PATCH_VALUES // (out_height * out_width * weights.shape[1]))
-    products = []
-    for images in activation_codes.split(at_once):  # type: ignore[no-untyped-call]
-        patches = F.unfold(images, kernel, stride=stride, padding=padding)
-        rows = patches.transpose(1, 2).reshape(-1, patches.shape[1])
-        products.append(_table_matmul(rows, weights, multiplier.lut))
-    return torch.cat(products).reshape(batch, out_height, out_width, -1).permute(0, 3, 1, 2)
+    geometry = _geometry(activation_codes, weight_codes, stride, padding, dilation, groups)
+    _check_convolution(activation_codes, weight_codes, multiplier, geometry)
+    codes = activation_codes.to(torch.int32)
+    if activation_codes.is_floating_point() and not torch.equal(codes.to(activation_codes.dtype), activation_codes):
+        raise ArgumentError("activation codes must be integers")
+    check_range("activation", codes, multiplier.activation_bits, multiplier.activation_signed)
+    code_format = CodeFormat(multiplier.activation_bits, multiplier.activation_signed, 1.0)
+    indices = codes & code_format.mask
+    if multiplier.activation_bits <= MAX_TABLE_BITS:
+        indices = indices.to(torch.uint8)
+    return convolve(indices.contiguous(), code_format, weight_codes, multiplier, geometry, None)
 
 
-def row_table_matmul(activation_codes: Tensor, weight_codes: Tensor, lut: Tensor) -> Tensor:
-    """`out[m, n] = sum over k of lut[activation_codes[m, k], weight_codes[n, k]]` by row tables.
+def quantized_linear(
+    values: Tensor,
+    weight_codes: Tensor,
+    multiplier: Multiplier,
+    *,
+    input_scale: Tensor,
+    output_scale: Tensor,
+    bias: Tensor | None = None,
+    gradient: str = "straight-through",
+) -> Tensor:
+    """`nn.functional.linear` as approximate hardware computes it; see `quantized_conv2d`.
 
     Args:
-        activation_codes: Integer values, shape (M, K).
-        weight_codes: Integer values, shape (N, K).
-        lut: int32, shape (2**activation_bits, 2**weight_bits), entries below 2**24 in magnitude.
+        values: float32, shape (..., K), of any rank.
+        weight_codes: Exact integers in float32, shape (N, K).
+        multiplier: What multiplies.
+        input_scale: As for `quantized_conv2d`.
+        output_scale: As for `quantized_conv2d`.
+        bias: As for `quantized_conv2d`.
+        gradient: As for `quantized_conv2d`.
 
     Returns:
-        Exact integers, shape (M, N): float32 where every possible sum is exact in it, else float64.
+        float32, shape (..., N).
+
+    Raises:
+        ArgumentError: As for `quantized_conv2d`.
     """
-    entries, columns = lut.shape
-    outputs, inner = weight_codes.shape
-    largest = int(lut.abs().max())
-    exact = torch.float32 if largest * inner < _FLOAT32_EXACT else torch.float64
-    # A block's sums stay exact in float32, and its tables stay in the cache.
-    block = min(_FLOAT32_EXACT // max(1, largest), max(1, _ROW_TABLE_BYTES // (4 * entries * outputs)))
-    entry_rows = lut.to(torch.float32)
-    weight_index = (weight_codes.to(torch.int64) & (columns - 1)).T.contiguous()
-    row_index = activation_codes.to(torch.int64) & (entries - 1)
-    out: Tensor | None = None
-    for start in range(0, inner, block):
-        part = weight_index[start : start + block]
-        # Row a * len(part) + k holds the products of activation code a with every weight of inner index k.
-        tables = entry_rows.index_select(1, part.flatten()).reshape(-1, outputs)
-        rows = row_index[:, start : start + block] * len(part) + torch.arange(len(part))
-        sums = F.embedding_bag(rows, tables, mode="sum")
-        out = sums.to(exact) if out is None else out + sums
-    if out is None:
-        out = torch.zeros(activation_codes.shape[0], outputs)
-    return out
+    _check_linear(values, weight_codes)
+    rows = values.reshape(math.prod(values.shape[:-1]), values.shape[-1], 1, 1)
+    _check_quantized(rows, weight_codes, multiplier, input_scale, output_scale, bias, Geometry(), gradient)
+    out = quantized_convolution(rows, weight_codes, bias, input_scale, output_scale, multiplier, Geometry(), gradient)
+    return out.reshape(*values.shape[:-1], weight_codes.shape[0])
 
 
-class _TableMatmul(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, activations: Tensor, weights: Tensor, lut: Tensor) -> Tensor:
-        ctx.save_for_backward(activations, weights)
-        return row_table_matmul(activations, weights, lut)
+def quantized_conv2d(
+    values: Tensor,
+    weight_codes: Tensor,
+    multiplier: Multiplier,
+    *,
+    input_scale: Tensor,
+    output_scale: Tensor,
+    bias: Tensor | None = None,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+    gradient: str = "straight-through",
+) -> Tensor:
+    """Convolution as approximate hardware computes it: quantise, multiply and add integers, rescale.
 
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor, None]:
-        activations, weights = ctx.saved_tensors
-        gradient = gradients[0].to(weights.dtype)
-        return gradient @ weights, gradient.T @ activations, None
+    The result is `sums * output_scale + bias` in float32, with the integer sums of `approx_conv2d`. If any value is
+    not a number, none of the result is.
+
+    Args:
+        values: float32, shape (B, C, H, W). Values whose code is out of range are clipped.
+        weight_codes: Exact integers in float32, shape (N, C / groups, KH, KW).
+        multiplier: What multiplies; its activation operand sets the codes' width and sign.
+        input_scale: What the activation code 1 stands for: float32, a scalar.
+        output_scale: What the sum 1 stands for: float32, shape (N,).
+        bias: float32, shape (N,).
+        stride: Steps along H and W, or one number for both; likewise the next two.
+        padding: Zeros on either side of H and W.
+        dilation: Distance between the kernel's points.
+        groups: Channels and outputs are cut into so many independent groups.
+        gradient: `straight-through`, the gradient of the exact product (Bengio et al., arXiv 1308.3432, 2013); or
+            `difference`, that of the multiplier's own table, by central differences between neighbouring codes. Values
+            that are clipped have none; the scales never have.
+
+    Returns:
+        float32, shape (B, N, H', W').
+
+    Raises:
+        ArgumentError: If shapes or types do not fit, or a sum could leave 32 bits.
+    """
+    geometry = _geometry(values, weight_codes, stride, padding, dilation, groups)
+    _check_quantized(values, weight_codes, multiplier, input_scale, output_scale, bias, geometry, gradient)
+    return quantized_convolution(values, weight_codes, bias, input_scale, output_scale, multiplier, geometry, gradient)
 
 
-def _table_matmul(activations: Tensor, weights: Tensor, lut: Tensor) -> Tensor:
-    product: Tensor = _TableMatmul.apply(activations, weights, lut)  # type: ignore[no-untyped-call]
-    return product
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _largest_product(multiplier: Multiplier) -> int:
+    return multiplier.largest_product
 
 
-def _exact_dtype(weights: Tensor, multiplier: Multiplier) -> torch.dtype:
-    """The cheapest type in which every partial sum, in any order and for any activation, is exact."""
-    largest_activation = 2**multiplier.activation_bits
-    with torch.no_grad():
-        largest_sum = largest_activation * weights.flatten(1).abs().sum(dim=1).max().item()
-    return torch.float32 if largest_sum < _FLOAT32_EXACT else torch.float64
+def _check_linear(activations: Tensor, weight_codes: Tensor) -> None:
+    if weight_codes.dim() != 2 or activations.dim() < 1 or activations.shape[-1] != weight_codes.shape[1]:
+        raise ArgumentError(
+            f"activations of shape {tuple(activations.shape)} do not fit weights of shape {tuple(weight_codes.shape)}: "
+            "they must be (..., K) and (N, K)"
+        )
+
+
+def _geometry(
+    activations: Tensor,
+    weight_codes: Tensor,
+    stride: int | tuple[int, int],
+    padding: int | tuple[int, int],
+    dilation: int | tuple[int, int],
+    groups: int,
+) -> Geometry:
+    if activations.dim() != 4 or weight_codes.dim() != 4:
+        raise ArgumentError(
+            f"activations of shape {tuple(activations.shape)} and weights of shape {tuple(weight_codes.shape)}: "
+            "both must have four dimensions, (B, C, H, W) and (N, C / groups, KH, KW)"
+        )
+    return Geometry(
+        kernel=(weight_codes.shape[2], weight_codes.shape[3]),
+        stride=_pair(stride),
+        padding=_pair(padding),
+        dilation=_pair(dilation),
+        groups=groups,
+    )
+
+
+def _pair(numbers: int | tuple[int, int]) -> tuple[int, int]:
+    return (numbers, numbers) if isinstance(numbers, int) else numbers
+
+
+def _check_convolution(activations: Tensor, weight_codes: Tensor, multiplier: Multiplier, geometry: Geometry) -> None:
+    groups = geometry.groups
+    problem = ""
+    if min(*geometry.stride, *geometry.dilation, groups) < 1 or min(geometry.padding) < 0:
+        problem = f"stride, dilation and groups must be at least 1 and padding at least 0, got {geometry}"
+    elif activations.shape[1] != weight_codes.shape[1] * groups or weight_codes.shape[0] % groups:
+        problem = f"they do not fit {groups} groups: C must be that of the weights x groups, N a multiple of groups"
+    elif min(geometry.out_size(activations.shape[2], activations.shape[3])) < 1:
+        problem = f"the kernel does not fit into the padded input ({geometry})"
+    if problem:
+        raise ArgumentError(
+            f"activations of shape {tuple(activations.shape)} and weights of shape {tuple(weight_codes.shape)}: "
+            f"{problem}"
+        )
+    inner, largest = math.prod(weight_codes.shape[1:]), _largest_product(multiplier)
+    if inner * largest > _INT32_MAX:
+        raise ArgumentError(
+            f"a sum of {inner} products of up to {largest} can leave 32 bits: with {multiplier.name!r} at most "
+            f"{_INT32_MAX // largest} products may be summed"
+        )
+
+
+def _check_quantized(
+    values: Tensor,
+    weight_codes: Tensor,
+    multiplier: Multiplier,
+    input_scale: Tensor,
+    output_scale: Tensor,
+    bias: Tensor | None,
+    geometry: Geometry,
+    gradient: str,
+) -> None:
+    _check_convolution(values, weight_codes, multiplier, geometry)
+    outputs = (weight_codes.shape[0],)
+    for name, tensor, shape in (
+        ("values", values, values.shape),
+        ("weight_codes", weight_codes, weight_codes.shape),
+        ("input_scale", input_scale, ()),
+        ("output_scale", output_scale, outputs),
+        ("bias", bias, outputs),
+    ):
+        if tensor is None:
+            continue
+        if tensor.dtype != torch.float32:
+            raise ArgumentError(f"{name} must be float32, got {tensor.dtype}; convert it with .float()")
+        if tensor.shape != shape:
+            raise ArgumentError(f"{name} must have shape {tuple(shape)}, got {tuple(tensor.shape)}")
+    if gradient not in GRADIENTS:
+        raise ArgumentError(f"gradient must be one of {', '.join(GRADIENTS)}; got {gradient!r}")

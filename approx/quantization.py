@@ -10,6 +10,7 @@ Codes travel as float tensors holding exact integers, so that autograd can see t
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,36 @@ _CLIPPING = tuple(i / 20 for i in range(5, 37))
 def code_range(bits: int, signed: bool) -> tuple[int, int]:
     """Smallest and largest code."""
     return (-(2 ** (bits - 1) - 1), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class CodeFormat:
+    """How real values become codes of one scale.
+
+    Attributes:
+        bits: Width of a code, 2 to 12.
+        signed: Whether codes are signed.
+        scale: The real value of the code 1.
+    """
+
+    bits: int
+    signed: bool
+    scale: float
+
+    @property
+    def low(self) -> int:
+        """The smallest code."""
+        return code_range(self.bits, self.signed)[0]
+
+    @property
+    def high(self) -> int:
+        """The largest code."""
+        return code_range(self.bits, self.signed)[1]
+
+    @property
+    def mask(self) -> int:
+        """`code & mask` is the code's index in a truth table."""
+        return (1 << self.bits) - 1
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -18,6 +18,7 @@ from energy.model import EnergyReport as EnergyReport
 from energy.model import EnergyTable as EnergyTable
 from energy.model import energy_table as energy_table
 from energy.model import estimate as estimate
+from energy.model import relative_multiplier_energy as relative_multiplier_energy
 from energy.workload import LayerWorkload as LayerWorkload
 from energy.workload import Workload as Workload
 
@@ -39,4 +40,5 @@ __all__ = [
     "hardware_names",
     "load_hardware",
     "multiplier_energies",
+    "relative_multiplier_energy",
 ]

@@ -145,7 +145,7 @@ def energy_table(workload: Workload, hardware: Hardware) -> EnergyTable:
     """
     technology = hardware.technology
     cells = workload.weight_bits * workload.activation_bits
-    kept_cells, mac_ratio = _multiplier_energy(workload)
+    kept_cells, mac_ratio = _multiplier_energy(workload.multiplier, workload.weight_bits, workload.activation_bits)
 
     weight_kb = hardware.sram_capacity_kb(sum(_stored_bits(workload)))
     activation_kb = hardware.sram_capacity_kb(_activation_memory_bits(workload))
@@ -171,19 +171,33 @@ def energy_table(workload: Workload, hardware: Hardware) -> EnergyTable:
     )
 
 
-def _multiplier_energy(workload: Workload) -> tuple[float, float]:
+def relative_multiplier_energy(multiplier: str, *, weight_bits: int, activation_bits: int) -> float:
+    """Energy of a product over that of an exact one of the same widths; of the whole neuron for alphabet sets.
+
+    Args:
+        multiplier: A name in `energy/multipliers.yaml`.
+        weight_bits: Width of the signed weight.
+        activation_bits: Width of the activation.
+
+    Raises:
+        WorkloadError: If the multiplier has no entry there.
+    """
+    kept_cells, mac_ratio = _multiplier_energy(multiplier, weight_bits, activation_bits)
+    return kept_cells * mac_ratio
+
+
+def _multiplier_energy(multiplier: str, weight_bits: int, activation_bits: int) -> tuple[float, float]:
     """(share of partial-product cells kept, factor on multiplier and accumulator together)."""
     entries = multiplier_energies()
-    if workload.multiplier not in entries:
-        near = get_close_matches(workload.multiplier, entries, n=1, cutoff=0.0)
+    if multiplier not in entries:
+        near = get_close_matches(multiplier, entries, n=1, cutoff=0.0)
         raise WorkloadError(
-            f"no energy is known for multiplier {workload.multiplier!r}; did you mean {near[0]!r}? "
-            f"Known: {', '.join(entries)}"
+            f"no energy is known for multiplier {multiplier!r}; did you mean {near[0]!r}? Known: {', '.join(entries)}"
         )
-    entry = entries[workload.multiplier]
+    entry = entries[multiplier]
     if "neuron" in entry:
-        return 1.0, _interpolate(entry["neuron"], workload.weight_bits)
-    return _cells_kept(workload.weight_bits, workload.activation_bits, entry["columns"]), 1.0
+        return 1.0, _interpolate(entry["neuron"], weight_bits)
+    return _cells_kept(weight_bits, activation_bits, entry["columns"]), 1.0
 
 
 def _cells_kept(weight_bits: int, activation_bits: int, columns: int) -> float:

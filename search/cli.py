@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
-_EXIT_FAILURE = 1
-_EXIT_USAGE = 2
+from search.cli_errors import print_json, reported_errors
+from search.cli_multipliers import doctor, multipliers
+
 _EXIT_INTERRUPTED = 130
 
 _dataset = click.option(
@@ -95,7 +95,7 @@ def run(
     Every evaluation is kept as soon as it is done. A search that was stopped by anything goes on
     with the same command and --resume.
     """
-    with _errors(debug):
+    with reported_errors(debug):
         from search import api, report, tables
         from search.progress import LineProgress, LiveProgress
 
@@ -120,7 +120,7 @@ def run(
             click.echo(f"\n{_stopped(progress.search_name, name, resume)}", err=True)
             sys.exit(_EXIT_INTERRUPTED)
         if as_json:
-            _print_json({**report.result_json(result), **_places(storage)})
+            print_json({**report.result_json(result), **_places(storage)})
         else:
             tables.print_result(console, result)
             tables.print_places(console, _places(storage))
@@ -142,12 +142,12 @@ def best(
     as_json: bool,
 ) -> None:
     """Print the cheapest stored configuration at or above an accuracy."""
-    with _errors(debug):
+    with reported_errors(debug):
         from search import api, report, tables
 
         found = api.configurations(min_accuracy=min_accuracy, dataset=dataset, hardware=hardware, storage=storage)
         if as_json:
-            _print_json(
+            print_json(
                 {
                     "dataset": dataset,
                     "min_accuracy": min_accuracy,
@@ -168,7 +168,7 @@ def best(
 @click.pass_obj
 def show(debug: bool, name: str | None, show_all: bool, storage: str | None, as_json: bool) -> None:
     """List the stored searches, or show the front of one."""
-    with _errors(debug):
+    with reported_errors(debug):
         from search import report, tables
         from search.locations import storage_url
         from search.result import result_of
@@ -179,14 +179,14 @@ def show(debug: bool, name: str | None, show_all: bool, storage: str | None, as_
             if name is not None:
                 result = result_of(store, store.find_search(name))
                 if as_json:
-                    _print_json(report.result_json(result))
+                    print_json(report.result_json(result))
                 else:
                     tables.print_result(console, result, show_all=show_all)
                 return
             searches = store.searches()
             counts = {search.id: store.trial_counts(search) for search in searches}
         if as_json:
-            _print_json([{**report.search_json(s), "evaluations": counts[s.id].finished} for s in searches])
+            print_json([{**report.search_json(s), "evaluations": counts[s.id].finished} for s in searches])
         else:
             tables.print_searches(console, searches, counts)
 
@@ -209,10 +209,6 @@ def _places(storage: str | None) -> dict[str, str]:
     return {"storage": shown, "networks": str(stage_dir(url)), "dashboard": f"optuna-dashboard {shown}"}
 
 
-def _print_json(content: Any) -> None:
-    click.echo(json.dumps(content, indent=2))
-
-
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Let a polite request to end (SIGTERM) stop a search as Ctrl-C does."""
@@ -227,26 +223,8 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-@contextmanager
-def _errors(debug: bool) -> Iterator[None]:
-    """Turn an expected error into one line on stderr and an exit code."""
-    from energy import EnergyError, HardwareError
-    from search.errors import SearchError, UsageError
-
-    try:
-        yield
-    except (SearchError, EnergyError) as error:
-        if debug:
-            raise
-        click.echo(f"search: {error}", err=True)
-        usage = isinstance(error, UsageError | HardwareError)
-        sys.exit(_EXIT_USAGE if usage else _EXIT_FAILURE)
-    except Exception as error:
-        if debug:
-            raise
-        reason = " ".join(str(error).split())
-        click.echo(f"search: {type(error).__name__}: {reason} (search --debug ... shows where)", err=True)
-        sys.exit(_EXIT_FAILURE)
+cli.add_command(multipliers)
+cli.add_command(doctor)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from search.errors import UsageError
 
 DATA_DIR_VARIABLE = "CROSSLAYER_DATA_DIR"
 STORAGE_VARIABLE = "CROSSLAYER_STORAGE"
+MULTIPLIER_VARIABLE = "CROSSLAYER_MULTIPLIER_DIR"
 
 
 def data_dir(given: str | os.PathLike[str] | None = None) -> Path:
@@ -67,3 +68,9 @@ def stage_dir(url: str) -> Path:
     """The folder of kept stages: beside an SQLite file, else in the user's cache folder."""
     path = sqlite_path(url)
     return path.with_suffix(".stages") if path else cache_dir() / "stages"
+
+
+def multiplier_dir() -> Path:
+    """The folder of imported multipliers: $CROSSLAYER_MULTIPLIER_DIR, else in the user's data folder."""
+    chosen = os.environ.get(MULTIPLIER_VARIABLE)
+    return Path(chosen) if chosen else Path(platformdirs.user_data_dir("crosslayer")) / "multipliers"

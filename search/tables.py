@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -12,6 +14,9 @@ from search import report
 from search.api import Configurations
 from search.result import SearchResult
 from search.store import Record, SearchRecord, TrialCounts
+
+if TYPE_CHECKING:
+    from search.multipliers import Described  # which loads torch
 
 _SHOWN_LOSS = 0.10  # front members further below the baseline's accuracy are only counted
 
@@ -100,6 +105,82 @@ def print_searches(console: Console, searches: Sequence[SearchRecord], counts: M
             f"{search.created_at:%Y-%m-%d %H:%M}",
         )
     console.print(table)
+
+
+def print_multipliers(console: Console, listed: Sequence[Described]) -> None:
+    """Multipliers with their errors, a line each."""
+    table = _plain_table("Errors over all operand pairs")
+    table.add_column("multiplier", overflow="fold")
+    for column in ("operands", "MAE", "WCE", "MRE %", "EP %", "bias", "energy"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for described in listed:
+        metrics = described.metrics
+        table.add_row(
+            described.multiplier.name,
+            _operands(described),
+            f"{metrics.mae:.4g}",
+            str(metrics.wce),
+            f"{metrics.mre_nonzero * 100:.3g}",
+            f"{metrics.error_probability * 100:.3g}",
+            f"{metrics.bias:.4g}",
+            "-" if described.relative_energy is None else f"{described.relative_energy:.3g}",
+        )
+    console.print(table)
+    console.print(
+        "MAE, WCE: mean and largest absolute error. MRE: mean relative error of non-zero products.\n"
+        "EP: share of pairs in error. Energy: over the exact multiplier's, where known.\n"
+        "More: search multipliers show NAME",
+        highlight=False,
+    )
+
+
+def print_multiplier(console: Console, described: Described, picture: Path) -> None:
+    """Everything that is known of one multiplier."""
+    multiplier, metrics = described.multiplier, described.metrics
+    energy = "unknown"
+    if described.relative_energy is not None:
+        energy = f"{described.relative_energy:.3g} of the exact multiplier's ({described.energy_source})"
+    area = "unknown"
+    if multiplier.relative_area is not None:
+        area = f"{multiplier.relative_area.value:.3g} of the exact multiplier's ({multiplier.relative_area.source})"
+    commutes = {True: "yes", False: "no", None: "its operands differ"}[metrics.commutative]
+    lines = {
+        "multiplier": f"{multiplier.name}, {_operands(described)} (activation x weight)",
+        "from": multiplier.provenance or "-",
+        "mean absolute error": f"{metrics.mae:.6g}",
+        "worst-case error": str(metrics.wce),
+        "mean relative error": f"{metrics.mre_nonzero:.4%} over non-zero products, {metrics.mre_all:.4%} over all, "
+        "relative to at least 1",
+        "mean squared error": f"{metrics.mse:.6g}",
+        "error probability": f"{metrics.error_probability:.4%}",
+        "bias": f"{metrics.bias:.6g}",
+        "commutative": commutes,
+        "zero times x is zero": "yes" if metrics.zero_preserving else "no: pruned weights and padding are not free",
+        "rank of the error": "-" if metrics.error_rank is None else str(metrics.error_rank),
+        "in layers": described.method,
+        "energy": energy,
+        "area": area,
+        "sha-256 of the table": multiplier.digest,
+        "heat map": str(picture),
+    }
+    _print_lines(console, lines)
+
+
+def print_diagnosis(console: Console, found: Mapping[str, str]) -> None:
+    """What the installation computes with."""
+    _print_lines(console, found)
+
+
+def _print_lines(console: Console, lines: Mapping[str, str]) -> None:
+    width = max(map(len, lines)) + 2
+    for name, text in lines.items():
+        console.print(f"{name + ':':<{width}}{text}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _operands(described: Described) -> str:
+    multiplier = described.multiplier
+    activation = f"{'s' if multiplier.activation_signed else 'u'}{multiplier.activation_bits}"
+    return f"{activation} x {'s' if multiplier.weight_signed else 'u'}{multiplier.weight_bits}"
 
 
 def _answer(result: SearchResult, shown: Sequence[Record], min_accuracy: float) -> str:

@@ -13,7 +13,7 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep tests away from the results and datasets of the person who runs them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg-cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg-data"))
-    for variable in ("CROSSLAYER_STORAGE", "CROSSLAYER_DATA_DIR"):
+    for variable in ("CROSSLAYER_STORAGE", "CROSSLAYER_DATA_DIR", "CROSSLAYER_MULTIPLIER_DIR"):
         monkeypatch.delenv(variable, raising=False)
 
 

@@ -1,8 +1,9 @@
 import copy
+import pickle
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from approx import (
     ApproxConv2d,
@@ -130,8 +131,6 @@ def test_saving_and_loading_is_identity(trained: nn.Sequential, images: Labelled
 @pytest.mark.parametrize(
     ("convolution", "problem"),
     [
-        (nn.Conv2d(4, 4, 3, groups=2), "groups 2"),
-        (nn.Conv2d(4, 4, 3, dilation=2), r"dilation \(2, 2\)"),
         (nn.Conv2d(4, 4, 3, padding="same"), "padding 'same'"),
         (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "padding mode 'reflect'"),
     ],
@@ -151,3 +150,42 @@ def test_wrong_masks_and_names_are_refused(trained: nn.Sequential, images: Label
         approximate(trained, config("exat"), calibration_data=data)
     with pytest.raises(ArgumentError, match="no Conv2d or Linear layer"):
         approximate(nn.Sequential(nn.ReLU()), config(), calibration_data=data)
+
+
+def test_kept_weight_codes_follow_every_change(trained: nn.Sequential, images: LabelledImages) -> None:
+    """Also those that a tensor's own count of changes misses."""
+    converted = approximate(trained, config("exact"), calibration_data=images.inputs(slice(0, 100)))
+    inputs = images.inputs(slice(0, 10))
+
+    def outputs() -> Tensor:
+        with torch.no_grad():
+            kept: Tensor = converted(inputs)
+        assert torch.equal(kept, converted(inputs))  # with gradients nothing is kept
+        return kept
+
+    seen = [outputs()]
+    optimizer = torch.optim.Adam(converted.parameters(), lr=0.1, fused=True)
+    converted(inputs).sum().backward()
+    outputs()
+    optimizer.step()
+    seen.append(outputs())
+    set_faults(converted, bit_error_rate=0.3, robust_bits=0, chip_seed=1)
+    seen.append(outputs())
+    for _, layer in approx_layers(converted):
+        layer.mask[0] = False
+    seen.append(outputs())
+    state = {name: value * 0 for name, value in converted.state_dict().items() if "weight_scale" in name}
+    converted.load_state_dict(state, strict=False)
+    seen.append(outputs())
+    assert len(seen) == 5
+    assert all(not torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
+
+
+def test_kept_codes_are_neither_copied_nor_saved(trained: nn.Sequential, images: LabelledImages) -> None:
+    inputs = images.inputs(slice(0, 10))
+    converted = approximate(trained, config("drum-4"), calibration_data=inputs)
+    with torch.no_grad():
+        expected = converted(inputs)
+        for other in (copy.deepcopy(converted), pickle.loads(pickle.dumps(converted))):  # noqa: S301
+            assert all(layer._kept_codes is None for _, layer in approx_layers(other))
+            assert torch.equal(other(inputs), expected)

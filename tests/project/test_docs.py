@@ -6,10 +6,15 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 import yaml
+from torch import nn
 
+import approx
+from approx import catalog
+from approx.native import NATIVE_VARIABLE
 from search.cli import cli
-from search.locations import DATA_DIR_VARIABLE, STORAGE_VARIABLE
+from search.locations import DATA_DIR_VARIABLE, MULTIPLIER_VARIABLE, STORAGE_VARIABLE
 from search.task import task_names
 
 ROOT = Path(__file__).parents[2]
@@ -17,8 +22,18 @@ README = (ROOT / "README.md").read_text()
 DOCS = README + "".join(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))
 
 
-def test_every_command_and_option_is_documented() -> None:
+def all_commands() -> dict[str, click.Command]:
+    """Every command by the words that call it."""
+    commands: dict[str, click.Command] = {}
     for name, command in cli.commands.items():
+        commands[name] = command
+        if isinstance(command, click.Group):
+            commands |= {f"{name} {inner}": found for inner, found in command.commands.items()}
+    return commands
+
+
+def test_every_command_and_option_is_documented() -> None:
+    for name, command in all_commands().items():
         assert f"search {name}" in README
         for parameter in command.params:
             if isinstance(parameter, click.Option):
@@ -28,6 +43,8 @@ def test_every_command_and_option_is_documented() -> None:
 def test_every_dataset_and_variable_is_documented() -> None:
     for word in (*task_names(), DATA_DIR_VARIABLE, STORAGE_VARIABLE):
         assert word in README
+    for word in (MULTIPLIER_VARIABLE, NATIVE_VARIABLE):
+        assert word in DOCS
 
 
 def test_commands_in_the_readme_exist() -> None:
@@ -36,7 +53,8 @@ def test_commands_in_the_readme_exist() -> None:
     assert len(commands) >= 5
     for line in commands:
         words = line.split()
-        command = cli.commands[words[0]]
+        known_commands = all_commands()
+        command = known_commands.get(" ".join(words[:2])) or known_commands[words[0]]
         known = {option for parameter in command.params for option in parameter.opts}
         for word in words[1:]:
             if word.startswith("--"):
@@ -49,7 +67,9 @@ def test_the_two_commands_are_on_the_first_screen() -> None:
     assert "make test" in first_screen
 
 
-@pytest.mark.parametrize("path", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/architecture.md"])
+@pytest.mark.parametrize(
+    "path", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/arithmetic.md"]
+)
 def test_links_between_documents_lead_somewhere(path: str) -> None:
     document = ROOT / path
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
@@ -74,3 +94,21 @@ def test_compose_file_is_well_formed() -> None:
     for service in compose["services"].values():
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:")
+
+
+def test_every_family_of_multipliers_is_documented() -> None:
+    for family in approx.families():
+        if family.pattern != "exact":
+            assert f"`{family.pattern.split('[')[0]}" in DOCS, family.pattern
+
+
+def test_the_python_in_the_documents_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "_registered", {})
+    network, images = nn.Sequential(nn.Conv2d(1, 2, 3)), torch.rand(4, 1, 8, 8)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "arithmetic.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    names = {"approx": approx, "network": network, "images": images, "folder": tmp_path}
+    for block in blocks:
+        exec(block, names)  # noqa: S102
+    assert isinstance(names["own"], approx.Multiplier)
+    assert names["own"].table()[7, 3] == 12

@@ -5,10 +5,11 @@ import pytest
 import torch
 from hypothesis import given
 
-from approx import SILICON_14NM, find_multiplier, multiplier_names
+from approx import SILICON_14NM, find_multiplier
 from energy import load_hardware
 from search.candidate import NOMINAL_V, Candidate
 from search.errors import UsageError
+from search.space import MULTIPLIERS
 from tests.strategies import candidates
 
 EXAMPLE = Candidate(
@@ -51,7 +52,7 @@ def test_robust_bits_mean_nothing_where_no_cell_fails() -> None:
 
 
 def test_multipliers_that_are_exact_at_a_width_are_exact() -> None:
-    for name in multiplier_names():
+    for name in MULTIPLIERS:
         for bits in range(2, 9):
             multiplier, exact = (
                 find_multiplier(n, weight_bits=bits, activation_bits=8, activation_signed=False)

@@ -83,4 +83,5 @@ def test_the_baseline_is_the_most_expensive_network(name: str) -> None:
 
 
 def test_every_multiplier_is_in_the_catalogue_the_space_and_the_energy_table() -> None:
-    assert set(MULTIPLIERS) == set(multiplier_names()) == set(energy.multiplier_energies())
+    assert set(MULTIPLIERS) == set(energy.multiplier_energies())
+    assert set(MULTIPLIERS) <= set(multiplier_names())

@@ -1,0 +1,96 @@
+"""The structs of `approx/csrc/kernel.h`, field by field; what they mean is said there."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_float, c_int32, c_int64, c_uint32, c_void_p
+
+
+class Input(ctypes.Structure):
+    """Activations."""
+
+    _fields_ = (
+        ("values", c_void_p),
+        ("images", c_int64),
+        ("channels", c_int64),
+        ("height", c_int64),
+        ("width", c_int64),
+        ("padding_height", c_int64),
+        ("padding_width", c_int64),
+        ("is_float", c_int32),
+        ("scale", c_float),
+        ("low", c_float),
+        ("high", c_float),
+        ("code_mask", c_uint32),
+    )
+
+
+class Geometry(ctypes.Structure):
+    """How a kernel moves over the input."""
+
+    _fields_ = (
+        ("kernel_height", c_int64),
+        ("kernel_width", c_int64),
+        ("stride_height", c_int64),
+        ("stride_width", c_int64),
+        ("dilation_height", c_int64),
+        ("dilation_width", c_int64),
+        ("out_height", c_int64),
+        ("out_width", c_int64),
+    )
+
+
+class Output(ctypes.Structure):
+    """Where sums or values go."""
+
+    _fields_ = (("sums", c_void_p), ("values", c_void_p), ("scale", c_void_p), ("bias", c_void_p))
+
+
+class TableConvolution(ctypes.Structure):
+    """Convolution with a truth table."""
+
+    _fields_ = (
+        ("input", Input),
+        ("geometry", Geometry),
+        ("output", Output),
+        ("outputs", c_int64),
+        ("groups", c_int64),
+        ("weights", c_void_p),
+        ("columns", c_void_p),
+        ("column_least", c_void_p),
+        ("activation_entries", c_int64),
+        ("packed", c_void_p),
+    )
+
+
+class Patches(ctypes.Structure):
+    """Operands of every position as rows."""
+
+    _fields_ = (
+        ("input", Input),
+        ("geometry", Geometry),
+        ("factors", c_void_p),
+        ("terms", c_int64),
+        ("factor_entries", c_int64),
+        ("packed", c_void_p),
+        ("patches", c_void_p),
+    )
+
+
+class Rescale(ctypes.Structure):
+    """Sums of a matrix product on their way to values."""
+
+    _fields_ = (
+        ("output", Output),
+        ("sums", c_void_p),
+        ("correction", c_void_p),
+        ("images", c_int64),
+        ("positions", c_int64),
+        ("outputs", c_int64),
+    )
+
+
+class Threads(ctypes.Structure):
+    """Threads to use."""
+
+    _fields_ = (("parallel_for", c_void_p), ("count", c_int64))

@@ -1,0 +1,103 @@
+// Chooses, once, the build of kernel.cpp that this CPU can run, and gives it C names.
+
+#include <cstdlib>
+#include <cstring>
+
+#include "kernel.h"
+
+#if defined(_WIN32)
+#define CROSSLAYER_EXPORT extern "C" __declspec(dllexport)
+#else
+#define CROSSLAYER_EXPORT extern "C" __attribute__((visibility("default")))
+#endif
+
+CROSSLAYER_DECLARE_BUILD(crosslayer_baseline)
+#if defined(CROSSLAYER_X86_BUILDS)
+CROSSLAYER_DECLARE_BUILD(crosslayer_x86_64_v3)
+CROSSLAYER_DECLARE_BUILD(crosslayer_x86_64_v4)
+#endif
+
+namespace {
+
+struct Build {
+    const char* name;
+    decltype(&crosslayer_baseline::packed_bytes) packed_bytes;
+    decltype(&crosslayer_baseline::table_convolution) table_convolution;
+    decltype(&crosslayer_baseline::patches) patches;
+    decltype(&crosslayer_baseline::rescale) rescale;
+    decltype(&crosslayer_baseline::codes_as_floats) codes_as_floats;
+    decltype(&crosslayer_baseline::clear_clipped) clear_clipped;
+};
+
+#define CROSSLAYER_BUILD_ENTRY(name, build)                                                                  \
+    Build { name, build::packed_bytes, build::table_convolution, build::patches, build::rescale,             \
+            build::codes_as_floats, build::clear_clipped }
+
+const Build kBuilds[] = {
+    CROSSLAYER_BUILD_ENTRY("baseline", crosslayer_baseline),
+#if defined(CROSSLAYER_X86_BUILDS)
+    CROSSLAYER_BUILD_ENTRY("x86-64-v3", crosslayer_x86_64_v3),
+    CROSSLAYER_BUILD_ENTRY("x86-64-v4", crosslayer_x86_64_v4),
+#endif
+};
+
+bool runs_here(const Build& build) {
+#if defined(CROSSLAYER_X86_BUILDS)
+    __builtin_cpu_init();
+    const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+                    __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt")
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 11
+                    && __builtin_cpu_supports("lzcnt") && __builtin_cpu_supports("f16c") &&
+                    __builtin_cpu_supports("movbe")
+#endif
+        ;
+    if (std::strcmp(build.name, "x86-64-v3") == 0) return v3;
+    if (std::strcmp(build.name, "x86-64-v4") == 0)
+        return v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+               __builtin_cpu_supports("avx512vl");
+#endif
+    return std::strcmp(build.name, "baseline") == 0;
+}
+
+const Build* chosen = &kBuilds[0];
+
+}  // namespace
+
+// Takes the named build into use, or the best that runs here if the name is null. Returns the name of what is now in
+// use, or null, leaving everything as it was, if there is no such build or it does not run here.
+CROSSLAYER_EXPORT const char* crosslayer_choose_build(const char* name) {
+    const Build* found = nullptr;
+    for (const Build& build : kBuilds)
+        if (runs_here(build) && (name == nullptr || std::strcmp(name, build.name) == 0)) found = &build;
+    if (found == nullptr) return nullptr;
+    chosen = found;
+    return chosen->name;
+}
+
+CROSSLAYER_EXPORT int64_t crosslayer_packed_bytes(const CrosslayerInput* input) { return chosen->packed_bytes(*input); }
+
+CROSSLAYER_EXPORT int32_t crosslayer_table_convolution(const CrosslayerTableConvolution* job,
+                                                       const CrosslayerThreads* threads) {
+    return chosen->table_convolution(*job, *threads);
+}
+
+CROSSLAYER_EXPORT int32_t crosslayer_patches(const CrosslayerPatches* job, const CrosslayerThreads* threads) {
+    return chosen->patches(*job, *threads);
+}
+
+CROSSLAYER_EXPORT void crosslayer_rescale(const CrosslayerRescale* job, const CrosslayerThreads* threads) {
+    chosen->rescale(*job, *threads);
+}
+
+// The codes of a float input, as floats of its shape.
+CROSSLAYER_EXPORT void crosslayer_codes_as_floats(const CrosslayerInput* input, float* codes,
+                                                  const CrosslayerThreads* threads) {
+    chosen->codes_as_floats(*input, codes, *threads);
+}
+
+// Sets to zero the gradient of every value of a float input that quantisation clips.
+CROSSLAYER_EXPORT void crosslayer_clear_clipped(const CrosslayerInput* input, float* gradient,
+                                                const CrosslayerThreads* threads) {
+    chosen->clear_clipped(*input, gradient, *threads);
+}

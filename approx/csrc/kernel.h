@@ -1,0 +1,90 @@
+// The C interface of the native arithmetic: plain structs and functions, loaded with ctypes. approx/native.py mirrors
+// every struct here field by field.
+#pragma once
+
+#include <cstdint>
+
+extern "C" {
+
+// Activations: (images, channels, height, width), contiguous. Padding is the code 0.
+struct CrosslayerInput {
+    const void* values;
+    int64_t images, channels, height, width;
+    int64_t padding_height, padding_width;
+    int32_t is_float;    // 1: float32, quantised on the way; 0: operand codes, one unsigned byte each
+    float scale;         // code = round_half_even(clamp(value / scale, low, high))
+    float low, high;     // below 2^22 in magnitude
+    uint32_t code_mask;  // code & code_mask is the operand code
+};
+
+// How a kernel moves over the input. A matrix product is the convolution of 1x1 images by a 1x1 kernel.
+struct CrosslayerGeometry {
+    int64_t kernel_height, kernel_width;
+    int64_t stride_height, stride_width;
+    int64_t dilation_height, dilation_width;
+    int64_t out_height, out_width;
+};
+
+// Integer sums as they are, or as values: sum * scale[output] + bias[output], in float32.
+struct CrosslayerOutput {
+    int32_t* sums;        // (images, outputs, out_height, out_width); or null for
+    float* values;        // the same shape
+    const float* scale;   // (outputs,)
+    const float* bias;    // (outputs,) or null
+};
+
+// Convolution with a truth table, by row tables.
+struct CrosslayerTableConvolution {
+    CrosslayerInput input;
+    CrosslayerGeometry geometry;
+    CrosslayerOutput output;
+    int64_t outputs, groups;
+    const uint8_t* weights;        // operand codes, (outputs, channels / groups, kernel_height, kernel_width)
+    const uint16_t* columns;       // (weight codes, activation codes): table entries less the smallest of their column
+    const int32_t* column_least;   // (weight codes,): that smallest entry
+    int64_t activation_entries;    // activation codes, rounded up to a multiple of 8
+    uint8_t* packed;               // scratch, crosslayer_packed_bytes long
+};
+
+// The operands of every output position as rows, for an integer matrix product:
+// (images * out_height * out_width, kernel_height, kernel_width, terms, channels).
+struct CrosslayerPatches {
+    CrosslayerInput input;
+    CrosslayerGeometry geometry;
+    const int8_t* factors;   // (terms, activation codes): the byte that each term multiplies for each activation code
+    int64_t terms;
+    int64_t factor_entries;  // activation codes
+    int8_t* packed;          // scratch: images * padded height * padded width * terms * channels; null if 1x1 and dense
+    int8_t* patches;
+};
+
+// The sums of a matrix product, (images * positions, outputs), with a correction for each output.
+struct CrosslayerRescale {
+    CrosslayerOutput output;
+    const int32_t* sums;
+    const int32_t* correction;  // (outputs,)
+    int64_t images, positions, outputs;
+};
+
+// Runs range(begin, end, context) over [0, count) on several threads, as torch_parallel_for of libtorch does.
+typedef void (*CrosslayerRange)(int64_t begin, int64_t end, void* context);
+typedef int32_t (*CrosslayerParallelFor)(int64_t begin, int64_t end, int64_t grain, CrosslayerRange range, void* context);
+
+// Threads to use; `parallel_for` null means one.
+struct CrosslayerThreads {
+    CrosslayerParallelFor parallel_for;
+    int64_t count;
+};
+}
+
+// Every build of kernel.cpp defines these in a namespace of its own; dispatch.cpp chooses one. Each returns 1 if a value
+// of a float input is not a number, else 0.
+#define CROSSLAYER_DECLARE_BUILD(build)                                                         \
+    namespace build {                                                                           \
+    int64_t packed_bytes(const CrosslayerInput&);                                               \
+    int32_t table_convolution(const CrosslayerTableConvolution&, const CrosslayerThreads&);     \
+    int32_t patches(const CrosslayerPatches&, const CrosslayerThreads&);                        \
+    void rescale(const CrosslayerRescale&, const CrosslayerThreads&);                           \
+    void codes_as_floats(const CrosslayerInput&, float* codes, const CrosslayerThreads&);       \
+    void clear_clipped(const CrosslayerInput&, float* gradient, const CrosslayerThreads&);      \
+    }

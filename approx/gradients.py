@@ -1,0 +1,179 @@
+"""Gradients of approximate convolutions.
+
+Two choices for the slope of a table between integer codes: that of the exact product (straight through), and that of
+the table itself, by central differences between neighbouring codes and one-sided ones at the ends. Values that
+quantisation clips have no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from approx import native, portable
+from approx.geometry import Geometry
+from approx.multiplier import Multiplier
+from approx.quantization import CodeFormat
+
+_GATHERED_VALUES = 2**22  # slopes looked up at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Which gradients are asked for."""
+
+    values: bool
+    weight_codes: bool
+
+
+def of_quantized_convolution(
+    upstream: Tensor,
+    values: Tensor,
+    code_format: CodeFormat,
+    weight_codes: Tensor,
+    output_scale: Tensor,
+    geometry: Geometry,
+    needs: Needs,
+    multiplier: Multiplier | None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of the values and the weight codes of `approx.quantized_conv2d`, as far as they are needed.
+
+    Args:
+        upstream: Gradient of the result, shape (images, outputs, out height, out width).
+        values: The real activations, contiguous.
+        code_format: How they were quantised.
+        weight_codes: float32, shape (outputs, channels / groups, kernel height, kernel width).
+        output_scale: Shape (outputs,).
+        geometry: Of the convolution.
+        needs: What to compute; the rest is None.
+        multiplier: Whose slopes to use; None for those of the exact product.
+    """
+    if not upstream.numel() or not values.numel() or not weight_codes.numel():
+        return (
+            torch.zeros_like(values) if needs.values else None,
+            torch.zeros_like(weight_codes) if needs.weight_codes else None,
+        )
+    if multiplier is None:
+        return _straight_through(upstream, values, code_format, weight_codes, output_scale, geometry, needs)
+    return _difference(upstream, values, code_format, weight_codes, output_scale, geometry, multiplier, needs)
+
+
+def _straight_through(
+    upstream: Tensor,
+    values: Tensor,
+    code_format: CodeFormat,
+    weight_codes: Tensor,
+    output_scale: Tensor,
+    geometry: Geometry,
+    needs: Needs,
+) -> tuple[Tensor | None, Tensor | None]:
+    library = native.load() if values.device.type == "cpu" else None
+    backend = library or portable
+    codes = backend.codes_as_floats(values, code_format)
+    scaled = weight_codes * (output_scale / code_format.scale)[:, None, None, None]
+    by_values, by_weights = _exact_backward(upstream, codes, scaled, geometry, needs)
+    if by_values is not None:
+        by_values = backend.clear_clipped(by_values.contiguous(), values, code_format)
+    if by_weights is not None:
+        by_weights = by_weights * output_scale[:, None, None, None]
+    return by_values, by_weights
+
+
+def _difference(
+    upstream: Tensor,
+    values: Tensor,
+    code_format: CodeFormat,
+    weight_codes: Tensor,
+    output_scale: Tensor,
+    geometry: Geometry,
+    multiplier: Multiplier,
+    needs: Needs,
+) -> tuple[Tensor | None, Tensor | None]:
+    rows, columns = geometry.padding
+    # Padding is the code 0, whose products may have slopes with respect to the weights.
+    padded = F.pad(values, (columns, columns, rows, rows))
+    unpadded = Geometry(
+        kernel=geometry.kernel, stride=geometry.stride, dilation=geometry.dilation, groups=geometry.groups
+    )
+    codes = portable.codes_as_floats(padded, code_format).to(torch.int64) & code_format.mask
+    indices = weight_codes.to(torch.int64) & (2**multiplier.weight_bits - 1)
+    by_codes = torch.zeros_like(padded)
+    by_weights = torch.zeros_like(weight_codes)
+    scaled = upstream * output_scale[:, None, None]
+    if multiplier.factors is not None:
+        pairs = zip(multiplier.factors.activation, multiplier.factors.weight, strict=True)
+        for activation, weight in pairs:
+            f, g = activation.to(torch.float32)[codes], weight.to(torch.float32)[indices]
+            term_by_codes, term_by_weights = _exact_backward(scaled, f, g, unpadded, needs)
+            if term_by_codes is not None:
+                by_codes += _slopes(activation, multiplier.activation_values)[codes] * term_by_codes
+            if term_by_weights is not None:
+                by_weights += _slopes(weight, multiplier.weight_values)[indices] * term_by_weights
+    else:
+        for part_codes, part_weights, images in _table_differences(scaled, codes, indices, multiplier, unpadded):
+            by_codes[images] = part_codes
+            by_weights += part_weights
+    height, width = values.shape[2:]
+    by_values = by_codes[:, :, rows : rows + height, columns : columns + width] / code_format.scale
+    by_values = portable.clear_clipped(by_values, values, code_format)
+    return by_values if needs.values else None, by_weights if needs.weight_codes else None
+
+
+def _exact_backward(
+    upstream: Tensor, inputs: Tensor, weights: Tensor, geometry: Geometry, needs: Needs
+) -> tuple[Tensor | None, Tensor | None]:
+    if geometry == Geometry() and inputs.shape[2:] == (1, 1):  # a matrix product
+        gradient, rows, columns = upstream.flatten(1), inputs.flatten(1), weights.flatten(1)
+        by_inputs = (gradient @ columns)[:, :, None, None] if needs.values else None
+        by_weights = (gradient.T @ rows)[:, :, None, None] if needs.weight_codes else None
+        return by_inputs, by_weights
+    by_inputs, by_weights, _ = torch.ops.aten.convolution_backward(
+        upstream,
+        inputs,
+        weights,
+        None,
+        geometry.stride,
+        geometry.padding,
+        geometry.dilation,
+        False,
+        (0, 0),
+        geometry.groups,
+        (needs.values, needs.weight_codes, False),
+    )
+    return by_inputs, by_weights
+
+
+def _slopes(table: Tensor, values: Tensor, dim: int = 0) -> Tensor:
+    """Central differences of a table between the codes of neighbouring values, in the table's own order."""
+    order = values.argsort()
+    slopes = torch.empty(table.shape, dtype=torch.float32)
+    ordered = torch.gradient(table.to(torch.float32).index_select(dim, order), dim=dim)[0]
+    return slopes.index_copy_(dim, order, ordered)
+
+
+def _table_differences(
+    upstream: Tensor, codes: Tensor, indices: Tensor, multiplier: Multiplier, geometry: Geometry
+) -> Iterator[tuple[Tensor, Tensor, slice]]:
+    """Gradients of codes and weight codes for some images at a time: every pair's slopes are looked up."""
+    table = multiplier.table()
+    activation_slopes = _slopes(table, multiplier.activation_values, dim=0)
+    weight_slopes = _slopes(table, multiplier.weight_values, dim=1)
+    groups = geometry.groups
+    weights = indices.flatten(1).reshape(groups, len(indices) // groups, -1)
+    positions = upstream.shape[2] * upstream.shape[3]
+    at_once = max(1, _GATHERED_VALUES // max(1, positions * weights.numel()))
+    window = {"kernel_size": geometry.kernel, "dilation": geometry.dilation, "stride": geometry.stride}
+    for start in range(0, len(codes), at_once):
+        images = slice(start, start + at_once)
+        part = codes[images]
+        patches = F.unfold(part.to(torch.float32), **window).to(torch.int64)
+        patches = patches.reshape(len(part), groups, 1, -1, positions)
+        gradient = upstream[images].reshape(len(part), groups, -1, 1, positions)
+        pairs = (patches, weights[None, :, :, :, None])
+        by_patches = (gradient * activation_slopes[pairs]).sum(2).flatten(1, 2)
+        by_weights = (gradient * weight_slopes[pairs]).sum((0, 4)).reshape(indices.shape)
+        yield F.fold(by_patches, part.shape[2:], **window), by_weights, images

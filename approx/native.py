@@ -1,0 +1,350 @@
+"""The native kernels of `approx/csrc`, where the installation has them: a plain shared library, called through ctypes.
+
+The library computes integer sums of approximate products; what is not here is done with torch alone
+(`approx.portable`), with the same numbers. Threads are torch's own: `torch.set_num_threads` is honoured.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from ctypes import c_char_p, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
+
+import approx
+from approx import abi
+from approx.errors import ArgumentError
+from approx.geometry import Geometry
+from approx.methods import RowTable
+from approx.multiplier import Multiplier
+from approx.portable import Rescale, as_kernel, empty_output, finished, weight_indices
+from approx.quantization import CodeFormat
+
+_T = TypeVar("_T")
+
+NATIVE_VARIABLE = "CROSSLAYER_NATIVE"
+_LIBRARY_NAMES = ("crosslayer_native.so", "crosslayer_native.dylib", "crosslayer_native.dll")
+_PATCH_BYTES = 2**22  # operands laid out for one matrix product at a time: they stay in the cache
+_KEPT_BYTES = 2**26  # scratch memory larger than this is given back after each call
+
+
+# Weight codes that never change -> what kernels made of them.
+_never_changing = WeakIdKeyDictionary()
+
+
+def never_changes(weight_codes: Tensor) -> Tensor:
+    """Promise that these weight codes stay as they are: what a kernel makes of them is kept with them."""
+    _never_changing[weight_codes] = {}
+    return weight_codes
+
+
+def _source(activations: Tensor, code_format: CodeFormat, geometry: Geometry) -> abi.Input:
+    images, channels, height, width = activations.shape
+    return abi.Input(
+        activations.data_ptr(),
+        images,
+        channels,
+        height,
+        width,
+        *geometry.padding,
+        activations.dtype == torch.float32,
+        code_format.scale,
+        code_format.low,
+        code_format.high,
+        code_format.mask,
+    )
+
+
+def _geometry(geometry: Geometry, out: Tensor) -> abi.Geometry:
+    return abi.Geometry(*geometry.kernel, *geometry.stride, *geometry.dilation, *out.shape[2:])
+
+
+def _output(out: Tensor, rescale: Rescale | None) -> abi.Output:
+    if rescale is None:
+        return abi.Output(out.data_ptr(), None, None, None)
+    bias = None if rescale.bias is None else rescale.bias.data_ptr()
+    return abi.Output(None, out.data_ptr(), rescale.scale.data_ptr(), bias)
+
+
+def _as_indices(weight_codes: Tensor, multiplier: Multiplier) -> Tensor:
+    """Operand codes as bytes."""
+    return weight_indices(weight_codes, multiplier).to(torch.uint8).contiguous()
+
+
+def _as_operands(weight_codes: Tensor, multiplier: Multiplier) -> tuple[Tensor, Tensor, Tensor, bool]:
+    """Factors of the weights, corrections for the shift of the activations' factors, and these factors.
+
+    Terms to which none of the weights contributes are left out.
+
+    Returns:
+        int8, shape (outputs, kernel height x kernel width x terms x channels), as the patches are ordered; int32, shape
+        (outputs,); int8 or uint8, shape (terms, activation codes); whether activations are multiplied as they are.
+    """
+    factors = multiplier.factors
+    assert factors is not None
+    indices = as_kernel(weight_indices(weight_codes, multiplier))
+    operands, activation_bytes, shifts = (
+        factors.weight_bytes[:, indices],
+        factors.activation_bytes,
+        factors.activation_shift,
+    )
+    if factors.terms > 1:
+        used = operands.flatten(1).any(1)
+        used[0] |= not used.any()
+        operands, activation_bytes, shifts = operands[used], activation_bytes[used], shifts[used]
+    correction = (operands.flatten(2).sum(2, dtype=torch.int32) * shifts[:, None]).sum(0, dtype=torch.int32)
+    operands = operands.permute(1, 3, 4, 0, 2).reshape(len(indices), -1)
+    return operands, correction, activation_bytes, factors.keeps_activations
+
+
+def _integer_matmul(left: Tensor, right: Tensor, *, out: Tensor) -> None:
+    """`left @ right.T` of matrices of bytes, in int32; the right one is signed."""
+    if left.shape[1] < 2:  # torch 2.13 gets these wrong
+        torch.matmul(left.to(torch.int32), right.T.to(torch.int32), out=out)
+    else:
+        torch._int_mm(left, right.T, out=out)
+
+
+class Library:
+    """The shared library, and which of its builds is in use."""
+
+    def __init__(self, path: Path) -> None:
+        self._calls = ctypes.CDLL(str(path))
+        self._calls.crosslayer_choose_build.restype = c_char_p
+        self._calls.crosslayer_packed_bytes.restype = c_int64
+        # A C symbol of libtorch since 2.10; its threads are those of every other torch operation.
+        self._parallel_for = getattr(ctypes.CDLL(torch._C.__file__), "torch_parallel_for", None)
+        self.build = self.choose_build(None)
+        self._kept = threading.local()
+
+    def choose_build(self, name: str | None) -> str:
+        """Use the named build, or the best for this CPU.
+
+        Raises:
+            ArgumentError: If there is no such build, or this CPU cannot run it.
+        """
+        chosen = self._calls.crosslayer_choose_build(None if name is None else name.encode())
+        if chosen is None:
+            raise ArgumentError(f"the native kernel has no build {name!r} that runs on this CPU")
+        self.build = str(chosen.decode())
+        return self.build
+
+    def table_convolution(
+        self,
+        activations: Tensor,
+        code_format: CodeFormat,
+        weight_codes: Tensor,
+        multiplier: Multiplier,
+        geometry: Geometry,
+        rescale: Rescale | None,
+    ) -> Tensor:
+        """By row tables; see `approx.portable.table_convolution`.
+
+        Args:
+            activations: Contiguous, float32 or uint8.
+            code_format: How they are quantised.
+            weight_codes: Exact integers (not indices) in any type.
+            multiplier: With operands of at most 8 bits.
+            geometry: Of the convolution.
+            rescale: How sums become values.
+        """
+        indices = self._prepared(weight_codes, multiplier, _as_indices)
+        tables = multiplier.row_tables
+        if len(tables) == 1:
+            return self._by_rows(activations, code_format, indices, tables[0], geometry, rescale)
+        # A table wider than 16 bits: the sums of its halves, which wrap as one sum would.
+        low, high = (self._by_rows(activations, code_format, indices, table, geometry, None) for table in tables)
+        return finished(low + (high << 16), activations, rescale)
+
+    def product_convolution(
+        self,
+        activations: Tensor,
+        code_format: CodeFormat,
+        weight_codes: Tensor,
+        multiplier: Multiplier,
+        geometry: Geometry,
+        rescale: Rescale | None,
+    ) -> Tensor:
+        """By integer matrix products, for one group and factors that fit 8 bits; see `table_convolution`."""
+        operands, correction, activation_bytes, as_they_are = self._prepared(weight_codes, multiplier, _as_operands)
+        out = empty_output(activations, weight_codes, geometry, rescale)
+        positions = out.shape[2] * out.shape[3]
+        at_once = max(1, _PATCH_BYTES // max(1, positions * operands.shape[1]))
+        dense = geometry == Geometry() and activations.shape[2:] == (1, 1)
+        if dense and as_they_are and activations.dtype == torch.uint8 and rescale is None:
+            _integer_matmul(activations[:, :, 0, 0], operands, out=out[:, :, 0, 0])  # nothing to lay out
+            return out
+        bad = False
+        for start in range(0, len(activations), at_once):
+            part = activations[start : start + at_once]
+            patches, part_bad = self._patches(part, code_format, activation_bytes, geometry, out, operands.shape[1])
+            bad |= part_bad
+            part_out = out[start : start + at_once]
+            if dense and rescale is None and not correction.any():
+                _integer_matmul(patches, operands, out=part_out[:, :, 0, 0])
+                continue
+            size = 4 * len(patches) * len(operands)
+            sums = self._scratch("sums", size)[:size].view(torch.int32).view(len(patches), len(operands))
+            _integer_matmul(patches, operands, out=sums)
+            job = abi.Rescale(
+                _output(part_out, rescale),
+                sums.data_ptr(),
+                correction.data_ptr(),
+                len(part),
+                positions,
+                len(operands),
+            )
+            self._calls.crosslayer_rescale(ctypes.byref(job), ctypes.byref(self._threads()))
+        return out.fill_(torch.nan) if bad else out
+
+    def _patches(
+        self,
+        activations: Tensor,
+        code_format: CodeFormat,
+        activation_bytes: Tensor,
+        geometry: Geometry,
+        out: Tensor,
+        inner: int,
+    ) -> tuple[Tensor, bool]:
+        """Operands of every position as rows, and whether any activation is not a number."""
+        images, channels, height, width = activations.shape
+        terms, entries = activation_bytes.shape
+        rows = images * out.shape[2] * out.shape[3]
+        patches = self._scratch("patches", rows * inner)[: rows * inner].view(rows, inner)
+        packed = None
+        if geometry != Geometry():
+            padded = (height + 2 * geometry.padding[0]) * (width + 2 * geometry.padding[1])
+            packed = self._scratch("packed", images * padded * terms * channels)
+        job = abi.Patches(
+            _source(activations, code_format, geometry),
+            _geometry(geometry, out),
+            activation_bytes.data_ptr(),
+            terms,
+            entries,
+            None if packed is None else packed.data_ptr(),
+            patches.data_ptr(),
+        )
+        bad = self._calls.crosslayer_patches(ctypes.byref(job), ctypes.byref(self._threads()))
+        return patches.view(activation_bytes.dtype), bool(bad)
+
+    def _by_rows(
+        self,
+        activations: Tensor,
+        code_format: CodeFormat,
+        indices: Tensor,
+        table: RowTable,
+        geometry: Geometry,
+        rescale: Rescale | None,
+    ) -> Tensor:
+        source = _source(activations, code_format, geometry)
+        out = empty_output(activations, indices, geometry, rescale)
+        packed = self._scratch("packed", self._calls.crosslayer_packed_bytes(ctypes.byref(source)))
+        job = abi.TableConvolution(
+            source,
+            _geometry(geometry, out),
+            _output(out, rescale),
+            indices.shape[0],
+            geometry.groups,
+            indices.data_ptr(),
+            table.columns.data_ptr(),
+            table.column_least.data_ptr(),
+            table.columns.shape[1],
+            packed.data_ptr(),
+        )
+        self._calls.crosslayer_table_convolution(ctypes.byref(job), ctypes.byref(self._threads()))
+        return out
+
+    def _prepared(
+        self, weight_codes: Tensor, multiplier: Multiplier, prepare: Callable[[Tensor, Multiplier], _T]
+    ) -> _T:
+        """What a kernel wants of weights: kept for tensors that never change, as long as they exist."""
+        prepared = _never_changing.get(weight_codes)  # type: ignore[no-untyped-call]
+        if prepared is None:
+            return prepare(weight_codes, multiplier)
+        key = (multiplier.digest, prepare)
+        if key not in prepared:
+            prepared[key] = prepare(weight_codes, multiplier)
+        found: _T = prepared[key]
+        return found
+
+    def codes_as_floats(self, values: Tensor, code_format: CodeFormat) -> Tensor:
+        """See `approx.portable.codes_as_floats`; valid until the next call from this thread."""
+        size = 4 * values.numel()
+        codes = self._scratch("codes", size)[:size].view(torch.float32).view(values.shape)
+        source = _source(values.reshape(1, 1, 1, -1), code_format, Geometry())
+        self._calls.crosslayer_codes_as_floats(
+            ctypes.byref(source), c_void_p(codes.data_ptr()), ctypes.byref(self._threads())
+        )
+        return codes
+
+    def clear_clipped(self, gradient: Tensor, values: Tensor, code_format: CodeFormat) -> Tensor:
+        """See `approx.portable.clear_clipped`; in place."""
+        source = _source(values.reshape(1, 1, 1, -1), code_format, Geometry())
+        self._calls.crosslayer_clear_clipped(
+            ctypes.byref(source), c_void_p(gradient.data_ptr()), ctypes.byref(self._threads())
+        )
+        return gradient
+
+    def _scratch(self, purpose: str, size: int) -> Tensor:
+        """At least `size` bytes, kept by this thread: memory fresh from the system costs more than filling it."""
+        kept: Tensor | None = getattr(self._kept, purpose, None)
+        if kept is None or len(kept) < size:
+            kept = torch.empty(size, dtype=torch.int8, device="cpu")
+            if size <= _KEPT_BYTES:
+                setattr(self._kept, purpose, kept)
+        return kept
+
+    def _threads(self) -> abi.Threads:
+        if self._parallel_for is None:
+            return abi.Threads(None, 1)
+        return abi.Threads(ctypes.cast(self._parallel_for, c_void_p), torch.get_num_threads())
+
+    @property
+    def uses_torch_threads(self) -> bool:
+        """Whether it runs on torch's threads, or else on one."""
+        return self._parallel_for is not None
+
+
+@cache
+def load() -> Library | None:
+    """The library, or None where it was not built, does not load, or is switched off by CROSSLAYER_NATIVE=0."""
+    path = _find()
+    if path is None or _switched_off():
+        return None
+    try:
+        return Library(path)
+    except OSError:
+        return None
+
+
+def why_not_loaded() -> str:
+    """Why `load` gives None, and what to do."""
+    if _switched_off():
+        return f"the native kernel is switched off by {NATIVE_VARIABLE}=0"
+    path = _find()
+    if path is None:
+        return (
+            "the native kernel was not built; install a C++ compiler (on Debian: apt-get install g++), then reinstall"
+        )
+    try:
+        ctypes.CDLL(str(path))
+    except OSError as error:
+        return f"{path} does not load ({error}); reinstall on this machine"
+    return "the native kernel is there"
+
+
+def _switched_off() -> bool:
+    return os.environ.get(NATIVE_VARIABLE) == "0"
+
+
+def _find() -> Path | None:
+    places = (Path(folder) / name for folder in approx.__path__ for name in _LIBRARY_NAMES)
+    return next((path for path in places if path.exists()), None)

@@ -1,0 +1,255 @@
+"""The differentiable convolution: as an autograd function for eager use, and as operators that tracers see as one node.
+
+Both compute the same. Eager calls skip the dispatcher, whose cost would be most of a small layer's time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from approx import gradients
+from approx.convolution import convolve
+from approx.errors import ArgumentError, UnknownNameError
+from approx.geometry import Geometry
+from approx.multiplier import Multiplier
+from approx.portable import Rescale, as_kernel
+from approx.quantization import CodeFormat
+
+# Multipliers by digest, for the registered operators: their arguments can be tensors, numbers and text only.
+_multipliers: dict[str, Multiplier] = {}
+
+
+def quantized_convolution(
+    values: Tensor,
+    weight_codes: Tensor,
+    bias: Tensor | None,
+    input_scale: Tensor,
+    output_scale: Tensor,
+    multiplier: Multiplier,
+    geometry: Geometry,
+    gradient: str,
+) -> Tensor:
+    """`approx.quantized_conv2d` after its checks; the weights of a matrix product may keep their two dimensions."""
+    if torch.compiler.is_compiling() or type(values) is not Tensor:  # traced, so it has to be one operator
+        traced: Tensor = torch.ops.crosslayer.quantized_conv2d(
+            values,
+            as_kernel(weight_codes),
+            bias,
+            input_scale,
+            output_scale,
+            known_digest(multiplier),
+            gradient,
+            geometry.stride,
+            geometry.padding,
+            geometry.dilation,
+            geometry.groups,
+        )
+        return traced
+    arguments = (values, weight_codes, bias, input_scale, output_scale, multiplier, geometry)
+    if not torch.is_grad_enabled():
+        return _quantized(*arguments)
+    out: Tensor = _QuantizedConvolution.apply(*arguments, gradient)  # type: ignore[no-untyped-call]
+    return out
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def known_digest(multiplier: Multiplier) -> str:
+    """By what the registered operators are told of a multiplier."""
+    _multipliers.setdefault(multiplier.digest, multiplier)
+    return multiplier.digest
+
+
+def _code_format(multiplier: Multiplier, input_scale: Tensor) -> CodeFormat:
+    scale = float(input_scale)
+    if not 0 < scale < math.inf:
+        raise ArgumentError(f"input_scale must be positive and finite, got {scale}")
+    return CodeFormat(multiplier.activation_bits, multiplier.activation_signed, scale)
+
+
+def _known(digest: str) -> Multiplier:
+    multiplier = _multipliers.get(digest)
+    if multiplier is None:
+        raise UnknownNameError(
+            f"this program uses a multiplier (sha-256 {digest}) that is not known in this process; make it known with "
+            "approx.operators.known_digest(multiplier)"
+        )
+    return multiplier
+
+
+def _quantized(
+    values: Tensor,
+    weight_codes: Tensor,
+    bias: Tensor | None,
+    input_scale: Tensor,
+    output_scale: Tensor,
+    multiplier: Multiplier,
+    geometry: Geometry,
+) -> Tensor:
+    return convolve(
+        values.contiguous(),
+        _code_format(multiplier, input_scale),
+        weight_codes,
+        multiplier,
+        geometry,
+        Rescale(output_scale.contiguous(), None if bias is None else bias.contiguous()),
+    )
+
+
+def _quantized_gradients(
+    upstream: Tensor,
+    values: Tensor,
+    weight_codes: Tensor,
+    input_scale: Tensor,
+    output_scale: Tensor,
+    multiplier: Multiplier,
+    geometry: Geometry,
+    gradient: str,
+    needs: gradients.Needs,
+) -> tuple[Tensor | None, Tensor | None]:
+    by_values, by_weights = gradients.of_quantized_convolution(
+        upstream,
+        values.contiguous(),
+        _code_format(multiplier, input_scale),
+        as_kernel(weight_codes),
+        output_scale,
+        geometry,
+        needs,
+        multiplier if gradient == "difference" else None,
+    )
+    return by_values, None if by_weights is None else by_weights.reshape(weight_codes.shape)
+
+
+class _QuantizedConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        values, weight_codes, _, input_scale, output_scale, multiplier, geometry, gradient = arguments
+        ctx.save_for_backward(values, weight_codes, input_scale, output_scale)
+        ctx.rest = (multiplier, geometry, gradient)
+        return _quantized(*arguments[:-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *upstreams: Any) -> tuple[Tensor | None, ...]:
+        (upstream,) = upstreams
+        by_values, by_weights, by_bias = ctx.needs_input_grad[:3]
+        needs = gradients.Needs(by_values, by_weights)
+        values, weight_codes, input_scale, output_scale = ctx.saved_tensors
+        multiplier, geometry, gradient = ctx.rest
+        found = _quantized_gradients(
+            upstream, values, weight_codes, input_scale, output_scale, multiplier, geometry, gradient, needs
+        )
+        return *found, upstream.sum((0, 2, 3)) if by_bias else None, None, None, None, None, None
+
+
+# The registered operators, which torch.compile and torch.export see as one node each.
+
+_ARGUMENTS = "str multiplier, str gradient, int[] stride, int[] padding, int[] dilation, int groups"
+_library: Any = torch.library.Library("crosslayer", "DEF")  # type: ignore[no-untyped-call]
+_library.define(
+    "quantized_conv2d(Tensor values, Tensor weight_codes, Tensor? bias, Tensor input_scale, Tensor output_scale, "
+    f"{_ARGUMENTS}) -> Tensor"
+)
+_library.define(
+    "quantized_conv2d_backward(Tensor upstream, Tensor values, Tensor weight_codes, Tensor input_scale, "
+    f"Tensor output_scale, bool by_values, bool by_weights, {_ARGUMENTS}) -> (Tensor, Tensor)"
+)
+
+# Stride, padding, dilation and groups, as an operator gets them.
+_Numbers = tuple[Sequence[int], Sequence[int], Sequence[int], int]
+
+
+def _geometry(weight_codes: Tensor, numbers: _Numbers) -> Geometry:
+    stride, padding, dilation, groups = numbers
+    return Geometry(
+        kernel=(weight_codes.shape[2], weight_codes.shape[3]),
+        stride=(stride[0], stride[1]),
+        padding=(padding[0], padding[1]),
+        dilation=(dilation[0], dilation[1]),
+        groups=groups,
+    )
+
+
+def _forward(
+    values: Tensor,
+    weight_codes: Tensor,
+    bias: Tensor | None,
+    input_scale: Tensor,
+    output_scale: Tensor,
+    digest: str,
+    gradient: str,
+    *numbers: Any,
+) -> Tensor:
+    geometry = _geometry(weight_codes, numbers)
+    return _quantized(values, weight_codes, bias, input_scale, output_scale, _known(digest), geometry)
+
+
+def _forward_shape(values: Tensor, weight_codes: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+    size = _geometry(weight_codes, rest[4:]).out_size(values.shape[2], values.shape[3])
+    return values.new_empty(values.shape[0], weight_codes.shape[0], *size)
+
+
+def _gradients(
+    upstream: Tensor,
+    values: Tensor,
+    weight_codes: Tensor,
+    input_scale: Tensor,
+    output_scale: Tensor,
+    by_values: bool,
+    by_weights: bool,
+    digest: str,
+    gradient: str,
+    *numbers: Any,
+) -> tuple[Tensor, Tensor]:
+    geometry = _geometry(weight_codes, numbers)
+    needs = gradients.Needs(by_values, by_weights)
+    saved = (values, weight_codes, input_scale, output_scale)
+    found = _quantized_gradients(upstream, *saved, _known(digest), geometry, gradient, needs)
+    return tuple(upstream.new_empty(0) if one is None else one for one in found)  # type: ignore[return-value]
+
+
+def _gradients_shape(
+    upstream: Tensor,
+    values: Tensor,
+    weight_codes: Tensor,
+    _: Tensor,
+    __: Tensor,
+    by_values: bool,
+    by_weights: bool,
+    *rest: Any,
+) -> tuple[Tensor, Tensor]:
+    return (
+        values.new_empty(values.shape if by_values else (0,)),
+        weight_codes.new_empty(weight_codes.shape if by_weights else (0,)),
+    )
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    values, weight_codes, _, input_scale, output_scale, *rest = inputs
+    ctx.save_for_backward(values, weight_codes, input_scale, output_scale)
+    ctx.rest = rest
+
+
+def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    by_values, by_weights, by_bias = ctx.needs_input_grad[:3]
+    values, weights = torch.ops.crosslayer.quantized_conv2d_backward(
+        upstream, *ctx.saved_tensors, by_values, by_weights, *ctx.rest
+    )
+    return (
+        values if by_values else None,
+        weights if by_weights else None,
+        upstream.sum((0, 2, 3)) if by_bias else None,
+        *(None for _ in range(2 + len(ctx.rest))),
+    )
+
+
+_library.impl("quantized_conv2d", _forward, "CompositeExplicitAutograd")
+_library.impl("quantized_conv2d_backward", _gradients, "CompositeExplicitAutograd")
+torch.library.register_fake("crosslayer::quantized_conv2d", _forward_shape, lib=_library)
+torch.library.register_fake("crosslayer::quantized_conv2d_backward", _gradients_shape, lib=_library)
+torch.library.register_autograd("crosslayer::quantized_conv2d", _backward, setup_context=_setup_context, lib=_library)

@@ -1,0 +1,113 @@
+"""The commands about arithmetic: `search multipliers` and `search doctor`. Everything heavy is imported inside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from search.cli_errors import print_json, reported_errors
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(invoke_without_command=True)
+@_json
+@click.pass_context
+def multipliers(context: click.Context, as_json: bool) -> None:
+    """List approximate multipliers; show one; import your own.
+
+    Without a command, lists the catalogue at 8 bits, unsigned as in most publications, and what was
+    imported. Names with numbers have more members than are listed: broken-array-3-5, drum-7.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    with _errors(context.obj):
+        from search import multipliers as found
+        from search import tables
+
+        listed = [found.describe(multiplier) for multiplier in found.listed()]
+        if as_json:
+            print_json([found.as_json(described) for described in listed])
+        else:
+            tables.print_multipliers(tables.open_console(), listed)
+
+
+@multipliers.command()
+@click.argument("name")
+@click.option("--bits", type=int, default=8, show_default=True, help="Width of both operands, 2 to 12.")
+@click.option("--signed", is_flag=True, help="Operands are signed.  [default: as it was imported, else unsigned]")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to draw the error heat map.  [default: NAME.png]",
+)
+@_json
+@click.pass_obj
+def show(debug: bool, name: str, bits: int, signed: bool, out: Path | None, as_json: bool) -> None:
+    """Show a multiplier's errors, and draw them as a heat map."""
+    with _errors(debug):
+        from search import heatmap, tables
+        from search import multipliers as found
+
+        described = found.describe(found.find(name, bits=bits, signed=signed))
+        picture = heatmap.draw_errors(described.multiplier, out or Path(f"{name}.png"))
+        if as_json:
+            print_json({**found.as_json(described), "heat_map": str(picture)})
+        else:
+            tables.print_multiplier(tables.open_console(), described, picture)
+
+
+@multipliers.command(name="import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", help="What to call it; of many tables or functions in the file, the one to take.")
+@click.option("--signed", is_flag=True, help="Operands are signed. Names such as mul8s_1L2H say so themselves.")
+@_json
+@click.pass_obj
+def import_(debug: bool, file: Path, name: str | None, signed: bool, as_json: bool) -> None:
+    """Import truth tables (.npy, .npz, .csv) or a C model (.c), and print their errors.
+
+    Tables have shape (activation codes, weight codes). A C model is compiled and run on this
+    machine: import only what you trust.
+    """
+    with _errors(debug):
+        from search import multipliers as found
+        from search import tables
+
+        added = [found.describe(multiplier) for multiplier in found.import_file(file, name=name, signed=signed)]
+        for described in added:
+            if doubt := found.doubt(described.multiplier):
+                click.echo(f"search: {doubt}", err=True)
+        if as_json:
+            print_json([found.as_json(described) for described in added])
+        else:
+            tables.print_multipliers(tables.open_console(), added)
+
+
+@click.command()
+@_json
+@click.pass_obj
+def doctor(debug: bool, as_json: bool) -> None:
+    """Say what this installation computes with, and whether something slows it down."""
+    with _errors(debug):
+        from search import diagnosis, tables
+
+        found = diagnosis.diagnose()
+        if as_json:
+            print_json(found)
+        else:
+            tables.print_diagnosis(tables.open_console(), found)
+
+
+@contextmanager
+def _errors(debug: bool) -> Iterator[None]:
+    with reported_errors(debug):
+        from approx import ApproxError
+        from search.errors import UsageError
+
+        try:
+            yield
+        except ApproxError as error:
+            raise UsageError(str(error)) from error

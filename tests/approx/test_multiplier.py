@@ -1,0 +1,121 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from approx import Figure, Multiplier, find_multiplier, multiplier_from_function
+from approx.errors import ArgumentError
+from approx.multiplier import code_values
+
+
+def test_a_multiplier_needs_one_table_of_the_right_shape() -> None:
+    with pytest.raises(ArgumentError, match="exactly one of lut and weight_recoding"):
+        Multiplier(name="none", weight_bits=2, activation_bits=2, activation_signed=False)
+    with pytest.raises(ArgumentError, match=r"lut must be int32 of shape \(8, 4\), got torch.int32 of shape \(4, 8\)"):
+        Multiplier(
+            name="swapped",
+            weight_bits=2,
+            activation_bits=3,
+            activation_signed=False,
+            lut=torch.zeros(4, 8, dtype=torch.int32),
+        )
+    with pytest.raises(ArgumentError, match=r"int32 of shape \(4, 4\), got torch.float32"):
+        Multiplier(name="real", weight_bits=2, activation_bits=2, activation_signed=False, lut=torch.zeros(4, 4))
+    with pytest.raises(ArgumentError, match="go with a weight_recoding"):
+        Multiplier(
+            name="both",
+            weight_bits=2,
+            activation_bits=2,
+            activation_signed=False,
+            lut=torch.zeros(4, 4, dtype=torch.int32),
+            activation_recoding=torch.zeros(4, dtype=torch.int32),
+        )
+
+
+@pytest.mark.parametrize(("bits", "most"), [(9, 8), (1, 8)])
+def test_widths_out_of_range_are_refused(bits: int, most: int) -> None:
+    with pytest.raises(ArgumentError, match=f"weight_bits must be between 2 and {most}, got {bits}"):
+        Multiplier(
+            name="wide",
+            weight_bits=bits,
+            activation_bits=2,
+            activation_signed=False,
+            lut=torch.zeros(4, 2**bits, dtype=torch.int32),
+        )
+
+
+def test_equal_behaviour_has_one_digest() -> None:
+    exact = find_multiplier("exact", weight_bits=8, activation_bits=8, activation_signed=False)
+    as_table = Multiplier(name="other", weight_bits=8, activation_bits=8, activation_signed=False, lut=exact.table())
+    assert as_table.digest == exact.digest
+    changed = exact.table().clone()
+    changed[3, 5] += 1
+    other = Multiplier(name="other", weight_bits=8, activation_bits=8, activation_signed=False, lut=changed)
+    assert other.digest != exact.digest
+    signed = find_multiplier("exact", weight_bits=8, activation_bits=8, activation_signed=True)
+    assert signed.digest != exact.digest
+    wide = [
+        find_multiplier(name, weight_bits=12, activation_bits=8, activation_signed=False).digest
+        for name in ("exact", "asm-1")
+    ]
+    assert wide[0] != wide[1]
+
+
+@pytest.mark.parametrize("activation_signed", [False, True])
+@pytest.mark.parametrize(("weight_bits", "activation_bits"), [(8, 8), (8, 5), (4, 8), (3, 2)])
+def test_unsigned_multipliers_take_signed_and_narrower_operands(
+    weight_bits: int, activation_bits: int, activation_signed: bool
+) -> None:
+    def core(a: int, w: int) -> int:
+        return 3 * a + 7 * w + a * w
+
+    adapted = multiplier_from_function("core", core, signed=False).adapted(
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        weight_signed=True,
+        activation_signed=activation_signed,
+    )
+    table = adapted.table()
+    for i, a in enumerate(code_values(activation_bits, activation_signed).tolist()):
+        for j, w in enumerate(code_values(weight_bits, True).tolist()):
+            assert table[i, j] == core(abs(a), abs(w)) * (-1 if (a < 0) != (w < 0) else 1)
+
+
+def test_signed_multipliers_take_what_they_can_hold() -> None:
+    own = multiplier_from_function("signed", lambda a, w: a * w + 1, signed=True)
+    narrow = own.adapted(weight_bits=4, activation_bits=7, weight_signed=True, activation_signed=False)
+    assert narrow.table()[127, 8] == 127 * -8 + 1
+    with pytest.raises(ArgumentError, match=r"takes activations in -128\.\.127, not 8 bits unsigned \(0\.\.255\)"):
+        own.adapted(weight_bits=8, activation_bits=8, weight_signed=True, activation_signed=False)
+
+
+def test_a_multiplier_keeps_a_copy_of_its_table() -> None:
+    table = torch.ones(4, 4, dtype=torch.int32)
+    multiplier = Multiplier(name="own", weight_bits=2, activation_bits=2, activation_signed=False, lut=table)
+    digest = multiplier.digest
+    table.fill_(5)
+    assert multiplier.table().max() == 1
+    assert multiplier.digest == digest
+
+
+def test_constrained_weights_are_those_of_a_recoding() -> None:
+    with pytest.raises(ArgumentError, match="constrains_weights go with a weight_recoding"):
+        Multiplier(
+            name="own",
+            weight_bits=2,
+            activation_bits=2,
+            activation_signed=False,
+            lut=torch.ones(4, 4, dtype=torch.int32),
+            constrains_weights=True,
+        )
+    asm = find_multiplier("asm-1", weight_bits=8, activation_bits=8, activation_signed=False)
+    with pytest.raises(ArgumentError, match="'asm-1' constrains its weights"):
+        asm.adapted(weight_bits=4, activation_bits=8, weight_signed=True, activation_signed=False)
+
+
+def test_figures_are_for_their_widths() -> None:
+    own = replace(
+        multiplier_from_function("own", lambda a, w: a * w, signed=False), relative_energy=Figure(0.5, "a test")
+    )
+    adapted = own.adapted(weight_bits=4, activation_bits=8, weight_signed=True, activation_signed=False)
+    assert adapted.relative_energy is None
