@@ -1,0 +1,321 @@
+"""Times approximate arithmetic against torch's own: `make bench-arithmetic`.
+
+Everything that is compared runs in turns in one process; a ratio is the median of the turns' ratios, because these
+machines are shared and single times mean little. The table is random, so that no method but row tables can compute it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import approx
+from approx import native, portable
+from approx.geometry import Geometry
+from approx.multiplier import Multiplier
+from approx.native import never_changes
+from approx.ops import approx_linear
+from approx.quantization import CodeFormat
+from benchmarks.networks import workloads
+
+ROWS, INNER, OUTPUTS = 16384, 1152, 128  # a layer of 128 channels on 32x32 images, batch 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A ratio of times, and what it should be.
+
+    Attributes:
+        name: What is compared.
+        ratio: Median of the turns' ratios.
+        target: Bound on it.
+        at_least: Whether the bound is a lower one.
+        times_ms: Median times, by name.
+    """
+
+    name: str
+    ratio: float
+    target: float | None
+    at_least: bool
+    times_ms: Mapping[str, float]
+
+    @property
+    def met(self) -> bool:
+        """Whether the bound holds."""
+        if self.target is None:
+            return True
+        return self.ratio >= self.target if self.at_least else self.ratio <= self.target
+
+
+def timed(turns: int, **runs: Callable[[], object]) -> dict[str, list[float]]:
+    """Times in ms of every run, turn by turn, after one that is not counted."""
+    for run in runs.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(turns):
+        for name, run in runs.items():
+            began = time.perf_counter()
+            run()
+            times[name].append((time.perf_counter() - began) * 1e3)
+    return times
+
+
+def compare(
+    name: str, times: Mapping[str, list[float]], over: str, under: str, target: float | None, *, at_least: bool = False
+) -> Result:
+    """The ratio of times `over` / `under`."""
+    ratios = [a / b for a, b in zip(times[over], times[under], strict=True)]
+    medians = {which: statistics.median(times[which]) for which in (over, under)}
+    return Result(name=name, ratio=statistics.median(ratios), target=target, at_least=at_least, times_ms=medians)
+
+
+def random_multiplier(*, activation_signed: bool) -> Multiplier:
+    """Entries of 16 bits without structure."""
+    generator = torch.Generator().manual_seed(0)
+    lut = torch.randint(-(2**15), 2**15, (256, 256), generator=generator, dtype=torch.int32)
+    return Multiplier(name="random", weight_bits=8, activation_bits=8, activation_signed=activation_signed, lut=lut)
+
+
+def matrix_products(turns: int) -> list[Result]:
+    """Products of codes that are codes already, against torch's of the same shape."""
+    generator = torch.Generator().manual_seed(1)
+    codes = torch.randint(0, 256, (ROWS, INNER), generator=generator, dtype=torch.uint8)
+    weights = torch.randint(-127, 128, (OUTPUTS, INNER), generator=generator, dtype=torch.int8)
+    multiplier = random_multiplier(activation_signed=False)
+    real, real_weights = codes.to(torch.float32), weights.to(torch.float32)
+    bytes_, byte_weights = (codes >> 1).to(torch.int8), weights.T
+    gather = _gather(codes, weights, multiplier)
+    recodable = {
+        name: approx.find_multiplier(name, weight_bits=8, activation_bits=8, activation_signed=False)
+        for name in ("exact", "asm-1", "asm-1-3-5-7", "drum-4", "ssm-5")
+    }
+    by_table = _table_product(codes, weights, multiplier)
+    if gather is not None:
+        assert torch.equal(by_table(), gather())
+    library = native.load()
+    builds = ["x86-64-v4", "x86-64-v3"] if library is not None else []
+    results = []
+
+    def on(build: str, run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        def chosen() -> Tensor:
+            assert library is not None
+            library.choose_build(build)
+            return run()
+
+        return chosen
+
+    runs: dict[str, Callable[[], object]] = {"torch fp32": lambda: real @ real_weights.T}
+    for build in builds:
+        try:
+            on(build, by_table)()
+        except approx.ApproxError:
+            continue
+        runs[build] = on(build, by_table)
+    if gather is not None:
+        runs["gather"] = gather
+        runs["torch alone"] = lambda: portable.table_convolution(
+            codes[:, :, None, None],
+            CodeFormat(8, False, 1.0),
+            (weights.to(torch.int32) & 255)[:, :, None, None],
+            multiplier.table(),
+            Geometry(),
+            None,
+        )
+    times = timed(turns, **runs)
+    if library is not None:
+        library.choose_build(None)
+    products: dict[str, Callable[[], object]] = {"torch int8": lambda: torch._int_mm(bytes_, byte_weights)}
+    for name, recoded in recodable.items():
+        products[name] = _product(codes, weights, recoded)
+    product_times = timed(turns, **products)
+    size = f"{ROWS}x{INNER}x{OUTPUTS}"
+    for build, target in (("x86-64-v4", 0.9), ("x86-64-v3", 0.7)):
+        if build in runs:
+            name = f"arbitrary table, {size}, {build} build: speed over torch fp32"
+            results.append(compare(name, times, "torch fp32", build, target, at_least=True))
+    best = next((build for build in builds if build in runs), None)
+    if gather is not None:
+        if best is not None:
+            name = f"arbitrary table, {size}, {best} build: speed over gather"
+            results.append(compare(name, times, "gather", best, 15, at_least=True))
+        name = f"arbitrary table, {size}, torch alone: speed over gather"
+        results.append(compare(name, times, "gather", "torch alone", 3, at_least=True))
+    for name in recodable:
+        label = f"{name}, {size}: time over torch's int8 product"
+        results.append(compare(label, product_times, name, "torch int8", 1.3))
+    return results
+
+
+def whole_networks(turns: int) -> list[Result]:
+    """Inference and training steps of networks with an arbitrary table against the same in fp32."""
+    targets = {"LeNet-5, batch 1000": (1.2, 1.8), "ResNet-20, batch 128": (2.0, 1.8)}
+    results = []
+    for name, (network, inputs) in workloads().items():
+        network.eval()
+        approximate = _approximated(network, inputs)
+        exact = approx.approximate(
+            network,
+            approx.LayerApproximation(weight_bits=8, activation_bits=8, multiplier="exact"),
+            calibration_data=inputs,
+        )
+        inference, training = targets.get(name, (None, None))
+        with torch.no_grad():
+            times = timed(
+                turns,
+                fp32=partial(network, inputs),
+                table=partial(approximate, inputs),
+                exact=partial(exact, inputs),
+            )
+        results.append(compare(f"{name}, arbitrary table: time over fp32", times, "table", "fp32", inference))
+        results.append(compare(f"{name}, exact 8 bits: time over fp32", times, "exact", "fp32", None))
+        labels = torch.zeros(len(inputs), dtype=torch.int64)
+        times = timed(
+            turns,
+            fp32=partial(_step, network, inputs, labels),
+            table=partial(_step, approximate, inputs, labels),
+        )
+        results.append(compare(f"{name}, arbitrary table: training step over fp32's", times, "table", "fp32", training))
+    return results
+
+
+def machine() -> dict[str, str]:
+    """Where the times are from."""
+    library = native.load()
+    return {
+        "cpu": _cpu(),
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "native build": "none" if library is None else library.build,
+        "compiler of the gather kernel": _compiler_version(),
+    }
+
+
+def _step(network: nn.Module, inputs: Tensor, labels: Tensor) -> None:
+    network.train()
+    network.zero_grad()
+    F.cross_entropy(network(inputs), labels).backward()  # type: ignore[no-untyped-call]
+
+
+def _approximated(network: nn.Module, inputs: Tensor) -> nn.Module:
+    """With the random table in every layer, whatever the sign of its activations."""
+    converted = approx.approximate(
+        network,
+        approx.LayerApproximation(weight_bits=8, activation_bits=8, multiplier="exact"),
+        calibration_data=inputs,
+    )
+    for _, layer in approx.approx_layers(converted):
+        layer.multiplier = random_multiplier(activation_signed=layer.activation_signed)
+    return converted
+
+
+def _table_product(codes: Tensor, weights: Tensor, multiplier: Multiplier) -> Callable[[], Tensor]:
+    library = native.load()
+    if library is None:
+        return lambda: approx_linear(codes, weights, multiplier)
+    return _product(codes, weights, multiplier)
+
+
+def _product(codes: Tensor, weights: Tensor, multiplier: Multiplier) -> Callable[[], Tensor]:
+    """The product as a layer calls it: codes are not checked again."""
+    library = native.load()
+    if library is None:
+        return lambda: approx_linear(codes, weights, multiplier)
+    images, kept, plain = codes[:, :, None, None], never_changes(weights), CodeFormat(8, False, 1.0)
+    compute = library.table_convolution if multiplier.factors is None else library.product_convolution
+    return lambda: compute(images, plain, kept, multiplier, Geometry(), None)[:, :, 0, 0]
+
+
+def _gather(codes: Tensor, weights: Tensor, multiplier: Multiplier) -> Callable[[], Tensor] | None:
+    """The usual kernel, compiled for this very CPU; None without a compiler."""
+    compiler = shutil.which("c++")
+    if compiler is None:
+        return None
+    source = Path(__file__).parent / "gather.cpp"
+    folder = tempfile.mkdtemp(prefix="crosslayer-")
+    library = Path(folder) / "gather.so"
+    subprocess.run(  # noqa: S603
+        [compiler, "-O3", "-march=native", "-shared", "-fPIC", "-pthread", str(source), "-o", str(library)], check=True
+    )
+    call = ctypes.CDLL(str(library)).gather_matmul
+    by_inner = (weights.to(torch.int32) & 255).to(torch.uint8).T.contiguous()
+    lut = multiplier.table().contiguous()
+
+    def run() -> Tensor:
+        out = torch.empty(codes.shape[0], weights.shape[0], dtype=torch.int32)
+        pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (codes, by_inner, lut, out))
+        sizes = (ctypes.c_int64(size) for size in (*codes.shape, weights.shape[0], torch.get_num_threads()))
+        call(*pointers, *sizes)
+        return out
+
+    return run
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    known = {name.strip(): value.strip() for name, value in fields.items()}
+    family = f"family {known.get('cpu family', '?')} model {known.get('model', '?')}"
+    return f"{known.get('model name', platform.machine())}, {family}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _compiler_version() -> str:
+    compiler = shutil.which("c++")
+    if compiler is None:
+        return "none"
+    done = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True)  # noqa: S603
+    return done.stdout.splitlines()[0]
+
+
+def main() -> int:
+    """Run the benchmark; exit code 1 if a bound is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=15, help="times that everything is run (default: 15)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
+    options = parser.parse_args()
+    where = machine()
+    results = [*matrix_products(options.turns), *whole_networks(options.turns)]
+    lines = [", ".join(f"{name}: {value}" for name, value in where.items()), ""]
+    for result in results:
+        bound = "" if result.target is None else f"  {'>=' if result.at_least else '<='} {result.target:g}"
+        times = ", ".join(f"{name} {ms:.2f} ms" for name, ms in result.times_ms.items())
+        missed = "" if result.met else "  MISSED"
+        lines.append(f"{result.ratio:7.2f}x{bound:9}  {result.name}  ({times}){missed}")
+    sys.stdout.write("\n".join(lines) + "\n")
+    if options.json is not None:
+        rows = [
+            {
+                "name": result.name,
+                "ratio": round(result.ratio, 3),
+                "target": result.target,
+                "at_least": result.at_least,
+                "met": result.met,
+                "times_ms": {name: round(ms, 3) for name, ms in result.times_ms.items()},
+            }
+            for result in results
+        ]
+        options.json.write_text(json.dumps({"machine": where, "results": rows}, indent=1) + "\n")
+    return 0 if all(result.met for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
