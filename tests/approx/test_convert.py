@@ -189,3 +189,29 @@ def test_kept_codes_are_neither_copied_nor_saved(trained: nn.Sequential, images:
         for other in (copy.deepcopy(converted), pickle.loads(pickle.dumps(converted))):  # noqa: S301
             assert all(layer._kept_codes is None for _, layer in approx_layers(other))
             assert torch.equal(other(inputs), expected)
+
+
+def test_inference_mode_computes_the_same(trained: nn.Sequential, images: LabelledImages) -> None:
+    inputs = images.inputs(slice(0, 10))
+    for multiplier in ("exact", "mitchell"):
+        converted = approximate(trained, config(multiplier), calibration_data=inputs)
+        with torch.inference_mode():
+            first, second = converted(inputs), converted(inputs)
+        assert torch.equal(first, second)
+        assert torch.equal(first, converted(inputs))
+
+
+def test_every_geometry_and_rank_is_converted() -> None:
+    """Linear on sequences, as in transformers; grouped, dilated and depthwise convolutions; all with gradients."""
+    model = nn.Sequential(
+        nn.Conv2d(4, 8, 3, groups=2, dilation=2), nn.ReLU(), nn.Conv2d(8, 8, 1, groups=8), nn.Linear(4, 6)
+    )
+    inputs = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    converted = approximate(model, config("mitchell"), calibration_data=inputs)
+    out = converted(inputs)
+    assert out.shape == model(inputs).shape == (2, 8, 4, 6)
+    assert (out - model(inputs)).abs().mean() < 0.2 * model(inputs).abs().mean()
+    out.sum().backward()
+    for name, parameter in converted.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
