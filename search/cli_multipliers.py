@@ -67,8 +67,9 @@ def show(debug: bool, name: str, bits: int, signed: bool, out: Path | None, as_j
 @_json
 @click.pass_obj
 def import_(debug: bool, file: Path, name: str | None, signed: bool, as_json: bool) -> None:
-    """Import truth tables (.npy, .npz, .csv) or a C model (.c), and print their errors.
+    """Import truth tables or a C model.
 
+    Takes .npy, .npz, .csv and .c files, keeps the multipliers in them, and prints their errors.
     Tables have shape (activation codes, weight codes). A C model is compiled and run on this
     machine: import only what you trust.
     """
@@ -90,7 +91,7 @@ def import_(debug: bool, file: Path, name: str | None, signed: bool, as_json: bo
 @_json
 @click.pass_obj
 def doctor(debug: bool, as_json: bool) -> None:
-    """Say what this installation computes with, and whether something slows it down."""
+    """Say which kernels are in use here."""
     with _errors(debug):
         from search import diagnosis, tables
 
