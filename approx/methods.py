@@ -3,7 +3,7 @@
 - **Factors**: the table is a short sum of products of one-operand functions, `sum over t of f[t][a] * g[t][w]`. Then a
   matrix product of approximate products is `terms` exact integer matrix products. Recodings are this with one term;
   many circuits are the exact product plus an error of low rank.
-- **Row tables** do any table (`approx/csrc/kernel.cpp`).
+- **Row tables** do any table (`approx/csrc/table_convolution.cpp`).
 
 A factorisation is found by integer rank reduction and used only after it has given back every entry of the table.
 """

@@ -1,4 +1,4 @@
-// Chooses, once, the build of kernel.cpp that this CPU can run, and gives it C names.
+// Chooses, once, the build of the kernels that this CPU can run, and gives it C names.
 
 #include <cstdlib>
 #include <cstring>

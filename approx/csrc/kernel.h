@@ -1,4 +1,4 @@
-// The C interface of the native arithmetic: plain structs and functions, loaded with ctypes. approx/native.py mirrors
+// The C interface of the native arithmetic: plain structs and functions, loaded with ctypes. approx/abi.py mirrors
 // every struct here field by field.
 #pragma once
 
@@ -77,7 +77,7 @@ struct CrosslayerThreads {
 };
 }
 
-// Every build of kernel.cpp defines these in a namespace of its own; dispatch.cpp chooses one. Each returns 1 if a value
+// Every build of the kernels defines these in a namespace of its own; dispatch.cpp chooses one. Each returns 1 if a value
 // of a float input is not a number, else 0.
 #define CROSSLAYER_DECLARE_BUILD(build)                                                         \
     namespace build {                                                                           \
