@@ -289,7 +289,7 @@ def _compiler_version() -> str:
 def main() -> int:
     """Run the benchmark; exit code 1 if a bound is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=15, help="times that everything is run (default: 15)")
+    parser.add_argument("--turns", type=int, default=25, help="times that everything is run (default: 25)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     options = parser.parse_args()
     where = machine()
