@@ -1,13 +1,15 @@
 # make run    install, then search with the default budget of 200 evaluations
 # make test   install, then run every check and test
 # make bench-arithmetic   time approximate arithmetic against torch's; ARGS="--json FILE" also writes a file
+# make bench-approximation   time conversion, fault injection and evaluation over chips
+# make bit-errors   train a CIFAR-10 network and show what bit errors cost it and what mends it: about an hour
 # All are safe to repeat; the second time nothing is installed.
 
 PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := approx benchmarks docs energy search service tests
 
-.PHONY: run test check format bench-arithmetic clean
+.PHONY: run test check format bench-arithmetic bench-approximation bit-errors clean
 
 run: .venv/installed
 	$(BIN)/search run --budget 200
@@ -43,6 +45,12 @@ format: .venv/installed-test
 
 bench-arithmetic: .venv/installed
 	$(BIN)/python -m benchmarks.arithmetic $(ARGS)
+
+bench-approximation: .venv/installed
+	$(BIN)/python -m benchmarks.approximation $(ARGS)
+
+bit-errors: .venv/installed
+	$(BIN)/python -m benchmarks.bit_errors $(ARGS)
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

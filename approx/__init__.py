@@ -8,9 +8,13 @@ from approx.catalog import find_multiplier as find_multiplier
 from approx.catalog import multiplier_from_function as multiplier_from_function
 from approx.catalog import multiplier_names as multiplier_names
 from approx.catalog import register_multiplier as register_multiplier
+from approx.config import FaultyMemory as FaultyMemory
+from approx.config import LayerApproximation as LayerApproximation
+from approx.config import NetworkApproximation as NetworkApproximation
 from approx.convert import approx_layers as approx_layers
 from approx.convert import approximate as approximate
-from approx.convert import set_faults as set_faults
+from approx.convert import set_memory as set_memory
+from approx.convert import use_chip as use_chip
 from approx.convert import weight_layers as weight_layers
 from approx.convolution import method as method
 from approx.error_metrics import ErrorMetrics as ErrorMetrics
@@ -19,47 +23,71 @@ from approx.error_metrics import error_table as error_table
 from approx.errors import ApproxError as ApproxError
 from approx.errors import ArgumentError as ArgumentError
 from approx.errors import ImportFileError as ImportFileError
+from approx.errors import SavedModelError as SavedModelError
 from approx.errors import UnknownNameError as UnknownNameError
 from approx.families import Family as Family
+from approx.faults import FaultMap as FaultMap
+from approx.faults import fault_map as fault_map
+from approx.faults import read_back as read_back
 from approx.importing import import_multipliers as import_multipliers
 from approx.importing import multiplier_from_table as multiplier_from_table
 from approx.library import MultiplierLibrary as MultiplierLibrary
+from approx.memory import HYBRID_22NM as HYBRID_22NM
 from approx.memory import SILICON_14NM as SILICON_14NM
+from approx.memory import FailureCurve as FailureCurve
+from approx.memory import MeasuredCurve as MeasuredCurve
 from approx.memory import MemoryModel as MemoryModel
-from approx.memory import fault_mask as fault_mask
-from approx.memory import read_back as read_back
+from approx.memory import Never as Never
+from approx.memory import NormalTail as NormalTail
 from approx.modules import ApproxConv2d as ApproxConv2d
+from approx.modules import ApproxConvTranspose2d as ApproxConvTranspose2d
 from approx.modules import ApproxLayer as ApproxLayer
 from approx.modules import ApproxLinear as ApproxLinear
-from approx.modules import LayerApproximation as LayerApproximation
 from approx.multiplier import Figure as Figure
 from approx.multiplier import Multiplier as Multiplier
-from approx.networks import MAX_DEPTH as MAX_DEPTH
-from approx.networks import MAX_WIDTH as MAX_WIDTH
 from approx.networks import Architecture as Architecture
+from approx.networks import NetworkFamily as NetworkFamily
+from approx.networks import build_named_network as build_named_network
 from approx.networks import build_network as build_network
 from approx.networks import family_names as family_names
+from approx.networks import network_family as network_family
+from approx.onnx_export import equal_in_onnx as equal_in_onnx
+from approx.onnx_export import to_onnx as to_onnx
 from approx.ops import approx_conv2d as approx_conv2d
 from approx.ops import approx_linear as approx_linear
 from approx.ops import quantized_conv2d as quantized_conv2d
 from approx.ops import quantized_linear as quantized_linear
+from approx.pruning import Sparsity as Sparsity
+from approx.pruning import global_magnitude_masks as global_magnitude_masks
+from approx.pruning import gradual_sparsities as gradual_sparsities
 from approx.pruning import magnitude_masks as magnitude_masks
+from approx.pruning import measured_sparsity as measured_sparsity
+from approx.pruning import n_m_masks as n_m_masks
+from approx.pruning import prune_and_retrain as prune_and_retrain
 from approx.quantization import calibrate_scale as calibrate_scale
+from approx.quantization import fake_quantize as fake_quantize
+from approx.quantization import percentile_scale as percentile_scale
 from approx.quantization import quantize as quantize
 from approx.quantization import straight_through as straight_through
+from approx.saving import load as load
+from approx.saving import save as save
+from approx.saving import saved_facts as saved_facts
+from approx.structured import prune_channels as prune_channels
 from approx.trace import LayerShape as LayerShape
 from approx.trace import trace as trace
 from approx.training import DivergedError as DivergedError
 from approx.training import LabelledImages as LabelledImages
 from approx.training import Schedule as Schedule
 from approx.training import accuracy as accuracy
+from approx.training import allocate_robust_bits as allocate_robust_bits
+from approx.training import chip_accuracies as chip_accuracies
 from approx.training import fit as fit
 
 __all__ = [
-    "MAX_DEPTH",
-    "MAX_WIDTH",
+    "HYBRID_22NM",
     "SILICON_14NM",
     "ApproxConv2d",
+    "ApproxConvTranspose2d",
     "ApproxError",
     "ApproxLayer",
     "ApproxLinear",
@@ -67,44 +95,72 @@ __all__ = [
     "ArgumentError",
     "DivergedError",
     "ErrorMetrics",
+    "FailureCurve",
     "Family",
+    "FaultMap",
+    "FaultyMemory",
     "Figure",
     "ImportFileError",
     "LabelledImages",
     "LayerApproximation",
     "LayerShape",
+    "MeasuredCurve",
     "MemoryModel",
     "Multiplier",
     "MultiplierLibrary",
+    "NetworkApproximation",
+    "NetworkFamily",
+    "Never",
+    "NormalTail",
+    "SavedModelError",
     "Schedule",
+    "Sparsity",
     "UnknownNameError",
     "accuracy",
+    "allocate_robust_bits",
     "approx_conv2d",
     "approx_layers",
     "approx_linear",
     "approximate",
+    "build_named_network",
     "build_network",
     "calibrate_scale",
+    "chip_accuracies",
+    "equal_in_onnx",
     "error_metrics",
     "error_table",
+    "fake_quantize",
     "families",
     "family_names",
-    "fault_mask",
+    "fault_map",
     "find_multiplier",
     "fit",
+    "global_magnitude_masks",
+    "gradual_sparsities",
     "import_multipliers",
+    "load",
     "magnitude_masks",
+    "measured_sparsity",
     "method",
     "multiplier_from_function",
     "multiplier_from_table",
     "multiplier_names",
+    "n_m_masks",
+    "network_family",
+    "percentile_scale",
+    "prune_and_retrain",
+    "prune_channels",
     "quantize",
     "quantized_conv2d",
     "quantized_linear",
     "read_back",
     "register_multiplier",
-    "set_faults",
+    "save",
+    "saved_facts",
+    "set_memory",
     "straight_through",
+    "to_onnx",
     "trace",
+    "use_chip",
     "weight_layers",
 ]

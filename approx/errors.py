@@ -3,7 +3,8 @@
 ApproxError
 ├── UnknownNameError     no multiplier or network family of that name
 ├── ArgumentError        a value out of range, or shapes that do not fit
-└── ImportFileError      a multiplier's file cannot be read, compiled or understood
+├── ImportFileError      a multiplier's file cannot be read, compiled or understood
+└── SavedModelError      a folder is not a saved model, damaged, or its network cannot be built
 """
 
 
@@ -21,3 +22,7 @@ class ArgumentError(ApproxError, ValueError):
 
 class ImportFileError(ApproxError, ValueError):
     """The file of a multiplier cannot be read, compiled or understood."""
+
+
+class SavedModelError(ApproxError, ValueError):
+    """A folder does not hold a saved model that can be loaded here."""

@@ -1,17 +1,20 @@
-"""Network families whose size is set by two whole numbers, so that a search can walk from small to large."""
+"""Network families whose size is set by two whole numbers, from a tiny network to the published one."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import pairwise
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from approx.errors import ArgumentError, UnknownNameError
 
-MAX_DEPTH = 3
-MAX_WIDTH = 8
+_SMALL = 20  # pixels: smaller images get the small kernels of a LeNet
+_VGG_BLOCKS = ((2, 1), (2, 2), (3, 4), (3, 8), (3, 8))  # configuration D: convolutions, channels over 4 * width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,14 +22,19 @@ class Architecture:
     """A network of a family.
 
     Attributes:
-        family: `mlp`: depth hidden layers of 16 * width units.
-            `lenet`: depth blocks of one convolution (5x5 on images of at least 20x20, else 3x3) and 2x2 max pooling,
-            with 2 * width channels doubling from block to block, then a hidden layer of 16 * width units; after LeCun
-            et al., Proc. IEEE 1998.
-            `vgg`: depth blocks of two 3x3 convolutions and pooling, with 4 * width channels doubling, then a hidden
-            layer of 16 * width units; after Simonyan and Zisserman, ICLR 2015.
-        depth: 1 to 3.
-        width: 1 to 8.
+        family: `mlp`: depth hidden layers of 16 * width units. The multilayer perceptrons of LeCun et al., Proc. IEEE
+            1998, lie within.
+            `lenet`: LeNet-5 of the same paper, with ReLU and max pooling, at depth 3 and width 6: two 5x5 convolutions
+            of 6 and 16 channels, hidden layers of 120 and 84 units. Width scales all four. Depth 2 leaves out the
+            layer of 120; depth 1 is the first convolution and the classifier. The first convolution pads images below
+            32x32 by 2, and images below 20x20 get 3x3 kernels padded by 1.
+            `vgg`: depth blocks of two or three 3x3 convolutions and pooling, with 4 * width channels doubling up to 32
+            * width. Configuration D of Simonyan and Zisserman, ICLR 2015, at depth 5 and width 16, with batch
+            normalisation and one Linear layer, as is usual on 32x32 images.
+            `resnet`: 6 * depth + 2 layers in three stages of width, 2 * width and 4 * width channels. Those of He et
+            al., CVPR 2016, section 4.2, at width 16.
+        depth: From 1; see `network_family`.
+        width: From 1; see `network_family`.
     """
 
     family: str
@@ -34,9 +42,69 @@ class Architecture:
     width: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkFamily:
+    """How far the knobs of a family reach.
+
+    Attributes:
+        name: Of the family.
+        max_depth: The largest depth.
+        max_width: The largest width.
+    """
+
+    name: str
+    max_depth: int
+    max_width: int
+
+
+_FAMILIES = {
+    family.name: family
+    for family in (
+        NetworkFamily(name="mlp", max_depth=3, max_width=64),
+        NetworkFamily(name="lenet", max_depth=3, max_width=12),
+        NetworkFamily(name="vgg", max_depth=5, max_width=16),
+        NetworkFamily(name="resnet", max_depth=9, max_width=16),
+    )
+}
+
+
 def family_names() -> list[str]:
     """Names of the network families."""
-    return ["mlp", "lenet", "vgg"]
+    return list(_FAMILIES)
+
+
+def network_family(name: str) -> NetworkFamily:
+    """The family of this name.
+
+    Raises:
+        UnknownNameError: If there is none; the message offers near names.
+    """
+    if name in _FAMILIES:
+        return _FAMILIES[name]
+    near = get_close_matches(name, _FAMILIES, n=1, cutoff=0.0)
+    raise UnknownNameError(
+        f"unknown network family {name!r}; did you mean {near[0]!r}? Families: {', '.join(_FAMILIES)}"
+    )
+
+
+def build_named_network(
+    *, family: str, depth: int, width: int, image_shape: tuple[int, int, int], classes: int
+) -> nn.Module:
+    """A network told by plain values, as saved models tell it; its weights are there to be replaced.
+
+    Args:
+        family: As in `Architecture`, and so the next two.
+        depth: See there.
+        width: See there.
+        image_shape: Channels, height and width of an input.
+        classes: Number of outputs.
+
+    Raises:
+        UnknownNameError: If the family is unknown.
+        ArgumentError: As for `build_network`.
+    """
+    architecture = Architecture(family=family, depth=depth, width=width)
+    return build_network(architecture, image_shape=image_shape, classes=classes, seed=0)
 
 
 def build_network(
@@ -52,56 +120,140 @@ def build_network(
 
     Raises:
         UnknownNameError: If the family is unknown.
-        ArgumentError: If depth or width is out of range, or the image too small to be pooled `depth` times.
+        ArgumentError: If depth or width is out of the family's range, or the image too small to be pooled as often as
+            the network does.
     """
-    family = architecture.family
-    if family not in family_names():
-        near = get_close_matches(family, family_names(), n=1, cutoff=0.0)
-        raise UnknownNameError(
-            f"unknown network family {family!r}; did you mean {near[0]!r}? Families: {', '.join(family_names())}"
-        )
-    for knob, largest in (("depth", MAX_DEPTH), ("width", MAX_WIDTH)):
+    family = network_family(architecture.family)
+    for knob, largest in (("depth", family.max_depth), ("width", family.max_width)):
         value = getattr(architecture, knob)
         if not 1 <= value <= largest:
-            raise ArgumentError(f"{knob} must be between 1 and {largest}, got {value}")
+            raise ArgumentError(f"the {knob} of {family.name} networks must be between 1 and {largest}, got {value}")
+    build = {"mlp": _mlp, "lenet": _lenet, "vgg": _vgg, "resnet": _resnet}[family.name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if family == "mlp":
-            return _mlp(architecture, image_shape, classes)
-        return _convolutional(architecture, image_shape, classes)
+        return build(architecture, image_shape, classes)
 
 
 def _mlp(architecture: Architecture, image_shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     channels, height, width = image_shape
-    layers: list[nn.Module] = [nn.Flatten()]
-    features = channels * height * width
-    for _ in range(architecture.depth):
-        layers += [nn.Linear(features, 16 * architecture.width), nn.ReLU()]
-        features = 16 * architecture.width
-    return nn.Sequential(*layers, nn.Linear(features, classes))
+    units = 16 * architecture.width
+    return nn.Sequential(
+        nn.Flatten(), *_classifier([channels * height * width, *[units] * architecture.depth, classes])
+    )
 
 
-def _convolutional(architecture: Architecture, image_shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+def _lenet(architecture: Architecture, image_shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     channels, height, width = image_shape
-    if min(height, width) < 2**architecture.depth:
-        raise ArgumentError(
-            f"images of {height}x{width} cannot be halved {architecture.depth} times; choose a smaller depth"
-        )
-    vgg = architecture.family == "vgg"
-    kernel = 5 if not vgg and min(height, width) >= 20 else 3
+    convolutions = min(architecture.depth, 2)
+    _check_halvings(image_shape, convolutions)
+    small = min(height, width) < _SMALL
+    kernel = 3 if small else 5
+    first_padding = 0 if min(height, width) >= 32 else kernel // 2  # the paper's images are 32x32, MNIST's padded by 2
     layers: list[nn.Module] = []
-    for block in range(architecture.depth):
-        outputs = (4 if vgg else 2) * architecture.width * 2**block
-        for _ in range(2 if vgg else 1):
-            layers += [nn.Conv2d(channels, outputs, kernel, padding=kernel // 2), nn.ReLU()]
+    for outputs, padding in ((6, first_padding), (16, kernel // 2 if small else 0))[:convolutions]:
+        outputs = _scaled(outputs, architecture)
+        layers += [nn.Conv2d(channels, outputs, kernel, padding=padding), nn.ReLU(), nn.MaxPool2d(2)]
+        channels = outputs
+        height, width = ((size + 2 * padding - kernel + 1) // 2 for size in (height, width))
+    hidden = [_scaled(units, architecture) for units in {1: (), 2: (84,), 3: (120, 84)}[architecture.depth]]
+    return nn.Sequential(*layers, nn.Flatten(), *_classifier([channels * height * width, *hidden, classes]))
+
+
+def _scaled(size: int, architecture: Architecture) -> int:
+    """A size of LeNet-5 at another width than its own, 6."""
+    return round(size * architecture.width / 6)
+
+
+def _vgg(architecture: Architecture, image_shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+    _check_halvings(image_shape, architecture.depth)
+    channels = image_shape[0]
+    layers: list[nn.Module] = []
+    for convolutions, factor in _VGG_BLOCKS[: architecture.depth]:
+        for _ in range(convolutions):
+            outputs = 4 * architecture.width * factor
+            layers += [*_normalised(channels, outputs), nn.ReLU()]
             channels = outputs
         layers.append(nn.MaxPool2d(2))
-        height, width = height // 2, width // 2
-    hidden = 16 * architecture.width
-    return nn.Sequential(
-        *layers,
-        nn.Flatten(),
-        nn.Linear(channels * height * width, hidden),
-        nn.ReLU(),
-        nn.Linear(hidden, classes),
-    )
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+
+def _resnet(architecture: Architecture, image_shape: tuple[int, int, int], classes: int) -> ResNet:
+    return ResNet(image_shape[0], architecture.width, blocks=architecture.depth, classes=classes)
+
+
+class ResNet(nn.Sequential):
+    """A residual network for small images: 6 * blocks + 2 layers, He et al., CVPR 2016, section 4.2.
+
+    Args:
+        inputs: Channels of an image.
+        channels: Channels of the first of three stages; each later one has twice as many and half the positions.
+        blocks: Residual blocks in each stage.
+        classes: Number of outputs.
+    """
+
+    def __init__(self, inputs: int, channels: int, *, blocks: int, classes: int) -> None:
+        super().__init__(
+            OrderedDict(
+                stem=nn.Sequential(*_normalised(inputs, channels), nn.ReLU()),
+                first_stage=_stage(channels, channels, 1, blocks),
+                second_stage=_stage(channels, 2 * channels, 2, blocks),
+                third_stage=_stage(2 * channels, 4 * channels, 2, blocks),
+                pool=nn.AdaptiveAvgPool2d(1),
+                flatten=nn.Flatten(),
+                classifier=nn.Linear(4 * channels, classes),
+            )
+        )
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut without weights: strided, and zeros for channels it lacks (option A).
+
+    Args:
+        inputs: Channels of the input, shape (N, inputs, H, W).
+        outputs: Channels of the output, at least `inputs`; its height and width are divided by stride and rounded up.
+        stride: Of the first convolution and the shortcut.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.new_channels = outputs - inputs
+        self.first = nn.Sequential(*_normalised(inputs, outputs, stride), nn.ReLU())
+        self.second = nn.Sequential(*_normalised(outputs, outputs))
+        self.relu = nn.ReLU()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The block's output."""
+        shortcut = inputs
+        if self.stride > 1:
+            shortcut = shortcut[:, :, :: self.stride, :: self.stride]
+        if self.new_channels:
+            shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.new_channels))
+        outputs: Tensor = self.relu(self.second(self.first(inputs)) + shortcut)
+        return outputs
+
+
+def _stage(inputs: int, outputs: int, stride: int, blocks: int) -> nn.Sequential:
+    later = [ResidualBlock(outputs, outputs, 1) for _ in range(blocks - 1)]
+    return nn.Sequential(ResidualBlock(inputs, outputs, stride), *later)
+
+
+def _normalised(inputs: int, outputs: int, stride: int = 1) -> tuple[nn.Module, nn.Module]:
+    """A 3x3 convolution and its batch normalisation, whose shift makes a bias useless."""
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return convolution, nn.BatchNorm2d(outputs)
+
+
+def _classifier(sizes: list[int]) -> list[nn.Module]:
+    """Linear layers between these numbers of units, with ReLU after all but the last."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    return layers[:-1]
+
+
+def _check_halvings(image_shape: tuple[int, int, int], count: int) -> None:
+    _, height, width = image_shape
+    if min(height, width) < 2**count:
+        raise ArgumentError(f"images of {height}x{width} cannot be halved {count} times; choose a smaller depth")

@@ -34,6 +34,7 @@ def quantized_convolution(
     multiplier: Multiplier,
     geometry: Geometry,
     gradient: str,
+    full_range: bool,
 ) -> Tensor:
     """`approx.quantized_conv2d` after its checks; the weights of a matrix product may keep their two dimensions."""
     if torch.compiler.is_compiling() or type(values) is not Tensor:  # traced, so it has to be one operator
@@ -45,13 +46,14 @@ def quantized_convolution(
             output_scale,
             known_digest(multiplier),
             gradient,
+            full_range,
             geometry.stride,
             geometry.padding,
             geometry.dilation,
             geometry.groups,
         )
         return traced
-    arguments = (values, weight_codes, bias, input_scale, output_scale, multiplier, geometry)
+    arguments = (values, weight_codes, bias, input_scale, output_scale, multiplier, geometry, full_range)
     if not torch.is_grad_enabled():
         return _quantized(*arguments)
     out: Tensor = _QuantizedConvolution.apply(*arguments, gradient)  # type: ignore[no-untyped-call]
@@ -65,11 +67,11 @@ def known_digest(multiplier: Multiplier) -> str:
     return multiplier.digest
 
 
-def _code_format(multiplier: Multiplier, input_scale: Tensor) -> CodeFormat:
+def _code_format(multiplier: Multiplier, input_scale: Tensor, full_range: bool) -> CodeFormat:
     scale = float(input_scale)
     if not 0 < scale < math.inf:
         raise ArgumentError(f"input_scale must be positive and finite, got {scale}")
-    return CodeFormat(multiplier.activation_bits, multiplier.activation_signed, scale)
+    return CodeFormat(multiplier.activation_bits, multiplier.activation_signed, scale, full_range)
 
 
 def _known(digest: str) -> Multiplier:
@@ -90,10 +92,11 @@ def _quantized(
     output_scale: Tensor,
     multiplier: Multiplier,
     geometry: Geometry,
+    full_range: bool,
 ) -> Tensor:
     return convolve(
         values.contiguous(),
-        _code_format(multiplier, input_scale),
+        _code_format(multiplier, input_scale, full_range),
         weight_codes,
         multiplier,
         geometry,
@@ -110,12 +113,13 @@ def _quantized_gradients(
     multiplier: Multiplier,
     geometry: Geometry,
     gradient: str,
+    full_range: bool,
     needs: gradients.Needs,
 ) -> tuple[Tensor | None, Tensor | None]:
     by_values, by_weights = gradients.of_quantized_convolution(
         upstream,
         values.contiguous(),
-        _code_format(multiplier, input_scale),
+        _code_format(multiplier, input_scale, full_range),
         as_kernel(weight_codes),
         output_scale,
         geometry,
@@ -128,9 +132,9 @@ def _quantized_gradients(
 class _QuantizedConvolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
-        values, weight_codes, _, input_scale, output_scale, multiplier, geometry, gradient = arguments
+        values, weight_codes, _, input_scale, output_scale, multiplier, geometry, full_range, gradient = arguments
         ctx.save_for_backward(values, weight_codes, input_scale, output_scale)
-        ctx.rest = (multiplier, geometry, gradient)
+        ctx.rest = (multiplier, geometry, gradient, full_range)
         return _quantized(*arguments[:-1])
 
     @staticmethod
@@ -140,16 +144,15 @@ class _QuantizedConvolution(torch.autograd.Function):
         by_values, by_weights, by_bias = ctx.needs_input_grad[:3]
         needs = gradients.Needs(by_values, by_weights)
         values, weight_codes, input_scale, output_scale = ctx.saved_tensors
-        multiplier, geometry, gradient = ctx.rest
-        found = _quantized_gradients(
-            upstream, values, weight_codes, input_scale, output_scale, multiplier, geometry, gradient, needs
-        )
-        return *found, upstream.sum((0, 2, 3)) if by_bias else None, None, None, None, None, None
+        multiplier, geometry, gradient, full_range = ctx.rest
+        saved = (values, weight_codes, input_scale, output_scale)
+        found = _quantized_gradients(upstream, *saved, multiplier, geometry, gradient, full_range, needs)
+        return *found, upstream.sum((0, 2, 3)) if by_bias else None, None, None, None, None, None, None
 
 
 # The registered operators, which torch.compile and torch.export see as one node each.
 
-_ARGUMENTS = "str multiplier, str gradient, int[] stride, int[] padding, int[] dilation, int groups"
+_ARGUMENTS = "str multiplier, str gradient, bool full_range, int[] stride, int[] padding, int[] dilation, int groups"
 _library: Any = torch.library.Library("crosslayer", "DEF")  # type: ignore[no-untyped-call]
 _library.define(
     "quantized_conv2d(Tensor values, Tensor weight_codes, Tensor? bias, Tensor input_scale, Tensor output_scale, "
@@ -183,14 +186,15 @@ def _forward(
     output_scale: Tensor,
     digest: str,
     gradient: str,
+    full_range: bool,
     *numbers: Any,
 ) -> Tensor:
     geometry = _geometry(weight_codes, numbers)
-    return _quantized(values, weight_codes, bias, input_scale, output_scale, _known(digest), geometry)
+    return _quantized(values, weight_codes, bias, input_scale, output_scale, _known(digest), geometry, full_range)
 
 
 def _forward_shape(values: Tensor, weight_codes: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
-    size = _geometry(weight_codes, rest[4:]).out_size(values.shape[2], values.shape[3])
+    size = _geometry(weight_codes, rest[5:]).out_size(values.shape[2], values.shape[3])
     return values.new_empty(values.shape[0], weight_codes.shape[0], *size)
 
 
@@ -204,12 +208,13 @@ def _gradients(
     by_weights: bool,
     digest: str,
     gradient: str,
+    full_range: bool,
     *numbers: Any,
 ) -> tuple[Tensor, Tensor]:
     geometry = _geometry(weight_codes, numbers)
     needs = gradients.Needs(by_values, by_weights)
     saved = (values, weight_codes, input_scale, output_scale)
-    found = _quantized_gradients(upstream, *saved, _known(digest), geometry, gradient, needs)
+    found = _quantized_gradients(upstream, *saved, _known(digest), geometry, gradient, full_range, needs)
     return tuple(upstream.new_empty(0) if one is None else one for one in found)  # type: ignore[return-value]
 
 

@@ -17,6 +17,7 @@ import math
 import torch
 from torch import Tensor
 
+from approx.config import GRADIENTS
 from approx.convolution import convolve
 from approx.errors import ArgumentError
 from approx.geometry import Geometry
@@ -25,7 +26,6 @@ from approx.operators import quantized_convolution
 from approx.portable import check_range
 from approx.quantization import CodeFormat
 
-GRADIENTS = ("straight-through", "difference")
 _INT32_MAX = 2**31 - 1
 
 
@@ -99,6 +99,7 @@ def quantized_linear(
     output_scale: Tensor,
     bias: Tensor | None = None,
     gradient: str = "straight-through",
+    full_range: bool = False,
 ) -> Tensor:
     """`nn.functional.linear` as approximate hardware computes it; see `quantized_conv2d`.
 
@@ -110,6 +111,7 @@ def quantized_linear(
         output_scale: As for `quantized_conv2d`.
         bias: As for `quantized_conv2d`.
         gradient: As for `quantized_conv2d`.
+        full_range: As for `quantized_conv2d`.
 
     Returns:
         float32, shape (..., N).
@@ -120,7 +122,9 @@ def quantized_linear(
     _check_linear(values, weight_codes)
     rows = values.reshape(math.prod(values.shape[:-1]), values.shape[-1], 1, 1)
     _check_quantized(rows, weight_codes, multiplier, input_scale, output_scale, bias, Geometry(), gradient)
-    out = quantized_convolution(rows, weight_codes, bias, input_scale, output_scale, multiplier, Geometry(), gradient)
+    out = quantized_convolution(
+        rows, weight_codes, bias, input_scale, output_scale, multiplier, Geometry(), gradient, full_range
+    )
     return out.reshape(*values.shape[:-1], weight_codes.shape[0])
 
 
@@ -137,6 +141,7 @@ def quantized_conv2d(
     dilation: int | tuple[int, int] = 1,
     groups: int = 1,
     gradient: str = "straight-through",
+    full_range: bool = False,
 ) -> Tensor:
     """Convolution as approximate hardware computes it: quantise, multiply and add integers, rescale.
 
@@ -157,6 +162,8 @@ def quantized_conv2d(
         gradient: `straight-through`, the gradient of the exact product (Bengio et al., arXiv 1308.3432, 2013); or
             `difference`, that of the multiplier's own table, by central differences between neighbouring codes. Values
             that are clipped have none; the scales never have.
+        full_range: Whether signed values may get the code -2**(bits - 1), which quantisation does not give but a faulty
+            memory may; else they are clipped to one more.
 
     Returns:
         float32, shape (B, N, H', W').
@@ -166,7 +173,9 @@ def quantized_conv2d(
     """
     geometry = _geometry(values, weight_codes, stride, padding, dilation, groups)
     _check_quantized(values, weight_codes, multiplier, input_scale, output_scale, bias, geometry, gradient)
-    return quantized_convolution(values, weight_codes, bias, input_scale, output_scale, multiplier, geometry, gradient)
+    return quantized_convolution(
+        values, weight_codes, bias, input_scale, output_scale, multiplier, geometry, gradient, full_range
+    )
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

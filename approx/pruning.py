@@ -1,13 +1,33 @@
-"""Magnitude pruning. A mask is a bool tensor shaped like its weight: True is kept."""
+"""Pruning of single weights: which go, retraining those that stay, and how many are zero in the end.
+
+A mask is a bool tensor shaped like its weight: True is kept. Whole channels are removed by `approx.structured`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from approx.convert import approx_layers, weight_layers
 from approx.errors import ArgumentError
+from approx.training import LabelledImages, Schedule, fit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sparsity:
+    """How many weights are zero.
+
+    Attributes:
+        layers: Layer name -> share of its weights, in [0, 1].
+        total: Share of all weights, in [0, 1].
+    """
+
+    layers: Mapping[str, float]
+    total: float
 
 
 def magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
@@ -24,13 +44,191 @@ def magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str,
     Raises:
         ArgumentError: If sparsity is out of range.
     """
-    if not 0 <= sparsity < 1:
-        raise ArgumentError(f"sparsity must be in [0, 1), got {sparsity}")
+    check_sparsity(sparsity)
     masks = {}
     for name, weight in weights.items():
         dropped = min(round(sparsity * weight.numel()), weight.numel() - 1)
-        order = weight.detach().abs().flatten().argsort(stable=True)
-        mask = torch.ones(weight.numel(), dtype=torch.bool)
-        mask[order[:dropped]] = False
-        masks[name] = mask.reshape(weight.shape)
+        masks[name] = _all_but_smallest(weight.detach().abs().flatten(), dropped).reshape(weight.shape)
     return masks
+
+
+def global_magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
+    """Masks that drop a share of all weights together, smallest magnitudes first, whichever layer they are in.
+
+    Args:
+        weights: Layer name -> weight.
+        sparsity: Share to drop, in [0, 1).
+
+    Returns:
+        Layer name -> bool mask. Together exactly round(sparsity * size of all) entries are False, but every layer
+        keeps its largest. Of equal magnitudes the earlier goes first, in the order of the layers and then in memory.
+
+    Raises:
+        ArgumentError: If sparsity is out of range.
+    """
+    check_sparsity(sparsity)
+    if not weights:
+        return {}
+    magnitudes = [weight.detach().abs().flatten() for weight in weights.values()]
+    for magnitude in magnitudes:
+        largest = len(magnitude) - 1 - int(magnitude.flip(0).argmax())
+        magnitude[largest] = torch.inf
+    together = torch.cat(magnitudes)
+    dropped = min(round(sparsity * len(together)), len(together) - len(weights))
+    masks = torch.split(_all_but_smallest(together, dropped), [len(magnitude) for magnitude in magnitudes])
+    return {name: mask.reshape(weight.shape) for (name, weight), mask in zip(weights.items(), masks, strict=True)}
+
+
+def n_m_masks(layers: Mapping[str, nn.Linear | nn.Conv2d | nn.ConvTranspose2d], n: int, m: int) -> dict[str, Tensor]:
+    """Masks that keep the n largest magnitudes of every m consecutive input channels.
+
+    Those of one output at one kernel position are compared: along K of a Linear weight (N, K), along C/g of a Conv2d
+    weight (N, C/g, KH, KW), and along the C/g of each of the g groups in the C of a ConvTranspose2d weight
+    (C, N/g, KH, KW). 2:4 is what NVIDIA's sparse tensor cores compute: Mishra et al., arXiv 2104.08378, 2021.
+
+    Args:
+        layers: Layer name -> layer, as from `weight_layers`.
+        n: How many are kept, 1 to m.
+        m: Of how many.
+
+    Returns:
+        Layer name -> bool mask. Where m does not divide the input channels, the r that are left over keep
+        ceil(n * r / m). Of equal magnitudes the earlier goes first.
+
+    Raises:
+        ArgumentError: If n or m is out of range.
+    """
+    if not 1 <= n <= m:
+        raise ArgumentError(f"n:m pruning keeps n of m weights with 1 <= n <= m, got {n}:{m}")
+    masks = {}
+    for name, layer in layers.items():
+        magnitudes = layer.weight.detach().abs()
+        if isinstance(layer, nn.ConvTranspose2d):
+            magnitudes = magnitudes.reshape(layer.groups, -1, *magnitudes.shape[1:])
+        kept = _largest_of_each(magnitudes.movedim(1, -1), n, m).movedim(-1, 1)
+        masks[name] = kept.reshape(layer.weight.shape).contiguous()
+    return masks
+
+
+def gradual_sparsities(final: float, steps: int) -> list[float]:
+    """Sparsities that rise to `final`, fast at first: final * (1 - (1 - t / steps)^3) for t = 1 to steps.
+
+    From zero, as in Zhu and Gupta, arXiv 1710.01878, 2017, equation 1.
+
+    Args:
+        final: The last one, in [0, 1).
+        steps: How many, at least 1.
+
+    Raises:
+        ArgumentError: If an argument is out of range.
+    """
+    check_sparsity(final)
+    if steps < 1:
+        raise ArgumentError(f"pruning takes at least 1 step, got {steps}")
+    return [final * (1 - (1 - step / steps) ** 3) for step in range(1, steps + 1)]
+
+
+def prune_and_retrain(
+    model: nn.Module,
+    images: LabelledImages,
+    schedule: Schedule,
+    *,
+    sparsity: float,
+    steps: int = 1,
+    method: Callable[[Mapping[str, Tensor], float], Mapping[str, Tensor]] = magnitude_masks,
+    seed: int,
+    validation: LabelledImages | None = None,
+) -> dict[str, Tensor]:
+    """Prune and retrain in place, in one step or gradually. What is pruned once stays pruned.
+
+    Args:
+        model: The trained network, not converted.
+        images: The training set.
+        schedule: Of the retraining altogether: the epochs are divided evenly among the steps, and the learning rate
+            starts anew in each.
+        sparsity: The share of weights to drop in the end, in [0, 1).
+        steps: How often to prune and retrain; 1 is one-shot, more follow `gradual_sparsities`.
+        method: From weights and a sparsity to masks: `magnitude_masks`, `global_magnitude_masks` or one like them.
+        seed: Of everything random in the first step; each later one has the next.
+        validation: The images by which a schedule with patience stops.
+
+    Returns:
+        Layer name -> bool mask.
+
+    Raises:
+        ArgumentError: If sparsity or steps is out of range, the network has nothing to prune, or patience and
+            validation images are not given together.
+        DivergedError: If the loss stops being a number.
+    """
+    sparsities = gradual_sparsities(sparsity, steps)
+    weights = {name: layer.weight for name, layer in weight_layers(model)}
+    if not weights:
+        raise ArgumentError("the model has no layer to prune; a converted one must be pruned before `approximate`")
+    masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+    part = replace(schedule, epochs=schedule.epochs / steps)
+    for step, share in enumerate(sparsities):
+        # A kept weight may be zero as well: it must not go in place of one that has gone already.
+        ranked = {
+            name: weight.detach().masked_fill(masks[name] & (weight == 0), torch.finfo(weight.dtype).tiny)
+            for name, weight in weights.items()
+        }
+        masks = {name: masks[name] & mask for name, mask in method(ranked, share).items()}
+        fit(model, images, part, seed=seed + step, masks=masks, validation=validation)
+    return masks
+
+
+@torch.no_grad()
+def measured_sparsity(model: nn.Module) -> Sparsity:
+    """The share of weights that are zero: as stored codes in approximate layers, as they are in others.
+
+    More are zero than were pruned where quantisation rounds small weights to zero.
+
+    Args:
+        model: A network, converted by `approximate` or not.
+
+    Raises:
+        ArgumentError: If the network has no weights to count.
+    """
+    values: dict[str, Tensor] = {name: layer.weight for name, layer in weight_layers(model)}
+    values |= {name: layer.stored_codes() for name, layer in approx_layers(model)}
+    if not values:
+        raise ArgumentError("the model has no layer whose weights could be counted")
+    zeros = {name: int((value == 0).sum()) for name, value in values.items()}
+    return Sparsity(
+        layers={name: zeros[name] / value.numel() for name, value in values.items()},
+        total=sum(zeros.values()) / sum(value.numel() for value in values.values()),
+    )
+
+
+def check_sparsity(sparsity: float) -> None:
+    """Refuse a share that would drop everything, or that is none.
+
+    Raises:
+        ArgumentError: If it is not in [0, 1).
+    """
+    if not 0 <= sparsity < 1:
+        raise ArgumentError(f"sparsity must be in [0, 1), got {sparsity}")
+
+
+def _all_but_smallest(magnitudes: Tensor, dropped: int) -> Tensor:
+    """A mask without the `dropped` smallest, of equal ones the earlier; shape (size,)."""
+    mask = torch.ones_like(magnitudes, dtype=torch.bool)
+    if dropped:
+        threshold = magnitudes.kthvalue(dropped).values  # a sixth of the time that sorting takes
+        below = magnitudes < threshold
+        equal = (magnitudes == threshold).nonzero().flatten()
+        mask[below] = False
+        mask[equal[: dropped - int(below.sum())]] = False
+    return mask
+
+
+def _largest_of_each(magnitudes: Tensor, n: int, m: int) -> Tensor:
+    """A mask of the n largest in every m along the last dimension, of equal ones the later; shape of magnitudes."""
+    size = magnitudes.shape[-1]
+    blocks = F.pad(magnitudes, (0, -size % m), value=-1.0)  # what is added goes first
+    blocks = blocks.reshape(*magnitudes.shape[:-1], -1, m)
+    kept = torch.full((blocks.shape[-2], 1), n, device=magnitudes.device)
+    if left_over := size % m:
+        kept[-1] = -(-n * left_over // m)
+    mask: Tensor = blocks.argsort(stable=True).argsort() >= m - kept
+    return mask.flatten(-2)[..., :size]

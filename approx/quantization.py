@@ -9,6 +9,7 @@ Codes travel as float tensors holding exact integers, so that autograd can see t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from torch import Tensor
 # Scales tried by calibration, as fractions of the scale that just reaches the largest value. Below 1 the largest values
 # are clipped in favour of finer steps; above 1 are for multipliers whose largest usable code is small.
 _CLIPPING = tuple(i / 20 for i in range(5, 37))
+
+_CACHED_VALUES = 2**16  # calibrated at a time: they stay in the cache
 
 
 def code_range(bits: int, signed: bool) -> tuple[int, int]:
@@ -34,16 +37,19 @@ class CodeFormat:
         bits: Width of a code, 2 to 12.
         signed: Whether codes are signed.
         scale: The real value of the code 1.
+        full_range: Whether the one negative code more that two's complement has is used, as a faulty memory may give
+            it.
     """
 
     bits: int
     signed: bool
     scale: float
+    full_range: bool = False
 
     @property
     def low(self) -> int:
         """The smallest code."""
-        return code_range(self.bits, self.signed)[0]
+        return code_range(self.bits, self.signed)[0] - (self.full_range and self.signed)
 
     @property
     def high(self) -> int:
@@ -92,12 +98,25 @@ def quantize(values: Tensor, scale: Tensor, *, bits: int, signed: bool) -> Tenso
     return straight_through(clipped, clipped.round())
 
 
+def fake_quantize(values: Tensor, scale: Tensor, *, bits: int, signed: bool) -> Tensor:
+    """Real values rounded to those that codes can stand for: `quantize` times the scale, with its gradient.
+
+    Args:
+        values: As for `quantize`, and so the rest.
+        scale: See there.
+        bits: See there.
+        signed: See there.
+    """
+    return quantize(values, scale, bits=bits, signed=signed) * scale
+
+
 def calibrate_scale(
     values: Tensor,
     *,
     bits: int,
     signed: bool,
     constrain: Callable[[Tensor], Tensor] = lambda codes: codes,
+    largest: Tensor | None = None,
 ) -> Tensor:
     """The scale per row that makes codes stand for `values` with the least mean-square error.
 
@@ -106,20 +125,54 @@ def calibrate_scale(
         bits: Width of a code.
         signed: Whether codes are signed.
         constrain: Applied to codes before they are compared, for multipliers that support only some codes.
+        largest: The largest magnitude of each row, shape (rows,), where `values` are a sample of it.
 
     Returns:
         Shape (rows,), positive; a row of zeros gets scale 1.
     """
     _, high = code_range(bits, signed)
-    largest = values.abs().amax(dim=1)
-    reach = torch.where(largest > 0, largest / high, torch.ones_like(largest))
+    if largest is None:
+        largest = values.abs().amax(dim=1)
+    at_once = max(1, _CACHED_VALUES // max(1, values.shape[1]))
+    parts = zip(values.split(at_once), (largest / high).split(at_once), strict=True)  # type: ignore[no-untyped-call]
+    scales = torch.cat([_least_error_scale(*part, bits, signed, constrain) for part in parts])
+    return torch.where(largest > 0, scales, torch.ones_like(scales))
+
+
+def percentile_scale(values: Tensor, *, bits: int, signed: bool, percentile: float) -> Tensor:
+    """The scale per row whose largest code stands for a percentile of the values' magnitudes.
+
+    Args:
+        values: Shape (rows, elements).
+        bits: Width of a code.
+        signed: Whether codes are signed.
+        percentile: Up to 100, at which nothing is clipped. The next larger value is taken between two.
+
+    Returns:
+        Shape (rows,), positive. A row whose percentile is zero is scaled by its largest value, or by 1 if that is zero.
+    """
+    _, high = code_range(bits, signed)
+    elements = values.shape[1]
+    rank = min(elements, max(1, math.ceil(elements * percentile / 100)))
+    magnitudes = values.abs()
+    reach = magnitudes.kthvalue(rank, dim=1).values
+    reach = torch.where(reach > 0, reach, magnitudes.amax(dim=1))
+    return torch.where(reach > 0, reach / high, torch.ones_like(reach))
+
+
+def _least_error_scale(
+    values: Tensor, reach: Tensor, bits: int, signed: bool, constrain: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """The scale of least error among fractions of the one that just reaches the largest value."""
+    low, high = code_range(bits, signed)
+    reach = torch.where(reach > 0, reach, torch.ones_like(reach))
     best_scale = reach.clone()
     best_error = torch.full_like(reach, torch.inf)
     for fraction in _CLIPPING:
         scale = reach * fraction
-        codes = constrain(quantize(values, scale[:, None], bits=bits, signed=signed))
-        error = (codes * scale[:, None] - values).square().sum(dim=1)
+        codes = constrain((values / scale[:, None]).clamp_(low, high).round_())
+        error = (codes * scale[:, None]).sub_(values).square_().sum(dim=1)
         better = error < best_error
         best_scale = torch.where(better, scale, best_scale)
         best_error = torch.where(better, error, best_error)
-    return torch.where(largest > 0, best_scale, torch.ones_like(best_scale))
+    return best_scale

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from approx.convert import weight_layers
+from approx.convert import split_attention, weight_layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerShape:
-    """One Conv2d or Linear layer as the matrix product it amounts to, for a single input.
+    """A layer as the matrix product it amounts to, for a single input.
+
+    A transposed convolution amounts to that of the convolution by which `approximate` computes it.
 
     Attributes:
         name: The layer's name in the network.
@@ -33,33 +36,37 @@ def trace(model: nn.Module, example_input: Tensor) -> list[LayerShape]:
     """Layer shapes in the order in which the layers run.
 
     Args:
-        model: The network, not converted.
+        model: The network, not converted; left as it is. Its layers are those that `approximate` would find.
         example_input: A batch of one.
     """
+    model = split_attention(copy.deepcopy(model).eval())
     shapes: list[LayerShape] = []
 
     def note(name: str) -> object:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
             weight = module.weight
             assert isinstance(weight, Tensor)
+            outputs = module.out_channels if isinstance(module, nn.ConvTranspose2d) else weight.shape[0]
             shapes.append(
                 LayerShape(
                     name=name,
-                    positions=output.numel() // weight.shape[0],
-                    inner=weight[0].numel(),
-                    outputs=weight.shape[0],
-                    input_values=inputs[0].numel(),
+                    positions=output.numel() // outputs,
+                    inner=weight.numel() // outputs,
+                    outputs=outputs,
+                    input_values=(inputs[0] if inputs else named["input"]).numel(),
                 )
             )
 
         return hook
 
     handles = [
-        layer.register_forward_hook(note(name))  # type: ignore[arg-type]
+        layer.register_forward_hook(note(name), with_kwargs=True)  # type: ignore[arg-type]
         for name, layer in weight_layers(model)
     ]
-    with torch.no_grad():
-        model(example_input)
-    for handle in handles:
-        handle.remove()
+    try:
+        with torch.no_grad():
+            model(example_input)
+    finally:
+        for handle in handles:
+            handle.remove()
     return shapes

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from approx.convert import weight_layers
+from approx.config import FaultyMemory
+from approx.convert import approx_layers, set_memory, use_chip, weight_layers
 from approx.errors import ApproxError, ArgumentError
+from approx.modules import ApproxLayer
+
+OPTIMIZERS = ("adam", "sgd")
+AUGMENTATIONS = ("none", "crop-flip")
+_CROP_MARGIN = 4  # pixels, as for CIFAR in He et al., CVPR 2016
 
 
 class DivergedError(ApproxError):
@@ -53,12 +61,48 @@ class Schedule:
     Attributes:
         epochs: Passes over the images, rounded to a whole number of steps; 0 leaves the network as it is.
         batch_size: Images per step.
-        learning_rate: Adam's rate at the start; it falls to zero along half a cosine.
+        learning_rate: The largest rate; after the warm-up it falls to zero along half a cosine.
+        warm_up: Share of the steps in which the rate rises evenly from zero.
+        optimizer: `adam`, or `sgd` with a Nesterov momentum of 0.9.
+        weight_decay: Added to the gradient for each unit of a weight.
+        label_smoothing: Share of the target that is spread over all classes.
+        augmentation: `none`; or `crop-flip`, which shifts images by up to 4 pixels and mirrors half of them.
+        patience: Epochs without a better accuracy on the validation images after which training stops; the best network
+            is kept. None never stops early.
+
+    Raises:
+        ArgumentError: If a value is out of range or unknown.
     """
 
     epochs: float
     batch_size: int
     learning_rate: float
+    warm_up: float = 0.0
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    augmentation: str = "none"
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        problems = {
+            f"epochs must be at least 0, got {self.epochs}": not 0 <= self.epochs < math.inf,
+            f"batch_size must be at least 1, got {self.batch_size}": self.batch_size < 1,
+            f"learning_rate must be positive, got {self.learning_rate}": not 0 < self.learning_rate < math.inf,
+            f"warm_up must be in [0, 1), got {self.warm_up}": not 0 <= self.warm_up < 1,
+            f"optimizer must be one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}": (
+                self.optimizer not in OPTIMIZERS
+            ),
+            f"weight_decay must be at least 0, got {self.weight_decay}": not 0 <= self.weight_decay < math.inf,
+            f"label_smoothing must be in [0, 1), got {self.label_smoothing}": not 0 <= self.label_smoothing < 1,
+            f"augmentation must be one of {', '.join(AUGMENTATIONS)}; got {self.augmentation!r}": (
+                self.augmentation not in AUGMENTATIONS
+            ),
+            f"patience must be at least 1, got {self.patience}": self.patience is not None and self.patience < 1,
+        }
+        for problem, found in problems.items():
+            if found:
+                raise ArgumentError(problem)
 
 
 def fit(
@@ -68,35 +112,71 @@ def fit(
     *,
     seed: int,
     masks: Mapping[str, Tensor] | None = None,
+    validation: LabelledImages | None = None,
+    bit_errors: FaultyMemory | None = None,
 ) -> None:
-    """Train in place with Adam on the cross-entropy.
+    """Train in place on the cross-entropy.
+
+    With `bit_errors`, each step's gradient is the mean of that of the weights as they are and that of the weights with
+    random bit errors, on a new chip in every step, so that the network learns to live with faults (random bit error
+    training; Stutz et al., MLSys 2021).
 
     Args:
-        model: Any classifier of these images.
+        model: Any classifier of these images; for `bit_errors` one from `approximate`, then off its chip afterwards.
         images: The training set.
         schedule: How long and how fast.
-        seed: Of the order of the images.
+        seed: Of everything random: the images' order and augmentation, dropout, bit errors.
         masks: Layer name -> bool mask; masked weights are zero before and after every step.
+        validation: The images by which a schedule with patience stops.
+        bit_errors: What the memory of weights does in training.
 
     Raises:
+        ArgumentError: If patience and validation images are not given together, or there is no layer for bit errors.
         DivergedError: If the loss stops being a number.
     """
+    if (schedule.patience is None) != (validation is None):
+        raise ArgumentError("validation images and a schedule with patience go together; give both or neither")
+    layers = [layer for _, layer in approx_layers(model)]
+    if bit_errors is not None and not layers:
+        raise ArgumentError("bit errors are of integer codes, which this model has not; convert it with approximate()")
     masked = [(layer.weight, masks[name]) for name, layer in weight_layers(model) if masks and name in masks]
     steps_per_epoch = -(-len(images) // schedule.batch_size)
     steps = round(schedule.epochs * steps_per_epoch)
-    optimizer = torch.optim.Adam(model.parameters(), lr=schedule.learning_rate, fused=True)
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
+    optimizer = _optimizer(model, schedule)
+    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, schedule.warm_up))
+    memories = [(layer, layer.weight_memory) for layer in layers]
+    if bit_errors is not None:
+        use_chip(model, None)
+    best = _Best(schedule.patience)
+    generator = torch.Generator().manual_seed(seed)
     model.train()
     _apply_masks(masked)
-    for batch in _batches(len(images), schedule.batch_size, steps, seed):
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(images.inputs(batch)), images.labels[batch])
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        cosine.step()
-        _apply_masks(masked)
-        if not torch.isfinite(loss):
-            raise DivergedError(f"the loss became {loss.item()} during training")
+    # Layers such as dropout draw from the global generator, which others may use.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for step, batch in enumerate(_batches(len(images), schedule.batch_size, steps, generator)):
+            inputs = images.inputs(batch)
+            if schedule.augmentation == "crop-flip":
+                inputs = _crop_and_flip(inputs, generator)
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(inputs), images.labels[batch], label_smoothing=schedule.label_smoothing)
+            if bit_errors is not None:
+                with _on_faulty_chip(model, memories, bit_errors, int(torch.randint(2**31, (), generator=generator))):
+                    struck = F.cross_entropy(
+                        model(inputs), images.labels[batch], label_smoothing=schedule.label_smoothing
+                    )
+                loss = (loss + struck) / 2
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            rate.step()
+            _apply_masks(masked)
+            if not torch.isfinite(loss):
+                raise DivergedError(f"the loss became {loss.item()} during training")
+            if validation is not None and ((step + 1) % steps_per_epoch == 0 or step + 1 == steps):
+                if best.is_over(accuracy(model, validation), model):
+                    break
+                model.train()
+    best.restore(model)
     model.eval()
 
 
@@ -112,8 +192,84 @@ def accuracy(model: nn.Module, images: LabelledImages, *, batch_size: int = 1000
     return correct / len(images)
 
 
-def _batches(count: int, batch_size: int, steps: int, seed: int) -> Iterator[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
+def chip_accuracies(
+    model: nn.Module, images: LabelledImages, chip_seeds: Sequence[int], *, batch_size: int = 1000
+) -> tuple[float, ...]:
+    """Accuracy on each chip; the model is off its chip afterwards.
+
+    Args:
+        model: From `approximate`, with its memories set.
+        images: What to classify.
+        chip_seeds: Names of the chips.
+        batch_size: Images at a time.
+    """
+    found = []
+    for chip_seed in chip_seeds:
+        use_chip(model, chip_seed)
+        found.append(accuracy(model, images, batch_size=batch_size))
+    use_chip(model, None)
+    return tuple(found)
+
+
+def allocate_robust_bits(
+    model: nn.Module,
+    images: LabelledImages,
+    memory: FaultyMemory,
+    *,
+    chip_seeds: Sequence[int],
+    max_drop: float,
+) -> dict[str, int]:
+    """How many top bits each layer needs in 8T cells, by its sensitivity.
+
+    A layer gets the fewest with which faults in its weights alone cost no more accuracy than `max_drop`, as a mean over
+    chips; so layers to which the network is less sensitive get fewer, as in the synaptic-sensitivity driven memory of
+    Srinivasan et al., DATE 2016. The model's memories are perfect afterwards; give the result to `set_memory`.
+
+    Args:
+        model: From `approximate`.
+        images: By which accuracy is measured.
+        memory: What the memory does; its own robust bits are the fewest that any layer gets.
+        chip_seeds: Names of the chips.
+        max_drop: Accuracy that faults in one layer may cost, in [0, 1].
+    """
+    set_memory(model)
+    perfect = accuracy(model, images)
+    allocated = {}
+    for name, layer in approx_layers(model):
+        for robust_bits in range(min(memory.robust_bits, layer.config.weight_bits), layer.config.weight_bits + 1):
+            layer.weight_memory = replace(memory, robust_bits=robust_bits)
+            found = chip_accuracies(model, images, chip_seeds)
+            if perfect - sum(found) / len(found) <= max_drop:
+                break
+        allocated[name] = robust_bits
+        set_memory(model)
+    return allocated
+
+
+def _optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
+    if schedule.optimizer == "sgd":
+        return torch.optim.SGD(
+            model.parameters(),
+            lr=schedule.learning_rate,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=schedule.weight_decay,
+            fused=True,
+        )
+    return torch.optim.Adam(
+        model.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
+    )
+
+
+def _rate(step: int, steps: int, warm_up: float) -> float:
+    """Share of the largest learning rate at a step."""
+    rising = warm_up * steps
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1.0, steps - rising)))
+
+
+def _batches(count: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
     done = 0
     while done < steps:
         for batch in torch.randperm(count, generator=generator).split(batch_size):  # type: ignore[no-untyped-call]
@@ -121,6 +277,61 @@ def _batches(count: int, batch_size: int, steps: int, seed: int) -> Iterator[Ten
                 return
             yield batch
             done += 1
+
+
+def _crop_and_flip(inputs: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image shifted by up to a few pixels, with zeros moved in, and half of them mirrored."""
+    images, _, height, width = inputs.shape
+    margin = _CROP_MARGIN
+    padded = F.pad(inputs, (margin, margin, margin, margin))
+    down, right = torch.randint(2 * margin + 1, (2, images, 1), generator=generator)
+    rows = down + torch.arange(height)
+    columns = right + torch.arange(width)
+    mirrored = torch.rand(images, 1, generator=generator) < 0.5
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    return padded[torch.arange(images)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+@contextmanager
+def _on_faulty_chip(
+    model: nn.Module,
+    memories: list[tuple[ApproxLayer, FaultyMemory | None]],
+    bit_errors: FaultyMemory,
+    chip_seed: int,
+) -> Iterator[None]:
+    """The model with random bit errors in its weights; afterwards with its own memories, off its chip."""
+    for layer, _ in memories:
+        layer.weight_memory = bit_errors
+    use_chip(model, chip_seed)
+    try:
+        yield
+    finally:
+        for layer, memory in memories:
+            layer.weight_memory = memory
+        use_chip(model, None)
+
+
+class _Best:
+    """The best network so far, where training may stop early."""
+
+    def __init__(self, patience: int | None) -> None:
+        self._patience = patience
+        self._accuracy = -1.0
+        self._epochs_since = 0
+        self._state: dict[str, Tensor] | None = None
+
+    def is_over(self, found: float, model: nn.Module) -> bool:
+        """Whether it has not become better for too long."""
+        self._epochs_since += 1
+        if found > self._accuracy:
+            self._accuracy, self._epochs_since = found, 0
+            self._state = {name: value.clone() for name, value in model.state_dict().items()}
+        return self._patience is not None and self._epochs_since >= self._patience
+
+    def restore(self, model: nn.Module) -> None:
+        """Put it back, if there was one."""
+        if self._state is not None:
+            model.load_state_dict(self._state)
 
 
 @torch.no_grad()

@@ -6,18 +6,12 @@ machines are shared and single times mean little. The table is random, so that n
 
 from __future__ import annotations
 
-import argparse
 import ctypes
-import json
-import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -32,57 +26,10 @@ from approx.multiplier import Multiplier
 from approx.native import never_changes
 from approx.ops import approx_linear
 from approx.quantization import CodeFormat
+from benchmarks.measuring import Result, compare, report, timed
 from benchmarks.networks import workloads
 
 ROWS, INNER, OUTPUTS = 16384, 1152, 128  # a layer of 128 channels on 32x32 images, batch 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """A ratio of times, and what it should be.
-
-    Attributes:
-        name: What is compared.
-        ratio: Median of the turns' ratios.
-        target: Bound on it.
-        at_least: Whether the bound is a lower one.
-        times_ms: Median times, by name.
-    """
-
-    name: str
-    ratio: float
-    target: float | None
-    at_least: bool
-    times_ms: Mapping[str, float]
-
-    @property
-    def met(self) -> bool:
-        """Whether the bound holds."""
-        if self.target is None:
-            return True
-        return self.ratio >= self.target if self.at_least else self.ratio <= self.target
-
-
-def timed(turns: int, **runs: Callable[[], object]) -> dict[str, list[float]]:
-    """Times in ms of every run, turn by turn, after one that is not counted."""
-    for run in runs.values():
-        run()
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(turns):
-        for name, run in runs.items():
-            began = time.perf_counter()
-            run()
-            times[name].append((time.perf_counter() - began) * 1e3)
-    return times
-
-
-def compare(
-    name: str, times: Mapping[str, list[float]], over: str, under: str, target: float | None, *, at_least: bool = False
-) -> Result:
-    """The ratio of times `over` / `under`."""
-    ratios = [a / b for a, b in zip(times[over], times[under], strict=True)]
-    medians = {which: statistics.median(times[which]) for which in (over, under)}
-    return Result(name=name, ratio=statistics.median(ratios), target=target, at_least=at_least, times_ms=medians)
 
 
 def random_multiplier(*, activation_signed: bool) -> Multiplier:
@@ -194,19 +141,6 @@ def whole_networks(turns: int) -> list[Result]:
     return results
 
 
-def machine() -> dict[str, str]:
-    """Where the times are from."""
-    library = native.load()
-    return {
-        "cpu": _cpu(),
-        "threads": str(torch.get_num_threads()),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "native build": "none" if library is None else library.build,
-        "compiler of the gather kernel": _compiler_version(),
-    }
-
-
 def _step(network: nn.Module, inputs: Tensor, labels: Tensor) -> None:
     network.train()
     network.zero_grad()
@@ -267,17 +201,6 @@ def _gather(codes: Tensor, weights: Tensor, multiplier: Multiplier) -> Callable[
     return run
 
 
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    known = {name.strip(): value.strip() for name, value in fields.items()}
-    family = f"family {known.get('cpu family', '?')} model {known.get('model', '?')}"
-    return f"{known.get('model name', platform.machine())}, {family}, {torch.backends.cpu.get_cpu_capability()}"
-
-
 def _compiler_version() -> str:
     compiler = shutil.which("c++")
     if compiler is None:
@@ -288,33 +211,11 @@ def _compiler_version() -> str:
 
 def main() -> int:
     """Run the benchmark; exit code 1 if a bound is missed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=25, help="times that everything is run (default: 25)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
-    options = parser.parse_args()
-    where = machine()
-    results = [*matrix_products(options.turns), *whole_networks(options.turns)]
-    lines = [", ".join(f"{name}: {value}" for name, value in where.items()), ""]
-    for result in results:
-        bound = "" if result.target is None else f"  {'>=' if result.at_least else '<='} {result.target:g}"
-        times = ", ".join(f"{name} {ms:.2f} ms" for name, ms in result.times_ms.items())
-        missed = "" if result.met else "  MISSED"
-        lines.append(f"{result.ratio:7.2f}x{bound:9}  {result.name}  ({times}){missed}")
-    sys.stdout.write("\n".join(lines) + "\n")
-    if options.json is not None:
-        rows = [
-            {
-                "name": result.name,
-                "ratio": round(result.ratio, 3),
-                "target": result.target,
-                "at_least": result.at_least,
-                "met": result.met,
-                "times_ms": {name: round(ms, 3) for name, ms in result.times_ms.items()},
-            }
-            for result in results
-        ]
-        options.json.write_text(json.dumps({"machine": where, "results": rows}, indent=1) + "\n")
-    return 0 if all(result.met for result in results) else 1
+    return report(
+        __doc__ or "",
+        lambda turns: [*matrix_products(turns), *whole_networks(turns)],
+        {"compiler of the gather kernel": _compiler_version()},
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Write the tables in README.md from the results beside it: `python -m benchmarks.tables`."""
+"""Write tables of results: `python -m benchmarks.tables`.
+
+Those of `results/` go into README.md beside it, that of `bit_errors.json` into docs/approximation.md.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ import json
 import re
 from pathlib import Path
 
+from benchmarks.bit_errors import table as bit_error_table
+
 HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Replace what is between the markers by a table for each file of results."""
+    """Replace what is between the markers."""
     sections = []
     for path in sorted((HERE / "results").glob("*.json")):
         content = json.loads(path.read_text())
@@ -22,10 +27,14 @@ def main() -> None:
             times = ", ".join(f"{name} {ms:.3g}" for name, ms in row["times_ms"].items())
             rows.append(f"| {row['name']} | {row['ratio']:.2f} | {bound} | {times} |")
         sections.append("\n".join([f"**{path.stem}**: {machine}", "", *rows]))
-    readme = HERE / "README.md"
-    pattern = re.compile(r"(<!-- results: .*? -->\n).*?(<!-- end -->)", re.DOTALL)
-    text = "\n" + "\n\n".join(sections) + "\n\n"
-    readme.write_text(pattern.sub(lambda match: match[1] + text + match[2], readme.read_text()))
+    _write(HERE / "README.md", "results", "\n\n".join(sections))
+    found = json.loads((HERE / "bit_errors.json").read_text())
+    _write(HERE.parent / "docs" / "approximation.md", "bit errors", bit_error_table(found))
+
+
+def _write(document: Path, marker: str, text: str) -> None:
+    pattern = re.compile(rf"(<!-- {marker}: .*? -->\n).*?(<!-- end -->)", re.DOTALL)
+    document.write_text(pattern.sub(lambda match: f"{match[1]}\n{text}\n\n{match[2]}", document.read_text(), count=1))
 
 
 if __name__ == "__main__":

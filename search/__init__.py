@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from search.errors import UnknownNameError as UnknownNameError
     from search.errors import UsageError as UsageError
     from search.evaluation import Evaluation as Evaluation
+    from search.exporting import Exported as Exported
+    from search.exporting import export as export
     from search.store import Record as Record
     from search.store import SearchRecord as SearchRecord
     from search.store import Store as Store
@@ -32,6 +34,7 @@ _HOME = {
     "DatasetError": "search.errors",
     "Evaluation": "search.evaluation",
     "ExecutorError": "search.errors",
+    "Exported": "search.exporting",
     "NothingFoundError": "search.errors",
     "Record": "search.store",
     "SearchError": "search.errors",
@@ -41,6 +44,7 @@ _HOME = {
     "UnknownNameError": "search.errors",
     "UsageError": "search.errors",
     "configurations": "search.api",
+    "export": "search.exporting",
     "find_task": "search.task",
     "run": "search.api",
     "task_names": "search.task",
@@ -52,6 +56,7 @@ __all__ = [
     "DatasetError",
     "Evaluation",
     "ExecutorError",
+    "Exported",
     "NothingFoundError",
     "Record",
     "SearchError",
@@ -61,6 +66,7 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "configurations",
+    "export",
     "find_task",
     "run",
     "task_names",

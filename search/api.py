@@ -19,7 +19,7 @@ from search.locations import data_dir as find_data_dir
 from search.locations import stage_dir, storage_url
 from search.result import SearchResult, front
 from search.store import Record, SearchRecord, Store
-from search.task import Task, find_task
+from search.task import Task, find_task, stored_names
 
 if TYPE_CHECKING:
     from search.datasets import TaskData
@@ -58,6 +58,7 @@ def default_workers() -> int:
 def run(
     *,
     dataset: str = DEFAULT_DATASET,
+    network: str | None = None,
     budget: int | None = None,
     min_accuracy: float | None = None,
     seed: int = 0,
@@ -73,6 +74,8 @@ def run(
 
     Args:
         dataset: A name from `task_names()`.
+        network: Import path of a function that builds your own network, `package.module:function`, instead of the
+            families; see `search.own_network`. The module is looked for in the current folder first.
         budget: Evaluations to make, by default 200; with `resume`, in total, by default as many as before, never less.
         min_accuracy: The accuracy that is wanted, in (0, 1]; noted with the search, which looks for the whole front.
         seed: Of everything random; the same seed gives the same front whatever the number of workers.
@@ -81,7 +84,8 @@ def run(
         storage: Results database; see `search.locations.storage_url`.
         data_dir: Folder of datasets; see `search.locations.data_dir`.
         name: Of the search; by default the dataset's name and a number.
-        resume: Go on with the search of this name or, without a name, with the newest one of this dataset and seed.
+        resume: Go on with the search of this name or, without a name, with the newest one of this dataset, network,
+            seed and hardware.
         observer: Is told of progress; nobody is by default.
 
     Raises:
@@ -101,6 +105,7 @@ def run(
     if not -(2**31) <= seed < 2**31:
         raise UsageError(f"--seed must be a 32-bit whole number, got {seed}")
     platform = load_hardware(hardware)
+    task = _with_network(task, network)
     url = storage_url(storage)
     with Store.open(url, create=True) as store:
         # Imported late, because they bring torch and scikit-learn: a mistyped option is answered at once.
@@ -113,7 +118,7 @@ def run(
         else:
             search = store.create_search(
                 name=name,
-                task=task.name,
+                task=task.identity,
                 hardware=platform.identity,
                 seed=seed,
                 budget=budget or DEFAULT_BUDGET,
@@ -133,6 +138,7 @@ def configurations(
     *,
     min_accuracy: float,
     dataset: str = DEFAULT_DATASET,
+    network: str | None = None,
     hardware: str = DEFAULT_HARDWARE,
     storage: str | None = None,
 ) -> Configurations:
@@ -144,6 +150,7 @@ def configurations(
     Args:
         min_accuracy: In (0, 1].
         dataset: A name from `task_names()`.
+        network: Import path of your own network, as for `run`: evaluations of what it is now.
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
         storage: Results database; see `search.locations.storage_url`.
 
@@ -155,24 +162,38 @@ def configurations(
     task = find_task(dataset)
     _check_accuracy(min_accuracy)
     platform = load_hardware(hardware)
-    command = f"search run --dataset {task.name}"
+    task = _with_network(task, network)
+    command = f"search run {task.options}"
     if hardware != DEFAULT_HARDWARE:
         command += f" --hardware {hardware}"
     with Store.open(storage_url(storage), create=False) as store:
-        baseline = store.evaluation_of(task.space.baseline(), task=task.name, hardware=platform.identity)
+        baseline = store.evaluation_of(task.space.baseline(), task=task.identity, hardware=platform.identity)
         if baseline is None:
             raise NothingFoundError(
-                f"no search of {task.name!r} on {platform.identity} is stored yet; make one with: {command}"
+                f"no search of {_words(task)} on {platform.identity} is stored yet; make one with: {command}"
             )
-        meeting = store.evaluations(task=task.name, hardware=platform.identity, min_accuracy=min_accuracy)
+        meeting = store.evaluations(task=task.identity, hardware=platform.identity, min_accuracy=min_accuracy)
         if not meeting:
-            all_records = store.evaluations(task=task.name, hardware=platform.identity)
+            all_records = store.evaluations(task=task.identity, hardware=platform.identity)
             highest = max(record.evaluation.accuracy for record in all_records)
             raise NothingFoundError(
-                f"no stored configuration of {task.name!r} reaches {min_accuracy:.2%}; the most accurate reaches "
+                f"no stored configuration of {_words(task)} reaches {min_accuracy:.2%}; the most accurate reaches "
                 f"{highest:.2%}. Ask for less, or search more with another --seed or a larger --budget: {command}"
             )
     return Configurations(records=tuple(reversed(front(meeting))), baseline=baseline)
+
+
+def _with_network(task: Task, path: str | None) -> Task:
+    if path is None:
+        return task
+    from search.own_network import find_network  # which brings torch
+
+    network = find_network(path, folder=str(Path.cwd()), image_shape=task.image_shape, classes=task.classes)
+    return task.with_network(network)
+
+
+def _words(task: Task) -> str:
+    return repr(task.name) + (f", network {task.network.path} as it is now," if task.network else "")
 
 
 def _check_accuracy(accuracy: float | None) -> None:
@@ -191,22 +212,33 @@ def _reopen(
 ) -> SearchRecord:
     if name is not None:
         search = store.find_search(name)
+        dataset, network = stored_names(search.task)
         for what, stored, given in (
-            ("dataset", search.task, task.name),
+            ("dataset", dataset, task.name),
             ("hardware", search.hardware, hardware.identity),
             ("seed", search.seed, seed),
         ):
             if stored != given:
                 raise UsageError(f"search {name!r} has {what} {stored}, not {given}; resume it with --{what} {stored}")
+        if network != (task.network and task.network.path):
+            raise UsageError(
+                f"search {name!r} has {f'the network {network}' if network else 'the built-in networks'}; resume it "
+                + (f"with --network {network}" if network else "without --network")
+            )
+        if search.task != task.identity:
+            raise UsageError(
+                f"{network} was edited after search {name!r} began, so its evaluations cannot be compared; search with "
+                "what it is now without --resume"
+            )
     else:
         same = [
             search
             for search in store.searches()
-            if (search.task, search.seed, search.hardware) == (task.name, seed, hardware.identity)
+            if (search.task, search.seed, search.hardware) == (task.identity, seed, hardware.identity)
         ]
         if not same:
             raise UsageError(
-                f"there is no search of {task.name!r} with seed {seed} on {hardware.identity} to "
+                f"there is no search of {_words(task)} with seed {seed} on {hardware.identity} to "
                 "resume; start one without --resume, or list all with: search show"
             )
         search = same[0]

@@ -28,7 +28,7 @@ class Candidate:
     """A choice for each of the four techniques.
 
     Attributes:
-        family: Network family.
+        family: Network family, or the import path of a person's own network.
         depth: Its depth knob.
         width: Its width knob.
         sparsity: Share of each layer's weights pruned, in [0, 1).

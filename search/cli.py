@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from search.cli_errors import print_json, reported_errors
+from search.cli_export import export
 from search.cli_multipliers import doctor, multipliers
 
 _EXIT_INTERRUPTED = 130
@@ -22,6 +23,11 @@ _dataset = click.option(
     show_default=True,
     metavar="NAME",
     help="digits, mnist, fashion-mnist or cifar10.",
+)
+_network = click.option(
+    "--network",
+    metavar="MODULE:FUNCTION",
+    help="Your own network instead of the built-in ones: a function(image_shape, classes) in a module here.",
 )
 _hardware = click.option(
     "--hardware",
@@ -53,6 +59,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
 @cli.command()
 @_dataset
+@_network
 @click.option("--budget", type=int, help="Evaluations to make.  [default: 200, or what a resumed search had]")
 @click.option("--min-accuracy", type=float, metavar="SHARE", help="Accuracy you need, such as 0.95.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed finds the same front.")
@@ -72,13 +79,15 @@ def cli(context: click.Context, debug: bool) -> None:
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with the search of this --name or, without one, with the newest of this dataset, seed and hardware.",
+    help="Go on with the search of this --name or, without one, with the newest of this dataset, network, seed "
+    "and hardware.",
 )
 @_json
 @click.pass_obj
 def run(
     debug: bool,
     dataset: str,
+    network: str | None,
     budget: int | None,
     min_accuracy: float | None,
     seed: int,
@@ -105,6 +114,7 @@ def run(
             with _interruptible(), progress:
                 result = api.run(
                     dataset=dataset,
+                    network=network,
                     budget=budget,
                     min_accuracy=min_accuracy,
                     seed=seed,
@@ -129,6 +139,7 @@ def run(
 @cli.command()
 @click.option("--min-accuracy", type=float, required=True, metavar="SHARE", help="Such as 0.95 for 95 %.")
 @_dataset
+@_network
 @_hardware
 @_storage
 @_json
@@ -137,6 +148,7 @@ def best(
     debug: bool,
     min_accuracy: float,
     dataset: str,
+    network: str | None,
     hardware: str,
     storage: str | None,
     as_json: bool,
@@ -145,11 +157,14 @@ def best(
     with reported_errors(debug):
         from search import api, report, tables
 
-        found = api.configurations(min_accuracy=min_accuracy, dataset=dataset, hardware=hardware, storage=storage)
+        found = api.configurations(
+            min_accuracy=min_accuracy, dataset=dataset, network=network, hardware=hardware, storage=storage
+        )
         if as_json:
             print_json(
                 {
                     "dataset": dataset,
+                    "network": network,
                     "min_accuracy": min_accuracy,
                     "confirmed": False,
                     "baseline": report.record_json(found.baseline, found.baseline),
@@ -163,10 +178,11 @@ def best(
 @cli.command()
 @click.argument("name", required=False)
 @click.option("--all", "show_all", is_flag=True, help="Show the least accurate of the front too.")
+@click.option("--ids", is_flag=True, help="Name rows by the ids that `search export` takes.")
 @_storage
 @_json
 @click.pass_obj
-def show(debug: bool, name: str | None, show_all: bool, storage: str | None, as_json: bool) -> None:
+def show(debug: bool, name: str | None, show_all: bool, ids: bool, storage: str | None, as_json: bool) -> None:
     """List the stored searches, or show the front of one."""
     with reported_errors(debug):
         from search import report, tables
@@ -181,7 +197,7 @@ def show(debug: bool, name: str | None, show_all: bool, storage: str | None, as_
                 if as_json:
                     print_json(report.result_json(result))
                 else:
-                    tables.print_result(console, result, show_all=show_all)
+                    tables.print_result(console, result, show_all=show_all, ids=ids)
                 return
             searches = store.searches()
             counts = {search.id: store.trial_counts(search) for search in searches}
@@ -223,6 +239,7 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
+cli.add_command(export)
 cli.add_command(multipliers)
 cli.add_command(doctor)
 

@@ -13,7 +13,7 @@ from search.task import Task
 
 Split = Literal["validation", "test"]
 
-EVALUATION_VERSION = 2  # raise whenever the same candidate would be measured differently
+EVALUATION_VERSION = 3  # raise whenever the same candidate would be measured differently
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +83,7 @@ def evaluation_key(candidate: Candidate, task: Task, *, fingerprint: str, hardwa
     """Content hash of everything that an evaluation depends on."""
     content: dict[str, Any] = {
         "version": EVALUATION_VERSION,
-        "task": task.name,
+        "task": task.identity,
         "data": fingerprint,
         "effort": task.effort.to_dict(),
         "hardware": hardware.to_dict(),

@@ -17,7 +17,7 @@ from search.candidate import Candidate
 from search.engine import Observer
 from search.result import front, front_hypervolume
 from search.store import Record, SearchRecord
-from search.task import find_task
+from search.task import stored_task
 
 _PACE_AFTER = 5  # evaluations; the first includes starting the workers
 DEFAULT_LOSS = 0.02  # without a target, the cheapest within 2 points of the baseline is shown
@@ -40,7 +40,7 @@ class SearchState:
     def start(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
         """Begin or go on with a search."""
         self.search = search
-        self.baseline_candidate = find_task(search.task).space.baseline()
+        self.baseline_candidate = stored_task(search.task).space.baseline()
         for record in done:
             self.add(record)
         self.trials = trials
@@ -126,8 +126,10 @@ class LineProgress(Observer):
     def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
         """Say what is being searched."""
         self._state.start(search, done, trials)
+        task = stored_task(search.task)
+        network = f"; network {task.network.path}" if task.network else ""
         known = f", {trials} evaluated before" if trials else ""
-        self._write(f"search {search.name}: {find_task(search.task).title}; budget {search.budget}{known}")
+        self._write(f"search {search.name}: {task.title}{network}; budget {search.budget}{known}")
 
     def evaluating(self, count: int, workers: int) -> None:
         """Note how many are under way."""

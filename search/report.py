@@ -7,6 +7,7 @@ from typing import Any
 from search.candidate import Candidate
 from search.result import SearchResult
 from search.store import Record, SearchRecord
+from search.task import stored_names
 
 
 def record_json(record: Record, baseline: Record) -> dict[str, Any]:
@@ -14,7 +15,7 @@ def record_json(record: Record, baseline: Record) -> dict[str, Any]:
     evaluation = record.evaluation
     tested = record.test_accuracies
     return {
-        "id": record.key[:12],
+        "id": record.id,
         "candidate": evaluation.candidate.to_dict(),
         "accuracy": evaluation.accuracy,
         "accuracy_worst_chip": evaluation.accuracy_worst,
@@ -32,9 +33,11 @@ def record_json(record: Record, baseline: Record) -> dict[str, Any]:
 
 def search_json(search: SearchRecord) -> dict[str, Any]:
     """A search without its results."""
+    dataset, network = stored_names(search.task)
     return {
         "name": search.name,
-        "dataset": search.task,
+        "dataset": dataset,
+        "network": network,
         "hardware": search.hardware,
         "seed": search.seed,
         "budget": search.budget,
@@ -62,6 +65,11 @@ def cheapest_at(records: list[Record] | tuple[Record, ...], min_accuracy: float)
     """The evaluation of least energy whose validation accuracy reaches a target."""
     meeting = [record for record in records if record.evaluation.accuracy >= min_accuracy]
     return min(meeting, key=lambda r: (r.evaluation.energy_pj, r.key), default=None)
+
+
+def task_words(identity: str) -> str:
+    """A stored task in words: its dataset, and the import path of a person's own network, if any."""
+    return ", ".join(filter(None, stored_names(identity)))
 
 
 KNOBS = ("network", "prune", "bits", "multiplier", "memory")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from search.errors import SearchError
 from search.pareto import hypervolume, non_dominated_mask
 from search.store import Record, SearchRecord, Store
-from search.task import find_task
+from search.task import stored_task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +68,13 @@ def result_of(store: Store, search: SearchRecord) -> SearchResult:
         SearchError: If its baseline was never evaluated.
     """
     records = store.search_evaluations(search)
-    candidate = find_task(search.task).space.baseline()
+    task = stored_task(search.task)
+    candidate = task.space.baseline()
     baseline = next((record for record in records if record.evaluation.candidate == candidate), None)
     if baseline is None:
         raise SearchError(
             f"the baseline of search {search.name!r} is not evaluated yet; go on with: "
-            f"search run --resume --name {search.name} --dataset {search.task} --seed {search.seed}"
+            f"search run --resume --name {search.name} {task.options} --seed {search.seed}"
         )
     counts = store.trial_counts(search)
     return SearchResult(

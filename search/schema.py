@@ -21,7 +21,7 @@ from search.errors import StorageError
 from search.locations import sqlite_path, without_password
 
 _VERSION_TABLE = "crosslayer_version"
-SCHEMA = "0001"  # the newest file in search/migrations/versions
+SCHEMA = "0002"  # the newest file in search/migrations/versions
 # Optuna's tables, so that a database of its own is not mistaken for a foreign one.
 _OPTUNA_TABLE = re.compile("alembic_version|version_info|stud(y|ies)(_.*)?|trials?(_.*)?")
 
@@ -36,7 +36,7 @@ class SearchRow(Base):
     __tablename__ = "searches"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(sa.String(200), unique=True)
-    task: Mapped[str] = mapped_column(sa.String(50))
+    task: Mapped[str] = mapped_column(sa.String(500))
     hardware: Mapped[str] = mapped_column(sa.String(500))
     seed: Mapped[int]
     budget: Mapped[int]
@@ -52,7 +52,7 @@ class EvaluationRow(Base):
     __tablename__ = "evaluations"
     key: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     version: Mapped[int]
-    task: Mapped[str] = mapped_column(sa.String(50))
+    task: Mapped[str] = mapped_column(sa.String(500))
     hardware: Mapped[str] = mapped_column(sa.String(500))
     seed: Mapped[int]
     candidate_key: Mapped[str] = mapped_column(sa.String(64))

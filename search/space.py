@@ -33,9 +33,13 @@ class SearchSpace:
 
     Attributes:
         families: Network families; the last one's largest member is the baseline.
+        max_depth: The largest depth, which every family allows.
+        max_width: The largest width, which every family allows.
     """
 
     families: tuple[str, ...]
+    max_depth: int
+    max_width: int
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """Gene name -> its Optuna distribution."""
@@ -43,8 +47,8 @@ class SearchSpace:
 
         return {
             "family": CategoricalDistribution(self.families),
-            "depth": IntDistribution(1, 3),
-            "width": IntDistribution(1, 8),
+            "depth": IntDistribution(1, self.max_depth),
+            "width": IntDistribution(1, self.max_width),
             "sparsity_percent": IntDistribution(0, 95, step=5),
             "weight_bits": IntDistribution(2, 8),
             "activation_bits": IntDistribution(2, 8),
@@ -85,8 +89,8 @@ class SearchSpace:
         """What every saving is measured against: the largest network, dense, 8-bit exact, at nominal voltage."""
         return Candidate(
             family=self.families[-1],
-            depth=3,
-            width=8,
+            depth=self.max_depth,
+            width=self.max_width,
             sparsity=0.0,
             weight_bits=8,
             activation_bits=8,

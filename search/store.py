@@ -23,6 +23,7 @@ from search.errors import UnknownNameError, UsageError
 from search.evaluation import EVALUATION_VERSION, Evaluation
 from search.locations import without_password
 from search.schema import EvaluationRow, SearchRow, TrialRow, open_engine, storage_errors
+from search.task import stored_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +33,8 @@ class SearchRecord:
     Attributes:
         id: Its number in the database.
         name: Its name, also that of its Optuna study.
-        task: Task name.
-        hardware: Hardware name.
+        task: Task identity.
+        hardware: Hardware identity.
         seed: Of everything random in it.
         budget: Evaluations asked for.
         population_size: Evaluations per generation.
@@ -69,6 +70,11 @@ class Record:
     seed: int
     evaluation: Evaluation
     test_accuracies: tuple[float, ...] | None
+
+    @property
+    def id(self) -> str:
+        """The beginning of its key, by which commands name it."""
+        return self.key[:12]
 
     @property
     def test_accuracy(self) -> float | None:
@@ -146,9 +152,9 @@ class Store:
         """Store a new search.
 
         Args:
-            name: Its name; by default the task's name and the first free number.
-            task: Task name.
-            hardware: Hardware name.
+            name: Its name; by default the dataset's name and the first free number.
+            task: Task identity.
+            hardware: Hardware identity.
             seed: Of everything random in it.
             budget: Evaluations to make.
             population_size: Evaluations per generation.
@@ -163,10 +169,11 @@ class Store:
         with self._session() as session:
             taken = {*taken, *session.scalars(sa.select(SearchRow.name))}
             if name is None:
+                dataset, _ = stored_names(task)
                 number = 1
-                while f"{task}-{number}" in taken:
+                while f"{dataset}-{number}" in taken:
                     number += 1
-                name = f"{task}-{number}"
+                name = f"{dataset}-{number}"
             elif name in taken:
                 raise UsageError(
                     f"a search or study named {name!r} exists; continue it with --resume, or choose another --name"
@@ -226,6 +233,33 @@ class Store:
         with self._session() as session:
             row = session.get(EvaluationRow, key)
             return None if row is None else _record(row)
+
+    def evaluation_with_id(self, evaluation_id: str) -> tuple[Record, str, str]:
+        """The evaluation whose key begins so, with the identities of its task and its hardware.
+
+        Raises:
+            UsageError: If the id is not hexadecimal, several evaluations have it, or another release made it.
+            UnknownNameError: If there is none.
+        """
+        if not re.fullmatch(r"[0-9a-f]{4,64}", evaluation_id):
+            raise UsageError(f"an evaluation's id is 4 to 64 hexadecimal digits, got {evaluation_id!r}")
+        with self._session() as session:
+            rows = session.scalars(
+                sa.select(EvaluationRow).where(EvaluationRow.key.startswith(evaluation_id)).limit(2)
+            ).all()
+            if not rows:
+                raise UnknownNameError(
+                    f"no stored evaluation has the id {evaluation_id!r}; see the ids with: search show NAME --ids"
+                )
+            if len(rows) > 1:
+                raise UsageError(f"several evaluations have an id that begins with {evaluation_id!r}; give more of it")
+            (row,) = rows
+            if row.version != EVALUATION_VERSION:
+                raise UsageError(
+                    f"evaluation {evaluation_id!r} was made by another release, which trained and measured in another "
+                    "way; search again"
+                )
+            return _record(row), row.task, row.hardware
 
     def record_evaluation(self, key: str, evaluation: Evaluation, *, task: str, hardware: str, seed: int) -> Record:
         """Store an evaluation; one that another process stored meanwhile is left as it is."""

@@ -27,22 +27,23 @@ def open_console(*, stderr: bool = False) -> Console:
     return console if console.is_terminal else Console(stderr=stderr, width=100)
 
 
-def print_result(console: Console, result: SearchResult, *, show_all: bool = False) -> None:
+def print_result(console: Console, result: SearchResult, *, show_all: bool = False, ids: bool = False) -> None:
     """The front of a search against its baseline, and what was asked of it.
 
     Args:
         console: Where to print.
         result: What the search found.
         show_all: Whether to show members of the front that are far less accurate than the baseline.
+        ids: Whether rows are named by the evaluations' ids instead of being numbered.
     """
     baseline = result.baseline
     floor = 0.0 if show_all else baseline.evaluation.accuracy - _SHOWN_LOSS
     shown = [record for record in result.front if record.evaluation.accuracy >= floor]
-    table = _table(f"Front of {result.search.name} ({result.search.task})")
+    table = _table(f"Front of {result.search.name} ({report.task_words(result.search.task)})")
     for number, record in enumerate(shown, 1):
-        _add_row(table, str(number), record, baseline)
+        _add_row(table, record.id if ids else str(number), record, baseline)
     table.add_section()
-    _add_row(table, "base", baseline, baseline)
+    _add_row(table, baseline.id if ids else "base", baseline, baseline)
     console.print(table)
     failed = f", {result.failed} failed" if result.failed else ""
     lines = [
@@ -76,7 +77,8 @@ def print_best(console: Console, found: Configurations, min_accuracy: float) -> 
     console.print(table)
     console.print(
         "Chosen by validation accuracy among all stored evaluations, and not confirmed by fresh runs.\n"
-        "The test images were not used to choose it.",
+        "The test images were not used to choose it. Take it along with:\n"
+        f"search export {found.best.id} --out DIR",
         highlight=False,
     )
 
@@ -98,7 +100,7 @@ def print_searches(console: Console, searches: Sequence[SearchRecord], counts: M
     for search in searches:
         table.add_row(
             search.name,
-            search.task,
+            report.task_words(search.task),
             search.hardware,
             str(search.seed),
             f"{counts[search.id].finished}/{search.budget}",
@@ -204,7 +206,7 @@ def _table(title: str) -> Table:
     for column in ("", "acc %", "worst", "test", "energy", "saves"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for column in report.KNOBS:
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, overflow="fold", no_wrap=column != "network")  # an import path may be long
     return table
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -38,6 +38,39 @@ class Effort:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnNetwork:
+    """A network that a function outside of this project builds; see `search.own_network`.
+
+    Attributes:
+        path: Import path of the function, `package.module:function`.
+        folder: Where the module is looked for before anywhere else; empty if the network is known from a stored
+            identity alone, and cannot be built.
+        max_depth: The largest depth to be searched; 1 if the function takes none.
+        max_width: The largest width to be searched; 1 if the function takes none.
+        fingerprint: SHA-256 of the path, the source files that define the function and the network's modules, and the
+            layers and shapes of the largest network. Weights that a network brings along are not part of it.
+    """
+
+    path: str
+    folder: str
+    max_depth: int
+    max_width: int
+    fingerprint: str
+
+    @property
+    def identity(self) -> str:
+        """What results are stored under, so that those of an edited network are never taken for the original's."""
+        return f"{self.path}@{self.max_depth}x{self.max_width}@{self.fingerprint}"
+
+    @classmethod
+    def from_identity(cls, identity: str) -> OwnNetwork:
+        """The network of an identity, without the folder."""
+        path, largest, fingerprint = identity.split("@")
+        max_depth, max_width = map(int, largest.split("x"))
+        return cls(path=path, folder="", max_depth=max_depth, max_width=max_width, fingerprint=fingerprint)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """A dataset with its preprocessing, split and networks.
 
@@ -49,6 +82,7 @@ class Task:
         pixel_max: The pixel value that stands for 1.0.
         space: The search space.
         effort: How much work one evaluation is.
+        network: The person's own network, if that is what is searched.
     """
 
     name: str
@@ -58,6 +92,22 @@ class Task:
     pixel_max: int
     space: SearchSpace
     effort: Effort
+    network: OwnNetwork | None = None
+
+    @property
+    def identity(self) -> str:
+        """What searches and evaluations are stored under: the name, with the identity of a person's own network."""
+        return self.name if self.network is None else f"{self.name}@{self.network.identity}"
+
+    @property
+    def options(self) -> str:
+        """The options of the command line that ask for it."""
+        return f"--dataset {self.name}" + ("" if self.network is None else f" --network {self.network.path}")
+
+    def with_network(self, network: OwnNetwork) -> Task:
+        """The same task for a person's own network instead of the families."""
+        space = SearchSpace(families=(network.path,), max_depth=network.max_depth, max_width=network.max_width)
+        return replace(self, space=space, network=network)
 
 
 _MNIST_EFFORT = Effort(
@@ -79,7 +129,7 @@ _TASKS = {
             image_shape=(1, 8, 8),
             classes=10,
             pixel_max=16,
-            space=SearchSpace(families=("mlp", "lenet")),
+            space=SearchSpace(families=("lenet", "mlp"), max_depth=3, max_width=8),
             effort=Effort(
                 train_epochs=40,
                 prune_epochs=10,
@@ -96,7 +146,7 @@ _TASKS = {
             image_shape=(1, 28, 28),
             classes=10,
             pixel_max=255,
-            space=SearchSpace(families=("mlp", "lenet")),
+            space=SearchSpace(families=("mlp", "lenet"), max_depth=3, max_width=12),
             effort=_MNIST_EFFORT,
         ),
         Task(
@@ -105,7 +155,7 @@ _TASKS = {
             image_shape=(1, 28, 28),
             classes=10,
             pixel_max=255,
-            space=SearchSpace(families=("mlp", "lenet")),
+            space=SearchSpace(families=("mlp", "lenet"), max_depth=3, max_width=12),
             effort=_MNIST_EFFORT,
         ),
         Task(
@@ -114,7 +164,7 @@ _TASKS = {
             image_shape=(3, 32, 32),
             classes=10,
             pixel_max=255,
-            space=SearchSpace(families=("lenet", "vgg")),
+            space=SearchSpace(families=("lenet", "resnet", "vgg"), max_depth=3, max_width=7),
             effort=Effort(
                 train_epochs=4,
                 prune_epochs=1,
@@ -145,3 +195,20 @@ def find_task(name: str) -> Task:
     near = get_close_matches(name.lower(), _TASKS, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise UnknownNameError(f"unknown dataset {name!r}; {hint}Datasets: {', '.join(_TASKS)}")
+
+
+def stored_names(identity: str) -> tuple[str, str | None]:
+    """The dataset of a stored identity, and the import path of a person's own network, if any."""
+    dataset, _, network = identity.partition("@")
+    return dataset, network.partition("@")[0] or None
+
+
+def stored_task(identity: str) -> Task:
+    """The task under whose identity something is stored.
+
+    Raises:
+        UnknownNameError: If there is none of its name.
+    """
+    name, _, network = identity.partition("@")
+    task = find_task(name)
+    return task.with_network(OwnNetwork.from_identity(network)) if network else task

@@ -1,6 +1,8 @@
 """Fixtures that more than one room uses."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,14 @@ def real_data() -> Path:
     if not folder or not (Path(folder) / "MNIST" / "raw").is_dir():
         pytest.skip(f"needs real MNIST files: set {TEST_DATA_VARIABLE} to a folder that holds MNIST/raw")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def real_cifar10(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the real CIFAR-10 in its binary version, from the program beside MNIST."""
+    fetch = real_data / "fetch-cifar10"
+    if not os.access(fetch, os.X_OK):
+        pytest.skip(f"needs a program {fetch} that puts CIFAR-10's binary version into a folder")
+    folder = tmp_path_factory.mktemp("cifar10")
+    subprocess.run([sys.executable, fetch, folder], check=True, capture_output=True)
+    return folder

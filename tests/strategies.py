@@ -7,7 +7,7 @@ from search.space import MULTIPLIERS
 
 candidates = st.builds(
     Candidate,
-    family=st.sampled_from(["mlp", "lenet"]),
+    family=st.sampled_from(["mlp", "lenet", "vgg", "resnet", "package.nets:build"]),
     depth=st.integers(1, 3),
     width=st.integers(1, 8),
     sparsity=st.integers(0, 19).map(lambda step: step * 5 / 100),

@@ -397,7 +397,7 @@ def test_the_operator_is_registered_properly(path: str) -> None:
     for gradient in ("straight-through", "difference"):
         torch.library.opcheck(
             torch.ops.crosslayer.quantized_conv2d.default,
-            (values, weights, bias, *scales, known_digest(multiplier), gradient, [1, 1], [1, 1], [1, 1], 1),
+            (values, weights, bias, *scales, known_digest(multiplier), gradient, True, [1, 1], [1, 1], [1, 1], 1),
         )
 
 
@@ -529,6 +529,7 @@ def test_programs_of_unknown_multipliers_say_so() -> None:
             torch.ones(1),
             "nothing",
             "straight-through",
+            False,
             [1, 1],
             [0, 0],
             [1, 1],

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import optuna
@@ -82,3 +83,29 @@ def test_studies_of_others_keep_their_names(tmp_path: Path) -> None:
     assert search.run(budget=1, workers=0, storage=url).search.name == "digits-2"
     with pytest.raises(UsageError, match="a search or study named 'digits-1' exists"):
         search.run(budget=1, workers=0, storage=url, name="digits-1")
+
+
+def test_a_search_is_resumed_with_the_network_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "api_nets.py").write_text(
+        "from torch import nn\n"
+        "def build(image_shape, classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    storage, path = str(tmp_path / "results.db"), "api_nets:build"
+    assert search.run(budget=1, workers=0, storage=storage, network=path).search.name == "digits-1"
+    assert search.run(budget=2, workers=0, storage=storage, network=path, resume=True).finished == 2
+    assert search.run(budget=1, workers=0, storage=storage).search.name == "digits-2"
+    found = search.configurations(min_accuracy=0.1, storage=storage, network=path)
+    assert {record.evaluation.candidate.family for record in found.records} == {path}
+    found = search.configurations(min_accuracy=0.1, storage=storage)
+    assert path not in {record.evaluation.candidate.family for record in found.records}
+    with pytest.raises(UsageError, match="has the network api_nets:build; resume it with --network api_nets:build"):
+        search.run(storage=storage, name="digits-1", resume=True)
+    with pytest.raises(UsageError, match="has the built-in networks; resume it without --network"):
+        search.run(storage=storage, name="digits-2", network=path, resume=True)
+    with pytest.raises(UsageError, match="no search of 'digits', network api_nets:build as it is now, with seed 1"):
+        search.run(storage=storage, network=path, seed=1, resume=True)
+    dram = "weight-stationary-45nm-dram"
+    with pytest.raises(NothingFoundError, match=f"search run --dataset digits --network {path} --hardware {dram}"):
+        search.configurations(min_accuracy=0.1, storage=storage, network=path, hardware=dram)

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -18,8 +19,8 @@ import pytest
 SEARCH = [sys.executable, "-m", "search"]
 
 
-def search(*arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*SEARCH, *arguments], capture_output=True, text=True, check=check, timeout=300)
+def search(*arguments: str, check: bool = False, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*SEARCH, *arguments], capture_output=True, text=True, check=check, timeout=300, cwd=folder)
 
 
 def front_of(output: dict[str, Any]) -> list[tuple[str, float, float, float]]:
@@ -110,6 +111,9 @@ def test_best_says_what_to_do_when_nothing_reaches_the_target(finished: tuple[Pa
         (["run", "--hardware", "tpu"], 2, "unknown hardware 'tpu'"),
         (["run", "--resume"], 2, "there is no search of 'digits' with seed 0"),
         (["run", "--resume", "--name", "gone"], 2, "no search named 'gone'"),
+        (["run", "--network", "nets"], 2, "--network must be package.module:function"),
+        (["run", "--network", "gone:build"], 2, "there is no module 'gone' in"),
+        (["best", "--min-accuracy", "0.9", "--network", "gone:build"], 2, "there is no module 'gone' in"),
         (["best", "--min-accuracy", "2"], 2, "--min-accuracy must be above 0 and at most 1"),
         (["show", "--storage", "/nowhere/results.db"], 1, "no results yet: there is no file /nowhere/results.db"),
         (["show", "--storage", "mysql://host/name"], 1, "needs the Python package 'MySQLdb'"),
@@ -206,3 +210,69 @@ def test_progress_on_a_pipe_is_plain_lines(finished: tuple[Path, dict[str, Any]]
     assert re.search(r"14/14 evaluated, hypervolume \d\.\d+; cheapest at 90.00% or more: ", printed)
     assert "Cheapest at 90.00% or more: number" in printed
     assert f"Storage:   sqlite:///{storage}" in printed
+
+
+NETS = """
+from torch import nn
+
+def build(image_shape, classes, width):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 2 * width), nn.ReLU(), nn.Linear(2 * width, classes))
+"""
+
+
+def write_nets(folder: Path, remark: str = "") -> Path:
+    folder.mkdir()
+    (folder / "nets.py").write_text(NETS + remark)
+    return folder
+
+
+def evaluation_count(storage: Path) -> int:
+    with contextlib.closing(sqlite3.connect(storage)) as connection:
+        return int(connection.execute("SELECT COUNT(*) FROM evaluations").fetchone()[0])
+
+
+@pytest.mark.slow
+def test_an_own_network_is_searched_and_never_mixed_with_another(tmp_path: Path) -> None:
+    storage = tmp_path / "results.db"
+    here, copied = write_nets(tmp_path / "here"), write_nets(tmp_path / "copied")
+    edited = write_nets(tmp_path / "edited", "# a remark")
+    own, kept = ["--network", "nets:build"], ["--storage", str(storage)]
+    command = ["run", *own, *kept, "--budget", "3", "--workers", "0"]
+    output = json.loads(search(*command, "--json", check=True, folder=here).stdout)
+    assert (output["name"], output["dataset"], output["network"]) == ("digits-1", "digits", "nets:build")
+    assert output["evaluations"] == 3
+    baseline = output["baseline"]["candidate"]
+    assert (baseline["family"], baseline["depth"], baseline["width"]) == ("nets:build", 1, 8)
+
+    made = evaluation_count(storage)
+    again = json.loads(search(*command, "--json", check=True, folder=copied).stdout)
+    assert front_of(again) == front_of(output)
+    assert evaluation_count(storage) == made
+    printed = search(*command, check=True, folder=edited).stdout
+    assert "; network nets:build; budget 3" in printed
+    assert "(digits, nets:build)" in printed
+    assert "nets:build 1x8" in printed
+    assert evaluation_count(storage) == 2 * made
+
+    assert "digits, nets:build" in search("show", *kept, check=True).stdout
+    assert json.loads(search("show", "digits-1", *kept, "--json", check=True).stdout)["network"] == "nets:build"
+    best = ["best", "--min-accuracy", "0.1", *kept]
+    assert "nets:build 1x" in search(*best, *own, check=True, folder=here).stdout
+    assert "make one with: search run --dataset digits\n" in search(*best).stderr
+
+    resume = ["run", "--resume", "--name", "digits-1", "--budget", "4", "--workers", "0", *kept]
+    assert "has the network nets:build; resume it with --network nets:build" in search(*resume).stderr
+    assert "nets:build was edited after search 'digits-1' began" in search(*resume, *own, folder=edited).stderr
+    longer = search(*resume, *own, "--json", check=True, folder=copied)
+    assert json.loads(longer.stdout)["evaluations"] == 4
+
+
+@pytest.mark.slow
+def test_an_own_network_is_searched_in_workers(tmp_path: Path) -> None:
+    folder = write_nets(tmp_path / "here")
+    fronts = []
+    for workers in ("0", "1"):
+        command = ["run", "--network", "nets:build", "--budget", "2", "--workers", workers, "--json"]
+        done = search(*command, "--storage", str(tmp_path / f"{workers}.db"), check=True, folder=folder)
+        fronts.append(front_of(json.loads(done.stdout)))
+    assert fronts[0] == fronts[1]

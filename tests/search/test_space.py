@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
 import energy
-from approx import MAX_DEPTH, MAX_WIDTH, Architecture, build_network, multiplier_names, trace
+from approx import Architecture, build_network, multiplier_names, network_family, trace
 from search.candidate import Candidate
 from search.space import MULTIPLIERS
 from search.task import Task, find_task, task_names
@@ -32,9 +34,31 @@ def test_decoding_and_encoding_agree(genome: dict[str, object]) -> None:
     assert space.decode(space.encode(candidate)) == candidate
 
 
-def test_the_space_reaches_the_largest_networks() -> None:
-    distributions = find_task("digits").space.distributions()
-    assert [distributions[knob].high for knob in ("depth", "width")] == [MAX_DEPTH, MAX_WIDTH]  # type: ignore[attr-defined]
+@pytest.mark.parametrize("name", task_names())
+def test_every_network_of_the_space_can_be_built(name: str) -> None:
+    task = find_task(name)
+    distributions = task.space.distributions()
+    depths, widths = distributions["depth"], distributions["width"]
+    assert isinstance(depths, IntDistribution)
+    assert isinstance(widths, IntDistribution)
+    assert (depths.low, widths.low) == (1, 1)
+    for name in task.space.families:
+        family = network_family(name)
+        assert depths.high <= family.max_depth
+        assert widths.high <= family.max_width
+        for depth in range(1, depths.high + 1):
+            for width in {1, widths.high}:
+                architecture = Architecture(family=name, depth=depth, width=width)
+                network = build_network(architecture, image_shape=task.image_shape, classes=task.classes, seed=0)
+                assert network.eval()(torch.zeros(1, *task.image_shape)).shape == (1, task.classes)
+
+
+def test_published_networks_are_in_the_space() -> None:
+    # LeNet-5, which was published with MNIST.
+    space = find_task("mnist").space
+    assert "lenet" in space.families
+    assert space.max_depth >= 3
+    assert space.max_width >= 6
 
 
 @pytest.mark.parametrize("name", task_names())
@@ -69,15 +93,13 @@ def energy_of(task: Task, candidate: Candidate) -> float:
 
 @pytest.mark.parametrize("name", task_names())
 def test_the_baseline_is_the_most_expensive_network(name: str) -> None:
-    from dataclasses import replace
-
     task = find_task(name)
     baseline = task.space.baseline()
     networks = [
         replace(baseline, family=family, depth=depth, width=width)
         for family in task.space.families
-        for depth in (1, 2, 3)
-        for width in (7, 8)
+        for depth in range(1, baseline.depth + 1)
+        for width in (baseline.width - 1, baseline.width)
     ]
     assert max(networks, key=lambda candidate: energy_of(task, candidate)) == baseline
 

@@ -1,11 +1,15 @@
+import io
 import sqlite3
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import optuna
 import pytest
 from alembic.config import Config
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import search.migrations
@@ -14,7 +18,7 @@ from search import store as store_module
 from search.errors import StorageError, UnknownNameError, UsageError
 from search.locations import storage_url, without_password
 from search.store import SearchRecord, Store
-from search.task import find_task
+from search.task import OwnNetwork, find_task
 from tests.search.fakes import formula
 
 CANDIDATE = find_task("digits").space.baseline()
@@ -144,11 +148,56 @@ def test_the_schema_is_the_newest_migration_and_what_the_code_reads(tmp_path: Pa
     assert ScriptDirectory.from_config(config).get_current_head() == schema.SCHEMA
     with open_store(tmp_path) as store:
         from alembic.autogenerate import compare_metadata
-        from alembic.runtime.migration import MigrationContext
 
         with store._engine.connect() as connection:
             context = MigrationContext.configure(connection, opts={"version_table": "crosslayer_version"})
             assert compare_metadata(context, schema.Base.metadata) == []
+
+
+def test_a_database_of_an_older_version_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(schema, "SCHEMA", "0001")
+        with open_store(tmp_path) as store:
+            search = create(store)
+            store.record_evaluation("k", formula(CANDIDATE), task="digits", hardware="any", seed=0)
+            store.record_trial(search, 0, evaluation_key="k")
+    with open_store(tmp_path) as store:
+        assert store.find_search("digits-1") == search
+        assert [record.evaluation for record in store.search_evaluations(search)] == [formula(CANDIDATE)]
+        with pytest.raises(UsageError, match="a search or study named 'digits-1' exists"):
+            create(store, "digits-1")
+    with sqlite3.connect(tmp_path / "results.db") as connection:
+        assert connection.execute("SELECT version_num FROM crosslayer_version").fetchall() == [(schema.SCHEMA,)]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
+def test_postgresql_gets_wider_columns() -> None:
+    written = io.StringIO()
+    options = {"as_sql": True, "output_buffer": written}
+    with Operations.context(MigrationContext.configure(dialect_name="postgresql", opts=options)):
+        import_module("search.migrations.versions.0002_own_networks").upgrade()
+    statements = [line for line in written.getvalue().splitlines() if line]
+    assert statements == [
+        "ALTER TABLE searches ALTER COLUMN task TYPE VARCHAR(500);",
+        "ALTER TABLE evaluations ALTER COLUMN task TYPE VARCHAR(500);",
+    ]
+
+
+def test_searches_of_a_persons_own_network_are_named_by_the_dataset(tmp_path: Path) -> None:
+    network = OwnNetwork(path=f"{'p' * 290}:build", folder="", max_depth=3, max_width=8, fingerprint="0" * 64)
+    task = find_task("digits").with_network(network)
+    assert len(task.identity) <= 500
+    with open_store(tmp_path) as store:
+        create(store)
+        found = store.create_search(
+            name=None, task=task.identity, hardware="any", seed=0, budget=20, population_size=10, min_accuracy=0.9
+        )
+        assert (found.name, found.task) == ("digits-2", task.identity)
+        store.record_evaluation("own", formula(task.space.baseline()), task=task.identity, hardware="any", seed=0)
+        assert store.evaluations(task="digits", hardware="any") == []
+        assert [r.key for r in store.evaluations(task=task.identity, hardware="any")] == ["own"]
 
 
 def test_passwords_are_not_printed() -> None:

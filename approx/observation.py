@@ -1,0 +1,228 @@
+"""What a network does when it runs: what reaches its layers, in which order, and who uses what they give.
+
+Nothing is assumed of how a network is written: it is run on calibration data, and every operation is watched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import inf, isfinite
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from approx.errors import ArgumentError
+
+_SAMPLED_VALUES = 2**15  # of each input of each layer
+# Operations that multiply activations by weights, by the names torch dispatches them under.
+_MULTIPLYING = {
+    "convolution", "addmm", "mm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "linear", "_trilinear",
+    "_native_multi_head_attention", "_transformer_encoder_layer_fwd",
+    "mkldnn_rnn_layer", "lstm", "gru", "rnn_tanh", "rnn_relu", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell",
+}  # fmt: skip
+_MULTIPLYING_VECTORS = {"mv", "addmv", "dot"}  # where a parameter of one dimension is no bias
+_ADDING = {"addmm", "baddbmm", "addbmm", "addmv"}  # their first operand to the product of the others
+
+
+@dataclass(slots=True)
+class LayerInputs:
+    """What reached a layer.
+
+    Attributes:
+        calls: How often it ran.
+        least: The smallest value.
+        largest: The largest magnitude; infinity if a value was not finite.
+        samples: Values drawn at random from each call.
+    """
+
+    calls: int = 0
+    least: float = inf
+    largest: float = 0.0
+    samples: list[Tensor] = field(default_factory=list)
+
+    def see(self, values: Tensor, generator: torch.Generator) -> None:
+        """Take note of one call's input."""
+        self.calls += 1
+        flat = values.detach().flatten()
+        if not flat.numel():
+            return
+        low, high = (float(one) for one in flat.aminmax())
+        self.least = min(self.least, low)
+        self.largest = max(self.largest, -low, high) if isfinite(high - low) else inf
+        if flat.numel() > _SAMPLED_VALUES:
+            chosen = torch.randint(flat.numel(), (_SAMPLED_VALUES,), generator=generator)
+            flat = flat[chosen.to(flat.device)]
+        self.samples.append(flat.clone())
+
+    def sample(self) -> Tensor:
+        """All that was drawn: shape (n,)."""
+        return torch.cat(self.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What was seen of a network.
+
+    Attributes:
+        inputs: Layer name -> what reached it, in the order in which layers first ran.
+        foldable: Name of a layer -> name of the BatchNorm that alone uses its output, right after it.
+        other_weights: Names of parameters that were multiplied outside these layers, or from which alone something was
+            computed that was.
+    """
+
+    inputs: Mapping[str, LayerInputs]
+    foldable: Mapping[str, str]
+    other_weights: tuple[str, ...]
+
+
+def observe(
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    norms: Mapping[str, nn.Module],
+    calibration_data: Tensor | Iterable[Tensor],
+) -> Observation:
+    """Run a network and watch it.
+
+    Args:
+        model: In evaluation mode.
+        layers: Those whose inputs are wanted, by name.
+        norms: BatchNorm layers that may be folded into them, by name.
+        calibration_data: One batch of network inputs, or several.
+
+    Raises:
+        ArgumentError: If there is no batch.
+    """
+    watch = _Watch(model, layers, norms)
+    batches = [calibration_data] if isinstance(calibration_data, Tensor) else calibration_data
+    seen = 0
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                with watch:
+                    watch.given_back(model(batch))
+                seen += 1
+    finally:
+        watch.close()
+    if not seen:
+        raise ArgumentError("calibration_data has no batch; give one tensor of network inputs, or several")
+    return watch.observation()
+
+
+class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self, model: nn.Module, layers: Mapping[str, nn.Module], norms: Mapping[str, nn.Module]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._generator = torch.Generator().manual_seed(0)
+        self._inputs: dict[str, LayerInputs] = {}
+        self._layers = layers
+        # Where weights lie, and what was computed from them alone -> the name of a parameter; empty for buffers.
+        self._weights = {_place(buffer): "" for buffer in model.buffers()}
+        self._weights |= {_place(parameter): name for name, parameter in model.named_parameters()}
+        self._computed_weights: list[Tensor] = []  # kept, so that no other tensor gets their place
+        self._other_weights: dict[str, None] = {}
+        self._inside = 0  # layers that are running
+        self._outputs: dict[int, tuple[str, Tensor]] = {}  # kept, so that no other tensor gets their identity
+        self._uses: dict[str, int] = {}
+        self._normed: dict[str, set[str]] = {}
+        self._norm_calls: dict[str, int] = {}
+        self._handles = []
+        for name, layer in layers.items():
+            self._handles += [
+                layer.register_forward_pre_hook(self._enter(name), with_kwargs=True),
+                layer.register_forward_hook(self._leave(name)),
+            ]
+        self._handles += [
+            norm.register_forward_pre_hook(self._norm(name), with_kwargs=True) for name, norm in norms.items()
+        ]
+
+    def _enter(self, name: str) -> Any:
+        def hook(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+            self._inside += 1
+            given = arguments[0] if arguments else named["input"]
+            self._inputs.setdefault(name, LayerInputs()).see(given, self._generator)
+
+        return hook
+
+    def _leave(self, name: str) -> Any:
+        def hook(module: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
+            self._inside -= 1
+            self._outputs[id(output)] = (name, output)
+
+        return hook
+
+    def _norm(self, name: str) -> Any:
+        def hook(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+            self._norm_calls[name] = self._norm_calls.get(name, 0) + 1
+            given = arguments[0] if arguments else named["input"]
+            layer, _ = self._outputs.get(id(given), (None, None))
+            # Of other numbers of dimensions the second, which is normalised, is not that of the layer's outputs.
+            if layer is not None and given.dim() == (2 if isinstance(self._layers[layer], nn.Linear) else 4):
+                self._normed.setdefault(layer, set()).add(name)
+
+        return hook
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        with self:  # in inference mode operations come whole
+            parts = func.decompose(*args, **kwargs)
+        if parts is not NotImplemented:
+            return parts
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        for tensor in tensors:
+            self._use(tensor)
+        result = func(*args, **kwargs)
+        if self._inside == 0:
+            self._follow_weights(func.overloadpacket.__name__, tensors, result)
+        return result
+
+    def _follow_weights(self, operation: str, tensors: list[Tensor], result: Any) -> None:
+        names = [self._weights.get(_place(tensor)) for tensor in tensors]
+        if operation in _MULTIPLYING:
+            for name, tensor in list(zip(names, tensors, strict=True))[operation in _ADDING :]:
+                if name and (tensor.dim() > 1 or operation in _MULTIPLYING_VECTORS):
+                    self._other_weights[name] = None
+        elif any(names) and None not in names:
+            for leaf in tree_leaves(result):
+                if isinstance(leaf, Tensor) and _place(leaf) not in self._weights:
+                    self._weights[_place(leaf)] = next(filter(None, names))
+                    self._computed_weights.append(leaf)
+
+    def _use(self, tensor: Tensor) -> None:
+        name, _ = self._outputs.get(id(tensor), (None, None))
+        if name is not None:
+            self._uses[name] = self._uses.get(name, 0) + 1
+
+    def given_back(self, output: Any) -> None:
+        """What the network returns is used by who called it."""
+        for leaf in tree_leaves(output):
+            if isinstance(leaf, Tensor):
+                self._use(leaf)
+        self._outputs.clear()
+
+    def close(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def observation(self) -> Observation:
+        foldable = {}
+        for layer, norms in self._normed.items():
+            (norm, *others) = norms
+            calls = self._inputs[layer].calls
+            if not others and self._uses.get(layer) == calls == self._norm_calls[norm]:
+                foldable[layer] = norm
+        shared = [norm for norm in foldable.values() if list(foldable.values()).count(norm) > 1]
+        return Observation(
+            self._inputs,
+            {layer: norm for layer, norm in foldable.items() if norm not in shared},
+            tuple(self._other_weights),
+        )
+
+
+def _place(tensor: Tensor) -> int:
+    """Where its values lie; views of a tensor lie in the same place."""
+    if tensor.layout != torch.strided or tensor.device.type == "meta" or not tensor.numel():
+        return id(tensor)
+    return tensor.untyped_storage().data_ptr()

@@ -1,0 +1,265 @@
+"""A converted network as ONNX in QDQ form, which ONNX Runtime and hardware compilers read as integer arithmetic.
+
+Each layer becomes
+
+    Clip to the code range -> QuantizeLinear -> DequantizeLinear -> Conv or MatMul by the dequantised weight codes
+
+with zero points of 0, activations in 8 bits however few their codes have, and weight codes as initialisers in 8 bits,
+or 16 or 32 where they need them. The bias is subtracted, negated: ONNX Runtime (1.32) rounds one that is added to whole
+sums of codes, which is much where codes are few.
+
+ONNX knows no approximate multiplier: products are exact, of the values that the hardware multiplies for each weight
+code. That is what the layer computes where its multiplier is exact on activations, as that of an alphabet set is, and
+its memories are perfect; the metadata says whether it is so.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from approx.convert import approx_layers, replace_everywhere, use_chip
+from approx.errors import ArgumentError
+from approx.modules import ApproxConv2d, ApproxConvTranspose2d, ApproxLayer
+from approx.multiplier import Multiplier
+from approx.quantization import code_range
+
+if TYPE_CHECKING:
+    import onnx
+
+_OPSET = 21  # the first whose DequantizeLinear takes 16 bits
+_WEIGHT_TYPES = (torch.int8, torch.int16, torch.int32)
+
+
+def to_onnx(model: nn.Module, *, example_input: Tensor) -> onnx.ModelProto:
+    """The network as ONNX in QDQ form, on a chip whose memories are perfect.
+
+    Its input is `input`, shape (any number, *example_input.shape[1:]); its output, if it is one tensor, `output`. The
+    metadata `crosslayer.equals_model` is `true` if it computes what the model does but for the rounding of sums.
+
+    Args:
+        model: From `approximate`; left as it is.
+        example_input: A batch of network inputs, for tracing.
+
+    Raises:
+        ArgumentError: If the network cannot be traced for batches of any size, or does what ONNX cannot express.
+    """
+    import torch.onnx
+
+    exported = copy.deepcopy(model).cpu().eval()
+    use_chip(exported, None)
+    inputs = example_input.detach().cpu()
+    if len(inputs) == 1:  # which torch would take for a size that never changes
+        inputs = torch.cat([inputs, inputs])
+    inexact = sorted({layer.multiplier.name for _, layer in approx_layers(exported) if not _is_exact(layer)})
+    failure = "the network cannot be written as ONNX for batches of any size:"
+    with torch.no_grad(), _silent_torch():
+        try:
+            outputs = tree_leaves(exported(inputs))
+            program = torch.onnx.export(
+                _in_qdq_form(exported),
+                (inputs,),
+                dynamo=True,
+                verbose=False,
+                opset_version=_OPSET,
+                input_names=["input"],
+                output_names=["output"] if len(outputs) == 1 else None,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+            )
+        except Exception as error:  # of many kinds: the network's own code is run by torch's tracer
+            raise ArgumentError(f"{failure} {_innermost_words(error)}") from error
+    assert program is not None
+    proto = program.model_proto
+    if not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise ArgumentError(
+            f"{failure} in its code the size of a batch is fixed to {len(inputs)}; take it from the input instead"
+        )
+    graph = proto.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.ClearField("metadata_props")  # where this machine keeps torch and the network's code
+    proto.metadata_props.add(key="crosslayer.equals_model", value="false" if inexact else "true")
+    if inexact:
+        proto.metadata_props.add(key="crosslayer.products", value=f"exact here, of {', '.join(inexact)} in the model")
+    return proto
+
+
+def equal_in_onnx(model: nn.Module) -> bool:
+    """Whether ONNX computes what a model from `approximate` does: exact products of some values for its weight codes.
+
+    Args:
+        model: Its memories do not count: ONNX has perfect ones.
+    """
+    return all(_is_exact(layer) for _, layer in approx_layers(model))
+
+
+def _is_exact(layer: ApproxLayer) -> bool:
+    return _multiplied_weights(layer.multiplier) is not None
+
+
+def _multiplied_weights(multiplier: Multiplier) -> Tensor | None:
+    """What the multiplier multiplies exactly for each weight code: int32, shape (2**weight_bits,); None if nothing is.
+
+    Codes that no layer has on a perfect chip do not count.
+    """
+    activations = _reached_codes(multiplier.activation_bits, multiplier.activation_signed)
+    weights = _reached_codes(multiplier.weight_bits, multiplier.weight_signed) & (2**multiplier.weight_bits - 1)
+    table = multiplier.table()
+    by_one = table[1]
+    reached = table[activations & (2**multiplier.activation_bits - 1)][:, weights]
+    return by_one if torch.equal(reached, activations[:, None] * by_one[weights]) else None
+
+
+def _reached_codes(bits: int, signed: bool) -> Tensor:
+    low, high = code_range(bits, signed)
+    return torch.arange(low, high + 1, dtype=torch.int32)
+
+
+@contextmanager
+def _silent_torch() -> Iterator[None]:
+    """Without the exporter's warnings of what it calls itself, and its words on stderr of what becomes an error."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _innermost_words(error: BaseException) -> str:
+    """The first line of the error that was the cause of the others: the exporter wraps it in advice to itself."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {line}"
+
+
+def _in_qdq_form(model: nn.Module) -> nn.Module:
+    """The model with its layers in QDQ form; in place but for itself."""
+    for _, layer in list(approx_layers(model)):
+        model = replace_everywhere(model, layer, _qdq_layer(layer))
+    return model
+
+
+def _qdq_layer(layer: ApproxLayer) -> nn.Module:
+    if isinstance(layer, ApproxConv2d):
+        return _QdqConv2d(layer)
+    if isinstance(layer, ApproxConvTranspose2d):
+        return _QdqConvTranspose2d(layer)
+    return _QdqLinear(layer)
+
+
+class _QdqLayer(nn.Module):
+    """A layer in QDQ form, to be traced: run by itself, torch gives zeros for operators of ONNX."""
+
+    weight_codes: Tensor
+    weight_scale: Tensor
+    weight_zero_point: Tensor
+    activation_scale: Tensor
+    activation_zero_point: Tensor
+    negative_bias: Tensor | None
+
+    def __init__(self, layer: ApproxLayer) -> None:
+        super().__init__()
+        codes = layer.stored_codes().to(torch.int32)
+        multiplied = _multiplied_weights(layer.multiplier)
+        if multiplied is not None:
+            codes = multiplied[codes & (2**layer.multiplier.weight_bits - 1)]
+        kind = next(one for one in _WEIGHT_TYPES if codes.abs().max() <= torch.iinfo(one).max)
+        self.register_buffer("weight_codes", codes.to(kind))
+        self.register_buffer("weight_scale", layer.learned_weight_scale.clone())
+        self.register_buffer("weight_zero_point", torch.zeros(len(codes), dtype=kind))
+        self.register_buffer("activation_scale", layer.learned_activation_scale.clone())
+        activation_type = torch.int8 if layer.activation_signed else torch.uint8
+        self.register_buffer("activation_zero_point", torch.zeros((), dtype=activation_type))
+        per_output = (-1, *[1] * (layer.weight.dim() - 2))
+        self.register_buffer("negative_bias", None if layer.bias is None else -layer.bias.reshape(per_output))
+        codes_in_use = code_range(layer.config.activation_bits, layer.activation_signed)
+        held = torch.iinfo(activation_type)
+        self._clipping: tuple[float, float] | None = None
+        if codes_in_use != (held.min, held.max):
+            low, high = (code * float(self.activation_scale) for code in codes_in_use)
+            self._clipping = (low, high)
+
+    def _activations(self, inputs: Tensor) -> Tensor:
+        if self._clipping is not None:
+            inputs = inputs.clamp(*self._clipping)
+        scale, zero_point = self.activation_scale, self.activation_zero_point
+        codes = torch.onnx.ops.symbolic(
+            "QuantizeLinear", (inputs, scale, zero_point), dtype=zero_point.dtype, shape=inputs.shape
+        )
+        return torch.onnx.ops.symbolic(
+            "DequantizeLinear", (codes, scale, zero_point), dtype=scale.dtype, shape=inputs.shape
+        )
+
+    def _weights(self, axis: int) -> Tensor:
+        """The weights, whose outputs lie along an axis."""
+        codes, scale = self.weight_codes, self.weight_scale
+        return torch.onnx.ops.symbolic(
+            "DequantizeLinear",
+            (codes, scale, self.weight_zero_point),
+            {"axis": axis},
+            dtype=scale.dtype,
+            shape=codes.shape,
+        )
+
+    def _with_bias(self, sums: Tensor) -> Tensor:
+        return sums if self.negative_bias is None else sums - self.negative_bias
+
+
+class _QdqLinear(_QdqLayer):
+    def __init__(self, layer: ApproxLayer) -> None:
+        super().__init__(layer)
+        self.weight_codes = self.weight_codes.T.contiguous()  # as MatMul takes it
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self._with_bias(self._activations(input) @ self._weights(1))
+
+
+class _QdqConv2d(_QdqLayer):
+    def __init__(self, layer: ApproxConv2d) -> None:
+        super().__init__(layer)
+        self._stride, self._dilation, self._groups = layer.stride, layer.dilation, layer.groups
+        self._pad, self._padding_mode = layer.pad, layer.padding_mode
+
+    def forward(self, input: Tensor) -> Tensor:
+        left, right, above, below = self._pad
+        padding = (above, left)
+        if self._padding_mode != "zeros":
+            input, padding = F.pad(input, self._pad, mode=self._padding_mode), (0, 0)
+        elif (above, left) != (below, right):
+            input, padding = F.pad(input, self._pad), (0, 0)
+        values, weights = self._activations(input), self._weights(0)
+        return self._with_bias(F.conv2d(values, weights, None, self._stride, padding, self._dilation, self._groups))
+
+
+class _QdqConvTranspose2d(_QdqLayer):
+    def __init__(self, layer: ApproxConvTranspose2d) -> None:
+        super().__init__(layer)
+        self._upsampling, self._dilation, self._groups = layer.upsampling, layer.dilation, layer.groups
+        self._pad = layer.pad
+
+    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+        rows, columns = self._upsampling
+        left, right, above, below = self._pad
+        height, width = input.shape[-2] * rows, input.shape[-1] * columns
+        right, below = right - columns + 1, below - rows + 1
+        if output_size is not None:
+            reach = [step * (size - 1) for step, size in zip(self._dilation, self.weight_codes.shape[2:], strict=True)]
+            right = output_size[-1] + reach[1] - left - width
+            below = output_size[-2] + reach[0] - above - height
+        # Zeros after each row and column, by shapes alone, of which those after the last are taken back.
+        spread = F.pad(input[..., :, None, :, None], (0, columns - 1, 0, 0, 0, rows - 1)).flatten(-4, -3).flatten(-2)
+        values = self._activations(F.pad(spread, (left, right, above, below)))
+        return self._with_bias(F.conv2d(values, self._weights(0), dilation=self._dilation, groups=self._groups))

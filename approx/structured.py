@@ -1,0 +1,189 @@
+"""Structured pruning: whole channels go, and the network that is left is really smaller.
+
+A channel is never alone: the normalisation after it, whatever is added to it, and the weights that read it go with it.
+torch-pruning finds these groups in a trace (Fang et al., DepGraph, CVPR 2023). What its trace cannot see, such as
+channels that a shortcut pads or a reshape shuffles, is found by comparing outputs, and is left alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import torch
+import torch_pruning  # type: ignore[import-untyped]
+from torch import Tensor, nn
+
+from approx.convert import weight_layers
+from approx.errors import ArgumentError
+from approx.pruning import check_sparsity
+
+_Plan = Mapping[str, list[int]]  # layer name -> the output channels to remove
+_WEIGHT_LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+
+
+def prune_channels(
+    model: nn.Module, sparsity: float, *, example_input: Tensor, keep: Collection[str] = ()
+) -> nn.Module:
+    """A smaller copy of `model`: every hidden layer loses the same share of its output channels or units.
+
+    Of every group of layers whose channels depend on each other, exactly round(sparsity * channels) go, but always one
+    stays: those of least L2 norm over all parameters that go with a channel, of equal norms the earlier. What is left
+    computes what `model` computes with those parameters at zero. A group is left whole if it reaches the network's
+    output, holds a layer in `keep`, holds parameters other than those of Linear, Conv2d, ConvTranspose2d (dense or
+    depthwise), BatchNorm and PReLU, or cannot be cut in this way, as where a shortcut pads channels.
+
+    Args:
+        model: The trained network, not converted; left as it is.
+        sparsity: Share of channels to remove, in [0, 1).
+        example_input: A batch that the network takes, for tracing it.
+        keep: Names of layers that keep all their output channels.
+
+    Returns:
+        The smaller copy, in evaluation mode.
+
+    Raises:
+        ArgumentError: If sparsity is out of range, a name in `keep` is no layer's, torch-pruning cannot follow the
+            network, or nothing can be removed.
+    """
+    check_sparsity(sparsity)
+    layers = [name for name, _ in weight_layers(model)]
+    if unknown := sorted(set(keep) - set(layers)):
+        raise ArgumentError(f"cannot keep {unknown[0]!r}: the layers are {', '.join(layers)}")
+    smaller = copy.deepcopy(model).eval()
+    if sparsity == 0:
+        return smaller
+    plan = _only_equivalent(model, _plan(model, sparsity, example_input, keep), example_input)
+    if not plan:
+        raise ArgumentError(
+            f"sparsity {sparsity} removes no channel: each hidden layer is too narrow, kept, or tied to channels that "
+            "cannot go; ask for more or keep fewer"
+        )
+    _remove(smaller, plan, example_input)
+    for trained, pruned in zip(model.parameters(), smaller.parameters(), strict=True):
+        pruned.requires_grad_(trained.requires_grad)
+    return smaller
+
+
+def _plan(model: nn.Module, sparsity: float, example_input: Tensor, keep: Collection[str]) -> _Plan:
+    traced = copy.deepcopy(model)
+    try:
+        graph = _trace(traced, example_input)
+    except Exception as error:  # the network's own, or torch-pruning's where it loses its way
+        raise ArgumentError(
+            f"the network could not be traced with an input of shape {tuple(example_input.shape)}: {error!r}"
+        ) from error
+    names = {layer: name for name, layer in traced.named_modules()}
+    kept = {layer for name, layer in traced.named_modules() if name in keep}
+    plan = {}
+    for group in graph.get_all_groups():
+        channels = len(group[0].idxs)
+        removed = min(round(sparsity * channels), channels - 1)
+        if removed and _can_shrink(graph, group, kept):
+            order = _squared_norms(graph, group).argsort(stable=True)
+            plan[names[group[0].dep.target.module]] = sorted(order[:removed].tolist())
+    return plan
+
+
+def _only_equivalent(model: nn.Module, plan: _Plan, example_input: Tensor) -> _Plan:
+    """The part of a plan that gives a network which computes the same as `model` with the removed parameters zero."""
+    if _is_equivalent(model, plan, example_input):
+        return plan
+    good: dict[str, list[int]] = {}
+    for name, channels in plan.items():
+        if _is_equivalent(model, {**good, name: channels}, example_input):
+            good[name] = channels
+    return good
+
+
+def _is_equivalent(model: nn.Module, plan: _Plan, example_input: Tensor) -> bool:
+    # In double precision and on noise, so that neither rounding nor an empty image hides a difference.
+    smaller, zeroed = copy.deepcopy(model).double(), copy.deepcopy(model).double()
+    noise = torch.randn(example_input.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = noise.to(example_input.device)
+    _zero(zeroed, plan, noise)
+    with torch.no_grad():
+        expected = zeroed(noise)
+    try:
+        _remove(smaller, plan, noise)
+        with torch.no_grad():
+            found = smaller(noise)
+    except (AssertionError, IndexError, RuntimeError, ValueError):  # channels do not fit each other any more
+        return False
+    return found.shape == expected.shape and bool((found - expected).abs().max() <= 1e-9 * expected.abs().max())
+
+
+def _remove(model: nn.Module, plan: _Plan, example_input: Tensor) -> None:
+    for _, group in _groups(model, plan, example_input):
+        group.prune(record_history=False)
+
+
+@torch.no_grad()
+def _zero(model: nn.Module, plan: _Plan, example_input: Tensor) -> None:
+    for graph, group in _groups(model, plan, example_input):
+        for dependency, channels in group:
+            for parameter, dim in _parameters(graph, dependency) or []:
+                parameter.index_fill_(dim, torch.tensor(channels, device=parameter.device), 0)
+
+
+def _groups(model: nn.Module, plan: _Plan, example_input: Tensor) -> Iterator[tuple[Any, Any]]:
+    """The graph, and each group of the plan as the network is when its turn comes."""
+    graph = _trace(model, example_input)
+    for name, channels in plan.items():
+        layer = model.get_submodule(name)
+        yield graph, graph.get_pruning_group(layer, graph.get_pruner_of_module(layer).prune_out_channels, channels)
+
+
+def _trace(model: nn.Module, example_input: Tensor) -> Any:
+    model.eval().requires_grad_(True)  # the trace follows gradients
+    with torch.enable_grad():
+        return torch_pruning.DependencyGraph().build_dependency(
+            model,
+            example_input,
+            forward_fn=lambda traced, inputs: traced(inputs),  # left to itself it first tries a batch as arguments
+            verbose=False,
+        )
+
+
+def _can_shrink(graph: Any, group: Any, kept: Collection[nn.Module]) -> bool:
+    for dependency, channels in group:
+        parameters = _parameters(graph, dependency)
+        if parameters is None or any(max(channels) >= parameter.shape[dim] for parameter, dim in parameters):
+            return False
+        if graph.is_out_channel_pruning_fn(dependency.handler):
+            layer, reaches_output = dependency.target.module, not dependency.target.outputs
+            partly = isinstance(layer, _WEIGHT_LAYERS) and any(len(channels) < p.shape[dim] for p, dim in parameters)
+            if reaches_output or partly or layer in kept:
+                return False
+    return True
+
+
+def _squared_norms(graph: Any, group: Any) -> Tensor:
+    """Of all parameters that go with a channel: float64, shape (channels,)."""
+    norms = torch.zeros(len(group[0].idxs), dtype=torch.float64)
+    for item in group:
+        for parameter, dim in _parameters(graph, item.dep) or []:
+            values = parameter.detach().double().cpu().movedim(dim, 0)
+            squares = values.reshape(len(values), -1).square().sum(1)
+            norms.index_add_(0, torch.tensor(item.root_idxs), squares[item.idxs])
+    return norms
+
+
+def _parameters(graph: Any, dependency: Any) -> list[tuple[Tensor, int]] | None:
+    """What a layer loses with a channel: parameters and the dimension in which; None if that is not known."""
+    layer = dependency.target.module
+    if isinstance(layer, _WEIGHT_LAYERS):
+        of_outputs = graph.is_out_channel_pruning_fn(dependency.handler)
+        dim = 0 if of_outputs else 1
+        if not isinstance(layer, nn.Linear) and layer.groups > 1:
+            if not layer.groups == layer.in_channels == layer.out_channels:
+                return None
+            dim = 0
+        elif isinstance(layer, nn.ConvTranspose2d):
+            dim = 1 - dim
+        bias = layer.bias if of_outputs else None
+        return [(layer.weight, dim)] if bias is None else [(layer.weight, dim), (bias, 0)]
+    if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.PReLU):
+        return [(parameter, 0) for parameter in layer.parameters() if len(parameter) > 1]
+    return [] if isinstance(layer, nn.Module) and not any(True for _ in layer.parameters()) else None

@@ -1,0 +1,167 @@
+"""The stages by which a candidate's network is trained, pruned and approximated, and its accuracy on chips.
+
+Each stage is a function of what came before it, its own knobs and a seed, kept under a content hash of exactly those,
+so that candidates which share a network train it once. The seed of every stage is drawn from that hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import approx
+from search.candidate import Candidate, content_hash
+from search.datasets import ImageSet, TaskData
+from search.evaluation import EVALUATION_VERSION, Split
+from search.own_network import build_own_network
+from search.stages import StageStore
+from search.task import Task
+
+_CALIBRATION_IMAGES = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedNetwork:
+    """A trained network between two stages.
+
+    Attributes:
+        model: The network.
+        masks: Layer name -> bool mask; empty when dense.
+        key: Content hash of everything it depends on.
+    """
+
+    model: nn.Module
+    masks: Mapping[str, Tensor]
+    key: str
+
+
+class Training:
+    """Trains the networks of one task under one seed, or takes them from what is kept.
+
+    Args:
+        task: What is classified.
+        data: Its images.
+        seed: Of the search.
+        stage_dir: Folder of kept stages.
+    """
+
+    def __init__(self, task: Task, data: TaskData, *, seed: int, stage_dir: Path) -> None:
+        self._task = task
+        self._seed = seed
+        self._fingerprint = data.fingerprint
+        self._images = {
+            split: _as_tensors(images, task.pixel_max)
+            for split, images in (("train", data.train), ("validation", data.validation), ("test", data.test))
+        }
+        self._stages = StageStore(stage_dir)
+
+    def _trained(self, candidate: Candidate) -> TrainedNetwork:
+        effort, own = self._task.effort, self._task.network
+        knobs: dict[str, Any] = {
+            "stage": "train",
+            "version": EVALUATION_VERSION,
+            "data": self._fingerprint,
+            "seed": self._seed,
+            "family": candidate.family,
+            "depth": candidate.depth,
+            "width": candidate.width,
+            **({"network": own.fingerprint} if own else {}),
+        }
+        model = self._built(candidate, _seed(content_hash(knobs)))
+        key = self._fit(model, knobs, effort.train_epochs, effort.learning_rate)
+        return TrainedNetwork(model=model, masks={}, key=key)
+
+    def _built(self, candidate: Candidate, seed: int) -> nn.Module:
+        image_shape, classes, own = self._task.image_shape, self._task.classes, self._task.network
+        depth, width = candidate.depth, candidate.width
+        if own is not None:
+            return build_own_network(own, depth=depth, width=width, image_shape=image_shape, classes=classes, seed=seed)
+        architecture = approx.Architecture(family=candidate.family, depth=depth, width=width)
+        return approx.build_network(architecture, image_shape=image_shape, classes=classes, seed=seed)
+
+    def pruned(self, candidate: Candidate) -> TrainedNetwork:
+        """The candidate's network, trained, and pruned and retrained where it is sparse."""
+        trained = self._trained(candidate)
+        if candidate.sparsity == 0:
+            return trained
+        effort = self._task.effort
+        knobs = {"stage": "prune", "after": trained.key, "sparsity": candidate.sparsity}
+        weights = {name: layer.weight for name, layer in approx.weight_layers(trained.model)}
+        masks = approx.magnitude_masks(weights, candidate.sparsity)
+        key = self._fit(trained.model, knobs, effort.prune_epochs, effort.retrain_learning_rate, masks)
+        return TrainedNetwork(model=trained.model, masks=masks, key=key)
+
+    def approximated(self, candidate: Candidate, pruned: TrainedNetwork) -> nn.Module:
+        """The same on integer codes, retrained; its memories are perfect."""
+        effort = self._task.effort
+        config = approx.LayerApproximation(
+            weight_bits=candidate.weight_bits,
+            activation_bits=candidate.activation_bits,
+            multiplier=candidate.multiplier,
+        )
+        knobs = {"stage": "approximate", "after": pruned.key, **asdict(config)}
+        calibration_data = self._images["train"].inputs(slice(0, _CALIBRATION_IMAGES))
+        model = approx.approximate(pruned.model, config, calibration_data=calibration_data, masks=pruned.masks)
+        self._fit(model, knobs, effort.approximate_epochs, effort.retrain_learning_rate)
+        return model
+
+    def _fit(
+        self,
+        model: nn.Module,
+        knobs: Mapping[str, Any],
+        epochs: float,
+        learning_rate: float,
+        masks: Mapping[str, Tensor] | None = None,
+    ) -> str:
+        """Train in place, or take over what the same stage found before; returns the stage's key."""
+        schedule = approx.Schedule(epochs=epochs, batch_size=self._task.effort.batch_size, learning_rate=learning_rate)
+        key = content_hash({**knobs, **asdict(schedule)})
+
+        def compute() -> dict[str, Tensor]:
+            approx.fit(model, self._images["train"], schedule, seed=_seed(key), masks=masks)
+            return model.state_dict()
+
+        model.load_state_dict(self._stages.get_or_compute(key, compute))
+        return key
+
+    def chip_accuracies(self, candidate: Candidate, model: nn.Module, split: Split) -> tuple[float, ...]:
+        """Accuracy on each chip. Chips differ in their failing cells only, so one tells all where none fails.
+
+        The test images are read on other chips than those by which candidates are chosen.
+        """
+        images = self._images[split]
+        chips = self.chip_seeds(split)
+        memory = weight_memory(candidate)
+        if memory.bit_error_rate == 0 or candidate.robust_bits == candidate.weight_bits:
+            return (approx.accuracy(model, images),) * len(chips)
+        approx.set_memory(model, weights=memory)
+        return approx.chip_accuracies(model, images, chips)
+
+    def chip_seeds(self, split: Split) -> list[int]:
+        """The names of the chips on which a split is read."""
+        chips = range(self._task.effort.chips)
+        return [_seed(content_hash({"chip": chip, "split": split, "seed": self._seed})) for chip in chips]
+
+    def example(self) -> Tensor:
+        """A batch of network inputs: two training images."""
+        return self._images["train"].inputs(slice(0, 2))
+
+
+def weight_memory(candidate: Candidate) -> approx.FaultyMemory:
+    """What the memory of the candidate's weights does."""
+    return approx.SILICON_14NM.at(candidate.supply_v, robust_bits=candidate.robust_bits)
+
+
+def _seed(key: str) -> int:
+    """A seed for torch.Generator from a content hash."""
+    return int(key[:12], 16)
+
+
+def _as_tensors(images: ImageSet, pixel_max: int) -> approx.LabelledImages:
+    # Copies: arrays that Ray shares between processes are read-only, which torch does not support.
+    return approx.LabelledImages(torch.tensor(images.pixels), torch.tensor(images.labels), pixel_max)
