@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import partial
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,8 @@ from approx.errors import ArgumentError
 from approx.modules import ApproxConv2d, ApproxConvTranspose2d, ApproxLayer, ApproxLinear
 from approx.multiplier import Multiplier
 from approx.observation import LayerInputs, observe
-from approx.quantization import calibrate_scale, percentile_scale
+from approx.ops import INT32_MAX
+from approx.quantization import calibrate_scale, code_range, percentile_scale
 
 WeightLayer = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
 
@@ -67,8 +70,8 @@ def approximate(
     Raises:
         ArgumentError: If weights are multiplied elsewhere than in layers that can be approximated, a layer does not run
             on the calibration data, and neither is left in floating point by the configuration; if a mask does not fit
-            its layer, a pattern matches no layer, an input of a layer is not finite, or the network has nothing to
-            approximate.
+            its layer, a pattern matches no layer, an input of a layer is not finite, the sums of a layer could leave 32
+            bits, or the network has nothing to approximate.
         UnknownNameError: If a multiplier is unknown.
     """
     network = config if isinstance(config, NetworkApproximation) else NetworkApproximation(default=config)
@@ -91,6 +94,13 @@ def approximate(
                 fold_batch_norm(converted, name, seen.foldable[name])
             if layer_config is not None:
                 replacement = _calibrated(name, layers[name], layer_config, seen.inputs[name], masks.get(name))
+                if problem := _sums_problem(replacement):
+                    if network.leave_unsupported:
+                        continue
+                    raise ArgumentError(
+                        f"layer {name!r}: {problem}. Use fewer bits, or leave it in floating point by "
+                        f"overrides={{{name!r}: None}} or leave_unsupported=True in a NetworkApproximation"
+                    )
                 converted = replace_everywhere(converted, layers[name], replacement)
     return converted.eval()
 
@@ -185,7 +195,16 @@ def replace_everywhere(model: nn.Module, module: nn.Module, replacement: nn.Modu
     names = [name for name, one in model.named_modules(remove_duplicate=False) if one is module]
     for name in names:
         model.set_submodule(name, replacement)
+    module.forward = partial(_refuse, names[0])
     return model
+
+
+def _refuse(name: str, *_: object, **__: object) -> NoReturn:
+    """What a layer does that was replaced, so that none still runs where it cannot be found."""
+    raise ArgumentError(
+        f"layer {name!r} was replaced, but the network runs it past its name, as from a plain list; hold it in an "
+        "nn.ModuleList or nn.ModuleDict"
+    )
 
 
 def fold_batch_norm(model: nn.Module, layer_name: str, norm_name: str) -> None:
@@ -260,6 +279,8 @@ def _check_masks(masks: Mapping[str, Tensor], layers: Mapping[str, WeightLayer])
             raise ArgumentError(
                 f"layer {name!r}: mask has shape {tuple(mask.shape)}, its weight {tuple(layers[name].weight.shape)}"
             )
+        if mask.dtype != torch.bool:
+            raise ArgumentError(f"layer {name!r}: mask must be bool, got {mask.dtype}")
 
 
 def _layer_configs(
@@ -332,6 +353,8 @@ def _calibrated(
     sample = inputs.sample()[None]
     if config.calibration == "percentile":
         weight_scale = percentile_scale(weights, bits=config.weight_bits, signed=True, percentile=config.percentile)
+        most = torch.tensor(float(code_range(config.weight_bits, signed=True)[1]))
+        weight_scale *= most / made.multiplier.constrain(most)  # to the largest code that the hardware can hold
         if config.percentile == 100:  # a sample may be without the largest
             sample = sample.new_tensor([[inputs.largest]])
         activation_scale = percentile_scale(
@@ -345,6 +368,14 @@ def _calibrated(
     made.weight_scale.copy_(weight_scale.expand(len(made.weight)))
     made.activation_scale.copy_(activation_scale[0])
     return made
+
+
+def _sums_problem(layer: ApproxLayer) -> str:
+    """Why a layer's sums could leave 32 bits; empty if they cannot."""
+    products, largest = layer.weight.shape[1:].numel(), layer.multiplier.largest_product
+    if products * largest <= INT32_MAX:
+        return ""
+    return f"a sum of {products} products of up to {largest} can leave 32 bits"
 
 
 def _activation_signed(name: str, config: LayerApproximation, inputs: LayerInputs) -> bool:

@@ -7,7 +7,7 @@ code c of b bits has index c mod 2**b), entries int32.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import torch
@@ -107,6 +107,12 @@ class Multiplier:
                 )
             if table is not None:  # a copy: what is derived from it is kept
                 object.__setattr__(self, attribute, table.detach().clone())
+
+    def __deepcopy__(self, memo: object) -> Multiplier:
+        return self  # it never changes
+
+    def __getstate__(self) -> dict[str, object]:
+        return {one.name: getattr(self, one.name) for one in fields(self)}  # without what is derived from them
 
     @property
     def weight_values(self) -> Tensor:

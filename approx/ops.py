@@ -26,7 +26,7 @@ from approx.operators import quantized_convolution
 from approx.portable import check_range
 from approx.quantization import CodeFormat
 
-_INT32_MAX = 2**31 - 1
+INT32_MAX = 2**31 - 1
 
 
 def approx_linear(activation_codes: Tensor, weight_codes: Tensor, multiplier: Multiplier) -> Tensor:
@@ -232,10 +232,10 @@ def _check_convolution(activations: Tensor, weight_codes: Tensor, multiplier: Mu
             f"{problem}"
         )
     inner, largest = math.prod(weight_codes.shape[1:]), _largest_product(multiplier)
-    if inner * largest > _INT32_MAX:
+    if inner * largest > INT32_MAX:
         raise ArgumentError(
             f"a sum of {inner} products of up to {largest} can leave 32 bits: with {multiplier.name!r} at most "
-            f"{_INT32_MAX // largest} products may be summed"
+            f"{INT32_MAX // largest} products may be summed"
         )
 
 

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import optuna
+from optuna.distributions import check_distribution_compatibility
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import NSGAIISampler
 from optuna.study import Study
@@ -96,7 +97,8 @@ def run_search(
         observer: Is told of progress.
 
     Raises:
-        SearchError: If the baseline fails, more evaluations fail than a generation has, or no worker can be kept alive.
+        SearchError: If the search was begun in another space, the baseline fails, more evaluations fail than a
+            generation has, or no worker can be kept alive.
     """
     driver = _Driver(search, space, store, executor, key_of, observer)
     driver.run()
@@ -125,6 +127,7 @@ class _Driver:
         self._study = open_study(store.url, search)
 
     def run(self) -> None:
+        self._check_space()
         done = self._store.search_evaluations(self._search)
         self._observer.started(self._search, done, self._store.trial_counts(self._search).finished)
         trials = self._left_running()
@@ -133,6 +136,20 @@ class _Driver:
             self._evaluate(trials)
             trials = []
         self._test_front()
+
+    def _check_space(self) -> None:
+        """Refuse to go on with a search whose space an older version had otherwise."""
+        genes = self._space.distributions()
+        for trial in self._study.get_trials(deepcopy=False):
+            for name, distribution in trial.distributions.items():
+                try:
+                    check_distribution_compatibility(distribution, genes[name])
+                except (KeyError, ValueError):
+                    raise SearchError(
+                        f"search {self._search.name!r} was begun by another version of crosslayer, whose space differs "
+                        f"in {name!r}; begin a new search without --resume (search show {self._search.name} still "
+                        "shows what it found)"
+                    ) from None
 
     def _enqueue_baseline(self) -> None:
         """Have the baseline asked for next, unless a trial holds it or waits to; nothing else is ever enqueued."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,10 @@ def result_of(store: Store, search: SearchRecord) -> SearchResult:
     task = stored_task(search.task)
     candidate = task.space.baseline()
     baseline = next((record for record in records if record.evaluation.candidate == candidate), None)
+    if baseline is None and records:
+        first = records[0].evaluation.candidate
+        if replace(first, family=candidate.family, depth=candidate.depth, width=candidate.width) == candidate:
+            baseline = records[0]  # an older version's, whose largest network was another one
     if baseline is None:
         raise SearchError(
             f"the baseline of search {search.name!r} is not evaluated yet; go on with: "

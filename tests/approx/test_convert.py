@@ -22,6 +22,7 @@ from approx import (
     approx_layers,
     approximate,
     build_network,
+    family_names,
     fit,
     magnitude_masks,
     multiplier_names,
@@ -150,6 +151,8 @@ def test_wrong_masks_and_names_are_refused(trained: nn.Sequential, images: Label
     shape = re.escape(str(tuple(layer.weight.shape)))
     with pytest.raises(ArgumentError, match=rf"layer '{first}': mask has shape \(1,\), its weight {shape}"):
         approximate(trained, config(), calibration_data=data, masks={first: torch.ones(1, dtype=torch.bool)})
+    with pytest.raises(ArgumentError, match=rf"layer '{first}': mask must be bool, got torch\.float32"):
+        approximate(trained, config(), calibration_data=data, masks={first: torch.ones_like(layer.weight)})
     with pytest.raises(UnknownNameError, match="unknown multiplier 'exat'"):
         approximate(trained, config("exat"), calibration_data=data)
     with pytest.raises(ArgumentError, match="no Conv2d, ConvTranspose2d or Linear layer"):
@@ -185,9 +188,12 @@ def test_kept_weight_codes_follow_every_change(trained: nn.Sequential, images: L
     assert all(not torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
 
 
-def test_kept_codes_are_neither_copied_nor_saved(trained: nn.Sequential, images: LabelledImages) -> None:
+@pytest.mark.parametrize("multiplier", ["drum-4", "mitchell"])
+def test_kept_codes_are_neither_copied_nor_saved(
+    trained: nn.Sequential, images: LabelledImages, multiplier: str
+) -> None:
     inputs = images.inputs(slice(0, 10))
-    converted = approximate(trained, config("drum-4"), calibration_data=inputs)
+    converted = approximate(trained, config(multiplier), calibration_data=inputs)
     with torch.no_grad():
         expected = converted(inputs)
         for other in (copy.deepcopy(converted), pickle.loads(pickle.dumps(converted))):  # noqa: S301
@@ -229,6 +235,18 @@ def test_every_kind_of_layer_learns() -> None:
         for name, parameter in converted.named_parameters():
             assert parameter.grad is not None, name
             assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("family", family_names())
+def test_networks_of_every_family_are_converted_whole(family: str) -> None:
+    architecture, data = Architecture(family=family, depth=2, width=3), torch.rand(8, 3, 16, 16)
+    model = build_network(architecture, image_shape=(3, 16, 16), classes=10, seed=0).eval()
+    converted = approximate(model, config(), calibration_data=data)
+    assert not list(weight_layers(converted))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in converted.modules())
+    assert (converted(data) - model(data)).norm() < 0.2 * (model(data) - model(data).mean(0)).norm()
+    converted(data).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in converted.parameters())
 
 
 @pytest.mark.parametrize("layer", [nn.Linear(4, 3), nn.Conv2d(2, 3, 1), nn.ConvTranspose2d(2, 3, 1)])
@@ -337,6 +355,25 @@ def test_a_shared_layer_is_replaced_in_all_its_places_and_shared_weights_stay_sh
     assert [name for name, _ in approx_layers(converted)] == ["one", "tied"]
     assert converted.one.weight is converted.tied.weight  # type: ignore[union-attr]
     assert len(list(converted.parameters())) == 3
+
+
+def test_a_layer_that_is_run_past_its_name_is_named() -> None:
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.early, self.late = nn.Linear(4, 4), nn.Linear(4, 2)
+            self.order = [self.early, self.late]
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            for layer in self.order:
+                inputs = layer(inputs)
+            return inputs
+
+    model = Listed()
+    converted = approximate(model, config(), calibration_data=real(6, 4))
+    with pytest.raises(ArgumentError, match="layer 'early' was replaced, but the network runs it past its name"):
+        converted(real(6, 4))
+    model(real(6, 4))
 
 
 def test_activations_are_as_their_layer_says() -> None:

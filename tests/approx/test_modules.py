@@ -202,6 +202,16 @@ def test_every_way_to_set_scales(layer: nn.Module, granularity: str, calibration
     assert len(set(scales.tolist())) == (1 if granularity == "tensor" else 6)
 
 
+@pytest.mark.parametrize("calibration", ["mse", "percentile"])
+def test_the_largest_weights_get_the_largest_codes_that_the_hardware_can_hold(calibration: str) -> None:
+    config = LayerApproximation(multiplier="asm-1", calibration=calibration, percentile=100)
+    layer = nn.Linear(3, 4)
+    with torch.no_grad():
+        layer.weight.copy_(real(4, 1) * torch.tensor([1.0, -1.0, 0.0]))
+    made = converted(layer, real(9, 3), config)
+    assert torch.allclose(made.stored_codes() * made.weight_scale[:, None], layer.weight, rtol=0.02)
+
+
 @pytest.mark.parametrize("layer", [nn.Conv2d(4, 6, 3, groups=2), nn.ConvTranspose2d(4, 6, 3, groups=2)])
 @pytest.mark.parametrize("signed", [True, False])
 def test_integer_and_fake_quantised_paths_agree(layer: nn.Module, signed: bool) -> None:

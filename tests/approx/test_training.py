@@ -1,19 +1,58 @@
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from approx import Architecture, LabelledImages, Schedule, accuracy, build_network, fit, magnitude_masks, weight_layers
+from approx import (
+    ApproxLayer,
+    Architecture,
+    FaultyMemory,
+    LabelledImages,
+    LayerApproximation,
+    NetworkApproximation,
+    Schedule,
+    accuracy,
+    allocate_robust_bits,
+    approx_layers,
+    approximate,
+    build_network,
+    chip_accuracies,
+    fit,
+    magnitude_masks,
+    set_memory,
+    training,
+    use_chip,
+    weight_layers,
+)
 from approx.errors import ArgumentError
 from approx.training import DivergedError
 
 ARCHITECTURE = Architecture(family="mlp", depth=1, width=2)
+EVERYTHING = Schedule(
+    epochs=2,
+    batch_size=16,
+    learning_rate=1e-2,
+    warm_up=0.1,
+    optimizer="sgd",
+    weight_decay=1e-3,
+    label_smoothing=0.1,
+    augmentation="crop-flip",
+    patience=3,
+)
 
 
 def network(seed: int = 0) -> nn.Sequential:
     return build_network(ARCHITECTURE, image_shape=(1, 4, 4), classes=3, seed=seed)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def images() -> LabelledImages:
     """Three classes that differ in which row is bright."""
     labels = torch.arange(90) % 3
@@ -21,6 +60,10 @@ def images() -> LabelledImages:
     for index, label in enumerate(labels.tolist()):
         pixels[index, 0, label] += 150
     return LabelledImages(pixels, labels, 255)
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
 def test_training_learns_and_depends_on_its_seed_alone(images: LabelledImages) -> None:
@@ -31,20 +74,39 @@ def test_training_learns_and_depends_on_its_seed_alone(images: LabelledImages) -
     fit(second, images, schedule, seed=1)
     fit(third, images, schedule, seed=2)
     assert accuracy(first, images) > 0.95
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-    assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), third.parameters(), strict=True))
+    assert same(first, second)
+    assert not same(first, third)
 
 
-def test_nothing_touches_the_global_random_state(images: LabelledImages) -> None:
-    before = torch.get_rng_state()
-    fit(network(), images, Schedule(epochs=1, batch_size=16, learning_rate=1e-2), seed=1)
-    assert torch.equal(torch.get_rng_state(), before)
+@pytest.mark.parametrize("changed", ["nothing", "seed"])
+def test_everything_random_comes_from_the_seed_and_the_global_state_is_left(
+    images: LabelledImages, changed: str
+) -> None:
+    """Order, augmentation, dropout, bit errors."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 20), nn.ReLU(), nn.Dropout(0.3), nn.Linear(20, 3))
+    results = []
+    for run in range(2):
+        made = approximate(model, LayerApproximation(), calibration_data=images.inputs(slice(0, 90)))
+        torch.rand(7 * run)
+        before = torch.get_rng_state()
+        fit(
+            made,
+            images,
+            EVERYTHING,
+            seed=run if changed == "seed" else 0,
+            validation=images,
+            bit_errors=FaultyMemory(bit_error_rate=0.05, transient_rate=0.01),
+        )
+        assert torch.equal(torch.get_rng_state(), before)
+        results.append(made)
+    assert same(*results) == (changed == "nothing")
 
 
 def test_masked_weights_stay_zero(images: LabelledImages) -> None:
     model = network()
     masks = magnitude_masks({name: layer.weight for name, layer in weight_layers(model)}, 0.5)
-    fit(model, images, Schedule(epochs=2, batch_size=16, learning_rate=1e-2), seed=0, masks=masks)
+    schedule = Schedule(epochs=2, batch_size=16, learning_rate=1e-2, optimizer="sgd", weight_decay=0.1)
+    fit(model, images, schedule, seed=0, masks=masks)
     for name, layer in weight_layers(model):
         assert (layer.weight[~masks[name]] == 0).all()
         assert (layer.weight[masks[name]] != 0).all()
@@ -53,9 +115,9 @@ def test_masked_weights_stay_zero(images: LabelledImages) -> None:
 def test_fractions_of_an_epoch(images: LabelledImages) -> None:
     model, untouched = network(), network()
     fit(model, images, Schedule(epochs=0, batch_size=16, learning_rate=1e-2), seed=0)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), untouched.parameters(), strict=True))
+    assert same(model, untouched)
     fit(model, images, Schedule(epochs=0.2, batch_size=16, learning_rate=1e-2), seed=0)
-    assert not all(torch.equal(a, b) for a, b in zip(model.parameters(), untouched.parameters(), strict=True))
+    assert not same(model, untouched)
 
 
 def test_divergence_is_an_error(images: LabelledImages) -> None:
@@ -69,3 +131,279 @@ def test_divergence_is_an_error(images: LabelledImages) -> None:
 def test_images_and_labels_must_match() -> None:
     with pytest.raises(ArgumentError, match="2 images but 3 labels"):
         LabelledImages(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64), 255)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"epochs": -1}, "epochs must be at least 0, got -1"),
+        ({"epochs": math.nan}, "epochs must be at least 0, got nan"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"learning_rate": 0}, "learning_rate must be positive, got 0"),
+        ({"learning_rate": math.inf}, "learning_rate must be positive, got inf"),
+        ({"warm_up": 1.0}, r"warm_up must be in \[0, 1\), got 1\.0"),
+        ({"optimizer": "lion"}, "optimizer must be one of adam, sgd; got 'lion'"),
+        ({"weight_decay": -1}, "weight_decay must be at least 0, got -1"),
+        ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\), got 1\.0"),
+        ({"augmentation": "mixup"}, "augmentation must be one of none, crop-flip; got 'mixup'"),
+        ({"patience": 0}, "patience must be at least 1, got 0"),
+    ],
+)
+def test_schedules_that_cannot_be_are_refused(wrong: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ArgumentError, match=complaint):
+        Schedule(**{"epochs": 1, "batch_size": 4, "learning_rate": 0.1, **wrong})
+
+
+# ---- against training written out --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("warm_up", [0.0, 0.25])
+def test_a_schedule_is_torchs_optimizer_with_these_rates(
+    images: LabelledImages, optimizer: str, warm_up: float
+) -> None:
+    """On all images in each step, so that their order does not matter."""
+    schedule = Schedule(
+        epochs=12,
+        batch_size=90,
+        learning_rate=0.05,
+        warm_up=warm_up,
+        optimizer=optimizer,
+        weight_decay=0.01,
+        label_smoothing=0.2,
+    )
+    model, own = network(), network()
+    fit(model, images, schedule, seed=0)
+
+    rising = round(12 * warm_up)
+    rates = [0.05 * (step + 1) / (rising + 1) for step in range(rising)]
+    rates += [0.025 * (1 + math.cos(math.pi * step / (12 - rising))) for step in range(12 - rising)]
+    made: torch.optim.Optimizer = (
+        torch.optim.Adam(own.parameters(), weight_decay=0.01)
+        if optimizer == "adam"
+        else torch.optim.SGD(own.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)
+    )
+    inputs = images.inputs(slice(0, 90))
+    target = F.one_hot(images.labels, 3) * 0.8 + 0.2 / 3
+    for rate in rates:
+        made.param_groups[0]["lr"] = rate
+        made.zero_grad()
+        (-(own(inputs).log_softmax(1) * target).sum(1).mean()).backward()
+        made.step()
+    for a, b in zip(model.parameters(), own.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_images_are_shifted_and_mirrored_alike_in_all_channels() -> None:
+    inputs = torch.rand(200, 1, 7, 9, generator=torch.Generator().manual_seed(0)).repeat(1, 2, 1, 1) + 0.1
+    inputs[:, 1] += 10
+    found = training._crop_and_flip(inputs, torch.Generator().manual_seed(1))
+    assert found.shape == inputs.shape
+    padded = F.pad(inputs, (4, 4, 4, 4))
+    seen = set()
+    for image, crops in zip(found, padded, strict=True):
+        shifts = [(down, right) for down in range(9) for right in range(9)]
+        cuts = {(*shift, False): crops[:, shift[0] : shift[0] + 7, shift[1] : shift[1] + 9] for shift in shifts}
+        cuts |= {(down, right, True): cut.flip(2) for (down, right, _), cut in cuts.items()}
+        (match,) = [name for name, cut in cuts.items() if torch.equal(cut, image)]
+        seen.add(match)
+    assert {down for down, _, _ in seen} == {right for _, right, _ in seen} == set(range(9))
+    assert {mirrored for _, _, mirrored in seen} == {False, True}
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], list[nn.Module]]:
+    """Let validation find these accuracies; gives the network as it was each time."""
+
+    def judge(accuracies: list[float]) -> list[nn.Module]:
+        seen: list[nn.Module] = []
+
+        def found(model: nn.Module, images: LabelledImages) -> float:
+            seen.append(copy.deepcopy(model))
+            return accuracies[len(seen) - 1]
+
+        monkeypatch.setattr(training, "accuracy", found)
+        return seen
+
+    return judge
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "epochs", "patience", "judgements", "best"),
+    [
+        ([0.5, 0.6, 0.6, 0.59, 0.9], 5.0, 2, 4, 1),  # stops after two epochs that are no better
+        ([0.5, 0.4, 0.6, 0.5, 0.7], 5.0, 2, 5, 4),
+        ([0.5, 0.4], 5.0, 1, 2, 0),
+        ([0.1, 0.2, 0.3], 3.0, 1, 3, 2),
+        ([0.1, 0.2, 0.3], 2.5, 1, 3, 2),  # the last part of an epoch counts
+        ([0.1, 0.3, 0.2], 2.5, 1, 3, 1),
+        ([0.7], 0.5, 1, 1, 0),
+    ],
+)
+def test_patience_keeps_the_best_network(
+    images: LabelledImages,
+    judged: Callable[[list[float]], list[nn.Module]],
+    accuracies: list[float],
+    epochs: float,
+    patience: int,
+    judgements: int,
+    best: int,
+) -> None:
+    seen = judged(accuracies)
+    model = network()
+    schedule = Schedule(epochs=epochs, batch_size=16, learning_rate=1e-2, patience=patience)
+    fit(model, images, schedule, seed=0, validation=images)
+    assert len(seen) == judgements
+    assert same(model, seen[best])
+    assert not any(same(model, other) for index, other in enumerate(seen) if index != best)
+    assert not model.training
+
+
+def test_patience_and_validation_images_go_together(images: LabelledImages) -> None:
+    schedule = Schedule(epochs=1, batch_size=16, learning_rate=1e-2)
+    with pytest.raises(ArgumentError, match="go together"):
+        fit(network(), images, schedule, seed=0, validation=images)
+    with pytest.raises(ArgumentError, match="go together"):
+        fit(network(), images, replace(schedule, patience=1), seed=0)
+
+
+# ---- bit errors --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def digits() -> LabelledImages:
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    return LabelledImages(torch.tensor(found.images).to(torch.uint8)[:, None], torch.tensor(found.target), 16)
+
+
+@pytest.fixture(scope="module")
+def trained(digits: LabelledImages) -> nn.Module:
+    architecture = Architecture(family="mlp", depth=1, width=3)
+    model = build_network(architecture, image_shape=(1, 8, 8), classes=10, seed=0)
+    fit(model, digits, Schedule(epochs=15, batch_size=64, learning_rate=3e-3), seed=0)
+    return model
+
+
+def converted(model: nn.Module, images: LabelledImages, **options: Any) -> nn.Module:
+    return approximate(model, LayerApproximation(**options), calibration_data=images.inputs(slice(0, 200)))
+
+
+def test_training_with_bit_errors_makes_a_network_robust(trained: nn.Module, digits: LabelledImages) -> None:
+    errors = FaultyMemory(bit_error_rate=0.1)
+    schedule = Schedule(epochs=15, batch_size=64, learning_rate=3e-3)
+    found = {}
+    for name, bit_errors in (("plain", None), ("hardened", errors)):
+        model = converted(trained, digits, weight_memory=FaultyMemory(bit_error_rate=0.5))
+        fit(model, digits, schedule, seed=0, bit_errors=bit_errors)
+        for _, layer in approx_layers(model):  # as they were, and off any chip
+            assert layer.weight_memory == FaultyMemory(bit_error_rate=0.5)
+            assert torch.equal(layer.read_codes(), layer.stored_codes())
+        set_memory(model, weights=errors)
+        found[name] = fmean(chip_accuracies(model, digits, range(100, 110)))
+    assert found["hardened"] > found["plain"] + 0.05
+
+
+def test_bit_errors_are_those_of_other_chips_in_every_step_beside_the_network_as_it_is(images: LabelledImages) -> None:
+    model = converted(network(), images, weight_bits=8)
+    use_chip(model, 7)
+    seen: list[Tensor] = []
+    layer = dict(approx_layers(model))["1"]
+    layer.register_forward_hook(lambda *_: seen.append(layer.read_codes().detach()))
+    fit(
+        model,
+        images,
+        Schedule(epochs=3, batch_size=90, learning_rate=1e-9),
+        seed=0,
+        bit_errors=FaultyMemory(bit_error_rate=0.1),
+    )
+    assert len(seen) == 6
+    stored = layer.stored_codes()
+    assert all(torch.equal(one, stored) for one in seen[::2])
+    struck = [(one != stored) for one in seen[1::2]]
+    assert all(one.any() for one in struck)
+    assert not any(torch.equal(struck[i], struck[j]) for i in range(3) for j in range(i))
+
+
+def test_a_network_that_fails_on_a_faulty_chip_gets_its_memories_back(images: LabelledImages) -> None:
+    model = converted(network(), images)
+    calls = []
+
+    def fail_the_second_time(*_: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("no")
+
+    model.register_forward_pre_hook(fail_the_second_time)
+    schedule = Schedule(epochs=1, batch_size=90, learning_rate=1e-3)
+    with pytest.raises(RuntimeError, match="no"):
+        fit(model, images, schedule, seed=0, bit_errors=FaultyMemory(bit_error_rate=0.1))
+    for _, layer in approx_layers(model):
+        assert layer.weight_memory is None
+        assert torch.equal(layer.read_codes(), layer.stored_codes())
+
+
+def test_bit_errors_need_codes(images: LabelledImages) -> None:
+    schedule = Schedule(epochs=1, batch_size=16, learning_rate=1e-2)
+    with pytest.raises(ArgumentError, match=r"convert it with approximate\(\)"):
+        fit(network(), images, schedule, seed=0, bit_errors=FaultyMemory(bit_error_rate=0.1))
+
+
+def test_accuracy_on_chips_is_that_on_each(trained: nn.Module, digits: LabelledImages) -> None:
+    model = converted(trained, digits, weight_memory=FaultyMemory(bit_error_rate=0.1))
+    perfect = accuracy(model, digits)
+    found = chip_accuracies(model, digits, (3, 4, 3), batch_size=700)
+    assert found[0] == found[2] != found[1]
+    assert accuracy(model, digits) == perfect
+    use_chip(model, 4)
+    assert accuracy(model, digits) == found[1]
+
+
+def test_weights_are_quantised_once_for_all_chips(
+    trained: nn.Module, digits: LabelledImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = converted(trained, digits, weight_memory=FaultyMemory(bit_error_rate=0.1))
+    ran, quantised, usual = [], [], ApproxLayer.stored_codes
+
+    def counted(layer: ApproxLayer) -> Tensor:
+        quantised.append(layer)
+        return usual(layer)
+
+    monkeypatch.setattr(ApproxLayer, "stored_codes", counted)
+    model.register_forward_hook(lambda *_: ran.append(1))
+    chip_accuracies(model, digits, range(10), batch_size=len(digits))
+    assert len(ran) == 10
+    assert len(quantised) == len(list(approx_layers(model)))
+
+
+def test_robust_bits_are_the_fewest_that_keep_the_accuracy(trained: nn.Module, digits: LabelledImages) -> None:
+    model = converted(trained, digits)
+    memory, chips, drop = FaultyMemory(bit_error_rate=0.05, robust_bits=1), (1, 2), 0.01
+    found = allocate_robust_bits(model, digits, memory, chip_seeds=chips, max_drop=drop)
+    assert found.keys() == dict(approx_layers(model)).keys()
+    assert all(layer.weight_memory is None for _, layer in approx_layers(model))
+    perfect = accuracy(model, digits)
+
+    def lost(name: str, bits: int) -> float:
+        """By faults in one layer alone."""
+        set_memory(model, weights=FaultyMemory(bit_error_rate=0))
+        dict(approx_layers(model))[name].weight_memory = replace(memory, robust_bits=bits)
+        return perfect - fmean(chip_accuracies(model, digits, chips))
+
+    assert max(found.values()) > 1
+    for name, bits in found.items():
+        assert lost(name, bits) <= drop
+        assert bits == 1 or lost(name, bits - 1) > drop
+
+
+def test_layers_narrower_than_the_fewest_robust_bits_are_robust_altogether(
+    trained: nn.Module, digits: LabelledImages
+) -> None:
+    network = NetworkApproximation(
+        default=LayerApproximation(), overrides={"1": LayerApproximation(weight_bits=3, activation_bits=8)}
+    )
+    model = approximate(trained, network, calibration_data=digits.inputs(slice(0, 200)))
+    memory = FaultyMemory(bit_error_rate=0.3, robust_bits=5)
+    found = allocate_robust_bits(model, digits, memory, chip_seeds=(1,), max_drop=1.0)
+    assert found == {"1": 3, "3": 5}

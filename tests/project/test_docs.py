@@ -3,6 +3,7 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -68,7 +69,15 @@ def test_the_two_commands_are_on_the_first_screen() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/arithmetic.md"]
+    "path",
+    [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/arithmetic.md",
+        "docs/approximation.md",
+    ],
 )
 def test_links_between_documents_lead_somewhere(path: str) -> None:
     document = ROOT / path
@@ -112,3 +121,23 @@ def test_the_python_in_the_documents_runs(tmp_path: Path, monkeypatch: pytest.Mo
         exec(block, names)  # noqa: S102
     assert isinstance(names["own"], approx.Multiplier)
     assert names["own"].table()[7, 3] == 12
+
+
+def test_the_python_in_the_document_of_approximation_runs(tmp_path: Path) -> None:
+    images = torch.rand(4, 1, 8, 8)
+    labelled = approx.LabelledImages((images * 255).to(torch.uint8), torch.arange(4), 255)
+    network = approx.build_named_network(family="mlp", depth=1, width=1, image_shape=(1, 8, 8), classes=10)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "approximation.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {
+        "network": network,
+        "images": images,
+        "training_images": labelled,
+        "test_images": labelled,
+        "folder": tmp_path,
+        "print": lambda found: None,
+    }
+    for block in blocks:
+        exec(block, names)  # noqa: S102
+    assert names["memory"].bit_error_rate == pytest.approx(8e-4)
+    with torch.no_grad():
+        assert torch.equal(names["same"](images), names["converted"](images))

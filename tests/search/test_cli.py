@@ -51,7 +51,7 @@ def test_run_prints_json_alone_on_stdout(finished: tuple[Path, dict[str, Any]]) 
     assert output["storage"] == f"sqlite:///{storage}"
     assert output["dashboard"] == f"optuna-dashboard sqlite:///{storage}"
     assert output["baseline"]["saving"] == 1
-    assert output["baseline"]["accuracy"] > 0.95
+    assert output["baseline"]["accuracy"] > 0.92
     accuracies = [record["accuracy"] for record in output["front"]]
     energies = [record["energy_pj"] for record in output["front"]]
     assert accuracies == sorted(accuracies, reverse=True)

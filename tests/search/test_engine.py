@@ -10,6 +10,7 @@ from search.engine import Observer, open_study, population_size, run_search
 from search.errors import SearchError
 from search.evaluation import Evaluation
 from search.result import SearchResult, front, front_hypervolume, result_of
+from search.space import SearchSpace
 from search.store import Record, SearchRecord, Store
 from search.task import find_task
 from tests.search.fakes import FakeExecutor, formula
@@ -248,6 +249,19 @@ def test_a_search_without_evaluations_has_no_result(store: Store) -> None:
     search = new_search(store, name="empty")
     with pytest.raises(SearchError, match=r"is not evaluated yet.*--resume --name empty --dataset digits --seed 0"):
         result_of(store, search)
+
+
+def test_a_search_of_another_version_is_shown_and_not_gone_on_with(store: Store) -> None:
+    search = new_search(store, budget=12)
+    other = SearchSpace(families=("mlp", "other"), max_depth=2, max_width=4)
+    with pytest.raises(SearchError, match="is not evaluated yet"):
+        result_of(store, search)
+    run_search(search, other, store, FakeExecutor(), key_of=key_of, observer=Observer())
+    assert result_of(store, search).baseline.evaluation.candidate == other.baseline()
+    longer = store.reopen_search(search, budget=20, min_accuracy=None)
+    with pytest.raises(SearchError, match=r"begun by another version of crosslayer, whose space differs in 'family'"):
+        run(store, longer, FakeExecutor())
+    assert len(trials(store, search)) == 12
 
 
 def test_optuna_sees_both_objectives_by_name(store: Store) -> None:

@@ -1,0 +1,113 @@
+import copy
+from math import prod
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from approx import LayerApproximation, LayerShape, approx_layers, approximate, trace
+
+
+def shapes(model: nn.Module, *size: int) -> dict[str, tuple[int, int, int, int]]:
+    found = trace(model, torch.zeros(1, *size))
+    return {one.name: (one.positions, one.inner, one.outputs, one.input_values) for one in found}
+
+
+def test_layers_by_hand_in_the_order_in_which_they_run() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(10, 7)
+            self.depthwise = nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=4)
+            self.stem = nn.Conv2d(3, 4, (3, 5), padding=(1, 2))
+            self.unused = nn.Linear(2, 2)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            out: Tensor = self.head(
+                input=self.depthwise(self.stem(inputs)).flatten(2).transpose(1, 2)[:, :, :1].expand(-1, -1, 10)
+            )
+            return out
+
+    assert shapes(Net(), 3, 6, 8) == {
+        "stem": (6 * 8, 3 * 3 * 5, 4, 3 * 6 * 8),
+        "depthwise": (3 * 4, 9, 8, 4 * 6 * 8),
+        "head": (12, 10, 7, 12 * 10),  # a linear layer on a sequence of twelve
+    }
+    assert [one.name for one in trace(Net(), torch.zeros(1, 3, 6, 8))] == ["stem", "depthwise", "head"]
+
+
+def test_a_layer_that_runs_twice_counts_twice() -> None:
+    layer = nn.Linear(4, 4)
+    assert (
+        trace(nn.Sequential(layer, nn.ReLU(), layer), torch.zeros(1, 4))
+        == [LayerShape(name="0", positions=1, inner=4, outputs=4, input_values=4)] * 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        ({"kernel_size": 3}, (4, 5)),
+        ({"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1}, (4, 5)),
+        ({"kernel_size": (2, 3), "stride": (2, 3), "groups": 2, "dilation": 2}, (3, 3)),
+    ],
+)
+def test_a_transposed_convolution_is_the_convolution_it_amounts_to(
+    options: dict[str, Any], size: tuple[int, int]
+) -> None:
+    layer = nn.ConvTranspose2d(4, 6, **options)
+    data = torch.rand(1, 4, *size)
+    (found,) = trace(layer, data)
+    ((_, made),) = approx_layers(approximate(layer, LayerApproximation(), calibration_data=data))
+    assert found == LayerShape(
+        name="",
+        positions=prod(layer(data).shape[2:]),
+        inner=prod(made.weight.shape[1:]),
+        outputs=6,
+        input_values=4 * prod(size),
+    )
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 3, groups=2), nn.Flatten(2), nn.Linear(16, 5)),
+        nn.Sequential(nn.Flatten(2), nn.Linear(64, 8), nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)),
+    ],
+)  # fmt: skip
+def test_products_are_as_many_as_torch_counts(model: nn.Module) -> None:
+    data = torch.rand(1, 3, 8, 8)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        model.train()(data)
+    counted = sum(
+        operations
+        for packet, operations in counter.flop_counts["Global"].items()
+        if not any(word in str(packet) for word in ("bmm", "attention"))  # of activations with each other
+    )
+    assert sum(one.positions * one.inner * one.outputs for one in trace(model, data)) == counted // 2
+
+
+def test_the_layers_are_those_that_are_approximated() -> None:
+    model = nn.Sequential(
+        nn.utils.parametrizations.weight_norm(nn.Linear(6, 8)), nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
+    )
+    data = torch.rand(1, 5, 6)
+    converted = approximate(model, LayerApproximation(), calibration_data=data)
+    assert [one.name for one in trace(model, data)] == [name for name, _ in approx_layers(converted)]
+    assert "1.self_attn.query" in shapes(model, 5, 6)
+
+
+def test_the_network_is_left_as_it_is() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.Linear(4, 2)).train()
+    data, before = torch.rand(1, 3, 3, 3), copy.deepcopy(model.state_dict())
+    state = torch.get_rng_state()
+    assert len(trace(model, data)) == 2  # in training one value a channel would be too few
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(module.training and not module._forward_hooks for module in model.modules())
+    with pytest.raises(RuntimeError):
+        trace(model, torch.rand(1, 2, 3, 3))
+    assert not any(module._forward_hooks for module in model.modules())
