@@ -7,18 +7,17 @@
     fault_map.safetensors  per layer with a faulty memory: the bits that one chip inverts
     network.onnx           the network in QDQ form; see `approx.onnx_export`
 
-The float network is built anew by a function, the layers are put in their places, and the state is loaded into them.
+How a model is made again from these is in `approx.rebuilding`.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import importlib
 import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,20 +28,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from approx.config import FaultyMemory, LayerApproximation
-from approx.convert import FoldedBatchNorm, WeightLayer, approx_layers, build_layer, replace_everywhere, split_attention
-from approx.errors import ApproxError, ArgumentError, SavedModelError
+from approx.convert import approx_layers, use_chip
+from approx.errors import ArgumentError, SavedModelError
 from approx.modules import ApproxLayer
-from approx.multiplier import MAX_TABLE_BITS, Multiplier
 from approx.onnx_export import equal_in_onnx, to_onnx
+from approx.rebuilding import DESCRIPTION_KEYS, description, full_state, rebuilt
+from approx.saved_multipliers import arrays_of, described, multiplier_key, multiplier_names, multiplier_of
 
 FORMAT = "crosslayer model"
 FORMAT_VERSION = 1
 _CONFIG, _STATE, _CODES = "config.json", "state.safetensors", "codes.safetensors"
 _MULTIPLIERS, _FAULTS, _ONNX = "multipliers.npz", "fault_map.safetensors", "network.onnx"
+_KEYS = {"version", "builder", "arguments", "input", "multipliers", "files", "facts", *DESCRIPTION_KEYS}
 _MEANING = {
-    _STATE: "the state dict of the model that approx.load gives back",
+    _STATE: "the state dict of the model that approx.load gives back, and its buffers that are not part of it",
     _CODES: (
         "NAME.weight_codes: signed integers, shape (outputs, inputs / groups, kernel height, kernel width) or "
         "(outputs, inputs), those of a transposed convolution as of the convolution it amounts to; NAME.weight_scale: "
@@ -55,7 +56,10 @@ _MEANING = {
         "above 8 bits NAME.weight_recoding and NAME.activation_recoding: what is multiplied exactly for each code"
     ),
     _FAULTS: "NAME: per stored weight code, the bits that this chip inverts; bit i has the value 2^i",
-    _ONNX: "the network in QDQ form, whose products are exact",
+    _ONNX: (
+        "the network in QDQ form, whose products are exact. On x86 CPUs without VNNI instructions ONNX Runtime is "
+        "exact only with its session option session.x64quantprecision = 1"
+    ),
 }
 
 
@@ -84,33 +88,40 @@ def save(
         overwrite: Whether a model that was saved there before is replaced.
 
     Raises:
-        ArgumentError: If the model has no approximate layer, the builder does not build a network of its kind, ONNX
-            cannot express it, or the folder is in use.
+        ArgumentError: If the model has no approximate layer, what the builder builds would not give it back to the bit,
+            ONNX cannot express it, an argument is no JSON value, or the folder is in use.
     """
     target = Path(folder)
     check_target(target, overwrite)
-    layers = dict(approx_layers(model))
+    if chip_seed < 0:
+        raise ArgumentError(f"chip_seed must be at least 0, got {chip_seed}")
+    given = {"arguments": dict(arguments), "facts": dict(facts or {})}
+    _check_json(given)
+    saved = copy.deepcopy(model).cpu().eval()
+    use_chip(saved, None)
+    inputs = example_input.detach().cpu()
+    layers = dict(approx_layers(saved))
     if not layers:
         raise ArgumentError("the model has no approximate layer; convert it with approximate() first")
-    multipliers = {layer.multiplier.digest: layer.multiplier for layer in layers.values()}
-    names = _multiplier_names(multipliers)
-    state = {name: _owned(value) for name, value in model.state_dict().items()}
+    multipliers = {multiplier_key(layer.multiplier): layer.multiplier for layer in layers.values()}
+    names = multiplier_names(multipliers.values())
+    state = _full_state(saved)
     plan = {
         "builder": builder,
-        "arguments": dict(arguments),
-        "folded": [name for name, module in model.named_modules() if isinstance(module, FoldedBatchNorm)],
-        "layers": {name: _layer_plan(layer, names[layer.multiplier.digest]) for name, layer in layers.items()},
-        "multipliers": {names[digest]: _multiplier_plan(one) for digest, one in multipliers.items()},
+        "arguments": given["arguments"],
+        "input": {"shape": list(inputs.shape[1:]), "type": str(inputs.dtype).removeprefix("torch.")},
+        **description(saved, names),
+        "multipliers": {names[key]: described(one) for key, one in multipliers.items()},
     }
-    proto = to_onnx(model, example_input=example_input)
+    proto = to_onnx(saved, example_input=inputs)
     partial = target.with_name(f"{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         (partial / _STATE).write_bytes(bytes_of(state))
         (partial / _CODES).write_bytes(bytes_of(_codes(layers), metadata=_codes_metadata(layers)))
-        tables = {key: one for digest, kept in multipliers.items() for key, one in _tables(names[digest], kept).items()}
-        np.savez_compressed(partial / _MULTIPLIERS, allow_pickle=False, **tables)
+        arrays = {name: array for key, one in multipliers.items() for name, array in arrays_of(names[key], one).items()}
+        np.savez_compressed(partial / _MULTIPLIERS, allow_pickle=False, **arrays)
         faults = _fault_maps(layers, chip_seed)
         (partial / _FAULTS).write_bytes(bytes_of(faults, metadata={"chip_seed": str(chip_seed)}))
         (partial / _ONNX).write_bytes(proto.SerializeToString(deterministic=True))
@@ -120,12 +131,12 @@ def save(
             "crosslayer": _own_version(),
             "torch": torch.__version__,
             **plan,
-            "onnx_equals_model": equal_in_onnx(model),
+            "onnx_equals_model": equal_in_onnx(saved),
             "files": {name: {"sha256": _sha256(partial / name), "meaning": _MEANING[name]} for name in _MEANING},
-            "facts": dict(facts or {}),
+            "facts": given["facts"],
         }
         (partial / _CONFIG).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-        _loaded(partial)  # a model that could not be loaded again is not saved
+        _check_equal(saved, _loaded(partial), inputs, builder)
         if target.exists():
             shutil.rmtree(target)
         partial.replace(target)
@@ -168,35 +179,10 @@ def _loaded(folder: Path) -> nn.Module:
         state = tensors_of((folder / _STATE).read_bytes())
     except SafetensorError as error:
         raise SavedModelError(f"{folder / _STATE} cannot be read: {error}") from error
-    with np.load(folder / _MULTIPLIERS, allow_pickle=False) as tables:
-        multipliers = {
-            name: _multiplier(name, about, {key: tables[key] for key in tables.files})
-            for name, about in content["multipliers"].items()
-        }
-    model = split_attention(_built(content["builder"], content["arguments"], folder)).eval()
-    try:
-        _fit_shapes(model, state, content["layers"])
-        for name in content["folded"]:
-            replace_everywhere(model, model.get_submodule(name), FoldedBatchNorm())
-        for name, about in content["layers"].items():
-            layer = model.get_submodule(name)
-            if not isinstance(layer, WeightLayer):
-                raise SavedModelError(f"its layer {name!r} is of type {type(layer).__name__}")
-            replacement = build_layer(
-                layer,
-                LayerApproximation.from_dict(about["config"]),
-                activation_signed=about["activation_signed"],
-                multiplier=multipliers[about["multiplier"]],
-            )
-            replacement.weight_memory = _memory(about["weight_memory"])
-            replacement.activation_memory = _memory(about["activation_memory"])
-            model = replace_everywhere(model, layer, replacement)
-        model.load_state_dict(state)
-    except (ApproxError, AttributeError, KeyError, RuntimeError) as error:
-        raise SavedModelError(
-            f"{content['builder']} builds another network than the one in {folder}: {' '.join(str(error).split())}"
-        ) from error
-    return model.eval()
+    with np.load(folder / _MULTIPLIERS, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    multipliers = {name: multiplier_of(name, about, arrays) for name, about in content["multipliers"].items()}
+    return rebuilt(content, state, multipliers)
 
 
 def check_target(target: Path, overwrite: bool) -> None:
@@ -211,6 +197,8 @@ def check_target(target: Path, overwrite: bool) -> None:
         _config(target)
     except SavedModelError:
         raise ArgumentError(f"{target} exists and is not a saved model; choose another folder") from None
+    if others := sorted({path.name for path in target.iterdir()} - {_CONFIG, *_MEANING}):
+        raise ArgumentError(f"{target} holds {others[0]!r} besides a saved model; choose another folder")
     if not overwrite:
         raise ArgumentError(f"a model is saved in {target} already; choose another folder, or overwrite it")
 
@@ -222,71 +210,46 @@ def _config(folder: Path) -> dict[str, Any]:
         raise SavedModelError(f"{folder} is not a saved model: no {_CONFIG} can be read in it ({error})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise SavedModelError(f"{folder} is not a saved model: its {_CONFIG} is something else's")
-    if content["version"] != FORMAT_VERSION:
+    if content.get("version") != FORMAT_VERSION:
         raise SavedModelError(
-            f"{folder} was written by crosslayer {content.get('crosslayer')} in version {content['version']} of the "
-            f"format; this release knows {FORMAT_VERSION}"
+            f"{folder} was written by crosslayer {content.get('crosslayer')} in version {content.get('version')} of "
+            f"the format; this release knows {FORMAT_VERSION}"
         )
+    if missing := sorted(_KEYS - content.keys()):
+        raise SavedModelError(f"{folder / _CONFIG} is damaged: it lacks {missing[0]!r}; export the model again")
     return content
 
 
-def _built(builder: str, arguments: Mapping[str, Any], folder: Path) -> nn.Module:
-    module_name, _, name = builder.partition(":")
-    try:
-        function = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError, ValueError) as error:
+def _full_state(model: nn.Module) -> dict[str, Tensor]:
+    return {name: _owned(value) for name, value in full_state(model).items()}
+
+
+def _check_json(given: Mapping[str, Mapping[str, Any]]) -> None:
+    for what, values in given.items():
+        try:
+            json.dumps(values, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(f"{what} must be JSON values: {error}") from None
+
+
+def _check_equal(saved: nn.Module, loaded: nn.Module, inputs: Tensor, builder: str) -> None:
+    """See that a model came back to the bit: the function that builds it may be another one, or have other arguments.
+
+    Raises:
+        SavedModelError: If its state or its output is another one.
+    """
+    if bytes_of(_full_state(saved)) != bytes_of(_full_state(loaded)):
+        raise SavedModelError(f"{builder} builds another network than the one that was saved: its state differs")
+    outputs = []
+    for model in (saved, loaded):
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            leaves = [leaf for leaf in tree_leaves(model(inputs)) if isinstance(leaf, Tensor)]
+        outputs.append(bytes_of({str(number): _owned(leaf) for number, leaf in enumerate(leaves)}))
+    if outputs[0] != outputs[1]:
         raise SavedModelError(
-            f"the network in {folder} is built by {builder}, which cannot be imported here ({error}); put the folder "
-            "that holds it on Python's path, such as by PYTHONPATH"
-        ) from error
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in arguments.items()}
-    try:
-        with torch.random.fork_rng(devices=[]):
-            model = function(**given)
-    except Exception as error:  # the network's own code
-        raise SavedModelError(f"{builder}({given}) failed: {type(error).__name__}: {error}") from error
-    if not isinstance(model, nn.Module):
-        raise SavedModelError(f"{builder} must return a torch.nn.Module, got {type(model).__name__}")
-    return model
-
-
-def _fit_shapes(model: nn.Module, state: Mapping[str, Tensor], layers: Mapping[str, Any]) -> None:
-    """Give parameters the shapes they were saved with: channels may be pruned, biases come from folded BatchNorms."""
-    for name, about in layers.items():
-        layer = model.get_submodule(name)
-        shape, groups = about["weight_shape"], about["groups"]
-        if isinstance(layer, nn.ConvTranspose2d):  # (inputs, outputs / groups, ...); saved as a convolution's
-            shape = [shape[1] * groups, shape[0] // groups, *shape[2:]]
-        if not isinstance(layer, nn.Linear):
-            layer.groups = groups
-        if layer.weight.shape != torch.Size(shape):
-            layer.weight = nn.Parameter(torch.zeros(shape))
-        if about["bias"]:
-            layer.bias = nn.Parameter(torch.zeros(about["weight_shape"][0]))
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        saved = state.get(name)
-        if saved is not None and saved.shape != tensor.shape and name.rpartition(".")[0] not in layers:
-            owner, _, attribute = name.rpartition(".")
-            fresh = torch.zeros_like(saved)
-            is_parameter = isinstance(tensor, nn.Parameter)
-            setattr(model.get_submodule(owner), attribute, nn.Parameter(fresh) if is_parameter else fresh)
-
-
-def _layer_plan(layer: ApproxLayer, multiplier: str) -> dict[str, Any]:
-    return {
-        "config": layer.config.to_dict(),
-        "activation_signed": layer.activation_signed,
-        "bias": layer.bias is not None,
-        "weight_shape": list(layer.weight.shape),
-        "groups": layer.groups,
-        "multiplier": multiplier,
-        "weight_memory": None if layer.weight_memory is None else asdict(layer.weight_memory),
-        "activation_memory": None if layer.activation_memory is None else asdict(layer.activation_memory),
-    }
-
-
-def _memory(content: Mapping[str, Any] | None) -> FaultyMemory | None:
-    return None if content is None else FaultyMemory(**content)
+            f"{builder} builds another network than the one that was saved: its output for the example input differs"
+        )
 
 
 def _codes(layers: Mapping[str, ApproxLayer]) -> dict[str, Tensor]:
@@ -325,62 +288,6 @@ def _fault_maps(layers: Mapping[str, ApproxLayer], chip_seed: int) -> dict[str, 
             inverted = faults.only(layer.mask).dense().reshape(layer.weight.shape)
             maps[name or "model"] = inverted.to(torch.int16)
     return maps
-
-
-def _multiplier_names(multipliers: Mapping[str, Multiplier]) -> dict[str, str]:
-    """Digest -> a name that says what the operands are, different for different multipliers."""
-    names: dict[str, str] = {}
-    for digest, one in multipliers.items():
-        name = f"{one.name}_w{one.weight_bits}a{one.activation_bits}{'s' if one.activation_signed else 'u'}"
-        names[digest] = f"{name}_{digest[:8]}" if name in names.values() else name
-    return names
-
-
-def _multiplier_plan(multiplier: Multiplier) -> dict[str, Any]:
-    return {
-        "name": multiplier.name,
-        "weight_bits": multiplier.weight_bits,
-        "activation_bits": multiplier.activation_bits,
-        "weight_signed": multiplier.weight_signed,
-        "activation_signed": multiplier.activation_signed,
-        "constrains_weights": multiplier.constrains_weights,
-        "provenance": multiplier.provenance,
-        "sha256": multiplier.digest,
-    }
-
-
-def _tables(name: str, multiplier: Multiplier) -> dict[str, np.ndarray[Any, Any]]:
-    tables = {}
-    if max(multiplier.weight_bits, multiplier.activation_bits) <= MAX_TABLE_BITS:
-        tables["table"] = multiplier.table()
-    if multiplier.weight_recoding is not None:
-        tables["weight_recoding"] = multiplier.weight_recoding
-    if multiplier.activation_recoding is not None:
-        tables["activation_recoding"] = multiplier.activation_recoding
-    return {f"{name}.{kind}": table.numpy() for kind, table in tables.items()}
-
-
-def _multiplier(name: str, about: Mapping[str, Any], tables: Mapping[str, np.ndarray[Any, Any]]) -> Multiplier:
-    def table(kind: str) -> Tensor | None:
-        found = tables.get(f"{name}.{kind}")
-        return None if found is None else torch.from_numpy(found)
-
-    recoding = table("weight_recoding")
-    multiplier = Multiplier(
-        name=about["name"],
-        weight_bits=about["weight_bits"],
-        activation_bits=about["activation_bits"],
-        weight_signed=about["weight_signed"],
-        activation_signed=about["activation_signed"],
-        lut=table("table") if recoding is None else None,
-        weight_recoding=recoding,
-        activation_recoding=table("activation_recoding"),
-        constrains_weights=about["constrains_weights"],
-        provenance=about["provenance"],
-    )
-    if multiplier.digest != about["sha256"]:
-        raise SavedModelError(f"the multiplier {name} in {_MULTIPLIERS} is not the one that was saved")
-    return multiplier
 
 
 def _owned(tensor: Tensor) -> Tensor:

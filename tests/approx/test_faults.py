@@ -225,6 +225,12 @@ def test_words_that_are_not_stored_are_left_out() -> None:
 # ---- layers on a chip --------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def _same_weights() -> None:
+    """Networks that a test makes are the same whatever ran before it."""
+    torch.manual_seed(0)
+
+
 def inputs_of(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 

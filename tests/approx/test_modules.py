@@ -1,6 +1,7 @@
 """Layers on integer codes against torch's own layers: on the same codes, in double precision."""
 
 import copy
+import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -16,17 +17,25 @@ from approx import (
     ApproxConvTranspose2d,
     ApproxLayer,
     ApproxLinear,
+    FaultyMemory,
     LayerApproximation,
     approximate,
     catalog,
     fake_quantize,
     multiplier_from_function,
     register_multiplier,
+    use_chip,
 )
 from approx.errors import ArgumentError
 from approx.quantization import code_range
 
 KINDS = {nn.Linear: ApproxLinear, nn.Conv2d: ApproxConv2d, nn.ConvTranspose2d: ApproxConvTranspose2d}
+
+
+@pytest.fixture(autouse=True)
+def _same_weights() -> None:
+    """Networks that a test makes are the same whatever ran before it."""
+    torch.manual_seed(0)
 
 
 def real(*shape: int, seed: int = 0) -> Tensor:
@@ -342,3 +351,47 @@ def test_scales_that_are_not_learned_have_no_parameters() -> None:
     assert {name for name, _ in learned.named_parameters()} == {
         "weight", "bias", "log_weight_scale", "log_activation_scale",
     }  # fmt: skip
+
+
+# ---- copies ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_copy_computes_the_same_on_the_same_chip(learned: bool) -> None:
+    memory = FaultyMemory(bit_error_rate=0.05)
+    made = LayerApproximation(weight_memory=memory, activation_memory=memory, learned_scales=learned)
+    data = real(6, 3)
+    model = approximate(nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2)), made, calibration_data=data)
+    use_chip(model, 3)
+    expected = model(data)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # noqa: S301
+        assert torch.equal(other(data), expected)
+        assert torch.equal(other.train()(data), expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's compiler does
+def test_what_is_converted_can_be_compiled_and_exported() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5))
+    data = real(2, 3, 4, 4)
+    for learned in (False, True):
+        made = LayerApproximation(multiplier="mitchell", learned_scales=learned)
+        converted = approximate(model, made, calibration_data=data)
+        expected = converted(data)
+        compiled = torch.compile(converted, fullgraph=True, backend="eager")
+        assert torch.equal(compiled(data), expected)
+        with torch.no_grad():
+            assert torch.equal(compiled(data), expected)
+            program = torch.export.export(converted, (data,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+            assert torch.equal(program.module()(data[:1].repeat(5, 1, 1, 1)), expected[:1].repeat(5, 1))
+
+
+def test_exporting_a_model_on_a_chip_leaves_the_chip_as_it_was() -> None:
+    made = LayerApproximation(activation_memory=FaultyMemory(bit_error_rate=0.1))
+    data = real(4, 6)
+    model = approximate(nn.Sequential(nn.Linear(6, 5)), made, calibration_data=data)
+    with torch.no_grad():
+        use_chip(model, 1)
+        expected = model(data)
+        use_chip(model, 1)  # anew: nothing is drawn yet
+        assert torch.equal(torch.export.export(model, (data,)).module()(data), expected)
+        assert torch.equal(model(data), expected)

@@ -21,6 +21,12 @@ def real(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.fixture(autouse=True)
+def _same_weights() -> None:
+    """Networks that a test makes are the same whatever ran before it."""
+    torch.manual_seed(0)
+
+
 def trained(model: nn.Module) -> nn.Module:
     """The model with parameters and statistics as if it had been trained."""
     with torch.no_grad():
