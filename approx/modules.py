@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from approx.catalog import find_multiplier
-from approx.config import FaultyMemory, LayerApproximation
+from approx.config import LayerApproximation
 from approx.errors import ArgumentError
-from approx.faults import FaultMap, fault_map, memory_seed, read_back
+from approx.faults import FaultMap, fault_map, memory_seed
+from approx.layer_memory import KeptCodes, LayerOnChip
 from approx.multiplier import Multiplier
-from approx.native import never_changes
 from approx.ops import quantized_conv2d, quantized_linear
 from approx.quantization import quantize, straight_through
 
@@ -82,8 +82,8 @@ class ApproxLayer(nn.Module):
             self.log_activation_scale = nn.Parameter(torch.zeros((), device=weight.device))
         self.weight_memory = config.weight_memory
         self.activation_memory = config.activation_memory
-        self._chip: _LayerOnChip | None = None
-        self._kept_codes: _KeptCodes | None = None
+        self._chip: LayerOnChip | None = None
+        self._kept_codes: KeptCodes | None = None
 
     @property
     def learned_weight_scale(self) -> Tensor:
@@ -108,7 +108,7 @@ class ApproxLayer(nn.Module):
             name: The layer's name: what tells its memories from others on the chip.
             chip_seed: Names the chip; None is one whose memories are perfect.
         """
-        self._chip = None if chip_seed is None else _LayerOnChip(self, name, chip_seed)
+        self._chip = None if chip_seed is None else LayerOnChip(self, name, chip_seed)
 
     def weight_faults(self, name: str, chip_seed: int) -> FaultMap | None:
         """The failed cells of the memory of the weights on a chip, whatever is pruned; None if it is perfect.
@@ -144,7 +144,7 @@ class ApproxLayer(nn.Module):
             return straight_through(codes, self._chip.read_weights(codes.detach(), self.mask))
         depends_on = (self.weight, self.mask, self.learned_weight_scale)
         if self._kept_codes is None or not self._kept_codes.are_of(depends_on):
-            self._kept_codes = _KeptCodes(self.stored_codes(), depends_on)
+            self._kept_codes = KeptCodes(self.stored_codes(), depends_on)
         return self._kept_codes.read(self._chip, self.mask)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -408,103 +408,3 @@ def _transposed_padding(layer: nn.ConvTranspose2d, axis: int) -> tuple[int, int]
     """Zeros around the spread input; negative where some of it is cut off."""
     before = layer.dilation[axis] * (layer.kernel_size[axis] - 1) - int(layer.padding[axis])
     return before, before + layer.output_padding[axis]
-
-
-class _LayerOnChip:
-    """A layer's memories on one chip. Activations of every inference lie in the same cells."""
-
-    def __init__(self, layer: ApproxLayer, name: str, chip_seed: int) -> None:
-        self._config = layer.config
-        self._signed = layer.activation_signed
-        self._name = name
-        self._chip_seed = chip_seed
-        self._weights, self._activations = layer.weight_memory, layer.activation_memory
-        self._reads = 0  # by which transient errors differ
-        self._weight_faults = layer.weight_faults(name, chip_seed)
-        self._activation_faults: FaultMap | None = None
-
-    @property
-    def weights_are_steady(self) -> bool:
-        """Whether every read of the weights gives the same."""
-        return self._weights is None or self._weights.transient_rate == 0
-
-    @property
-    def strikes_activations(self) -> bool:
-        """Whether the memory of the activations may change them."""
-        return self._activations is not None
-
-    def read_weights(self, codes: Tensor, mask: Tensor) -> Tensor:
-        """Weight codes as they come back; pruned ones are not stored."""
-        memory = self._weights
-        if memory is None:
-            return codes
-        assert self._weight_faults is not None
-        bits = self._config.weight_bits
-        read = read_back(codes, self._weight_faults.only(mask), bits=bits, signed=True, storage=memory.storage)
-        if self.weights_are_steady:
-            return read
-        struck = self._transient(memory, "weights", codes.numel(), bits).only(mask)
-        return read_back(read, struck, bits=bits, signed=True, storage=memory.storage)
-
-    def read_activations(self, codes: Tensor) -> Tensor:
-        """Activation codes as they come back, shape (images, ...)."""
-        memory = self._activations
-        assert memory is not None
-        bits = self._config.activation_bits
-        cells = codes[:1].numel()
-        if not cells:
-            return codes
-        faults = self._activation_faults
-        if faults is None or faults.size != cells:
-            seed = memory_seed(self._chip_seed, f"activations of {self._name}")
-            faults = fault_map(memory, words=cells, bits=bits, seed=seed)
-            if not torch.compiler.is_compiling():  # a tracer's tensors hold nothing
-                self._activation_faults = faults
-        repeated = FaultMap(
-            (torch.arange(len(codes))[:, None] * cells + faults.words).flatten(),
-            faults.flips.repeat(len(codes)),
-            codes.numel(),
-        )
-        read = read_back(codes, repeated, bits=bits, signed=self._signed, storage=memory.storage)
-        if memory.transient_rate == 0:
-            return read
-        struck = self._transient(memory, "activations", codes.numel(), bits)
-        return read_back(read, struck, bits=bits, signed=self._signed, storage=memory.storage)
-
-    def _transient(self, memory: FaultyMemory, what: str, words: int, bits: int) -> FaultMap:
-        self._reads += 1
-        seed = memory_seed(self._chip_seed, f"reads of {what} of {self._name}", self._reads)
-        return fault_map(FaultyMemory(bit_error_rate=memory.transient_rate), words=words, bits=bits, seed=seed)
-
-
-class _KeptCodes:
-    """Codes as stored and as read, and copies of the tensors that they were computed from.
-
-    Tensors count their changes, but not those that fused optimisers make (torch 2.13), so contents are compared. That
-    costs less than computing the codes again.
-    """
-
-    def __init__(self, stored: Tensor, depends_on: tuple[Tensor, ...]) -> None:
-        self._stored = never_changes(stored)
-        self._copies = tuple(tensor.detach().clone() for tensor in depends_on)
-        self._chip: _LayerOnChip | None = None
-        self._read = self._stored
-
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        return type(None), ()  # neither copied nor saved with the layer
-
-    def are_of(self, tensors: tuple[Tensor, ...]) -> bool:
-        return all(
-            copy.device == tensor.device and torch.equal(copy, tensor)
-            for copy, tensor in zip(self._copies, tensors, strict=True)
-        )
-
-    def read(self, chip: _LayerOnChip | None, mask: Tensor) -> Tensor:
-        """As read on this chip."""
-        if chip is None:
-            return self._stored
-        if not chip.weights_are_steady:
-            return chip.read_weights(self._stored, mask)
-        if chip is not self._chip:
-            self._chip, self._read = chip, never_changes(chip.read_weights(self._stored, mask))
-        return self._read

@@ -85,6 +85,7 @@ def to_onnx(model: nn.Module, *, example_input: Tensor) -> onnx.ModelProto:
             f"{failure} in its code the size of a batch is fixed to {len(inputs)}; take it from the input instead"
         )
     graph = proto.graph
+    _unshare_weights(graph)
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.ClearField("metadata_props")  # where this machine keeps torch and the network's code
     proto.metadata_props.add(key="crosslayer.equals_model", value="false" if inexact else "true")
@@ -117,6 +118,36 @@ def _multiplied_weights(multiplier: Multiplier) -> Tensor | None:
     by_one = table[1]
     reached = table[activations & (2**multiplier.activation_bits - 1)][:, weights]
     return by_one if torch.equal(reached, activations[:, None] * by_one[weights]) else None
+
+
+def _unshare_weights(graph: onnx.GraphProto) -> None:
+    """Give every product initialisers of its own for its weights, in place.
+
+    ONNX Runtime (1.32) fails on shared ones, even on zero points, where it has to make them unsigned to be exact:
+    `session.x64quantprecision`.
+    """
+    initializers = {one.name: one for one in graph.initializer}
+    weights = {
+        node.output[0]: node
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in initializers
+    }
+    nodes = [node for node in graph.node if node.output[0] not in weights]
+    del graph.node[:]
+    taken: set[str] = set()
+    for node in nodes:
+        for place, name in enumerate(node.input):
+            if name in weights:
+                own = graph.node.add()
+                own.CopyFrom(weights[name])
+                own.name = own.output[0] = node.input[place] = f"{node.name}_weights"
+                for number, held in enumerate(own.input):
+                    if held in taken:
+                        again = graph.initializer.add()
+                        again.CopyFrom(initializers[held])
+                        again.name = own.input[number] = f"{held}_{len(graph.initializer)}"
+                    taken.add(held)
+        graph.node.append(node)
 
 
 def _reached_codes(bits: int, signed: bool) -> Tensor:

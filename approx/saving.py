@@ -91,7 +91,7 @@ def save(
         ArgumentError: If the model has no approximate layer, what the builder builds would not give it back to the bit,
             ONNX cannot express it, an argument is no JSON value, or the folder is in use.
     """
-    target = Path(folder)
+    target = Path(folder).resolve()
     check_target(target, overwrite)
     if chip_seed < 0:
         raise ArgumentError(f"chip_seed must be at least 0, got {chip_seed}")
@@ -267,17 +267,16 @@ def _codes(layers: Mapping[str, ApproxLayer]) -> dict[str, Tensor]:
 
 
 def _codes_metadata(layers: Mapping[str, ApproxLayer]) -> dict[str, str]:
-    return {
-        name or "model": json.dumps(
-            {
-                "weight_bits": layer.config.weight_bits,
-                "activation_bits": layer.config.activation_bits,
-                "activation_signed": layer.activation_signed,
-                "multiplier": layer.multiplier.name,
-            }
-        )
+    about = {
+        name: {
+            "weight_bits": layer.config.weight_bits,
+            "activation_bits": layer.config.activation_bits,
+            "activation_signed": layer.activation_signed,
+            "multiplier": layer.multiplier.name,
+        }
         for name, layer in layers.items()
     }
+    return {"layers": json.dumps(about)}  # under one key: safetensors writes several in any order
 
 
 def _fault_maps(layers: Mapping[str, ApproxLayer], chip_seed: int) -> dict[str, Tensor]:

@@ -44,7 +44,12 @@ def export(
         from search import report
         from search.exporting import export as export_evaluation
 
-        done = export_evaluation(evaluation_id, out=out, storage=storage, data_dir=data_dir, overwrite=overwrite)
+        def on_training(stage: str) -> None:
+            click.echo(f"search: the result of the stage {stage!r} is not kept any more; training it again", err=True)
+
+        done = export_evaluation(
+            evaluation_id, out=out, storage=storage, data_dir=data_dir, overwrite=overwrite, on_training=on_training
+        )
         recorded = done.record.evaluation.chip_accuracies
         if as_json:
             print_json(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def export(
     storage: str | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    on_training: Callable[[str], None] = lambda stage: None,
 ) -> Exported:
     """Write the model of a stored evaluation to a folder; `approx.load` gives it back.
 
@@ -59,6 +61,7 @@ def export(
         storage: Results database; see `search.locations.storage_url`.
         data_dir: Folder of datasets; see `search.locations.data_dir`.
         overwrite: Whether a model that was exported there before is replaced.
+        on_training: Is told the name of each stage that is not kept any more, before it is trained again.
 
     Raises:
         UsageError: If there is no such evaluation, it is of a network of your own that is not here as it was, or the
@@ -76,7 +79,13 @@ def export(
         raise UsageError(f"{error} (--overwrite)" if not overwrite else str(error)) from None
     task = _task(identity)
     candidate = record.evaluation.candidate
-    training = Training(task, datasets.load(task, find_data_dir(data_dir)), seed=record.seed, stage_dir=stage_dir(url))
+    training = Training(
+        task,
+        datasets.load(task, find_data_dir(data_dir)),
+        seed=record.seed,
+        stage_dir=stage_dir(url),
+        on_training=on_training,
+    )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as when it was evaluated, so that what is trained again comes out the same
     try:

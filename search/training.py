@@ -6,7 +6,7 @@ so that candidates which share a network train it once. The seed of every stage 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,18 @@ class Training:
         data: Its images.
         seed: Of the search.
         stage_dir: Folder of kept stages.
+        on_training: Is told the name of each stage that is not kept, before it is trained.
     """
 
-    def __init__(self, task: Task, data: TaskData, *, seed: int, stage_dir: Path) -> None:
+    def __init__(
+        self,
+        task: Task,
+        data: TaskData,
+        *,
+        seed: int,
+        stage_dir: Path,
+        on_training: Callable[[str], None] = lambda stage: None,
+    ) -> None:
         self._task = task
         self._seed = seed
         self._fingerprint = data.fingerprint
@@ -59,6 +68,7 @@ class Training:
             for split, images in (("train", data.train), ("validation", data.validation), ("test", data.test))
         }
         self._stages = StageStore(stage_dir)
+        self._on_training = on_training
 
     def _trained(self, candidate: Candidate) -> TrainedNetwork:
         effort, own = self._task.effort, self._task.network
@@ -123,6 +133,7 @@ class Training:
         key = content_hash({**knobs, **asdict(schedule)})
 
         def compute() -> dict[str, Tensor]:
+            self._on_training(knobs["stage"])
             approx.fit(model, self._images["train"], schedule, seed=_seed(key), masks=masks)
             return model.state_dict()
 

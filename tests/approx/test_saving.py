@@ -125,6 +125,105 @@ def test_every_kind_of_layer_comes_back(function: object, arguments: dict[str, o
     assert_equal(model, approx.load(tmp_path / "model"))
 
 
+class Unusual(nn.Module):
+    """Layers that share a weight but not what normalises them, a buffer that is no state, and one not yet shaped."""
+
+    def __init__(self, activation: str = "relu") -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.two.weight = self.one.weight
+        self.first, self.second = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        self.left, self.right = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.right.weight = self.left.weight
+        self.classify = nn.LazyLinear(10)
+        self.shift: Tensor
+        self.register_buffer("shift", torch.zeros(8), persistent=False)
+        self.activate = torch.relu if activation == "relu" else torch.tanh
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.first(self.one(images.expand(-1, 4, -1, -1) + self.shift)).relu()
+        hidden = self.right(self.left(self.second(self.two(hidden)).relu()))
+        scores: Tensor = self.classify(self.activate(hidden).flatten(1))
+        return scores
+
+
+def unusual(activation: str) -> nn.Module:
+    return Unusual(activation)
+
+
+def unusual_model() -> nn.Module:
+    sys.modules.setdefault("saved_networks", sys.modules[__name__])
+    network = Unusual().eval()
+    network(IMAGES)
+    network.shift += 0.5
+    nn.init.constant_(network.first.weight, 0.3)
+    network.classify.requires_grad_(False)
+    return converted(network=network)
+
+
+def test_what_is_shared_frozen_or_no_state_comes_back(tmp_path: Path) -> None:
+    model = unusual_model()
+    save(model, tmp_path / "model", builder="saved_networks:unusual", arguments={"activation": "relu"})
+    loaded = approx.load(tmp_path / "model")
+    assert_equal(model, loaded)
+    assert torch.equal(loaded.get_buffer("shift"), torch.full((8,), 0.5))
+    assert loaded.get_parameter("left.weight") is loaded.get_parameter("right.weight")
+    assert loaded.get_parameter("one.weight") is not loaded.get_parameter("two.weight")
+    trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    assert trained == {name: parameter.requires_grad for name, parameter in loaded.named_parameters()}
+    assert not trained["classify.weight"]
+
+
+def test_a_network_that_computes_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"another network .* its output for the example input differs"):
+        save(unusual_model(), tmp_path / "model", builder="saved_networks:unusual", arguments={"activation": "tanh"})
+
+
+def test_a_model_that_is_one_layer_comes_back(tmp_path: Path) -> None:
+    inputs = torch.rand(5, 8)
+    model = approx.approximate(nn.Linear(8, 3), EIGHT, calibration_data=inputs)
+    arguments = {"in_features": 8, "out_features": 3}
+    save(model, tmp_path / "model", builder="torch.nn:Linear", arguments=arguments, example_input=inputs)
+    loaded = approx.load(tmp_path / "model")
+    with torch.no_grad():
+        assert torch.equal(loaded(inputs), model(inputs))
+
+
+def test_training_goes_on_as_it_would_have(tmp_path: Path) -> None:
+    config = replace(EIGHT, multiplier="truncated-4", gradient="difference", learned_scales=True)
+    model = converted(config)
+    save(model, tmp_path / "model")
+    loaded = approx.load(tmp_path / "model")
+    images = approx.LabelledImages((IMAGES * 16).to(torch.uint8), torch.arange(20) % 10, 16)
+    for one in (model, loaded):
+        approx.fit(one, images, approx.Schedule(epochs=2, batch_size=5, learning_rate=1e-2), seed=0)
+    assert_equal(model, loaded)
+
+
+def test_a_table_and_a_set_of_weights_that_multiply_alike_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("approx.catalog._registered", {})
+    alphabets = approx.find_multiplier("asm-1", weight_bits=8, activation_bits=8, activation_signed=True)
+    table = approx.Multiplier(
+        name="table", weight_bits=8, activation_bits=8, activation_signed=True, lut=alphabets.table()
+    )
+    assert table.digest == alphabets.digest
+    approx.register_multiplier(table)
+    signed = replace(EIGHT, multiplier="asm-1", activation_signed=True)
+    model = converted(NetworkApproximation(default=signed, overrides={"0": replace(signed, multiplier="table")}))
+    approx.set_memory(model, weights=FaultyMemory(bit_error_rate=0.05))
+    save(model, tmp_path / "model")
+    assert_equal(model, approx.load(tmp_path / "model"))
+
+
+def test_the_same_model_gives_the_same_files(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        save(converted(replace(EIGHT, multiplier="drum-4")), tmp_path / name)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+
+
 def test_a_network_of_fewer_channels_comes_back(tmp_path: Path) -> None:
     smaller = approx.prune_channels(built(), 0.5, example_input=IMAGES[:2])
     model = converted(EIGHT, smaller)
@@ -190,6 +289,11 @@ def test_folders_in_use_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="exists and is not a saved model; choose another folder"):
         save(converted(), tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "thesis.tex").exists()
+    save(converted(), tmp_path / "both")
+    (tmp_path / "both" / "thesis.tex").write_text("years of work")
+    with pytest.raises(ArgumentError, match=r"holds 'thesis\.tex' besides a saved model; choose another folder"):
+        save(converted(), tmp_path / "both", overwrite=True)
+    assert (tmp_path / "both" / "thesis.tex").exists()
     save(converted(), tmp_path / "model")
     with pytest.raises(ArgumentError, match=r"a model is saved in .*model already; choose another"):
         save(converted(), tmp_path / "model")
@@ -205,6 +309,10 @@ def test_what_cannot_be_saved_leaves_nothing(tmp_path: Path) -> None:
         save(converted(), tmp_path / "model", arguments={**NETWORK, "depth": 3})
     with pytest.raises(ArgumentError, match=r"is built by nowhere:build, which cannot be imported here"):
         save(converted(), tmp_path / "model", builder="nowhere:build")
+    with pytest.raises(ArgumentError, match="arguments must be JSON values"):
+        save(converted(), tmp_path / "model", arguments={**NETWORK, "seed": torch.zeros(1)})
+    with pytest.raises(ArgumentError, match="chip_seed must be at least 0, got -1"):
+        save(converted(), tmp_path / "model", chip_seed=-1)
     assert not list(tmp_path.iterdir())
 
 
@@ -221,6 +329,15 @@ def test_damaged_missing_and_newer_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(SavedModelError, match=r"lacks state\.safetensors"):
         approx.load(folder)
     content = json.loads((folder / "config.json").read_text())
+    save(converted(), folder, overwrite=True)
+    newer = json.loads((folder / "config.json").read_text())
+    newer["layers"]["0"]["config"]["version"] = 2
+    (folder / "config.json").write_text(json.dumps(newer))
+    with pytest.raises(SavedModelError, match=r"layer '0' cannot be made again: .* version 2 cannot be read"):
+        approx.load(folder)
+    (folder / "config.json").write_text(json.dumps({key: content[key] for key in content if key != "layers"}))
+    with pytest.raises(SavedModelError, match=r"config\.json is damaged: it lacks 'layers'"):
+        approx.load(folder)
     (folder / "config.json").write_text(json.dumps({**content, "version": 2}))
     with pytest.raises(SavedModelError, match="in version 2 of the format; this release knows 1"):
         approx.load(folder)

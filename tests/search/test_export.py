@@ -83,8 +83,12 @@ def test_what_is_not_kept_any_more_is_trained_again_to_the_same(storage: Path, t
     record = records(storage, "digits-1")[-1]
     moved = tmp_path / "results.db"
     moved.write_bytes(storage.read_bytes())  # without the stages beside it
-    done = search.export(record.id, out=tmp_path / "net", storage=str(moved))
+    trained: list[str] = []
+    done = search.export(record.id, out=tmp_path / "net", storage=str(moved), on_training=trained.append)
     assert done.chip_accuracies == record.evaluation.chip_accuracies
+    assert trained == ["train", *(["prune"] if record.evaluation.candidate.sparsity else []), "approximate"]
+    search.export(record.id, out=tmp_path / "again", storage=str(moved), on_training=trained.append)
+    assert trained.count("train") == 1
 
 
 def test_an_own_network_is_exported_where_it_lies(

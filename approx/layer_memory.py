@@ -1,0 +1,116 @@
+"""The codes of one layer in the memories of one chip, and codes that are kept because nothing changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from approx.config import FaultyMemory
+from approx.faults import FaultMap, fault_map, memory_seed, read_back
+from approx.native import never_changes
+
+if TYPE_CHECKING:
+    from approx.modules import ApproxLayer
+
+
+class LayerOnChip:
+    """A layer's memories on one chip. Activations of every inference lie in the same cells."""
+
+    def __init__(self, layer: ApproxLayer, name: str, chip_seed: int) -> None:
+        self._config = layer.config
+        self._signed = layer.activation_signed
+        self._name = name
+        self._chip_seed = chip_seed
+        self._weights, self._activations = layer.weight_memory, layer.activation_memory
+        self._reads = 0  # by which transient errors differ
+        self._weight_faults = layer.weight_faults(name, chip_seed)
+        self._activation_faults: FaultMap | None = None
+
+    @property
+    def weights_are_steady(self) -> bool:
+        """Whether every read of the weights gives the same."""
+        return self._weights is None or self._weights.transient_rate == 0
+
+    @property
+    def strikes_activations(self) -> bool:
+        """Whether the memory of the activations may change them."""
+        return self._activations is not None
+
+    def read_weights(self, codes: Tensor, mask: Tensor) -> Tensor:
+        """Weight codes as they come back; pruned ones are not stored."""
+        memory = self._weights
+        if memory is None:
+            return codes
+        assert self._weight_faults is not None
+        bits = self._config.weight_bits
+        read = read_back(codes, self._weight_faults.only(mask), bits=bits, signed=True, storage=memory.storage)
+        if self.weights_are_steady:
+            return read
+        struck = self._transient(memory, "weights", codes.numel(), bits).only(mask)
+        return read_back(read, struck, bits=bits, signed=True, storage=memory.storage)
+
+    def read_activations(self, codes: Tensor) -> Tensor:
+        """Activation codes as they come back, shape (images, ...)."""
+        memory = self._activations
+        assert memory is not None
+        bits = self._config.activation_bits
+        cells = codes[:1].numel()
+        if not cells:
+            return codes
+        faults = self._activation_faults
+        if faults is None or faults.size != cells:
+            seed = memory_seed(self._chip_seed, f"activations of {self._name}")
+            faults = fault_map(memory, words=cells, bits=bits, seed=seed)
+            if not torch.compiler.is_compiling():  # a tracer's tensors hold nothing
+                self._activation_faults = faults
+        repeated = FaultMap(
+            (torch.arange(len(codes))[:, None] * cells + faults.words).flatten(),
+            faults.flips.repeat(len(codes)),
+            codes.numel(),
+        )
+        read = read_back(codes, repeated, bits=bits, signed=self._signed, storage=memory.storage)
+        if memory.transient_rate == 0:
+            return read
+        struck = self._transient(memory, "activations", codes.numel(), bits)
+        return read_back(read, struck, bits=bits, signed=self._signed, storage=memory.storage)
+
+    def _transient(self, memory: FaultyMemory, what: str, words: int, bits: int) -> FaultMap:
+        self._reads += 1
+        seed = memory_seed(self._chip_seed, f"reads of {what} of {self._name}", self._reads)
+        return fault_map(FaultyMemory(bit_error_rate=memory.transient_rate), words=words, bits=bits, seed=seed)
+
+
+class KeptCodes:
+    """Codes as stored and as read, and copies of the tensors that they were computed from.
+
+    Tensors count their changes, but not those that fused optimisers make (torch 2.13), so contents are compared. That
+    costs less than computing the codes again.
+    """
+
+    def __init__(self, stored: Tensor, depends_on: tuple[Tensor, ...]) -> None:
+        self._stored = never_changes(stored)
+        self._copies = tuple(tensor.detach().clone() for tensor in depends_on)
+        self._chip: LayerOnChip | None = None
+        self._read = self._stored
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()  # neither copied nor saved with the layer
+
+    def are_of(self, tensors: tuple[Tensor, ...]) -> bool:
+        """Whether they were computed from tensors of this content."""
+        return all(
+            copy.device == tensor.device and torch.equal(copy, tensor)
+            for copy, tensor in zip(self._copies, tensors, strict=True)
+        )
+
+    def read(self, chip: LayerOnChip | None, mask: Tensor) -> Tensor:
+        """As read on this chip."""
+        if chip is None:
+            return self._stored
+        if not chip.weights_are_steady:
+            return chip.read_weights(self._stored, mask)
+        if chip is not self._chip:
+            self._chip, self._read = chip, never_changes(chip.read_weights(self._stored, mask))
+        return self._read
