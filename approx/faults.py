@@ -11,7 +11,7 @@ first. A second arrival in the same cell changes nothing.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf, log1p, sqrt
 
@@ -73,10 +73,13 @@ def fault_map(memory: FaultyMemory, *, words: int, bits: int, seed: tuple[int, .
     in_robust = (2**robust - 1) << (bits - robust)
     flips = np.zeros(words, np.uint16)
     for rate, places in ((memory.bit_error_rate, 2**bits - 1 - in_robust), (memory.robust_bit_error_rate, in_robust)):
-        if rate and places:
-            cells = _failed_cells(words * bits, rate, memory.column_correlation, seed)
-            flips |= _flips(cells, words, bits) & np.uint16(places)
-    struck = np.flatnonzero(flips)
+        if not (rate and places):
+            continue
+        for cells in _failed_cells(words * bits, rate, memory.column_correlation, seed):
+            word, place = np.divmod(cells, bits)
+            bit = np.left_shift(1, place).astype(np.uint16) & np.uint16(places)
+            np.bitwise_or.at(flips, word, bit)
+    struck = np.flatnonzero(flips != 0)
     return FaultMap(torch.from_numpy(struck), torch.from_numpy(flips[struck].astype(np.int32)), words)
 
 
@@ -131,16 +134,6 @@ def code_values_of(words: Tensor, *, bits: int, signed: bool, storage: str) -> T
         magnitude = words & (top - 1)
         return torch.where(words >= top, -magnitude, magnitude)
     return torch.where(words >= top, words - 2 * top, words)
-
-
-def _flips(cells: Iterable[NDArray[np.int64]], words: int, bits: int) -> NDArray[np.uint8 | np.uint16]:
-    """The bits of each word that the cells are."""
-    width = 8 if bits <= 8 else 16
-    failed = np.zeros(words * width, np.bool_)
-    for part in cells:
-        failed[part if bits == width else part + (width - bits) * (part // bits)] = True
-    packed = np.packbits(failed, bitorder="little")
-    return packed if width == 8 else packed.view("<u2")
 
 
 def _failed_cells(cells: int, rate: float, correlation: float, seed: tuple[int, ...]) -> Iterator[NDArray[np.int64]]:

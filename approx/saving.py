@@ -74,7 +74,7 @@ def save(
     facts: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a converted model to a folder, which appears whole or not at all.
+    """Write a converted model to a folder, which appears whole or not at all, or is filled if it exists.
 
     Args:
         model: From `approximate`.
@@ -137,9 +137,11 @@ def save(
         }
         (partial / _CONFIG).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
         _check_equal(saved, _loaded(partial), inputs, builder)
-        if target.exists():
-            shutil.rmtree(target)
-        partial.replace(target)
+        if target.exists():  # filled instead of replaced: it may be the current folder of someone's shell
+            for name in (_CONFIG, *_MEANING):  # with the hashes first, so that a mixture is not taken for a model
+                (partial / name).replace(target / name)
+        else:
+            partial.replace(target)
     except SavedModelError as error:
         raise ArgumentError(f"the model would not load again: {error}") from error
     finally:

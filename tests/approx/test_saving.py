@@ -196,7 +196,7 @@ def test_training_goes_on_as_it_would_have(tmp_path: Path) -> None:
     loaded = approx.load(tmp_path / "model")
     images = approx.LabelledImages((IMAGES * 16).to(torch.uint8), torch.arange(20) % 10, 16)
     for one in (model, loaded):
-        approx.fit(one, images, approx.Schedule(epochs=2, batch_size=5, learning_rate=1e-2), seed=0)
+        approx.fit(one, images, approx.Schedule(epochs=1, batch_size=10, learning_rate=1e-2), seed=0)
     assert_equal(model, loaded)
 
 
@@ -300,6 +300,14 @@ def test_folders_in_use_are_left_alone(tmp_path: Path) -> None:
     other = converted(replace(EIGHT, weight_bits=4))
     save(other, tmp_path / "model", overwrite=True)
     assert_equal(other, approx.load(tmp_path / "model"))
+
+
+def test_the_current_folder_can_be_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for bits in (8, 4):
+        model = converted(replace(EIGHT, weight_bits=bits))
+        save(model, Path("."), overwrite=True)
+        assert_equal(model, approx.load("."))
 
 
 def test_what_cannot_be_saved_leaves_nothing(tmp_path: Path) -> None:
