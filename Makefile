@@ -1,7 +1,9 @@
 # make run    install, then search with the default budget of 200 evaluations
 # make test   install, then run every check and test
+# make tools  install, with apt-get, what characterises multipliers; tests of circuits need it and are skipped without
 # make bench-arithmetic   time approximate arithmetic against torch's; ARGS="--json FILE" also writes a file
 # make bench-approximation   time conversion, fault injection and evaluation over chips
+# make bench-energy   time the energy model
 # make bit-errors   train a CIFAR-10 network and show what bit errors cost it and what mends it: about an hour
 # All are safe to repeat; the second time nothing is installed.
 
@@ -9,7 +11,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := approx benchmarks docs energy search service tests
 
-.PHONY: run test check format bench-arithmetic bench-approximation bit-errors clean
+CIRCUIT_TOOLS := yosys iverilog qflow-tech-osu018
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: run test check format tools bench-arithmetic bench-approximation bench-energy bit-errors clean
 
 run: .venv/installed
 	$(BIN)/search run --budget 200
@@ -43,11 +48,18 @@ format: .venv/installed-test
 	@$(PYTHON) -m venv .venv \
 		|| { rm -rf .venv; echo 'The venv module is incomplete; on Debian: apt-get install python3-venv'; exit 1; }
 
+tools:
+	@dpkg --status $(CIRCUIT_TOOLS) >/dev/null 2>&1 \
+		|| { $(SUDO) apt-get update --quiet && $(SUDO) apt-get install --yes --no-install-recommends $(CIRCUIT_TOOLS); }
+
 bench-arithmetic: .venv/installed
 	$(BIN)/python -m benchmarks.arithmetic $(ARGS)
 
 bench-approximation: .venv/installed
 	$(BIN)/python -m benchmarks.approximation $(ARGS)
+
+bench-energy: .venv/installed
+	$(BIN)/python -m benchmarks.energy
 
 bit-errors: .venv/installed
 	$(BIN)/python -m benchmarks.bit_errors $(ARGS)

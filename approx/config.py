@@ -29,6 +29,7 @@ class FaultyMemory:
         column_correlation: How much cells of one column of a bank have in common, in [0, 1): the correlation of the
             normally distributed lowest working voltages of two of them. 0: all cells are independent.
         transient_rate: Probability that a bit is inverted in one read, anew in each.
+        stores_pruned: Whether pruned weights are stored too, as zeros that can fail, instead of left out.
 
     Raises:
         ArgumentError: If a value is out of range.
@@ -40,6 +41,7 @@ class FaultyMemory:
     storage: str = "twos-complement"
     column_correlation: float = 0.0
     transient_rate: float = 0.0
+    stores_pruned: bool = False
 
     def __post_init__(self) -> None:
         for rate in ("bit_error_rate", "robust_bit_error_rate", "transient_rate"):

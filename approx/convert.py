@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -111,6 +111,7 @@ def set_memory(
     weights: FaultyMemory | None = None,
     activations: FaultyMemory | None = None,
     robust_bits: Mapping[str, int] | None = None,
+    dense_layers: Collection[str] = (),
 ) -> None:
     """Change what the memories of all layers do, in place, and take the model off its chip.
 
@@ -120,14 +121,16 @@ def set_memory(
         activations: Likewise that of activations.
         robust_bits: Layer name -> how many top bits of its weights sit in 8T cells, for layers that differ from
             `weights`; see `allocate_robust_bits`.
+        dense_layers: Layers whose pruned weights are stored too; those of the others are if `weights` says so.
 
     Raises:
         ArgumentError: If a name is not that of a layer, or there is no memory of weights to have robust bits.
     """
     layers = dict(approx_layers(model))
     robust = dict(robust_bits or {})
-    if unknown := sorted(robust.keys() - layers.keys()):
-        raise ArgumentError(f"robust bits for {unknown[0]!r}, but the approximate layers are {', '.join(layers)}")
+    for what, names in (("robust bits", robust.keys()), ("dense storage", set(dense_layers))):
+        if unknown := sorted(names - layers.keys()):
+            raise ArgumentError(f"{what} for {unknown[0]!r}, but the approximate layers are {', '.join(layers)}")
     if robust and weights is None:
         raise ArgumentError(
             "robust_bits are of the memory of weights, which is perfect; give weights=FaultyMemory(...)"
@@ -136,6 +139,8 @@ def set_memory(
         layer.weight_memory = weights
         if weights is not None and name in robust:
             layer.weight_memory = replace(weights, robust_bits=robust[name])
+        if layer.weight_memory is not None and name in dense_layers:
+            layer.weight_memory = replace(layer.weight_memory, stores_pruned=True)
         layer.activation_memory = activations
     use_chip(model, None)
 
@@ -144,7 +149,7 @@ def use_chip(model: nn.Module, chip_seed: int | None) -> None:
     """Put a model on a chip, in place: what its memories do to codes shows from now on.
 
     The same chip has the same failed cells at every error rate, so those at a lower rate are among those at a higher.
-    Pruned weights are not stored and cannot fail.
+    Pruned weights cannot fail, unless the memory stores them.
 
     Args:
         model: From `approximate`.

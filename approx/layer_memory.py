@@ -39,16 +39,17 @@ class LayerOnChip:
         return self._activations is not None
 
     def read_weights(self, codes: Tensor, mask: Tensor) -> Tensor:
-        """Weight codes as they come back; pruned ones are not stored."""
+        """Weight codes as they come back; pruned ones do not change unless they are stored."""
         memory = self._weights
         if memory is None:
             return codes
         assert self._weight_faults is not None
         bits = self._config.weight_bits
-        read = read_back(codes, self._weight_faults.only(mask), bits=bits, signed=True, storage=memory.storage)
+        stored = stored_words(memory, mask)
+        read = read_back(codes, self._weight_faults.only(stored), bits=bits, signed=True, storage=memory.storage)
         if self.weights_are_steady:
             return read
-        struck = self._transient(memory, "weights", codes.numel(), bits).only(mask)
+        struck = self._transient(memory, "weights", codes.numel(), bits).only(stored)
         return read_back(read, struck, bits=bits, signed=True, storage=memory.storage)
 
     def read_activations(self, codes: Tensor) -> Tensor:
@@ -80,6 +81,11 @@ class LayerOnChip:
         self._reads += 1
         seed = memory_seed(self._chip_seed, f"reads of {what} of {self._name}", self._reads)
         return fault_map(FaultyMemory(bit_error_rate=memory.transient_rate), words=words, bits=bits, seed=seed)
+
+
+def stored_words(memory: FaultyMemory, mask: Tensor) -> Tensor:
+    """Which weights lie in a memory, where a fault can change them: bool, shape of the mask."""
+    return torch.ones_like(mask) if memory.stores_pruned else mask
 
 
 class KeptCodes:

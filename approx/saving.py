@@ -32,6 +32,7 @@ from torch.utils._pytree import tree_leaves
 
 from approx.convert import approx_layers, use_chip
 from approx.errors import ArgumentError, SavedModelError
+from approx.layer_memory import stored_words
 from approx.modules import ApproxLayer
 from approx.onnx_export import equal_in_onnx, to_onnx
 from approx.rebuilding import DESCRIPTION_KEYS, description, full_state, rebuilt
@@ -286,7 +287,8 @@ def _fault_maps(layers: Mapping[str, ApproxLayer], chip_seed: int) -> dict[str, 
     for name, layer in layers.items():
         faults = layer.weight_faults(name, chip_seed)
         if faults is not None:
-            inverted = faults.only(layer.mask).dense().reshape(layer.weight.shape)
+            assert layer.weight_memory is not None
+            inverted = faults.only(stored_words(layer.weight_memory, layer.mask)).dense().reshape(layer.weight.shape)
             maps[name or "model"] = inverted.to(torch.int16)
     return maps
 

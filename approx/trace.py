@@ -1,4 +1,4 @@
-"""The shapes of a network's layers, found by running it once."""
+"""The shapes of a network's layers, and how dense their inputs are, found by running it once."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ class LayerShape:
         inner: Products summed into one output.
         outputs: Output channels.
         input_values: Values in the layer's input.
+        groups: Independent products that the layer consists of.
+        kernel_height: Rows of a convolution's kernel; 1 for a linear layer.
+        kernel_width: Columns of it.
+        output_height: Rows of a convolution's output; 1 for a linear layer.
+        input_density: Share of the layer's inputs that were not zero.
     """
 
     name: str
@@ -30,6 +35,11 @@ class LayerShape:
     inner: int
     outputs: int
     input_values: int
+    groups: int = 1
+    kernel_height: int = 1
+    kernel_width: int = 1
+    output_height: int = 1
+    input_density: float = 1.0
 
 
 def trace(model: nn.Module, example_input: Tensor) -> list[LayerShape]:
@@ -37,9 +47,10 @@ def trace(model: nn.Module, example_input: Tensor) -> list[LayerShape]:
 
     Args:
         model: The network, not converted; left as it is. Its layers are those that `approximate` would find.
-        example_input: A batch of one.
+        example_input: A batch of any size. Shapes are those of a single input; densities are over the whole batch.
     """
     model = split_attention(copy.deepcopy(model).eval())
+    batch = example_input.shape[0]
     shapes: list[LayerShape] = []
 
     def note(name: str) -> object:
@@ -47,13 +58,20 @@ def trace(model: nn.Module, example_input: Tensor) -> list[LayerShape]:
             weight = module.weight
             assert isinstance(weight, Tensor)
             outputs = module.out_channels if isinstance(module, nn.ConvTranspose2d) else weight.shape[0]
+            given = inputs[0] if inputs else named["input"]
+            convolution = module if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) else None
             shapes.append(
                 LayerShape(
                     name=name,
-                    positions=output.numel() // outputs,
+                    positions=output.numel() // (outputs * batch),
                     inner=weight.numel() // outputs,
                     outputs=outputs,
-                    input_values=(inputs[0] if inputs else named["input"]).numel(),
+                    input_values=given.numel() // batch,
+                    groups=1 if convolution is None else convolution.groups,
+                    kernel_height=1 if convolution is None else weight.shape[2],
+                    kernel_width=1 if convolution is None else weight.shape[3],
+                    output_height=1 if convolution is None else output.shape[-2],
+                    input_density=int(given.count_nonzero()) / given.numel(),
                 )
             )
 

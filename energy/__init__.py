@@ -1,44 +1,68 @@
 """What an inference costs: a table of energies per action times closed-form counts of actions.
 
-Needs no deep-learning framework. See `docs/architecture.md` for how it fits the rest.
+Needs no deep-learning framework. `docs/energy-model.md` has the formulas and what they leave out.
 """
 
 from energy.actions import ActionCounts as ActionCounts
 from energy.actions import count_actions as count_actions
+from energy.compression import FORMATS as FORMATS
+from energy.compression import format_bits as format_bits
 from energy.errors import EnergyError as EnergyError
 from energy.errors import HardwareError as HardwareError
 from energy.errors import WorkloadError as WorkloadError
+from energy.estimates import Estimate as Estimate
+from energy.hardware import Dram as Dram
 from energy.hardware import Hardware as Hardware
-from energy.hardware import Technology as Technology
+from energy.hardware import Memory as Memory
+from energy.hardware import Scratchpads as Scratchpads
 from energy.hardware import hardware_names as hardware_names
 from energy.hardware import load_hardware as load_hardware
-from energy.hardware import multiplier_energies as multiplier_energies
 from energy.model import COMPONENTS as COMPONENTS
+from energy.model import BatchReport as BatchReport
 from energy.model import EnergyReport as EnergyReport
-from energy.model import EnergyTable as EnergyTable
-from energy.model import energy_table as energy_table
 from energy.model import estimate as estimate
-from energy.model import relative_multiplier_energy as relative_multiplier_energy
+from energy.model import estimate_batch as estimate_batch
+from energy.multiplier_cost import MultiplierCost as MultiplierCost
+from energy.multiplier_cost import multiplier_cost as multiplier_cost
+from energy.multiplier_cost import register_multiplier_cost as register_multiplier_cost
+from energy.table import EnergyTable as EnergyTable
+from energy.technology import Technology as Technology
+from energy.technology import dram_energies as dram_energies
+from energy.technology import load_technology as load_technology
+from energy.technology import technology_names as technology_names
 from energy.workload import LayerWorkload as LayerWorkload
 from energy.workload import Workload as Workload
+from energy.workload import WorkloadBatch as WorkloadBatch
 
 __all__ = [
     "COMPONENTS",
+    "FORMATS",
     "ActionCounts",
+    "BatchReport",
+    "Dram",
     "EnergyError",
     "EnergyReport",
     "EnergyTable",
+    "Estimate",
     "Hardware",
     "HardwareError",
     "LayerWorkload",
+    "Memory",
+    "MultiplierCost",
+    "Scratchpads",
     "Technology",
     "Workload",
+    "WorkloadBatch",
     "WorkloadError",
     "count_actions",
-    "energy_table",
+    "dram_energies",
     "estimate",
+    "estimate_batch",
+    "format_bits",
     "hardware_names",
     "load_hardware",
-    "multiplier_energies",
-    "relative_multiplier_energy",
+    "load_technology",
+    "multiplier_cost",
+    "register_multiplier_cost",
+    "technology_names",
 ]

@@ -1,62 +1,227 @@
-"""How often each action happens: closed-form counts from layer shapes and the dataflow.
+"""How often each action happens: closed-form counts from layer shapes, the dataflow, zeros and memory sizes.
 
-Weight stationary, as SCALE-Sim defines it (Samajdar et al., ISPASS 2020): the product of `inner` x `outputs` is cut
-into folds of `array_rows` x `array_columns`; a fold's weights are loaded once and stay while all positions stream
-through.
+All are of one batch and have shape (..., layers). `docs/energy-model.md` derives them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import ceil
+from dataclasses import dataclass, fields
 
+import numpy as np
+from numpy.typing import NDArray
+
+from energy.compression import smallest_format_bits
+from energy.dataflows import Layers, movement
 from energy.hardware import Hardware
-from energy.workload import LayerWorkload
+from energy.traffic import dram_traffic
+from energy.workload import Workload, WorkloadBatch
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionCounts:
-    """Actions of one layer in one inference; values, not bits.
+    """Actions of each layer in one batch of inferences; values unless bits are named.
 
     Attributes:
-        macs: Multiply-accumulates that switch; those with a pruned weight are gated off.
-        weight_reads: Weights read from the weight SRAM.
-        metadata_bits: Bitmask bits read to place compressed weights.
-        activation_reads: Activations read from the activation SRAM.
-        partial_sum_reads: Partial sums read back to be continued by the next fold.
-        partial_sum_writes: Partial sums written that a later fold continues.
-        output_writes: Finished outputs written, at the width of an activation.
+        macs: Multiply-accumulates that switch.
+        sum_bits: Width of the partial sums.
+        added_bits: Bits of the sums that those multiply-accumulates are added to.
+        register_read_bits: Bits read from registers or scratchpads in the array.
+        register_write_bits: Bits written there.
+        clocked_bits: Bits of registers in the array, times cycles.
+        weight_read_bits: Bits of weights read from the weight memory.
+        weight_write_bits: Bits written there from DRAM, metadata included.
+        metadata_read_bits: Bits read that say where weights, or activations, are.
+        activation_reads: Activations read by the array.
+        activation_read_bits: Bits of activations read from the activation memory, by the array and for DRAM.
+        activation_write_bits: Bits of activations written there, by the array and from DRAM.
+        output_writes: Finished outputs written.
+        partial_sum_reads: Partial sums read back to be continued.
+        partial_sum_writes: Partial sums written that are continued later.
+        partial_sum_bits: Bits of both.
+        dram_weight_bits: Bits of weights and their metadata moved from DRAM.
+        dram_activation_bits: Bits of feature maps moved from and to DRAM.
         cycles: Clock cycles.
+        stored_value_bits: Bits of weights in the weight memory.
+        stored_metadata_bits: Bits of their metadata there.
+        live_activation_bits: Bits in the activation memory while the layer runs.
     """
 
-    macs: int
-    weight_reads: int
-    metadata_bits: int
-    activation_reads: int
-    partial_sum_reads: int
-    partial_sum_writes: int
-    output_writes: int
-    cycles: int
+    macs: Array
+    sum_bits: Array
+    added_bits: Array
+    register_read_bits: Array
+    register_write_bits: Array
+    clocked_bits: Array
+    weight_read_bits: Array
+    weight_write_bits: Array
+    metadata_read_bits: Array
+    activation_reads: Array
+    activation_read_bits: Array
+    activation_write_bits: Array
+    output_writes: Array
+    partial_sum_reads: Array
+    partial_sum_writes: Array
+    partial_sum_bits: Array
+    dram_weight_bits: Array
+    dram_activation_bits: Array
+    cycles: Array
+    stored_value_bits: Array
+    stored_metadata_bits: Array
+    live_activation_bits: Array
 
 
-def count_actions(layer: LayerWorkload, hardware: Hardware) -> ActionCounts:
-    """Count the actions of one layer."""
-    row_folds = ceil(layer.inner / hardware.array_rows)
-    column_folds = ceil(layer.outputs / hardware.array_columns)
-    results = layer.positions * layer.outputs
-    fold_cycles = 2 * hardware.array_rows + hardware.array_columns + layer.positions - 2
+def count_actions(workload: Workload, hardware: Hardware) -> ActionCounts:
+    """Count the actions of every layer of a workload: arrays of shape (layers,).
+
+    Args:
+        workload: The network's layers and knobs.
+        hardware: The accelerator.
+    """
+    return one_workload(count_batch(WorkloadBatch.single(workload), hardware))
+
+
+def one_workload(counts: ActionCounts) -> ActionCounts:
+    """The counts of the only workload of a batch, of shape (layers,)."""
+    return ActionCounts(**{one.name: getattr(counts, one.name)[0] for one in fields(counts)})
+
+
+def count_batch(work: WorkloadBatch, hardware: Hardware) -> ActionCounts:
+    """Count the actions of every layer of many workloads: arrays of shape (workloads, layers)."""
+    knobs = work.knobs
+    layers = layers_of(work)
+    weight_bits, activation_bits = knobs[0], knobs[1]
+    moved = movement(layers, hardware)
+
+    weights = layers.inner * layers.outputs
+    dense_macs = layers.positions * weights
+    results = layers.positions * layers.outputs
+    weight_density, activation_density = layers.nonzero_weights / np.maximum(weights, 1), layers.activation_density
+    # Shares of what a dense layer would do: products that switch, cycles that pass, operands that are read.
+    switching: Array | float = 1.0
+    busy: Array | float = 1.0
+    read_weights: Array | float = 1.0
+    read_activations: Array | float = 1.0
+    activation_metadata: Array | float = 0.0
+    if hardware.zeros != "none":
+        switching = activation_density * weight_density
+    if hardware.zeros in ("fetch-gated", "skipped"):
+        # A weight is read if one of those that stream past it is not zero, an activation if one of its weights is not.
+        read_weights = 1 - (1 - activation_density) ** moved.weight_uses
+        read_activations = 1 - (1 - weight_density) ** moved.activation_uses
+    if hardware.zeros == "skipped":
+        busy, activation_metadata = switching, moved.activation_reads  # a bit for each says whether it is zero
+        read_activations = read_activations * activation_density
+    macs = dense_macs * switching
+    sum_bits = weight_bits + activation_bits + np.ceil(np.log2(np.maximum(layers.inner, 1)))
+    if hardware.partial_sum_bits is not None:
+        sum_bits = np.minimum(sum_bits, hardware.partial_sum_bits)
+
+    memory, activation_memory = hardware.weight_memory, hardware.activation_memory
+    stored_weight = in_words(weight_bits, memory.word_bits)
+    stored_activation = in_words(activation_bits, activation_memory.word_bits)
+    stored_sum = in_words(sum_bits, activation_memory.word_bits)
+    if hardware.compressed_weights:
+        more_area = hardware.technology.eight_transistor_cell.area.value - 1
+        value_size = 1 + memory.robust_share(knobs[3], weight_bits) * more_area
+        value_bits, metadata_bits = smallest_format_bits(
+            weights, layers.nonzero_weights, stored_weight, (1 + memory.metadata_is_8t * more_area) / value_size
+        )
+    else:
+        value_bits, metadata_bits = weights * stored_weight, np.zeros_like(weights)
+
+    weight_passes = moved.weight_passes * read_weights
+    activation_reads = moved.activation_reads * read_activations
+    partial_sums = results * np.maximum(moved.partial_sum_passes, 0)
+    partial_sum_bits = 2 * partial_sums * stored_sum
+    # While sums of a fold of outputs are unfinished they need more room than the outputs that they become.
+    unfinished = np.minimum(layers.outputs, hardware.array_columns) * layers.positions * (partial_sums > 0)
+    input_bits, output_bits = layers.input_values * stored_activation, results * stored_activation
+    live_bits = input_bits + output_bits + unfinished * (stored_sum - stored_activation)
+    traffic = dram_traffic(
+        hardware,
+        weight_bits=value_bits + metadata_bits,
+        input_bits=input_bits,
+        output_bits=output_bits,
+        sum_bits=results * stored_sum,
+        live_bits=live_bits,
+        density=layers.activation_density,
+        value_bits=stored_activation,
+    )
+    added_bits = macs * sum_bits  # also what sums are read and written in registers, once for each product
+    cycles = moved.folds * (moved.fill_cycles + moved.stream_cycles * busy)
     return ActionCounts(
-        macs=layer.positions * layer.stored_weights,
-        weight_reads=layer.stored_weights,
-        metadata_bits=layer.weights if layer.compressed else 0,
-        activation_reads=layer.positions * layer.inner * column_folds,
-        partial_sum_reads=results * (row_folds - 1),
-        partial_sum_writes=results * (row_folds - 1),
+        macs=macs,
+        sum_bits=sum_bits,
+        added_bits=added_bits,
+        register_read_bits=macs * (weight_bits + activation_bits) + added_bits,
+        register_write_bits=(
+            moved.weight_fills * weight_bits * read_weights
+            + moved.activation_fills * activation_bits * read_activations
+            + added_bits
+        ),
+        clocked_bits=cycles * clocked_bits(hardware, weight_bits, activation_bits, sum_bits),
+        weight_read_bits=value_bits * weight_passes,
+        weight_write_bits=traffic.weight_bits,
+        metadata_read_bits=metadata_bits * weight_passes + activation_metadata,
+        activation_reads=activation_reads,
+        activation_read_bits=activation_reads * stored_activation + traffic.output_bits,
+        activation_write_bits=output_bits + traffic.input_bits,
         output_writes=results,
-        cycles=row_folds * column_folds * fold_cycles,
+        partial_sum_reads=partial_sums,
+        partial_sum_writes=partial_sums,
+        partial_sum_bits=partial_sum_bits,
+        dram_weight_bits=traffic.weight_bits,
+        dram_activation_bits=traffic.input_bits + traffic.output_bits,
+        cycles=cycles,
+        stored_value_bits=value_bits,
+        stored_metadata_bits=metadata_bits,
+        live_activation_bits=live_bits,
     )
 
 
-def partial_sum_bits(layer: LayerWorkload, weight_bits: int, activation_bits: int) -> int:
-    """Width that holds every possible sum of a layer: product bits plus log2 of the number of products, rounded up."""
-    return weight_bits + activation_bits + (layer.inner - 1).bit_length()
+def layers_of(work: WorkloadBatch) -> Layers:
+    """The numbers of all layers, for a whole batch of images."""
+    (
+        positions,
+        inner,
+        outputs,
+        input_values,
+        nonzero_weights,
+        groups,
+        kernel_height,
+        kernel_width,
+        output_height,
+        activation_density,
+    ) = work.layers
+    batch = work.knobs[4]
+    return Layers(
+        positions=positions * batch,
+        inner=inner,
+        outputs=outputs,
+        input_values=input_values * batch,
+        nonzero_weights=nonzero_weights,
+        groups=groups,
+        kernel_height=kernel_height,
+        kernel_width=kernel_width,
+        output_height=output_height,
+        activation_density=activation_density,
+        batch=batch,
+    )
+
+
+def clocked_bits(hardware: Hardware, weight_bits: Array, activation_bits: Array, sum_bits: Array) -> Array:
+    """Bits of registers in the array. Scratchpads of weights are memories, without a clock in each cell."""
+    pads = hardware.scratchpads
+    bits = (
+        weight_bits + activation_bits + sum_bits
+        if pads is None
+        else pads.inputs * activation_bits + pads.sums * sum_bits
+    )
+    return bits * (hardware.array_rows * hardware.array_columns)
+
+
+def in_words(bits: Array | float, word_bits: int) -> Array:
+    """Bits that a value takes in a memory of whole words."""
+    return np.asarray(np.ceil(np.divide(bits, word_bits)) * word_bits)

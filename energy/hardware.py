@@ -1,99 +1,175 @@
-"""Hardware and technology descriptions, read from YAML and checked.
+"""Accelerators, read from YAML and checked: what is built, in which technology, at which voltages.
 
-A hardware file says what is built (array, clock, memories); a technology file says what each action costs in one
-process node. Both are data, so that another accelerator or node needs no code.
+Descriptions are data, so that another accelerator needs no code. `docs/energy-model.md` lists every key.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
-import yaml
+import numpy as np
+from numpy.typing import NDArray
 
 from energy.errors import HardwareError
+from energy.estimates import Estimate
+from energy.records import Record, read_record, read_text
+from energy.sram import SramCurve
+from energy.technology import Technology, dram_energies, load_technology
+from energy.unit_energies import UnitEnergies, unit_energies
+
+Array = NDArray[np.float64]
+Dataflow = Literal["weight-stationary", "output-stationary", "row-stationary"]
+Zeros = Literal["none", "gated", "fetch-gated", "skipped"]
+Cell = Literal["6T", "8T", "hybrid"]
+
+DATAFLOWS: tuple[Dataflow, ...] = ("weight-stationary", "output-stationary", "row-stationary")
+ZEROS: tuple[Zeros, ...] = ("none", "gated", "fetch-gated", "skipped")
+CELLS: tuple[Cell, ...] = ("6T", "8T", "hybrid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Technology:
-    """Energy per action in one process node, at its nominal supply voltage.
+class Memory:
+    """An on-chip memory.
 
     Attributes:
-        node_nm: Process node in nanometres.
-        nominal_v: Supply voltage at which the energies hold, in volts.
-        multiply_8x8_pj: One exact 8 x 8 bit multiplication.
-        add_32_pj: One 32-bit addition.
-        sram_points: (capacity in KB, energy in pJ) of one 64-bit SRAM access, by rising capacity.
-        sram_leakage_mw_per_mb: Flavour of transistors -> leakage power of 6T SRAM.
-        eight_transistor_area: Area of an 8T cell relative to a 6T cell.
-        dram_pj_per_bit: One bit moved to or from DRAM.
+        capacity_kb: Capacity in KB of 1024 bytes; None for one that is as large as the network needs.
+        bank_kb: Size of a bank; capacities that follow the network are whole numbers of banks.
+        port_bits: Bits moved by one access.
+        word_bits: Values are stored in whole numbers of words of this many bits; 1 packs values of any width.
+        cell: Cells of its bits. In a hybrid memory the workload's robust bits are 8T, the others 6T.
+        supply_v: Supply voltage, in volts. A workload may lower that of the weights.
     """
 
-    node_nm: int
-    nominal_v: float
-    multiply_8x8_pj: float
-    add_32_pj: float
-    sram_points: tuple[tuple[float, float], ...]
-    sram_leakage_mw_per_mb: dict[str, float]
-    eight_transistor_area: float
-    dram_pj_per_bit: float
+    capacity_kb: int | None
+    bank_kb: int
+    port_bits: int
+    word_bits: int
+    cell: Cell
+    supply_v: float
 
-    def sram_pj_per_bit(self, capacity_kb: float) -> float:
-        """Energy of reading or writing one bit of a 6T SRAM of this capacity, in pJ.
+    @property
+    def metadata_is_8t(self) -> bool:
+        """Whether metadata sits in 8T cells: wherever there are any, because its errors would spoil many weights."""
+        return self.cell != "6T"
 
-        A power law of the capacity between the table's points; the nearest segment is extended beyond them.
-        """
-        points = self.sram_points
-        segment = 0
-        while segment < len(points) - 2 and capacity_kb > points[segment + 1][0]:
-            segment += 1
-        (low_kb, low_pj), (high_kb, high_pj) = points[segment], points[segment + 1]
-        exponent = math.log(high_pj / low_pj) / math.log(high_kb / low_kb)
-        access_pj: float = low_pj * (capacity_kb / low_kb) ** exponent
-        return access_pj / 64
+    def robust_share(self, robust_bits: Array, value_bits: Array) -> Array | float:
+        """The share of each value's bits that sits in 8T cells."""
+        if self.cell == "hybrid":
+            return robust_bits / value_bits
+        return 1.0 if self.cell == "8T" else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dram:
+    """Memory off the chip.
+
+    Attributes:
+        interface: Its kind, a name in `energy/technology/dram.yaml`.
+        keeps_feature_maps: Whether what one layer hands to the next stays on the chip where it fits, instead of going
+            through DRAM always.
+        compressed: Whether feature maps are moved without their zeros, which a bitmask marks.
+    """
+
+    interface: str
+    keeps_feature_maps: bool
+    compressed: bool
+
+    @property
+    def pj_per_bit(self) -> Estimate:
+        """Energy of one bit moved."""
+        return dram_energies()[self.interface]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scratchpads:
+    """Values that each processing element of a row-stationary array holds.
+
+    Attributes:
+        weights: Weights.
+        inputs: Activations.
+        sums: Partial sums.
+    """
+
+    weights: int
+    inputs: int
+    sums: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Hardware:
-    """An accelerator: a weight-stationary array between two SRAMs, with or without DRAM.
+    """An accelerator: an array of processing elements between two memories, with or without DRAM.
 
     Attributes:
         name: Its name in reports and in the results database.
         technology: Energies of its process node.
-        array_rows: Processing elements along the inner dimension of a layer's product.
-        array_columns: Processing elements along the output channels.
+        flavour: Of its transistors, a key of the technology's leakage table.
+        dataflow: Which operand stays in the array.
+        array_rows: Processing elements along the inner dimension of a layer's product; along output positions where
+            outputs are stationary; along the rows of a kernel where rows are.
+        array_columns: Processing elements along output channels; along output rows where rows are stationary.
         clock_mhz: Clock frequency.
-        sram_bank_kb: Bank size; a memory has a power-of-two number of banks.
-        sram_flavour: Flavour of the memories' transistors, a key of the technology's leakage table.
-        dram: Whether each inference fetches its weights and its image from DRAM.
+        supply_v: Supply voltage of the array, in volts.
+        zeros: What is done about operands that are zero: nothing; products with one do not switch (gated); nor is what
+            meets only zeros read from memory (fetch-gated); nor do their cycles pass (skipped).
+        partial_sum_bits: Width of partial sums; None for as wide as every possible sum needs.
+        compressed_weights: Whether each layer's weights are stored in the smallest of the formats of
+            `energy.compression`, instead of dense always.
+        weight_memory: The memory of the weights.
+        activation_memory: The memory of activations and partial sums.
+        dram: Where weights and images come from; None if both are on the chip already.
+        scratchpads: Of each processing element where rows are stationary; None otherwise.
     """
 
     name: str
     technology: Technology
+    flavour: str
+    dataflow: Dataflow
     array_rows: int
     array_columns: int
     clock_mhz: float
-    sram_bank_kb: int
-    sram_flavour: str
-    dram: bool
+    supply_v: float
+    zeros: Zeros
+    partial_sum_bits: int | None
+    compressed_weights: bool
+    weight_memory: Memory
+    activation_memory: Memory
+    dram: Dram | None
+    scratchpads: Scratchpads | None
 
     @property
-    def sram_leakage_mw_per_kb(self) -> float:
-        """Leakage power of its 6T SRAM at nominal voltage."""
-        return self.technology.sram_leakage_mw_per_mb[self.sram_flavour] / 1024
+    def weights_stay(self) -> bool:
+        """Whether a multiplier keeps its weight for many products."""
+        return self.dataflow == "weight-stationary"
 
-    def sram_capacity_kb(self, bits: float) -> int:
-        """Capacity in KB of the smallest power-of-two number of banks that holds `bits`."""
-        banks = max(1, math.ceil(bits / (8 * 1024 * self.sram_bank_kb)))
-        return self.sram_bank_kb * (1 << (banks - 1).bit_length())
+    @cached_property
+    def weight_curve(self) -> SramCurve:
+        """Energy of the weight memory at nominal voltage, by capacity."""
+        return SramCurve(self.technology.sram, self.technology.sram_ports, self.weight_memory.port_bits)
 
-    @property
+    @cached_property
+    def activation_curve(self) -> SramCurve:
+        """Energy of the activation memory at nominal voltage, by capacity."""
+        return SramCurve(self.technology.sram, self.technology.sram_ports, self.activation_memory.port_bits)
+
+    @cached_property
+    def unit_energies(self) -> UnitEnergies:
+        """What the technology's numbers come to at this hardware's voltages."""
+        return unit_energies(
+            self.technology,
+            flavour=self.flavour,
+            supply_v=self.supply_v,
+            clock_mhz=self.clock_mhz,
+            has_scratchpads=self.scratchpads is not None,
+            dram_pj_per_bit=None if self.dram is None else self.dram.pj_per_bit,
+        )
+
+    @cached_property
     def identity(self) -> str:
         """The name, with a hash of the content unless this is the description of that name that is shipped.
 
@@ -112,10 +188,9 @@ class Hardware:
 def hardware_names() -> list[str]:
     """Names of the hardware descriptions that come with the package."""
     folder = resources.files("energy") / "hardware"
-    return sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".yaml"))
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
-@cache
 def load_hardware(name: str) -> Hardware:
     """Load a hardware description.
 
@@ -126,148 +201,94 @@ def load_hardware(name: str) -> Hardware:
         HardwareError: If there is no such description, or it is malformed.
     """
     if name.endswith(".yaml"):
-        text, origin = _read(Path(name)), name
-    elif name in hardware_names():
-        text = (resources.files("energy") / "hardware" / f"{name}.yaml").read_text()
-        origin = f"{name}.yaml"
-    else:
+        return _hardware(read_record(read_text(Path(name), "hardware"), name), Path(name).parent)
+    if name not in hardware_names():
         raise HardwareError(
             f"unknown hardware {name!r}; choose one of {', '.join(hardware_names())}, or give the path of a .yaml file"
         )
-    record = _Record(text, origin)
-    dataflow = record.text("dataflow")
-    if dataflow != "weight-stationary":
-        raise HardwareError(f"{origin}: dataflow must be 'weight-stationary', got {dataflow!r}")
-    technology = _load_technology(record.text("technology"), origin)
-    flavour = record.text("sram_flavour")
-    if flavour not in technology.sram_leakage_mw_per_mb:
-        raise HardwareError(
-            f"{origin}: sram_flavour must be one of {', '.join(technology.sram_leakage_mw_per_mb)}, got {flavour!r}"
-        )
+    return _shipped_hardware(name)
+
+
+@cache
+def _shipped_hardware(name: str) -> Hardware:
+    text = (resources.files("energy") / "hardware" / f"{name}.yaml").read_text(encoding="utf-8")
+    return _hardware(read_record(text, f"{name}.yaml"), Path())
+
+
+def _hardware(record: Record, folder: Path) -> Hardware:
+    name = record.text("name")
+    technology_name = record.text("technology")
+    if technology_name.endswith(".yaml"):  # a file beside the hardware's
+        technology_name = str(folder / technology_name)
+    technology = load_technology(technology_name)
+    dataflow = cast("Dataflow", record.choice("dataflow", DATAFLOWS))
+    array = record.mapping("array")
     hardware = Hardware(
-        name=record.text("name"),
+        name=name,
         technology=technology,
-        array_rows=record.whole("array_rows"),
-        array_columns=record.whole("array_columns"),
+        flavour=record.choice("flavour", list(technology.leakage)),
+        dataflow=dataflow,
+        array_rows=array.whole("rows"),
+        array_columns=array.whole("columns"),
         clock_mhz=record.positive("clock_mhz"),
-        sram_bank_kb=record.whole("sram_bank_kb"),
-        sram_flavour=flavour,
-        dram=record.truth("dram"),
+        supply_v=_supply(record, technology),
+        zeros=cast("Zeros", record.choice("zeros", ZEROS)),
+        partial_sum_bits=record.whole_or("partial_sum_bits", "full"),
+        compressed_weights=record.choice("weight_format", ("dense", "compressed")) == "compressed",
+        weight_memory=_memory(record.mapping("weight_memory"), technology),
+        activation_memory=_memory(record.mapping("activation_memory"), technology, holds_weights=False),
+        dram=_dram(record),
+        scratchpads=_scratchpads(record) if dataflow == "row-stationary" else None,
     )
+    array.finish()
     record.finish()
     return hardware
 
 
-@cache
-def multiplier_energies() -> dict[str, dict[str, Any]]:
-    """The table of `energy/multipliers.yaml`: multiplier name -> how its relative energy is found, with its source."""
-    table: dict[str, dict[str, Any]] = yaml.safe_load((resources.files("energy") / "multipliers.yaml").read_text())
-    return table
-
-
-def _load_technology(name: str, origin: str) -> Technology:
-    source = resources.files("energy") / "technology" / f"{name}.yaml"
-    if not source.is_file():
-        raise HardwareError(f"{origin}: unknown technology {name!r}; available: 45nm")
-    record = _Record(source.read_text(), f"{name}.yaml")
-    points = tuple(
-        (point.positive("capacity_kb"), point.positive("energy_pj"))
-        for point in record.sourced_list("sram_access_64bit")
+def _memory(record: Record, technology: Technology, *, holds_weights: bool = True) -> Memory:
+    memory = Memory(
+        capacity_kb=record.whole_or("capacity_kb", "fitted"),
+        bank_kb=record.whole("bank_kb"),
+        port_bits=record.whole("port_bits"),
+        word_bits=record.whole("word_bits"),
+        cell=cast("Cell", record.choice("cell", CELLS if holds_weights else CELLS[:2])),
+        supply_v=_supply(record, technology),
     )
-    technology = Technology(
-        node_nm=record.whole("node_nm"),
-        nominal_v=record.positive("nominal_v"),
-        multiply_8x8_pj=record.sourced("multiply_8x8").positive("energy_pj"),
-        add_32_pj=record.sourced("add_32").positive("energy_pj"),
-        sram_points=points,
-        sram_leakage_mw_per_mb={
-            flavour: leakage.positive("power_mw_per_mb")
-            for flavour, leakage in record.sourced_mapping("sram_leakage").items()
-        },
-        eight_transistor_area=record.sourced("eight_transistor_cell").positive("area_ratio"),
-        dram_pj_per_bit=record.sourced("dram_access").positive("energy_pj_per_bit"),
-    )
+    if memory.capacity_kb is not None and memory.capacity_kb % memory.bank_kb:
+        raise record.refuse(
+            "capacity_kb", f"a whole number of banks of {memory.bank_kb} KB, or fitted", memory.capacity_kb
+        )
     record.finish()
-    return technology
+    return memory
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError as error:
-        raise HardwareError(f"cannot read hardware file {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise HardwareError(f"hardware file {path} is not a text file") from None
+def _supply(record: Record, technology: Technology) -> float:
+    supply_v = record.positive("supply_v")
+    # A slip of the unit (900 for 900 mV) would otherwise give energies a million times too high.
+    if not 0.3 * technology.nominal_v <= supply_v <= 1.5 * technology.nominal_v:
+        raise record.refuse(
+            "supply_v",
+            f"in volts, between 0.3 and 1.5 times the nominal {technology.nominal_v} V of the technology",
+            supply_v,
+        )
+    return supply_v
 
 
-class _Record:
-    """A YAML mapping whose keys are taken one by one, checked, and all used."""
+def _dram(record: Record) -> Dram | None:
+    if record.is_word("dram", "none"):
+        return None
+    mapping = record.mapping("dram")
+    dram = Dram(
+        interface=mapping.choice("interface", list(dram_energies())),
+        keeps_feature_maps=mapping.choice("feature_maps", ("kept", "moved")) == "kept",
+        compressed=mapping.truth("compressed"),
+    )
+    mapping.finish()
+    return dram
 
-    def __init__(self, text: str | dict[str, Any], origin: str) -> None:
-        self._origin = origin
-        try:
-            content = yaml.safe_load(text) if isinstance(text, str) else text
-        except yaml.YAMLError as error:
-            raise HardwareError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(content, dict):
-            raise HardwareError(f"{origin} must be a mapping of keys to values")
-        self._left = dict(content)
 
-    def _take(self, key: str) -> Any:
-        if key not in self._left:
-            raise HardwareError(f"{self._origin}: the key {key!r} is missing")
-        return self._left.pop(key)
-
-    def _refuse(self, key: str, wanted: str, value: object) -> HardwareError:
-        return HardwareError(f"{self._origin}: {key} must be {wanted}, got {value!r}")
-
-    def text(self, key: str) -> str:
-        value = self._take(key)
-        if not isinstance(value, str):
-            raise self._refuse(key, "a text", value)
-        return value
-
-    def truth(self, key: str) -> bool:
-        value = self._take(key)
-        if not isinstance(value, bool):
-            raise self._refuse(key, "true or false", value)
-        return value
-
-    def positive(self, key: str) -> float:
-        value = self._take(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise self._refuse(key, "a positive number", value)
-        return float(value)
-
-    def whole(self, key: str) -> int:
-        value = self._take(key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self._refuse(key, "a whole number of at least 1", value)
-        return value
-
-    def sourced(self, key: str) -> _Record:
-        """A nested mapping that says where its number comes from."""
-        value = self._take(key)
-        record = _Record(value, f"{self._origin}: {key}")
-        record.text("source")
-        record.whole("year")
-        return record
-
-    def sourced_mapping(self, key: str) -> dict[str, _Record]:
-        """A nested mapping from names to numbers with sources."""
-        names = _Record(self._take(key), f"{self._origin}: {key}")
-        return {name: names.sourced(name) for name in list(names._left)}
-
-    def sourced_list(self, key: str) -> list[_Record]:
-        value = self._take(key)
-        if not isinstance(value, list) or len(value) < 2:
-            raise self._refuse(key, "a list of at least two points", value)
-        records = [_Record(item, f"{self._origin}: {key}") for item in value]
-        for record in records:
-            record.text("source")
-            record.whole("year")
-        return records
-
-    def finish(self) -> None:
-        if self._left:
-            raise HardwareError(f"{self._origin}: unknown key {sorted(self._left)[0]!r}")
+def _scratchpads(record: Record) -> Scratchpads:
+    mapping = record.mapping("scratchpads")
+    pads = Scratchpads(weights=mapping.whole("weights"), inputs=mapping.whole("inputs"), sums=mapping.whole("sums"))
+    mapping.finish()
+    return pads

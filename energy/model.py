@@ -2,86 +2,124 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
-from itertools import pairwise
-from math import sqrt
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 
-from energy.actions import ActionCounts, count_actions, partial_sum_bits
-from energy.errors import WorkloadError
-from energy.hardware import Hardware, multiplier_energies
-from energy.workload import LayerWorkload, Workload
+import numpy as np
+from numpy.typing import NDArray
 
-COMPONENTS = ("mac", "weight_sram", "metadata", "activation_sram", "dram", "leakage")
+from energy.actions import ActionCounts, count_batch, in_words
+from energy.area import area_mm2
+from energy.estimates import Estimate
+from energy.hardware import Hardware
+from energy.table import EnergyTable, energy_table, memory_sizes
+from energy.workload import Workload, WorkloadBatch
 
+Array = NDArray[np.float64]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnergyTable:
-    """Energy per action in pJ, for one workload on one hardware.
-
-    Attributes:
-        multiply_pj: One multiplication with the workload's multiplier and widths.
-        add_pj_per_bit: Accumulating, per bit of the partial sum.
-        mac_ratio: Factor on multiplication and accumulation together (alphabet-set neurons).
-        weight_bit_pj: One stored weight bit read, averaged over 6T and 8T cells.
-        metadata_bit_pj: One bitmask bit read; bitmasks sit in 8T cells.
-        activation_bit_pj: One bit of an activation or partial sum, read or written.
-        dram_bit_pj: One bit from DRAM; 0 without DRAM.
-        leakage_pj_per_cycle: Leakage of both memories in one clock cycle.
-    """
-
-    multiply_pj: float
-    add_pj_per_bit: float
-    mac_ratio: float
-    weight_bit_pj: float
-    metadata_bit_pj: float
-    activation_bit_pj: float
-    dram_bit_pj: float
-    leakage_pj_per_cycle: float
-
-    @classmethod
-    def ones(cls) -> EnergyTable:
-        """A table in which every action costs 1, so that counts can be checked by hand."""
-        return cls(
-            multiply_pj=1.0,
-            add_pj_per_bit=1.0,
-            mac_ratio=1.0,
-            weight_bit_pj=1.0,
-            metadata_bit_pj=1.0,
-            activation_bit_pj=1.0,
-            dram_bit_pj=1.0,
-            leakage_pj_per_cycle=1.0,
-        )
+COMPONENTS = (
+    "mac",
+    "registers",
+    "clock",
+    "weight_sram",
+    "metadata",
+    "activation_sram",
+    "partial_sums",
+    "dram",
+    "leakage",
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class EnergyReport:
-    """Energy and time of one inference.
+    """Energy, time and area of one inference.
 
     Attributes:
-        layers: Layer name -> component -> pJ. Components are `COMPONENTS`.
-        cycles: Clock cycles.
-        latency_us: Cycles at the hardware's clock, in microseconds.
-        weight_memory_kb: Capacity of the weight SRAM.
-        activation_memory_kb: Capacity of the activation SRAM.
+        energies_pj: Shape (components, 3, layers): components are `COMPONENTS`; the middle axis is low, value, high.
+        counts: Actions of a whole batch, of shape (1, layers).
+        table: The energies per action.
+        latency_us: Time until a batch is done, in microseconds.
+        cycles: Clock cycles of a batch.
+        weight_memory_kb: Capacity of the weight memory.
+        activation_memory_kb: Capacity of the activation memory.
+        workload: What was asked.
+        hardware: The accelerator.
     """
 
-    layers: Mapping[str, Mapping[str, float]]
-    cycles: int
+    energies_pj: Array = field(repr=False)
+    counts: ActionCounts = field(repr=False)
+    table: EnergyTable = field(repr=False)
     latency_us: float
+    cycles: int
     weight_memory_kb: int
     activation_memory_kb: int
+    workload: Workload = field(repr=False)
+    hardware: Hardware = field(repr=False)
+
+    @property
+    def area_mm2(self) -> Estimate:
+        """Area of array and memories, if they are built for this workload."""
+        work = WorkloadBatch.single(self.workload)
+        areas = area_mm2(work, self.counts, self.hardware, memory_sizes(self.counts, self.hardware))
+        return Estimate(*areas[:, 0].tolist())
+
+    @property
+    def layers(self) -> dict[str, dict[str, float]]:
+        """Layer name -> component -> pJ."""
+        rows = self.energies_pj[:, 1].T.tolist()
+        return {
+            layer.name: dict(zip(COMPONENTS, row, strict=True))
+            for layer, row in zip(self.workload.layers, rows, strict=True)
+        }
+
+    @property
+    def dense_layers(self) -> tuple[str, ...]:
+        """Layers whose pruned weights are stored too, because that is the smallest format or the only one."""
+        width = in_words(self.workload.weight_bits, self.hardware.weight_memory.word_bits)
+        stored = self.counts.stored_value_bits[0].tolist()
+        layers = zip(self.workload.layers, stored, strict=True)
+        return tuple(layer.name for layer, bits in layers if bits >= layer.weights * width)
 
     @property
     def components(self) -> dict[str, float]:
         """Component -> pJ, summed over layers."""
-        return {name: sum(layer[name] for layer in self.layers.values()) for name in COMPONENTS}
+        return dict(zip(COMPONENTS, self.energies_pj[:, 1].sum(axis=1).tolist(), strict=True))
+
+    @property
+    def component_bands(self) -> dict[str, Estimate]:
+        """Component -> pJ by the low, the likely and the high table."""
+        sums = self.energies_pj.sum(axis=2).tolist()
+        return {name: Estimate(*band) for name, band in zip(COMPONENTS, sums, strict=True)}
 
     @property
     def energy_pj(self) -> float:
         """Energy of one inference."""
-        return sum(self.components.values())
+        return self.energy_band.value
+
+    @property
+    def energy_band(self) -> Estimate:
+        """The same by the low, the likely and the high table."""
+        return Estimate(*self.energies_pj.sum(axis=(0, 2)).tolist())
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchReport:
+    """Energy, time and area of many workloads; each array's last axis is the workloads.
+
+    Attributes:
+        components_pj: Shape (components, 3, workloads): components are `COMPONENTS`; then low, value, high.
+        latency_us: Time until a batch is done.
+        area_mm2: Shape (3, workloads).
+    """
+
+    components_pj: Array
+    latency_us: Array
+    area_mm2: Array
+
+    @property
+    def energy_pj(self) -> Array:
+        """Energy of one inference of each workload."""
+        return np.asarray(self.components_pj[:, 1].sum(axis=0))
 
 
 def estimate(workload: Workload, hardware: Hardware, table: EnergyTable | None = None) -> EnergyReport:
@@ -93,138 +131,68 @@ def estimate(workload: Workload, hardware: Hardware, table: EnergyTable | None =
         table: Energy per action; by default `energy_table(workload, hardware)`.
 
     Raises:
-        WorkloadError: If the multiplier has no entry in `energy/multipliers.yaml`.
+        WorkloadError: If the hardware cannot run it: it has memories too small and no DRAM, or no cells for the robust
+            bits.
     """
-    table = table or energy_table(workload, hardware)
-    layers: dict[str, dict[str, float]] = {}
-    cycles = 0
-    for index, layer in enumerate(workload.layers):
-        counts = count_actions(layer, hardware)
-        cycles += counts.cycles
-        layers[layer.name] = _layer_energy(workload, layer, counts, table, first=index == 0)
+    work = WorkloadBatch.single(workload)
+    counts = count_batch(work, hardware)
+    sizes = memory_sizes(counts, hardware)
+    if table is None:
+        table = energy_table(work, hardware, sizes)
+    cycles = float(counts.cycles.sum())
     return EnergyReport(
-        layers=layers,
-        cycles=cycles,
+        energies_pj=_energies(counts, table, workload.batch)[:, :, 0],
+        counts=counts,
+        table=table,
         latency_us=cycles / hardware.clock_mhz,
-        weight_memory_kb=hardware.sram_capacity_kb(sum(_stored_bits(workload))),
-        activation_memory_kb=hardware.sram_capacity_kb(_activation_memory_bits(workload)),
+        cycles=round(cycles),
+        weight_memory_kb=int(sizes.weight_kb[0, 0]),
+        activation_memory_kb=int(sizes.activation_kb[0, 0]),
+        workload=workload,
+        hardware=hardware,
     )
 
 
-def _layer_energy(
-    workload: Workload, layer: LayerWorkload, counts: ActionCounts, table: EnergyTable, first: bool
-) -> dict[str, float]:
-    sum_bits = partial_sum_bits(layer, workload.weight_bits, workload.activation_bits)
-    activation_bits = workload.activation_bits * (counts.activation_reads + counts.output_writes)
-    activation_bits += sum_bits * (counts.partial_sum_reads + counts.partial_sum_writes)
-    dram_bits = workload.weight_bits * layer.stored_weights + counts.metadata_bits
-    if first:
-        dram_bits += workload.activation_bits * layer.input_values
-    mac_pj = table.mac_ratio * (table.multiply_pj + table.add_pj_per_bit * sum_bits)
-    return {
-        "mac": counts.macs * mac_pj,
-        "weight_sram": counts.weight_reads * workload.weight_bits * table.weight_bit_pj,
-        "metadata": counts.metadata_bits * table.metadata_bit_pj,
-        "activation_sram": activation_bits * table.activation_bit_pj,
-        "dram": dram_bits * table.dram_bit_pj,
-        "leakage": counts.cycles * table.leakage_pj_per_cycle,
-    }
-
-
-def energy_table(workload: Workload, hardware: Hardware) -> EnergyTable:
-    """Energy per action for this workload's widths, multiplier, voltage and memory sizes.
-
-    - An array multiplier has weight_bits * activation_bits partial-product cells; energy follows their number
-      (Horowitz 2014: 0.2 pJ at 8 x 8, 3.1 pJ at 32 x 32, a factor of 15.5 for 16 times the cells).
-    - Dynamic energy of the weight memory follows the square of its supply voltage. Its leakage current is held
-      constant, so leakage power follows the voltage.
-    - The activation memory, which holds no weights, stays at the nominal voltage.
-
-    Raises:
-        WorkloadError: If the multiplier has no entry in `energy/multipliers.yaml`.
-    """
-    technology = hardware.technology
-    cells = workload.weight_bits * workload.activation_bits
-    kept_cells, mac_ratio = _multiplier_energy(workload.multiplier, workload.weight_bits, workload.activation_bits)
-
-    weight_kb = hardware.sram_capacity_kb(sum(_stored_bits(workload)))
-    activation_kb = hardware.sram_capacity_kb(_activation_memory_bits(workload))
-    voltage_ratio = workload.weight_memory_v / technology.nominal_v
-    robust_share = workload.robust_bits / workload.weight_bits
-    area = technology.eight_transistor_area
-    six_transistor_pj = technology.sram_pj_per_bit(weight_kb) * voltage_ratio**2
-    eight_transistor_pj = six_transistor_pj * sqrt(area)
-    weight_bits, bitmask_bits = _stored_bits(workload)
-    eight_transistor_share = (robust_share * weight_bits + bitmask_bits) / (weight_bits + bitmask_bits)
-    leakage_mw = hardware.sram_leakage_mw_per_kb * (
-        activation_kb + weight_kb * voltage_ratio * (1 + eight_transistor_share * (area - 1))
-    )
-    return EnergyTable(
-        multiply_pj=technology.multiply_8x8_pj * cells / 64 * kept_cells,
-        add_pj_per_bit=technology.add_32_pj / 32,
-        mac_ratio=mac_ratio,
-        weight_bit_pj=(1 - robust_share) * six_transistor_pj + robust_share * eight_transistor_pj,
-        metadata_bit_pj=eight_transistor_pj,
-        activation_bit_pj=technology.sram_pj_per_bit(activation_kb),
-        dram_bit_pj=technology.dram_pj_per_bit if hardware.dram else 0.0,
-        leakage_pj_per_cycle=leakage_mw * 1e3 / hardware.clock_mhz,
-    )
-
-
-def relative_multiplier_energy(multiplier: str, *, weight_bits: int, activation_bits: int) -> float:
-    """Energy of a product over that of an exact one of the same widths; of the whole neuron for alphabet sets.
+def estimate_batch(work: WorkloadBatch | Sequence[Workload], hardware: Hardware) -> BatchReport:
+    """Estimate many workloads at once: the same figures as `estimate`, many times faster.
 
     Args:
-        multiplier: A name in `energy/multipliers.yaml`.
-        weight_bits: Width of the signed weight.
-        activation_bits: Width of the activation.
+        work: The workloads.
+        hardware: The accelerator.
 
     Raises:
-        WorkloadError: If the multiplier has no entry there.
+        WorkloadError: If there is none, or the hardware cannot run one of them.
     """
-    kept_cells, mac_ratio = _multiplier_energy(multiplier, weight_bits, activation_bits)
-    return kept_cells * mac_ratio
-
-
-def _multiplier_energy(multiplier: str, weight_bits: int, activation_bits: int) -> tuple[float, float]:
-    """(share of partial-product cells kept, factor on multiplier and accumulator together)."""
-    entries = multiplier_energies()
-    if multiplier not in entries:
-        near = get_close_matches(multiplier, entries, n=1, cutoff=0.0)
-        raise WorkloadError(
-            f"no energy is known for multiplier {multiplier!r}; did you mean {near[0]!r}? Known: {', '.join(entries)}"
-        )
-    entry = entries[multiplier]
-    if "neuron" in entry:
-        return 1.0, _interpolate(entry["neuron"], weight_bits)
-    return _cells_kept(weight_bits, activation_bits, entry["columns"]), 1.0
-
-
-def _cells_kept(weight_bits: int, activation_bits: int, columns: int) -> float:
-    """Share of cells (i, j) with i + j >= columns in an array that multiplies the weight's magnitude."""
-    cells = [(i, j) for i in range(weight_bits - 1) for j in range(activation_bits)]
-    return sum(i + j >= columns for i, j in cells) / len(cells)
-
-
-def _interpolate(points: Mapping[int, float], at: int) -> float:
-    widths = sorted(points)
-    if at <= widths[0]:
-        return points[widths[0]]
-    for low, high in pairwise(widths):
-        if at <= high:
-            return points[low] + (points[high] - points[low]) * (at - low) / (high - low)
-    return points[widths[-1]]
-
-
-def _stored_bits(workload: Workload) -> tuple[int, int]:
-    """Bits of weights and of bitmasks in the weight memory."""
-    stored = sum(layer.stored_weights for layer in workload.layers)
-    bitmasks = sum(layer.weights for layer in workload.layers if layer.compressed)
-    return stored * workload.weight_bits, bitmasks
-
-
-def _activation_memory_bits(workload: Workload) -> int:
-    """Input and output of the layer that needs most, both present at once."""
-    return workload.activation_bits * max(
-        layer.input_values + layer.positions * layer.outputs for layer in workload.layers
+    batch = work if isinstance(work, WorkloadBatch) else WorkloadBatch.of(work)
+    counts = count_batch(batch, hardware)
+    sizes = memory_sizes(counts, hardware)
+    # Every layer of a workload has the same table, so that its counts can be added up first.
+    summed = ActionCounts(**{one.name: getattr(counts, one.name).sum(axis=-1, keepdims=True) for one in fields(counts)})
+    energies = _energies(summed, energy_table(batch, hardware, sizes), batch.knobs[4])
+    return BatchReport(
+        components_pj=energies[..., 0],
+        latency_us=summed.cycles[:, 0] / hardware.clock_mhz,
+        area_mm2=area_mm2(batch, counts, hardware, sizes),
     )
+
+
+def _energies(counts: ActionCounts, table: EnergyTable, batch: Array | int) -> Array:
+    """Energy of one inference in pJ: shape (components, 3, ..., layers)."""
+    energies = np.empty((len(COMPONENTS), 3, *counts.macs.shape))
+    parts = (
+        counts.macs * table.multiply_pj + counts.added_bits * table.add_pj_per_bit,
+        counts.register_read_bits * table.register_read_bit_pj
+        + counts.register_write_bits * table.register_write_bit_pj,
+        counts.clocked_bits * table.clock_bit_pj,
+        counts.weight_read_bits * table.weight_read_bit_pj + counts.weight_write_bits * table.weight_write_bit_pj,
+        counts.metadata_read_bits * table.metadata_read_bit_pj,
+        counts.activation_read_bits * table.activation_read_bit_pj
+        + counts.activation_write_bits * table.activation_write_bit_pj,
+        counts.partial_sum_bits * (table.activation_read_bit_pj + table.activation_write_bit_pj) / 2,
+        (counts.dram_weight_bits + counts.dram_activation_bits) * table.dram_bit_pj,
+        counts.cycles * table.leakage_pj_per_cycle,
+    )
+    for component, part in zip(energies, parts, strict=True):
+        component[...] = part
+    energies /= batch
+    return energies

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from energy import Hardware, load_hardware
-from search.candidate import Candidate
+from search.candidate import Candidate, content_hash
 from search.errors import NothingFoundError, UsageError
 from search.evaluation import evaluation_key
 from search.locations import data_dir as find_data_dir
 from search.locations import stage_dir, storage_url
+from search.multiplier_choice import ChosenMultiplier, choose
 from search.result import SearchResult, front
+from search.space import MULTIPLIERS
 from search.store import Record, SearchRecord, Store
 from search.task import Task, find_task, stored_names
 
@@ -63,6 +65,7 @@ def run(
     min_accuracy: float | None = None,
     seed: int = 0,
     workers: int | None = None,
+    multipliers: Sequence[str] | None = None,
     hardware: str = DEFAULT_HARDWARE,
     storage: str | None = None,
     data_dir: str | os.PathLike[str] | None = None,
@@ -80,12 +83,14 @@ def run(
         min_accuracy: The accuracy that is wanted, in (0, 1]; noted with the search, which looks for the whole front.
         seed: Of everything random; the same seed gives the same front whatever the number of workers.
         workers: Ray workers; by default one a core. 0 evaluates in this process, without Ray.
+        multipliers: Names to choose among, beside the exact one: of the catalogue or imported ones, whose energy is
+            known; by default `search.space.MULTIPLIERS`, and with `resume` those of the resumed search.
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
         storage: Results database; see `search.locations.storage_url`.
         data_dir: Folder of datasets; see `search.locations.data_dir`.
         name: Of the search; by default the dataset's name and a number.
         resume: Go on with the search of this name or, without a name, with the newest one of this dataset, network,
-            seed and hardware.
+            seed, hardware and, if given, multipliers.
         observer: Is told of progress; nobody is by default.
 
     Raises:
@@ -106,6 +111,7 @@ def run(
         raise UsageError(f"--seed must be a 32-bit whole number, got {seed}")
     platform = load_hardware(hardware)
     task = _with_network(task, network)
+    chosen = None if multipliers is None else choose(_names(multipliers))
     url = storage_url(storage)
     with Store.open(url, create=True) as store:
         # Imported late, because they bring torch and scikit-learn: a mistyped option is answered at once.
@@ -114,8 +120,15 @@ def run(
 
         data = datasets.load(task, find_data_dir(data_dir))
         if resume:
-            search = _reopen(store, name, task, seed, platform, budget, min_accuracy)
+            search = _find_resumed(store, name, task, seed, platform, chosen)
+            chosen = choose(search.multipliers or MULTIPLIERS)
+            search = store.reopen_search(
+                search,
+                budget=max(budget or 0, search.budget),
+                min_accuracy=search.min_accuracy if min_accuracy is None else min_accuracy,
+            )
         else:
+            chosen = chosen or choose(MULTIPLIERS)
             search = store.create_search(
                 name=name,
                 task=task.identity,
@@ -124,14 +137,19 @@ def run(
                 budget=budget or DEFAULT_BUDGET,
                 population_size=population_size(budget or DEFAULT_BUDGET),
                 min_accuracy=min_accuracy,
+                multipliers=_identities(chosen),
                 taken=study_names(url),
             )
-        key_of = _key_function(task, data.fingerprint, platform, search.seed)
+        observer = observer or Observer()
+        for limits in filter(None, (one.limits for one in chosen)):
+            observer.noted(limits)
+        space = task.space.restricted(chosen, platform.weight_memory.cell)
+        key_of = _key_function(task, data.fingerprint, platform, search.seed, chosen)
         with (
             _claimed(search, stage_dir(url)),
-            _executor(task, data, platform, search.seed, stage_dir(url), workers) as executor,
+            _executor(task, data, platform, search.seed, stage_dir(url), workers, chosen) as executor,
         ):
-            return run_search(search, task.space, store, executor, key_of=key_of, observer=observer or Observer())
+            return run_search(search, space, store, executor, key_of=key_of, observer=observer)
 
 
 def configurations(
@@ -201,15 +219,27 @@ def _check_accuracy(accuracy: float | None) -> None:
         raise UsageError(f"--min-accuracy must be above 0 and at most 1, such as 0.95 for 95 %, got {accuracy:g}")
 
 
-def _reopen(
+def _names(given: Sequence[str]) -> list[str]:
+    names = [name.strip() for name in given]
+    if not all(names):
+        raise UsageError(f"--multipliers takes names with a comma between two of them, got {','.join(given)!r}")
+    return names
+
+
+def _identities(multipliers: Sequence[ChosenMultiplier]) -> tuple[str, ...]:
+    return tuple(one.identity for one in multipliers)
+
+
+def _find_resumed(
     store: Store,
     name: str | None,
     task: Task,
     seed: int,
     hardware: Hardware,
-    budget: int | None,
-    min_accuracy: float | None,
+    multipliers: Sequence[ChosenMultiplier] | None,
 ) -> SearchRecord:
+    """The search to be resumed; without a choice of multipliers, whatever its own is."""
+    wanted = None if multipliers is None else _identities(multipliers)
     if name is not None:
         search = store.find_search(name)
         dataset, network = stored_names(search.task)
@@ -230,23 +260,25 @@ def _reopen(
                 f"{network} was edited after search {name!r} began, so its evaluations cannot be compared; search with "
                 "what it is now without --resume"
             )
-    else:
-        same = [
-            search
-            for search in store.searches()
-            if (search.task, search.seed, search.hardware) == (task.identity, seed, hardware.identity)
-        ]
-        if not same:
+        if wanted not in (None, search.multipliers):
+            own = ", ".join(search.multipliers) if search.multipliers else "the multipliers of an earlier release"
             raise UsageError(
-                f"there is no search of {_words(task)} with seed {seed} on {hardware.identity} to "
-                "resume; start one without --resume, or list all with: search show"
+                f"search {name!r} chooses among {own}, not {', '.join(wanted or ())}; resume it without --multipliers"
             )
-        search = same[0]
-    return store.reopen_search(
-        search,
-        budget=max(budget or 0, search.budget),
-        min_accuracy=search.min_accuracy if min_accuracy is None else min_accuracy,
-    )
+        return search
+    same = [
+        search
+        for search in store.searches()
+        if (search.task, search.seed, search.hardware) == (task.identity, seed, hardware.identity)
+        and wanted in (None, search.multipliers)
+    ]
+    if not same:
+        among = "" if wanted is None else f" that chooses among {', '.join(wanted)}"
+        raise UsageError(
+            f"there is no search of {_words(task)} with seed {seed} on {hardware.identity}{among} to "
+            "resume; start one without --resume, or list all with: search show"
+        )
+    return same[0]
 
 
 @contextmanager
@@ -264,19 +296,38 @@ def _claimed(search: SearchRecord, folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _key_function(task: Task, fingerprint: str, hardware: Hardware, seed: int) -> Callable[[Candidate], str]:
+def _key_function(
+    task: Task, fingerprint: str, hardware: Hardware, seed: int, multipliers: Sequence[ChosenMultiplier]
+) -> Callable[[Candidate], str]:
+    own_costs = {one.identity: one.costs for one in multipliers if one.costs is not None}
+
     def key_of(candidate: Candidate) -> str:
-        return evaluation_key(candidate, task, fingerprint=fingerprint, hardware=hardware, seed=seed)
+        key = evaluation_key(candidate, task, fingerprint=fingerprint, hardware=hardware, seed=seed)
+        if candidate.multiplier not in own_costs:
+            return key
+        # What was characterised here may be characterised anew, with another outcome.
+        cost = own_costs[candidate.multiplier]["layer", candidate.weight_bits, candidate.activation_bits]
+        figures = {name: figure for name, figure in asdict(cost).items() if name != "source"}
+        return content_hash({"evaluation": key, "multiplier_cost": figures})
 
     return key_of
 
 
-def _executor(task: Task, data: TaskData, hardware: Hardware, seed: int, stages: Path, workers: int) -> Executor:
+def _executor(
+    task: Task,
+    data: TaskData,
+    hardware: Hardware,
+    seed: int,
+    stages: Path,
+    workers: int,
+    multipliers: Sequence[ChosenMultiplier],
+) -> Executor:
     if workers == 0:
         from search.evaluate import Evaluator
         from search.executor import SerialExecutor
 
-        return SerialExecutor(Evaluator(task, data, hardware, seed=seed, stage_dir=stages).run)
+        evaluator = Evaluator(task, data, hardware, seed=seed, stage_dir=stages, multipliers=multipliers)
+        return SerialExecutor(evaluator.run)
     from search.ray_executor import RayExecutor
 
-    return RayExecutor(task, data, hardware, seed=seed, stage_dir=stages, workers=workers)
+    return RayExecutor(task, data, hardware, seed=seed, stage_dir=stages, workers=workers, multipliers=multipliers)

@@ -14,13 +14,28 @@ NOMINAL_V = 0.9  # at and above, no cell of the weight memory fails (approx.SILI
 
 # Up to these weight widths an alphabet set represents every weight, so that its multiplier is the exact one (a test
 # compares them); it is then counted as such, also in energy, for which nothing is published at those widths.
-_EXACT_UP_TO_BITS = {"asm-1": 2, "asm-1-3": 3, "asm-1-3-5-7": 4}
+_EXACT_UP_TO_BITS = {"asm-1": 2, "asm-1-3": 3, "asm-1-3-5": 3, "asm-1-3-5-7": 4}
 
 
 def content_hash(content: Any) -> str:
     """SHA-256, in hex, of a JSON value in its one canonical spelling."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def multiplier_identity(name: str, digest: str) -> str:
+    """What candidates call an imported multiplier, whose name may come to mean another one.
+
+    Args:
+        name: Its name.
+        digest: SHA-256, in hex, of what it computes.
+    """
+    return f"{name}@{digest[:8]}"
+
+
+def multiplier_name(identity: str) -> str:
+    """The name by which people know the multiplier of a candidate."""
+    return identity.partition("@")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +49,7 @@ class Candidate:
         sparsity: Share of each layer's weights pruned, in [0, 1).
         weight_bits: Width of stored weights, 2 to 8.
         activation_bits: Width of activations, 2 to 8.
-        multiplier: Name of the multiplier.
+        multiplier: Name of the multiplier; of an imported one its `multiplier_identity`.
         supply_v: Supply voltage of the weight memory, in volts.
         robust_bits: Top bits of each weight held in 8T cells.
 

@@ -11,6 +11,8 @@ from typing import NoReturn
 
 import click
 
+from search.cli_crosscheck import crosscheck
+from search.cli_energy import energy_command
 from search.cli_errors import print_json, reported_errors
 from search.cli_export import export
 from search.cli_multipliers import doctor, multipliers
@@ -68,6 +70,12 @@ def cli(context: click.Context, debug: bool) -> None:
     type=int,
     help="Ray workers; 0 evaluates in this process, without Ray.  [default: one a core]",
 )
+@click.option(
+    "--multipliers",
+    metavar="NAME,NAME,...",
+    help="Multipliers to choose among, beside the exact one: of the catalogue or imported, with known energy.  "
+    "[default: the best of the catalogue, or what a resumed search has]",
+)
 @_hardware
 @_storage
 @click.option(
@@ -79,8 +87,8 @@ def cli(context: click.Context, debug: bool) -> None:
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on with the search of this --name or, without one, with the newest of this dataset, network, seed "
-    "and hardware.",
+    help="Go on with the search of this --name or, without one, with the newest of this dataset, network, seed, "
+    "hardware and, if given, multipliers.",
 )
 @_json
 @click.pass_obj
@@ -92,6 +100,7 @@ def run(
     min_accuracy: float | None,
     seed: int,
     workers: int | None,
+    multipliers: str | None,
     hardware: str,
     storage: str | None,
     data_dir: str | None,
@@ -119,6 +128,7 @@ def run(
                     min_accuracy=min_accuracy,
                     seed=seed,
                     workers=workers,
+                    multipliers=None if multipliers is None else multipliers.split(","),
                     hardware=hardware,
                     storage=storage,
                     data_dir=data_dir,
@@ -239,6 +249,8 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
+cli.add_command(crosscheck)
+cli.add_command(energy_command)
 cli.add_command(export)
 cli.add_command(multipliers)
 cli.add_command(doctor)

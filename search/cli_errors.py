@@ -17,7 +17,7 @@ _EXIT_USAGE = 2
 @contextmanager
 def reported_errors(debug: bool) -> Iterator[None]:
     """Turn an expected error into one line on stderr and an exit code."""
-    from energy import EnergyError, HardwareError
+    from energy import EnergyError, HardwareError, WorkloadError
     from search.errors import SearchError, UsageError
 
     try:
@@ -26,7 +26,7 @@ def reported_errors(debug: bool) -> Iterator[None]:
         if debug:
             raise
         click.echo(f"search: {error}", err=True)
-        usage = isinstance(error, UsageError | HardwareError)
+        usage = isinstance(error, UsageError | HardwareError | WorkloadError)
         sys.exit(_EXIT_USAGE if usage else _EXIT_FAILURE)
     except Exception as error:
         if debug:

@@ -17,7 +17,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_json
 @click.pass_context
 def multipliers(context: click.Context, as_json: bool) -> None:
-    """List approximate multipliers; show one; import your own.
+    """List approximate multipliers; show one; import or characterise your own.
 
     Without a command, lists the catalogue at 8 bits, unsigned as in most publications, and what was
     imported. Names with numbers have more members than are listed: broken-array-3-5, drum-7.
@@ -85,6 +85,75 @@ def import_(debug: bool, file: Path, name: str | None, signed: bool, as_json: bo
             print_json([found.as_json(described) for described in added])
         else:
             tables.print_multipliers(tables.open_console(), added)
+
+
+@multipliers.command()
+@click.argument("subject", metavar="NAME|FILE.v", required=False)
+@click.option("--name", help="What to call the multiplier of a file.  [default: the file's name]")
+@click.option("--signed", is_flag=True, help="Operands and product of a file's circuit are two's complement.")
+@click.option("--top", metavar="MODULE", help="The module in a file.  [default: the one that no other uses]")
+@click.option("--weights", metavar="PORT", help="The input for the weight.  [default: the second one]")
+@click.option("--all", "everything", is_flag=True, help="The whole catalogue: make the table of this package again.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="With --all: the folder for multipliers.csv and its provenance.",
+)
+@_json
+@click.pass_obj
+def characterise(
+    debug: bool,
+    subject: str | None,
+    name: str | None,
+    signed: bool,
+    top: str | None,
+    weights: str | None,
+    everything: bool,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Find a multiplier's energy and area in gates.
+
+    Of a name of the catalogue, such as drum-7, Verilog is written; or give your own: two inputs of
+    2 to 8 bits, one output, no registers. Yosys maps it to cells, simulation proves what it
+    computes for all operands, and its energy is counted beside the exact multiplier's. A search
+    can use it from then on.
+
+    Needs Yosys, Icarus Verilog and the OSU 180 nm cells; on Debian or Ubuntu:
+    apt-get install yosys iverilog qflow-tech-osu018
+    """
+    with _errors(debug):
+        from search import characterising, tables
+        from search.errors import UsageError
+
+        if everything == (subject is not None) or everything != (out is not None):
+            raise UsageError("give the name of a multiplier or a Verilog file; or --all with --out FOLDER")
+        is_file = subject is not None and (Path(subject).suffix in (".v", ".sv") or Path(subject).is_file())
+        if not is_file and (name or signed or top or weights):
+            raise UsageError("--name, --signed, --top and --weights go with a Verilog file")
+        console = tables.open_console(stderr=True)
+        with console.status("Synthesising") as status:
+
+            def on_row(done: int, total: int) -> None:
+                status.update(f"{done} of {total} circuits and widths")
+
+            if subject is None:
+                assert out is not None
+                for path in characterising.characterise_all(out, on_row=on_row):
+                    click.echo(path)
+                return
+            if is_file:
+                found = characterising.characterise_file(
+                    Path(subject), name=name, signed=signed, top=top, weight_port=weights, on_row=on_row
+                )
+            else:
+                found = characterising.characterise_name(subject, on_row=on_row)
+        if found.doubt:
+            click.echo(f"search: {found.doubt}", err=True)
+        if as_json:
+            print_json(characterising.as_json(found))
+        else:
+            tables.print_characterised(tables.open_console(), found)
 
 
 @click.command()

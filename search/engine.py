@@ -61,6 +61,9 @@ class CrosslayerSampler(NSGAIISampler):
 class Observer:
     """Is told how a search goes on, in the process that runs it. This one ignores it; others override."""
 
+    def noted(self, text: str) -> None:
+        """There is something that a reader of the results has to know."""
+
     def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
         """The search begins or goes on, with so many trials ended before in these evaluations."""
 

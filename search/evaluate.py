@@ -9,6 +9,7 @@ The stages are in `search.training`.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -19,12 +20,25 @@ from search.candidate import Candidate
 from search.datasets import TaskData
 from search.evaluation import Evaluation, Split
 from search.executor import Job, Outcome
+from search.multiplier_choice import ChosenMultiplier, register
 from search.task import Task
 from search.training import TrainedNetwork, Training
+from search.workload import workload_of
+
+_TRACED_IMAGES = 64  # enough for the share of activations that are zero
 
 
 class Evaluator:
-    """Evaluates candidates of one task on one hardware under one seed."""
+    """Evaluates candidates of one task on one hardware under one seed.
+
+    Args:
+        task: What is classified.
+        data: Its images.
+        hardware: What energy is modelled for.
+        seed: Of the search.
+        stage_dir: Folder of kept stages.
+        multipliers: What this process has to know of multipliers that do not come with the package.
+    """
 
     def __init__(
         self,
@@ -34,7 +48,9 @@ class Evaluator:
         *,
         seed: int,
         stage_dir: Path,
+        multipliers: Iterable[ChosenMultiplier] = (),
     ) -> None:
+        register(multipliers)
         self._task = task
         self._hardware = hardware
         self._training = Training(task, data, seed=seed, stage_dir=stage_dir)
@@ -66,7 +82,7 @@ class Evaluator:
             workload = self._workload(candidate, pruned)
             report = energy.estimate(workload, self._hardware)
             model = self._training.approximated(candidate, pruned)
-            accuracies = self._training.chip_accuracies(candidate, model, split)
+            accuracies = self._training.chip_accuracies(candidate, model, split, dense_layers=report.dense_layers)
         finally:
             torch.set_num_threads(threads)
         weights = sum(layer.weights for layer in workload.layers)
@@ -76,32 +92,14 @@ class Evaluator:
             components_pj=report.components,
             latency_us=report.latency_us,
             macs=workload.macs,
-            density=sum(layer.stored_weights for layer in workload.layers) / weights,
+            density=sum(layer.nonzero_weights for layer in workload.layers) / weights,
+            energy_range_pj=(report.energy_band.low, report.energy_band.high),
+            area_mm2=report.area_mm2.value,
+            workload=workload.to_dict(),
+            dense_layers=report.dense_layers,
             seconds=time.perf_counter() - started,
         )
 
     def _workload(self, candidate: Candidate, pruned: TrainedNetwork) -> energy.Workload:
-        example = torch.zeros(1, *self._task.image_shape)
-        layers = []
-        for shape in approx.trace(pruned.model, example):
-            mask = pruned.masks.get(shape.name)
-            weights = shape.inner * shape.outputs
-            layers.append(
-                energy.LayerWorkload(
-                    name=shape.name,
-                    positions=shape.positions,
-                    inner=shape.inner,
-                    outputs=shape.outputs,
-                    input_values=shape.input_values,
-                    stored_weights=weights if mask is None else int(mask.sum()),
-                    compressed=mask is not None,
-                )
-            )
-        return energy.Workload(
-            layers=tuple(layers),
-            weight_bits=candidate.weight_bits,
-            activation_bits=candidate.activation_bits,
-            multiplier=candidate.multiplier,
-            weight_memory_v=candidate.supply_v,
-            robust_bits=candidate.robust_bits,
-        )
+        shapes = approx.trace(pruned.model, self._training.calibration_data()[:_TRACED_IMAGES])
+        return workload_of(candidate, shapes, self._hardware, kept=pruned.kept_weights)

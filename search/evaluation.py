@@ -13,7 +13,7 @@ from search.task import Task
 
 Split = Literal["validation", "test"]
 
-EVALUATION_VERSION = 3  # raise whenever the same candidate would be measured differently
+EVALUATION_VERSION = 4  # raise whenever the same candidate would be measured differently
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,11 @@ class Evaluation:
         macs: Multiply-accumulates of the dense network.
         density: Share of weights kept, as measured.
         seconds: Time the evaluation took.
+        energy_range_pj: Energy by the low and by the high table; None if an older version did not model it.
+        area_mm2: Area of array and memories, likewise.
+        workload: What was asked of the hardware, as `energy.Workload.to_dict` has it, so that other hardware can be
+            asked without training again; likewise.
+        dense_layers: Layers whose pruned weights are stored too, so that their zeros can fail.
     """
 
     candidate: Candidate
@@ -37,6 +42,10 @@ class Evaluation:
     macs: int
     density: float
     seconds: float
+    energy_range_pj: tuple[float, float] | None = None
+    area_mm2: float | None = None
+    workload: Mapping[str, Any] | None = None
+    dense_layers: tuple[str, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -63,6 +72,10 @@ class Evaluation:
             "macs": self.macs,
             "density": self.density,
             "seconds": self.seconds,
+            "energy_range_pj": self.energy_range_pj and list(self.energy_range_pj),
+            "area_mm2": self.area_mm2,
+            "workload": self.workload and dict(self.workload),
+            "dense_layers": list(self.dense_layers),
         }
 
     @classmethod
@@ -76,6 +89,10 @@ class Evaluation:
             macs=content["macs"],
             density=content["density"],
             seconds=content["seconds"],
+            energy_range_pj=(found := content.get("energy_range_pj")) and (found[0], found[1]),
+            area_mm2=content.get("area_mm2"),
+            workload=content.get("workload"),
+            dense_layers=tuple(content.get("dense_layers", ())),
         )
 
 

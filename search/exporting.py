@@ -16,10 +16,11 @@ from search import datasets
 from search.errors import UsageError
 from search.locations import data_dir as find_data_dir
 from search.locations import stage_dir, storage_url
+from search.multiplier_choice import register_stored_multiplier
 from search.own_network import find_network
 from search.store import Record, Store
 from search.task import Task, stored_task
-from search.training import Training, weight_memory
+from search.training import Training, put_in_memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +65,8 @@ def export(
         on_training: Is told the name of each stage that is not kept any more, before it is trained again.
 
     Raises:
-        UsageError: If there is no such evaluation, it is of a network of your own that is not here as it was, or the
-            folder is in use.
+        UsageError: If there is no such evaluation, it is of a network of your own that is not here as it was, its
+            multiplier was imported and is not kept any more, or the folder is in use.
         DatasetError: If the images are missing or damaged.
         StorageError: If the database does not exist or cannot be used.
         approx.ApproxError: If ONNX cannot express the network.
@@ -79,6 +80,7 @@ def export(
         raise UsageError(f"{error} (--overwrite)" if not overwrite else str(error)) from None
     task = _task(identity)
     candidate = record.evaluation.candidate
+    register_stored_multiplier(candidate.multiplier)
     training = Training(
         task,
         datasets.load(task, find_data_dir(data_dir)),
@@ -90,7 +92,7 @@ def export(
     torch.set_num_threads(1)  # as when it was evaluated, so that what is trained again comes out the same
     try:
         model = training.approximated(candidate, training.pruned(candidate))
-        approx.set_memory(model, weights=weight_memory(candidate))
+        put_in_memory(model, candidate, record.evaluation.dense_layers)
         approx.save(
             model,
             out,
@@ -101,7 +103,9 @@ def export(
             facts=_facts(record, identity, hardware, training.chip_seeds("validation")),
             overwrite=overwrite,
         )
-        found = training.chip_accuracies(candidate, approx.load(out), "validation")
+        found = training.chip_accuracies(
+            candidate, approx.load(out), "validation", dense_layers=record.evaluation.dense_layers
+        )
     finally:
         torch.set_num_threads(threads)
     folder = Path(out)

@@ -74,3 +74,8 @@ def multiplier_dir() -> Path:
     """The folder of imported multipliers: $CROSSLAYER_MULTIPLIER_DIR, else in the user's data folder."""
     chosen = os.environ.get(MULTIPLIER_VARIABLE)
     return Path(chosen) if chosen else Path(platformdirs.user_data_dir("crosslayer")) / "multipliers"
+
+
+def multiplier_cost_file() -> Path:
+    """The table of what the user's own multipliers cost, beside the imported ones."""
+    return multiplier_dir() / "costs.csv"

@@ -1,7 +1,9 @@
-"""Multipliers by name for people: the catalogue's and the imported ones, with their errors and their energy."""
+"""Multipliers by name for people: the catalogue's and the imported ones, with their errors and what they cost."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,8 +13,11 @@ import click
 
 import approx
 import energy
+from approx import Figure
+from energy.multiplier_cost import MultiplierCost, multiplier_cost
 from search.errors import UsageError
 from search.locations import multiplier_dir
+from search.multiplier_costs import register_own_costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +27,33 @@ class Described:
     Attributes:
         multiplier: It.
         metrics: Its errors over all operand pairs.
-        relative_energy: Over the exact multiplier's of the same widths; None if unknown.
-        energy_source: Where that is from; empty if unknown.
+        costs: What it costs in gates over the exact multiplier, by form: `layer`, as networks use it, and its own.
         method: How layers compute with it here.
     """
 
     multiplier: approx.Multiplier
     metrics: approx.ErrorMetrics
-    relative_energy: float | None
-    energy_source: str
+    costs: Mapping[str, MultiplierCost]
     method: str
+
+    @property
+    def cost(self) -> MultiplierCost | None:
+        """As networks use it; in its own form if nothing is known of that; None if nothing is known at all."""
+        return next(iter(self.costs.values()), None)
+
+    @property
+    def relative_energy(self) -> Figure | None:
+        """Over the exact multiplier's: in gates, else what it was imported with or was published of it."""
+        return self.multiplier.relative_energy if self.cost is None else _figure(self.cost, self.cost.relative_energy)
+
+    @property
+    def relative_area(self) -> Figure | None:
+        """Likewise."""
+        return self.multiplier.relative_area if self.cost is None else _figure(self.cost, self.cost.relative_area)
+
+
+def _figure(cost: MultiplierCost, value: float) -> Figure:
+    return Figure(value, cost.source)
 
 
 def listed() -> list[approx.Multiplier]:
@@ -84,23 +106,36 @@ def import_file(file: Path, *, name: str | None, signed: bool) -> list[approx.Mu
 
 def describe(multiplier: approx.Multiplier) -> Described:
     """Everything that is known of a multiplier."""
-    figure = multiplier.relative_energy
-    value, source = (None, "") if figure is None else (figure.value, figure.source)
-    entry = energy.multiplier_energies().get(multiplier.name)
-    if entry is not None:
-        value = energy.relative_multiplier_energy(
-            multiplier.name, weight_bits=multiplier.weight_bits, activation_bits=multiplier.activation_bits
-        )
-        source = f"{entry['source']}, {entry['year']}"
     return Described(
-        multiplier, approx.error_metrics(multiplier), value, source, approx.method(_in_a_layer(multiplier))
+        multiplier=multiplier,
+        metrics=approx.error_metrics(multiplier),
+        costs=_costs(multiplier),
+        method=approx.method(_in_a_layer(multiplier)),
     )
+
+
+def _costs(multiplier: approx.Multiplier) -> dict[str, MultiplierCost]:
+    register_own_costs()
+    if multiplier.weight_signed and multiplier.activation_signed:
+        own = "signed"
+    else:
+        own = "layer" if multiplier.weight_signed else "unsigned"
+    found = {}
+    for form in dict.fromkeys(("layer", own)):
+        # Not every multiplier is characterised, and none in every form and width.
+        with suppress(energy.WorkloadError):
+            found[form] = multiplier_cost(
+                multiplier.name,
+                weight_bits=multiplier.weight_bits,
+                activation_bits=multiplier.activation_bits,
+                form=form,
+            )
+    return found
 
 
 def as_json(described: Described) -> dict[str, Any]:
     """The same as values that JSON has."""
-    multiplier = described.multiplier
-    area = multiplier.relative_area
+    multiplier, figure, area = described.multiplier, described.relative_energy, described.relative_area
     return {
         "name": multiplier.name,
         "weight_bits": multiplier.weight_bits,
@@ -110,10 +145,11 @@ def as_json(described: Described) -> dict[str, Any]:
         "provenance": multiplier.provenance,
         "sha256": multiplier.digest,
         "errors": asdict(described.metrics),
-        "relative_energy": described.relative_energy,
-        "relative_energy_source": described.energy_source or None,
+        "relative_energy": None if figure is None else figure.value,
+        "relative_energy_source": None if figure is None else figure.source,
         "relative_area": None if area is None else area.value,
         "relative_area_source": None if area is None else area.source,
+        "costs": {form: asdict(cost) for form, cost in described.costs.items()},
         "method": described.method,
     }
 

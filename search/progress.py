@@ -123,6 +123,10 @@ class LineProgress(Observer):
         """The search that was begun, if any."""
         return self._state.search.name if self._state.search else None
 
+    def noted(self, text: str) -> None:
+        """Write it."""
+        self._write(text)
+
     def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
         """Say what is being searched."""
         self._state.start(search, done, trials)
@@ -193,6 +197,10 @@ class LiveProgress(Observer):
     def search_name(self) -> str | None:
         """The search that was begun, if any."""
         return self._state.search.name if self._state.search else None
+
+    def noted(self, text: str) -> None:
+        """Write it above the display."""
+        self._live.console.print(text, markup=False, highlight=False)
 
     def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
         """Show the budget."""

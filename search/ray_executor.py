@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -25,26 +26,28 @@ from search.task import Task
 
 if TYPE_CHECKING:
     from search.evaluate import Evaluator
+    from search.multiplier_choice import ChosenMultiplier
 
 # Row tables are allocated and freed at every training step; without these, glibc returns each to the system and takes
 # it back page by page, which halves the speed (malloc, mallopt(3)).
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 _ATTEMPTS = 2
+_RESTART_S = 120
 
 
 class _Worker:
-    """Lives in a Ray actor. It takes the images with each call: Ray cannot restart an actor built from them."""
+    """Lives in a Ray actor. It takes all that is large with each call: Ray cannot restart an actor built from that."""
 
     def __init__(self, task: Task, hardware: Hardware, seed: int, stage_dir: Path) -> None:
         self._settings = (task, hardware, seed, stage_dir)
         self._evaluator: Evaluator | None = None
 
-    def evaluate(self, job: Job, data: TaskData) -> Outcome:
+    def evaluate(self, job: Job, data: TaskData, multipliers: Sequence[ChosenMultiplier]) -> Outcome:
         if self._evaluator is None:
             from search.evaluate import Evaluator
 
             task, hardware, seed, stage_dir = self._settings
-            self._evaluator = Evaluator(task, data, hardware, seed=seed, stage_dir=stage_dir)
+            self._evaluator = Evaluator(task, data, hardware, seed=seed, stage_dir=stage_dir, multipliers=multipliers)
         return self._evaluator.run(job)
 
 
@@ -64,6 +67,7 @@ class RayExecutor:
         seed: int,
         stage_dir: Path,
         workers: int,
+        multipliers: Sequence[ChosenMultiplier] = (),
     ) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray 3 does; else Ray 2 warns
@@ -81,7 +85,7 @@ class RayExecutor:
             )
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)  # Ray puts one in its place that ends the process at once
-            self._data = ray.put(data)
+            self._shared = (ray.put(data), ray.put(tuple(multipliers)))
             arguments = (task, hardware, seed, stage_dir)
             remote = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=0)(_Worker)
             self.workers = workers
@@ -107,20 +111,24 @@ class RayExecutor:
                 while waiting and idle:
                     actor, job = idle.pop(), waiting.pop()
                     attempts[job.key] += 1
-                    running[actor.evaluate.remote(job, self._data)] = (actor, job)
+                    running[actor.evaluate.remote(job, *self._shared)] = (actor, job)
                 # A timeout, because an interrupt is only noticed between two waits.
                 ready, _ = ray.wait(list(running), timeout=0.5)
                 for reference in ready:
                     actor, job = running.pop(reference)
-                    idle.append(actor)
                     try:
-                        yield ray.get(reference)
+                        outcome = ray.get(reference)
                     except RayActorError as error:
+                        _wait_for_restart(actor)
+                        idle.append(actor)
                         if attempts[job.key] < _ATTEMPTS:
                             waiting.append(job)
                             continue
                         reason = f"its worker died {_ATTEMPTS} times: {_first_line(error)}"
-                        yield Outcome(key=job.key, evaluation=None, error=reason)
+                        outcome = Outcome(key=job.key, evaluation=None, error=reason)
+                    else:
+                        idle.append(actor)
+                    yield outcome
         except RayError as error:
             reason = error.cause if isinstance(error, RayTaskError) else error
             raise ExecutorError(f"a Ray worker failed: {_first_line(reason)}") from error
@@ -132,6 +140,20 @@ class RayExecutor:
         for actor in self._actors:
             ray.kill(actor)
         ray.shutdown()
+
+
+def _wait_for_restart(actor: Any) -> None:
+    """Wait until an actor that died answers: one that is still being started refuses its next job as if that failed."""
+    deadline = time.monotonic() + _RESTART_S
+    while True:
+        try:
+            ray.get(actor.__ray_ready__.remote(), timeout=_RESTART_S)
+        except RayActorError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return
 
 
 def _first_line(error: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from search.candidate import Candidate
+from search.candidate import Candidate, multiplier_name
 from search.result import SearchResult
 from search.store import Record, SearchRecord
 from search.task import stored_names
@@ -22,9 +22,12 @@ def record_json(record: Record, baseline: Record) -> dict[str, Any]:
         "test_accuracy": record.test_accuracy,
         "test_accuracy_worst_chip": None if tested is None else min(tested),
         "energy_pj": evaluation.energy_pj,
+        "energy_low_pj": evaluation.energy_range_pj and evaluation.energy_range_pj[0],
+        "energy_high_pj": evaluation.energy_range_pj and evaluation.energy_range_pj[1],
         "saving": baseline.evaluation.energy_pj / evaluation.energy_pj,
         "components_pj": dict(evaluation.components_pj),
         "latency_us": evaluation.latency_us,
+        "area_mm2": evaluation.area_mm2,
         "macs": evaluation.macs,
         "density": evaluation.density,
         "seed": record.seed,
@@ -43,6 +46,7 @@ def search_json(search: SearchRecord) -> dict[str, Any]:
         "budget": search.budget,
         "population_size": search.population_size,
         "min_accuracy": search.min_accuracy,
+        "multipliers": search.multipliers and list(search.multipliers),
         "created_at": search.created_at.isoformat(timespec="seconds") + "Z",
         "finished": search.finished_at is not None,
     }
@@ -82,7 +86,7 @@ def knobs(candidate: Candidate) -> dict[str, str]:
         f"{candidate.family} {candidate.depth}x{candidate.width}",
         f"{candidate.sparsity:.0%}" if candidate.sparsity else "-",
         f"w{candidate.weight_bits}a{candidate.activation_bits}",
-        candidate.multiplier,
+        multiplier_name(candidate.multiplier),
         f"{candidate.supply_v:.2f}V{robust}",
     )
     return dict(zip(KNOBS, words, strict=True))

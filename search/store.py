@@ -41,6 +41,8 @@ class SearchRecord:
         min_accuracy: The accuracy asked for, or None.
         created_at: In UTC.
         finished_at: In UTC; None while it is unfinished.
+        multipliers: Those among which it chooses, as candidates call them; None for a release's own, as earlier ones
+            noted none.
     """
 
     id: int
@@ -53,6 +55,7 @@ class SearchRecord:
     min_accuracy: float | None
     created_at: datetime
     finished_at: datetime | None
+    multipliers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +150,7 @@ class Store:
         budget: int,
         population_size: int,
         min_accuracy: float | None,
+        multipliers: Sequence[str] | None = None,
         taken: Collection[str] = (),
     ) -> SearchRecord:
         """Store a new search.
@@ -159,6 +163,7 @@ class Store:
             budget: Evaluations to make.
             population_size: Evaluations per generation.
             min_accuracy: The accuracy asked for, or None.
+            multipliers: Those among which it chooses, as candidates call them; None for this release's own.
             taken: Names that are in use elsewhere, such as those of a person's own Optuna studies.
 
         Raises:
@@ -186,6 +191,7 @@ class Store:
                 budget=budget,
                 population_size=population_size,
                 min_accuracy=min_accuracy,
+                multipliers=None if multipliers is None else list(multipliers),
                 created_at=_now(),
             )
             session.add(row)
@@ -377,6 +383,7 @@ def _search_record(row: SearchRow) -> SearchRecord:
         min_accuracy=row.min_accuracy,
         created_at=row.created_at,
         finished_at=row.finished_at,
+        multipliers=None if row.multipliers is None else tuple(row.multipliers),
     )
 
 

@@ -16,7 +16,8 @@ from search.result import SearchResult
 from search.store import Record, SearchRecord, TrialCounts
 
 if TYPE_CHECKING:
-    from search.multipliers import Described  # which loads torch
+    from search.characterising import Characterised  # which loads torch
+    from search.multipliers import Described  # so does this
 
 _SHOWN_LOSS = 0.10  # front members further below the baseline's accuracy are only counted
 
@@ -113,7 +114,7 @@ def print_multipliers(console: Console, listed: Sequence[Described]) -> None:
     """Multipliers with their errors, a line each."""
     table = _plain_table("Errors over all operand pairs")
     table.add_column("multiplier", overflow="fold")
-    for column in ("operands", "MAE", "WCE", "MRE %", "EP %", "bias", "energy"):
+    for column in ("operands", "MAE", "WCE", "MRE %", "EP %", "bias", "energy", "area"):
         table.add_column(column, justify="right", no_wrap=True)
     for described in listed:
         metrics = described.metrics
@@ -125,12 +126,16 @@ def print_multipliers(console: Console, listed: Sequence[Described]) -> None:
             f"{metrics.mre_nonzero * 100:.3g}",
             f"{metrics.error_probability * 100:.3g}",
             f"{metrics.bias:.4g}",
-            "-" if described.relative_energy is None else f"{described.relative_energy:.3g}",
+            *(
+                "-" if figure is None else f"{figure.value:.2f}"
+                for figure in (described.relative_energy, described.relative_area)
+            ),
         )
     console.print(table)
     console.print(
         "MAE, WCE: mean and largest absolute error. MRE: mean relative error of non-zero products.\n"
-        "EP: share of pairs in error. Energy: over the exact multiplier's, where known.\n"
+        "EP: share of pairs in error. Energy, area: over the exact multiplier's in gates, with a signed\n"
+        "weight and the operands of a trained network.\n"
         "More: search multipliers show NAME",
         highlight=False,
     )
@@ -139,12 +144,6 @@ def print_multipliers(console: Console, listed: Sequence[Described]) -> None:
 def print_multiplier(console: Console, described: Described, picture: Path) -> None:
     """Everything that is known of one multiplier."""
     multiplier, metrics = described.multiplier, described.metrics
-    energy = "unknown"
-    if described.relative_energy is not None:
-        energy = f"{described.relative_energy:.3g} of the exact multiplier's ({described.energy_source})"
-    area = "unknown"
-    if multiplier.relative_area is not None:
-        area = f"{multiplier.relative_area.value:.3g} of the exact multiplier's ({multiplier.relative_area.source})"
     commutes = {True: "yes", False: "no", None: "its operands differ"}[metrics.commutative]
     lines = {
         "multiplier": f"{multiplier.name}, {_operands(described)} (activation x weight)",
@@ -160,12 +159,64 @@ def print_multiplier(console: Console, described: Described, picture: Path) -> N
         "zero times x is zero": "yes" if metrics.zero_preserving else "no: pruned weights and padding are not free",
         "rank of the error": "-" if metrics.error_rank is None else str(metrics.error_rank),
         "in layers": described.method,
-        "energy": energy,
-        "area": area,
+        **_cost_lines(described),
         "sha-256 of the table": multiplier.digest,
         "heat map": str(picture),
     }
     _print_lines(console, lines)
+
+
+def _cost_lines(described: Described) -> dict[str, str]:
+    """What is known of a multiplier's cost, in gates and from publications."""
+    lines = {}
+    for form, cost in described.costs.items():
+        lines[f"energy, {form}"] = (
+            f"{cost.relative_energy:.3g} of the exact multiplier's for a trained network's operands, "
+            f"{cost.relative_energy_stationary:.3g} with the weight held, {cost.relative_energy_uniform:.3g} for "
+            f"uniform ones ({cost.source})"
+        )
+        lines[f"area, {form}"] = f"{cost.relative_area:.3g} of the exact multiplier's"
+    multiplier = described.multiplier
+    for what, figure in (("energy", multiplier.relative_energy), ("area", multiplier.relative_area)):
+        if figure is not None and not figure.source.startswith("gates: "):
+            lines[f"published {what}"] = f"{figure.value:.3g} of the exact multiplier's ({figure.source})"
+    if not lines:
+        lines["energy"] = f"unknown; from a circuit: search multipliers characterise {multiplier.name}"
+    return lines
+
+
+def print_characterised(console: Console, found: Characterised) -> None:
+    """A multiplier's cost over the exact one's, a line for each form and for equal widths."""
+    table = _plain_table(f"{found.name}, over the exact multiplier of the same operands")
+    table.add_column("operands")
+    for column in ("energy", "weight held", "uniform", "area", "cells"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in found.rows:
+        if row.weight_bits != row.activation_bits:
+            continue
+        cost = found.relative[row.key]
+        table.add_row(
+            f"{row.form}, {row.activation_bits} x {row.weight_bits}",
+            *(
+                f"{value:.3f}"
+                for value in (
+                    cost.relative_energy,
+                    cost.relative_energy_stationary,
+                    cost.relative_energy_uniform,
+                    cost.relative_area,
+                )
+            ),
+            str(row.cells),
+        )
+    console.print(table)
+    kept = "It comes with the package." if found.kept_in is None else f"Kept in {found.kept_in}"
+    console.print(
+        "Energy: for a trained network's operands, both new for each product; weight held: each weight\n"
+        "stays for many products; uniform: all operands equally likely. Layer: signed weight, unsigned\n"
+        f"activation. Other widths: --json. {kept}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def print_diagnosis(console: Console, found: Mapping[str, str]) -> None:
@@ -206,7 +257,8 @@ def _table(title: str) -> Table:
     for column in ("", "acc %", "worst", "test", "energy", "saves"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for column in report.KNOBS:
-        table.add_column(column, overflow="fold", no_wrap=column != "network")  # an import path may be long
+        # An import path may be long, and so may the name that a person gives a multiplier.
+        table.add_column(column, overflow="fold", no_wrap=column not in ("network", "multiplier"))
     return table
 
 

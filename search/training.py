@@ -6,7 +6,7 @@ so that candidates which share a network train it once. The seed of every stage 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import approx
 from search.candidate import Candidate, content_hash
 from search.datasets import ImageSet, TaskData
 from search.evaluation import EVALUATION_VERSION, Split
+from search.multiplier_choice import name_in_layers
 from search.own_network import build_own_network
 from search.stages import StageStore
 from search.task import Task
@@ -38,6 +39,11 @@ class TrainedNetwork:
     model: nn.Module
     masks: Mapping[str, Tensor]
     key: str
+
+    @property
+    def kept_weights(self) -> dict[str, int]:
+        """Layer name -> weights left, of the layers that are pruned."""
+        return {name: int(mask.sum()) for name, mask in self.masks.items()}
 
 
 class Training:
@@ -112,11 +118,10 @@ class Training:
         config = approx.LayerApproximation(
             weight_bits=candidate.weight_bits,
             activation_bits=candidate.activation_bits,
-            multiplier=candidate.multiplier,
+            multiplier=name_in_layers(candidate.multiplier),
         )
         knobs = {"stage": "approximate", "after": pruned.key, **asdict(config)}
-        calibration_data = self._images["train"].inputs(slice(0, _CALIBRATION_IMAGES))
-        model = approx.approximate(pruned.model, config, calibration_data=calibration_data, masks=pruned.masks)
+        model = approx.approximate(pruned.model, config, calibration_data=self.calibration_data(), masks=pruned.masks)
         self._fit(model, knobs, effort.approximate_epochs, effort.retrain_learning_rate)
         return model
 
@@ -140,17 +145,25 @@ class Training:
         model.load_state_dict(self._stages.get_or_compute(key, compute))
         return key
 
-    def chip_accuracies(self, candidate: Candidate, model: nn.Module, split: Split) -> tuple[float, ...]:
+    def chip_accuracies(
+        self, candidate: Candidate, model: nn.Module, split: Split, *, dense_layers: Collection[str] = ()
+    ) -> tuple[float, ...]:
         """Accuracy on each chip. Chips differ in their failing cells only, so one tells all where none fails.
 
         The test images are read on other chips than those by which candidates are chosen.
+
+        Args:
+            candidate: In canonical form.
+            model: Its network, approximated.
+            split: Whose images are read.
+            dense_layers: Layers whose pruned weights are stored too.
         """
         images = self._images[split]
         chips = self.chip_seeds(split)
         memory = weight_memory(candidate)
         if memory.bit_error_rate == 0 or candidate.robust_bits == candidate.weight_bits:
             return (approx.accuracy(model, images),) * len(chips)
-        approx.set_memory(model, weights=memory)
+        put_in_memory(model, candidate, dense_layers)
         return approx.chip_accuracies(model, images, chips)
 
     def chip_seeds(self, split: Split) -> list[int]:
@@ -158,9 +171,19 @@ class Training:
         chips = range(self._task.effort.chips)
         return [_seed(content_hash({"chip": chip, "split": split, "seed": self._seed})) for chip in chips]
 
+    def calibration_data(self) -> Tensor:
+        """The training images by which scales are chosen and densities measured."""
+        return self._images["train"].inputs(slice(0, _CALIBRATION_IMAGES))
+
     def example(self) -> Tensor:
         """A batch of network inputs: two training images."""
         return self._images["train"].inputs(slice(0, 2))
+
+
+def put_in_memory(model: nn.Module, candidate: Candidate, dense_layers: Collection[str]) -> None:
+    """Store a candidate's weights in its memory, in place; see `approx.set_memory`."""
+    names = {name.partition("#")[0] for name in dense_layers}  # a layer that runs twice is stored once
+    approx.set_memory(model, weights=weight_memory(candidate), dense_layers=names)
 
 
 def weight_memory(candidate: Candidate) -> approx.FaultyMemory:

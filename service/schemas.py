@@ -30,8 +30,11 @@ class Configuration(BaseModel):
     test_accuracy_worst_chip: float | None
     energy_pj: float = Field(description="Modelled energy of one inference")
     saving: float = Field(description="How many times less energy than the baseline")
+    energy_low_pj: float | None = Field(description="By the low table of energies per action")
+    energy_high_pj: float | None = Field(description="By the high table")
     components_pj: dict[str, float]
     latency_us: float
+    area_mm2: float | None
     macs: int
     density: float
     seed: int

@@ -410,3 +410,27 @@ def test_memory_of_layers_that_are_not_there_is_refused() -> None:
         set_memory(model, robust_bits={"stem": 3})
     with pytest.raises(ArgumentError, match="robust_bits must be between 0 and 12, got 13"):
         set_memory(model, weights=memory, robust_bits={"stem": 13})
+    with pytest.raises(ArgumentError, match=r"dense storage for 'tail', but the approximate layers are head"):
+        set_memory(model, weights=memory, dense_layers=["tail"])
+
+
+def test_pruned_weights_fail_only_where_they_are_stored() -> None:
+    network = nn.Sequential(nn.Linear(30, 20), nn.Linear(20, 10))
+    data = real(40, 30)
+    masks = magnitude_masks({name: layer.weight for name, layer in weight_layers(network)}, 0.5)
+    model = approximate(network, config(), calibration_data=data, masks=masks)
+    layers = dict(approx_layers(model))
+
+    def changed(name: str) -> tuple[bool, bool]:
+        """Whether any kept and any pruned weight of a layer reads wrong."""
+        layer = layers[name]
+        wrong = layer.read_codes() != layer.stored_codes()
+        return bool(wrong[layer.mask].any()), bool(wrong[~layer.mask].any())
+
+    set_memory(model, weights=FaultyMemory(bit_error_rate=0.1), dense_layers=["1"])
+    use_chip(model, 3)
+    assert changed("0") == (True, False)
+    assert changed("1") == (True, True)
+    set_memory(model, weights=FaultyMemory(bit_error_rate=0.1, stores_pruned=True))
+    use_chip(model, 3)
+    assert changed("0") == (True, True)

@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -40,10 +41,10 @@ def test_layers_by_hand_in_the_order_in_which_they_run() -> None:
 
 def test_a_layer_that_runs_twice_counts_twice() -> None:
     layer = nn.Linear(4, 4)
-    assert (
-        trace(nn.Sequential(layer, nn.ReLU(), layer), torch.zeros(1, 4))
-        == [LayerShape(name="0", positions=1, inner=4, outputs=4, input_values=4)] * 2
-    )
+    found = trace(nn.Sequential(layer, nn.ReLU(), layer), torch.zeros(1, 4))
+    shape = LayerShape(name="0", positions=1, inner=4, outputs=4, input_values=4)
+    assert [replace(one, input_density=1.0) for one in found] == [shape, shape]
+    assert found[0].input_density == 0.0 < found[1].input_density  # the bias makes what the second run reads
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,10 @@ def test_a_transposed_convolution_is_the_convolution_it_amounts_to(
         inner=prod(made.weight.shape[1:]),
         outputs=6,
         input_values=4 * prod(size),
+        groups=options.get("groups", 1),
+        kernel_height=layer.kernel_size[0],
+        kernel_width=layer.kernel_size[1],
+        output_height=layer(data).shape[2],
     )
 
 
@@ -88,6 +93,21 @@ def test_products_are_as_many_as_torch_counts(model: nn.Module) -> None:
         if not any(word in str(packet) for word in ("bmm", "attention"))  # of activations with each other
     )
     assert sum(one.positions * one.inner * one.outputs for one in trace(model, data)) == counted // 2
+
+
+def test_shapes_are_of_one_input_and_densities_of_the_whole_batch() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 6, (3, 5), groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 4 * 3, 2))
+    data = torch.rand(5, 4, 6, 7)
+    data[0] = 0
+    convolution, linear = trace(model, data)
+    one = {shape.name: shape for shape in trace(model, data[1:2])}
+    for shape in (convolution, linear):
+        assert (shape.positions, shape.input_values) == (one[shape.name].positions, one[shape.name].input_values)
+    assert (convolution.groups, convolution.kernel_height, convolution.kernel_width) == (2, 3, 5)
+    assert (convolution.output_height, linear.output_height, linear.kernel_height) == (4, 1, 1)
+    assert convolution.input_density == 0.8
+    activations = model[:3](data)
+    assert linear.input_density == pytest.approx(float((activations != 0).float().mean()))
 
 
 def test_the_layers_are_those_that_are_approximated() -> None:

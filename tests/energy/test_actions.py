@@ -1,65 +1,243 @@
+from dataclasses import fields, replace
+
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from energy import LayerWorkload, WorkloadError, count_actions, load_hardware
-from energy.actions import partial_sum_bits
+from energy import ActionCounts, Dram, Hardware, LayerWorkload, Workload, WorkloadBatch, count_actions, load_hardware
+from energy.actions import count_batch
+from tests.energy.networks import ALEXNET, LENET, convolution, fully_connected, workload
 
-
-def layer(positions: int, inner: int, outputs: int, stored: int | None = None) -> LayerWorkload:
-    weights = inner * outputs
-    return LayerWorkload(
-        name="layer",
-        positions=positions,
-        inner=inner,
-        outputs=outputs,
-        input_values=784,
-        stored_weights=weights if stored is None else stored,
-        compressed=stored is not None,
-    )
+WEIGHTS_STAY = load_hardware("weight-stationary-45nm")
+OUTPUTS_STAY = load_hardware("output-stationary-45nm")
+ROWS_STAY = load_hardware("row-stationary-65nm")
 
 
-# LeNet (conv 20@5x5, conv 50@5x5, fc 500, fc 10) on 28x28 images, 16x16 array, weight stationary: accesses to the
-# input, filter and output memories as SCALE-Sim counts them (Samajdar et al., ISPASS 2020).
-@pytest.mark.parametrize(
-    ("shape", "inputs", "filters", "outputs"),
-    [
-        ((576, 25, 20), 28800, 500, 23040),
-        ((64, 500, 50), 128000, 25000, 102400),
-        ((1, 800, 500), 25600, 400000, 25000),
-        ((1, 500, 10), 500, 5000, 320),
-    ],
-)
-def test_counts_are_those_of_scale_sim(shape: tuple[int, int, int], inputs: int, filters: int, outputs: int) -> None:
-    counts = count_actions(layer(*shape), load_hardware("weight-stationary-45nm"))
-    assert counts.activation_reads == inputs
-    assert counts.weight_reads == filters
-    assert counts.output_writes + counts.partial_sum_writes == outputs
+def counts(work: Workload | LayerWorkload, hardware: Hardware) -> dict[str, list[float]]:
+    found = count_actions(work if isinstance(work, Workload) else workload(work), hardware)
+    return {one.name: np.broadcast_to(getattr(found, one.name), found.macs.shape).tolist() for one in fields(found)}
+
+
+# 28x28 LeNet on a 16x16 array: accesses to the input, filter and output memories as SCALE-Sim counts them (Samajdar et
+# al., ISPASS 2020).
+def test_weight_stationary_counts_are_those_of_scale_sim() -> None:
+    found = counts(workload(*LENET), WEIGHTS_STAY)
+    assert found["activation_reads"] == [28800, 128000, 25600, 500]
+    assert [bits / 8 for bits in found["weight_read_bits"]] == [500, 25000, 400000, 5000]
+    written = zip(found["output_writes"], found["partial_sum_writes"], strict=True)
+    assert [sum(pair) for pair in written] == [23040, 102400, 25000, 320]
+
+
+def test_output_stationary_counts_are_those_of_scale_sim() -> None:
+    found = counts(workload(*LENET), OUTPUTS_STAY)
+    assert found["activation_reads"] == [28800, 128000, 25600, 500]
+    assert [bits / 8 for bits in found["weight_read_bits"]] == [18000, 100000, 400000, 5000]
+    assert found["output_writes"] == [11520, 3200, 500, 10]
+    assert found["partial_sum_writes"] == [0, 0, 0, 0]
 
 
 def test_cycles_by_hand() -> None:
     # 25 inner products need 2 folds of 16 rows, 20 outputs 2 folds of 16 columns. Each fold fills 16 rows with weights
-    # and streams 576 positions through 16 + 16 - 2 further stages: 16 + 576 + 30 cycles.
-    counts = count_actions(layer(576, 25, 20), load_hardware("weight-stationary-45nm"))
-    assert counts.cycles == 2 * 2 * (16 + 576 + 30)
+    # and streams 576 positions through 16 + 16 - 2 further stages.
+    assert counts(LENET[0], WEIGHTS_STAY)["cycles"] == [2 * 2 * (16 + 576 + 30)]
+    # 576 positions need 36 folds; each sums 25 products, the last of which reach the far corner 30 cycles later.
+    assert counts(LENET[0], OUTPUTS_STAY)["cycles"] == [36 * 2 * (25 + 30)]
 
 
-def test_pruned_weights_are_not_read_and_their_products_do_not_switch() -> None:
-    dense = count_actions(layer(10, 20, 30), load_hardware("weight-stationary-45nm"))
-    sparse = count_actions(layer(10, 20, 30, stored=150), load_hardware("weight-stationary-45nm"))
-    assert (dense.macs, dense.weight_reads, dense.metadata_bits) == (6000, 600, 0)
-    assert (sparse.macs, sparse.weight_reads, sparse.metadata_bits) == (1500, 150, 600)
-    assert sparse.activation_reads == dense.activation_reads
-    assert sparse.cycles == dense.cycles
+def test_the_edge_of_the_array_costs_cycles_but_no_products() -> None:
+    full, edge = (counts(fully_connected("fc", size, 16), WEIGHTS_STAY) for size in (16, 17))
+    assert edge["cycles"] == [2 * full["cycles"][0]]
+    assert edge["macs"] == [17 * 16]
+    assert (full["partial_sum_reads"], edge["partial_sum_reads"]) == ([0], [16])
+
+
+@pytest.mark.parametrize("hardware", [WEIGHTS_STAY, OUTPUTS_STAY], ids=["weights", "outputs"])
+def test_a_depthwise_layer_uses_one_column(hardware: Hardware) -> None:
+    depthwise = convolution("dw", 32, 10, 3, 32, groups=32)
+    single = convolution("one", 1, 10, 3, 1)
+    whole, part = counts(depthwise, hardware), counts(single, hardware)
+    for action in ("macs", "cycles", "activation_reads", "weight_read_bits", "output_writes", "partial_sum_writes"):
+        assert whole[action] == [32 * part[action][0]], action
+
+
+@given(
+    st.integers(1, 6), st.integers(1, 40), st.integers(1, 40), st.sampled_from([WEIGHTS_STAY, OUTPUTS_STAY, ROWS_STAY])
+)
+def test_a_grouped_layer_is_its_groups_beside_each_other(
+    groups: int, channels: int, outputs: int, hardware: Hardware
+) -> None:
+    grouped = convolution("g", channels * groups, 8, 3, outputs * groups, groups=groups)
+    single = convolution("s", channels, 8, 3, outputs)
+    whole, part = counts(grouped, hardware), counts(single, hardware)
+    for action in ("macs", "activation_reads", "weight_read_bits", "partial_sum_reads", "output_writes", "cycles"):
+        assert whole[action] == pytest.approx([groups * part[action][0]]), action
+
+
+def test_a_batch_shares_its_weights() -> None:
+    one, four = (counts(workload(LENET[1], batch=batch), WEIGHTS_STAY) for batch in (1, 4))
+    assert four["weight_read_bits"] == one["weight_read_bits"]
+    for action in ("macs", "activation_reads", "output_writes", "partial_sum_reads"):
+        assert four[action] == [4 * one[action][0]]
+    assert four["cycles"] < [4 * one["cycles"][0]]
+    # Where outputs stay, the images of a batch are further positions.
+    assert counts(workload(LENET[1], batch=4), OUTPUTS_STAY)["weight_read_bits"] == [25000 * 8 * 16]
+
+
+def test_row_stationary_counts_by_hand() -> None:
+    # 6 kernels of 3x3 over 4 channels of 6x6, on 3 x 4 elements that hold 2 channels and 3 outputs each.
+    pads = replace(ROWS_STAY.scratchpads, weights=18, inputs=6, sums=8)  # type: ignore[type-var]
+    hardware = replace(ROWS_STAY, array_rows=3, array_columns=4, scratchpads=pads)
+    found = counts(convolution("c", 4, 6, 3, 6), hardware)
+    # one set: 3 kernel rows by 4 output rows; 2 passes over channels, 2 over outputs, 1 strip of output rows
+    assert found["activation_reads"] == [4 * 36 * 2]
+    assert found["partial_sum_writes"] == [16 * 6 * (2 - 1)]
+    assert found["weight_read_bits"] == [4 * 9 * 6 * 16]
+    # each pass: 2 channels, 3 outputs, 3 weights of a row, at 4 places of a row
+    assert found["cycles"] == [2 * 2 * 2 * 3 * 3 * 4]
+    assert found["cycles"][0] * 12 == found["macs"][0]  # every element is busy
+
+
+def test_what_zeros_save() -> None:
+    layer = convolution("c", 8, 10, 3, 16, density=0.5, nonzero=288)  # of 1152 weights
+    dense = replace(WEIGHTS_STAY, compressed_weights=False)
+    none, gated, fetched, skipped = (
+        counts(layer, replace(dense, zeros=zeros)) for zeros in ("none", "gated", "fetch-gated", "skipped")
+    )
+    assert none["macs"] == [64 * 1152]
+    assert gated["macs"] == fetched["macs"] == skipped["macs"] == [64 * 1152 * 0.5 * 0.25]
+    # gated: everything is still read, and every cycle passes
+    for action in ("activation_reads", "weight_read_bits", "cycles", "metadata_read_bits", "partial_sum_reads"):
+        assert gated[action] == none[action], action
+    # fetch-gated: an activation all of whose 16 weights are zero is not read; all 64 that meet a weight never are
+    needed = 1 - 0.75**16
+    assert fetched["activation_reads"] == [none["activation_reads"][0] * needed]
+    assert fetched["weight_read_bits"] == pytest.approx(none["weight_read_bits"])
+    assert fetched["cycles"] == none["cycles"]
+    # skipped: only nonzero activations are read, with a bit for each that says so, and only their cycles pass
+    assert skipped["activation_reads"] == [none["activation_reads"][0] * needed * 0.5]
+    assert skipped["metadata_read_bits"] == none["activation_reads"]
+    folds = 5  # 72 inner products; one fold of 16 outputs
+    assert skipped["cycles"] == [folds * (46 + 64 * 0.125)]
+
+
+def test_weights_that_meet_one_zero_activation_only_are_not_fetched() -> None:
+    layer = replace(fully_connected("fc", 32, 16), activation_density=0.25)
+    gated, fetched = (counts(layer, replace(OUTPUTS_STAY, zeros=zeros)) for zeros in ("gated", "fetch-gated"))
+    assert gated["weight_read_bits"] == [512 * 8]
+    assert fetched["weight_read_bits"] == [512 * 8 * 0.25]
+    assert fetched["activation_reads"] == gated["activation_reads"]  # which is how a zero is known
+
+
+def test_pruned_weights_are_read_in_the_smallest_format() -> None:
+    half = counts(fully_connected("fc", 20, 30, nonzero=300), WEIGHTS_STAY)
+    assert (half["weight_read_bits"], half["metadata_read_bits"]) == ([2400], [600])  # bitmask
+    tenth = counts(fully_connected("fc", 20, 30, nonzero=60), WEIGHTS_STAY)
+    assert tenth["weight_read_bits"] == [480]
+    assert 60 * 4 < tenth["metadata_read_bits"][0] < 600  # relative index
+    most = counts(fully_connected("fc", 20, 30, nonzero=590), WEIGHTS_STAY)
+    assert (most["weight_read_bits"], most["metadata_read_bits"]) == ([4800], [0])  # dense
+    assert half["macs"] == [300]
 
 
 @pytest.mark.parametrize(("inner", "bits"), [(1, 16), (2, 17), (255, 24), (256, 24), (257, 25)])
 def test_partial_sums_are_just_wide_enough(inner: int, bits: int) -> None:
-    assert partial_sum_bits(layer(1, inner, 1), 8, 8) == bits
+    assert counts(fully_connected("fc", inner, 1), WEIGHTS_STAY)["sum_bits"] == [bits]
+    assert counts(fully_connected("fc", inner, 1), replace(WEIGHTS_STAY, partial_sum_bits=16))["sum_bits"] == [16]
 
 
-def test_workloads_that_contradict_themselves_are_refused() -> None:
-    with pytest.raises(WorkloadError, match="stored_weights must be between 0 and inner \\* outputs = 6, got 7"):
-        layer(1, 2, 3, stored=7)
-    with pytest.raises(WorkloadError, match="positions must be at least 1, got 0"):
-        layer(0, 2, 3)
-    with pytest.raises(WorkloadError, match="stores all 6 weights"):
-        LayerWorkload(name="x", positions=1, inner=2, outputs=3, input_values=2, stored_weights=5, compressed=False)
+def test_values_take_whole_words() -> None:
+    memory = replace(WEIGHTS_STAY.weight_memory, word_bits=8)
+    narrow = workload(fully_connected("fc", 20, 30), weight_bits=5)
+    assert counts(narrow, WEIGHTS_STAY)["weight_read_bits"] == [600 * 5]
+    assert counts(narrow, replace(WEIGHTS_STAY, weight_memory=memory))["weight_read_bits"] == [600 * 8]
+
+
+class TestDram:
+    hardware = load_hardware("weight-stationary-45nm-dram")
+
+    def sized(self, weight_kb: int, activation_kb: int, *, kept: bool = True, compressed: bool = False) -> Hardware:
+        return replace(
+            self.hardware,
+            weight_memory=replace(self.hardware.weight_memory, capacity_kb=weight_kb),
+            activation_memory=replace(self.hardware.activation_memory, capacity_kb=activation_kb),
+            dram=Dram(interface="generic", keeps_feature_maps=kept, compressed=compressed),
+        )
+
+    def moved(self, hardware: Hardware, *layers: LayerWorkload) -> tuple[list[float], list[float]]:
+        found = counts(workload(*layers), hardware)
+        return (
+            [bits / 8 for bits in found["dram_weight_bits"]],
+            [bits / 8 for bits in found["dram_activation_bits"]],
+        )
+
+    def test_what_fits_moves_once(self) -> None:
+        weights, maps = self.moved(self.hardware, *LENET)
+        assert weights == [500, 25000, 400000, 5000]
+        assert maps == [784, 0, 0, 10]  # the image and the answer
+
+    def test_feature_maps_that_do_not_stay_move_both_ways(self) -> None:
+        weights, maps = self.moved(self.sized(512, 512, kept=False), *LENET)
+        assert weights == [500, 25000, 400000, 5000]
+        assert maps == [784 + 11520, 2880 + 3200, 800 + 500, 500 + 10]
+
+    def test_a_feature_map_that_does_not_fit_is_moved_by_both_of_its_layers(self) -> None:
+        # Of 10 KB, conv1 needs 784 + 11520 bytes; conv2 2880 + 3200, and 2176 more while 16 of its outputs are sums.
+        _, maps = self.moved(self.sized(512, 10), *LENET)
+        assert maps == [784 + 11520, 2880, 0, 10]
+        _, maps = self.moved(self.sized(512, 8), *LENET)
+        assert maps == [784 + 11520, 2880 + 3200, 800, 10]
+
+    def test_what_does_not_fit_is_fetched_again_in_the_cheapest_way(self) -> None:
+        layer = convolution("c", 64, 32, 3, 128, padding=1)  # 73,728 weights, 65,536 inputs, 131,072 outputs
+        everything, _ = self.moved(self.sized(128, 1024), layer)
+        assert everything == [73728]
+        # 8 KB for weights and 16 KB for activations: inputs in 4 tiles, weights in 9, sums of 26 bits in 26.
+        weights, maps = self.moved(self.sized(8, 16), layer)
+        candidates = {73728 * 4 + 65536: "weights again", 73728 + 65536 * 9: "inputs again"}
+        assert weights[0] + maps[0] - 131072 == min(candidates)
+
+    def test_less_memory_never_moves_less(self) -> None:
+        layers = (convolution("a", 32, 32, 3, 64, padding=1), convolution("b", 64, 32, 3, 64, padding=1), LENET[2])
+        totals = []
+        for size in (2048, 256, 64, 32, 16, 8):
+            weights, maps = self.moved(self.sized(size, size), *layers)
+            totals.append(sum(weights) + sum(maps))
+        assert totals == sorted(totals)
+        assert totals[-1] > 2 * totals[0]
+
+    def test_compressed_feature_maps_move_without_their_zeros(self) -> None:
+        layers = (convolution("a", 8, 10, 3, 8), convolution("b", 8, 8, 3, 8, density=0.25))
+        _, maps = self.moved(self.sized(64, 64, kept=False, compressed=True), *layers)
+        # the image is dense; the map between is a quarter full, and has a bit for each value; the last counts as dense
+        assert maps == [800 + 512 * (0.25 + 1 / 8), 512 * (0.25 + 1 / 8) + 288]
+
+    def test_what_is_moved_is_written_and_read_on_the_chip_too(self) -> None:
+        found = counts(workload(*LENET), self.sized(512, 512, kept=False))
+        assert found["weight_write_bits"] == found["dram_weight_bits"]
+        inputs, outputs = [784, 2880, 800, 500], [11520, 3200, 500, 10]
+        assert found["activation_write_bits"] == [8 * (i + o) for i, o in zip(inputs, outputs, strict=True)]
+        alone = counts(workload(*LENET), WEIGHTS_STAY)
+        assert found["activation_read_bits"] == [
+            bits + 8 * o for bits, o in zip(alone["activation_read_bits"], outputs, strict=True)
+        ]
+
+
+@pytest.mark.parametrize("hardware", [WEIGHTS_STAY, OUTPUTS_STAY, TestDram.hardware], ids=lambda h: h.name)
+def test_many_workloads_count_as_each_alone(hardware: Hardware) -> None:
+    works = [
+        workload(*LENET),
+        workload(LENET[2], weight_bits=4, robust_bits=2),
+        workload(*ALEXNET, activation_bits=6, batch=4),
+        workload(fully_connected("fc", 100, 7, nonzero=0)),
+    ]
+    together = count_batch(WorkloadBatch.of(works), hardware)
+    for index, work in enumerate(works):
+        alone = count_actions(work, hardware)
+        depth = len(work.layers)
+        for one in fields(ActionCounts):
+            found = np.broadcast_to(getattr(together, one.name), (len(works), 5))[index]
+            expected = np.broadcast_to(getattr(alone, one.name), (depth,))
+            assert found[:depth].tolist() == expected.tolist(), one.name
+            if one.name != "sum_bits":
+                assert not found[depth:].any(), one.name

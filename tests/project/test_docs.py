@@ -77,6 +77,8 @@ def test_the_two_commands_are_on_the_first_screen() -> None:
         "docs/architecture.md",
         "docs/arithmetic.md",
         "docs/approximation.md",
+        "docs/energy-model.md",
+        "docs/multiplier-energy.md",
     ],
 )
 def test_links_between_documents_lead_somewhere(path: str) -> None:

@@ -1,13 +1,24 @@
-"""A search without training: evaluations by formula, at once, in any order."""
+"""A search without training: evaluations by formula, at once, in any order; and multipliers as if imported."""
 
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import product
 from typing import Self
 
 import numpy as np
+import pytest
 
-from search.candidate import Candidate
+import approx
+import energy
+from approx import catalog
+from energy.multiplier_cost import CostKey, CostRow, shipped_rows
+from search.candidate import Candidate, multiplier_identity
 from search.evaluation import Evaluation
 from search.executor import Job, Outcome
+from search.locations import multiplier_dir
+from search.multiplier_choice import ChosenMultiplier
+from search.multiplier_costs import keep_costs
 
 
 def formula(candidate: Candidate) -> Evaluation:
@@ -53,3 +64,49 @@ class FakeExecutor:
 
     def __exit__(self, *exception: object) -> None:
         return None
+
+
+def imported(name: str = "mine", *, signed: bool = False, bits: int = 8, dropped_bits: int = 3) -> approx.Multiplier:
+    """A multiplier as one is imported, whose products lack some of the lowest bits."""
+    return approx.multiplier_from_function(
+        name,
+        lambda activation, weight: (activation * weight >> dropped_bits) << dropped_bits,
+        signed=signed,
+        weight_bits=bits,
+        activation_bits=bits,
+    )
+
+
+def own_rows(name: str, *, weight_bits: Iterable[int], activation_bits: Iterable[int]) -> list[CostRow]:
+    """What characterising would have found of a multiplier in layers."""
+    widths = set(product(weight_bits, activation_bits))
+    return [
+        replace(row, name=name)
+        for row in shipped_rows()
+        if (row.name, row.form) == ("truncated-4", "layer") and (row.weight_bits, row.activation_bits) in widths
+    ]
+
+
+def keep(multiplier: approx.Multiplier, *, weight_bits: int = 8, activation_bits: int = 8) -> str:
+    """Keep a multiplier and its cost up to some widths, as the commands do; returns what candidates call it."""
+    approx.MultiplierLibrary(multiplier_dir()).add(multiplier)
+    widths = {"weight_bits": range(2, weight_bits + 1), "activation_bits": range(2, activation_bits + 1)}
+    keep_costs(own_rows(multiplier.name, **widths))
+    return multiplier_identity(multiplier.name, multiplier.digest)
+
+
+def chosen_import(multiplier: approx.Multiplier) -> ChosenMultiplier:
+    """A multiplier that was found with its costs at all widths, without a folder."""
+    costs: dict[CostKey, energy.MultiplierCost] = {
+        ("layer", w, a): energy.multiplier_cost("truncated-4", weight_bits=w, activation_bits=a)
+        for w, a in product(range(2, 9), range(2, 9))
+    }
+    return ChosenMultiplier(
+        identity=multiplier_identity(multiplier.name, multiplier.digest), imported=multiplier, costs=costs
+    )
+
+
+def forget_multipliers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process know no multipliers and costs but the package's, as a new one does."""
+    monkeypatch.setattr(sys.modules["energy.multiplier_cost"], "_registered", {})
+    monkeypatch.setattr(catalog, "_registered", {})

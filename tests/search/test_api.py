@@ -1,21 +1,30 @@
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
 
 import search
-from search.api import _claimed
+from energy import load_hardware
+from search.api import _claimed, _key_function
 from search.engine import Observer
 from search.errors import DatasetError, NothingFoundError, UsageError
-from search.store import Record, Store
+from search.locations import multiplier_dir
+from search.multiplier_choice import ChosenMultiplier
+from search.space import MULTIPLIERS
+from search.store import Record, SearchRecord, Store
 from search.task import find_task
-from tests.search.fakes import formula
+from tests.search.fakes import chosen_import, forget_multipliers, formula, imported, keep
 
 
 class Counting(Observer):
     def __init__(self) -> None:
         self.evaluated_count = 0
+        self.notes: list[str] = []
+
+    def noted(self, text: str) -> None:
+        self.notes.append(text)
 
     def evaluated(self, record: Record, *, reused: bool) -> None:
         self.evaluated_count += 1
@@ -83,6 +92,65 @@ def test_studies_of_others_keep_their_names(tmp_path: Path) -> None:
     assert search.run(budget=1, workers=0, storage=url).search.name == "digits-2"
     with pytest.raises(UsageError, match="a search or study named 'digits-1' exists"):
         search.run(budget=1, workers=0, storage=url, name="digits-1")
+
+
+def test_a_search_is_resumed_with_the_multipliers_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget_multipliers(monkeypatch)
+    storage = str(tmp_path / "results.db")
+    multiplier = imported()
+    identity = keep(multiplier)
+    among = ("exact", "drum-4", identity)
+    begun = search.run(budget=1, workers=0, storage=storage, multipliers=[" mine", "drum-4"])
+    assert begun.search.multipliers == among
+    assert search.run(budget=1, workers=0, storage=storage).search.multipliers == MULTIPLIERS
+    with pytest.raises(
+        UsageError, match=f"search 'digits-1' chooses among {', '.join(among)}, not exact, asm-1; resume"
+    ):
+        search.run(storage=storage, name="digits-1", resume=True, multipliers=["asm-1"])
+    with pytest.raises(UsageError, match="weight-stationary-45nm that chooses among exact, asm-1 to resume"):
+        search.run(storage=storage, resume=True, multipliers=["asm-1"])
+    assert not any(record.finished_at is None for record in _searches(storage))
+    more = search.run(budget=1, workers=0, storage=storage, resume=True, multipliers=[identity, "exact", "drum-4"])
+    assert more.search.name == "digits-1"
+    assert search.run(budget=1, workers=0, storage=storage, name="digits-1", resume=True).search.multipliers == among
+    (multiplier_dir() / f"{multiplier.digest}.npz").unlink()
+    with pytest.raises(UsageError, match=f"multiplier '{identity}' is not kept in"):
+        search.run(budget=1, workers=0, storage=storage, name="digits-1", resume=True)
+    assert not any(record.finished_at is None for record in _searches(storage))
+
+
+def _searches(storage: str) -> list[SearchRecord]:
+    with Store.open(f"sqlite:///{storage}", create=False) as store:
+        return store.searches()
+
+
+def test_costs_that_were_found_anew_are_not_mixed_with_former_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_multipliers(monkeypatch)
+    task, hardware = find_task("digits"), load_hardware("weight-stationary-45nm")
+    own, other = chosen_import(imported()), chosen_import(imported())
+    assert other.costs is not None
+    dearer = {key: replace(cost, relative_area=2 * cost.relative_area) for key, cost in other.costs.items()}
+    key_of, key_of_dearer = (
+        _key_function(task, "data", hardware, 0, [ChosenMultiplier(identity="exact"), chosen])
+        for chosen in (own, replace(other, costs=dearer))
+    )
+    exact = task.space.baseline()
+    assert key_of(exact) == key_of_dearer(exact)
+    candidate = replace(exact, multiplier=own.identity)
+    assert len({key_of(exact), key_of(candidate), key_of_dearer(candidate)}) == 3
+    renamed = replace(own, costs={key: replace(cost, source="elsewhere") for key, cost in (own.costs or {}).items()})
+    assert _key_function(task, "data", hardware, 0, [renamed])(candidate) == key_of(candidate)
+
+
+def test_what_a_multiplier_does_not_take_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_multipliers(monkeypatch)
+    keep(imported("signed", signed=True), activation_bits=7)
+    observer = Counting()
+    search.run(budget=1, workers=0, storage=str(tmp_path / "results.db"), multipliers=["signed"], observer=observer)
+    assert len(observer.notes) == 1
+    assert "multiplier signed is searched with at most 8-bit weights and 7-bit activations" in observer.notes[0]
 
 
 def test_a_search_is_resumed_with_the_network_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

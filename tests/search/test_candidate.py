@@ -7,9 +7,8 @@ from hypothesis import given
 
 from approx import SILICON_14NM, find_multiplier
 from energy import load_hardware
-from search.candidate import NOMINAL_V, Candidate
+from search.candidate import NOMINAL_V, Candidate, multiplier_identity, multiplier_name
 from search.errors import UsageError
-from search.space import MULTIPLIERS
 from tests.strategies import candidates
 
 EXAMPLE = Candidate(
@@ -51,8 +50,8 @@ def test_robust_bits_mean_nothing_where_no_cell_fails() -> None:
     assert SILICON_14NM.bit_error_rate(NOMINAL_V - 1e-6) > 0
 
 
-def test_multipliers_that_are_exact_at_a_width_are_exact() -> None:
-    for name in MULTIPLIERS:
+def test_alphabet_sets_that_are_exact_at_a_width_are_exact() -> None:
+    for name in ("asm-1", "asm-1-3", "asm-1-3-5", "asm-1-3-5-7"):
         for bits in range(2, 9):
             multiplier, exact = (
                 find_multiplier(n, weight_bits=bits, activation_bits=8, activation_signed=False)
@@ -63,6 +62,14 @@ def test_multipliers_that_are_exact_at_a_width_are_exact() -> None:
             same = torch.equal(multiplier.table()[:, storable], exact.table()[:, storable])
             canonical = replace(EXAMPLE, multiplier=name, weight_bits=bits).canonical()
             assert (canonical.multiplier == "exact") == same, (name, bits)
+
+
+def test_an_imported_multiplier_is_told_by_what_it_computes() -> None:
+    one, other = (multiplier_identity("mine", digit * 64) for digit in "ab")
+    assert (one, other) == ("mine@aaaaaaaa", "mine@bbbbbbbb")
+    assert multiplier_name(one) == multiplier_name(other) == "mine"
+    assert multiplier_name("asm-1-3") == "asm-1-3"
+    assert replace(EXAMPLE, multiplier=one).key != replace(EXAMPLE, multiplier=other).key
 
 
 def test_the_key_is_stable_across_releases() -> None:

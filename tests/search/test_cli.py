@@ -16,6 +16,8 @@ from typing import Any
 import optuna
 import pytest
 
+from search.space import MULTIPLIERS
+
 SEARCH = [sys.executable, "-m", "search"]
 
 
@@ -48,6 +50,7 @@ def test_run_prints_json_alone_on_stdout(finished: tuple[Path, dict[str, Any]]) 
     storage, output = finished
     assert output["evaluations"] == 14
     assert output["failed"] == 0
+    assert output["multipliers"] == list(MULTIPLIERS)
     assert output["storage"] == f"sqlite:///{storage}"
     assert output["dashboard"] == f"optuna-dashboard sqlite:///{storage}"
     assert output["baseline"]["saving"] == 1
@@ -109,6 +112,9 @@ def test_best_says_what_to_do_when_nothing_reaches_the_target(finished: tuple[Pa
         (["run", "--min-accuracy", "nan"], 2, "--min-accuracy must be above 0 and at most 1"),
         (["run", "--workers", "-1"], 2, "--workers must be at least 0, got -1"),
         (["run", "--hardware", "tpu"], 2, "unknown hardware 'tpu'"),
+        (["run", "--multipliers", "drumm-4"], 2, "unknown multiplier 'drumm-4'; did you mean 'drum-4'"),
+        (["run", "--multipliers", "asm-1,drum-7"], 2, "search multipliers characterise drum-7"),
+        (["run", "--multipliers", "asm-1,,exact"], 2, "takes names with a comma between two of them, got 'asm-1,,ex"),
         (["run", "--resume"], 2, "there is no search of 'digits' with seed 0"),
         (["run", "--resume", "--name", "gone"], 2, "no search named 'gone'"),
         (["run", "--network", "nets"], 2, "--network must be package.module:function"),

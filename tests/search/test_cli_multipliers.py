@@ -6,8 +6,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import approx
-import energy
 from approx import native
+from energy.multiplier_cost import multiplier_cost
 from search.cli import cli
 
 
@@ -23,18 +23,24 @@ def test_the_catalogue_is_listed_with_errors_and_energy() -> None:
     listed = {entry["name"]: entry for entry in json.loads(run("multipliers", "--json").stdout)}
     assert list(listed) == approx.multiplier_names()
     assert listed["exact"]["errors"]["mae"] == 0
-    assert listed["drum-4"]["relative_energy"] is None
-    for name, entry in energy.multiplier_energies().items():
-        assert listed[name]["relative_energy"] == pytest.approx(
-            energy.relative_multiplier_energy(name, weight_bits=8, activation_bits=8)
-        )
-        assert str(entry["year"]) in listed[name]["relative_energy_source"]
-    for entry in listed.values():
-        figure = approx.find_multiplier(
-            entry["name"], weight_bits=8, activation_bits=8, activation_signed=False
-        ).relative_energy
-        if figure is not None:  # the two packages' figures are the same
-            assert figure.value == entry["relative_energy"]
+    for name, entry in listed.items():
+        cost = multiplier_cost(name, weight_bits=8, activation_bits=8)
+        assert entry["relative_energy"] == cost.relative_energy
+        assert entry["relative_area"] == cost.relative_area
+        assert entry["costs"]["unsigned"]["relative_area"] > 0
+        assert name == "exact" or entry["relative_energy_source"].startswith("gates: ")
+
+
+def test_what_is_published_is_told_apart(tmp_path: Path) -> None:
+    picture = str(tmp_path / "errors.png")
+    shown = run("multipliers", "show", "asm-1", "--out", picture).stdout
+    for words in ("energy, layer:", "energy, unsigned:", "published energy:     0.68", "JETC 14(2)"):
+        assert words in shown, words
+    unlisted = run("multipliers", "show", "drum-7", "--out", picture).stdout
+    assert "unknown; from a circuit: search multipliers characterise drum-7" in unlisted
+    narrow = run("multipliers", "show", "drum-4", "--bits", "5", "--out", picture).stdout
+    assert "energy, layer:" in narrow
+    assert "energy, unsigned:" not in narrow
 
 
 def test_one_is_shown_with_a_picture(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.candidate import Candidate
+from energy.hardware import Cell
+from search.candidate import NOMINAL_V, Candidate
 from search.engine import Observer, open_study, population_size, run_search
 from search.errors import SearchError
 from search.evaluation import Evaluation
+from search.multiplier_choice import choose
 from search.result import SearchResult, front, front_hypervolume, result_of
 from search.space import SearchSpace
 from search.store import Record, SearchRecord, Store
@@ -262,6 +264,18 @@ def test_a_search_of_another_version_is_shown_and_not_gone_on_with(store: Store)
     with pytest.raises(SearchError, match=r"begun by another version of crosslayer, whose space differs in 'family'"):
         run(store, longer, FakeExecutor())
     assert len(trials(store, search)) == 12
+
+
+@pytest.mark.parametrize(("cell", "robust_bits"), [("6T", {0}), ("8T", set(range(2, 9)))])
+def test_a_search_without_a_choice_of_robust_bits(store: Store, cell: Cell, robust_bits: set[int]) -> None:
+    search = new_search(store)
+    space = SPACE.restricted(choose(["asm-1"]), cell)
+    result = run_search(search, space, store, FakeExecutor(), key_of=key_of, observer=Observer())
+    assert result.baseline.evaluation.candidate == SPACE.baseline()
+    assert result.finished == 40
+    candidates = [record.evaluation.candidate for record in store.search_evaluations(search)]
+    assert {c.robust_bits for c in candidates if c.supply_v < NOMINAL_V} <= robust_bits
+    assert {c.multiplier for c in candidates} == {"exact", "asm-1"}
 
 
 def test_optuna_sees_both_objectives_by_name(store: Store) -> None:

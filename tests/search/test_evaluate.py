@@ -6,12 +6,16 @@ import pytest
 import torch
 
 import energy
+from energy.hardware import Cell
 from search import datasets
 from search.candidate import Candidate
 from search.evaluate import Evaluator
 from search.evaluation import Evaluation, evaluation_key
 from search.executor import Job
+from search.multiplier_choice import choose
+from search.space import MULTIPLIERS
 from search.task import Effort, Task, find_task
+from tests.search.fakes import chosen_import, forget_multipliers, imported
 
 HARDWARE = energy.load_hardware("weight-stationary-45nm")
 QUICK = Effort(
@@ -102,9 +106,70 @@ def test_energy_counts_what_pruning_left(data: datasets.TaskData, tmp_path: Path
     weights = 64 * 64 + 64 * 10
     assert found.macs == weights
     assert found.density == pytest.approx(0.5)
-    bit_pj = 10 / 64 * (0.74 / 0.9) ** 2 * (5 / 6 + 1.28**0.5 / 6)
-    assert found.components_pj["weight_sram"] == pytest.approx(weights / 2 * 6 * bit_pj)
-    assert found.energy_pj == sum(found.components_pj.values())
+    assert found.workload is not None
+    workload = energy.Workload.from_dict(found.workload)
+    assert sum(layer.nonzero_weights for layer in workload.layers) == weights / 2
+    assert all(0 < layer.activation_density < 1 for layer in workload.layers)
+    assert (workload.multiplier, workload.robust_bits) == ("asm-1-3", 1)
+    assert workload.weight_memory_v == pytest.approx(0.74 / 0.9 * HARDWARE.weight_memory.supply_v)
+    report = energy.estimate(workload, HARDWARE)
+    assert found.components_pj == report.components
+    assert found.energy_pj == sum(found.components_pj.values()) == pytest.approx(report.energy_pj)
+    assert found.energy_range_pj == (report.energy_band.low, report.energy_band.high)
+
+
+def test_zeros_that_are_stored_can_fail(data: datasets.TaskData, tmp_path: Path) -> None:
+    narrow = replace(CANDIDATE, weight_bits=2, sparsity=0.3, supply_v=0.6, robust_bits=0, multiplier="exact")
+    stored = evaluator(data, tmp_path).evaluate(narrow, "validation")
+    assert len(stored.dense_layers) == 2  # of 2-bit weights a bitmask would be half, and more than a third is left
+    assert evaluator(data, tmp_path).evaluate(CANDIDATE, "validation").dense_layers == ()
+    dense = replace(HARDWARE, compressed_weights=False)
+    always = Evaluator(TASK, data, dense, seed=0, stage_dir=tmp_path).evaluate(CANDIDATE, "validation")
+    assert len(always.dense_layers) == 2
+    left_out = evaluator(data, tmp_path).evaluate(CANDIDATE, "validation")
+    assert always.chip_accuracies != left_out.chip_accuracies
+    assert Evaluation.from_dict(stored.to_dict()).dense_layers == stored.dense_layers
+
+
+def test_an_imported_multiplier_is_emulated_and_costed(
+    data: datasets.TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = chosen_import(imported(dropped_bits=6))
+    job = Job(key="k", candidate=replace(CANDIDATE, multiplier=chosen.identity), split="validation")
+    forget_multipliers(monkeypatch)
+    unknown = evaluator(data, tmp_path).run(job)
+    assert unknown.error is not None
+    assert chosen.identity in unknown.error
+    found = Evaluator(TASK, data, HARDWARE, seed=0, stage_dir=tmp_path, multipliers=[chosen]).run(job).evaluation
+    assert found is not None
+    assert found.candidate.multiplier == chosen.identity
+    like = evaluator(data, tmp_path).evaluate(replace(CANDIDATE, multiplier="truncated-4"), "validation")
+    assert found.components_pj == like.components_pj  # which its costs were copied from
+    assert found.chip_accuracies != like.chip_accuracies
+
+
+def test_multipliers_of_one_name_share_no_stage(data: datasets.TaskData, tmp_path: Path) -> None:
+    both = [chosen_import(imported(dropped_bits=dropped_bits)) for dropped_bits in (0, 9)]
+    shared = Evaluator(TASK, data, HARDWARE, seed=0, stage_dir=tmp_path, multipliers=both)
+    fine, coarse = (
+        shared.evaluate(replace(CANDIDATE, supply_v=0.9, multiplier=chosen.identity), "validation") for chosen in both
+    )
+    assert len(list(tmp_path.glob("*/*.pt"))) == 4
+    assert fine.accuracy > coarse.accuracy
+
+
+@pytest.mark.parametrize("cell", ["6T", "8T"])
+def test_a_weight_memory_of_one_kind_of_cell(data: datasets.TaskData, tmp_path: Path, cell: Cell) -> None:
+    hardware = replace(HARDWARE, weight_memory=replace(HARDWARE.weight_memory, cell=cell))
+    space = TASK.space.restricted(choose(MULTIPLIERS), cell)
+    genes = {**space.encode(CANDIDATE), "supply_mv": 700, "robust_bits": 0 if cell == "6T" else 8}
+    shared = Evaluator(TASK, data, hardware, seed=0, stage_dir=tmp_path)
+    low = shared.evaluate(space.decode(genes), "validation")
+    nominal = shared.evaluate(space.decode({**genes, "supply_mv": 900}), "validation")
+    assert low.energy_pj < nominal.energy_pj
+    assert (low.chip_accuracies == nominal.chip_accuracies) == (cell == "8T")
+    assert low.workload is not None
+    assert low.workload["robust_bits"] == 0
 
 
 def test_each_split_is_measured_on_its_own_images(data: datasets.TaskData, tmp_path: Path) -> None:

@@ -7,11 +7,17 @@ import torch
 from click.testing import CliRunner
 
 import approx
+import energy
 import search
-from search import api
+from search import api, datasets
 from search.cli import cli
 from search.errors import UnknownNameError, UsageError
+from search.evaluate import Evaluator
+from search.locations import multiplier_dir, stage_dir
+from search.multiplier_choice import choose
 from search.store import Record, Store
+from search.task import find_task
+from tests.search.fakes import forget_multipliers, imported, keep
 
 NETWORK = """
 from torch import nn
@@ -103,6 +109,39 @@ def test_an_own_network_is_exported_where_it_lies(
     assert content["arguments"] == {"image_shape": [1, 8, 8], "classes": 10, "width": record.evaluation.candidate.width}
     with torch.no_grad():
         assert approx.load(tmp_path / "net")(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+
+
+def test_an_imported_multiplier_is_exported_while_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_multipliers(monkeypatch)
+    storage, multiplier = tmp_path / "results.db", imported(dropped_bits=4)
+    keep(multiplier)
+    (own,) = (chosen for chosen in choose(["mine"]) if chosen.imported)
+    task, hardware = find_task("digits"), energy.load_hardware("weight-stationary-45nm")
+    candidate = replace(task.space.baseline(), family="mlp", depth=1, width=2, multiplier=own.identity)
+    with Store.open(f"sqlite:///{storage}", create=True) as store:
+        evaluator = Evaluator(
+            task,
+            datasets.load(task, tmp_path),
+            hardware,
+            seed=0,
+            stage_dir=stage_dir(store.url),
+            multipliers=[own],
+        )
+        found = evaluator.evaluate(candidate, "validation")
+        store.record_evaluation("ab" * 32, found, task=task.identity, hardware=hardware.identity, seed=0)
+    forget_multipliers(monkeypatch)
+    done = search.export("abab", out=tmp_path / "net", storage=str(storage))
+    assert done.chip_accuracies == found.chip_accuracies
+    assert not done.onnx_equals_model
+    forget_multipliers(monkeypatch)
+    for _, layer in approx.approx_layers(approx.load(tmp_path / "net")):
+        wanted = multiplier.adapted(weight_bits=8, activation_bits=8, weight_signed=True, activation_signed=False)
+        assert layer.multiplier.digest == wanted.digest
+
+    (multiplier_dir() / f"{multiplier.digest}.npz").unlink()
+    with pytest.raises(UsageError, match=f"multiplier '{own.identity}' is not kept in .* any more; import it again"):
+        search.export("abab", out=tmp_path / "again", storage=str(storage))
+    assert not (tmp_path / "again").exists()
 
 
 def test_ids_that_name_nothing_or_too_much_are_refused(storage: Path, tmp_path: Path) -> None:

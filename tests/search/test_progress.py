@@ -62,6 +62,7 @@ def test_both_displays_show_the_same_state() -> None:
         written = io.StringIO()
         with display(Console(file=written, width=100, force_terminal=display is LiveProgress)) as progress:
             assert progress.search_name is None
+            progress.noted("mine takes at most 7 bits [sic]")
             progress.started(search(), [], 0)
             progress.evaluating(2, 2)
             progress.evaluated(record(), reused=False)
@@ -71,4 +72,5 @@ def test_both_displays_show_the_same_state() -> None:
         text = written.getvalue()
         assert "the baseline itself" in text
         assert "out of memory [sic]" in text
+        assert "mine takes at most 7 bits [sic]" in text
         assert "measuring 3 results on the test images" in text

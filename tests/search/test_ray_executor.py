@@ -15,13 +15,15 @@ from search.evaluate import Evaluator
 from search.executor import Executor, Job, Outcome, SerialExecutor
 from search.ray_executor import RayExecutor
 from search.task import find_task
+from tests.search.fakes import chosen_import, imported
 from tests.search.test_evaluate import CANDIDATE, QUICK
 
 TASK = replace(find_task("digits"), effort=QUICK)
 HARDWARE = energy.load_hardware("weight-stationary-45nm")
+OWN = chosen_import(imported())
 JOBS = [
     Job(key=f"{name} {split}", candidate=replace(CANDIDATE, multiplier=name, supply_v=0.78), split=split)
-    for name in ("exact", "truncated-4", "asm-1", "no such")
+    for name in ("exact", "truncated-4", "asm-1", OWN.identity, "no such")
     for split in ("validation", "test")
 ]
 
@@ -39,8 +41,11 @@ def outcomes(executor: Executor) -> dict[str, Outcome]:
 @pytest.mark.slow
 def test_workers_find_what_this_process_finds(tmp_path: Path) -> None:
     data = datasets.load(TASK, tmp_path)
-    serial = SerialExecutor(Evaluator(TASK, data, HARDWARE, seed=0, stage_dir=tmp_path / "serial").run)
-    with RayExecutor(TASK, data, HARDWARE, seed=0, stage_dir=tmp_path / "ray", workers=2) as executor:
+    evaluator = Evaluator(TASK, data, HARDWARE, seed=0, stage_dir=tmp_path / "serial", multipliers=[OWN])
+    serial = SerialExecutor(evaluator.run)
+    with RayExecutor(
+        TASK, data, HARDWARE, seed=0, stage_dir=tmp_path / "ray", workers=2, multipliers=[OWN]
+    ) as executor:
         in_workers = outcomes(executor)
         assert list(executor.run([])) == []
     assert in_workers == outcomes(serial)
@@ -56,7 +61,7 @@ def worker_pids(executor: RayExecutor) -> list[int]:
 @pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_its_job_tried_again(tmp_path: Path) -> None:
     data = datasets.load(TASK, tmp_path)
-    with RayExecutor(TASK, data, HARDWARE, seed=0, stage_dir=tmp_path, workers=2) as executor:
+    with RayExecutor(TASK, data, HARDWARE, seed=0, stage_dir=tmp_path, workers=2, multipliers=[OWN]) as executor:
         workers = worker_pids(executor)
         assert len(set(workers)) == 2
         found: dict[str, Outcome] = {}

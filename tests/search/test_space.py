@@ -7,16 +7,35 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
 import energy
-from approx import Architecture, build_network, multiplier_names, network_family, trace
+from approx import (
+    Architecture,
+    build_network,
+    error_metrics,
+    find_multiplier,
+    multiplier_names,
+    network_family,
+    trace,
+)
+from energy.hardware import Cell
+from energy.multiplier_cost import characterised_multipliers
 from search.candidate import Candidate
-from search.space import MULTIPLIERS
+from search.multiplier_choice import ChosenMultiplier, choose
+from search.space import MULTIPLIERS, SearchSpace
 from search.task import Task, find_task, task_names
+from search.workload import workload_of
+
+SPACE = find_task("digits").space
+NARROW = (
+    ChosenMultiplier(identity="exact"),
+    ChosenMultiplier(identity="asm-1"),
+    ChosenMultiplier(identity="mine@00000000", max_weight_bits=6, max_activation_bits=7),
+)
 
 
 @st.composite
-def genomes(draw: st.DrawFn) -> dict[str, object]:
+def genomes(draw: st.DrawFn, space: SearchSpace = SPACE) -> dict[str, object]:
     genome: dict[str, object] = {}
-    for name, distribution in find_task("digits").space.distributions().items():
+    for name, distribution in space.distributions().items():
         if isinstance(distribution, CategoricalDistribution):
             genome[name] = draw(st.sampled_from(distribution.choices))
         else:
@@ -26,12 +45,39 @@ def genomes(draw: st.DrawFn) -> dict[str, object]:
     return genome
 
 
-@given(genomes())
-def test_decoding_and_encoding_agree(genome: dict[str, object]) -> None:
-    space = find_task("digits").space
-    candidate = space.decode(genome)
+@pytest.mark.parametrize("cell", ["6T", "8T", "hybrid"])
+@given(data=st.data())
+def test_decoding_and_encoding_agree(cell: Cell, data: st.DataObject) -> None:
+    space = SPACE.restricted(NARROW, cell)
+    candidate = space.decode(data.draw(genomes(space)))
     assert candidate == candidate.canonical()
     assert space.decode(space.encode(candidate)) == candidate
+    for gene, distribution in space.distributions().items():
+        assert distribution._contains(distribution.to_internal_repr(space.encode(candidate)[gene]))
+
+
+@given(genomes())
+def test_what_a_multiplier_does_not_take_is_narrowed(genome: dict[str, object]) -> None:
+    space = SPACE.restricted(NARROW, "hybrid")
+    wide = {**genome, "weight_bits": 8, "activation_bits": 8}
+    narrowed = space.decode({**wide, "multiplier": "mine@00000000"})
+    assert (narrowed.weight_bits, narrowed.activation_bits) == (6, 7)
+    asm = space.decode({**wide, "multiplier": "asm-1"})
+    assert (asm.weight_bits, asm.activation_bits) == (8, 8)
+    assert space.decode({**wide, "weight_bits": 3, "multiplier": "mine@00000000"}).weight_bits == 3
+
+
+@given(genomes())
+def test_only_hybrid_memories_leave_a_choice_of_robust_bits(genome: dict[str, object]) -> None:
+    low = {**genome, "supply_mv": 700, "multiplier": "exact"}
+    none, every = (SPACE.restricted(NARROW, cell) for cell in ("6T", "8T"))
+    assert none.decode({**low, "robust_bits": 0}).robust_bits == 0
+    assert every.decode({**low, "robust_bits": 8}).robust_bits == genome["weight_bits"]
+    for space, bits in ((none, 0), (every, 8), (SPACE.restricted(NARROW, "hybrid"), None)):
+        distribution = space.distributions()["robust_bits"]
+        assert isinstance(distribution, IntDistribution)
+        assert (distribution.low, distribution.high) == ((0, 4) if bits is None else (bits, bits))
+        assert space.baseline() == SPACE.baseline()
 
 
 @pytest.mark.parametrize("name", task_names())
@@ -73,22 +119,9 @@ def test_the_baseline_is_in_the_space(name: str) -> None:
 def energy_of(task: Task, candidate: Candidate) -> float:
     architecture = Architecture(family=candidate.family, depth=candidate.depth, width=candidate.width)
     network = build_network(architecture, image_shape=task.image_shape, classes=task.classes, seed=0)
-    layers = tuple(
-        energy.LayerWorkload(
-            name=shape.name,
-            positions=shape.positions,
-            inner=shape.inner,
-            outputs=shape.outputs,
-            input_values=shape.input_values,
-            stored_weights=shape.inner * shape.outputs,
-            compressed=False,
-        )
-        for shape in trace(network, torch.zeros(1, *task.image_shape))
-    )
-    workload = energy.Workload(
-        layers=layers, weight_bits=8, activation_bits=8, multiplier="exact", weight_memory_v=0.9, robust_bits=0
-    )
-    return energy.estimate(workload, energy.load_hardware("weight-stationary-45nm")).energy_pj
+    hardware = energy.load_hardware("weight-stationary-45nm")
+    shapes = [replace(shape, input_density=1.0) for shape in trace(network, torch.zeros(1, *task.image_shape))]
+    return energy.estimate(workload_of(candidate, shapes, hardware, kept={}), hardware).energy_pj
 
 
 @pytest.mark.parametrize("name", task_names())
@@ -104,6 +137,32 @@ def test_the_baseline_is_the_most_expensive_network(name: str) -> None:
     assert max(networks, key=lambda candidate: energy_of(task, candidate)) == baseline
 
 
-def test_every_multiplier_is_in_the_catalogue_the_space_and_the_energy_table() -> None:
-    assert set(MULTIPLIERS) == set(energy.multiplier_energies())
-    assert set(MULTIPLIERS) <= set(multiplier_names())
+def test_the_default_multipliers_are_those_that_no_other_beats_and_the_alphabet_sets() -> None:
+    names = [name for name in multiplier_names() if name in characterised_multipliers()]
+    points = {}
+    for name in names:
+        multiplier = find_multiplier(name, weight_bits=8, activation_bits=8, activation_signed=False)
+        cost = energy.multiplier_cost(name, weight_bits=8, activation_bits=8)
+        errors = error_metrics(multiplier)
+        if errors.zero_preserving:  # hardware that gates zeros gives zero for them
+            points[name] = (errors.mae, cost.relative_energy_stationary)
+    beaten = {
+        name
+        for name, (error, spent) in points.items()
+        if any(other != (error, spent) and other[0] <= error and other[1] <= spent for other in points.values())
+    }
+    kept = {name for name in points if name not in beaten or name.startswith("asm-")}
+    assert ("exact", *sorted(kept - {"exact"})) == MULTIPLIERS
+
+
+def test_the_default_multipliers_need_nothing_of_a_persons() -> None:
+    chosen = choose(MULTIPLIERS)
+    assert chosen == tuple(ChosenMultiplier(identity=name) for name in MULTIPLIERS)
+    assert SPACE.restricted(chosen, "hybrid") == SPACE
+
+
+def test_the_energy_of_every_member_of_the_space_is_known() -> None:
+    for name in multiplier_names():
+        if name in characterised_multipliers():
+            for bits in range(2, 9):
+                energy.multiplier_cost(name, weight_bits=bits, activation_bits=10 - bits)

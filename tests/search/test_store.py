@@ -2,6 +2,7 @@ import io
 import sqlite3
 import subprocess
 import sys
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 
@@ -158,11 +159,17 @@ def test_a_database_of_an_older_version_is_brought_up_to_date(tmp_path: Path, mo
     with monkeypatch.context() as older:
         older.setattr(schema, "SCHEMA", "0001")
         with open_store(tmp_path) as store:
-            search = create(store)
             store.record_evaluation("k", formula(CANDIDATE), task="digits", hardware="any", seed=0)
-            store.record_trial(search, 0, evaluation_key="k")
+    with sqlite3.connect(tmp_path / "results.db") as connection:
+        connection.execute(
+            "INSERT INTO searches VALUES (1, 'digits-1', 'digits', 'any', 0, 20, 10, 0.9, '2026-01-02 03:04:05', NULL)"
+        )
+        connection.execute("INSERT INTO search_evaluations VALUES (1, 0, 'k', NULL)")
+    connection.close()
     with open_store(tmp_path) as store:
-        assert store.find_search("digits-1") == search
+        search = store.find_search("digits-1")
+        assert (search.id, search.budget, search.created_at) == (1, 20, datetime(2026, 1, 2, 3, 4, 5))
+        assert search.multipliers is None
         assert [record.evaluation for record in store.search_evaluations(search)] == [formula(CANDIDATE)]
         with pytest.raises(UsageError, match="a search or study named 'digits-1' exists"):
             create(store, "digits-1")
@@ -173,16 +180,45 @@ def test_a_database_of_an_older_version_is_brought_up_to_date(tmp_path: Path, mo
     connection.close()
 
 
-def test_postgresql_gets_wider_columns() -> None:
+def test_the_multipliers_of_a_search_are_kept(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        assert create(store).multipliers is None
+        found = store.create_search(
+            name="chosen",
+            task="digits",
+            hardware="any",
+            seed=0,
+            budget=20,
+            population_size=10,
+            min_accuracy=None,
+            multipliers=("exact", "mine@01234567"),
+        )
+        assert found.multipliers == ("exact", "mine@01234567")
+    with open_store(tmp_path) as store:
+        assert store.find_search("chosen") == found
+        assert store.reopen_search(found, budget=30, min_accuracy=None).multipliers == found.multipliers
+        assert store.find_search("digits-1").multipliers is None
+
+
+@pytest.mark.parametrize(
+    ("migration", "statements"),
+    [
+        (
+            "0002_own_networks",
+            [
+                "ALTER TABLE searches ALTER COLUMN task TYPE VARCHAR(500);",
+                "ALTER TABLE evaluations ALTER COLUMN task TYPE VARCHAR(500);",
+            ],
+        ),
+        ("0003_multipliers", ["ALTER TABLE searches ADD COLUMN multipliers JSON;"]),
+    ],
+)
+def test_postgresql_is_migrated_in_place(migration: str, statements: list[str]) -> None:
     written = io.StringIO()
     options = {"as_sql": True, "output_buffer": written}
     with Operations.context(MigrationContext.configure(dialect_name="postgresql", opts=options)):
-        import_module("search.migrations.versions.0002_own_networks").upgrade()
-    statements = [line for line in written.getvalue().splitlines() if line]
-    assert statements == [
-        "ALTER TABLE searches ALTER COLUMN task TYPE VARCHAR(500);",
-        "ALTER TABLE evaluations ALTER COLUMN task TYPE VARCHAR(500);",
-    ]
+        import_module(f"search.migrations.versions.{migration}").upgrade()
+    assert [line for line in written.getvalue().splitlines() if line] == statements
 
 
 def test_searches_of_a_persons_own_network_are_named_by_the_dataset(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,16 @@ def test_the_cheapest_configuration_comes_first(client: TestClient) -> None:
     assert body["configurations"][0]["saving"] == pytest.approx(4)
     assert body["baseline"]["candidate"] == SPACE.baseline().to_dict()
     assert body["confirmed"] is False
+
+
+def test_a_configuration_with_an_imported_multiplier_is_offered(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'results.db'}"
+    with Store.open(url, create=True) as store:
+        for name, width in (("exact", 8), ("mine@01234567", 2)):
+            candidate = replace(SPACE.baseline(), multiplier=name, width=width)
+            store.record_evaluation(name, formula(candidate), task="digits", hardware="weight-stationary-45nm", seed=0)
+    body = ask(TestClient(create_app(url)), dataset="digits", min_accuracy=0.5).json()
+    assert body["configurations"][0]["candidate"]["multiplier"] == "mine@01234567"
 
 
 def test_only_what_reaches_the_accuracy_is_offered(client: TestClient) -> None:

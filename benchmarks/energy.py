@@ -1,0 +1,70 @@
+"""Times the energy model: `make bench-energy`."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from benchmarks.energy_validation import convolution, workload
+from energy import Workload, estimate, estimate_batch, load_hardware
+
+LAYERS = 20
+CANDIDATES = 1000
+BOUNDS = {"one candidate, us": 200.0, "each of 1,000 at once, us": 10.0, "import energy, s": 0.3}
+
+
+def candidates() -> list[Workload]:
+    """Workloads of 20 layers that differ in widths and voltage."""
+    layers = [convolution(str(index), 16, 32, 3, 16, padding=1, density=0.5) for index in range(LAYERS)]
+    return [
+        workload(layers, bits=2 + index % 7, activation_bits=2 + index % 5, volts=0.7 + 0.01 * (index % 20))
+        for index in range(CANDIDATES)
+    ]
+
+
+def measure(turns: int = 30) -> dict[str, float]:
+    """Median times under the names in `BOUNDS`."""
+    hardware, works = load_hardware("weight-stationary-45nm"), candidates()
+    importing = [
+        sys.executable,
+        "-c",
+        "import time; t = time.perf_counter(); import energy; print(time.perf_counter() - t)",
+    ]
+    imports = [
+        float(subprocess.run(importing, capture_output=True, text=True, check=True).stdout)  # noqa: S603
+        for _ in range(3)
+    ]
+    return {
+        "one candidate, us": 1e6 * _median(lambda: estimate(works[0], hardware).energy_pj, turns * 20),
+        "each of 1,000 at once, us": 1e6
+        * _median(lambda: estimate_batch(works, hardware).energy_pj, turns)
+        / CANDIDATES,
+        "import energy, s": statistics.median(imports),
+    }
+
+
+def _median(run: Callable[[], object], turns: int) -> float:
+    run()
+    times = []
+    for _ in range(turns):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def main() -> int:
+    """Print every time beside its bound; 1 if one is missed."""
+    missed = 0
+    for name, found in measure().items():
+        met = found <= BOUNDS[name]
+        missed += not met
+        sys.stdout.write(f"{name:<28} {found:8.3g}  bound {BOUNDS[name]:g}{'' if met else '  MISSED'}\n")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Area of an accelerator's array and memories; pads, control, clock and wiring between blocks are left out."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from energy.actions import ActionCounts
+from energy.estimates import Estimate
+from energy.hardware import Hardware
+from energy.table import MemorySizes
+from energy.workload import WorkloadBatch
+
+Array = NDArray[np.float64]
+
+
+def area_mm2(work: WorkloadBatch, counts: ActionCounts, hardware: Hardware, sizes: MemorySizes) -> Array:
+    """Area in mm2 if the array is built for the workload's widths and multiplier: shape (3, workloads).
+
+    The first axis is low, value, high. An element has a multiplier, an adder as wide as the widest sum, and its
+    registers or scratchpads.
+    """
+    weight_bits, activation_bits, _, robust_bits = work.knobs[:4]
+    relative_area = work.knobs[9]
+    technology, pads = hardware.technology, hardware.scratchpads
+    sum_bits = counts.sum_bits.max(axis=-1, keepdims=True)
+    register_um2 = _column(technology.register_um2_per_bit)
+    register_bits = weight_bits + activation_bits + sum_bits
+    if pads is not None:
+        register_um2 = _column(technology.scratchpad_um2_per_bit)
+        register_bits = pads.weights * weight_bits + pads.inputs * activation_bits + pads.sums * sum_bits
+    element = _column(technology.multiply_um2_per_bit2) * (weight_bits * activation_bits * relative_area)[..., 0]
+    element = element + _column(technology.add_um2_per_bit) * sum_bits[..., 0]
+    element = element + register_um2 * register_bits[..., 0]
+
+    more = _column(technology.eight_transistor_cell.area) - 1
+    memory = hardware.weight_memory
+    share = memory.robust_share(robust_bits[..., 0], weight_bits[..., 0])
+    metadata = sizes.metadata_share[..., 0]
+    robust = share * (1 - metadata) + memory.metadata_is_8t * metadata
+    six_transistor_kb = sizes.weight_kb[..., 0] * (1 + robust * more)
+    six_transistor_kb = six_transistor_kb + sizes.activation_kb[..., 0] * (
+        1 + (hardware.activation_memory.cell == "8T") * more
+    )
+    memories = _column(technology.sram_um2_per_bit) * 8192 * six_transistor_kb
+    areas: Array = (element * (hardware.array_rows * hardware.array_columns) + memories) * 1e-6
+    return areas
+
+
+def _column(numbers: Estimate) -> Array:
+    return np.array(numbers)[:, None]

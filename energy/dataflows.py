@@ -1,0 +1,172 @@
+"""How often a dataflow moves each operand of a layer: closed forms of what stays in the array and what streams.
+
+All are of one batch. A product of `inner` x `outputs` is cut into folds that fit the array; the edges of the last folds
+leave processing elements idle, which costs cycles. Groups are products of their own, one after another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from energy.hardware import Hardware, Scratchpads
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """Numbers of layers, each of shape (..., layers); see `energy.workload.LayerWorkload`.
+
+    Attributes:
+        positions: Output positions of the whole batch.
+        inner: Products summed into one output.
+        outputs: Output channels.
+        input_values: Activations read, of the whole batch.
+        nonzero_weights: Weights left after pruning.
+        groups: Independent products.
+        kernel_height: Rows of the kernel.
+        kernel_width: Columns of the kernel.
+        output_height: Rows of output positions of one image.
+        activation_density: Share of nonzero inputs.
+        batch: Images in the batch.
+    """
+
+    positions: Array
+    inner: Array
+    outputs: Array
+    input_values: Array
+    nonzero_weights: Array
+    groups: Array
+    kernel_height: Array
+    kernel_width: Array
+    output_height: Array
+    activation_density: Array
+    batch: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Movement:
+    """What a dataflow moves between the memories and the array, and within it; values, each of shape (..., layers).
+
+    Attributes:
+        weight_passes: How often each weight is read from its memory.
+        weight_uses: Activations that a weight meets each time.
+        activation_reads: Activations read.
+        activation_uses: Weights that an activation meets each time.
+        partial_sum_passes: How often each output leaves the array unfinished, to be read back later.
+        weight_fills: Weights written into the array.
+        activation_fills: Activations written into registers of the array.
+        folds: Times that the array is filled anew.
+        fill_cycles: Cycles in which a fold fills and drains.
+        stream_cycles: Cycles in which a fold computes, if no operand is skipped.
+    """
+
+    weight_passes: Array
+    weight_uses: Array
+    activation_reads: Array
+    activation_uses: Array
+    partial_sum_passes: Array
+    weight_fills: Array
+    activation_fills: Array
+    folds: Array
+    fill_cycles: float
+    stream_cycles: Array
+
+
+def movement(layers: Layers, hardware: Hardware) -> Movement:
+    """What the dataflow of an accelerator moves."""
+    if hardware.scratchpads is not None:
+        return _row_stationary(layers, hardware, hardware.scratchpads)
+    if hardware.dataflow == "weight-stationary":
+        return _weight_stationary(layers, hardware)
+    return _output_stationary(layers, hardware)
+
+
+def _weight_stationary(layers: Layers, hardware: Hardware) -> Movement:
+    """A fold of `array_rows` inner products by `array_columns` outputs stays, and all positions stream through it.
+
+    As SCALE-Sim defines it (Samajdar et al., A systematic methodology for characterizing scalability of DNN
+    accelerators using SCALE-Sim, ISPASS 2020).
+    """
+    row_folds = _ceil(layers.inner, hardware.array_rows)
+    column_folds = layers.groups * _ceil(layers.outputs / layers.groups, hardware.array_columns)
+    return Movement(
+        weight_passes=np.ones_like(layers.inner),
+        weight_uses=layers.positions,
+        activation_reads=layers.positions * layers.inner * column_folds,
+        activation_uses=np.minimum(layers.outputs / layers.groups, hardware.array_columns),
+        partial_sum_passes=row_folds - 1,
+        weight_fills=layers.inner * layers.outputs,
+        activation_fills=layers.positions * layers.inner * layers.outputs,  # every element hands them to the next
+        folds=row_folds * column_folds,
+        fill_cycles=2 * hardware.array_rows + hardware.array_columns - 2,
+        stream_cycles=layers.positions,
+    )
+
+
+def _output_stationary(layers: Layers, hardware: Hardware) -> Movement:
+    """A fold of `array_rows` positions by `array_columns` outputs sums in place, so that no partial sum ever leaves.
+
+    As SCALE-Sim defines it; as in its traces, a fold drains while the next one fills.
+    """
+    position_folds = _ceil(layers.positions, hardware.array_rows)
+    column_folds = layers.groups * _ceil(layers.outputs / layers.groups, hardware.array_columns)
+    macs = layers.positions * layers.inner * layers.outputs
+    return Movement(
+        weight_passes=position_folds,
+        weight_uses=np.minimum(layers.positions, hardware.array_rows),
+        activation_reads=layers.positions * layers.inner * column_folds,
+        activation_uses=np.minimum(layers.outputs / layers.groups, hardware.array_columns),
+        partial_sum_passes=np.zeros_like(macs),
+        weight_fills=macs,  # weights and activations are handed on through every element
+        activation_fills=macs,
+        folds=position_folds * column_folds,
+        fill_cycles=hardware.array_rows + hardware.array_columns - 2,
+        stream_cycles=layers.inner,
+    )
+
+
+def _row_stationary(layers: Layers, hardware: Hardware, pads: Scratchpads) -> Movement:
+    """An element convolves a row of a kernel with a row of the image, for several channels and outputs at a time.
+
+    A set of elements, one column for each output row, adds the rows of a kernel up. Sets for further channels stand
+    below each other, sets for further outputs beside each other. After Eyeriss (Chen, Krishna, Emer, Sze, IEEE JSSC
+    52(1), 2017).
+    """
+    channels = layers.inner / (layers.kernel_height * layers.kernel_width)
+    outputs = layers.outputs / layers.groups
+    output_width = layers.positions / (layers.output_height * layers.batch)
+    # What an element holds: so many channels and outputs as its scratchpads have words for.
+    held_channels = np.clip(np.floor(pads.inputs / layers.kernel_width), 1, np.maximum(channels, 1))
+    held_outputs = np.floor(pads.weights / (held_channels * layers.kernel_width))
+    held_outputs = np.clip(held_outputs, 1, np.clip(outputs, 1, pads.sums))
+    sets_down = np.maximum(1, hardware.array_rows // layers.kernel_height)
+    sets_across = np.maximum(1, hardware.array_columns // layers.output_height)
+    kernel_folds = _ceil(layers.kernel_height, hardware.array_rows)
+    channel_passes = _ceil(channels, held_channels * sets_down) * kernel_folds
+    output_passes = _ceil(outputs, held_outputs * sets_across)
+    strips = _ceil(layers.output_height, hardware.array_columns)
+    macs = layers.positions * layers.inner * layers.outputs
+    # A value that enters an element meets each held output at kernel_width / stride positions; the square of the
+    # stride is the number of inputs of a channel over its positions.
+    stride = np.sqrt(layers.input_values / np.maximum(channels * layers.groups * layers.positions, 1))
+    uses = held_outputs * np.maximum(1, layers.kernel_width / np.maximum(stride, 1))
+    return Movement(
+        weight_passes=strips,
+        weight_uses=layers.positions / strips,
+        activation_reads=layers.input_values * output_passes,
+        activation_uses=held_outputs * sets_across,
+        partial_sum_passes=channel_passes - 1,
+        weight_fills=layers.inner * layers.outputs * layers.output_height,  # each output row has elements of its own
+        activation_fills=macs / uses,
+        folds=layers.groups * channel_passes * output_passes * strips,
+        fill_cycles=0,
+        stream_cycles=held_channels * held_outputs * layers.kernel_width * output_width * layers.batch,
+    )
+
+
+def _ceil(a: Array, b: Array | float) -> Array:
+    return -(-a // b)

@@ -1,0 +1,267 @@
+"""A person's own multiplier: from a Verilog text to the table that it computes, and to rows of the cost table.
+
+The circuit is taken as it is: narrower operands go into it zero- or sign-extended, and none of it goes away for them.
+As layers use it, an unsigned circuit sits behind sign logic: it gets the weight's magnitude, and its product is negated
+if the weight is negative. A signed circuit takes two's complement weights as they are; activations, which are unsigned,
+may not reach its highest bit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from energy.gates.arithmetic import negate_if
+from energy.gates.characterise import Encoder, Expected, Table, as_values, measure, sign_and_magnitude
+from energy.gates.circuit import Circuit
+from energy.gates.errors import GateDesignError, GateProofError
+from energy.gates.simulation import Codes, compute
+from energy.gates.stimulus import Pairs
+from energy.gates.synthesis import Synthesised, Tools, escaped, simulate_independently, synthesise
+from energy.multiplier_cost import CostRow
+
+MIN_BITS, MAX_BITS = 2, 8
+MAX_PRODUCT_BITS = 31
+MAX_CELLS = 20_000
+MAX_TEXT = 1_000_000
+TIMEOUT_S = 60.0
+
+_CORE = "core"
+_NEGATION = "negation"
+_HARMLESS_FUNCTIONS = {"$signed", "$unsigned", "$clog2"}
+_HARMLESS_DIRECTIVES = {"`timescale", "`default_nettype", "`celldefine", "`endcelldefine", "`resetall"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserMultiplier:
+    """A person's circuit, mapped to library cells, and what it computes.
+
+    Attributes:
+        name: What to call it.
+        design: The mapped circuit.
+        weight_port: Its input for the weight.
+        activation_port: The other input.
+        product_port: Its output.
+        signed: Whether both operands and the product are two's complement.
+        table: Its products, shape (2**activation_bits, 2**weight_bits).
+    """
+
+    name: str
+    design: Synthesised
+    weight_port: str
+    activation_port: str
+    product_port: str
+    signed: bool
+    table: Table
+
+    @property
+    def weight_bits(self) -> int:
+        """Width of the weight port."""
+        return len(self.design.netlist.inputs[self.weight_port])
+
+    @property
+    def activation_bits(self) -> int:
+        """Width of the activation port."""
+        return len(self.design.netlist.inputs[self.activation_port])
+
+
+def read_user_verilog(
+    tools: Tools, text: str, *, name: str, signed: bool, top: str | None = None, weight_port: str | None = None
+) -> UserMultiplier:
+    """Map a circuit and find out what it computes, by two simulators that must agree.
+
+    Args:
+        tools: What is installed.
+        text: Verilog.
+        name: What to call it.
+        signed: Whether operands and product are two's complement.
+        top: The module; the only one that no other uses if None.
+        weight_port: The input for the weight; the second one if None.
+
+    Raises:
+        GateDesignError: If it is no Verilog, or no combinational multiplier of two operands of 2 to 8 bits.
+        GateProofError: If the simulators disagree.
+        GateToolError: If a tool fails or takes too long.
+    """
+    if top is not None and not re.fullmatch(r"[A-Za-z_]\w*", top):
+        raise GateDesignError(f"--top takes a module's name, got {top!r}")
+    design = synthesise(tools, checked(text), top=top, rename=_CORE, timeout_s=TIMEOUT_S)
+    netlist = design.netlist
+    if len(netlist.cell_names) > MAX_CELLS:
+        raise GateDesignError(
+            f"the design has {len(netlist.cell_names)} cells; at most {MAX_CELLS} can be characterised"
+        )
+    ports = {port: len(nets) for port, nets in netlist.inputs.items()}
+    activation_port, weight_port = _operand_ports(ports, weight_port)
+    product_port = _product_port({port: len(nets) for port, nets in netlist.outputs.items()})
+    activations, weights = np.divmod(np.arange(2 ** sum(ports.values())), 2 ** ports[weight_port])
+    codes = {activation_port: activations, weight_port: weights}
+    ours = compute(netlist, codes)[product_port]
+    theirs = simulate_independently(tools, design, codes, product_port, timeout_s=TIMEOUT_S)
+    if (ours != theirs).any():
+        raise GateProofError(f"two simulators disagree about what {name!r} computes; please report it")
+    products = as_values(ours, len(netlist.outputs[product_port]), signed=signed)
+    return UserMultiplier(
+        name=name,
+        design=design,
+        weight_port=weight_port,
+        activation_port=activation_port,
+        product_port=product_port,
+        signed=signed,
+        table=products.astype(np.int32).reshape(2 ** ports[activation_port], 2 ** ports[weight_port]),
+    )
+
+
+def characterise_user(tools: Tools, multiplier: UserMultiplier) -> Iterator[CostRow]:
+    """Rows for every form and all operand widths that a circuit can take; those of its own form for 8 x 8 bits only.
+
+    Raises:
+        GateToolError: If a tool fails.
+    """
+    own_bits = (multiplier.activation_bits, multiplier.weight_bits)
+    if own_bits == (MAX_BITS, MAX_BITS):
+        expected = Expected(
+            form="signed" if multiplier.signed else "unsigned",
+            weight_bits=multiplier.weight_bits,
+            activation_bits=multiplier.activation_bits,
+            table=multiplier.table,
+        )
+        encode = _encoder(multiplier.activation_port, multiplier.weight_port, own_bits)
+        yield measure(tools, multiplier.design.netlist, expected, encode, name=multiplier.name)
+
+    if multiplier.signed:
+        netlist = multiplier.design.netlist
+        encode = _encoder(multiplier.activation_port, multiplier.weight_port, own_bits)
+    else:
+        netlist = _behind_sign_logic(tools, multiplier).netlist
+        encode = _encoder("a", "w", (own_bits[0], own_bits[1] + 1), magnitudes=True)
+    for weight_bits, activation_bits in _layer_widths(multiplier):
+        expected = Expected(
+            form="layer",
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
+            table=np.zeros((2**activation_bits, 2**weight_bits), dtype=np.int32),  # measured, not proved again
+        )
+        yield measure(tools, netlist, expected, encode, name=multiplier.name)
+
+
+def user_row_count(multiplier: UserMultiplier) -> int:
+    """How many rows `characterise_user` gives."""
+    own = (multiplier.activation_bits, multiplier.weight_bits) == (MAX_BITS, MAX_BITS)
+    return own + len(_layer_widths(multiplier))
+
+
+def _layer_widths(multiplier: UserMultiplier) -> list[tuple[int, int]]:
+    """Weight and activation widths that a circuit can take in a layer."""
+    most_weight = min(MAX_BITS, multiplier.weight_bits + (not multiplier.signed))
+    most_activation = multiplier.activation_bits - multiplier.signed
+    return [
+        (weight_bits, activation_bits)
+        for weight_bits in range(MIN_BITS, most_weight + 1)
+        for activation_bits in range(MIN_BITS, most_activation + 1)
+    ]
+
+
+def checked(text: str) -> str:
+    """A person's Verilog without comments, if nothing in it reaches beyond itself.
+
+    Yosys would include files, read memories from them, and call functions of libraries that are loaded; none of that
+    belongs in a multiplier.
+
+    Raises:
+        GateDesignError: If something does, or there is no module.
+    """
+    if len(text) > MAX_TEXT:
+        raise GateDesignError(f"the Verilog has {len(text)} characters; at most {MAX_TEXT} are read")
+    without = re.sub(
+        r"(\"(?:\\.|[^\"\\\n])*\")|//[^\n]*|/\*.*?\*/", lambda found: found[1] or " ", text, flags=re.DOTALL
+    )
+    if not re.search(r"\bmodule\b", without):
+        raise GateDesignError("there is no module in the Verilog")
+    for directive in re.findall(r"`\w*", without):
+        if directive not in _HARMLESS_DIRECTIVES:
+            raise GateDesignError(
+                f"the compiler directive {directive} is not taken; write parameters in place of macros, "
+                "and all modules into one file"
+            )
+    for function in re.findall(r"\$\w+", without):
+        if function not in _HARMLESS_FUNCTIONS:
+            raise GateDesignError(f"{function} has no place in a circuit")
+    if found := re.search(r"\bimport\b|\"DPI", without):
+        raise GateDesignError(f"{found[0]} is not taken: a circuit calls no functions of other languages")
+    return without
+
+
+def _operand_ports(ports: dict[str, int], weight_port: str | None) -> tuple[str, str]:
+    described = ", ".join(f"{port} ({bits} bits)" for port, bits in ports.items()) or "none"
+    if len(ports) != 2:
+        raise GateDesignError(
+            f"a multiplier has two inputs, activation and weight, and is combinational; this has {described}"
+        )
+    if not all(MIN_BITS <= bits <= MAX_BITS for bits in ports.values()):
+        raise GateDesignError(f"inputs have {MIN_BITS} to {MAX_BITS} bits each; this has {described}")
+    first, second = ports
+    if weight_port is None or weight_port == second:
+        return first, second
+    if weight_port != first:
+        raise GateDesignError(f"--weights takes one of the inputs, {first} or {second}, got {weight_port!r}")
+    return second, first
+
+
+def _product_port(ports: dict[str, int]) -> str:
+    described = ", ".join(f"{port} ({bits} bits)" for port, bits in ports.items()) or "none"
+    if len(ports) != 1:
+        raise GateDesignError(f"a multiplier has one output, the product; this has {described}")
+    ((port, bits),) = ports.items()
+    if bits > MAX_PRODUCT_BITS:
+        raise GateDesignError(f"the product has at most {MAX_PRODUCT_BITS} bits; this has {described}")
+    return port
+
+
+def _encoder(activation_port: str, weight_port: str, bits: tuple[int, int], *, magnitudes: bool = False) -> Encoder:
+    activation_bits, weight_bits = bits
+
+    def encode(pairs: Pairs) -> dict[str, Codes]:
+        weights = pairs.weights & (2**weight_bits - 1)
+        if magnitudes:
+            weights = sign_and_magnitude(pairs.weights, weight_bits)
+        return {activation_port: pairs.activations & (2**activation_bits - 1), weight_port: weights}
+
+    return encode
+
+
+def _behind_sign_logic(tools: Tools, multiplier: UserMultiplier) -> Synthesised:
+    """The circuit, and what negates its product if the weight's highest bit, its sign, is set."""
+    product_bits = len(multiplier.design.netlist.outputs[multiplier.product_port])
+    negation = Circuit(_NEGATION, {"m": product_bits, "s": 1})
+    sign, *_ = negation.port("s")
+    negation.drive("p", negate_if(negation, sign, negation.port("m"), width=product_bits + 1))
+    connected = ", ".join(
+        f".{escaped(port)}({signal})"
+        for port, signal in (
+            (multiplier.activation_port, "a"),
+            (multiplier.weight_port, f"w[{multiplier.weight_bits - 1}:0]"),
+            (multiplier.product_port, "m"),
+        )
+    )
+    top = f"""\
+module multiplier (
+    input [{multiplier.activation_bits - 1}:0] a,
+    input [{multiplier.weight_bits}:0] w,
+    output [{product_bits}:0] p
+);
+    wire [{product_bits - 1}:0] m;
+    {_CORE} {_CORE} ({connected});
+    {_NEGATION} {_NEGATION} (.m(m), .s(w[{multiplier.weight_bits}]), .p(p));
+endmodule
+"""
+    return synthesise(
+        tools,
+        "\n".join([multiplier.design.verilog, negation.verilog(), top]),
+        top="multiplier",
+        parts=(_CORE, _NEGATION),
+        mapped=True,
+    )

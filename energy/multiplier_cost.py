@@ -1,0 +1,282 @@
+"""What a multiplier costs beside the exact one, looked up in tables of synthesised and simulated circuits.
+
+The shipped table, `energy/multipliers.csv`, holds absolute figures of one cell library; only ratios to the exact
+multiplier of the same widths, operands and form leave this module. `energy.gates` makes such tables, and
+[multiplier-energy.md](../docs/multiplier-energy.md) says how.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from energy.errors import WorkloadError
+
+EXACT = "exact"
+FORMS = ("layer", "unsigned", "signed")
+LANES_PER_BANK = 4  # multipliers that share one bank of pre-computers (Sarwar et al., DATE 2016)
+SHIPPED_SOURCE = "gates: Yosys, OSU 180 nm cells (docs/multiplier-energy.md)"
+
+CostKey = tuple[str, int, int]  # form, weight bits, activation bits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostRow:
+    """A circuit's own figures, in the cell library's units: a row of a cost table.
+
+    Attributes:
+        name: The multiplier.
+        form: `layer` (signed weight held as sign and magnitude, unsigned activation), `unsigned` or `signed` (both).
+        weight_bits: Width of the weight, its sign included.
+        activation_bits: Width of the activation.
+        cells: Library cells of the multiplier itself.
+        area_um2: Their area.
+        energy_uniform_fj: Energy per product if all operands are equally likely.
+        energy_recorded_fj: Energy per product for the operands of a trained network, both new every time.
+        energy_stationary_fj: The same, but each weight staying for many products, as weight-stationary arrays hold it.
+        shared_area_um2: Area of what `LANES_PER_BANK` multipliers share.
+        shared_energy_uniform_fj: Energy per operation of what they share, likewise.
+        shared_energy_recorded_fj: Likewise.
+        shared_energy_stationary_fj: Likewise.
+    """
+
+    name: str
+    form: str
+    weight_bits: int
+    activation_bits: int
+    cells: int
+    area_um2: float
+    energy_uniform_fj: float
+    energy_recorded_fj: float
+    energy_stationary_fj: float
+    shared_area_um2: float
+    shared_energy_uniform_fj: float
+    shared_energy_recorded_fj: float
+    shared_energy_stationary_fj: float
+
+    @property
+    def key(self) -> CostKey:
+        """What the row is looked up by, besides its name."""
+        return self.form, self.weight_bits, self.activation_bits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MultiplierCost:
+    """A multiplier's cost over that of the exact one of the same widths, operands and form.
+
+    Attributes:
+        relative_energy: Energy per product for a trained network's operands, both new for every product, with the
+            multiplier's part of what it shares with others. The value to use unless the weight stays.
+        relative_energy_stationary: The same if the weight stays for many products.
+        relative_energy_uniform: The same if both operands are new and all are equally likely.
+        relative_area: Area, likewise.
+        source: How the figures were got.
+    """
+
+    relative_energy: float
+    relative_energy_stationary: float
+    relative_energy_uniform: float
+    relative_area: float
+    source: str
+
+    @property
+    def low(self) -> float:
+        """The lowest of the relative energies."""
+        return min(self.relative_energy, self.relative_energy_stationary, self.relative_energy_uniform)
+
+    @property
+    def high(self) -> float:
+        """The highest of the relative energies."""
+        return max(self.relative_energy, self.relative_energy_stationary, self.relative_energy_uniform)
+
+
+_registered: dict[str, Mapping[CostKey, MultiplierCost]] = {}
+_EXACT_COST = MultiplierCost(
+    relative_energy=1.0,
+    relative_energy_stationary=1.0,
+    relative_energy_uniform=1.0,
+    relative_area=1.0,
+    source="by definition",
+)
+
+
+def multiplier_cost(name: str, *, weight_bits: int, activation_bits: int, form: str = "layer") -> MultiplierCost:
+    """What a multiplier costs over the exact one.
+
+    Args:
+        name: A multiplier of the shipped table, or one that was given to `register_multiplier_cost`.
+        weight_bits: 2 to 8; any for `exact`.
+        activation_bits: Likewise.
+        form: `layer`, as networks use multipliers; or `unsigned` or `signed`, both operands alike.
+
+    Raises:
+        WorkloadError: If no cost is known for the name, or none for these operands.
+    """
+    if name == EXACT:
+        return _EXACT_COST
+    costs = _registered.get(name)
+    if costs is None:
+        costs = _shipped().get(name)
+    if costs is None:
+        raise WorkloadError(_unknown(name))
+    found = costs.get((form, weight_bits, activation_bits))
+    if found is None:
+        raise WorkloadError(_unknown_operands(name, (form, weight_bits, activation_bits), costs))
+    return found
+
+
+def characterised_multipliers() -> list[str]:
+    """Names that `multiplier_cost` knows: the shipped table's, then the registered ones."""
+    return [EXACT, *_shipped(), *(name for name in _registered if name not in _shipped())]
+
+
+def register_multiplier_cost(name: str, costs: Mapping[CostKey, MultiplierCost]) -> None:
+    """Make a multiplier's costs known in this process; a name that is registered again gets the new costs.
+
+    Args:
+        name: The multiplier.
+        costs: Its cost for every form, weight width and activation width that it may be asked for.
+
+    Raises:
+        WorkloadError: If the name is the shipped table's.
+    """
+    if name == EXACT or name in _shipped():
+        raise WorkloadError(f"the cost of multiplier {name!r} comes with the package; register another name")
+    _registered[name] = dict(costs)
+
+
+def relative_costs(
+    rows: Iterable[CostRow], *, exact: Iterable[CostRow] | None = None, source: str
+) -> dict[str, dict[CostKey, MultiplierCost]]:
+    """Rows as costs relative to the exact multiplier's, by name.
+
+    Args:
+        rows: Of any multipliers.
+        exact: Rows of exact multipliers to divide by; the shipped table's if None.
+        source: What the costs say of themselves.
+
+    Raises:
+        WorkloadError: If there is no exact multiplier like one of the rows.
+    """
+    denominators = {row.key: row for row in (shipped_rows() if exact is None else exact) if row.name == EXACT}
+    found: dict[str, dict[CostKey, MultiplierCost]] = {}
+    for row in rows:
+        beside = denominators.get(row.key)
+        if beside is None:
+            raise WorkloadError(
+                f"multiplier {row.name!r} is characterised as {_operands(row.key)}, but no exact multiplier is"
+            )
+        found.setdefault(row.name, {})[row.key] = MultiplierCost(
+            relative_energy=_with_share(row.energy_recorded_fj, row.shared_energy_recorded_fj)
+            / beside.energy_recorded_fj,
+            relative_energy_stationary=_with_share(row.energy_stationary_fj, row.shared_energy_stationary_fj)
+            / beside.energy_stationary_fj,
+            relative_energy_uniform=_with_share(row.energy_uniform_fj, row.shared_energy_uniform_fj)
+            / beside.energy_uniform_fj,
+            relative_area=_with_share(row.area_um2, row.shared_area_um2) / beside.area_um2,
+            source=source,
+        )
+    return found
+
+
+def _with_share(own: float, shared: float) -> float:
+    return own + shared / LANES_PER_BANK
+
+
+def read_cost_table(path: Path) -> list[CostRow]:
+    """A cost table's rows.
+
+    Raises:
+        WorkloadError: If the file cannot be read or is no cost table.
+    """
+    try:
+        return _parsed(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WorkloadError(f"cannot read multiplier costs from {path}: {error.strerror or error}") from None
+    except (KeyError, TypeError, ValueError):
+        raise WorkloadError(f"{path} is no table of multiplier costs; delete it and characterise again") from None
+
+
+def write_cost_table(path: Path, rows: Iterable[CostRow]) -> None:
+    """Write a cost table, sorted, so that the same rows give the same file."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        for row in sorted(
+            rows, key=lambda row: (row.name, FORMS.index(row.form), row.weight_bits, row.activation_bits)
+        ):
+            values = (getattr(row, column) for column in _COLUMNS)
+            writer.writerow([f"{value:.4f}" if isinstance(value, float) else value for value in values])
+
+
+@cache
+def shipped_rows() -> tuple[CostRow, ...]:
+    """The rows of the table that comes with the package."""
+    return tuple(_parsed(files("energy").joinpath("multipliers.csv").read_text(encoding="utf-8")))
+
+
+_COLUMNS = tuple(field.name for field in fields(CostRow))
+_FIGURES = _COLUMNS[_COLUMNS.index("area_um2") :]
+
+
+@cache
+def _shipped() -> dict[str, dict[CostKey, MultiplierCost]]:
+    costs = relative_costs(shipped_rows(), source=SHIPPED_SOURCE)
+    costs.pop(EXACT, None)
+    return costs
+
+
+def _parsed(text: str) -> list[CostRow]:
+    rows = []
+    for record in csv.DictReader(text.splitlines()):
+        if record["form"] not in FORMS:
+            raise ValueError(record["form"])
+        figures = {column: float(record[column]) for column in _FIGURES}
+        rows.append(
+            CostRow(
+                name=record["name"],
+                form=record["form"],
+                weight_bits=int(record["weight_bits"]),
+                activation_bits=int(record["activation_bits"]),
+                cells=int(record["cells"]),
+                **figures,
+            )
+        )
+    return rows
+
+
+def _unknown(name: str) -> str:
+    known = characterised_multipliers()
+    near = get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    return (
+        f"no energy is known for multiplier {name!r}; {hint}known are {', '.join(known)}; "
+        f"characterise it with: search multipliers characterise {name}"
+    )
+
+
+def _unknown_operands(name: str, asked: CostKey, costs: Mapping[CostKey, MultiplierCost]) -> str:
+    if asked[0] not in FORMS:
+        return f"form must be one of {', '.join(FORMS)}, got {asked[0]!r}"
+    widths = [key[1:] for key in costs if key[0] == asked[0]]
+    if not widths:
+        return f"no energy is known for multiplier {name!r} in the form {asked[0]!r}, only as {_listed(costs)}"
+    most_weight, most_activation = (max(bits) for bits in zip(*widths, strict=True))
+    return (
+        f"no energy is known for multiplier {name!r} as {_operands(asked)}; "
+        f"known are at most {most_weight}-bit weights and {most_activation}-bit activations"
+    )
+
+
+def _listed(costs: Mapping[CostKey, MultiplierCost]) -> str:
+    return ", ".join(form for form in FORMS if any(key[0] == form for key in costs)) or "nothing"
+
+
+def _operands(key: CostKey) -> str:
+    form, weight_bits, activation_bits = key
+    return f"{form}, {weight_bits}-bit weights x {activation_bits}-bit activations"

@@ -1,0 +1,160 @@
+"""Energy per action: the second factor of the model, for a workload's widths, multiplier, voltage and memory sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from energy.actions import ActionCounts
+from energy.errors import WorkloadError
+from energy.hardware import Hardware, Memory
+from energy.workload import WorkloadBatch
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyTable:
+    """Energy per action in pJ: a number, or an array whose first axis is low, value, high.
+
+    Attributes:
+        multiply_pj: One multiplication with the workload's multiplier and widths.
+        add_pj_per_bit: Accumulating, per bit of the partial sum.
+        register_read_bit_pj: One bit read from a register or scratchpad of the array.
+        register_write_bit_pj: One bit written there.
+        clock_bit_pj: Clocking one bit of the array's registers for one cycle.
+        weight_read_bit_pj: One bit of a stored weight read, averaged over 6T and 8T cells.
+        weight_write_bit_pj: One bit written there.
+        metadata_read_bit_pj: One bit of metadata read.
+        activation_read_bit_pj: One bit of an activation or partial sum read.
+        activation_write_bit_pj: One bit of one written.
+        dram_bit_pj: One bit moved from or to DRAM; 0 without DRAM.
+        leakage_pj_per_cycle: Leakage of both memories in one clock cycle.
+    """
+
+    multiply_pj: Array | float
+    add_pj_per_bit: Array | float
+    register_read_bit_pj: Array | float
+    register_write_bit_pj: Array | float
+    clock_bit_pj: Array | float
+    weight_read_bit_pj: Array | float
+    weight_write_bit_pj: Array | float
+    metadata_read_bit_pj: Array | float
+    activation_read_bit_pj: Array | float
+    activation_write_bit_pj: Array | float
+    dram_bit_pj: Array | float
+    leakage_pj_per_cycle: Array | float
+
+    @classmethod
+    def ones(cls) -> EnergyTable:
+        """A table in which every action costs 1, so that counts can be checked by hand."""
+        return cls(**dict.fromkeys(cls.__dataclass_fields__, 1.0))
+
+    def values(self) -> dict[str, float]:
+        """Entry -> its likely value, of the table of a single workload."""
+        entries = {name: np.ravel(getattr(self, name)) for name in self.__dataclass_fields__}
+        return {name: float(entry[len(entry) // 2]) for name, entry in entries.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySizes:
+    """Capacities, and what of the weight memory is metadata; each of shape (workloads, 1).
+
+    Attributes:
+        weight_kb: Capacity of the weight memory, in KB of 1024 bytes.
+        activation_kb: Capacity of the activation memory.
+        metadata_share: Metadata among the stored bits.
+    """
+
+    weight_kb: Array
+    activation_kb: Array
+    metadata_share: Array
+
+
+def memory_sizes(counts: ActionCounts, hardware: Hardware) -> MemorySizes:
+    """How large the memories are: as the hardware says or, where it follows the network, the fewest banks that hold it.
+
+    Raises:
+        WorkloadError: If a memory of fixed size is too small for the network and there is no DRAM to fetch it from.
+    """
+    metadata = counts.stored_metadata_bits.sum(axis=-1, keepdims=True)
+    stored = counts.stored_value_bits.sum(axis=-1, keepdims=True) + metadata
+    live = counts.live_activation_bits.max(axis=-1, keepdims=True)
+    return MemorySizes(
+        weight_kb=_capacity_kb(stored, hardware.weight_memory, hardware, "weights"),
+        activation_kb=_capacity_kb(live, hardware.activation_memory, hardware, "activations"),
+        metadata_share=metadata / np.maximum(stored, 1),
+    )
+
+
+def _capacity_kb(bits: Array, memory: Memory, hardware: Hardware, what: str) -> Array:
+    if memory.capacity_kb is None:
+        return np.maximum(1, np.ceil(bits / (8 * 1024 * memory.bank_kb))) * memory.bank_kb
+    if hardware.dram is None and (largest := float(bits.max())) > memory.capacity_kb * 8 * 1024:
+        raise WorkloadError(
+            f"the {what} need {largest / 8192:.1f} KB, but {hardware.name} has {memory.capacity_kb} KB for them and no "
+            "DRAM; give it DRAM, a larger memory, or capacity_kb: fitted"
+        )
+    return np.full(bits.shape, float(memory.capacity_kb))
+
+
+def energy_table(work: WorkloadBatch, hardware: Hardware, sizes: MemorySizes) -> EnergyTable:
+    """Energy per action for these widths, multipliers, voltages and memory sizes.
+
+    - A multiplier of w by a bits has w * a partial-product cells; energy follows their number, with a small linear
+      part. An approximate one costs its relative energy times that, which depends on whether the weight stays.
+    - Dynamic energy follows the square of each part's supply voltage (`energy.scaling`). Leakage current is held
+      constant, so leakage power follows the voltage.
+    - Robust bits sit in 8T cells of a hybrid memory, and so does all metadata, whose errors would spoil many weights.
+
+    Args:
+        work: The workloads.
+        hardware: The accelerator.
+        sizes: Of its memories; see `memory_sizes`.
+
+    Returns:
+        Entries of shape (3, workloads, 1) or (3, 1, 1).
+
+    Raises:
+        WorkloadError: If bits are to be robust and the weight memory has no such cells.
+    """
+    weight_bits, activation_bits, weight_v, robust_bits, _, lowest, fresh, stationary, highest = work.knobs[:9]
+    memory, activation_memory = hardware.weight_memory, hardware.activation_memory
+    if memory.cell != "hybrid" and robust_bits.any():
+        raise WorkloadError(
+            f"the weight memory of {hardware.name} has {memory.cell} cells only, so robust_bits must be 0, got "
+            f"{robust_bits.max():g}; choose hardware whose weight_memory has cell: hybrid"
+        )
+    units, nominal_v = hardware.unit_energies, hardware.technology.nominal_v
+    multiply = units.multiply_per_bit2 * (weight_bits * activation_bits)
+    multiply = multiply + units.multiply_per_bit * ((weight_bits + activation_bits) / 2)
+
+    robust_share = memory.robust_share(robust_bits, weight_bits)
+    metadata_8t, activation_8t = memory.metadata_is_8t, activation_memory.cell == "8T"
+    weight_ratio, activation_ratio = weight_v / nominal_v, activation_memory.supply_v / nominal_v
+    weight_square = weight_ratio**2
+    read, written = hardware.weight_curve.pj_per_bit(sizes.weight_kb)
+    weight_cells = (1 + robust_share * units.more_access) * weight_square
+    activation_read, activation_written = hardware.activation_curve.pj_per_bit(sizes.activation_kb)
+    activation_cells = (1 + activation_8t * units.more_access) * activation_ratio**2
+
+    metadata = sizes.metadata_share
+    eight_transistor_share = robust_share * (1 - metadata) + metadata_8t * metadata
+    leaking_kb = sizes.weight_kb * weight_ratio * (1 + eight_transistor_share * units.more_area)
+    leaking_kb = leaking_kb + sizes.activation_kb * activation_ratio * (1 + activation_8t * units.more_area)
+    return EnergyTable(
+        multiply_pj=multiply * np.stack((lowest, stationary if hardware.weights_stay else fresh, highest)),
+        add_pj_per_bit=units.add_per_bit,
+        register_read_bit_pj=units.register_read_per_bit,
+        register_write_bit_pj=units.register_write_per_bit,
+        clock_bit_pj=units.clock_per_bit,
+        weight_read_bit_pj=read * weight_cells,
+        weight_write_bit_pj=written * weight_cells,
+        metadata_read_bit_pj=read * ((1 + metadata_8t * units.more_access) * weight_square),
+        activation_read_bit_pj=activation_read * activation_cells,
+        activation_write_bit_pj=activation_written * activation_cells,
+        dram_bit_pj=units.dram_per_bit,
+        leakage_pj_per_cycle=units.leakage_per_kb_cycle * leaking_kb,
+    )

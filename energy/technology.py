@@ -1,0 +1,215 @@
+"""What each action costs in a process node: read from YAML, where every number has a unit, a source and a year."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from energy.errors import HardwareError
+from energy.estimates import Estimate
+from energy.records import Record, read_record, read_text
+from energy.sram import PortPoint, SramPoint
+
+_PORTS = "sram_ports"  # files of this folder that are no technologies
+_DRAM = "dram"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leakage:
+    """Leakage of one flavour of transistors, at the nominal voltage.
+
+    Attributes:
+        sram_mw_per_mb: Power of 6T memory, in mW per MB of 2**20 bytes.
+    """
+
+    sram_mw_per_mb: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EightTransistorCell:
+    """An 8T memory cell relative to a 6T one.
+
+    Attributes:
+        area: Area, and leakage with it.
+        access: Energy of an access.
+    """
+
+    area: Estimate
+    access: Estimate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Technology:
+    """Energy per action in one process node, at its nominal supply voltage.
+
+    Attributes:
+        node_nm: Process node in nanometres.
+        nominal_v: Supply voltage at which the energies hold, in volts.
+        multiply_pj_per_bit2: Exact multiplication of w by a bits: this times w * a ...
+        multiply_pj_per_bit: ... plus this times (w + a) / 2.
+        add_pj_per_bit: Addition, per bit of the sum.
+        register_read_pj_per_bit: One bit of a register read.
+        register_write_pj_per_bit: One bit of a register written.
+        scratchpad_pj_per_bit: One bit read from or written to a scratchpad of up to 512 bytes in a processing element.
+        clock_pj_per_bit: Clocking one bit of a register for one cycle, whether it is written or not.
+        sram: Accesses to on-chip memory, by rising capacity.
+        sram_ports: What port width does, by rising capacity.
+        leakage: Flavour of transistors -> what it leaks.
+        eight_transistor_cell: What a robust cell costs.
+        sram_um2_per_bit: Area of on-chip memory with its periphery.
+        multiply_um2_per_bit2: Area of an exact multiplier of w by a bits over w * a.
+        add_um2_per_bit: Area of an adder.
+        register_um2_per_bit: Area of a register.
+        scratchpad_um2_per_bit: Area of a scratchpad.
+    """
+
+    node_nm: int
+    nominal_v: float
+    multiply_pj_per_bit2: Estimate
+    multiply_pj_per_bit: Estimate
+    add_pj_per_bit: Estimate
+    register_read_pj_per_bit: Estimate
+    register_write_pj_per_bit: Estimate
+    scratchpad_pj_per_bit: Estimate
+    clock_pj_per_bit: Estimate
+    sram: tuple[SramPoint, ...]
+    sram_ports: tuple[PortPoint, ...]
+    leakage: dict[str, Leakage]
+    eight_transistor_cell: EightTransistorCell
+    sram_um2_per_bit: Estimate
+    multiply_um2_per_bit2: Estimate
+    add_um2_per_bit: Estimate
+    register_um2_per_bit: Estimate
+    scratchpad_um2_per_bit: Estimate
+
+
+def technology_names() -> list[str]:
+    """Names of the technologies that come with the package."""
+    names = (item.name.removesuffix(".yaml") for item in _folder().iterdir() if item.name.endswith(".yaml"))
+    return sorted(set(names) - {_PORTS, _DRAM})
+
+
+def load_technology(name: str) -> Technology:
+    """Load a technology table.
+
+    Args:
+        name: A name from `technology_names()`, or the path of a YAML file (it ends in .yaml).
+
+    Raises:
+        HardwareError: If there is no such table, or it is malformed.
+    """
+    if name.endswith(".yaml"):
+        return _technology(read_record(read_text(Path(name), "technology"), name))
+    if name not in technology_names():
+        raise HardwareError(
+            f"unknown technology {name!r}; choose one of {', '.join(technology_names())}, "
+            "or give the path of a .yaml file"
+        )
+    return _shipped_technology(name)
+
+
+@cache
+def _shipped_technology(name: str) -> Technology:
+    return _technology(_shipped(name))
+
+
+def _technology(record: Record) -> Technology:
+    multiply, add, register = record.sourced("multiply"), record.sourced("add"), record.sourced("register")
+    clock = record.sourced("clock")
+    scratchpad, cell, area = (
+        record.sourced("scratchpad"),
+        record.sourced("eight_transistor_cell"),
+        record.mapping("area"),
+    )
+    points = record.sourced_list("sram_access_64bit")
+    leakage = record.sourced_mappings("leakage")
+    logic_area, sram_area = area.sourced("logic"), area.sourced("sram")
+    technology = Technology(
+        node_nm=record.whole("node_nm"),
+        nominal_v=record.positive("nominal_v"),
+        multiply_pj_per_bit2=multiply.estimate("energy_pj_per_bit2"),
+        multiply_pj_per_bit=multiply.estimate("energy_pj_per_bit"),
+        add_pj_per_bit=add.estimate("energy_pj_per_bit"),
+        register_read_pj_per_bit=register.estimate("read_pj_per_bit"),
+        register_write_pj_per_bit=register.estimate("write_pj_per_bit"),
+        scratchpad_pj_per_bit=scratchpad.estimate("energy_pj_per_bit"),
+        clock_pj_per_bit=clock.estimate("energy_pj_per_bit"),
+        sram=tuple(
+            SramPoint(
+                capacity_kb=point.positive("capacity_kb"),
+                read_pj=point.estimate("read_pj"),
+                write_pj=point.estimate("write_pj"),
+            )
+            for point in points
+        ),
+        sram_ports=_load_ports(),
+        leakage={
+            flavour: Leakage(sram_mw_per_mb=entry.estimate("power_mw_per_mb")) for flavour, entry in leakage.items()
+        },
+        eight_transistor_cell=EightTransistorCell(
+            area=cell.estimate("area_ratio"), access=cell.estimate("access_ratio")
+        ),
+        sram_um2_per_bit=sram_area.estimate("um2_per_bit"),
+        multiply_um2_per_bit2=logic_area.estimate("multiply_um2_per_bit2"),
+        add_um2_per_bit=logic_area.estimate("add_um2_per_bit"),
+        register_um2_per_bit=logic_area.estimate("register_um2_per_bit"),
+        scratchpad_um2_per_bit=logic_area.estimate("scratchpad_um2_per_bit"),
+    )
+    if sorted(technology.sram, key=lambda point: point.capacity_kb) != list(technology.sram):
+        raise record.refuse("sram_access_64bit", "by rising capacity", [p.capacity_kb for p in technology.sram])
+    for used in (
+        multiply,
+        add,
+        register,
+        clock,
+        scratchpad,
+        cell,
+        logic_area,
+        sram_area,
+        area,
+        *points,
+        *leakage.values(),
+    ):
+        used.finish()
+    record.finish()
+    return technology
+
+
+@cache
+def dram_energies() -> dict[str, Estimate]:
+    """DRAM interface -> energy in pJ of one bit moved."""
+    record = _shipped(_DRAM)
+    entries = {name: record.sourced(name) for name in record.keys}
+    energies = {name: entry.estimate("energy_pj_per_bit") for name, entry in entries.items()}
+    for entry in entries.values():
+        entry.finish()
+    return energies
+
+
+@cache
+def _load_ports() -> tuple[PortPoint, ...]:
+    record = _shipped(_PORTS)
+    points = []
+    for item in record.sourced_list("ports"):
+        widths = item.mapping("fj_per_bit")
+        points.append(
+            PortPoint(
+                capacity_kb=item.positive("capacity_kb"),
+                fj_per_bit={int(width): widths.positive(width) for width in widths.keys},
+            )
+        )
+        widths.finish()
+        item.finish()
+    record.finish()
+    return tuple(points)
+
+
+def _shipped(name: str) -> Record:
+    return read_record((_folder() / f"{name}.yaml").read_text(encoding="utf-8"), f"{name}.yaml")
+
+
+def _folder() -> Traversable:
+    return resources.files("energy") / "technology"

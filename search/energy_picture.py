@@ -1,0 +1,65 @@
+"""The energy of a network as a picture: a stacked bar for every layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import energy
+from search import report
+from search.errors import UsageError
+
+# Colours that stay apart for colour-blind readers (P. Tol's "bright" and "muted" sets), one for each component.
+_COLOURS = {
+    "mac": "#4477AA",
+    "registers": "#66CCEE",
+    "clock": "#332288",
+    "weight_sram": "#228833",
+    "metadata": "#999933",
+    "activation_sram": "#CCBB44",
+    "partial_sums": "#EE6677",
+    "dram": "#AA3377",
+    "leakage": "#BBBBBB",
+}
+_UNITS = ((1e9, "mJ"), (1e6, "uJ"), (1e3, "nJ"), (1.0, "pJ"))
+
+
+def draw_energy(found: energy.EnergyReport, path: Path, *, title: str) -> Path:
+    """Draw the energy of each layer, stacked by component; returns the path.
+
+    Args:
+        found: The energies.
+        path: A file whose ending matplotlib can write, such as .png or .svg.
+        title: What stands above it.
+
+    Raises:
+        UsageError: If the file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    layers = found.layers
+    largest = max(sum(components.values()) for components in layers.values())
+    size, unit = next((size, unit) for size, unit in _UNITS if largest >= size or unit == "pJ")
+    figure = Figure(figsize=(min(16, max(6.4, 1.5 + 0.45 * len(layers))), 4.4), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    below = [0.0] * len(layers)
+    for component in energy.COMPONENTS:
+        heights = [layers[name][component] / size for name in layers]
+        if any(heights):
+            label = f"{component.replace('_', ' ')}, {report.energy(found.components[component])}"
+            axes.bar(range(len(layers)), heights, bottom=below, color=_COLOURS[component], label=label, width=0.8)
+        below = [low + height for low, height in zip(below, heights, strict=True)]
+    axes.set_xticks(range(len(layers)), list(layers), rotation=45 if len(layers) > 6 else 0, ha="center")
+    axes.set_xlabel("layer")
+    axes.set_ylabel(f"energy of one inference, {unit}")
+    axes.set_title(title, fontsize="medium")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(title="component, in all", frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise UsageError(f"cannot draw to {path}: {error.strerror or error}; name another file") from None
+    except ValueError as error:
+        raise UsageError(f"cannot draw to {path}: {error}") from None
+    return path

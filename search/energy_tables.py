@@ -1,0 +1,110 @@
+"""The energy of a candidate as a table and sentences on a console, and as JSON values."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+import energy
+from search import report
+from search.scoring import Scored
+
+_HEADS = {
+    "mac": "MAC",
+    "registers": "regs",
+    "clock": "clock",
+    "weight_sram": "weights",
+    "metadata": "meta",
+    "activation_sram": "activ.",
+    "partial_sums": "sums",
+    "dram": "DRAM",
+    "leakage": "leak",
+}
+
+
+def print_energy(console: Console, scored: Scored, picture: Path | None) -> None:
+    """Energy per layer and component, its band, the saving, time and area."""
+    found = scored.report
+    components = found.components
+    shown = [name for name in energy.COMPONENTS if components[name] > 0]
+    table = Table(box=SIMPLE_HEAD, title=_title(scored), title_justify="left", title_style="bold")
+    table.add_column("layer", overflow="fold")
+    for name in shown:
+        table.add_column(_HEADS[name], justify="right", no_wrap=True)
+    table.add_column("energy", justify="right", no_wrap=True)
+    table.add_column("share", justify="right", no_wrap=True)
+    for layer, parts in found.layers.items():
+        total = sum(parts.values())
+        table.add_row(
+            layer,
+            *(report.energy(parts[name]) for name in shown),
+            report.energy(total),
+            f"{total / found.energy_pj:.1%}",
+        )
+    table.add_section()
+    table.add_row("all", *(report.energy(components[name]) for name in shown), report.energy(found.energy_pj), "100.0%")
+    table.add_row("share", *(f"{components[name] / found.energy_pj:.1%}" for name in shown), "", "")
+    console.print(table)
+    for line in _sentences(scored, picture):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def energy_json(scored: Scored) -> dict[str, Any]:
+    """The same as values that JSON has. Energies are pJ per inference."""
+    found, baseline, saving = scored.report, scored.baseline, scored.saving
+    return {
+        "source": scored.title,
+        "candidate": None if scored.candidate is None else scored.candidate.to_dict(),
+        "hardware": scored.hardware.identity,
+        "energy_pj": found.energy_pj,
+        "energy_low_pj": found.energy_band.low,
+        "energy_high_pj": found.energy_band.high,
+        "components_pj": {name: band._asdict() for name, band in found.component_bands.items()},
+        "layers_pj": found.layers,
+        "baseline_energy_pj": None if baseline is None else baseline.energy_band._asdict(),
+        "saving": None if saving is None else saving._asdict(),
+        "latency_us": found.latency_us,
+        "cycles": found.cycles,
+        "weight_memory_kb": found.weight_memory_kb,
+        "activation_memory_kb": found.activation_memory_kb,
+        "area_mm2": found.area_mm2._asdict(),
+        "macs": scored.workload.macs,
+        "weights": sum(layer.weights for layer in scored.workload.layers),
+        "nonzero_weights": sum(layer.nonzero_weights for layer in scored.workload.layers),
+        "layers": [asdict(layer) for layer in scored.workload.layers],
+        "energy_per_action_pj": found.table.values(),
+        "notes": list(scored.notes),
+    }
+
+
+def _title(scored: Scored) -> str:
+    knobs = "" if scored.candidate is None else ": " + ", ".join(report.knobs(scored.candidate).values())
+    return f"{scored.title}{knobs}, on {scored.hardware.identity}"
+
+
+def _sentences(scored: Scored, picture: Path | None) -> list[str]:
+    found, saving = scored.report, scored.saving
+    band, area = found.energy_band, found.area_mm2
+    lines = [
+        f"Energy:    {report.energy(band.value)} for one inference; {report.energy(band.low)} to "
+        f"{report.energy(band.high)} by the lowest and highest published figures."
+    ]
+    if saving is not None and scored.baseline is not None:
+        lines.append(
+            f"Saving:    {report.saving(saving.value)} less than the baseline's "
+            f"{report.energy(scored.baseline.energy_pj)}; {report.saving(saving.low)} to {report.saving(saving.high)}."
+        )
+    lines += [
+        f"Latency:   {found.latency_us:.4g} us, {found.cycles} cycles at {scored.hardware.clock_mhz:g} MHz.",
+        f"Memories:  {found.weight_memory_kb} KB for weights, {found.activation_memory_kb} KB for activations.",
+        f"Area:      {area.value:.3g} mm2; {area.low:.3g} to {area.high:.3g}.",
+        *scored.notes,
+    ]
+    if picture is not None:
+        lines.append(f"Picture:   {picture}")
+    return lines

@@ -1,0 +1,155 @@
+"""From a table and a name to figures, and what the proof catches."""
+
+import numpy as np
+import pytest
+
+from energy import WorkloadError
+from energy.gates import Expected, GateProofError, GateToolError, Tools, characterise, find_tools
+from energy.gates.characterise import as_values, prove, sign_and_magnitude
+from energy.gates.stimulus import KINDS, OPERATIONS, Pairs, random_pairs, weight_values
+from energy.gates.synthesis import Tools as ToolPaths
+from energy.gates.synthesis import synthesise
+from energy.gates.verilog import Operands, designs
+
+
+def exact(form: str = "layer", bits: int = 4) -> Expected:
+    signed = np.arange(2**bits)
+    signed = np.where(signed >= 2 ** (bits - 1), signed - 2**bits, signed)
+    unsigned = np.arange(2**bits)
+    activations = signed if form == "signed" else unsigned
+    weights = unsigned if form == "unsigned" else signed
+    table = activations[:, None] * weights[None, :]
+    return Expected(form=form, weight_bits=bits, activation_bits=bits, table=table)
+
+
+@pytest.mark.parametrize("form", ["layer", "unsigned", "signed"])
+def test_the_exact_multiplier_in_every_form(tools: Tools, form: str) -> None:
+    row = characterise(tools, "exact", exact(form))
+    assert row.key == (form, 4, 4)
+    assert row.shared_area_um2 == 0
+    assert 30 < row.cells < 120
+    assert 0 < row.energy_stationary_fj < row.energy_recorded_fj < row.energy_uniform_fj
+
+
+def test_what_is_exact_for_its_operands_is_built_as_the_exact_one(tools: Tools) -> None:
+    expected = exact(bits=3)
+    first, second = (characterise(tools, name, expected) for name in ("exact", "drum-6"))
+    assert second.name == "drum-6"
+    assert (first.area_um2, first.energy_recorded_fj) == (second.area_um2, second.energy_recorded_fj)
+
+
+def test_a_wrong_circuit_is_caught(tools: Tools) -> None:
+    expected = exact(bits=3)
+    design, *_ = designs("exact", expected.operands)
+
+    def encode(pairs: Pairs) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
+        return {"a": pairs.activations, "w": sign_and_magnitude(pairs.weights, 3)}
+
+    prove(tools, synthesise(tools, design.verilog, top="multiplier"), expected, encode, name="exact")
+    mutants = 0
+    lines = design.verilog.splitlines()
+    for number, line in enumerate(lines):
+        if "&" not in line:
+            continue
+        mutant = "\n".join([*lines[:number], line.replace("&", "|"), *lines[number + 1 :]])
+        synthesised = synthesise(tools, mutant, top="multiplier")
+        if mutants < 4:
+            with pytest.raises(GateProofError, match=r"is wrong for \d+ of 56 pairs by Icarus Verilog: \d x"):
+                prove(tools, synthesised, expected, encode, name="mutant")
+        mutants += 1
+    assert mutants > 4
+
+
+def test_a_wrong_table_is_caught(tools: Tools) -> None:
+    table = exact(bits=3).table.copy()
+    table[7, 3] += 1
+    with pytest.raises(GateProofError, match=r"1 of 56 pairs by Icarus Verilog: 7 x 3 gives 21, not 22"):
+        characterise(tools, "exact", Expected(form="layer", weight_bits=3, activation_bits=3, table=table))
+
+
+def test_shared_cells_are_told_apart(tools: Tools) -> None:
+    expected = exact(bits=4)
+    weights = weight_values("layer", 4)
+    representable = np.array([abs(w) in (0, 1, 2, 3, 4, 6) for w in weights])
+    held = np.where(np.isin(np.arange(16), weights[representable] & 15), np.arange(16), 0)
+    held = np.where(held >= 8, held - 16, held)
+    found = characterise(
+        tools,
+        "asm-1-3",
+        Expected(form="layer", weight_bits=4, activation_bits=4, table=expected.table, held_weights=held),
+    )
+    assert found.shared_area_um2 > 0
+    assert found.shared_energy_uniform_fj > 0
+    assert found.energy_uniform_fj > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("nonsense", "no design of the catalogue"),
+        ("asm-1-5", "alphabet sets are asm-1, asm-1-3"),
+        ("drum", "no design of the catalogue"),
+    ],
+)
+def test_unknown_names(name: str, complaint: str) -> None:
+    with pytest.raises(WorkloadError, match=complaint):
+        designs(name, Operands(form="layer", weight_bits=4, activation_bits=4, product_bits=8))
+
+
+def test_what_cannot_be_meant() -> None:
+    with pytest.raises(WorkloadError, match="form must be one of layer, unsigned, signed, got 'other'"):
+        Operands(form="other", weight_bits=4, activation_bits=4, product_bits=8)
+    with pytest.raises(WorkloadError, match=r"has shape \(16, 8\), got \(8, 16\)"):
+        Expected(form="layer", weight_bits=3, activation_bits=4, table=np.zeros((8, 16), dtype=np.int32))
+    with pytest.raises(WorkloadError, match=r"held_weights has shape \(8,\)"):
+        Expected(
+            form="layer",
+            weight_bits=3,
+            activation_bits=3,
+            table=np.zeros((8, 8), dtype=np.int32),
+            held_weights=np.zeros(4, dtype=np.int32),
+        )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("form", ["layer", "unsigned", "signed"])
+@pytest.mark.parametrize("bits", [2, 5, 8])
+def test_random_operands_exist_and_are_the_same_again(kind: str, form: str, bits: int) -> None:
+    pairs, again = (random_pairs(kind, form, bits, bits) for _ in range(2))  # type: ignore[arg-type]
+    assert len(pairs.weights) == len(pairs.activations) == OPERATIONS + 1
+    assert set(pairs.weights) <= set(weight_values(form, bits))
+    assert (pairs.weights == again.weights).all()
+    if kind == "uniform":
+        counts = np.bincount(pairs.weights - pairs.weights.min())
+        assert counts.min() > 0.4 * OPERATIONS / len(counts)
+    else:  # products with a zero are counted apart
+        assert pairs.activations.all()
+        assert pairs.weights.all()
+        assert (np.abs(pairs.activations) <= 2 ** (bits - 2)).mean() > 0.5  # most of a network's are small
+    if kind == "stationary":
+        assert (pairs.weights[:64] == pairs.weights[0]).all()
+
+
+def test_codes_and_values() -> None:
+    assert as_values(np.array([0, 7, 8, 15]), 4, signed=True).tolist() == [0, 7, -8, -1]
+    assert as_values(np.array([8]), 4, signed=False).tolist() == [8]
+    assert sign_and_magnitude(np.array([3, -3, 0]), 4).tolist() == [3, 11, 0]
+
+
+def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CROSSLAYER_CELL_LIBRARY", str(tmp_path))
+    with pytest.raises(GateToolError, match=r"needs yosys, iverilog, vvp, .*apt-get install yosys iverilog qflow"):
+        find_tools()
+
+
+def test_a_tool_that_fails(tools: Tools) -> None:
+    false = ToolPaths(
+        yosys=tools.cell_models,  # no program
+        iverilog=tools.iverilog,
+        vvp=tools.vvp,
+        liberty=tools.liberty,
+        cell_models=tools.cell_models,
+    )
+    with pytest.raises(GateToolError, match="cannot be started"):
+        synthesise(false, "module m; endmodule", top="m")

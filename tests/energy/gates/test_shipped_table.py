@@ -1,0 +1,140 @@
+"""The table that comes with the package, and looking things up in it."""
+
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import yaml
+
+from energy import WorkloadError
+from energy.multiplier_cost import (
+    _registered,
+    characterised_multipliers,
+    multiplier_cost,
+    read_cost_table,
+    register_multiplier_cost,
+    relative_costs,
+    shipped_rows,
+    write_cost_table,
+)
+
+KEYS = [("layer", w, a) for w in range(2, 9) for a in range(2, 9)] + [("unsigned", 8, 8), ("signed", 8, 8)]
+
+
+@pytest.fixture
+def _clean_registry() -> Iterator[None]:
+    kept = dict(_registered)
+    yield
+    _registered.clear()
+    _registered.update(kept)
+
+
+def test_every_listed_multiplier_has_every_form_and_width() -> None:
+    found = {(row.name, *row.key) for row in shipped_rows()}
+    assert len(found) == len(shipped_rows())
+    assert found == {(name, *key) for name in characterised_multipliers() for key in KEYS}
+    assert all(row.area_um2 >= 0 and row.energy_recorded_fj >= 0 for row in shipped_rows())
+
+
+def test_its_provenance_is_complete() -> None:
+    folder = files("energy")
+    told = yaml.safe_load(folder.joinpath("multipliers.provenance.yaml").read_text())
+    assert told["rows"] == len(shipped_rows())
+    assert set(told["tools"]) == {"yosys", "iverilog", "cell_library"}
+    assert {"seed", "operations", "proof", "delay_step_ns", "recorded_operands", "lanes_per_bank"} <= set(told)
+    operands = yaml.safe_load(folder.joinpath("operand_histograms.provenance.yaml").read_text())
+    assert {"network", "dataset", "seed", "images", "made_by"} <= set(operands)
+
+
+def test_only_alphabet_sets_share_anything() -> None:
+    sharing = {row.name for row in shipped_rows() if row.shared_area_um2}
+    assert sharing == {"asm-1-3", "asm-1-3-5", "asm-1-3-5-7"}
+
+
+@pytest.mark.parametrize("form", ["layer", "unsigned", "signed"])
+def test_leaving_more_out_never_costs_more(form: str) -> None:
+    for names in (
+        ("truncated-2", "truncated-4", "truncated-6"),
+        ("broken-array-1-4", "broken-array-2-6"),
+        ("ssm-6", "ssm-5", "ssm-4"),
+        ("asm-1-3-5-7", "asm-1-3-5", "asm-1-3", "asm-1"),
+    ):
+        costs = [multiplier_cost(name, weight_bits=8, activation_bits=8, form=form) for name in names]
+        for figures in (
+            [cost.relative_area for cost in costs],
+            [cost.relative_energy for cost in costs],
+            [cost.relative_energy_stationary for cost in costs],
+            [cost.relative_energy_uniform for cost in costs],
+        ):
+            assert figures == sorted(figures, reverse=True), (names, figures)
+
+
+def test_wider_operands_cost_more() -> None:
+    exact = {row.key: row for row in shipped_rows() if row.name == "exact"}
+    for bits in range(2, 8):
+        narrow, wide = (exact["layer", width, width] for width in (bits, bits + 1))
+        assert narrow.area_um2 < wide.area_um2
+        assert narrow.energy_uniform_fj < wide.energy_uniform_fj
+        assert narrow.energy_recorded_fj < wide.energy_recorded_fj
+
+
+def test_looking_up() -> None:
+    for bits in (2, 8, 12):
+        assert multiplier_cost("exact", weight_bits=bits, activation_bits=bits).relative_energy == 1
+    cost = multiplier_cost("truncated-6", weight_bits=8, activation_bits=8)
+    assert 0.4 < cost.relative_energy < 0.8
+    assert cost.low <= cost.relative_energy <= cost.high
+    assert "OSU 180 nm" in cost.source
+    # Exact at these widths, so built as the exact one.
+    assert multiplier_cost("drum-6", weight_bits=4, activation_bits=4).relative_energy == 1
+    assert multiplier_cost("asm-1-3-5-7", weight_bits=4, activation_bits=8).relative_energy == 1
+    # One lane of four answers for a quarter of the bank.
+    (row,) = (row for row in shipped_rows() if row.name == "asm-1-3" and row.key == ("unsigned", 8, 8))
+    (exact,) = (row for row in shipped_rows() if row.name == "exact" and row.key == ("unsigned", 8, 8))
+    found = multiplier_cost("asm-1-3", weight_bits=8, activation_bits=8, form="unsigned")
+    assert found.relative_area == pytest.approx((row.area_um2 + row.shared_area_um2 / 4) / exact.area_um2)
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "form", "complaint"),
+    [
+        (
+            "drum-7",
+            8,
+            "layer",
+            r"did you mean 'drum-\d'.* characterise it with: search multipliers characterise drum-7",
+        ),
+        ("drum-4", 9, "layer", "known are at most 8-bit weights and 8-bit activations"),
+        ("drum-4", 4, "unsigned", "known are at most 8-bit weights"),
+        ("drum-4", 8, "other", "form must be one of layer, unsigned, signed, got 'other'"),
+    ],
+)
+def test_what_is_not_known(name: str, bits: int, form: str, complaint: str) -> None:
+    with pytest.raises(WorkloadError, match=complaint):
+        multiplier_cost(name, weight_bits=bits, activation_bits=bits, form=form)
+
+
+@pytest.mark.usefixtures("_clean_registry")
+def test_own_costs(tmp_path: Path) -> None:
+    rows = [row for row in shipped_rows() if row.name == "drum-3"]
+    path = tmp_path / "costs.csv"
+    write_cost_table(path, rows)
+    assert [row.key for row in read_cost_table(path)] == [row.key for row in rows]
+    costs = relative_costs(read_cost_table(path), source="here")["drum-3"]
+    register_multiplier_cost("mine", costs)
+    found = multiplier_cost("mine", weight_bits=8, activation_bits=8)
+    assert found.source == "here"
+    assert found.relative_energy == multiplier_cost("drum-3", weight_bits=8, activation_bits=8).relative_energy
+    assert "mine" in characterised_multipliers()
+    with pytest.raises(WorkloadError, match="no energy is known for multiplier 'mine' as layer, 9-bit"):
+        multiplier_cost("mine", weight_bits=9, activation_bits=8)
+    with pytest.raises(WorkloadError, match="comes with the package; register another name"):
+        register_multiplier_cost("drum-3", costs)
+    path.write_text("name,form\nx,layer\n")
+    with pytest.raises(WorkloadError, match="no table of multiplier costs"):
+        read_cost_table(path)
+    with pytest.raises(WorkloadError, match="cannot read multiplier costs"):
+        read_cost_table(tmp_path / "none.csv")
+    with pytest.raises(WorkloadError, match="but no exact multiplier is"):
+        relative_costs(rows, exact=[], source="here")
