@@ -217,7 +217,7 @@ def _eyeriss() -> list[Row]:
             high=24.0,
             tolerance="factor 2",
             unit="pJ",
-            note="the clock's share was taken from this chip; without it 7.4 against "
+            note="the clock's energy was taken from this chip; without it 7.9 against "
             f"{(on_chip - report.components['clock']) / work.macs:.1f}",
         ),
         _relative(f"{name}: DRAM traffic", 15.4, dram_mb, 0.2, "MB"),

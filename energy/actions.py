@@ -29,7 +29,7 @@ class ActionCounts:
         added_bits: Bits of the sums that those multiply-accumulates are added to.
         register_read_bits: Bits read from registers or scratchpads in the array.
         register_write_bits: Bits written there.
-        clocked_bits: Bits of registers in the array, times cycles.
+        clocked_bits: Bits of registers in each element of the array, times the cycles in which it has a product.
         weight_read_bits: Bits of weights read from the weight memory.
         weight_write_bits: Bits written there from DRAM, metadata included.
         metadata_read_bits: Bits read that say where weights, or activations, are.
@@ -161,7 +161,7 @@ def count_batch(work: WorkloadBatch, hardware: Hardware) -> ActionCounts:
             + moved.activation_fills * activation_bits * read_activations
             + added_bits
         ),
-        clocked_bits=cycles * clocked_bits(hardware, weight_bits, activation_bits, sum_bits),
+        clocked_bits=dense_macs * busy * element_bits(hardware, weight_bits, activation_bits, sum_bits),
         weight_read_bits=value_bits * weight_passes,
         weight_write_bits=traffic.weight_bits,
         metadata_read_bits=metadata_bits * weight_passes + activation_metadata,
@@ -211,15 +211,12 @@ def layers_of(work: WorkloadBatch) -> Layers:
     )
 
 
-def clocked_bits(hardware: Hardware, weight_bits: Array, activation_bits: Array, sum_bits: Array) -> Array:
-    """Bits of registers in the array. Scratchpads of weights are memories, without a clock in each cell."""
+def element_bits(hardware: Hardware, weight_bits: Array, activation_bits: Array, sum_bits: Array) -> Array:
+    """Bits of registers in an element of the array. Scratchpads of weights are memories, whose cells have no clock."""
     pads = hardware.scratchpads
-    bits = (
-        weight_bits + activation_bits + sum_bits
-        if pads is None
-        else pads.inputs * activation_bits + pads.sums * sum_bits
-    )
-    return bits * (hardware.array_rows * hardware.array_columns)
+    if pads is None:
+        return weight_bits + activation_bits + sum_bits
+    return pads.inputs * activation_bits + pads.sums * sum_bits
 
 
 def in_words(bits: Array | float, word_bits: int) -> Array:

@@ -54,7 +54,7 @@ class Technology:
         register_read_pj_per_bit: One bit of a register read.
         register_write_pj_per_bit: One bit of a register written.
         scratchpad_pj_per_bit: One bit read from or written to a scratchpad of up to 512 bytes in a processing element.
-        clock_pj_per_bit: Clocking one bit of a register for one cycle, whether it is written or not.
+        clock_pj_per_bit: Clocking one bit of a register for one cycle, its share of the clock network included.
         sram: Accesses to on-chip memory, by rising capacity.
         sram_ports: What port width does, by rising capacity.
         leakage: Flavour of transistors -> what it leaks.

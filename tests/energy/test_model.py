@@ -46,7 +46,7 @@ class TestAllOnes:
             # read: weight, activation and sum; written: activation and sum, and each weight once
             "registers": 1152 * (8 + 8 + 20) + 1152 * (8 + 20) + 18 * 8,
             "weight_sram": 18 * 8,
-            "clock": (46 + 64) * 256 * (8 + 8 + 20),  # cycles, elements, bits of their registers
+            "clock": 1152 * (8 + 8 + 20),  # an element is clocked while it has a product: bits of its registers
             "metadata": 0,
             # one column fold reads 64 * 9 activations; 64 * 2 outputs are written
             "activation_sram": (576 + 128) * 8,
@@ -62,7 +62,7 @@ class TestAllOnes:
             "mac": 3 * 16 * 25 * (1 + 17),  # 4 + 8 + 5 bits
             "registers": 1200 * (4 + 8 + 17) + 1200 * (8 + 17) + 75 * 4,
             "weight_sram": 75 * 4,
-            "clock": 3 * 2 * (46 + 16) * 256 * (4 + 8 + 17),
+            "clock": 1200 * (4 + 8 + 17),
             "metadata": 0,
             "activation_sram": (3 * 16 * 25 + 3 * 16) * 8,  # no column is shared
             "partial_sums": 2 * 3 * 16 * 17,  # 25 rows are two folds: written once, read once
@@ -80,7 +80,7 @@ class TestAllOnes:
             "registers": 136 * (4 + 8 + 17) + 544 * 4 + 544 * 8 + 136 * 17,
             # half of the weights left: a bitmask is the smallest; read once, and written from DRAM with its mask
             "weight_sram": 272 * 4 + (272 * 4 + 544),
-            "clock": 4 * 47 * 256 * (4 + 8 + 17),
+            "clock": 544 * (4 + 8 + 17),  # also for a product that a zero keeps from switching
             "metadata": 544,
             # 2 column folds read 32 activations each, 17 outputs are written; the input comes from DRAM, the output
             # goes there
@@ -96,7 +96,7 @@ class TestAllOnes:
             "mac": 1152 * 21,
             "registers": 1152 * (8 + 8 + 20) + 1152 * (8 + 8 + 20),
             "weight_sram": 4 * 18 * 8,  # 64 positions are 4 folds
-            "clock": 4 * (30 + 9) * 256 * (8 + 8 + 20),
+            "clock": 1152 * (8 + 8 + 20),
             "metadata": 0,
             "activation_sram": (576 + 128) * 8,
             "partial_sums": 0,
