@@ -1,6 +1,6 @@
 """How often each action happens: closed-form counts from layer shapes, the dataflow, zeros and memory sizes.
 
-All are of one batch and have shape (..., layers). `docs/energy-model.md` derives them.
+All are of one batch and have shape (..., layers). `docs/energy-model.md` states them.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ class ActionCounts:
         clocked_bits: Bits of registers in each element of the array, times the cycles in which it has a product.
         weight_read_bits: Bits of weights read from the weight memory.
         weight_write_bits: Bits written there from DRAM, metadata included.
-        metadata_read_bits: Bits read that say where weights, or activations, are.
+        metadata_read_bits: Bits read that say where weights are.
         activation_reads: Activations read by the array.
-        activation_read_bits: Bits of activations read from the activation memory, by the array and for DRAM.
+        activation_read_bits: Bits of activations read from the activation memory, by the array and for DRAM, and of the
+            masks of those that may be skipped.
         activation_write_bits: Bits of activations written there, by the array and from DRAM.
         output_writes: Finished outputs written.
         partial_sum_reads: Partial sums read back to be continued.
@@ -103,7 +104,7 @@ def count_batch(work: WorkloadBatch, hardware: Hardware) -> ActionCounts:
     busy: Array | float = 1.0
     read_weights: Array | float = 1.0
     read_activations: Array | float = 1.0
-    activation_metadata: Array | float = 0.0
+    mask_bits = 0.0
     if hardware.zeros != "none":
         switching = activation_density * weight_density
     if hardware.zeros in ("fetch-gated", "skipped"):
@@ -111,7 +112,7 @@ def count_batch(work: WorkloadBatch, hardware: Hardware) -> ActionCounts:
         read_weights = 1 - (1 - activation_density) ** moved.weight_uses
         read_activations = 1 - (1 - weight_density) ** moved.activation_uses
     if hardware.zeros == "skipped":
-        busy, activation_metadata = switching, moved.activation_reads  # a bit for each says whether it is zero
+        busy, mask_bits = switching, 1.0  # a bit beside each activation says whether it is zero
         read_activations = read_activations * activation_density
     macs = dense_macs * switching
     sum_bits = weight_bits + activation_bits + np.ceil(np.log2(np.maximum(layers.inner, 1)))
@@ -119,9 +120,9 @@ def count_batch(work: WorkloadBatch, hardware: Hardware) -> ActionCounts:
         sum_bits = np.minimum(sum_bits, hardware.partial_sum_bits)
 
     memory, activation_memory = hardware.weight_memory, hardware.activation_memory
-    stored_weight = in_words(weight_bits, memory.word_bits)
-    stored_activation = in_words(activation_bits, activation_memory.word_bits)
-    stored_sum = in_words(sum_bits, activation_memory.word_bits)
+    stored_weight = memory.stored_bits(weight_bits)
+    stored_activation = activation_memory.stored_bits(activation_bits)
+    stored_sum = activation_memory.stored_bits(sum_bits)
     if hardware.compressed_weights:
         more_area = hardware.technology.eight_transistor_cell.area.value - 1
         value_size = 1 + memory.robust_share(knobs[3], weight_bits) * more_area
@@ -131,42 +132,47 @@ def count_batch(work: WorkloadBatch, hardware: Hardware) -> ActionCounts:
     else:
         value_bits, metadata_bits = weights * stored_weight, np.zeros_like(weights)
 
-    weight_passes = moved.weight_passes * read_weights
     activation_reads = moved.activation_reads * read_activations
     partial_sums = results * np.maximum(moved.partial_sum_passes, 0)
     partial_sum_bits = 2 * partial_sums * stored_sum
-    # While sums of a fold of outputs are unfinished they need more room than the outputs that they become.
-    unfinished = np.minimum(layers.outputs, hardware.array_columns) * layers.positions * (partial_sums > 0)
-    input_bits, output_bits = layers.input_values * stored_activation, results * stored_activation
+    # Unfinished sums need more room than the outputs that they become.
+    unfinished = moved.open_outputs * layers.positions * (partial_sums > 0)
+    input_bits = layers.input_values * (stored_activation + mask_bits)
+    output_bits = results * (stored_activation + mask_bits)
     live_bits = input_bits + output_bits + unfinished * (stored_sum - stored_activation)
     traffic = dram_traffic(
         hardware,
         weight_bits=value_bits + metadata_bits,
         input_bits=input_bits,
         output_bits=output_bits,
-        sum_bits=results * stored_sum,
+        sum_bits=stored_sum,
+        layers=layers,
         live_bits=live_bits,
         density=layers.activation_density,
         value_bits=stored_activation,
     )
     added_bits = macs * sum_bits  # also what sums are read and written in registers, once for each product
-    cycles = moved.folds * (moved.fill_cycles + moved.stream_cycles * busy)
+    # A tile of inputs that DRAM brings meets all weights anew, in folds of its own.
+    refilled = np.maximum(1, traffic.weight_passes / np.maximum(moved.weight_passes, 1))
+    weight_passes = moved.weight_passes * refilled * read_weights
     return ActionCounts(
         macs=macs,
         sum_bits=sum_bits,
         added_bits=added_bits,
         register_read_bits=macs * (weight_bits + activation_bits) + added_bits,
         register_write_bits=(
-            moved.weight_fills * weight_bits * read_weights
+            moved.weight_fills * refilled * weight_bits * read_weights
             + moved.activation_fills * activation_bits * read_activations
             + added_bits
         ),
         clocked_bits=dense_macs * busy * element_bits(hardware, weight_bits, activation_bits, sum_bits),
         weight_read_bits=value_bits * weight_passes,
         weight_write_bits=traffic.weight_bits,
-        metadata_read_bits=metadata_bits * weight_passes + activation_metadata,
+        metadata_read_bits=metadata_bits * weight_passes,
         activation_reads=activation_reads,
-        activation_read_bits=activation_reads * stored_activation + traffic.output_bits,
+        activation_read_bits=(
+            activation_reads * stored_activation + moved.activation_reads * mask_bits + traffic.output_bits
+        ),
         activation_write_bits=output_bits + traffic.input_bits,
         output_writes=results,
         partial_sum_reads=partial_sums,
@@ -174,7 +180,7 @@ def count_batch(work: WorkloadBatch, hardware: Hardware) -> ActionCounts:
         partial_sum_bits=partial_sum_bits,
         dram_weight_bits=traffic.weight_bits,
         dram_activation_bits=traffic.input_bits + traffic.output_bits,
-        cycles=cycles,
+        cycles=moved.folds * (moved.fill_cycles * refilled + moved.stream_cycles * busy),
         stored_value_bits=value_bits,
         stored_metadata_bits=metadata_bits,
         live_activation_bits=live_bits,
@@ -217,8 +223,3 @@ def element_bits(hardware: Hardware, weight_bits: Array, activation_bits: Array,
     if pads is None:
         return weight_bits + activation_bits + sum_bits
     return pads.inputs * activation_bits + pads.sums * sum_bits
-
-
-def in_words(bits: Array | float, word_bits: int) -> Array:
-    """Bits that a value takes in a memory of whole words."""
-    return np.asarray(np.ceil(np.divide(bits, word_bits)) * word_bits)

@@ -57,7 +57,8 @@ class Movement:
         activation_reads: Activations read.
         activation_uses: Weights that an activation meets each time.
         partial_sum_passes: How often each output leaves the array unfinished, to be read back later.
-        weight_fills: Weights written into the array.
+        open_outputs: Outputs of a position that are unfinished at a time.
+        weight_fills: Weights written into registers of the array.
         activation_fills: Activations written into registers of the array.
         folds: Times that the array is filled anew.
         fill_cycles: Cycles in which a fold fills and drains.
@@ -69,6 +70,7 @@ class Movement:
     activation_reads: Array
     activation_uses: Array
     partial_sum_passes: Array
+    open_outputs: Array
     weight_fills: Array
     activation_fills: Array
     folds: Array
@@ -99,7 +101,9 @@ def _weight_stationary(layers: Layers, hardware: Hardware) -> Movement:
         activation_reads=layers.positions * layers.inner * column_folds,
         activation_uses=np.minimum(layers.outputs / layers.groups, hardware.array_columns),
         partial_sum_passes=row_folds - 1,
-        weight_fills=layers.inner * layers.outputs,
+        open_outputs=np.minimum(layers.outputs / layers.groups, hardware.array_columns),
+        # Weights are shifted in from the edge: to the first row through one register, to the last through all.
+        weight_fills=layers.inner * layers.outputs * ((hardware.array_rows + 1) / 2),
         activation_fills=layers.positions * layers.inner * layers.outputs,  # every element hands them to the next
         folds=row_folds * column_folds,
         fill_cycles=2 * hardware.array_rows + hardware.array_columns - 2,
@@ -121,6 +125,7 @@ def _output_stationary(layers: Layers, hardware: Hardware) -> Movement:
         activation_reads=layers.positions * layers.inner * column_folds,
         activation_uses=np.minimum(layers.outputs / layers.groups, hardware.array_columns),
         partial_sum_passes=np.zeros_like(macs),
+        open_outputs=np.zeros_like(macs),
         weight_fills=macs,  # weights and activations are handed on through every element
         activation_fills=macs,
         folds=position_folds * column_folds,
@@ -157,9 +162,10 @@ def _row_stationary(layers: Layers, hardware: Hardware, pads: Scratchpads) -> Mo
     return Movement(
         weight_passes=strips,
         weight_uses=layers.positions / strips,
-        activation_reads=layers.input_values * output_passes,
+        activation_reads=layers.input_values * output_passes * kernel_folds,
         activation_uses=held_outputs * sets_across,
         partial_sum_passes=channel_passes - 1,
+        open_outputs=held_outputs * sets_across,
         weight_fills=layers.inner * layers.outputs * layers.output_height,  # each output row has elements of its own
         activation_fills=macs / uses,
         folds=layers.groups * channel_passes * output_passes * strips,

@@ -31,6 +31,7 @@ Cell = Literal["6T", "8T", "hybrid"]
 DATAFLOWS: tuple[Dataflow, ...] = ("weight-stationary", "output-stationary", "row-stationary")
 ZEROS: tuple[Zeros, ...] = ("none", "gated", "fetch-gated", "skipped")
 CELLS: tuple[Cell, ...] = ("6T", "8T", "hybrid")
+FAILURES = ("silicon-14nm", "hybrid-22nm")  # models of failing cells, which whoever emulates networks knows by name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +59,14 @@ class Memory:
         """Whether metadata sits in 8T cells: wherever there are any, because its errors would spoil many weights."""
         return self.cell != "6T"
 
+    def stored_bits(self, value_bits: Array | float) -> Array:
+        """Bits that a value takes in whole words."""
+        return np.asarray(np.ceil(np.divide(value_bits, self.word_bits)) * self.word_bits)
+
     def robust_share(self, robust_bits: Array, value_bits: Array) -> Array | float:
-        """The share of each value's bits that sits in 8T cells."""
+        """The share of each stored value's bits that sits in 8T cells."""
         if self.cell == "hybrid":
-            return robust_bits / value_bits
+            return robust_bits / self.stored_bits(value_bits)
         return 1.0 if self.cell == "8T" else 0.0
 
 
@@ -121,6 +126,7 @@ class Hardware:
         compressed_weights: Whether each layer's weights are stored in the smallest of the formats of
             `energy.compression`, instead of dense always.
         weight_memory: The memory of the weights.
+        weight_failures: How its cells fail as the voltage is lowered, one of `FAILURES`.
         activation_memory: The memory of activations and partial sums.
         dram: Where weights and images come from; None if both are on the chip already.
         scratchpads: Of each processing element where rows are stationary; None otherwise.
@@ -138,6 +144,7 @@ class Hardware:
     partial_sum_bits: int | None
     compressed_weights: bool
     weight_memory: Memory
+    weight_failures: str
     activation_memory: Memory
     dram: Dram | None
     scratchpads: Scratchpads | None
@@ -222,7 +229,7 @@ def _hardware(record: Record, folder: Path) -> Hardware:
         technology_name = str(folder / technology_name)
     technology = load_technology(technology_name)
     dataflow = cast("Dataflow", record.choice("dataflow", DATAFLOWS))
-    array = record.mapping("array")
+    array, weight_memory = record.mapping("array"), record.mapping("weight_memory")
     hardware = Hardware(
         name=name,
         technology=technology,
@@ -235,7 +242,8 @@ def _hardware(record: Record, folder: Path) -> Hardware:
         zeros=cast("Zeros", record.choice("zeros", ZEROS)),
         partial_sum_bits=record.whole_or("partial_sum_bits", "full"),
         compressed_weights=record.choice("weight_format", ("dense", "compressed")) == "compressed",
-        weight_memory=_memory(record.mapping("weight_memory"), technology),
+        weight_failures=weight_memory.choice("failures", FAILURES),
+        weight_memory=_memory(weight_memory, technology),
         activation_memory=_memory(record.mapping("activation_memory"), technology, holds_weights=False),
         dram=_dram(record),
         scratchpads=_scratchpads(record) if dataflow == "row-stationary" else None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from energy.actions import ActionCounts, count_batch, in_words
+from energy.actions import ActionCounts, count_batch
 from energy.area import area_mm2
 from energy.estimates import Estimate
 from energy.hardware import Hardware
@@ -75,7 +75,7 @@ class EnergyReport:
     @property
     def dense_layers(self) -> tuple[str, ...]:
         """Layers whose pruned weights are stored too, because that is the smallest format or the only one."""
-        width = in_words(self.workload.weight_bits, self.hardware.weight_memory.word_bits)
+        width = float(self.hardware.weight_memory.stored_bits(self.workload.weight_bits))
         stored = self.counts.stored_value_bits[0].tolist()
         layers = zip(self.workload.layers, stored, strict=True)
         return tuple(layer.name for layer, bits in layers if bits >= layer.weights * width)

@@ -119,6 +119,13 @@ class Record:
             raise self.refuse(key, "low <= value <= high", tuple(found))
         return found
 
+    def positive_estimate(self, key: str) -> Estimate:
+        """Three numbers above 0, likewise."""
+        found = self.estimate(key)
+        if not found.low > 0:
+            raise self.refuse(key, "above 0", tuple(found))
+        return found
+
     def mapping(self, key: str) -> Record:
         """A nested mapping."""
         return Record(self._node(key), self._file, f"{self._path}{key}.")

@@ -118,7 +118,8 @@ def energy_table(work: WorkloadBatch, hardware: Hardware, sizes: MemorySizes) ->
         Entries of shape (3, workloads, 1) or (3, 1, 1).
 
     Raises:
-        WorkloadError: If bits are to be robust and the weight memory has no such cells.
+        WorkloadError: If bits are to be robust and the weight memory has no such cells, or its voltage is far from the
+            technology's.
     """
     weight_bits, activation_bits, weight_v, robust_bits, _, lowest, fresh, stationary, highest = work.knobs[:9]
     memory, activation_memory = hardware.weight_memory, hardware.activation_memory
@@ -128,6 +129,11 @@ def energy_table(work: WorkloadBatch, hardware: Hardware, sizes: MemorySizes) ->
             f"{robust_bits.max():g}; choose hardware whose weight_memory has cell: hybrid"
         )
     units, nominal_v = hardware.unit_energies, hardware.technology.nominal_v
+    if not (0.2 * nominal_v <= weight_v.min() and weight_v.max() <= 1.5 * nominal_v):  # a slip of the unit
+        raise WorkloadError(
+            f"weight_memory_v must be in volts, between 0.2 and 1.5 times the nominal {nominal_v} V of "
+            f"{hardware.name}, got {weight_v.min():g} to {weight_v.max():g}"
+        )
     multiply = units.multiply_per_bit2 * (weight_bits * activation_bits)
     multiply = multiply + units.multiply_per_bit * ((weight_bits + activation_bits) / 2)
 

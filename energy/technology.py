@@ -140,8 +140,8 @@ def _technology(record: Record) -> Technology:
         sram=tuple(
             SramPoint(
                 capacity_kb=point.positive("capacity_kb"),
-                read_pj=point.estimate("read_pj"),
-                write_pj=point.estimate("write_pj"),
+                read_pj=point.positive_estimate("read_pj"),
+                write_pj=point.positive_estimate("write_pj"),
             )
             for point in points
         ),
@@ -150,7 +150,7 @@ def _technology(record: Record) -> Technology:
             flavour: Leakage(sram_mw_per_mb=entry.estimate("power_mw_per_mb")) for flavour, entry in leakage.items()
         },
         eight_transistor_cell=EightTransistorCell(
-            area=cell.estimate("area_ratio"), access=cell.estimate("access_ratio")
+            area=cell.positive_estimate("area_ratio"), access=cell.positive_estimate("access_ratio")
         ),
         sram_um2_per_bit=sram_area.estimate("um2_per_bit"),
         multiply_um2_per_bit2=logic_area.estimate("multiply_um2_per_bit2"),
@@ -158,8 +158,9 @@ def _technology(record: Record) -> Technology:
         register_um2_per_bit=logic_area.estimate("register_um2_per_bit"),
         scratchpad_um2_per_bit=logic_area.estimate("scratchpad_um2_per_bit"),
     )
-    if sorted(technology.sram, key=lambda point: point.capacity_kb) != list(technology.sram):
-        raise record.refuse("sram_access_64bit", "by rising capacity", [p.capacity_kb for p in technology.sram])
+    capacities = [point.capacity_kb for point in technology.sram]
+    if sorted(set(capacities)) != capacities:
+        raise record.refuse("sram_access_64bit", "by rising capacity, each once", capacities)
     for used in (
         multiply,
         add,

@@ -2,8 +2,9 @@
 
 A layer whose operands do not fit the memories is cut into tiles, in one of three ways. Some weights stay while all
 inputs pass: inputs are fetched once for each tile of weights. Some inputs stay while all weights pass: weights are
-fetched once for each tile of inputs. Some sums stay while inputs and weights pass: inputs are fetched once for each
-tile of sums. The one that moves least is taken.
+fetched once for each tile of inputs. A block of sums stays, of some outputs at some positions, while inputs and weights
+pass: inputs are fetched once for each block along the outputs, weights for each along the positions; the block has the
+proportions that move least. Whichever way moves least is taken. Groups come one after another, each with its own tiles.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from energy.dataflows import Layers
 from energy.hardware import Hardware, Memory
 
 Array = NDArray[np.float64]
@@ -24,11 +26,13 @@ class Traffic:
 
     Attributes:
         weight_bits: Weights and metadata from DRAM.
+        weight_passes: How often each weight comes.
         input_bits: Feature maps from DRAM.
         output_bits: Feature maps to DRAM.
     """
 
     weight_bits: Array
+    weight_passes: Array
     input_bits: Array
     output_bits: Array
 
@@ -40,6 +44,7 @@ def dram_traffic(
     input_bits: Array,
     output_bits: Array,
     sum_bits: Array,
+    layers: Layers,
     live_bits: Array,
     density: Array,
     value_bits: Array,
@@ -51,14 +56,15 @@ def dram_traffic(
         weight_bits: Stored weights with their metadata.
         input_bits: The input of each layer, uncompressed.
         output_bits: The output.
-        sum_bits: All sums of a layer at their full width.
+        sum_bits: Width of a stored sum.
+        layers: Their outputs, positions and groups.
         live_bits: What the activation memory holds while the layer runs.
         density: Share of nonzero inputs.
         value_bits: Width of a stored activation.
     """
     nothing = np.zeros_like(weight_bits)
     if hardware.dram is None:
-        return Traffic(weight_bits=nothing, input_bits=nothing, output_bits=nothing)
+        return Traffic(weight_bits=nothing, weight_passes=nothing, input_bits=nothing, output_bits=nothing)
     weight_room, activation_room = _bits(hardware.weight_memory), _bits(hardware.activation_memory)
     exists = output_bits > 0  # shorter networks of a batch are filled up with layers of size 0
     after = np.zeros_like(exists)
@@ -79,18 +85,61 @@ def dram_traffic(
         stayed = np.zeros_like(stays)
         stayed[..., 1:] = stays[..., :-1]
         moved_in = np.where(stayed, 0, moved_in)
-    weight_tiles, input_tiles, sum_tiles = (
-        np.maximum(1, np.ceil(bits / room))
-        for bits, room in ((weight_bits, weight_room), (input_bits, activation_room), (sum_bits, activation_room))
+    if np.isinf(weight_room) and np.isinf(activation_room):
+        once = np.ones_like(weight_bits)
+        return Traffic(weight_bits=weight_bits, weight_passes=once, input_bits=moved_in, output_bits=moved_out)
+    weight_passes, input_passes = _passes(
+        layers,
+        weight_bits=weight_bits,
+        input_bits=moved_in,
+        weight_tiles=_tiles(weight_bits / layers.groups, weight_room),
+        input_tiles=_tiles(input_bits / layers.groups, activation_room),
+        block=activation_room / sum_bits,
     )
-    repeated_inputs = moved_in * np.minimum(weight_tiles, sum_tiles)
-    repeated_weights = weight_bits * input_tiles
-    repeats_inputs = repeated_inputs + weight_bits <= moved_in + repeated_weights
     return Traffic(
-        weight_bits=np.where(repeats_inputs, weight_bits, repeated_weights),
-        input_bits=np.where(repeats_inputs, repeated_inputs, moved_in),
+        weight_bits=weight_bits * weight_passes,
+        weight_passes=weight_passes,
+        input_bits=moved_in * input_passes,
         output_bits=moved_out,
     )
+
+
+def _passes(
+    layers: Layers, *, weight_bits: Array, input_bits: Array, weight_tiles: Array, input_tiles: Array, block: Array
+) -> tuple[Array, Array]:
+    """How often weights and inputs come, in the way of tiling that moves least.
+
+    Args:
+        layers: Outputs, positions and groups.
+        weight_bits: What comes each time.
+        input_bits: Likewise.
+        weight_tiles: Into so many parts the weights of a group have to be cut.
+        input_tiles: Likewise its inputs.
+        block: Sums for which there is room.
+    """
+    outputs = np.maximum(layers.outputs / layers.groups, 1)
+    positions = np.maximum(layers.positions, 1)
+    # Inputs come outputs / a times, weights positions / b times for a block of a x b sums: least for this a.
+    tall = np.sqrt(block * input_bits * outputs / np.maximum(weight_bits * positions, 1))
+    tall = np.clip(np.floor(tall), 1, outputs)
+    wide = np.clip(np.floor(block / tall), 1, positions)
+    ways = (
+        (np.ones_like(weight_tiles), weight_tiles),
+        (input_tiles, np.ones_like(input_tiles)),
+        (np.ceil(positions / wide), np.ceil(outputs / tall)),
+    )
+    best_weights, best_inputs = ways[0]
+    for weights, inputs in ways[1:]:
+        moves_less = weight_bits * weights + input_bits * inputs < weight_bits * best_weights + input_bits * best_inputs
+        best_weights, best_inputs = (
+            np.where(moves_less, weights, best_weights),
+            np.where(moves_less, inputs, best_inputs),
+        )
+    return best_weights, best_inputs
+
+
+def _tiles(bits: Array, room: float) -> Array:
+    return np.maximum(1, np.ceil(bits / room))
 
 
 def _bits(memory: Memory) -> float:

@@ -151,7 +151,7 @@ class Workload:
             )
         if not self.weight_memory_v > 0:
             raise WorkloadError(f"weight_memory_v must be positive, got {self.weight_memory_v}")
-        # As arrays, so that the model needs no loop over layers, nor over workloads (`energy.batch`).
+        # As arrays, so that the model needs no loop over layers, nor over workloads (`WorkloadBatch`).
         rows = [[getattr(layer, name) for layer in self.layers] for name in _ROWS]
         cost = multiplier_cost(self.multiplier, weight_bits=self.weight_bits, activation_bits=self.activation_bits)
         knobs = (

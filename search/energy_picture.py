@@ -20,7 +20,6 @@ _COLOURS = {
     "dram": "#AA3377",
     "leakage": "#BBBBBB",
 }
-_UNITS = ((1e9, "mJ"), (1e6, "uJ"), (1e3, "nJ"), (1.0, "pJ"))
 
 
 def draw_energy(found: energy.EnergyReport, path: Path, *, title: str) -> Path:
@@ -39,8 +38,8 @@ def draw_energy(found: energy.EnergyReport, path: Path, *, title: str) -> Path:
 
     layers = found.layers
     largest = max(sum(components.values()) for components in layers.values())
-    size, unit = next((size, unit) for size, unit in _UNITS if largest >= size or unit == "pJ")
-    figure = Figure(figsize=(min(16, max(6.4, 1.5 + 0.45 * len(layers))), 4.4), dpi=150, layout="constrained")
+    size, unit = report.energy_unit(largest)
+    figure = Figure(figsize=(min(24, max(7.2, 2.5 + 0.36 * len(layers))), 4.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     below = [0.0] * len(layers)
@@ -50,7 +49,10 @@ def draw_energy(found: energy.EnergyReport, path: Path, *, title: str) -> Path:
             label = f"{component.replace('_', ' ')}, {report.energy(found.components[component])}"
             axes.bar(range(len(layers)), heights, bottom=below, color=_COLOURS[component], label=label, width=0.8)
         below = [low + height for low, height in zip(below, heights, strict=True)]
-    axes.set_xticks(range(len(layers)), list(layers), rotation=45 if len(layers) > 6 else 0, ha="center")
+    axes.set_xticks(range(len(layers)), list(layers))
+    if len(layers) > 6 or max(map(len, layers)) > 8:
+        for tick in axes.get_xticklabels():
+            tick.set(rotation=45, ha="right", rotation_mode="anchor", fontsize="small")
     axes.set_xlabel("layer")
     axes.set_ylabel(f"energy of one inference, {unit}")
     axes.set_title(title, fontsize="medium")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import energy
 from search import report
 from search.scoring import Scored
 
+_SMALL = 0.03
 _HEADS = {
     "mac": "MAC",
     "registers": "regs",
@@ -28,30 +30,44 @@ _HEADS = {
 
 
 def print_energy(console: Console, scored: Scored, picture: Path | None) -> None:
-    """Energy per layer and component, its band, the saving, time and area."""
+    """Energy per layer and component, its band, the saving, time and area.
+
+    Small components share a column, so that the table fits a terminal of 80 characters; the multiplications never do.
+    """
     found = scored.report
-    components = found.components
-    shown = [name for name in energy.COMPONENTS if components[name] > 0]
-    table = Table(box=SIMPLE_HEAD, title=_title(scored), title_justify="left", title_style="bold")
-    table.add_column("layer", overflow="fold")
-    for name in shown:
-        table.add_column(_HEADS[name], justify="right", no_wrap=True)
-    table.add_column("energy", justify="right", no_wrap=True)
-    table.add_column("share", justify="right", no_wrap=True)
+    components, total = found.components, found.energy_pj
+    shown = [name for name in energy.COMPONENTS if components[name] >= _SMALL * total or name == "mac"]
+    size, unit = report.energy_unit(total)
+
+    def cells(parts: Mapping[str, float]) -> list[str]:
+        rest = sum(value for name, value in parts.items() if name not in shown)
+        whole = sum(parts.values())
+        return [_figure(value / size) for value in (*(parts[name] for name in shown), rest, whole)]
+
+    console.print(f"[bold]{escape(_title(scored))}[/bold]; {unit} for one inference", highlight=False, soft_wrap=True)
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0)
+    table.add_column("layer", overflow="fold", min_width=8)
+    for name in (*(_HEADS[name] for name in shown), "rest", "energy", "share"):
+        table.add_column(f"  {name}", justify="right", no_wrap=True)
     for layer, parts in found.layers.items():
-        total = sum(parts.values())
-        table.add_row(
-            layer,
-            *(report.energy(parts[name]) for name in shown),
-            report.energy(total),
-            f"{total / found.energy_pj:.1%}",
-        )
+        table.add_row(layer, *cells(parts), f"{sum(parts.values()) / total:.1%}")
     table.add_section()
-    table.add_row("all", *(report.energy(components[name]) for name in shown), report.energy(found.energy_pj), "100.0%")
-    table.add_row("share", *(f"{components[name] / found.energy_pj:.1%}" for name in shown), "", "")
+    table.add_row("all", *cells(components), "100%")
+    small = sum(components[name] for name in energy.COMPONENTS if name not in shown)
+    shares = [f"{value / total:.1%}" for value in (*(components[name] for name in shown), small)]
+    table.add_row("share", *shares, "100%", "")
     console.print(table)
     for line in _sentences(scored, picture):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _figure(value: float) -> str:
+    """Three significant digits without an exponent; a dash for nothing."""
+    if value == 0:
+        return "-"
+    if value < 0.001:
+        return "<0.001"
+    return f"{value:#.3g}".rstrip(".") if value < 1000 else f"{value:.0f}"
 
 
 def energy_json(scored: Scored) -> dict[str, Any]:
@@ -76,7 +92,7 @@ def energy_json(scored: Scored) -> dict[str, Any]:
         "macs": scored.workload.macs,
         "weights": sum(layer.weights for layer in scored.workload.layers),
         "nonzero_weights": sum(layer.nonzero_weights for layer in scored.workload.layers),
-        "layers": [asdict(layer) for layer in scored.workload.layers],
+        "workload": scored.workload.to_dict(),
         "energy_per_action_pj": found.table.values(),
         "notes": list(scored.notes),
     }
@@ -97,7 +113,8 @@ def _sentences(scored: Scored, picture: Path | None) -> list[str]:
     if saving is not None and scored.baseline is not None:
         lines.append(
             f"Saving:    {report.saving(saving.value)} less than the baseline's "
-            f"{report.energy(scored.baseline.energy_pj)}; {report.saving(saving.low)} to {report.saving(saving.high)}."
+            f"{report.energy(scored.baseline.energy_pj)}; {report.saving(saving.low)} to {report.saving(saving.high)} "
+            "by any mix of the lowest and the highest."
         )
     lines += [
         f"Latency:   {found.latency_us:.4g} us, {found.cycles} cycles at {scored.hardware.clock_mhz:g} MHz.",

@@ -53,7 +53,7 @@ class Evaluator:
         register(multipliers)
         self._task = task
         self._hardware = hardware
-        self._training = Training(task, data, seed=seed, stage_dir=stage_dir)
+        self._training = Training(task, data, seed=seed, stage_dir=stage_dir, failures=hardware.weight_failures)
 
     def run(self, job: Job) -> Outcome:
         """Evaluate one job; whatever goes wrong becomes its outcome, so that one candidate never ends a search."""
@@ -97,6 +97,7 @@ class Evaluator:
             area_mm2=report.area_mm2.value,
             workload=workload.to_dict(),
             dense_layers=report.dense_layers,
+            failures=self._hardware.weight_failures,
             seconds=time.perf_counter() - started,
         )
 

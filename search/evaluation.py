@@ -33,6 +33,7 @@ class Evaluation:
         workload: What was asked of the hardware, as `energy.Workload.to_dict` has it, so that other hardware can be
             asked without training again; likewise.
         dense_layers: Layers whose pruned weights are stored too, so that their zeros can fail.
+        failures: How cells of the weight memory failed, one of `energy.hardware.FAILURES`.
     """
 
     candidate: Candidate
@@ -46,6 +47,7 @@ class Evaluation:
     area_mm2: float | None = None
     workload: Mapping[str, Any] | None = None
     dense_layers: tuple[str, ...] = ()
+    failures: str = "silicon-14nm"  # all that there was in older versions
 
     @property
     def accuracy(self) -> float:
@@ -76,6 +78,7 @@ class Evaluation:
             "area_mm2": self.area_mm2,
             "workload": self.workload and dict(self.workload),
             "dense_layers": list(self.dense_layers),
+            "failures": self.failures,
         }
 
     @classmethod
@@ -93,6 +96,7 @@ class Evaluation:
             area_mm2=content.get("area_mm2"),
             workload=content.get("workload"),
             dense_layers=tuple(content.get("dense_layers", ())),
+            failures=content.get("failures", "silicon-14nm"),
         )
 
 

@@ -20,7 +20,7 @@ from search.multiplier_choice import register_stored_multiplier
 from search.own_network import find_network
 from search.store import Record, Store
 from search.task import Task, stored_task
-from search.training import Training, put_in_memory
+from search.training import Training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +86,14 @@ def export(
         datasets.load(task, find_data_dir(data_dir)),
         seed=record.seed,
         stage_dir=stage_dir(url),
+        failures=record.evaluation.failures,
         on_training=on_training,
     )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as when it was evaluated, so that what is trained again comes out the same
     try:
         model = training.approximated(candidate, training.pruned(candidate))
-        put_in_memory(model, candidate, record.evaluation.dense_layers)
+        training.put_in_memory(model, candidate, record.evaluation.dense_layers)
         approx.save(
             model,
             out,

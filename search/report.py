@@ -99,10 +99,16 @@ def percent(share: float | None) -> str:
 
 def energy(pj: float) -> str:
     """An energy with a fitting unit and three significant digits."""
+    size, unit = energy_unit(pj)
+    return f"{pj / size:.3g} {unit}"
+
+
+def energy_unit(pj: float) -> tuple[float, str]:
+    """The unit that fits an energy: how many pJ it is, and its name."""
     for unit, size in (("mJ", 1e9), ("uJ", 1e6), ("nJ", 1e3)):
         if pj >= size:
-            return f"{pj / size:.3g} {unit}"
-    return f"{pj:.3g} pJ"
+            return size, unit
+    return 1.0, "pJ"
 
 
 def saving(ratio: float) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 import energy
 from search.candidate import Candidate
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from approx import LayerShape
 
 _DENSE = "Activations are taken to be dense: how many are zero is known of evaluated candidates only."
+_OTHER_HARDWARE = "Its accuracy was measured for {}; other memory cells or formats may change which bits fail."
 _NO_BASELINE = "A workload alone has no baseline; give a candidate to compare it with one."
 
 
@@ -49,11 +53,19 @@ class Scored:
 
     @property
     def saving(self) -> energy.Estimate | None:
-        """How many times less energy than the baseline; low and high by the low and high tables, in rising order."""
+        """How many times less energy than the baseline; None without one.
+
+        Low and high are the extremes over every mix of the low and the high table: each component may be as cheap or as
+        dear as it can be, in both alike.
+        """
         if self.baseline is None:
             return None
-        ratios = [whole / part for whole, part in zip(self.baseline.energy_band, self.report.energy_band, strict=True)]
-        return energy.Estimate(min(ratios), ratios[1], max(ratios))
+        ours, theirs = (np.array(list(one.component_bands.values()))[:, [0, 2]] for one in (self.report, self.baseline))
+        components = np.arange(len(ours))
+        mixes = np.array(list(product((0, 1), repeat=len(ours))))  # for each component, its low or its high
+        ratios = theirs[components, mixes].sum(axis=1) / ours[components, mixes].sum(axis=1)
+        value = self.baseline.energy_pj / self.report.energy_pj
+        return energy.Estimate(min(value, float(ratios.min())), value, max(value, float(ratios.max())))
 
 
 def score(
@@ -69,7 +81,7 @@ def score(
     Args:
         source: The beginning of a stored evaluation's key; or the path of a JSON file that holds a candidate, anything
             with one under the key `candidate` (such as `search best --json` prints under `best`), or a workload as
-            `energy.Workload.to_dict` makes it.
+            `energy.Workload.to_dict` makes it, itself or under the key `workload`.
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file; by default what the evaluation was
             made for, or else the default.
         dataset: Of a candidate in a file: decides the image's size.
@@ -87,8 +99,9 @@ def score(
     content = _read(path)
     register_own_costs()
     platform = energy.load_hardware(hardware or "weight-stationary-45nm")
-    if "layers" in content:
-        workload = energy.Workload.from_dict(content)
+    own = _workload_in(content)
+    if own is not None:
+        workload = energy.Workload.from_dict(own)
         return Scored(
             title=path.name,
             candidate=None,
@@ -138,7 +151,10 @@ def _score_stored(evaluation_id: str, hardware: str | None, storage: str | None)
         hardware=platform,
         report=energy.estimate(workload, platform),
         baseline=None if baseline is None else energy.estimate(_on(baseline, platform), platform),
-        notes=() if baseline else ("Its baseline was not evaluated by this version.",),
+        notes=(
+            *(() if baseline else ("Its baseline was not evaluated by this version.",)),
+            *((_OTHER_HARDWARE.format(evaluated_on),) if platform.identity != evaluated_on else ()),
+        ),
     )
 
 
@@ -194,6 +210,14 @@ def _read(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise UsageError(f"{path} must hold a JSON object, got {type(content).__name__}")
     return content
+
+
+def _workload_in(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The workload that a file holds instead of a candidate, if any."""
+    if isinstance(content.get("candidate"), Mapping):
+        return None
+    inner = content.get("workload")
+    return inner if isinstance(inner, Mapping) else content if "layers" in content else None
 
 
 def _candidate_in(content: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import approx
-from search.candidate import Candidate, content_hash
+from search.candidate import NOMINAL_V, Candidate, content_hash
 from search.datasets import ImageSet, TaskData
 from search.evaluation import EVALUATION_VERSION, Split
 from search.multiplier_choice import name_in_layers
@@ -54,6 +54,7 @@ class Training:
         data: Its images.
         seed: Of the search.
         stage_dir: Folder of kept stages.
+        failures: How cells of the weight memory fail, one of `energy.hardware.FAILURES`.
         on_training: Is told the name of each stage that is not kept, before it is trained.
     """
 
@@ -64,8 +65,10 @@ class Training:
         *,
         seed: int,
         stage_dir: Path,
+        failures: str,
         on_training: Callable[[str], None] = lambda stage: None,
     ) -> None:
+        self._failures = failures
         self._task = task
         self._seed = seed
         self._fingerprint = data.fingerprint
@@ -160,11 +163,16 @@ class Training:
         """
         images = self._images[split]
         chips = self.chip_seeds(split)
-        memory = weight_memory(candidate)
+        memory = weight_memory(candidate, self._failures)
         if memory.bit_error_rate == 0 or candidate.robust_bits == candidate.weight_bits:
             return (approx.accuracy(model, images),) * len(chips)
-        put_in_memory(model, candidate, dense_layers)
+        self.put_in_memory(model, candidate, dense_layers)
         return approx.chip_accuracies(model, images, chips)
+
+    def put_in_memory(self, model: nn.Module, candidate: Candidate, dense_layers: Collection[str]) -> None:
+        """Store a candidate's weights in its memory, in place; see `approx.set_memory`."""
+        names = {name.partition("#")[0] for name in dense_layers}  # a layer that runs twice is stored once
+        approx.set_memory(model, weights=weight_memory(candidate, self._failures), dense_layers=names)
 
     def chip_seeds(self, split: Split) -> list[int]:
         """The names of the chips on which a split is read."""
@@ -180,15 +188,14 @@ class Training:
         return self._images["train"].inputs(slice(0, 2))
 
 
-def put_in_memory(model: nn.Module, candidate: Candidate, dense_layers: Collection[str]) -> None:
-    """Store a candidate's weights in its memory, in place; see `approx.set_memory`."""
-    names = {name.partition("#")[0] for name in dense_layers}  # a layer that runs twice is stored once
-    approx.set_memory(model, weights=weight_memory(candidate), dense_layers=names)
+_FAILURES = {"silicon-14nm": approx.SILICON_14NM, "hybrid-22nm": approx.HYBRID_22NM}
 
 
-def weight_memory(candidate: Candidate) -> approx.FaultyMemory:
-    """What the memory of the candidate's weights does."""
-    return approx.SILICON_14NM.at(candidate.supply_v, robust_bits=candidate.robust_bits)
+def weight_memory(candidate: Candidate, failures: str) -> approx.FaultyMemory:
+    """What the memory of the candidate's weights does, at its share of the nominal voltage of a model of failures."""
+    model = _FAILURES[failures]
+    voltage = round(candidate.supply_v / NOMINAL_V * model.nominal_v, 6)
+    return model.at(voltage, robust_bits=candidate.robust_bits)
 
 
 def _seed(key: str) -> int:

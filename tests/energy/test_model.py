@@ -43,8 +43,8 @@ class TestAllOnes:
         assert ones(workload(convolution("conv", 1, 10, 3, 2))) == {
             # each MAC is one multiplication and one addition of 8 + 8 + 4 bits (9 products: 4 more bits)
             "mac": 64 * 9 * 2 * (1 + 20),
-            # read: weight, activation and sum; written: activation and sum, and each weight once
-            "registers": 1152 * (8 + 8 + 20) + 1152 * (8 + 20) + 18 * 8,
+            # read: weight, activation, sum; written: activation, sum, and each weight on its way to one of 16 rows
+            "registers": 1152 * (8 + 8 + 20) + 1152 * (8 + 20) + 18 * 8 * 8.5,
             "weight_sram": 18 * 8,
             "clock": 1152 * (8 + 8 + 20),  # an element is clocked while it has a product: bits of its registers
             "metadata": 0,
@@ -60,7 +60,7 @@ class TestAllOnes:
         layer = convolution("dw", 3, 8, 5, 3, groups=3)
         assert ones(workload(layer, weight_bits=4)) == {
             "mac": 3 * 16 * 25 * (1 + 17),  # 4 + 8 + 5 bits
-            "registers": 1200 * (4 + 8 + 17) + 1200 * (8 + 17) + 75 * 4,
+            "registers": 1200 * (4 + 8 + 17) + 1200 * (8 + 17) + 75 * 4 * 8.5,
             "weight_sram": 75 * 4,
             "clock": 1200 * (4 + 8 + 17),
             "metadata": 0,
@@ -77,7 +77,7 @@ class TestAllOnes:
             # half of the weights times half of the activations
             "mac": 136 * (1 + 17),
             # weights pass the array all; the rest switches for 136 products
-            "registers": 136 * (4 + 8 + 17) + 544 * 4 + 544 * 8 + 136 * 17,
+            "registers": 136 * (4 + 8 + 17) + 544 * 4 * 8.5 + 544 * 8 + 136 * 17,
             # half of the weights left: a bitmask is the smallest; read once, and written from DRAM with its mask
             "weight_sram": 272 * 4 + (272 * 4 + 544),
             "clock": 544 * (4 + 8 + 17),  # also for a product that a zero keeps from switching
@@ -169,6 +169,16 @@ class TestTable:
         assert entries(work, all_6t)["metadata_read_bit_pj"] == plain["weight_read_bit_pj"]
         with pytest.raises(WorkloadError, match=r"has 6T cells only, so robust_bits must be 0, got 2; choose hardware"):
             estimate(replace(work, robust_bits=2), all_6t)
+
+    def test_robust_bits_are_a_share_of_whole_words(self) -> None:
+        words = replace(HARDWARE, weight_memory=replace(HARDWARE.weight_memory, word_bits=8))
+        wide, narrow = (workload(fully_connected("fc", 32, 16), weight_bits=b, robust_bits=2) for b in (8, 4))
+        assert entries(wide, words)["weight_read_bit_pj"] == entries(narrow, words)["weight_read_bit_pj"]
+        assert entries(wide)["weight_read_bit_pj"] < entries(narrow)["weight_read_bit_pj"]
+
+    def test_a_voltage_in_the_wrong_unit(self) -> None:
+        with pytest.raises(WorkloadError, match=r"must be in volts, between 0\.2 and 1\.5 times the nominal 0\.9 V"):
+            estimate(workload(*LENET, weight_memory_v=900.0), HARDWARE)
 
     def test_metadata_leaks_as_8t_cells_do(self) -> None:
         sparse = workload(fully_connected("fc", 100, 100, nonzero=5000), weight_bits=4)

@@ -7,11 +7,14 @@ import pytest
 from click.testing import CliRunner
 
 import energy
+from approx import HYBRID_22NM, SILICON_14NM
+from energy.hardware import FAILURES
 from search import api
 from search.cli import cli
 from search.errors import UsageError
 from search.scoring import score
 from search.store import Record, Store
+from search.training import weight_memory
 from search.workload import workload_of
 from tests.search.fakes import formula
 
@@ -84,6 +87,15 @@ def test_a_candidate_in_a_file_has_the_layers_of_its_network(
         assert "dense" in " ".join(scored.notes)
 
 
+def test_faults_are_those_of_the_hardwares_memory(records: list[Record]) -> None:
+    candidate = replace(records[-1].evaluation.candidate, supply_v=0.72, robust_bits=1)
+    silicon, hybrid = (weight_memory(candidate, name) for name in FAILURES)
+    assert silicon == SILICON_14NM.at(0.72, robust_bits=1)
+    assert hybrid == HYBRID_22NM.at(0.76, robust_bits=1)
+    assert energy.load_hardware("hybrid-22nm").weight_failures == "hybrid-22nm"
+    assert all(weight_memory(replace(candidate, supply_v=0.9), name).bit_error_rate == 0 for name in FAILURES)
+
+
 def test_a_workload_of_ones_own(tmp_path: Path, records: list[Record]) -> None:
     path = tmp_path / "network.json"
     path.write_text(json.dumps(records[0].evaluation.workload))
@@ -101,8 +113,11 @@ def test_what_the_command_prints(storage: Path, records: list[Record], tmp_path:
     arguments = ["--candidate", records[-1].id, "--storage", str(storage), "--picture", str(picture)]
     code, output = run(*arguments)
     assert code == 0, output
-    for words in ("MAC", "clock", "Energy:", "Saving:", "Latency:", "Memories:", "Area:", "100.0%", str(picture)):
+    for words in ("MAC", "clock", "Energy:", "Saving:", "Latency:", "Memories:", "Area:", "100%", str(picture)):
         assert words in output
+    assert "…" not in output  # nothing is cut off
+    for layer in score(records[-1].id, storage=str(storage)).report.layers:
+        assert f"\n{layer} " in output
     assert matplotlib.image.imread(picture).std() > 0.05
     code, output = run(*arguments, "--json")
     assert code == 0
@@ -111,8 +126,24 @@ def test_what_the_command_prints(storage: Path, records: list[Record], tmp_path:
     assert content["energy_pj"] == pytest.approx(sum(sum(parts.values()) for parts in content["layers_pj"].values()))
     assert content["energy_low_pj"] < content["energy_pj"] < content["energy_high_pj"]
     assert content["saving"]["value"] == pytest.approx(scored.saving.value if scored.saving else None)
-    assert set(content["layers_pj"]) == {layer["name"] for layer in content["layers"]}
+    assert set(content["layers_pj"]) == {layer["name"] for layer in content["workload"]["layers"]}
     assert content["area_mm2"]["value"] > 0
+    again = tmp_path / "again.json"
+    again.write_text(output)
+    assert score(str(again)).candidate == records[-1].evaluation.candidate
+
+
+def test_the_saving_lies_within_every_mix_of_low_and_high(storage: Path, records: list[Record]) -> None:
+    scored = score(records[-1].id, storage=str(storage))
+    assert scored.saving is not None
+    assert scored.baseline is not None
+    for index in range(3):
+        ratio = scored.baseline.energy_band[index] / scored.report.energy_band[index]
+        assert scored.saving.low <= ratio * (1 + 1e-12)
+        assert ratio <= scored.saving.high * (1 + 1e-12)
+    bands = [one.component_bands for one in (scored.baseline, scored.report)]
+    cheap = [sum(band[name][0 if name == "mac" else 2] for name in energy.COMPONENTS) for band in bands]
+    assert scored.saving.low <= cheap[0] / cheap[1] <= scored.saving.high
 
 
 @pytest.mark.parametrize(
