@@ -99,21 +99,11 @@ def count_batch(work: WorkloadBatch, hardware: Hardware) -> ActionCounts:
     dense_macs = layers.positions * weights
     results = layers.positions * layers.outputs
     weight_density, activation_density = layers.nonzero_weights / np.maximum(weights, 1), layers.activation_density
-    # Shares of what a dense layer would do: products that switch, cycles that pass, operands that are read.
-    switching: Array | float = 1.0
-    busy: Array | float = 1.0
-    read_weights: Array | float = 1.0
-    read_activations: Array | float = 1.0
-    mask_bits = 0.0
-    if hardware.zeros != "none":
-        switching = activation_density * weight_density
+    switching = activation_density * weight_density if hardware.zeros != "none" else np.ones_like(weights)
+    skips = hardware.zeros == "skipped"
+    masks = moved.activation_reads if skips else None  # a bit beside each activation says whether it is zero
     if hardware.zeros in ("fetch-gated", "skipped"):
-        # A weight is read if one of those that stream past it is not zero, an activation if one of its weights is not.
-        read_weights = 1 - (1 - activation_density) ** moved.weight_uses
-        read_activations = 1 - (1 - weight_density) ** moved.activation_uses
-    if hardware.zeros == "skipped":
-        busy, mask_bits = switching, 1.0  # a bit beside each activation says whether it is zero
-        read_activations = read_activations * activation_density
+        moved = moved.without_zeros(weight_density, activation_density, skips=skips)
     macs = dense_macs * switching
     sum_bits = weight_bits + activation_bits + np.ceil(np.log2(np.maximum(layers.inner, 1)))
     if hardware.partial_sum_bits is not None:
@@ -132,13 +122,12 @@ def count_batch(work: WorkloadBatch, hardware: Hardware) -> ActionCounts:
     else:
         value_bits, metadata_bits = weights * stored_weight, np.zeros_like(weights)
 
-    activation_reads = moved.activation_reads * read_activations
+    activation_width = stored_activation + 1 if skips else stored_activation
     partial_sums = results * np.maximum(moved.partial_sum_passes, 0)
     partial_sum_bits = 2 * partial_sums * stored_sum
     # Unfinished sums need more room than the outputs that they become.
     unfinished = moved.open_outputs * layers.positions * (partial_sums > 0)
-    input_bits = layers.input_values * (stored_activation + mask_bits)
-    output_bits = results * (stored_activation + mask_bits)
+    input_bits, output_bits = layers.input_values * activation_width, results * activation_width
     live_bits = input_bits + output_bits + unfinished * (stored_sum - stored_activation)
     traffic = dram_traffic(
         hardware,
@@ -151,28 +140,25 @@ def count_batch(work: WorkloadBatch, hardware: Hardware) -> ActionCounts:
         density=layers.activation_density,
         value_bits=stored_activation,
     )
+    if hardware.dram is not None:
+        moved = moved.refilled(traffic.weight_passes)
     added_bits = macs * sum_bits  # also what sums are read and written in registers, once for each product
-    # A tile of inputs that DRAM brings meets all weights anew, in folds of its own.
-    refilled = np.maximum(1, traffic.weight_passes / np.maximum(moved.weight_passes, 1))
-    weight_passes = moved.weight_passes * refilled * read_weights
+    activation_read_bits = moved.activation_reads * stored_activation + traffic.output_bits
+    if masks is not None:
+        activation_read_bits = activation_read_bits + masks
+    clocked = dense_macs * switching if skips else dense_macs
     return ActionCounts(
         macs=macs,
         sum_bits=sum_bits,
         added_bits=added_bits,
         register_read_bits=macs * (weight_bits + activation_bits) + added_bits,
-        register_write_bits=(
-            moved.weight_fills * refilled * weight_bits * read_weights
-            + moved.activation_fills * activation_bits * read_activations
-            + added_bits
-        ),
-        clocked_bits=dense_macs * busy * element_bits(hardware, weight_bits, activation_bits, sum_bits),
-        weight_read_bits=value_bits * weight_passes,
+        register_write_bits=(moved.weight_fills * weight_bits + moved.activation_fills * activation_bits + added_bits),
+        clocked_bits=clocked * element_bits(hardware, weight_bits, activation_bits, sum_bits),
+        weight_read_bits=value_bits * moved.weight_passes,
         weight_write_bits=traffic.weight_bits,
-        metadata_read_bits=metadata_bits * weight_passes,
-        activation_reads=activation_reads,
-        activation_read_bits=(
-            activation_reads * stored_activation + moved.activation_reads * mask_bits + traffic.output_bits
-        ),
+        metadata_read_bits=metadata_bits * moved.weight_passes,
+        activation_reads=moved.activation_reads,
+        activation_read_bits=activation_read_bits,
         activation_write_bits=output_bits + traffic.input_bits,
         output_writes=results,
         partial_sum_reads=partial_sums,
@@ -180,7 +166,7 @@ def count_batch(work: WorkloadBatch, hardware: Hardware) -> ActionCounts:
         partial_sum_bits=partial_sum_bits,
         dram_weight_bits=traffic.weight_bits,
         dram_activation_bits=traffic.input_bits + traffic.output_bits,
-        cycles=moved.folds * (moved.fill_cycles * refilled + moved.stream_cycles * busy),
+        cycles=moved.folds * (moved.fill_cycles + moved.stream_cycles),
         stored_value_bits=value_bits,
         stored_metadata_bits=metadata_bits,
         live_activation_bits=live_bits,

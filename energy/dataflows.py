@@ -6,7 +6,7 @@ leave processing elements idle, which costs cycles. Groups are products of their
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,8 +74,38 @@ class Movement:
     weight_fills: Array
     activation_fills: Array
     folds: Array
-    fill_cycles: float
+    fill_cycles: Array | float
     stream_cycles: Array
+
+    def without_zeros(self, weight_density: Array, activation_density: Array, *, skips: bool) -> Movement:
+        """What is left if operands that meet only zeros are not read and, if `skips`, products with one take no cycle.
+
+        A weight is read if one of the activations that stream past it is not zero, an activation if one of its weights
+        is not; where products are skipped, activations that are zero are not read either. Zeros lie at random.
+        """
+        weights = 1 - (1 - activation_density) ** self.weight_uses
+        activations = 1 - (1 - weight_density) ** self.activation_uses
+        cycles: Array | float = 1.0
+        if skips:
+            activations, cycles = activations * activation_density, weight_density * activation_density
+        return replace(
+            self,
+            weight_passes=self.weight_passes * weights,
+            weight_fills=self.weight_fills * weights,
+            activation_reads=self.activation_reads * activations,
+            activation_fills=self.activation_fills * activations,
+            stream_cycles=self.stream_cycles * cycles,
+        )
+
+    def refilled(self, passes: Array) -> Movement:
+        """What is moved if weights come so often from DRAM, each time for a tile of inputs, in folds of its own."""
+        again = np.maximum(1, passes / np.maximum(self.weight_passes, 1))
+        return replace(
+            self,
+            weight_passes=self.weight_passes * again,
+            weight_fills=self.weight_fills * again,
+            fill_cycles=self.fill_cycles * again,
+        )
 
 
 def movement(layers: Layers, hardware: Hardware) -> Movement:

@@ -73,12 +73,24 @@ class SramCurve:
         # Sources of different slopes may cross beyond their points.
         ordered = np.array([np.minimum(low, value), value, np.maximum(high, value)])
         self._curves = ordered.swapaxes(0, 1).reshape(6, -1)
+        self._known: dict[float, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
 
     def pj_per_bit(self, capacity_kb: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Energy of one bit read and of one bit written, in pJ: each of shape (3, *capacity_kb.shape).
 
         The first axis is low, value, high.
         """
+        if capacity_kb.size > 1:
+            return self._interpolated(capacity_kb)
+        # One workload at a time, as in a search: capacities are whole banks, of which few are met.
+        capacity = float(capacity_kb.item())
+        if capacity not in self._known:
+            self._known[capacity] = self._interpolated(np.full((1, 1), capacity))
+        read, written = self._known[capacity]
+        shape = (3, *capacity_kb.shape)
+        return read.reshape(shape), written.reshape(shape)
+
+    def _interpolated(self, capacity_kb: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         at = np.log2(capacity_kb)
         grid = self._grid
         left = np.minimum(np.searchsorted(grid, at, side="right"), len(grid) - 1) - 1

@@ -129,7 +129,7 @@ def energy_table(work: WorkloadBatch, hardware: Hardware, sizes: MemorySizes) ->
             f"{robust_bits.max():g}; choose hardware whose weight_memory has cell: hybrid"
         )
     units, nominal_v = hardware.unit_energies, hardware.technology.nominal_v
-    if not (0.2 * nominal_v <= weight_v.min() and weight_v.max() <= 1.5 * nominal_v):  # a slip of the unit
+    if not ((weight_v >= 0.2 * nominal_v) & (weight_v <= 1.5 * nominal_v)).all():  # a slip of the unit
         raise WorkloadError(
             f"weight_memory_v must be in volts, between 0.2 and 1.5 times the nominal {nominal_v} V of "
             f"{hardware.name}, got {weight_v.min():g} to {weight_v.max():g}"
