@@ -110,7 +110,7 @@ def _print(console: Console, name: str, hardware: str, size: int, found: Crossch
         f"ZigZag's energy is {min(ratios):.2f} to {max(ratios):.2f} of ours; {found.layers} different layers, "
         f"{found.seconds:.0f} s.",
         "Dense, ZigZag: MACs, memories and DRAM of the network without its zeros, as ZigZag knows none; no registers, "
-        "leakage, metadata.",
+        "clock, leakage, metadata.",
         "Searched: what the search reported, which has them all. ZigZag picks the order of loops itself.",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -8,7 +8,7 @@ only: how often data move. `energy` counts by closed forms of one fixed dataflow
 hold in the array and the same two memories, and then looks for the cheapest order of loops by itself.
 
 Compared are multiply-accumulates, the weight memory, the activation memory (partial sums included) and DRAM. Left out
-of both are registers, leakage and metadata. ZigZag knows nothing of zeros, so both score every network as if it were
+of both are registers, clock, leakage and metadata. ZigZag knows nothing of zeros, so both score every network as if it were
 dense; what a search reported, with its zeros, is shown beside that.
 
 ZigZag is optional: `pip install 'crosslayer[crosscheck]'`.
