@@ -237,7 +237,7 @@ def _hardware(record: Record, folder: Path) -> Hardware:
         dataflow=dataflow,
         array_rows=array.whole("rows"),
         array_columns=array.whole("columns"),
-        clock_mhz=record.positive("clock_mhz"),
+        clock_mhz=_clock(record),
         supply_v=_supply(record, technology),
         zeros=cast("Zeros", record.choice("zeros", ZEROS)),
         partial_sum_bits=record.whole_or("partial_sum_bits", "full"),
@@ -246,7 +246,7 @@ def _hardware(record: Record, folder: Path) -> Hardware:
         weight_memory=_memory(weight_memory, technology),
         activation_memory=_memory(record.mapping("activation_memory"), technology, holds_weights=False),
         dram=_dram(record),
-        scratchpads=_scratchpads(record) if dataflow == "row-stationary" else None,
+        scratchpads=_scratchpads(record, dataflow),
     )
     array.finish()
     record.finish()
@@ -268,6 +268,13 @@ def _memory(record: Record, technology: Technology, *, holds_weights: bool = Tru
         )
     record.finish()
     return memory
+
+
+def _clock(record: Record) -> float:
+    clock_mhz = record.positive("clock_mhz")
+    if not 1 <= clock_mhz <= 20_000:
+        raise record.refuse("clock_mhz", "in MHz, between 1 and 20000", clock_mhz)
+    return clock_mhz
 
 
 def _supply(record: Record, technology: Technology) -> float:
@@ -295,7 +302,11 @@ def _dram(record: Record) -> Dram | None:
     return dram
 
 
-def _scratchpads(record: Record) -> Scratchpads:
+def _scratchpads(record: Record, dataflow: Dataflow) -> Scratchpads | None:
+    if dataflow != "row-stationary":
+        if "scratchpads" in record:
+            raise record.refuse("scratchpads", f"left out, as the dataflow is {dataflow}", "scratchpads")
+        return None
     mapping = record.mapping("scratchpads")
     pads = Scratchpads(weights=mapping.whole("weights"), inputs=mapping.whole("inputs"), sums=mapping.whole("sums"))
     mapping.finish()

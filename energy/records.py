@@ -13,6 +13,8 @@ import yaml
 from energy.errors import HardwareError
 from energy.estimates import Estimate
 
+_MOST = 1_000_000
+
 
 class Record:
     """A YAML mapping whose keys are taken one by one, checked, and must all be used.
@@ -82,32 +84,32 @@ class Record:
 
     def positive(self, key: str) -> float:
         """A positive, finite number."""
-        value = self._value(key)
+        value = self._number(key)
         if not _is_positive(value):
             raise self.refuse(key, "a positive number", value)
         return float(value)
 
     def not_negative(self, key: str) -> float:
         """A finite number of at least 0."""
-        value = self._value(key)
+        value = self._number(key)
         if value != 0 and not _is_positive(value):
             raise self.refuse(key, "a number of at least 0", value)
         return float(value)
 
     def whole(self, key: str) -> int:
-        """A whole number of at least 1."""
+        """A whole number from 1 to a million, which no count here exceeds."""
         value = self._value(key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self.refuse(key, "a whole number of at least 1", value)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
+            raise self.refuse(key, f"a whole number from 1 to {_MOST}", value)
         return value
 
     def whole_or(self, key: str, word: str) -> int | None:
-        """A whole number of at least 1, or None for a word that stands for none."""
+        """A whole number from 1 to a million, or None for a word that stands for none."""
         value = self._value(key)
         if value == word:
             return None
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self.refuse(key, f"a whole number of at least 1, or {word}", value)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
+            raise self.refuse(key, f"a whole number from 1 to {_MOST}, or {word}", value)
         return value
 
     def estimate(self, key: str) -> Estimate:
@@ -163,7 +165,8 @@ class Record:
                 near = get_close_matches(key, self._taken, n=1)
                 meant = f"; did you mean {near[0]!r}?" if near else ""
                 raise HardwareError(
-                    f"{self._where(key)}: unknown key {self._path + key!r}{meant} Keys here: {', '.join(self._taken)}"
+                    f"{self._where(key)}: unknown key {self._path + key!r}{meant or '.'} "
+                    f"Keys here: {', '.join(self._taken)}"
                 )
 
     def _where(self, key: str) -> str:
@@ -171,10 +174,20 @@ class Record:
 
     def _node(self, key: str) -> yaml.Node:
         if key not in self._nodes:
-            raise HardwareError(f"{self._file}:{self._line}: the key {self._path + key!r} is missing")
+            near = get_close_matches(key, [other for other in self._nodes if other not in self._taken], n=1)
+            meant = f"; line {self._key_lines[near[0]]} has {near[0]!r}" if near else ""
+            raise HardwareError(f"{self._file}:{self._line}: the key {self._path + key!r} is missing{meant}")
         if key not in self._taken:
             self._taken.append(key)
         return self._nodes[key]
+
+    def _number(self, key: str) -> Any:
+        """A value, as a number if it is one that YAML 1.1 takes for a text, such as 2.0e2."""
+        value = self._value(key)
+        try:
+            return float(value) if isinstance(value, str) else value
+        except ValueError:
+            return value
 
     def _value(self, key: str) -> Any:
         node = self._node(key)
@@ -193,7 +206,10 @@ def read_record(text: str, file: str) -> Record:
         HardwareError: If it is not YAML, or not a mapping.
     """
     try:
-        return Record(yaml.compose(text, Loader=yaml.SafeLoader), file)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is None:
+            raise HardwareError(f"{file} is empty; start from one of those in energy/hardware")
+        return Record(node, file)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise HardwareError(f"{file}:{line}: not valid YAML: {error.problem or error.context}") from None

@@ -49,16 +49,18 @@ def energy_command(
     storage: str | None,
     as_json: bool,
 ) -> None:
-    """Show where the energy of a candidate goes, on any hardware.
+    """Show where the energy of a candidate goes, on this or other hardware.
 
     ID is what `search best` names and `search show NAME --ids` lists. Nothing is trained: a stored
     evaluation keeps its layers, and those of a candidate in a file follow from its network.
     """
     with reported_errors(debug):
         from search import energy_tables, tables
-        from search.energy_picture import draw_energy
+        from search.energy_picture import check_picture, draw_energy
         from search.scoring import score
 
+        if picture is not None:
+            check_picture(picture)
         scored = score(source, hardware=hardware, dataset=dataset, network=network, storage=storage)
         if picture is not None:
             draw_energy(scored.report, picture, title=f"{scored.title} on {scored.hardware.identity}")

@@ -8,8 +8,8 @@ only: how often data move. `energy` counts by closed forms of one fixed dataflow
 hold in the array and the same two memories, and then looks for the cheapest order of loops by itself.
 
 Compared are multiply-accumulates, the weight memory, the activation memory (partial sums included) and DRAM. Left out
-of both are registers, clock, leakage and metadata. ZigZag knows nothing of zeros, so both score every network as if it were
-dense; what a search reported, with its zeros, is shown beside that.
+of both are registers, clock, leakage and metadata. ZigZag knows nothing of zeros, so both score every network as if it
+were dense; what a search reported, with its zeros, is shown beside that.
 
 ZigZag is optional: `pip install 'crosslayer[crosscheck]'`.
 """
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 import energy
 from search.errors import UsageError
-from search.multiplier_costs import register_own_costs
+from search.multiplier_choice import register_stored_cost
 from search.store import Record
 from search.zigzag import Parts, load_zigzag, run_zigzag
 from search.zigzag_inputs import ZigzagLayer, dense, zigzag_layers
@@ -114,7 +114,6 @@ def crosscheck(
         SearchError: If ZigZag finds no mapping.
     """
     load_zigzag()
-    register_own_costs()
     began = time.monotonic()
     workloads = [_workload_of(record) for record in records]
     layers = list(dict.fromkeys(layer for workload in workloads for layer in zigzag_layers(workload, hardware)))
@@ -236,4 +235,5 @@ def _workload_of(record: Record) -> energy.Workload:
             f"evaluation {record.id} was made by an older version, which did not keep its layers; search again to "
             "evaluate it anew"
         )
+    register_stored_cost(record.evaluation.candidate.multiplier)
     return energy.Workload.from_dict(record.evaluation.workload)

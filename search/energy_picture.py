@@ -20,6 +20,7 @@ _COLOURS = {
     "dram": "#AA3377",
     "leakage": "#BBBBBB",
 }
+_ENDINGS = (".png", ".svg", ".pdf")
 
 
 def draw_energy(found: energy.EnergyReport, path: Path, *, title: str) -> Path:
@@ -27,12 +28,13 @@ def draw_energy(found: energy.EnergyReport, path: Path, *, title: str) -> Path:
 
     Args:
         found: The energies.
-        path: A file whose ending matplotlib can write, such as .png or .svg.
+        path: A .png, .svg or .pdf file.
         title: What stands above it.
 
     Raises:
-        UsageError: If the file cannot be written.
+        UsageError: If the file has another ending, or cannot be written.
     """
+    check_picture(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -62,6 +64,14 @@ def draw_energy(found: energy.EnergyReport, path: Path, *, title: str) -> Path:
         figure.savefig(path)
     except OSError as error:
         raise UsageError(f"cannot draw to {path}: {error.strerror or error}; name another file") from None
-    except ValueError as error:
-        raise UsageError(f"cannot draw to {path}: {error}") from None
     return path
+
+
+def check_picture(path: Path) -> None:
+    """See that a picture can be written in the format that a file's ending asks for.
+
+    Raises:
+        UsageError: If it cannot.
+    """
+    if path.suffix.lower() not in _ENDINGS:
+        raise UsageError(f"cannot draw to {path}: its ending must be one of {', '.join(_ENDINGS)}")

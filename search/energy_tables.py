@@ -16,6 +16,7 @@ from search import report
 from search.scoring import Scored
 
 _SMALL = 0.03
+_COLUMNS = 5
 _HEADS = {
     "mac": "MAC",
     "registers": "regs",
@@ -36,7 +37,10 @@ def print_energy(console: Console, scored: Scored, picture: Path | None) -> None
     """
     found = scored.report
     components, total = found.components, found.energy_pj
-    shown = [name for name in energy.COMPONENTS if components[name] >= _SMALL * total or name == "mac"]
+    largest = sorted(energy.COMPONENTS, key=lambda name: -components[name])[:_COLUMNS]
+    shown = [
+        name for name in energy.COMPONENTS if name == "mac" or (name in largest and components[name] >= _SMALL * total)
+    ]
     size, unit = report.energy_unit(total)
 
     def cells(parts: Mapping[str, float]) -> list[str]:
@@ -46,7 +50,8 @@ def print_energy(console: Console, scored: Scored, picture: Path | None) -> None
 
     console.print(f"[bold]{escape(_title(scored))}[/bold]; {unit} for one inference", highlight=False, soft_wrap=True)
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0)
-    table.add_column("layer", overflow="fold", min_width=8)
+    names = max(len("layer"), *(len(name) for name in found.layers))
+    table.add_column("layer", overflow="fold", min_width=min(names, 16))
     for name in (*(_HEADS[name] for name in shown), "rest", "energy", "share"):
         table.add_column(f"  {name}", justify="right", no_wrap=True)
     for layer, parts in found.layers.items():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from search.workload import on_hardware, workload_of
 
 if TYPE_CHECKING:
     from approx import LayerShape
+
+T = TypeVar("T")
 
 _DENSE = "Activations are taken to be dense: how many are zero is known of evaluated candidates only."
 _OTHER_HARDWARE = "Its accuracy was measured for {}; other memory cells or formats may change which bits fail."
@@ -101,7 +103,7 @@ def score(
     platform = energy.load_hardware(hardware or "weight-stationary-45nm")
     own = _workload_in(content)
     if own is not None:
-        workload = energy.Workload.from_dict(own)
+        workload = _in_file(path, lambda: energy.Workload.from_dict(own))
         return Scored(
             title=path.name,
             candidate=None,
@@ -111,7 +113,7 @@ def score(
             baseline=None,
             notes=(_NO_BASELINE,),
         )
-    candidate = Candidate.from_dict(_candidate_in(content)).canonical()
+    candidate = _in_file(path, lambda: Candidate.from_dict(_candidate_in(content)).canonical())
     register_stored_cost(candidate.multiplier)
     task = find_task(dataset)
     if network is not None:
@@ -120,7 +122,8 @@ def score(
         task = task.with_network(
             find_network(network, folder=str(Path.cwd()), image_shape=task.image_shape, classes=task.classes)
         )
-    workload, baseline = (_untrained(one, task, platform) for one in (candidate, task.space.baseline()))
+    workload = _in_file(path, lambda: _untrained(candidate, task, platform))
+    baseline = _untrained(task.space.baseline(), task, platform)
     return Scored(
         title=path.name,
         candidate=candidate,
@@ -198,6 +201,14 @@ def _untrained(candidate: Candidate, task: Task, hardware: energy.Hardware) -> e
         masks = approx.magnitude_masks(weights, candidate.sparsity)
         kept = {name: int(mask.sum()) for name, mask in masks.items()}
     return workload_of(candidate, shapes, hardware, kept=kept)
+
+
+def _in_file(path: Path, read: Callable[[], T]) -> T:
+    """What a file holds, with its name before whatever is wrong with it."""
+    try:
+        return read()
+    except (ValueError, LookupError) as error:  # which the errors of all packages are, where a value is wrong
+        raise UsageError(f"{path}: {error}") from error
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -46,10 +46,10 @@ def test_a_technology_of_ones_own_lies_beside_the_hardware(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("rows: 16", "rows: 0", "mine.yaml:6: array.rows must be a whole number of at least 1, got 0"),
-        ("rows: 16", "rows: 8.5", "array.rows must be a whole number of at least 1, got 8.5"),
+        ("rows: 16", "rows: 0", "mine.yaml:6: array.rows must be a whole number from 1 to 1000000, got 0"),
+        ("rows: 16", "rows: 8.5", "array.rows must be a whole number from 1 to 1000000, got 8.5"),
         ("rows: 16", "rows: [1]", "array.rows must be a single value"),
-        ("rows: 16", "rows: yes", "array.rows must be a whole number of at least 1, got True"),
+        ("rows: 16", "rows: yes", "array.rows must be a whole number from 1 to 1000000, got True"),
         ("clock_mhz: 200", "clock_mhz: fast", "clock_mhz must be a positive number, got 'fast'"),
         ("clock_mhz: 200", "clock_mhz: .inf", "clock_mhz must be a positive number, got inf"),
         ("clock_mhz: 200", "clock_mhz: 2024-01-01", "clock_mhz must be a positive number"),
@@ -63,7 +63,14 @@ def test_a_technology_of_ones_own_lies_beside_the_hardware(tmp_path: Path) -> No
             "dram.interface must be one of",
         ),
         ("dram: none", "dram: {interface: ddr3, feature_maps: kept}", "the key 'dram.compressed' is missing"),
-        ("dram: none", "dram: none\nscratchpads: {weights: 1, inputs: 1, sums: 1}", "unknown key 'scratchpads'"),
+        (
+            "dram: none",
+            "dram: none\nscratchpads: {weights: 1, inputs: 1, sums: 1}",
+            "must be left out, as the dataflow is",
+        ),
+        ("clock_mhz: 200", "clock_ghz: 200", "the key 'clock_mhz' is missing; line 7 has 'clock_ghz'"),
+        ("clock_mhz: 200", "clock_mhz: 0.2", "clock_mhz must be in MHz, between 1 and 20000, got 0.2"),
+        ("rows: 16", "rows: 1000000000000", "array.rows must be a whole number from 1 to 1000000"),
         ("technology: 45nm", "technology: 3nm", "unknown technology '3nm'; choose one of 22nm, 45nm, 65nm"),
         ("weight-stationary\n", "row-stationary\n", "the key 'scratchpads' is missing"),
         ("weight-stationary\n", "loop-nest\n", "dataflow must be one of weight-stationary, output-stationary, row-"),
@@ -72,13 +79,13 @@ def test_a_technology_of_ones_own_lies_beside_the_hardware(tmp_path: Path) -> No
         ("cell: hybrid", "cell: 10T", "weight_memory.cell must be one of 6T, 8T, hybrid, got '10T'"),
         ("cell: 6T", "cell: hybrid", "activation_memory.cell must be one of 6T, 8T, got 'hybrid'"),
         ("capacity_kb: fitted", "capacity_kb: 20", "weight_memory.capacity_kb must be a whole number of banks of 8 KB"),
-        ("capacity_kb: fitted", "capacity_kb: big", "must be a whole number of at least 1, or fitted, got 'big'"),
+        ("capacity_kb: fitted", "capacity_kb: big", "must be a whole number from 1 to 1000000, or fitted, got 'big'"),
         (
             "supply_v: 0.9  ",
             "supply_v: 900  ",
             "supply_v must be in volts, between 0.3 and 1.5 times the nominal 0.9 V",
         ),
-        ("partial_sum_bits: full", "partial_sum_bits: half", "must be a whole number of at least 1, or full"),
+        ("partial_sum_bits: full", "partial_sum_bits: half", "must be a whole number from 1 to 1000000, or full"),
         ("name: weight", "name: [weight", "mine.yaml:3: not valid YAML"),
         ("name: weight-stationary-45nm", "name: ''", "name must be a text, got ''"),
         ("name: weight", "name: x\nname: weight", "mine.yaml:3: the key 'name' stands twice"),
@@ -90,7 +97,13 @@ def test_mistakes_in_a_file_are_named(tmp_path: Path, old: str, new: str, messag
         load(tmp_path, GOOD.replace(old, new, 1))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "3", "- name: x"])
+def test_numbers_with_an_exponent_and_empty_files(tmp_path: Path) -> None:
+    assert load(tmp_path, GOOD.replace("clock_mhz: 200", "clock_mhz: 2e2")).clock_mhz == 200
+    with pytest.raises(HardwareError, match=r"mine\.yaml is empty; start from one of those"):
+        load(tmp_path, "# nothing yet")
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "- name: x"])
 def test_files_that_are_no_mapping(tmp_path: Path, text: str) -> None:
     with pytest.raises(HardwareError, match=r"mine\.yaml:1: the file must be a mapping"):
         load(tmp_path, text)

@@ -1,5 +1,6 @@
 """The documents name what the code has."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 from torch import nn
 
 import approx
+import energy
 from approx import catalog
 from approx.native import NATIVE_VARIABLE
 from search.cli import cli
@@ -123,6 +125,25 @@ def test_the_python_in_the_documents_runs(tmp_path: Path, monkeypatch: pytest.Mo
         exec(block, names)  # noqa: S102
     assert isinstance(names["own"], approx.Multiplier)
     assert names["own"].table()[7, 3] == 12
+
+
+def test_the_code_in_the_document_of_the_energy_model_runs() -> None:
+    text = (ROOT / "docs" / "energy-model.md").read_text()
+    (python,), (workload,) = (re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL) for kind in ("python", "json"))
+    names: dict[str, Any] = {}
+    exec(python, names)  # noqa: S102
+    assert names["report"].energy_pj > 0
+    read = energy.Workload.from_dict(json.loads(workload))
+    assert energy.estimate(read, energy.load_hardware("weight-stationary-45nm")).energy_pj > 0
+
+
+def test_every_hardware_and_every_key_of_its_files_is_documented() -> None:
+    text = (ROOT / "docs" / "energy-model.md").read_text()
+    for path in sorted((ROOT / "energy" / "hardware").glob("*.yaml")):
+        assert f"`{path.stem}`" in text
+        for key, value in yaml.safe_load(path.read_text()).items():
+            for word in (key, *(value if isinstance(value, dict) else ())):
+                assert f"`{word}`" in text, word
 
 
 def test_the_python_in_the_document_of_approximation_runs(tmp_path: Path) -> None:

@@ -1,16 +1,19 @@
 import json
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import matplotlib.image
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 import energy
 from approx import HYBRID_22NM, SILICON_14NM
 from energy.hardware import FAILURES
 from search import api
 from search.cli import cli
+from search.energy_tables import print_energy
 from search.errors import UsageError
 from search.scoring import score
 from search.store import Record, Store
@@ -196,3 +199,18 @@ def test_a_layer_that_runs_twice_is_two(records: list[Record]) -> None:
     hardware = energy.load_hardware("weight-stationary-45nm")
     found = workload_of(records[0].evaluation.candidate, [shape, shape], hardware, kept={"cell": 3})
     assert [(layer.name, layer.nonzero_weights) for layer in found.layers] == [("cell", 3), ("cell#2", 3)]
+
+
+@pytest.mark.parametrize("name", energy.hardware_names())
+def test_the_table_fits_80_columns(records: list[Record], tmp_path: Path, name: str) -> None:
+    content = records[0].evaluation.workload
+    assert content is not None
+    path = tmp_path / "network.json"
+    volts = energy.load_hardware(name).weight_memory.supply_v
+    path.write_text(json.dumps({**content, "robust_bits": 0, "weight_memory_v": volts}))
+    scored, written = score(str(path), hardware=name), StringIO()
+    print_energy(Console(file=written, width=80), scored, None)
+    table = [line for line in written.getvalue().splitlines() if line][1 : 5 + len(scored.report.layers)]
+    assert table[0].startswith("layer")
+    assert all(len(line.rstrip()) <= 80 and "…" not in line for line in table)
+    assert [line.split()[0] for line in table[2 : 2 + len(scored.report.layers)]] == list(scored.report.layers)
