@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from zipfile import BadZipFile
@@ -65,6 +65,37 @@ class MultiplierLibrary:
                     f"{self.folder} has another multiplier named {multiplier.name!r}; choose another with --name"
                 )
         path = self.folder / f"{multiplier.digest}.npz"
+        self._write(path, same)
+        return path
+
+    def remove(self, name: str) -> bool:
+        """Forget a multiplier, and say whether there was one. Others that compute the same stay; damaged files too.
+
+        Raises:
+            ImportFileError: If the folder cannot be written.
+        """
+        found = False
+        for path in sorted(self.folder.glob("*.npz")):
+            try:
+                known = _load(path)
+            except ImportFileError:
+                continue
+            others = [multiplier for multiplier in known if multiplier.name != name]
+            if len(others) == len(known):
+                continue
+            found = True
+            if others:
+                self._write(path, others)
+                continue
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise ImportFileError(f"{path} cannot be removed: {error.strerror or error}") from None
+        return found
+
+    def _write(self, path: Path, same: Sequence[Multiplier]) -> None:
+        """Keep multipliers that compute the same in one file."""
+        multiplier = same[0]
         described = {"weight_signed": multiplier.weight_signed, "activation_signed": multiplier.activation_signed}
         names = {
             known.name: {
@@ -84,7 +115,6 @@ class MultiplierLibrary:
             os.replace(partial, path)
         except OSError as error:
             raise ImportFileError(f"multipliers cannot be kept in {self.folder}: {error.strerror or error}") from None
-        return path
 
 
 def _load(path: Path) -> list[Multiplier]:

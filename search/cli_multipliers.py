@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import click
 
 from search.cli_errors import print_json, reported_errors
 
+_EXIT_INTERRUPTED = 130  # as shells have it: 128 and SIGINT
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -93,6 +95,7 @@ def import_(debug: bool, file: Path, name: str | None, signed: bool, as_json: bo
 @click.option("--signed", is_flag=True, help="Operands and product of a file's circuit are two's complement.")
 @click.option("--top", metavar="MODULE", help="The module in a file.  [default: the one that no other uses]")
 @click.option("--weights", metavar="PORT", help="The input for the weight.  [default: the second one]")
+@click.option("--overwrite", is_flag=True, help="Replace the multiplier of that name, as after editing its file.")
 @click.option("--all", "everything", is_flag=True, help="The whole catalogue: make the table of this package again.")
 @click.option(
     "--out",
@@ -108,6 +111,7 @@ def characterise(
     signed: bool,
     top: str | None,
     weights: str | None,
+    overwrite: bool,
     everything: bool,
     out: Path | None,
     as_json: bool,
@@ -122,15 +126,17 @@ def characterise(
     Needs Yosys, Icarus Verilog and the OSU 180 nm cells; on Debian or Ubuntu:
     apt-get install yosys iverilog qflow-tech-osu018
     """
-    with _errors(debug):
+    with _interruptible(), _errors(debug):  # loading takes seconds, too
         from search import characterising, tables
         from search.errors import UsageError
 
         if everything == (subject is not None) or everything != (out is not None):
             raise UsageError("give the name of a multiplier or a Verilog file; or --all with --out FOLDER")
-        is_file = subject is not None and (Path(subject).suffix in (".v", ".sv") or Path(subject).is_file())
-        if not is_file and (name or signed or top or weights):
-            raise UsageError("--name, --signed, --top and --weights go with a Verilog file")
+        is_file = subject is not None and (
+            Path(subject).suffix.lower() in (".v", ".sv", *characterising.VHDL_SUFFIXES) or Path(subject).is_file()
+        )
+        if not is_file and (name or signed or top or weights or overwrite):
+            raise UsageError("--name, --signed, --top, --weights and --overwrite go with a Verilog file")
         console = tables.open_console(stderr=True)
         with console.status("Synthesising") as status:
 
@@ -144,7 +150,13 @@ def characterise(
                 return
             if is_file:
                 found = characterising.characterise_file(
-                    Path(subject), name=name, signed=signed, top=top, weight_port=weights, on_row=on_row
+                    Path(subject),
+                    name=name,
+                    signed=signed,
+                    top=top,
+                    weight_port=weights,
+                    overwrite=overwrite,
+                    on_row=on_row,
                 )
             else:
                 found = characterising.characterise_name(subject, on_row=on_row)
@@ -169,6 +181,16 @@ def doctor(debug: bool, as_json: bool) -> None:
             print_json(found)
         else:
             tables.print_diagnosis(tables.open_console(), found)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends what keeps nothing until it is done."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("search: stopped; nothing was kept", err=True)
+        sys.exit(_EXIT_INTERRUPTED)
 
 
 @contextmanager

@@ -56,13 +56,31 @@ def keep_costs(rows: Sequence[CostRow]) -> None:
         energy.WorkloadError: If it is damaged.
     """
     path = multiplier_cost_file()
-    names = {row.name for row in rows}
-    kept = [row for row in read_cost_table(path) if row.name not in names] if path.exists() else []
+    _write(path, [*_others(path, {row.name for row in rows}), *rows])
+    register_own_costs()
+
+
+def forget_costs(name: str) -> None:
+    """Take a multiplier's costs from the table; what this process knows of them stays until others are kept.
+
+    Raises:
+        StorageError: If the table cannot be written.
+        energy.WorkloadError: If it is damaged.
+    """
+    path = multiplier_cost_file()
+    if path.exists():
+        _write(path, _others(path, {name}))
+
+
+def _others(path: Path, names: set[str]) -> list[CostRow]:
+    return [row for row in read_cost_table(path) if row.name not in names] if path.exists() else []
+
+
+def _write(path: Path, rows: Sequence[CostRow]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")  # of this process's own
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_cost_table(partial, [*kept, *rows])
+        write_cost_table(partial, rows)
         os.replace(partial, path)
     except OSError as error:
         raise StorageError(f"multiplier costs cannot be kept in {path}: {error.strerror or error}") from None
-    register_own_costs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -18,6 +19,8 @@ from energy.multiplier_cost import MultiplierCost, multiplier_cost
 from search.errors import UsageError
 from search.locations import multiplier_dir
 from search.multiplier_costs import register_own_costs
+
+_MIN_BITS, _LISTED_BITS = 2, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,29 @@ def _figure(cost: MultiplierCost, value: float) -> Figure:
 
 
 def listed() -> list[approx.Multiplier]:
-    """The catalogue at 8 bits, unsigned, and the imported ones as they were imported."""
-    catalogue = [_from_catalogue(name, bits=8, signed=False) for name in approx.multiplier_names()]
-    return [*catalogue, *_imported()]
+    """The catalogue at 8 bits, unsigned, with its members that were characterised here; and the imported ones."""
+    catalogue = [_from_catalogue(name, bits=_LISTED_BITS, signed=False) for name in approx.multiplier_names()]
+    imported = _imported()
+    own = set(register_own_costs()) - {known.name for known in [*catalogue, *imported]}
+    catalogue += [member for name in own if (member := _widest(name)) is not None]
+    families = list(dict.fromkeys(_family(known.name)[0] for known in catalogue))
+    catalogue.sort(key=lambda known: (families.index(_family(known.name)[0]), _family(known.name)[1]))
+    return [*catalogue, *imported]
+
+
+def _widest(name: str) -> approx.Multiplier | None:
+    """A member of the catalogue as wide as listings have it, or as it can be; None if it is none."""
+    for bits in range(_LISTED_BITS, _MIN_BITS - 1, -1):
+        # Some have no 8 bits, such as static segments of three; and costs may be left of what is no longer imported.
+        with suppress(approx.ArgumentError, approx.UnknownNameError):
+            return _from_catalogue(name, bits=bits, signed=False)
+    return None
+
+
+def _family(name: str) -> tuple[str, tuple[int, ...]]:
+    """A catalogue name without its numbers, and these."""
+    prefix = re.sub(r"(-\d+)+$", "", name)
+    return prefix, tuple(int(number) for number in name.removeprefix(prefix).split("-")[1:])
 
 
 def find(name: str, *, bits: int, signed: bool) -> approx.Multiplier:

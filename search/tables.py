@@ -186,14 +186,22 @@ def _cost_lines(described: Described) -> dict[str, str]:
 
 
 def print_characterised(console: Console, found: Characterised) -> None:
-    """A multiplier's cost over the exact one's, a line for each form and for equal widths."""
+    """A multiplier's cost over the exact one's: of a person's circuit its own width first, of a name all equal ones."""
+    circuit = found.circuit
+    if circuit is not None:
+        console.print(
+            f"Circuit: module {circuit.module} of {circuit.file}; activation {circuit.activation_port} "
+            f"({circuit.activation_bits} bits), weight {circuit.weight_port} ({circuit.weight_bits} bits), "
+            f"{'signed' if circuit.signed else 'unsigned'}",
+            highlight=False,
+            markup=False,  # ports may have any name
+            soft_wrap=True,
+        )
     table = _plain_table(f"{found.name}, over the exact multiplier of the same operands")
     table.add_column("operands")
     for column in ("energy", "weight held", "uniform", "area", "cells"):
         table.add_column(column, justify="right", no_wrap=True)
-    for row in found.rows:
-        if row.weight_bits != row.activation_bits:
-            continue
+    for row in found.shown:
         cost = found.relative[row.key]
         table.add_row(
             f"{row.form}, {row.activation_bits} x {row.weight_bits}",
@@ -209,6 +217,12 @@ def print_characterised(console: Console, found: Characterised) -> None:
             str(row.cells),
         )
     console.print(table)
+    if circuit is not None:
+        console.print("Narrower operands run in the whole circuit.", highlight=False)
+    if found.twin is not None:
+        console.print(
+            f"The same products as {found.twin.name}, which takes {found.twin.relative_energy:.2f}", highlight=False
+        )
     kept = "It comes with the package." if found.kept_in is None else f"Kept in {found.kept_in}"
     console.print(
         "Energy: for a trained network's operands, both new for each product; weight held: each weight\n"

@@ -9,7 +9,8 @@ may not reach its highest bit.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,8 @@ TIMEOUT_S = 60.0
 
 _CORE = "core"
 _NEGATION = "negation"
+_IDENTIFIER = r"[A-Za-z_]\w*"
+_TOKEN = re.compile(r'"(?:\\.|[^"\\\n])*"|\\\S+|[A-Za-z_][\w$]*|\d[\w$]*|\S')
 _HARMLESS_FUNCTIONS = {"$signed", "$unsigned", "$clog2"}
 _HARMLESS_DIRECTIVES = {"`timescale", "`default_nettype", "`celldefine", "`endcelldefine", "`resetall"}
 
@@ -41,6 +44,7 @@ class UserMultiplier:
 
     Attributes:
         name: What to call it.
+        module: The Verilog module that was taken.
         design: The mapped circuit.
         weight_port: Its input for the weight.
         activation_port: The other input.
@@ -50,6 +54,7 @@ class UserMultiplier:
     """
 
     name: str
+    module: str
     design: Synthesised
     weight_port: str
     activation_port: str
@@ -78,7 +83,7 @@ def read_user_verilog(
         text: Verilog.
         name: What to call it.
         signed: Whether operands and product are two's complement.
-        top: The module; the only one that no other uses if None.
+        top: The module; the only one that no other uses if None, and refused if there are several.
         weight_port: The input for the weight; the second one if None.
 
     Raises:
@@ -86,9 +91,14 @@ def read_user_verilog(
         GateProofError: If the simulators disagree.
         GateToolError: If a tool fails or takes too long.
     """
-    if top is not None and not re.fullmatch(r"[A-Za-z_]\w*", top):
+    if top is not None and not re.fullmatch(_IDENTIFIER, top):
         raise GateDesignError(f"--top takes a module's name, got {top!r}")
-    design = synthesise(tools, checked(text), top=top, rename=_CORE, timeout_s=TIMEOUT_S)
+    text = checked(text)
+    module = _module(text, top)
+    # Yosys finds the one module with a name that would have to be escaped by itself; such names are no commands.
+    plain = module if re.fullmatch(_IDENTIFIER, module) else None
+    with _own_words(module):
+        design = synthesise(tools, text, top=plain, rename=_CORE, timeout_s=TIMEOUT_S)
     netlist = design.netlist
     if len(netlist.cell_names) > MAX_CELLS:
         raise GateDesignError(
@@ -100,12 +110,14 @@ def read_user_verilog(
     activations, weights = np.divmod(np.arange(2 ** sum(ports.values())), 2 ** ports[weight_port])
     codes = {activation_port: activations, weight_port: weights}
     ours = compute(netlist, codes)[product_port]
-    theirs = simulate_independently(tools, design, codes, product_port, timeout_s=TIMEOUT_S)
+    with _own_words(module):
+        theirs = simulate_independently(tools, design, codes, product_port, timeout_s=TIMEOUT_S)
     if (ours != theirs).any():
         raise GateProofError(f"two simulators disagree about what {name!r} computes; please report it")
     products = as_values(ours, len(netlist.outputs[product_port]), signed=signed)
     return UserMultiplier(
         name=name,
+        module=module,
         design=design,
         weight_port=weight_port,
         activation_port=activation_port,
@@ -176,9 +188,7 @@ def checked(text: str) -> str:
     """
     if len(text) > MAX_TEXT:
         raise GateDesignError(f"the Verilog has {len(text)} characters; at most {MAX_TEXT} are read")
-    without = re.sub(
-        r"(\"(?:\\.|[^\"\\\n])*\")|//[^\n]*|/\*.*?\*/", lambda found: found[1] or " ", text, flags=re.DOTALL
-    )
+    without = re.sub(r"(\"(?:\\.|[^\"\\\n])*\")|//[^\n]*|/\*.*?\*/", _without_comment, text, flags=re.DOTALL)
     if not re.search(r"\bmodule\b", without):
         raise GateDesignError("there is no module in the Verilog")
     for directive in re.findall(r"`\w*", without):
@@ -193,6 +203,91 @@ def checked(text: str) -> str:
     if found := re.search(r"\bimport\b|\"DPI", without):
         raise GateDesignError(f"{found[0]} is not taken: a circuit calls no functions of other languages")
     return without
+
+
+def _without_comment(found: re.Match[str]) -> str:
+    # Lines stay, so that a complaint about one names the person's own.
+    return found[1] or "\n" * found[0].count("\n") or " "
+
+
+def _module(text: str, top: str | None) -> str:
+    """The module to take from a text without comments."""
+    uses = _uses(text)
+    listed = ", ".join(uses)
+    if top is not None:
+        if top not in uses:
+            raise GateDesignError(f"there is no module {top!r}; --top takes one of {listed or 'none'}")
+        return top
+    used = {other for name, others in uses.items() for other in others if other != name}
+    tops = [name for name in uses if name not in used]
+    if len(tops) > 1:
+        raise GateDesignError(
+            f"{len(tops)} modules are used by no other: {', '.join(tops)}; choose the multiplier with --top MODULE"
+        )
+    if not tops:
+        raise GateDesignError(
+            f"every module is used by another ({listed or 'none has a name'}); choose the multiplier with --top MODULE"
+        )
+    return tops[0]
+
+
+def _uses(text: str) -> dict[str, set[str]]:
+    """For each module the modules of the text that it has instances of.
+
+    Tokens are enough, for `checked` lets no macros through. Yosys would choose among several tops without a word.
+    """
+    tokens: list[str] = _TOKEN.findall(text)
+    bodies: dict[str, list[int]] = {}
+    module: str | None = None
+    for place, word in enumerate(tokens):
+        if word in ("module", "macromodule"):
+            named = next((other for other in tokens[place + 1 : place + 3] if other not in ("automatic", "static")), "")
+            module = named.removeprefix("\\") if _is_name(named) else None
+            if module is not None:
+                bodies.setdefault(module, [])
+        elif word == "endmodule":
+            module = None
+        elif module is not None:
+            bodies[module].append(place)
+    return {
+        name: {tokens[place].removeprefix("\\") for place in places if _is_instance(tokens, place)} & bodies.keys()
+        for name, places in bodies.items()
+    }
+
+
+def _is_instance(tokens: Sequence[str], place: int) -> bool:
+    """Whether a module's name at a place starts instances: `name #(...)`, `name one (...)`, `name one [3:0]`."""
+    if not _is_name(tokens[place]) or (place > 1 and tokens[place - 2 : place] == ["begin", ":"]):
+        return False
+    first, second = (*tokens[place + 1 : place + 3], "", "")[:2]
+    return (first == "#" and second == "(") or (_is_name(first) and second in ("(", "["))
+
+
+def _is_name(token: str) -> bool:
+    return re.match(r"[A-Za-z_\\]", token) is not None
+
+
+@contextmanager
+def _own_words(module: str) -> Iterator[None]:
+    """Complaints in the words of the person's text, not in those of our copy of it."""
+    try:
+        yield
+    except GateDesignError as error:
+        said = str(error).replace(f"module {_CORE!r}", f"module {module!r}")
+        said = re.sub(r"\bdesign\.v:(\d+): (?:ERROR: )?", r"line \1: ", said)
+        said = re.sub(r"it needs (\S+) \(\S+\)", lambda found: f"it needs {_cell_in_words(found[1])}", said)
+        if "syntax error" in said:
+            said += "; Verilog-2005 is read, so SystemVerilog such as logic and always_comb has to be converted first"
+        raise GateDesignError(said) from None
+
+
+def _cell_in_words(cell: str) -> str:
+    """What one of Yosys's own cells is."""
+    if "LATCH" in cell or cell.startswith("$_SR_"):
+        return "a latch"
+    if "FF" in cell:
+        return "a flip-flop"
+    return "a tri-state" if "TBUF" in cell else cell
 
 
 def _operand_ports(ports: dict[str, int], weight_port: str | None) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from energy.gates.verilog import TOP, designs
 from energy.multiplier_cost import CostKey, CostRow, _registered, multiplier_cost, shipped_rows
 from search.characterising import SHIPPED_KEYS, catalogue_names, characterise_rows, expected, write_shipped_table
 from search.cli import cli
+from search.locations import multiplier_cost_file, multiplier_dir
 from search.multiplier_costs import register_own_costs
 
 MINE = "module mine(input [3:0] a, input [3:0] w, output [7:0] p); assign p = a[3:1] * w << 1; endmodule"
@@ -117,14 +119,72 @@ def test_a_verilog_file_becomes_a_multiplier(tools: gates.Tools, tmp_path: Path)
     _registered.clear()
     assert register_own_costs() == ["mine"]  # by a later process
     assert multiplier_cost("mine", weight_bits=2, activation_bits=2).relative_area > 1  # too large a circuit for these
-    again = run(str(file))
-    assert again.exit_code == 0
-    assert "mine, over the exact multiplier" in again.stdout
+    assert found["circuit"] == {
+        "file": "mine.v",
+        "module": "mine",
+        "activation_port": "a",
+        "activation_bits": 4,
+        "weight_port": "w",
+        "weight_bits": 4,
+        "signed": False,
+    }
+    assert found["same_products_as"] is None
 
-    file.write_text(MINE.replace("<< 1", "<< 2"))
-    other = run(str(file))
-    assert other.exit_code == 2
-    assert "has another multiplier named 'mine'; choose another with --name" in other.stderr
+
+def test_a_circuit_is_edited(tools: gates.Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mine.v"
+    file.write_text(MINE)
+    assert run(str(file), "--overwrite").exit_code == 0  # nothing to replace
+    before = multiplier_cost("mine", weight_bits=4, activation_bits=4)
+    library = approx.MultiplierLibrary(multiplier_dir())
+    (old,) = library.multipliers()
+    library.add(replace(old, name="twin"))  # in the same file
+    file.write_text(MINE.replace("a[3:1] * w << 1", "a * w"))
+    with monkeypatch.context() as patched:
+        patched.setattr(gates, "read_user_verilog", lambda *_, **__: pytest.fail("it is too late to refuse the name"))
+        refused = run(str(file))
+    assert refused.exit_code == 2
+    assert "already has a multiplier named 'mine'; replace it with --overwrite, or choose" in refused.stderr
+
+    result = run(str(file), "--overwrite")
+    assert result.exit_code == 0, result.output
+    mine, twin = library.multipliers()
+    assert (twin.name, twin.digest) == ("twin", old.digest)
+    assert library.remove("twin")
+    assert not library.remove("twin")
+    assert [known.name for known in library.multipliers()] == ["mine"]
+    assert int(mine.table()[15, 15]) == 225
+    assert multiplier_cost("mine", weight_bits=4, activation_bits=4).relative_area > before.relative_area
+    assert "The same products as exact, which takes 1.00" in result.stdout
+
+
+def test_what_is_printed_of_a_circuit(tools: gates.Tools, tmp_path: Path) -> None:
+    file = tmp_path / "multi.v"
+    file.write_text("module mul2(input [3:0] a, input [5:0] b, output [9:0] p); assign p = a * b; endmodule")
+    result = run(str(file))
+    assert result.exit_code == 0, result.output
+    assert (
+        result.stdout.splitlines()[0]
+        == "Circuit: module mul2 of multi.v; activation a (4 bits), weight b (6 bits), unsigned"
+    )
+    widths = [line.split("  ")[0] for line in result.stdout.splitlines() if line.startswith("layer, ")]
+    assert widths == ["layer, 4 x 6", "layer, 4 x 4", "layer, 2 x 2"]
+    assert "\nNarrower operands run in the whole circuit.\n" in result.stdout
+
+
+def test_ctrl_c_keeps_nothing(tools: gates.Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "mine.v").write_text(MINE)
+    monkeypatch.setattr(gates, "characterise_user", interrupted)
+    monkeypatch.setattr(gates, "characterise", interrupted)
+    for subject in (str(tmp_path / "mine.v"), "drum-7"):
+        result = run(subject)
+        assert result.exit_code == 130
+        assert result.stderr == "search: stopped; nothing was kept\n"
+    assert approx.MultiplierLibrary(multiplier_dir()).multipliers() == []
+    assert not multiplier_cost_file().exists()
 
 
 def test_an_unsigned_circuit_of_eight_bits_is_known_by_itself_too(tools: gates.Tools) -> None:
@@ -154,7 +214,9 @@ def test_a_member_that_is_not_shipped(tools: gates.Tools, monkeypatch: pytest.Mo
         ([], "give the name of a multiplier or a Verilog file; or --all with --out FOLDER"),
         (["drum-4", "--all"], "give the name"),
         (["--all"], "give the name"),
-        (["drum-4", "--top", "m"], "--name, --signed, --top and --weights go with a Verilog file"),
+        (["drum-4", "--top", "m"], "--name, --signed, --top, --weights and --overwrite go with a Verilog file"),
+        (["drum-4", "--overwrite"], "--overwrite go with a Verilog file"),
+        (["nowhere.VHDL"], "nowhere.VHDL: VHDL is not read; convert it to Verilog"),
         (["drumm-4"], "unknown multiplier 'drumm-4'"),
         (["nowhere.v"], "cannot read nowhere.v: No such file or directory"),
     ],

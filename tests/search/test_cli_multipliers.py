@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ from click.testing import CliRunner, Result
 
 import approx
 from approx import native
-from energy.multiplier_cost import multiplier_cost
+from energy.multiplier_cost import multiplier_cost, shipped_rows
 from search.cli import cli
+from search.multiplier_costs import keep_costs
 
 
 def run(*arguments: str) -> Result:
@@ -95,6 +97,20 @@ def test_names_near_imported_ones_are_offered(tmp_path: Path) -> None:
     np.savez(tmp_path / "t.npz", mul8s_1KVL=np.zeros((256, 256), int))
     assert run("multipliers", "import", str(tmp_path / "t.npz")).exit_code == 0
     assert "; imported: mul8s_1KVL" in run("multipliers", "show", "mul8s_1KVX").stderr
+
+
+def test_characterised_members_are_listed_near_their_family() -> None:
+    rows = [row for row in shipped_rows() if row.name == "ssm-4" and row.key[1:] == (6, 6)]
+    names = ("drum-7", "drum-10", "ssm-3", "no-longer-imported")
+    keep_costs([replace(row, name=name) for row in rows for name in names])
+    listed = {entry["name"]: entry for entry in json.loads(run("multipliers", "--json").stdout)}
+    near = [name for name in listed if name.startswith(("drum", "ssm"))]
+    assert near == sorted(near, key=lambda name: (name.split("-")[0], int(name.split("-")[1])))
+    assert [name for name in listed if name not in approx.multiplier_names()] == ["drum-7", "drum-10", "ssm-3"]
+    assert [name for name in listed if name in approx.multiplier_names()] == approx.multiplier_names()
+    assert listed["ssm-3"]["weight_bits"] == 6  # static segments are at least half of an operand
+    assert listed["ssm-3"]["relative_energy"] is not None
+    assert "\ndrum-7 " in run("multipliers").stdout
 
 
 def test_a_taken_name_asks_for_another(tmp_path: Path) -> None:

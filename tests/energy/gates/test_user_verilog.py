@@ -93,14 +93,18 @@ def test_ports_may_have_any_name(tools: Tools) -> None:
     [
         ("", "no module"),
         ("module m(", "syntax error"),
+        (
+            "/*\n*/\nmodule m(input logic [3:0] a, w, output [7:0] p); assign p = a * w; endmodule",
+            "refuses the design: line 3: syntax error, .*; Verilog-2005 is read, so SystemVerilog",
+        ),
         ("module m(input [3:0] a, output [3:0] p); assign p = a; endmodule", "two inputs, activation and weight"),
         (
             "module m(input clk, input [3:0] a, w, output reg [7:0] p); always @(posedge clk) p <= a * w; endmodule",
-            "flip-flops, latches",
+            "module 'm' is no combinational logic: it needs a flip-flop; ",
         ),
         (
             "module m(input [3:0] a, w, output reg [7:0] p); always @* if (a[0]) p = a * w; endmodule",
-            "flip-flops, latches",
+            "needs a latch; ",
         ),
         ("module m(input [3:0] a, w, output [7:0] p); assign p[6:0] = a * w; endmodule", "no driver|nothing drives"),
         ("module m(input [3:0] a, w, output [7:0] p); assign p = 8'bx; endmodule", "nothing drives"),
@@ -128,8 +132,30 @@ def test_options_that_do_not_fit(tools: Tools) -> None:
         read(tools, PLAIN, weight_port="C")
     with pytest.raises(GateDesignError, match="--top takes a module's name, got 'm; shell ls'"):
         read(tools, PLAIN, top="m; shell ls")
-    with pytest.raises(GateDesignError, match=r"Yosys refuses the design: .*other"):
+    with pytest.raises(GateDesignError, match="there is no module 'other'; --top takes one of half, mine"):
+        read(tools, HIERARCHY, top="other")
+    with pytest.raises(GateDesignError, match=r"takes one of mine$"):
         read(tools, PLAIN, top="other")
+
+
+def test_the_module_that_is_taken(tools: Tools) -> None:
+    assert read(tools, HIERARCHY).module == "mine"
+    two = PLAIN + "\n" + PLAIN.replace("mine", "other")
+    assert read(tools, two, top="other").module == "other"
+    with pytest.raises(GateDesignError, match=r"2 modules are used by no other: mine, other; choose .* with --top"):
+        read(tools, two)
+    with pytest.raises(GateDesignError, match="3 modules are used by no other: half, mine, m"):
+        # Neither a label nor a comment nor a port uses a module.
+        read(
+            tools, PLAIN.join(["module half(input a); endmodule\n", "\nmodule m; /* mine m(); */ wire half; endmodule"])
+        )
+    escaped = PLAIN.replace("module mine", r"module \my;mult ")
+    assert read(tools, escaped).module == "my;mult"
+    parameters = "module part #(parameter N = 2)(input [N-1:0] a, w, output [2*N-1:0] p); assign p = a * w; endmodule"
+    wrapped = parameters + " module all(input [3:0] a, w, output [7:0] p); part #(4) one (a, w, p); endmodule"
+    found = read(tools, wrapped)
+    assert (found.module, found.table.shape) == ("all", (16, 16))
+    assert read(tools, wrapped, top="part").table.shape == (4, 4)
 
 
 def test_huge_and_slow_designs(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
