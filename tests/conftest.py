@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import energy.multiplier_cost  # noqa: F401  `energy` has a function of this name
+from approx import catalog
+
 TEST_DATA_VARIABLE = "CROSSLAYER_TEST_DATA"
 
 
@@ -17,6 +20,13 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg-data"))
     for variable in ("CROSSLAYER_STORAGE", "CROSSLAYER_DATA_DIR", "CROSSLAYER_MULTIPLIER_DIR"):
         monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _own_multipliers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what a test registers in this process from the tests after it."""
+    for module in (catalog, sys.modules["energy.multiplier_cost"]):
+        monkeypatch.setattr(module, "_registered", dict(module._registered))
 
 
 @pytest.fixture(scope="session")
