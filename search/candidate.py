@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -12,9 +13,19 @@ from search.errors import UsageError
 
 NOMINAL_V = 0.9  # at and above, no cell of the weight memory fails (approx.SILICON_14NM.v_min; a test compares them)
 
-# Up to these weight widths an alphabet set represents every weight, so that its multiplier is the exact one (a test
-# compares them); it is then counted as such, also in energy, for which nothing is published at those widths.
-_EXACT_UP_TO_BITS = {"asm-1": 2, "asm-1-3": 3, "asm-1-3-5": 3, "asm-1-3-5-7": 4}
+# Up to these weight widths an alphabet set represents every weight, so that its multiplier is the exact one; DRUM and
+# static segments are where neither magnitude is wider than what they keep. They are then counted as the exact one (a
+# test compares all with it, at all widths).
+_ALPHABETS_EXACT_UP_TO_BITS = {"asm-1": 2, "asm-1-3": 3, "asm-1-3-5": 3, "asm-1-3-5-7": 4}
+_KEEPS_BITS = re.compile(r"(?:drum|ssm)-(\d+)")
+
+
+def is_exact(multiplier: str, *, weight_bits: int, activation_bits: int) -> bool:
+    """Whether a multiplier of the catalogue is known to be exact for operands of these widths."""
+    if weight_bits <= _ALPHABETS_EXACT_UP_TO_BITS.get(multiplier, 0):
+        return True
+    kept = _KEEPS_BITS.fullmatch(multiplier)
+    return kept is not None and max(weight_bits - 1, activation_bits) <= int(kept[1])  # a weight has a sign
 
 
 def content_hash(content: Any) -> str:
@@ -86,10 +97,10 @@ class Candidate:
         """The candidate that stands for every one with the same behaviour.
 
         No more bits can be robust than there are, and none needs to be where no cell fails. A multiplier that is exact
-        at the weights' width is `exact`.
+        at the operands' widths is `exact`.
         """
         supply_v = min(round(self.supply_v, 4), NOMINAL_V)
-        exact = self.weight_bits <= _EXACT_UP_TO_BITS.get(self.multiplier, 0)
+        exact = is_exact(self.multiplier, weight_bits=self.weight_bits, activation_bits=self.activation_bits)
         return replace(
             self,
             multiplier="exact" if exact else self.multiplier,
