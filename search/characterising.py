@@ -21,19 +21,16 @@ import yaml
 import approx
 from approx.catalog import check_name
 from energy import WorkloadError, gates
-from energy.gates import simulation, stimulus
 from energy.multiplier_cost import (
     EXACT,
-    LANES_PER_BANK,
     CostKey,
     CostRow,
     MultiplierCost,
     multiplier_cost,
     relative_costs,
     shipped_rows,
-    write_cost_table,
 )
-from search.errors import StorageError, UsageError
+from search.errors import UsageError
 from search.locations import multiplier_cost_file, multiplier_dir
 from search.multiplier_costs import forget_costs, keep_costs
 
@@ -280,35 +277,6 @@ def characterise_file(
     return replace(_kept(name, rows), circuit=circuit, twin=twin)
 
 
-def characterise_all(folder: Path, *, on_row: Callable[[int, int], None]) -> list[Path]:
-    """Make the table that comes with the package again, and its provenance; says where they are.
-
-    Raises:
-        energy.EnergyError: If a proof or a tool fails.
-        StorageError: If they cannot be written.
-    """
-    tools = gates.find_tools()
-    rows = characterise_rows(tools, catalogue_names(), on_row=on_row)
-    return write_shipped_table(tools, folder, rows)
-
-
-def write_shipped_table(tools: gates.Tools, folder: Path, rows: Sequence[CostRow]) -> list[Path]:
-    """Write the table that comes with the package, and its provenance.
-
-    Raises:
-        StorageError: If they cannot be written.
-    """
-    table, provenance = folder / "multipliers.csv", folder / "multipliers.provenance.yaml"
-    content = yaml.safe_dump(described_provenance(tools, rows), sort_keys=False, width=118)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_cost_table(table, rows)
-        provenance.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"cannot write to {folder}: {error.strerror or error}") from None
-    return [table, provenance]
-
-
 def as_json(found: Characterised) -> dict[str, Any]:
     """The same as values that JSON has."""
     return {
@@ -318,28 +286,6 @@ def as_json(found: Characterised) -> dict[str, Any]:
         "circuit": None if found.circuit is None else asdict(found.circuit),
         "same_products_as": None if found.twin is None else asdict(found.twin),
         "costs": [{**asdict(row), "relative": asdict(found.relative[row.key])} for row in found.rows],
-    }
-
-
-def described_provenance(tools: gates.Tools, rows: Sequence[CostRow]) -> dict[str, Any]:
-    """How rows were made."""
-    return {
-        "made_by": "search multipliers characterise --all --out energy",
-        "method": "docs/multiplier-energy.md",
-        "tools": gates.tool_versions(tools),
-        "cell_library": {
-            "name": tools.library.name,
-            "from": "Oklahoma State University, TSMC 180 nm; Debian package qflow-tech-osu018",
-            "nominal_v": tools.library.nominal_v,
-        },
-        "proof": "all operand pairs of every mapped netlist, by Icarus Verilog and by energy.gates.simulation",
-        "operations": stimulus.OPERATIONS,
-        "seed": stimulus.SEED,
-        "products_per_held_weight": stimulus.HELD,
-        "delay_step_ns": simulation.STEP_NS,
-        "recorded_operands": "energy/operand_histograms.csv",
-        "lanes_per_bank": LANES_PER_BANK,
-        "rows": len(rows),
     }
 
 

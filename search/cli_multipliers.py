@@ -127,7 +127,7 @@ def characterise(
     apt-get install yosys iverilog qflow-tech-osu018
     """
     with _interruptible(), _errors(debug):  # loading takes seconds, too
-        from search import characterising, tables
+        from search import characterising, shipped_costs, tables
         from search.errors import UsageError
 
         if everything == (subject is not None) or everything != (out is not None):
@@ -145,7 +145,7 @@ def characterise(
 
             if subject is None:
                 assert out is not None
-                for path in characterising.characterise_all(out, on_row=on_row):
+                for path in shipped_costs.characterise_all(out, on_row=on_row):
                     click.echo(path)
                 return
             if is_file:

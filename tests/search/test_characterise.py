@@ -17,10 +17,11 @@ from energy.gates.simulation import compute
 from energy.gates.synthesis import synthesise
 from energy.gates.verilog import TOP, designs
 from energy.multiplier_cost import CostKey, CostRow, _registered, multiplier_cost, shipped_rows
-from search.characterising import SHIPPED_KEYS, catalogue_names, characterise_rows, expected, write_shipped_table
+from search.characterising import SHIPPED_KEYS, catalogue_names, characterise_rows, expected
 from search.cli import cli
 from search.locations import multiplier_cost_file, multiplier_dir
 from search.multiplier_costs import register_own_costs
+from search.shipped_costs import write_shipped_table
 
 MINE = "module mine(input [3:0] a, input [3:0] w, output [7:0] p); assign p = a[3:1] * w << 1; endmodule"
 
