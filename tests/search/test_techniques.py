@@ -1,0 +1,31 @@
+from dataclasses import fields, replace
+
+import pytest
+
+from search.candidate import Candidate
+from search.task import find_task
+from search.techniques import TECHNIQUES, techniques_of
+
+BASELINE = find_task("digits").space.baseline()
+
+
+def test_every_knob_belongs_to_one_technique() -> None:
+    knobs = [knob for of_one in TECHNIQUES.values() for knob in of_one]
+    assert sorted(knobs) == sorted(field.name for field in fields(Candidate))
+
+
+@pytest.mark.parametrize(
+    ("changed", "techniques"),
+    [
+        ({}, set()),
+        ({"width": 2}, {"network"}),
+        ({"family": "lenet"}, {"network"}),
+        ({"sparsity": 0.5}, {"pruning"}),
+        ({"activation_bits": 4}, {"multiplier"}),
+        ({"multiplier": "asm-1", "weight_bits": 4}, {"multiplier"}),
+        ({"supply_v": 0.8, "robust_bits": 2}, {"memory"}),
+        ({"depth": 1, "sparsity": 0.5, "weight_bits": 4, "supply_v": 0.8}, set(TECHNIQUES)),
+    ],
+)
+def test_techniques_of_a_candidate(changed: dict[str, object], techniques: set[str]) -> None:
+    assert techniques_of(replace(BASELINE, **changed).canonical(), BASELINE) == techniques
