@@ -115,7 +115,7 @@ def count_batch(work: WorkloadBatch, hardware: Hardware) -> ActionCounts:
     stored_sum = activation_memory.stored_bits(sum_bits)
     if hardware.compressed_weights:
         more_area = hardware.technology.eight_transistor_cell.area.value - 1
-        value_size = 1 + memory.robust_share(knobs[3], weight_bits) * more_area
+        value_size = 1 + memory.robust_share(work.robust_bits, weight_bits) * more_area
         value_bits, metadata_bits = smallest_format_bits(
             weights, layers.nonzero_weights, stored_weight, (1 + memory.metadata_is_8t * more_area) / value_size
         )

@@ -17,10 +17,10 @@ Array = NDArray[np.float64]
 def area_mm2(work: WorkloadBatch, counts: ActionCounts, hardware: Hardware, sizes: MemorySizes) -> Array:
     """Area in mm2 if the array is built for the workload's widths and multiplier: shape (3, workloads).
 
-    The first axis is low, value, high. An element has a multiplier, an adder as wide as the widest sum, and its
-    registers or scratchpads.
+    The first axis is low, value, high. An element has a multiplier, or every multiplier that some layer
+    uses, an adder as wide as the widest sum, and its registers or scratchpads.
     """
-    weight_bits, activation_bits, _, robust_bits = work.knobs[:4]
+    weight_bits, activation_bits = work.knobs[:2]
     relative_area = work.knobs[9]
     technology, pads = hardware.technology, hardware.scratchpads
     sum_bits = counts.sum_bits.max(axis=-1, keepdims=True)
@@ -35,8 +35,8 @@ def area_mm2(work: WorkloadBatch, counts: ActionCounts, hardware: Hardware, size
 
     more = _column(technology.eight_transistor_cell.area) - 1
     memory = hardware.weight_memory
-    share = memory.robust_share(robust_bits[..., 0], weight_bits[..., 0])
     metadata = sizes.metadata_share[..., 0]
+    share = sizes.robust_share[..., 0] if isinstance(sizes.robust_share, np.ndarray) else sizes.robust_share
     robust = share * (1 - metadata) + memory.metadata_is_8t * metadata
     six_transistor_kb = sizes.weight_kb[..., 0] * (1 + robust * more)
     six_transistor_kb = six_transistor_kb + sizes.activation_kb[..., 0] * (

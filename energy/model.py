@@ -60,7 +60,7 @@ class EnergyReport:
     def area_mm2(self) -> Estimate:
         """Area of array and memories, if they are built for this workload."""
         work = WorkloadBatch.single(self.workload)
-        areas = area_mm2(work, self.counts, self.hardware, memory_sizes(self.counts, self.hardware))
+        areas = area_mm2(work, self.counts, self.hardware, memory_sizes(work, self.counts, self.hardware))
         return Estimate(*areas[:, 0].tolist())
 
     @property
@@ -136,7 +136,7 @@ def estimate(workload: Workload, hardware: Hardware, table: EnergyTable | None =
     """
     work = WorkloadBatch.single(workload)
     counts = count_batch(work, hardware)
-    sizes = memory_sizes(counts, hardware)
+    sizes = memory_sizes(work, counts, hardware)
     if table is None:
         table = energy_table(work, hardware, sizes)
     cycles = float(counts.cycles.sum())
@@ -165,10 +165,11 @@ def estimate_batch(work: WorkloadBatch | Sequence[Workload], hardware: Hardware)
     """
     batch = work if isinstance(work, WorkloadBatch) else WorkloadBatch.of(work)
     counts = count_batch(batch, hardware)
-    sizes = memory_sizes(counts, hardware)
-    # Every layer of a workload has the same table, so that its counts can be added up first.
+    sizes = memory_sizes(batch, counts, hardware)
+    table = energy_table(batch, hardware, sizes).averaged(counts)
+    # Every layer of a workload has the same table now, so that its counts can be added up first.
     summed = ActionCounts(**{one.name: getattr(counts, one.name).sum(axis=-1, keepdims=True) for one in fields(counts)})
-    energies = _energies(summed, energy_table(batch, hardware, sizes), batch.knobs[4])
+    energies = _energies(summed, table, batch.knobs[4])
     return BatchReport(
         components_pj=energies[..., 0],
         latency_us=summed.cycles[:, 0] / hardware.clock_mhz,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ Array = NDArray[np.float64]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyTable:
     """Energy per action in pJ: a number, or an array whose first axis is low, value, high.
+
+    The last axis of `multiply_pj`, `weight_read_bit_pj` and `weight_write_bit_pj` is the layers where these have
+    multipliers or robust bits of their own.
 
     Attributes:
         multiply_pj: One multiplication with the workload's multiplier and widths.
@@ -52,10 +55,31 @@ class EnergyTable:
         """A table in which every action costs 1, so that counts can be checked by hand."""
         return cls(**dict.fromkeys(cls.__dataclass_fields__, 1.0))
 
-    def values(self) -> dict[str, float]:
-        """Entry -> its likely value, of the table of a single workload."""
-        entries = {name: np.ravel(getattr(self, name)) for name in self.__dataclass_fields__}
-        return {name: float(entry[len(entry) // 2]) for name, entry in entries.items()}
+    def values(self, layer: int = 0) -> dict[str, float]:
+        """Entry -> its likely value for one layer of a single workload; for all, where they do not differ."""
+        found = {}
+        for name in self.__dataclass_fields__:
+            entry = np.asarray(getattr(self, name))
+            entry = entry[len(entry) // 2].ravel() if entry.ndim else entry.ravel()
+            found[name] = float(entry[layer if entry.size > 1 else 0])
+        return found
+
+    def averaged(self, counts: ActionCounts) -> EnergyTable:
+        """The table for the layers of each workload together: means over them, by how often each has the action."""
+        weights = {
+            "multiply_pj": counts.macs,
+            "weight_read_bit_pj": counts.weight_read_bits,
+            "weight_write_bit_pj": counts.weight_write_bits,
+        }
+        entries = {name: (getattr(self, name), weight) for name, weight in weights.items()}
+        return replace(
+            self,
+            **{
+                name: (entry * weight).sum(axis=-1, keepdims=True) / np.maximum(weight.sum(axis=-1, keepdims=True), 1)
+                for name, (entry, weight) in entries.items()
+                if np.ndim(entry) and np.shape(entry)[-1] > 1
+            },
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +90,16 @@ class MemorySizes:
         weight_kb: Capacity of the weight memory, in KB of 1024 bytes.
         activation_kb: Capacity of the activation memory.
         metadata_share: Metadata among the stored bits.
+        robust_share: Bits in 8T cells among those of the stored weights themselves.
     """
 
     weight_kb: Array
     activation_kb: Array
     metadata_share: Array
+    robust_share: Array | float
 
 
-def memory_sizes(counts: ActionCounts, hardware: Hardware) -> MemorySizes:
+def memory_sizes(work: WorkloadBatch, counts: ActionCounts, hardware: Hardware) -> MemorySizes:
     """How large the memories are: as the hardware says or, where it follows the network, the fewest banks that hold it.
 
     Raises:
@@ -82,10 +108,16 @@ def memory_sizes(counts: ActionCounts, hardware: Hardware) -> MemorySizes:
     metadata = counts.stored_metadata_bits.sum(axis=-1, keepdims=True)
     stored = counts.stored_value_bits.sum(axis=-1, keepdims=True) + metadata
     live = counts.live_activation_bits.max(axis=-1, keepdims=True)
+    robust_share = hardware.weight_memory.robust_share(work.robust_bits, work.knobs[0])
+    if work.by_layer is not None:
+        values = counts.stored_value_bits
+        robust_share = (robust_share * values).sum(axis=-1, keepdims=True)
+        robust_share = robust_share / np.maximum(values.sum(axis=-1, keepdims=True), 1)
     return MemorySizes(
         weight_kb=_capacity_kb(stored, hardware.weight_memory, hardware, "weights"),
         activation_kb=_capacity_kb(live, hardware.activation_memory, hardware, "activations"),
         metadata_share=metadata / np.maximum(stored, 1),
+        robust_share=robust_share,
     )
 
 
@@ -115,13 +147,14 @@ def energy_table(work: WorkloadBatch, hardware: Hardware, sizes: MemorySizes) ->
         sizes: Of its memories; see `memory_sizes`.
 
     Returns:
-        Entries of shape (3, workloads, 1) or (3, 1, 1).
+        Entries of shape (3, workloads, 1) or (3, 1, 1), or (3, workloads, layers) where layers differ.
 
     Raises:
         WorkloadError: If bits are to be robust and the weight memory has no such cells, or its voltage is far from the
             technology's.
     """
-    weight_bits, activation_bits, weight_v, robust_bits, _, lowest, fresh, stationary, highest = work.knobs[:9]
+    weight_bits, activation_bits, weight_v = work.knobs[:3]
+    robust_bits, (lowest, fresh, stationary, highest) = work.robust_bits, work.relative_energies
     memory, activation_memory = hardware.weight_memory, hardware.activation_memory
     if memory.cell != "hybrid" and robust_bits.any():
         raise WorkloadError(
@@ -137,7 +170,7 @@ def energy_table(work: WorkloadBatch, hardware: Hardware, sizes: MemorySizes) ->
     multiply = units.multiply_per_bit2 * (weight_bits * activation_bits)
     multiply = multiply + units.multiply_per_bit * ((weight_bits + activation_bits) / 2)
 
-    robust_share = memory.robust_share(robust_bits, weight_bits)
+    robust_share = sizes.robust_share if work.by_layer is None else memory.robust_share(robust_bits, weight_bits)
     metadata_8t, activation_8t = memory.metadata_is_8t, activation_memory.cell == "8T"
     weight_ratio, activation_ratio = weight_v / nominal_v, activation_memory.supply_v / nominal_v
     weight_square = weight_ratio**2
@@ -147,7 +180,7 @@ def energy_table(work: WorkloadBatch, hardware: Hardware, sizes: MemorySizes) ->
     activation_cells = (1 + activation_8t * units.more_access) * activation_ratio**2
 
     metadata = sizes.metadata_share
-    eight_transistor_share = robust_share * (1 - metadata) + metadata_8t * metadata
+    eight_transistor_share = sizes.robust_share * (1 - metadata) + metadata_8t * metadata
     leaking_kb = sizes.weight_kb * weight_ratio * (1 + eight_transistor_share * units.more_area)
     leaking_kb = leaking_kb + sizes.activation_kb * activation_ratio * (1 + activation_8t * units.more_area)
     return EnergyTable(

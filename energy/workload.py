@@ -37,6 +37,8 @@ class LayerWorkload:
         kernel_width: Columns of the kernel.
         output_height: Rows of output positions.
         activation_density: Share of the inputs that are not zero, in [0, 1].
+        multiplier: Name of its multiplier; None for the workload's own.
+        robust_bits: Top bits of each of its weights in 8T cells; None for the workload's own.
 
     Raises:
         WorkloadError: If a number is out of range, or numbers contradict each other.
@@ -53,6 +55,8 @@ class LayerWorkload:
     kernel_width: int = 1
     output_height: int = 1
     activation_density: float = 1.0
+    multiplier: str | None = None
+    robust_bits: int | None = None
 
     def __post_init__(self) -> None:
         for name in (
@@ -104,7 +108,7 @@ class LayerWorkload:
 
 
 # Rows of a workload's matrix: the numbers of its layers.
-_ROWS = tuple(one.name for one in fields(LayerWorkload) if one.name != "name")
+_ROWS = tuple(one.name for one in fields(LayerWorkload) if one.type in ("int", "float"))
 _DIVISORS = ("groups", "kernel_height", "kernel_width", "output_height")
 
 
@@ -116,9 +120,10 @@ class Workload:
         layers: In order of execution; at least one, of different names.
         weight_bits: Width of a weight.
         activation_bits: Width of an activation.
-        multiplier: Name of the multiplier; see `energy.multiplier_cost`.
+        multiplier: Name of the multiplier; see `energy.multiplier_cost`. Layers may have others.
         weight_memory_v: Supply voltage of the weight memory, in volts.
         robust_bits: How many of each weight's top bits sit in 8T cells of a hybrid memory; the rest sit in 6T cells.
+            Layers may have other numbers.
         batch: Inferences made together, which share each weight that is fetched.
 
     Raises:
@@ -134,6 +139,7 @@ class Workload:
     batch: int = 1
     matrix: Array = field(init=False, repr=False, compare=False)
     knobs: Array = field(init=False, repr=False, compare=False)
+    by_layer: Array | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -145,29 +151,52 @@ class Workload:
         for name in ("weight_bits", "activation_bits", "batch"):
             if getattr(self, name) < 1:
                 raise WorkloadError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.robust_bits <= self.weight_bits:
-            raise WorkloadError(
-                f"robust_bits must be between 0 and weight_bits={self.weight_bits}, got {self.robust_bits}"
-            )
+        self._check_robust_bits("", self.robust_bits)
+        for layer in self.layers:
+            if layer.robust_bits is not None:
+                self._check_robust_bits(f"layer {layer.name!r}: ", layer.robust_bits)
         if not self.weight_memory_v > 0:
             raise WorkloadError(f"weight_memory_v must be positive, got {self.weight_memory_v}")
         # As arrays, so that the model needs no loop over layers, nor over workloads (`WorkloadBatch`).
         rows = [[getattr(layer, name) for layer in self.layers] for name in _ROWS]
-        cost = multiplier_cost(self.multiplier, weight_bits=self.weight_bits, activation_bits=self.activation_bits)
+        used = [
+            (layer.multiplier or self.multiplier, self.robust_bits if layer.robust_bits is None else layer.robust_bits)
+            for layer in self.layers
+        ]
+        costs = {
+            name: multiplier_cost(name, weight_bits=self.weight_bits, activation_bits=self.activation_bits)
+            for name in dict.fromkeys(name for name, _ in used)
+        }
+        different = {
+            (name, robust_bits): (
+                robust_bits,
+                costs[name].low,
+                costs[name].relative_energy,
+                costs[name].relative_energy_stationary,
+                costs[name].high,
+            )
+            for name, robust_bits in dict.fromkeys(used)
+        }
+        robust_bits, *relative_energies = different[used[0]]
         knobs = (
             self.weight_bits,
             self.activation_bits,
             self.weight_memory_v,
-            self.robust_bits,
+            robust_bits,
             self.batch,
-            cost.low,
-            cost.relative_energy,
-            cost.relative_energy_stationary,
-            cost.high,
-            cost.relative_area,
+            *relative_energies,
+            sum(cost.relative_area for cost in costs.values()),  # each element has every multiplier that layers use
         )
+        by_layer = np.array([different[one] for one in used], dtype=np.float64).T if len(different) > 1 else None
         object.__setattr__(self, "matrix", np.array(rows, dtype=np.float64))
         object.__setattr__(self, "knobs", np.array(knobs, dtype=np.float64))
+        object.__setattr__(self, "by_layer", by_layer)
+
+    def _check_robust_bits(self, where: str, robust_bits: int) -> None:
+        if not 0 <= robust_bits <= self.weight_bits:
+            raise WorkloadError(
+                f"{where}robust_bits must be between 0 and weight_bits={self.weight_bits}, got {robust_bits}"
+            )
 
     @property
     def macs(self) -> int:
@@ -177,7 +206,8 @@ class Workload:
     def to_dict(self) -> dict[str, Any]:
         """As a JSON object."""
         shared = {one.name: getattr(self, one.name) for one in fields(self) if one.init}
-        return shared | {"layers": [asdict(layer) for layer in self.layers]}
+        layers = ({key: value for key, value in asdict(layer).items() if value is not None} for layer in self.layers)
+        return shared | {"layers": list(layers)}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Workload:
@@ -201,15 +231,30 @@ class WorkloadBatch:
         layers: Shape (rows, workloads, layers): the numbers of `LayerWorkload`; those of the absent layers of shorter
             networks are 0.
         knobs: Shape (knobs, workloads, 1).
+        by_layer: Shape (5, workloads, layers): of layers with knobs of their own, those in whose place they are; None
+            if there are none.
     """
 
     layers: Array
     knobs: Array
+    by_layer: Array | None = None
+
+    @property
+    def robust_bits(self) -> Array:
+        """Top bits of each weight in 8T cells: shape (workloads, 1), or (workloads, layers) where layers differ."""
+        return self.knobs[3] if self.by_layer is None else self.by_layer[0]
+
+    @property
+    def relative_energies(self) -> Array:
+        """Of the multipliers: the lowest, of fresh weights, of weights that stay, the highest; likewise behind that."""
+        energies: Array = self.knobs[5:9] if self.by_layer is None else self.by_layer[1:]
+        return energies
 
     @classmethod
     def single(cls, workload: Workload) -> WorkloadBatch:
         """Of one workload."""
-        return cls(layers=workload.matrix[:, None], knobs=workload.knobs[:, None, None])
+        by_layer = None if workload.by_layer is None else workload.by_layer[:, None]
+        return cls(layers=workload.matrix[:, None], knobs=workload.knobs[:, None, None], by_layer=by_layer)
 
     @classmethod
     def of(cls, workloads: Sequence[Workload]) -> WorkloadBatch:
@@ -229,7 +274,13 @@ class WorkloadBatch:
             for index, workload in enumerate(workloads):
                 layers[:, index, : workload.matrix.shape[1]] = workload.matrix
         knobs = np.stack([workload.knobs for workload in workloads], axis=1)[:, :, None]
-        return cls(layers=layers, knobs=knobs)
+        if all(workload.by_layer is None for workload in workloads):
+            return cls(layers=layers, knobs=knobs)
+        by_layer = np.repeat(knobs[[3, 5, 6, 7, 8]], layers.shape[2], axis=2)
+        for index, workload in enumerate(workloads):
+            if workload.by_layer is not None:
+                by_layer[:, index, : workload.by_layer.shape[1]] = workload.by_layer
+        return cls(layers=layers, knobs=knobs, by_layer=by_layer)
 
 
 def _checked(kind: type, content: object, what: str) -> dict[str, Any]:
@@ -239,7 +290,13 @@ def _checked(kind: type, content: object, what: str) -> dict[str, Any]:
         raise WorkloadError(f"{what} must be an object of keys and values, got {content!r}")
     if unknown := sorted(content.keys() - known.keys()):
         raise WorkloadError(f"{what} has an unknown key {unknown[0]!r}; keys are {', '.join(known)}")
-    allowed: dict[Any, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+    allowed: dict[Any, tuple[type, ...]] = {
+        "str": (str,),
+        "int": (int,),
+        "float": (int, float),
+        "str | None": (str, type(None)),
+        "int | None": (int, type(None)),
+    }
     for name, value in content.items():
         types = allowed.get(known[name].type)
         if types and (isinstance(value, bool) or not isinstance(value, types)):

@@ -98,7 +98,7 @@ def energy_json(scored: Scored) -> dict[str, Any]:
         "weights": sum(layer.weights for layer in scored.workload.layers),
         "nonzero_weights": sum(layer.nonzero_weights for layer in scored.workload.layers),
         "workload": scored.workload.to_dict(),
-        "energy_per_action_pj": found.table.values(),
+        "energy_per_action_pj": found.table.averaged(found.counts).values(),
         "notes": list(scored.notes),
     }
 

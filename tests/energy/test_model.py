@@ -264,16 +264,27 @@ CHANGES = st.fixed_dictionaries(
         "batch": st.integers(1, 4),
     }
 )
+LAYER_CHANGES = st.fixed_dictionaries(
+    {},
+    optional={"multiplier": st.sampled_from(["exact", "drum-4", "asm-1"]), "robust_bits": st.integers(0, 4)},
+)
 HYBRID = [name for name in hardware_names() if load_hardware(name).weight_memory.cell == "hybrid"]
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from([LENET, ALEXNET, LENET[:2]]), CHANGES), min_size=1, max_size=4),
+    st.lists(
+        st.tuples(st.sampled_from([LENET, ALEXNET, LENET[:2]]), CHANGES, LAYER_CHANGES, LAYER_CHANGES),
+        min_size=1,
+        max_size=4,
+    ),
     st.sampled_from(HYBRID),
 )
-def test_many_workloads_cost_what_each_costs_alone(works: list[tuple[Any, dict[str, Any]]], name: str) -> None:
+def test_many_workloads_cost_what_each_costs_alone(works: list[tuple[Any, ...]], name: str) -> None:
     hardware = load_hardware(name)
-    made = [workload(*layers, **knobs) for layers, knobs in works]
+    made = [
+        workload(replace(layers[0], **first), *layers[1:-1], replace(layers[-1], **last), **knobs)
+        for layers, knobs, first, last in works
+    ]
     together = estimate_batch(made, hardware)
     for index, work in enumerate(made):
         alone = estimate(work, hardware)

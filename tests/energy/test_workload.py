@@ -36,6 +36,11 @@ def test_layers_that_contradict_themselves_are_refused(change: dict[str, Any], m
         ({"batch": 0}, "batch must be at least 1, got 0"),
         ({"robust_bits": 9}, "robust_bits must be between 0 and weight_bits=8, got 9"),
         ({"weight_memory_v": 0.0}, "weight_memory_v must be positive, got 0.0"),
+        (
+            {"layers": (replace(LENET[0], robust_bits=9), LENET[1])},
+            "layer 'conv1': robust_bits must be between 0 and weight_bits=8, got 9",
+        ),
+        ({"layers": (replace(LENET[0], multiplier="magic"), LENET[1])}, "magic"),
         ({"multiplier": "magic"}, "magic"),
     ],
 )
@@ -48,6 +53,9 @@ def test_a_workload_survives_json() -> None:
     work = workload(*ALEXNET, fully_connected("fc", 10, 5, nonzero=3), weight_bits=4, robust_bits=1, batch=2)
     again = Workload.from_dict(json.loads(json.dumps(work.to_dict())))
     assert again == work
+    assert not {"multiplier", "robust_bits"} & work.to_dict()["layers"][0].keys()  # as before layers could have any
+    layered = replace(work, layers=(replace(work.layers[0], multiplier="drum-4", robust_bits=0), *work.layers[1:]))
+    assert Workload.from_dict(json.loads(json.dumps(layered.to_dict()))) == layered
     assert (again.matrix == work.matrix).all()
 
 
