@@ -74,6 +74,7 @@ from approx.saving import save as save
 from approx.saving import saved_facts as saved_facts
 from approx.structured import prune_channels as prune_channels
 from approx.trace import LayerShape as LayerShape
+from approx.trace import layer_order as layer_order
 from approx.trace import trace as trace
 from approx.training import DivergedError as DivergedError
 from approx.training import LabelledImages as LabelledImages
@@ -138,6 +139,7 @@ __all__ = [
     "global_magnitude_masks",
     "gradual_sparsities",
     "import_multipliers",
+    "layer_order",
     "load",
     "magnitude_masks",
     "measured_sparsity",

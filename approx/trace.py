@@ -1,14 +1,15 @@
-"""The shapes of a network's layers, and how dense their inputs are, found by running it once."""
+"""The order and the shapes of a network's layers, and how dense their inputs are, found by running it once."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from approx.convert import split_attention, weight_layers
+from approx.convert import approx_layers, split_attention, weight_layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,3 +89,23 @@ def trace(model: nn.Module, example_input: Tensor) -> list[LayerShape]:
         for handle in handles:
             handle.remove()
     return shapes
+
+
+def layer_order(model: nn.Module, example_input: Tensor) -> list[str]:
+    """Names of the layers in the order in which they first run, before or after `approximate`.
+
+    Args:
+        model: The network; left as it is.
+        example_input: A batch of any size.
+    """
+    model = split_attention(copy.deepcopy(model).eval())
+    ran: dict[str, None] = {}
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda *_: ran.setdefault(name)
+
+    for name, layer in [*weight_layers(model), *approx_layers(model)]:
+        layer.register_forward_hook(note(name))
+    with torch.no_grad():
+        model(example_input)
+    return list(ran)

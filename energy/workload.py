@@ -242,7 +242,8 @@ class WorkloadBatch:
     @property
     def robust_bits(self) -> Array:
         """Top bits of each weight in 8T cells: shape (workloads, 1), or (workloads, layers) where layers differ."""
-        return self.knobs[3] if self.by_layer is None else self.by_layer[0]
+        bits: Array = self.knobs[3] if self.by_layer is None else self.by_layer[0]
+        return bits
 
     @property
     def relative_energies(self) -> Array:

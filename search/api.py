@@ -303,12 +303,18 @@ def _key_function(
 
     def key_of(candidate: Candidate) -> str:
         key = evaluation_key(candidate, task, fingerprint=fingerprint, hardware=hardware, seed=seed)
-        if candidate.multiplier not in own_costs:
-            return key
         # What was characterised here may be characterised anew, with another outcome.
-        cost = own_costs[candidate.multiplier]["layer", candidate.weight_bits, candidate.activation_bits]
-        figures = {name: figure for name, figure in asdict(cost).items() if name != "source"}
-        return content_hash({"evaluation": key, "multiplier_cost": figures})
+        figures = [
+            {name: figure for name, figure in asdict(cost).items() if name != "source"}
+            for cost in (
+                own_costs[multiplier]["layer", candidate.weight_bits, candidate.activation_bits]
+                for multiplier in candidate.multipliers
+                if multiplier in own_costs
+            )
+        ]
+        if not figures:
+            return key
+        return content_hash({"evaluation": key, "multiplier_cost": figures[0] if len(figures) == 1 else figures})
 
     return key_of
 

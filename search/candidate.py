@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 from search.errors import UsageError
 
 NOMINAL_V = 0.9  # at and above, no cell of the weight memory fails (approx.SILICON_14NM.v_min; a test compares them)
+
+# Networks without a layer between the first and the last, by family and depth (a test compares all with it).
+_WITHOUT_MIDDLE = {("mlp", 1), ("lenet", 1)}
 
 # Up to these weight widths an alphabet set represents every weight, so that its multiplier is the exact one; DRUM and
 # static segments are where neither magnitude is wider than what they keep. They are then counted as the exact one (a
@@ -49,9 +52,25 @@ def multiplier_name(identity: str) -> str:
     return identity.partition("@")[0]
 
 
+@dataclass(frozen=True, slots=True)
+class LayerKnobs:
+    """What may differ from layer to layer.
+
+    Attributes:
+        multiplier: As in `Candidate`.
+        robust_bits: See there.
+    """
+
+    multiplier: str
+    robust_bits: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """A choice for each of the four techniques.
+
+    The first and the last layer may have a multiplier and robust bits of their own. Layers are in the order in which
+    they first run; of a network with a single one, that is the last.
 
     Attributes:
         family: Network family, or the import path of a person's own network.
@@ -63,6 +82,10 @@ class Candidate:
         multiplier: Name of the multiplier; of an imported one its `multiplier_identity`.
         supply_v: Supply voltage of the weight memory, in volts.
         robust_bits: Top bits of each weight held in 8T cells.
+        multiplier_first: Multiplier of the first layer; None for the same as the others.
+        multiplier_last: That of the last layer, likewise.
+        robust_bits_first: Robust bits of the first layer, likewise.
+        robust_bits_last: Those of the last layer, likewise.
 
     Raises:
         UsageError: If a number is out of range.
@@ -77,6 +100,10 @@ class Candidate:
     multiplier: str
     supply_v: float
     robust_bits: int
+    multiplier_first: str | None = None
+    multiplier_last: str | None = None
+    robust_bits_first: int | None = None
+    robust_bits_last: int | None = None
 
     def __post_init__(self) -> None:
         ranges: dict[str, tuple[float, float]] = {
@@ -87,27 +114,73 @@ class Candidate:
             "activation_bits": (2, 8),
             "supply_v": (0.3, 2.0),
             "robust_bits": (0, 8),
+            "robust_bits_first": (0, 8),
+            "robust_bits_last": (0, 8),
         }
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise UsageError(f"{name} must be between {low} and {high}, got {value}")
 
     def canonical(self) -> Candidate:
         """The candidate that stands for every one with the same behaviour.
 
         No more bits can be robust than there are, and none needs to be where no cell fails. A multiplier that is exact
-        at the operands' widths is `exact`.
+        at the operands' widths is `exact`. The first and the last layer have nothing of their own that the others have
+        too. Where no layer lies between them, what the others have is what the first one has; that is known of the
+        built-in families, but not of a person's own network.
         """
         supply_v = min(round(self.supply_v, 4), NOMINAL_V)
-        exact = is_exact(self.multiplier, weight_bits=self.weight_bits, activation_bits=self.activation_bits)
+        first, main, last = (self._canonical(knobs, supply_v) for knobs in self.groups)
+        if (self.family, self.depth) in _WITHOUT_MIDDLE:
+            main = first
         return replace(
             self,
-            multiplier="exact" if exact else self.multiplier,
+            multiplier=main.multiplier,
             sparsity=round(self.sparsity, 4),
             supply_v=supply_v,
-            robust_bits=0 if supply_v >= NOMINAL_V else min(self.robust_bits, self.weight_bits),
+            robust_bits=main.robust_bits,
+            multiplier_first=None if first.multiplier == main.multiplier else first.multiplier,
+            multiplier_last=None if last.multiplier == main.multiplier else last.multiplier,
+            robust_bits_first=None if first.robust_bits == main.robust_bits else first.robust_bits,
+            robust_bits_last=None if last.robust_bits == main.robust_bits else last.robust_bits,
         )
+
+    def _canonical(self, knobs: LayerKnobs, supply_v: float) -> LayerKnobs:
+        exact = is_exact(knobs.multiplier, weight_bits=self.weight_bits, activation_bits=self.activation_bits)
+        return LayerKnobs(
+            multiplier="exact" if exact else knobs.multiplier,
+            robust_bits=0 if supply_v >= NOMINAL_V else min(knobs.robust_bits, self.weight_bits),
+        )
+
+    @property
+    def groups(self) -> tuple[LayerKnobs, LayerKnobs, LayerKnobs]:
+        """What the first layer has, those in the middle, and the last."""
+        return (
+            self._group(self.multiplier_first, self.robust_bits_first),
+            LayerKnobs(self.multiplier, self.robust_bits),
+            self._group(self.multiplier_last, self.robust_bits_last),
+        )
+
+    def _group(self, multiplier: str | None, robust_bits: int | None) -> LayerKnobs:
+        return LayerKnobs(
+            self.multiplier if multiplier is None else multiplier,
+            self.robust_bits if robust_bits is None else robust_bits,
+        )
+
+    @property
+    def multipliers(self) -> tuple[str, ...]:
+        """The different multipliers of its layers."""
+        return tuple(dict.fromkeys(knobs.multiplier for knobs in self.groups))
+
+    def knobs_of(self, layers: Sequence[str]) -> dict[str, LayerKnobs]:
+        """Layer name -> what that layer has.
+
+        Args:
+            layers: Different names, in the order in which the layers first run; at least one.
+        """
+        first, main, last = self.groups
+        return {**dict.fromkeys(layers, main), layers[0]: first, layers[-1]: last}
 
     @property
     def key(self) -> str:
@@ -115,8 +188,8 @@ class Candidate:
         return content_hash(self.canonical().to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
+        """As a JSON object, without what is None."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Candidate:
@@ -128,7 +201,8 @@ class Candidate:
         known = {field.name: field.type for field in fields(cls)}
         if unknown := sorted(content.keys() - known.keys()):
             raise UsageError(f"unknown candidate key {unknown[0]!r}; keys are {', '.join(known)}")
-        if missing := [name for name in known if name not in content]:
+        needed = [field.name for field in fields(cls) if field.default is MISSING]
+        if missing := [name for name in needed if name not in content]:
             raise UsageError(f"the candidate lacks the key {missing[0]!r}")
         kinds: dict[Any, tuple[type, ...]] = {
             "str": (str,),
@@ -137,7 +211,10 @@ class Candidate:
         }
         values: dict[str, Any] = {}
         for name, type_name in known.items():
-            value: Any = content[name]
+            type_name = str(type_name).removesuffix(" | None")
+            value: Any = content.get(name)
+            if value is None and name not in needed:
+                continue
             allowed = kinds[type_name]
             if isinstance(value, bool) or not isinstance(value, allowed):
                 raise UsageError(f"candidate key {name!r} must be of type {type_name}, got {value!r}")

@@ -150,9 +150,11 @@ def compare(
     known = {} if known is None else known
     full = dense(workload)
     report = energy.estimate(full, hardware, table)
-    components, entries = report.components, report.table.values()
+    components = report.components
     theirs = Parts()
-    for layer, sum_bits in zip(zigzag_layers(workload, hardware, table=table), report.counts.sum_bits[0], strict=True):
+    layers = zip(zigzag_layers(workload, hardware, table=table), report.counts.sum_bits[0], strict=True)
+    for index, (layer, sum_bits) in enumerate(layers):
+        entries = report.table.values(index)
         if layer not in known:
             known[layer] = run_zigzag(layer)
         mac_pj = entries["multiply_pj"] + entries["add_pj_per_bit"] * float(sum_bits)
@@ -235,5 +237,6 @@ def _workload_of(record: Record) -> energy.Workload:
             f"evaluation {record.id} was made by an older version, which did not keep its layers; search again to "
             "evaluate it anew"
         )
-    register_stored_cost(record.evaluation.candidate.multiplier)
+    for multiplier in record.evaluation.candidate.multipliers:
+        register_stored_cost(multiplier)
     return energy.Workload.from_dict(record.evaluation.workload)

@@ -65,8 +65,8 @@ def export(
         on_training: Is told the name of each stage that is not kept any more, before it is trained again.
 
     Raises:
-        UsageError: If there is no such evaluation, it is of a network of your own that is not here as it was, its
-            multiplier was imported and is not kept any more, or the folder is in use.
+        UsageError: If there is no such evaluation, it is of a network of your own that is not here as it was, one
+            of its multipliers was imported and is not kept any more, or the folder is in use.
         DatasetError: If the images are missing or damaged.
         StorageError: If the database does not exist or cannot be used.
         approx.ApproxError: If ONNX cannot express the network.
@@ -80,7 +80,8 @@ def export(
         raise UsageError(f"{error} (--overwrite)" if not overwrite else str(error)) from None
     task = _task(identity)
     candidate = record.evaluation.candidate
-    register_stored_multiplier(candidate.multiplier)
+    for multiplier in candidate.multipliers:
+        register_stored_multiplier(multiplier)
     training = Training(
         task,
         datasets.load(task, find_data_dir(data_dir)),

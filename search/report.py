@@ -80,16 +80,24 @@ KNOBS = ("network", "prune", "bits", "multiplier", "memory")
 
 
 def knobs(candidate: Candidate) -> dict[str, str]:
-    """The four techniques of a candidate in words, under the names in `KNOBS`."""
-    robust = f" +{candidate.robust_bits}" if candidate.robust_bits else ""
+    """The four techniques of a candidate in words, under the names in `KNOBS`.
+
+    Where layers differ, there are three words with a | between two: of the first layer, the middle and the last.
+    """
+    bits = _by_layer([str(group.robust_bits) for group in candidate.groups])
+    robust = "" if bits == "0" else f" +{bits}"
     words = (
         f"{candidate.family} {candidate.depth}x{candidate.width}",
         f"{candidate.sparsity:.0%}" if candidate.sparsity else "-",
         f"w{candidate.weight_bits}a{candidate.activation_bits}",
-        multiplier_name(candidate.multiplier),
+        _by_layer([multiplier_name(group.multiplier) for group in candidate.groups]),
         f"{candidate.supply_v:.2f}V{robust}",
     )
     return dict(zip(KNOBS, words, strict=True))
+
+
+def _by_layer(words: list[str]) -> str:
+    return " | ".join(words) if len(set(words)) > 1 else words[0]
 
 
 def percent(share: float | None) -> str:

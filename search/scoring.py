@@ -114,7 +114,8 @@ def score(
             notes=(_NO_BASELINE,),
         )
     candidate = _in_file(path, lambda: Candidate.from_dict(_candidate_in(content)).canonical())
-    register_stored_cost(candidate.multiplier)
+    for multiplier in candidate.multipliers:
+        register_stored_cost(multiplier)
     task = find_task(dataset)
     if network is not None:
         from search.own_network import find_network
@@ -169,7 +170,8 @@ def _on(record: Record, hardware: energy.Hardware) -> energy.Workload:
             f"evaluation {record.id} was made by an older version, which did not keep its layers; search again to "
             "evaluate it anew"
         )
-    register_stored_cost(record.evaluation.candidate.multiplier)
+    for multiplier in record.evaluation.candidate.multipliers:
+        register_stored_cost(multiplier)
     return on_hardware(energy.Workload.from_dict(content), record.evaluation.candidate, hardware)
 
 

@@ -8,8 +8,8 @@ from search.candidate import Candidate
 TECHNIQUES = {
     "network": ("family", "depth", "width"),
     "pruning": ("sparsity",),
-    "multiplier": ("weight_bits", "activation_bits", "multiplier"),
-    "memory": ("supply_v", "robust_bits"),
+    "multiplier": ("weight_bits", "activation_bits", "multiplier", "multiplier_first", "multiplier_last"),
+    "memory": ("supply_v", "robust_bits", "robust_bits_first", "robust_bits_last"),
 }
 
 

@@ -7,7 +7,8 @@ so that candidates which share a network train it once. The seed of every stage 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +119,26 @@ class Training:
     def approximated(self, candidate: Candidate, pruned: TrainedNetwork) -> nn.Module:
         """The same on integer codes, retrained; its memories are perfect."""
         effort = self._task.effort
+        knobs_of = candidate.knobs_of(self._layers(pruned.model))
+        multipliers = {layer: name_in_layers(knobs.multiplier) for layer, knobs in knobs_of.items()}
+        # Where there is a layer in the middle it tells what all there have; else nothing hangs on what they would have.
         config = approx.LayerApproximation(
             weight_bits=candidate.weight_bits,
             activation_bits=candidate.activation_bits,
-            multiplier=name_in_layers(candidate.multiplier),
+            multiplier=list(multipliers.values())[len(multipliers) // 2],
         )
-        knobs = {"stage": "approximate", "after": pruned.key, **asdict(config)}
-        model = approx.approximate(pruned.model, config, calibration_data=self.calibration_data(), masks=pruned.masks)
+        others = {layer: name for layer, name in multipliers.items() if name != config.multiplier}
+        knobs = {
+            "stage": "approximate",
+            "after": pruned.key,
+            **asdict(config),
+            **({"others": others} if others else {}),
+        }
+        network = approx.NetworkApproximation(
+            default=config,
+            overrides={escape(layer): replace(config, multiplier=name) for layer, name in others.items()},
+        )
+        model = approx.approximate(pruned.model, network, calibration_data=self.calibration_data(), masks=pruned.masks)
         self._fit(model, knobs, effort.approximate_epochs, effort.retrain_learning_rate)
         return model
 
@@ -164,7 +178,7 @@ class Training:
         images = self._images[split]
         chips = self.chip_seeds(split)
         memory = weight_memory(candidate, self._failures)
-        if memory.bit_error_rate == 0 or candidate.robust_bits == candidate.weight_bits:
+        if memory.bit_error_rate == 0 or all(knobs.robust_bits == candidate.weight_bits for knobs in candidate.groups):
             return (approx.accuracy(model, images),) * len(chips)
         self.put_in_memory(model, candidate, dense_layers)
         return approx.chip_accuracies(model, images, chips)
@@ -172,7 +186,14 @@ class Training:
     def put_in_memory(self, model: nn.Module, candidate: Candidate, dense_layers: Collection[str]) -> None:
         """Store a candidate's weights in its memory, in place; see `approx.set_memory`."""
         names = {name.partition("#")[0] for name in dense_layers}  # a layer that runs twice is stored once
-        approx.set_memory(model, weights=weight_memory(candidate, self._failures), dense_layers=names)
+        robust = {layer: knobs.robust_bits for layer, knobs in candidate.knobs_of(self._layers(model)).items()}
+        approx.set_memory(
+            model, weights=weight_memory(candidate, self._failures), robust_bits=robust, dense_layers=names
+        )
+
+    def _layers(self, model: nn.Module) -> list[str]:
+        """Its layers in the order in which they first run."""
+        return approx.layer_order(model, self.example())
 
     def chip_seeds(self, split: Split) -> list[int]:
         """The names of the chips on which a split is read."""
@@ -192,7 +213,10 @@ _FAILURES = {"silicon-14nm": approx.SILICON_14NM, "hybrid-22nm": approx.HYBRID_2
 
 
 def weight_memory(candidate: Candidate, failures: str) -> approx.FaultyMemory:
-    """What the memory of the candidate's weights does, at its share of the nominal voltage of a model of failures."""
+    """What the memory of the candidate's weights does, at its share of the nominal voltage of a model of failures.
+
+    Of layers with robust bits of their own, `Training.put_in_memory` says how many.
+    """
     model = _FAILURES[failures]
     voltage = round(candidate.supply_v / NOMINAL_V * model.nominal_v, 6)
     return model.at(voltage, robust_bits=candidate.robust_bits)

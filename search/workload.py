@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import approx
 import energy
 from search.candidate import NOMINAL_V, Candidate
+
+T = TypeVar("T")
 
 
 def workload_of(
@@ -17,13 +20,15 @@ def workload_of(
 
     Args:
         candidate: In canonical form.
-        shapes: The layers of its network, in the order in which they run. One that runs twice counts twice.
+        shapes: The layers of its network, in the order in which they run; at least one. One that runs twice counts
+            twice.
         hardware: What runs it.
         kept: Layer name -> weights left after pruning; all, for a layer that is not named.
 
     Raises:
         energy.WorkloadError: If no energy is known for its multiplier.
     """
+    knobs = candidate.knobs_of(list(dict.fromkeys(shape.name for shape in shapes)))
     runs: dict[str, int] = {}
     layers = []
     for shape in shapes:
@@ -41,6 +46,7 @@ def workload_of(
                 kernel_width=shape.kernel_width,
                 output_height=shape.output_height,
                 activation_density=shape.input_density,
+                multiplier=_own(knobs[shape.name].multiplier, candidate.multiplier),
             )
         )
     workload = energy.Workload(
@@ -57,12 +63,29 @@ def workload_of(
 def on_hardware(workload: energy.Workload, candidate: Candidate, hardware: energy.Hardware) -> energy.Workload:
     """A candidate's workload with the voltage and the robust bits that it means on some hardware.
 
-    Its voltage is relative to `NOMINAL_V`, at which no cell fails; that of the hardware's weight memory takes its
-    place, so that a candidate means the same in any node. In a memory of 8T cells all bits are robust, without being
-    named.
+    The first and the last layer may have robust bits of their own. The voltage is relative to `NOMINAL_V`, at which no
+    cell fails; that of the hardware's weight memory takes its place, so that a candidate means the same in any node. In
+    a memory of 8T cells all bits are robust, without being named.
     """
+    all_robust = hardware.weight_memory.cell == "8T"
+    robust_bits = 0 if all_robust else candidate.robust_bits
+    knobs = candidate.knobs_of(list(dict.fromkeys(_stored(layer.name) for layer in workload.layers)))
     return replace(
         workload,
+        layers=tuple(
+            replace(layer, robust_bits=_own(0 if all_robust else knobs[_stored(layer.name)].robust_bits, robust_bits))
+            for layer in workload.layers
+        ),
         weight_memory_v=round(candidate.supply_v / NOMINAL_V * hardware.weight_memory.supply_v, 6),
-        robust_bits=0 if hardware.weight_memory.cell == "8T" else candidate.robust_bits,
+        robust_bits=robust_bits,
     )
+
+
+def _stored(run: str) -> str:
+    """The layer that a run is of; runs of one layer after the first have a number behind its name."""
+    return run.partition("#")[0]
+
+
+def _own(value: T, shared: T) -> T | None:
+    """A layer's value, unless it is the one that all share."""
+    return None if value == shared else value

@@ -90,11 +90,12 @@ def zigzag_layers(
         )
     full = dense(workload)
     report = energy.estimate(full, hardware, table)
-    entries = report.table.values()
     memory = hardware.activation_memory
     moved = _operands_from_dram(hardware, report.counts.live_activation_bits[0])
     made = []
-    for layer, from_dram, sum_bits in zip(full.layers, moved, report.counts.sum_bits[0], strict=True):
+    sums = report.counts.sum_bits[0]
+    for index, (layer, from_dram, sum_bits) in enumerate(zip(full.layers, moved, sums, strict=True)):
+        entries = report.table.values(index)
         height, width, stride = _input_geometry(layer)
         activation_bits = _in_words(workload.activation_bits, memory.word_bits)
         stored_sum = _in_words(math.ceil(sum_bits), memory.word_bits)

@@ -16,4 +16,8 @@ candidates = st.builds(
     multiplier=st.sampled_from(MULTIPLIERS),
     supply_v=st.integers(70, 90).map(lambda centivolts: centivolts / 100),
     robust_bits=st.integers(0, 4),
+    multiplier_first=st.none() | st.sampled_from(MULTIPLIERS),
+    multiplier_last=st.none() | st.sampled_from(MULTIPLIERS),
+    robust_bits_first=st.none() | st.integers(0, 4),
+    robust_bits_last=st.none() | st.integers(0, 4),
 )

@@ -1,14 +1,24 @@
 import json
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 
-from approx import SILICON_14NM, find_multiplier, multiplier_names
+from approx import (
+    SILICON_14NM,
+    Architecture,
+    build_network,
+    family_names,
+    find_multiplier,
+    layer_order,
+    multiplier_names,
+    network_family,
+)
 from energy import load_hardware
-from search.candidate import NOMINAL_V, Candidate, multiplier_identity, multiplier_name
+from search.candidate import NOMINAL_V, Candidate, LayerKnobs, multiplier_identity, multiplier_name
 from search.errors import UsageError
 from tests.strategies import candidates
 
@@ -83,9 +93,89 @@ def test_the_key_is_stable_across_releases() -> None:
     assert EXAMPLE.key == "d07cfa69ea04f7b58b5841a8692103261e821cddb5be23f5c23bac30a911babd"
 
 
+def test_what_layers_do_not_have_of_their_own_is_not_written() -> None:
+    assert list(EXAMPLE.to_dict()) == [
+        "family",
+        "depth",
+        "width",
+        "sparsity",
+        "weight_bits",
+        "activation_bits",
+        "multiplier",
+        "supply_v",
+        "robust_bits",
+    ]
+    layered = replace(EXAMPLE, multiplier_last="exact", robust_bits_first=0)
+    assert layered.to_dict() == {**EXAMPLE.to_dict(), "multiplier_last": "exact", "robust_bits_first": 0}
+    assert layered.key != EXAMPLE.key
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"multiplier_first": "asm-1", "robust_bits_last": 2}, {}),
+        ({"robust_bits": 6, "robust_bits_first": 8, "robust_bits_last": 4}, {"robust_bits": 4}),
+        ({"supply_v": 0.9, "robust_bits_first": 3}, {"supply_v": 0.9}),
+        ({"weight_bits": 2, "multiplier_last": "exact"}, {"weight_bits": 2, "multiplier": "exact"}),
+        # with a single hidden layer, or a single convolution, there is no middle
+        (
+            {"depth": 1, "multiplier_first": "ssm-4", "multiplier_last": "exact", "robust_bits_first": 1},
+            {"depth": 1, "multiplier": "ssm-4", "multiplier_last": "exact", "robust_bits": 1, "robust_bits_last": 2},
+        ),
+        (
+            {"depth": 1, "multiplier_first": "ssm-4", "multiplier_last": "ssm-4"},
+            {"depth": 1, "multiplier": "ssm-4"},
+        ),
+    ],
+)
+def test_canonical_forms_of_layers(change: dict[str, Any], same: dict[str, Any]) -> None:
+    assert replace(EXAMPLE, **change).canonical() == replace(EXAMPLE, **same).canonical()
+
+
+@given(candidates)
+def test_layers_keep_their_knobs_in_canonical_form(candidate: Candidate) -> None:
+    canonical = candidate.canonical()
+    for layers in (["a", "b"], ["a", "b", "c", "d"]):
+        if len(layers) > 2 and (candidate.family, candidate.depth) in (("mlp", 1), ("lenet", 1)):
+            continue
+        names = dict(zip(layers, canonical.knobs_of(layers).values(), strict=True))
+        for layer, knobs in candidate.knobs_of(layers).items():
+            alone = replace(
+                candidate,
+                multiplier=knobs.multiplier,
+                robust_bits=knobs.robust_bits,
+                multiplier_first=None,
+                multiplier_last=None,
+                robust_bits_first=None,
+                robust_bits_last=None,
+            )
+            assert names[layer] == LayerKnobs(alone.canonical().multiplier, alone.canonical().robust_bits)
+
+
+def test_a_single_layer_is_the_last() -> None:
+    layered = replace(EXAMPLE, multiplier_first="exact", multiplier_last="ssm-4", robust_bits_first=0)
+    assert layered.knobs_of(["only"]) == {"only": LayerKnobs("ssm-4", 2)}
+    assert layered.multipliers == ("exact", "asm-1", "ssm-4")
+
+
+@pytest.mark.parametrize("name", family_names())
+def test_networks_without_a_middle_are_known(name: str) -> None:
+    for depth in range(1, network_family(name).max_depth + 1):
+        size = 8 if name in ("mlp", "lenet") else 32
+        network = build_network(
+            Architecture(family=name, depth=depth, width=1), image_shape=(1, size, size), classes=10, seed=0
+        )
+        has_middle = len(layer_order(network, torch.zeros(2, 1, size, size))) > 2
+        candidate = replace(EXAMPLE, family=name, depth=depth, multiplier_first="exact", multiplier_last="exact")
+        assert (candidate.canonical().multiplier == "asm-1") == has_middle
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"multiplier_last": 3}, "'multiplier_last' must be of type str, got 3"),
+        ({"robust_bits_first": 1.0}, "'robust_bits_first' must be of type int, got 1.0"),
+        ({"robust_bits_last": 9}, "robust_bits_last must be between 0 and 8, got 9"),
         ({"sparsity": 1.0}, "sparsity must be between 0 and 0.999, got 1.0"),
         ({"weight_bits": 9}, "weight_bits must be between 2 and 8, got 9"),
         ({"weight_bits": 4.0}, "'weight_bits' must be of type int, got 4.0"),

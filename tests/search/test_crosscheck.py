@@ -128,6 +128,21 @@ def test_layers_keep_their_shape_and_the_table_keeps_its_numbers(hardware: energ
                 assert memories[name]["r_cost"] / port == pytest.approx(entries[entry])
 
 
+def test_layers_of_their_own_keep_the_energies_of_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    workload = replace(network(replace(CONVOLUTION, multiplier="asm-1", robust_bits=5), LINEAR), robust_bits=0)
+    first, last = zigzag_layers(workload, HARDWARE)
+    plain = zigzag_layers(replace(network(), robust_bits=0), HARDWARE)
+    assert first.weight_read_pj > last.weight_read_pj
+    assert [last.weight_read_pj, last.weight_write_pj] == [plain[1].weight_read_pj, plain[1].weight_write_pj]
+    monkeypatch.setattr(checking, "run_zigzag", lambda layer: replace(fake_zigzag(layer), mac=1.0))
+    report = energy.estimate(dense(workload), HARDWARE)
+    expected = sum(
+        report.table.values(index)["multiply_pj"] + report.table.values()["add_pj_per_bit"] * float(bits)
+        for index, bits in enumerate(report.counts.sum_bits[0])
+    )
+    assert checking.compare(workload, HARDWARE).zigzag.mac == pytest.approx(expected)
+
+
 def test_memories_are_in_order_from_the_array_to_dram() -> None:
     layer = zigzag_layers(network(), DRAM)[0]
     accelerator = zigzag_accelerator(layer)

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import approx
 import energy
 from energy.hardware import Cell
 from search import datasets
@@ -15,6 +17,8 @@ from search.executor import Job
 from search.multiplier_choice import choose
 from search.space import MULTIPLIERS
 from search.task import Effort, Task, find_task
+from search.training import Training
+from search.workload import on_hardware
 from tests.search.fakes import chosen_import, forget_multipliers, imported
 
 HARDWARE = energy.load_hardware("weight-stationary-45nm")
@@ -99,6 +103,74 @@ def test_fully_robust_memory_does_not_fail(data: datasets.TaskData, tmp_path: Pa
     perfect = shared.evaluate(replace(CANDIDATE, supply_v=0.9), "validation")
     robust = shared.evaluate(replace(CANDIDATE, supply_v=0.6, robust_bits=6), "validation")
     assert robust.chip_accuracies == perfect.chip_accuracies
+
+
+LAYERED = replace(
+    CANDIDATE, depth=2, multiplier_first="exact", multiplier_last="truncated-4", robust_bits_first=4, robust_bits_last=0
+)
+
+
+def test_a_layered_candidate_is_what_approx_makes_by_hand(data: datasets.TaskData, tmp_path: Path) -> None:
+    found = evaluator(data, tmp_path).evaluate(LAYERED, "validation")
+    training = Training(TASK, data, seed=0, stage_dir=tmp_path / "other", failures=HARDWARE.weight_failures)
+    pruned = training.pruned(LAYERED)
+    first, middle, last = names = [name for name, _ in approx.weight_layers(pruned.model)]
+    assert approx.layer_order(pruned.model, training.example()) == names
+    config = approx.LayerApproximation(weight_bits=6, activation_bits=6, multiplier="asm-1-3")
+    by_hand = approx.approximate(
+        pruned.model,
+        approx.NetworkApproximation(
+            default=config,
+            overrides={first: replace(config, multiplier="exact"), last: replace(config, multiplier="truncated-4")},
+        ),
+        calibration_data=training.calibration_data(),
+        masks=pruned.masks,
+    )
+    trained = training.approximated(LAYERED, pruned)
+    assert approx.layer_order(trained, training.example()) == names
+    by_hand.load_state_dict(trained.state_dict())
+    memory = approx.SILICON_14NM.at(0.74)
+    approx.set_memory(by_hand, weights=memory, robust_bits={first: 4, middle: 1, last: 0})
+    images = approx.LabelledImages(
+        torch.tensor(data.validation.pixels), torch.tensor(data.validation.labels), TASK.pixel_max
+    )
+    wanted = approx.chip_accuracies(by_hand, images, training.chip_seeds("validation"))
+    assert found.chip_accuracies == tuple(wanted)
+    assert len(set(wanted)) > 1
+
+
+def test_the_energy_of_a_layered_candidate_is_that_of_its_layers(data: datasets.TaskData, tmp_path: Path) -> None:
+    found = evaluator(data, tmp_path).evaluate(LAYERED, "validation")
+    assert found.workload is not None
+    kept = energy.Workload.from_dict(found.workload)
+    assert [(layer.multiplier, layer.robust_bits) for layer in kept.layers] == [
+        ("exact", 4),
+        (None, None),
+        ("truncated-4", 0),
+    ]
+    assert found.components_pj == energy.estimate(kept, HARDWARE).components
+    assert Evaluation.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    every = replace(HARDWARE, weight_memory=replace(HARDWARE.weight_memory, cell="8T"))
+    assert {layer.robust_bits for layer in on_hardware(kept, LAYERED, every).layers} == {None}
+    assert on_hardware(on_hardware(kept, LAYERED, every), LAYERED, HARDWARE) == kept
+
+
+def test_layers_that_differ_in_their_memory_alone_share_all_training(data: datasets.TaskData, tmp_path: Path) -> None:
+    trained: list[str] = []
+    training = Training(
+        TASK, data, seed=0, stage_dir=tmp_path, failures=HARDWARE.weight_failures, on_training=trained.append
+    )
+    for candidate in (
+        CANDIDATE,
+        replace(CANDIDATE, robust_bits_last=3),
+        # two layers: nothing hangs on what those in the middle would have
+        replace(CANDIDATE, multiplier="exact", multiplier_first="asm-1-3", multiplier_last="asm-1-3"),
+    ):
+        training.approximated(candidate, training.pruned(candidate))
+    assert trained == ["train", "prune", "approximate"]
+    layered = replace(CANDIDATE, multiplier_last="exact")
+    training.approximated(layered, training.pruned(layered))
+    assert trained == ["train", "prune", "approximate", "approximate"]
 
 
 def test_energy_counts_what_pruning_left(data: datasets.TaskData, tmp_path: Path) -> None:

@@ -144,6 +144,31 @@ def test_an_imported_multiplier_is_exported_while_it_is_kept(tmp_path: Path, mon
     assert not (tmp_path / "again").exists()
 
 
+def test_a_layered_candidate_is_exported_layer_by_layer(tmp_path: Path) -> None:
+    storage = tmp_path / "results.db"
+    task, hardware = find_task("digits"), energy.load_hardware("weight-stationary-45nm")
+    candidate = replace(
+        task.space.baseline(),
+        depth=2,
+        width=1,
+        supply_v=0.75,
+        multiplier_first="truncated-2",
+        multiplier_last="asm-1",
+        robust_bits_last=3,
+    ).canonical()
+    with Store.open(f"sqlite:///{storage}", create=True) as store:
+        data = datasets.load(task, tmp_path)
+        found = Evaluator(task, data, hardware, seed=0, stage_dir=stage_dir(store.url)).evaluate(
+            candidate, "validation"
+        )
+        store.record_evaluation("ab" * 32, found, task=task.identity, hardware=hardware.identity, seed=0)
+    done = search.export("abab", out=tmp_path / "net", storage=str(storage))
+    assert done.chip_accuracies == found.chip_accuracies
+    layers = [layer for _, layer in approx.approx_layers(approx.load(tmp_path / "net"))]
+    assert [layer.config.multiplier for layer in layers] == ["truncated-2", "exact", "asm-1"]
+    assert [layer.weight_memory and layer.weight_memory.robust_bits for layer in layers] == [0, 0, 3]
+
+
 def test_ids_that_name_nothing_or_too_much_are_refused(storage: Path, tmp_path: Path) -> None:
     for identity, message in (
         ("ffffffffffff", "no stored evaluation has the id 'ffffffffffff'"),

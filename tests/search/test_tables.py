@@ -16,6 +16,14 @@ def test_an_imported_multiplier_goes_by_its_name() -> None:
     assert report.knobs(candidate)["multiplier"] == "mine"
 
 
+def test_layers_that_differ_are_told_apart() -> None:
+    candidate = replace(find_task("digits").space.baseline(), supply_v=0.8, robust_bits=2)
+    assert report.knobs(candidate)["memory"] == "0.80V +2"
+    layered = replace(candidate, multiplier_first="asm-1", multiplier_last="mine@01234567", robust_bits_last=0)
+    assert report.knobs(layered)["multiplier"] == "asm-1 | exact | mine"
+    assert report.knobs(layered)["memory"] == "0.80V +2 | 2 | 0"
+
+
 def test_a_front_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
     with Store.open(f"sqlite:///{tmp_path / 'results.db'}", create=True) as store:
         search = store.create_search(

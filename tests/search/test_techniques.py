@@ -1,4 +1,5 @@
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 
@@ -24,8 +25,12 @@ def test_every_knob_belongs_to_one_technique() -> None:
         ({"activation_bits": 4}, {"multiplier"}),
         ({"multiplier": "asm-1", "weight_bits": 4}, {"multiplier"}),
         ({"supply_v": 0.8, "robust_bits": 2}, {"memory"}),
+        ({"multiplier_first": "truncated-2"}, {"multiplier"}),
+        ({"multiplier_last": "truncated-2"}, {"multiplier"}),
+        ({"supply_v": 0.8, "robust_bits_last": 2}, {"memory"}),
+        ({"robust_bits_first": 2}, set()),
         ({"depth": 1, "sparsity": 0.5, "weight_bits": 4, "supply_v": 0.8}, set(TECHNIQUES)),
     ],
 )
-def test_techniques_of_a_candidate(changed: dict[str, object], techniques: set[str]) -> None:
+def test_techniques_of_a_candidate(changed: dict[str, Any], techniques: set[str]) -> None:
     assert techniques_of(replace(BASELINE, **changed).canonical(), BASELINE) == techniques
