@@ -56,6 +56,10 @@ class Record:
         """An error about the value of a key, which was taken."""
         return HardwareError(f"{self._where(key)}: {self._path}{key} must be {wanted}, got {given!r}")
 
+    def wrong(self, key: str, reason: str) -> HardwareError:
+        """An error about a key, in words of its own."""
+        return HardwareError(f"{self._where(key)}: {self._path}{key}: {reason}")
+
     def text(self, key: str) -> str:
         """A text that is not empty."""
         value = self._value(key)
@@ -74,6 +78,25 @@ class Record:
         """Whether the value is this word, which stands in place of a mapping."""
         node = self._node(key)
         return isinstance(node, yaml.ScalarNode) and node.value == word
+
+    def is_list(self, key: str) -> bool:
+        """Whether the value is a list."""
+        return isinstance(self._node(key), yaml.SequenceNode)
+
+    def is_mapping(self, key: str) -> bool:
+        """Whether the value is a mapping."""
+        return isinstance(self._node(key), yaml.MappingNode)
+
+    def items(self, key: str) -> list[Any]:
+        """The single values of a list that has some."""
+        node = self._node(key)
+        if not isinstance(node, yaml.SequenceNode) or not node.value:
+            raise HardwareError(f"{self._where(key)}: {self._path}{key} must be a list of at least one value")
+        return [self._constructed(key, item) for item in node.value]
+
+    def number(self, key: str) -> Any:
+        """A value, as a number if it is one; the caller checks it."""
+        return self._number(key)
 
     def truth(self, key: str) -> bool:
         """True or false."""
@@ -158,15 +181,15 @@ class Record:
         self.text("source")
         self.whole("year")
 
-    def finish(self) -> None:
-        """Refuse keys that nobody took."""
+    def finish(self, optional: Collection[str] = ()) -> None:
+        """Refuse keys that nobody took, naming those that were taken or could have been."""
+        known = list(dict.fromkeys([*self._taken, *optional]))
         for key in self._nodes:
             if key not in self._taken:
-                near = get_close_matches(key, self._taken, n=1)
+                near = get_close_matches(key, known, n=1)
                 meant = f"; did you mean {near[0]!r}?" if near else ""
                 raise HardwareError(
-                    f"{self._where(key)}: unknown key {self._path + key!r}{meant or '.'} "
-                    f"Keys here: {', '.join(self._taken)}"
+                    f"{self._where(key)}: unknown key {self._path + key!r}{meant or '.'} Keys here: {', '.join(known)}"
                 )
 
     def _where(self, key: str) -> str:
@@ -190,7 +213,9 @@ class Record:
             return value
 
     def _value(self, key: str) -> Any:
-        node = self._node(key)
+        return self._constructed(key, self._node(key))
+
+    def _constructed(self, key: str, node: yaml.Node) -> Any:
         if not isinstance(node, yaml.ScalarNode):
             raise HardwareError(f"{self._where(key)}: {self._path}{key} must be a single value")
         try:
@@ -199,8 +224,13 @@ class Record:
             return node.value
 
 
-def read_record(text: str, file: str) -> Record:
+def read_record(text: str, file: str, *, example: str = "one of those in energy/hardware") -> Record:
     """The mapping that a YAML file holds.
+
+    Args:
+        text: What the file holds.
+        file: Its name, for errors.
+        example: What to start from instead of an empty file.
 
     Raises:
         HardwareError: If it is not YAML, or not a mapping.
@@ -208,7 +238,7 @@ def read_record(text: str, file: str) -> Record:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is None:
-            raise HardwareError(f"{file} is empty; start from one of those in energy/hardware")
+            raise HardwareError(f"{file} is empty; start from {example}")
         return Record(node, file)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1

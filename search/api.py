@@ -19,7 +19,8 @@ from search.locations import data_dir as find_data_dir
 from search.locations import stage_dir, storage_url
 from search.multiplier_choice import ChosenMultiplier, choose
 from search.result import SearchResult, front
-from search.space import MULTIPLIERS
+from search.space import MULTIPLIERS, SearchSpace
+from search.space_choice import choose_space
 from search.store import Record, SearchRecord, Store
 from search.task import Task, find_task, stored_names
 
@@ -66,6 +67,7 @@ def run(
     seed: int = 0,
     workers: int | None = None,
     multipliers: Sequence[str] | None = None,
+    space: str | os.PathLike[str] | None = None,
     hardware: str = DEFAULT_HARDWARE,
     storage: str | None = None,
     data_dir: str | os.PathLike[str] | None = None,
@@ -84,13 +86,16 @@ def run(
         seed: Of everything random; the same seed gives the same front whatever the number of workers.
         workers: Ray workers; by default one a core. 0 evaluates in this process, without Ray.
         multipliers: Names to choose among, beside the exact one: of the catalogue or imported ones, whose energy is
-            known; by default `search.space.MULTIPLIERS`, and with `resume` those of the resumed search.
+            known; by default those of the space's file or else `search.space.MULTIPLIERS`, and with `resume` those of
+            the resumed search.
+        space: `default`, `layered`, or the path of a YAML file that restricts or extends the space; see
+            `search.space_choice`. By default `default`, and with `resume` that of the resumed search.
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
         storage: Results database; see `search.locations.storage_url`.
         data_dir: Folder of datasets; see `search.locations.data_dir`.
         name: Of the search; by default the dataset's name and a number.
         resume: Go on with the search of this name or, without a name, with the newest one of this dataset, network,
-            seed, hardware and, if given, multipliers.
+            seed, hardware and, if given, multipliers and space.
         observer: Is told of progress; nobody is by default.
 
     Raises:
@@ -111,7 +116,12 @@ def run(
         raise UsageError(f"--seed must be a 32-bit whole number, got {seed}")
     platform = load_hardware(hardware)
     task = _with_network(task, network)
-    chosen = None if multipliers is None else choose(_names(multipliers))
+    wanted = None if space is None else choose_space(os.fspath(space), task, platform)
+    if multipliers is not None and wanted is not None and wanted.multipliers is not None:
+        raise UsageError(f"multipliers are chosen twice, by --multipliers and in {os.fspath(space or '')}; choose once")
+    chosen, searched = (None, None) if wanted is None else (wanted.multipliers, wanted.space)
+    if multipliers is not None:
+        chosen = choose(_names(multipliers))
     url = storage_url(storage)
     with Store.open(url, create=True) as store:
         # Imported late, because they bring torch and scikit-learn: a mistyped option is answered at once.
@@ -120,7 +130,8 @@ def run(
 
         data = datasets.load(task, find_data_dir(data_dir))
         if resume:
-            search = _find_resumed(store, name, task, seed, platform, chosen)
+            search = _find_resumed(store, name, task, seed, platform, chosen, searched)
+            searched = _space_of(search, task)
             chosen = choose(search.multipliers or MULTIPLIERS)
             search = store.reopen_search(
                 search,
@@ -128,7 +139,8 @@ def run(
                 min_accuracy=search.min_accuracy if min_accuracy is None else min_accuracy,
             )
         else:
-            chosen = chosen or choose(MULTIPLIERS)
+            chosen, searched = chosen or choose(MULTIPLIERS), searched or task.space
+            searched.restricted(chosen, platform.weight_memory.cell)  # before anything is stored
             search = store.create_search(
                 name=name,
                 task=task.identity,
@@ -138,18 +150,25 @@ def run(
                 population_size=population_size(budget or DEFAULT_BUDGET),
                 min_accuracy=min_accuracy,
                 multipliers=_identities(chosen),
+                space=searched.to_dict(),
                 taken=study_names(url),
             )
         observer = observer or Observer()
         for limits in filter(None, (one.limits for one in chosen)):
             observer.noted(limits)
-        space = task.space.restricted(chosen, platform.weight_memory.cell)
         key_of = _key_function(task, data.fingerprint, platform, search.seed, chosen)
         with (
             _claimed(search, stage_dir(url)),
             _executor(task, data, platform, search.seed, stage_dir(url), workers, chosen) as executor,
         ):
-            return run_search(search, space, store, executor, key_of=key_of, observer=observer)
+            return run_search(
+                search,
+                searched.restricted(chosen, platform.weight_memory.cell),
+                store,
+                executor,
+                key_of=key_of,
+                observer=observer,
+            )
 
 
 def configurations(
@@ -237,8 +256,9 @@ def _find_resumed(
     seed: int,
     hardware: Hardware,
     multipliers: Sequence[ChosenMultiplier] | None,
+    space: SearchSpace | None,
 ) -> SearchRecord:
-    """The search to be resumed; without a choice of multipliers, whatever its own is."""
+    """The search to be resumed; without a choice of multipliers or a space, whatever its own is."""
     wanted = None if multipliers is None else _identities(multipliers)
     if name is not None:
         search = store.find_search(name)
@@ -265,20 +285,32 @@ def _find_resumed(
             raise UsageError(
                 f"search {name!r} chooses among {own}, not {', '.join(wanted or ())}; resume it without --multipliers"
             )
+        if space is not None and space.to_dict() != _space_of(search, task).to_dict():
+            raise UsageError(
+                f"search {name!r} searches another space than --space says now; resume it without --space (search show "
+                f"{name} --json has its own)"
+            )
         return search
     same = [
         search
         for search in store.searches()
         if (search.task, search.seed, search.hardware) == (task.identity, seed, hardware.identity)
         and wanted in (None, search.multipliers)
+        and (space is None or space.to_dict() == _space_of(search, task).to_dict())
     ]
     if not same:
         among = "" if wanted is None else f" that chooses among {', '.join(wanted)}"
+        among += "" if space is None else " in this --space"
         raise UsageError(
             f"there is no search of {_words(task)} with seed {seed} on {hardware.identity}{among} to "
             "resume; start one without --resume, or list all with: search show"
         )
     return same[0]
+
+
+def _space_of(search: SearchRecord, task: Task) -> SearchSpace:
+    """The space of a stored search, before it is restricted."""
+    return task.space if search.space is None else task.space.with_values(search.space)
 
 
 @contextmanager

@@ -76,6 +76,12 @@ def cli(context: click.Context, debug: bool) -> None:
     help="Multipliers to choose among, beside the exact one: of the catalogue or imported, with known energy.  "
     "[default: the best of the catalogue, or what a resumed search has]",
 )
+@click.option(
+    "--space",
+    metavar="NAME|FILE.yaml",
+    help="default; layered, where the first and the last layer choose a multiplier and robust bits of their own; or a "
+    "file that restricts or extends the space.  [default: default, or what a resumed search has]",
+)
 @_hardware
 @_storage
 @click.option(
@@ -88,7 +94,7 @@ def cli(context: click.Context, debug: bool) -> None:
     "--resume",
     is_flag=True,
     help="Go on with the search of this --name or, without one, with the newest of this dataset, network, seed, "
-    "hardware and, if given, multipliers.",
+    "hardware and, if given, multipliers and space.",
 )
 @_json
 @click.pass_obj
@@ -101,6 +107,7 @@ def run(
     seed: int,
     workers: int | None,
     multipliers: str | None,
+    space: str | None,
     hardware: str,
     storage: str | None,
     data_dir: str | None,
@@ -129,6 +136,7 @@ def run(
                     seed=seed,
                     workers=workers,
                     multipliers=None if multipliers is None else multipliers.split(","),
+                    space=space,
                     hardware=hardware,
                     storage=storage,
                     data_dir=data_dir,

@@ -28,6 +28,7 @@ from search.space import SearchSpace
 from search.store import Record, SearchRecord, Store
 
 OBJECTIVES = ("accuracy", "energy_pj")
+_APART = -1  # stands for the trial of a baseline that lies outside of the space
 
 
 def population_size(budget: int) -> int:
@@ -128,13 +129,17 @@ class _Driver:
         self._key_of = key_of
         self._observer = observer
         self._study = open_study(store.url, search)
+        self._baseline_is_apart = not space.holds(space.baseline())
 
     def run(self) -> None:
         self._check_space()
         done = self._store.search_evaluations(self._search)
         self._observer.started(self._search, done, self._store.trial_counts(self._search).finished)
         trials = self._left_running()
-        self._enqueue_baseline()
+        if self._baseline_is_apart:
+            self._evaluate_baseline(done)
+        else:
+            self._enqueue_baseline()
         while trials or (trials := self._ask_generation()):
             self._evaluate(trials)
             trials = []
@@ -161,6 +166,36 @@ class _Driver:
         if not self._trials(TrialState.WAITING) and all(self._space.decode(t.params) != baseline for t in live):
             self._study.enqueue_trial(self._space.encode(baseline))
 
+    def _evaluate_baseline(self, done: Sequence[Record]) -> None:
+        """Evaluate the baseline beside the study, unless that was done before.
+
+        It counts as one of the search's evaluations. A study of a restricted space has no place for it: Optuna refuses
+        categories outside of a distribution, and parents with other values outside of theirs have offspring that it has
+        to draw again and again.
+        """
+        baseline = self._space.baseline()
+        key = self._key_of(baseline)
+        if any(record.key == key for record in done):
+            return
+        known = self._store.find_evaluation(key)
+        record = known
+        if record is None:
+            self._observer.evaluating(1, 1)
+            (outcome,) = self._executor.run([Job(key=key, candidate=baseline, split="validation")])
+            if outcome.evaluation is None:
+                self._store.record_trial(self._search, _APART, error=outcome.error)
+                self._observer.failed(baseline, outcome.error or "")
+                raise _no_baseline(outcome.error)
+            record = self._store.record_evaluation(
+                key,
+                outcome.evaluation,
+                task=self._search.task,
+                hardware=self._search.hardware,
+                seed=self._search.seed,
+            )
+        self._store.record_trial(self._search, _APART, evaluation_key=key)
+        self._observer.evaluated(record, reused=known is not None)
+
     def _left_running(self) -> list[FrozenTrial]:
         """Trials of an earlier run that were asked and never told; one cut off while it was asked is given up."""
         genes = self._space.distributions().keys()
@@ -177,7 +212,8 @@ class _Driver:
         done = len(self._trials(TrialState.COMPLETE))
         failures = self._store.trial_counts(self._search).failed
         size = self._search.population_size
-        count = min(size - done % size, self._search.budget - done)
+        budget = self._search.budget - (1 if self._baseline_is_apart else 0)
+        count = min(size - done % size, budget - done)
         distributions = self._space.distributions()
         asked = []
         for place in range(done, done + max(0, count)):
@@ -231,7 +267,7 @@ class _Driver:
             self._study.tell(number, state=TrialState.FAIL)
             self._observer.failed(candidate, outcome.error)
         if candidate == self._space.baseline():
-            raise SearchError(f"the baseline cannot be evaluated, and no saving can be told without: {outcome.error}")
+            raise _no_baseline(outcome.error)
         failed = self._store.trial_counts(self._search).failed
         if failed > self._search.population_size:
             raise SearchError(
@@ -256,6 +292,10 @@ class _Driver:
 
     def _trials(self, state: TrialState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=(state,))
+
+
+def _no_baseline(error: str | None) -> SearchError:
+    return SearchError(f"the baseline cannot be evaluated, and no saving can be told without: {error}")
 
 
 def open_study(url: str, search: SearchRecord) -> Study:

@@ -47,6 +47,7 @@ def search_json(search: SearchRecord) -> dict[str, Any]:
         "population_size": search.population_size,
         "min_accuracy": search.min_accuracy,
         "multipliers": search.multipliers and list(search.multipliers),
+        "space": search.space and dict(search.space),
         "created_at": search.created_at.isoformat(timespec="seconds") + "Z",
         "finished": search.finished_at is not None,
     }

@@ -21,7 +21,7 @@ from search.errors import StorageError
 from search.locations import sqlite_path, without_password
 
 _VERSION_TABLE = "crosslayer_version"
-SCHEMA = "0003"  # the newest file in search/migrations/versions
+SCHEMA = "0004"  # the newest file in search/migrations/versions
 # Optuna's tables, so that a database of its own is not mistaken for a foreign one.
 _OPTUNA_TABLE = re.compile("alembic_version|version_info|stud(y|ies)(_.*)?|trials?(_.*)?")
 
@@ -43,6 +43,7 @@ class SearchRow(Base):
     population_size: Mapped[int]
     min_accuracy: Mapped[float | None]
     multipliers: Mapped[list[str] | None] = mapped_column(sa.JSON(none_as_null=True))
+    space: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
 

@@ -7,11 +7,12 @@ place for and what later searches share.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
@@ -43,6 +44,7 @@ class SearchRecord:
         finished_at: In UTC; None while it is unfinished.
         multipliers: Those among which it chooses, as candidates call them; None for a release's own, as earlier ones
             noted none.
+        space: What it searches, as `SearchSpace.to_dict` has it; None for an earlier release's own.
     """
 
     id: int
@@ -56,6 +58,7 @@ class SearchRecord:
     created_at: datetime
     finished_at: datetime | None
     multipliers: tuple[str, ...] | None = None
+    space: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +154,7 @@ class Store:
         population_size: int,
         min_accuracy: float | None,
         multipliers: Sequence[str] | None = None,
+        space: Mapping[str, Any] | None = None,
         taken: Collection[str] = (),
     ) -> SearchRecord:
         """Store a new search.
@@ -164,6 +168,7 @@ class Store:
             population_size: Evaluations per generation.
             min_accuracy: The accuracy asked for, or None.
             multipliers: Those among which it chooses, as candidates call them; None for this release's own.
+            space: What it searches, as `SearchSpace.to_dict` has it; None for this release's own.
             taken: Names that are in use elsewhere, such as those of a person's own Optuna studies.
 
         Raises:
@@ -192,6 +197,7 @@ class Store:
                 population_size=population_size,
                 min_accuracy=min_accuracy,
                 multipliers=None if multipliers is None else list(multipliers),
+                space=None if space is None else dict(space),
                 created_at=_now(),
             )
             session.add(row)
@@ -384,6 +390,7 @@ def _search_record(row: SearchRow) -> SearchRecord:
         created_at=row.created_at,
         finished_at=row.finished_at,
         multipliers=None if row.multipliers is None else tuple(row.multipliers),
+        space=row.space,
     )
 
 

@@ -222,6 +222,19 @@ def weight_memory(candidate: Candidate, failures: str) -> approx.FaultyMemory:
     return model.at(voltage, robust_bits=candidate.robust_bits)
 
 
+def lowest_supply_mv(failures: str) -> int:
+    """The lowest supply voltage of a candidate, in mV, at which no more than half of the cells fail, to the percent.
+
+    Below, a model of failures says nothing: reading the opposite of every bit would be more accurate than what it says.
+
+    Args:
+        failures: One of `energy.hardware.FAILURES`.
+    """
+    model, nominal_mv = _FAILURES[failures], round(NOMINAL_V * 1000)
+    rates = {mv: model.bit_error_rate(mv / nominal_mv * model.nominal_v) for mv in range(1, nominal_mv + 1)}
+    return next(mv for mv, rate in rates.items() if round(rate, 2) <= 0.5)
+
+
 def _seed(key: str) -> int:
     """A seed for torch.Generator from a content hash."""
     return int(key[:12], 16)

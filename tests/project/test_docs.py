@@ -81,6 +81,7 @@ def test_the_two_commands_are_on_the_first_screen() -> None:
         "docs/approximation.md",
         "docs/energy-model.md",
         "docs/multiplier-energy.md",
+        "docs/search-space.md",
     ],
 )
 def test_links_between_documents_lead_somewhere(path: str) -> None:

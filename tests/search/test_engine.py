@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -276,6 +277,43 @@ def test_a_search_without_a_choice_of_robust_bits(store: Store, cell: Cell, robu
     candidates = [record.evaluation.candidate for record in store.search_evaluations(search)]
     assert {c.robust_bits for c in candidates if c.supply_v < NOMINAL_V} <= robust_bits
     assert {c.multiplier for c in candidates} == {"exact", "asm-1"}
+
+
+def test_a_baseline_outside_of_the_space_is_evaluated_beside_it(store: Store) -> None:
+    space = replace(SPACE, families=("lenet",), baseline_family="mlp", width=(1, 2, 4), layered=True)
+    assert not space.holds(SPACE.baseline())
+    search = new_search(store, budget=25)
+    executor = FakeExecutor()
+
+    def on(budget: int) -> SearchResult:
+        longer = store.reopen_search(search, budget=budget, min_accuracy=None)
+        return run_search(longer, space, store, executor, key_of=key_of, observer=Observer())
+
+    assert on(1).finished == 1
+    assert [job.candidate for job in executor.jobs] == [SPACE.baseline()] * 2  # on validation, then on test images
+    result = on(25)
+    assert result.finished == 25
+    assert result.baseline.evaluation.candidate == SPACE.baseline()
+    assert len(trials(store, search)) == 24
+    found = {record.evaluation.candidate for record in store.search_evaluations(search)} - {SPACE.baseline()}
+    assert {candidate.family for candidate in found} == {"lenet"}
+    assert {candidate.width for candidate in found} == {1, 2, 4}
+    assert any(candidate.multiplier_last for candidate in found)
+    assert on(25).finished == 25
+    other = new_search(store)
+    run_search(other, space, store, executor, key_of=key_of, observer=Observer())  # which knows the baseline already
+    assert [job.candidate for job in executor.jobs].count(SPACE.baseline()) == 2
+
+
+def test_no_search_of_a_restricted_space_without_a_baseline(store: Store) -> None:
+    def never(candidate: Candidate) -> Evaluation:
+        raise ArithmeticError("out of memory")
+
+    space, search = replace(SPACE, width=range(1, 3)), new_search(store)
+    with pytest.raises(SearchError, match=r"the baseline cannot be evaluated.*out of memory"):
+        run_search(search, space, store, FakeExecutor(evaluate=never), key_of=key_of, observer=Observer())
+    result = run_search(search, space, store, FakeExecutor(), key_of=key_of, observer=Observer())
+    assert (result.finished, result.failed) == (40, 0)
 
 
 def test_optuna_sees_both_objectives_by_name(store: Store) -> None:

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,7 @@ from approx import (
 from energy.hardware import Cell
 from energy.multiplier_cost import characterised_multipliers
 from search.candidate import Candidate
+from search.errors import UsageError
 from search.multiplier_choice import ChosenMultiplier, choose
 from search.space import MULTIPLIERS, SearchSpace
 from search.task import Task, find_task, task_names
@@ -45,15 +47,93 @@ def genomes(draw: st.DrawFn, space: SearchSpace = SPACE) -> dict[str, object]:
     return genome
 
 
+# With layers apart, with steps that differ, and with both.
+SPACES = (
+    SPACE,
+    replace(SPACE, layered=True),
+    replace(
+        SPACE,
+        families=("lenet",),
+        depth=range(2, 4),
+        width=(1, 5, 7),
+        sparsity_percent=(0, 33, 99),
+        weight_bits=(3, 4, 8),
+        activation_bits=range(5, 8, 2),
+        supply_mv=(615, 700, 900),
+        robust_bits=(0, 2, 7),
+        baseline_family="mlp",
+    ),
+    replace(SPACE, layered=True, robust_bits=range(2, 4), weight_bits=range(6, 9)),
+)
+
+
 @pytest.mark.parametrize("cell", ["6T", "8T", "hybrid"])
+@pytest.mark.parametrize("searched", SPACES)
 @given(data=st.data())
-def test_decoding_and_encoding_agree(cell: Cell, data: st.DataObject) -> None:
-    space = SPACE.restricted(NARROW, cell)
+def test_decoding_and_encoding_agree(cell: Cell, searched: SearchSpace, data: st.DataObject) -> None:
+    space = searched.restricted(NARROW, cell)
     candidate = space.decode(data.draw(genomes(space)))
     assert candidate == candidate.canonical()
     assert space.decode(space.encode(candidate)) == candidate
+    assert space.holds(candidate)
+    assert candidate.weight_bits in space.weight_bits
+    assert candidate.activation_bits in space.activation_bits
     for gene, distribution in space.distributions().items():
         assert distribution._contains(distribution.to_internal_repr(space.encode(candidate)[gene]))
+
+
+def test_the_default_space_is_what_it_was() -> None:
+    assert SPACE.distributions() == {
+        "family": CategoricalDistribution(("lenet", "mlp")),
+        "depth": IntDistribution(1, 3),
+        "width": IntDistribution(1, 8),
+        "sparsity_percent": IntDistribution(0, 95, step=5),
+        "weight_bits": IntDistribution(2, 8),
+        "activation_bits": IntDistribution(2, 8),
+        "multiplier": CategoricalDistribution(MULTIPLIERS),
+        "supply_mv": IntDistribution(700, 900, step=10),
+        "robust_bits": IntDistribution(0, 4),
+    }
+    layered = replace(SPACE, layered=True).distributions()
+    assert list(layered) == [
+        *SPACE.distributions(),
+        "multiplier_first",
+        "multiplier_last",
+        "robust_bits_first",
+        "robust_bits_last",
+    ]
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_a_space_survives_json_and_keeps_the_baseline(space: SearchSpace) -> None:
+    again = SPACE.with_values(json.loads(json.dumps(space.to_dict())))
+    assert again.to_dict() == space.to_dict()
+    assert again.distributions() == space.distributions()
+    assert again.baseline() == space.baseline() == SPACE.baseline()
+    assert space.holds(SPACE.baseline()) == (space.families == SPACE.families)
+
+
+def test_a_space_holds_what_a_genome_stands_for() -> None:
+    low = replace(SPACE.baseline(), depth=2, supply_v=0.8)
+    space = replace(SPACE, robust_bits=(0, 3, 4), weight_bits=(2, 4, 8))
+    for change, held in (
+        ({}, True),
+        ({"robust_bits": 3}, True),
+        ({"robust_bits": 1}, False),
+        ({"robust_bits": 2, "weight_bits": 2}, True),
+        ({"weight_bits": 5}, False),
+        ({"multiplier": "drum-4"}, False),
+        ({"multiplier_last": "asm-1"}, False),
+        ({"supply_v": 0.705}, False),
+        ({"depth": 4}, False),
+    ):
+        assert space.holds(replace(low, **change)) == held, change
+    assert replace(space, layered=True).holds(replace(low, multiplier_last="asm-1"))
+
+
+def test_a_multiplier_that_takes_none_of_the_widths_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"multiplier mine is searched with at most 6-bit weights .* leave mine out"):
+        replace(SPACE, weight_bits=range(7, 9)).restricted(NARROW, "hybrid")
 
 
 @given(genomes())

@@ -170,6 +170,7 @@ def test_a_database_of_an_older_version_is_brought_up_to_date(tmp_path: Path, mo
         search = store.find_search("digits-1")
         assert (search.id, search.budget, search.created_at) == (1, 20, datetime(2026, 1, 2, 3, 4, 5))
         assert search.multipliers is None
+        assert search.space is None
         assert [record.evaluation for record in store.search_evaluations(search)] == [formula(CANDIDATE)]
         with pytest.raises(UsageError, match="a search or study named 'digits-1' exists"):
             create(store, "digits-1")
@@ -180,7 +181,7 @@ def test_a_database_of_an_older_version_is_brought_up_to_date(tmp_path: Path, mo
     connection.close()
 
 
-def test_the_multipliers_of_a_search_are_kept(tmp_path: Path) -> None:
+def test_the_multipliers_and_the_space_of_a_search_are_kept(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         assert create(store).multipliers is None
         found = store.create_search(
@@ -192,7 +193,9 @@ def test_the_multipliers_of_a_search_are_kept(tmp_path: Path) -> None:
             population_size=10,
             min_accuracy=None,
             multipliers=("exact", "mine@01234567"),
+            space=find_task("digits").space.to_dict(),
         )
+        assert found.space == find_task("digits").space.to_dict()
         assert found.multipliers == ("exact", "mine@01234567")
     with open_store(tmp_path) as store:
         assert store.find_search("chosen") == found
@@ -211,6 +214,7 @@ def test_the_multipliers_of_a_search_are_kept(tmp_path: Path) -> None:
             ],
         ),
         ("0003_multipliers", ["ALTER TABLE searches ADD COLUMN multipliers JSON;"]),
+        ("0004_search_options", ["ALTER TABLE searches ADD COLUMN space JSON;"]),
     ],
 )
 def test_postgresql_is_migrated_in_place(migration: str, statements: list[str]) -> None:
