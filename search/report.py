@@ -85,20 +85,20 @@ def knobs(candidate: Candidate) -> dict[str, str]:
 
     Where layers differ, there are three words with a | between two: of the first layer, the middle and the last.
     """
-    bits = _by_layer([str(group.robust_bits) for group in candidate.groups])
+    bits = _by_layer([str(group.robust_bits) for group in candidate.groups], "|")
     robust = "" if bits == "0" else f" +{bits}"
     words = (
         f"{candidate.family} {candidate.depth}x{candidate.width}",
         f"{candidate.sparsity:.0%}" if candidate.sparsity else "-",
         f"w{candidate.weight_bits}a{candidate.activation_bits}",
-        _by_layer([multiplier_name(group.multiplier) for group in candidate.groups]),
+        _by_layer([multiplier_name(group.multiplier) for group in candidate.groups], " | "),
         f"{candidate.supply_v:.2f}V{robust}",
     )
     return dict(zip(KNOBS, words, strict=True))
 
 
-def _by_layer(words: list[str]) -> str:
-    return " | ".join(words) if len(set(words)) > 1 else words[0]
+def _by_layer(words: list[str], between: str) -> str:
+    return between.join(words) if len(set(words)) > 1 else words[0]
 
 
 def percent(share: float | None) -> str:

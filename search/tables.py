@@ -278,6 +278,11 @@ def _table(title: str) -> Table:
 
 def _add_row(table: Table, label: str, record: Record, baseline: Record) -> None:
     evaluation = record.evaluation
+    knobs = report.knobs(evaluation.candidate)
+    # Of layers that differ, a line each, so that the table still fits a terminal.
+    knobs["multiplier"] = knobs["multiplier"].replace(" | ", " |\n")
+    if "|" in knobs["memory"]:
+        knobs["memory"] = knobs["memory"].replace(" ", "\n")
     table.add_row(
         label,
         report.percent(evaluation.accuracy),
@@ -285,5 +290,5 @@ def _add_row(table: Table, label: str, record: Record, baseline: Record) -> None
         report.percent(record.test_accuracy),
         report.energy(evaluation.energy_pj),
         report.saving(baseline.evaluation.energy_pj / evaluation.energy_pj),
-        *report.knobs(evaluation.candidate).values(),
+        *knobs.values(),
     )

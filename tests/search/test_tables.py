@@ -5,10 +5,11 @@ from pathlib import Path
 from rich.console import Console
 
 from search import report, tables
+from search.api import Configurations
 from search.engine import Observer, run_search
-from search.store import Store
+from search.store import Record, Store
 from search.task import find_task
-from tests.search.fakes import FakeExecutor
+from tests.search.fakes import FakeExecutor, formula
 
 
 def test_an_imported_multiplier_goes_by_its_name() -> None:
@@ -21,7 +22,24 @@ def test_layers_that_differ_are_told_apart() -> None:
     assert report.knobs(candidate)["memory"] == "0.80V +2"
     layered = replace(candidate, multiplier_first="asm-1", multiplier_last="mine@01234567", robust_bits_last=0)
     assert report.knobs(layered)["multiplier"] == "asm-1 | exact | mine"
-    assert report.knobs(layered)["memory"] == "0.80V +2 | 2 | 0"
+    assert report.knobs(layered)["memory"] == "0.80V +2|2|0"
+
+
+def test_a_layered_candidate_fits_a_terminal_of_80_columns() -> None:
+    candidate = replace(
+        find_task("digits").space.baseline(),
+        supply_v=0.8,
+        multiplier_first="truncated-4",
+        multiplier_last="asm-1-3",
+        robust_bits_first=3,
+    )
+    record = Record(key="abc", seed=0, evaluation=formula(candidate), test_accuracies=None)
+    written = io.StringIO()
+    tables.print_best(
+        Console(file=written, width=80), Configurations(records=(record,), baseline=record), min_accuracy=0.9
+    )
+    for words in ("truncated-4 | 0.80V", "exact |       +3|0|0", "asm-1-3"):
+        assert words in written.getvalue()
 
 
 def test_a_front_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
