@@ -14,6 +14,8 @@ from energy.workload import WorkloadBatch
 
 Array = NDArray[np.float64]
 
+_FRESH, _STATIONARY = [0, 1, 3], [0, 2, 3]  # low, value and high among `WorkloadBatch.relative_energies`
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyTable:
@@ -154,7 +156,7 @@ def energy_table(work: WorkloadBatch, hardware: Hardware, sizes: MemorySizes) ->
             technology's.
     """
     weight_bits, activation_bits, weight_v = work.knobs[:3]
-    robust_bits, (lowest, fresh, stationary, highest) = work.robust_bits, work.relative_energies
+    robust_bits = work.robust_bits
     memory, activation_memory = hardware.weight_memory, hardware.activation_memory
     if memory.cell != "hybrid" and robust_bits.any():
         raise WorkloadError(
@@ -184,7 +186,7 @@ def energy_table(work: WorkloadBatch, hardware: Hardware, sizes: MemorySizes) ->
     leaking_kb = sizes.weight_kb * weight_ratio * (1 + eight_transistor_share * units.more_area)
     leaking_kb = leaking_kb + sizes.activation_kb * activation_ratio * (1 + activation_8t * units.more_area)
     return EnergyTable(
-        multiply_pj=multiply * np.stack((lowest, stationary if hardware.weights_stay else fresh, highest)),
+        multiply_pj=multiply * work.relative_energies[_STATIONARY if hardware.weights_stay else _FRESH],
         add_pj_per_bit=units.add_per_bit,
         register_read_bit_pj=units.register_read_per_bit,
         register_write_bit_pj=units.register_write_per_bit,
