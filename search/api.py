@@ -16,7 +16,7 @@ from search.candidate import Candidate, content_hash
 from search.errors import NothingFoundError, UsageError
 from search.evaluation import evaluation_key
 from search.locations import data_dir as find_data_dir
-from search.locations import stage_dir, storage_url
+from search.locations import stage_dir, stage_limit, stage_location, storage_url
 from search.multiplier_choice import ChosenMultiplier, choose
 from search.result import SearchResult, front
 from search.space import MULTIPLIERS, SearchSpace
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from search.datasets import TaskData
     from search.engine import Observer
     from search.executor import Executor
+    from search.stages import StageStore
 
 DEFAULT_BUDGET = 200
 DEFAULT_DATASET = "digits"
@@ -71,6 +72,8 @@ def run(
     hardware: str = DEFAULT_HARDWARE,
     storage: str | None = None,
     data_dir: str | os.PathLike[str] | None = None,
+    stages: str | os.PathLike[str] | None = None,
+    stages_limit: str | int | None = None,
     name: str | None = None,
     resume: bool = False,
     observer: Observer | None = None,
@@ -93,6 +96,8 @@ def run(
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
         storage: Results database; see `search.locations.storage_url`.
         data_dir: Folder of datasets; see `search.locations.data_dir`.
+        stages: Folder or fsspec URL of trained networks; see `search.locations.stage_location`.
+        stages_limit: Of what is kept there, such as "10GB", or in bytes; see `search.locations.stage_limit`.
         name: Of the search; by default the dataset's name and a number.
         resume: Go on with the search of this name or, without a name, with the newest one of this dataset, network,
             seed, hardware and, if given, multipliers and space.
@@ -123,6 +128,9 @@ def run(
     if multipliers is not None:
         chosen = choose(_names(multipliers))
     url = storage_url(storage)
+    from search.stages import StageStore  # imported late, because it brings fsspec
+
+    stage_store = StageStore(stage_location(stages, url), limit_bytes=stage_limit(stages_limit))
     with Store.open(url, create=True) as store:
         # Imported late, because they bring torch and scikit-learn: a mistyped option is answered at once.
         from search import datasets
@@ -156,10 +164,13 @@ def run(
         observer = observer or Observer()
         for limits in filter(None, (one.limits for one in chosen)):
             observer.noted(limits)
+        unwritable = stage_store.why_unwritable()
+        if unwritable is not None:
+            observer.noted(unwritable)
         key_of = _key_function(task, data.fingerprint, platform, search.seed, chosen)
         with (
             _claimed(search, stage_dir(url)),
-            _executor(task, data, platform, search.seed, stage_dir(url), workers, chosen) as executor,
+            _executor(task, data, platform, search.seed, stage_store, workers, chosen) as executor,
         ):
             return run_search(
                 search,
@@ -356,7 +367,7 @@ def _executor(
     data: TaskData,
     hardware: Hardware,
     seed: int,
-    stages: Path,
+    stages: StageStore,
     workers: int,
     multipliers: Sequence[ChosenMultiplier],
 ) -> Executor:
@@ -364,8 +375,8 @@ def _executor(
         from search.evaluate import Evaluator
         from search.executor import SerialExecutor
 
-        evaluator = Evaluator(task, data, hardware, seed=seed, stage_dir=stages, multipliers=multipliers)
+        evaluator = Evaluator(task, data, hardware, seed=seed, stages=stages, multipliers=multipliers)
         return SerialExecutor(evaluator.run)
     from search.ray_executor import RayExecutor
 
-    return RayExecutor(task, data, hardware, seed=seed, stage_dir=stages, workers=workers, multipliers=multipliers)
+    return RayExecutor(task, data, hardware, seed=seed, stages=stages, workers=workers, multipliers=multipliers)

@@ -89,6 +89,17 @@ def cli(context: click.Context, debug: bool) -> None:
     type=click.Path(file_okay=False),
     help="Folder of datasets.  [default: $CROSSLAYER_DATA_DIR, else in your cache folder]",
 )
+@click.option(
+    "--stages",
+    metavar="URL|FOLDER",
+    help="Where trained networks are kept; several searches and machines may share it.  "
+    "[default: $CROSSLAYER_STAGES, else beside an SQLite file, else in your cache folder]",
+)
+@click.option(
+    "--stages-limit",
+    metavar="SIZE",
+    help="Of what is kept there; the least recently used goes first.  [default: $CROSSLAYER_STAGES_LIMIT, else 10GB]",
+)
 @click.option("--name", help="Name of the search.  [default: the dataset and a number]")
 @click.option(
     "--resume",
@@ -111,6 +122,8 @@ def run(
     hardware: str,
     storage: str | None,
     data_dir: str | None,
+    stages: str | None,
+    stages_limit: str | None,
     name: str | None,
     resume: bool,
     as_json: bool,
@@ -140,6 +153,8 @@ def run(
                     hardware=hardware,
                     storage=storage,
                     data_dir=data_dir,
+                    stages=stages,
+                    stages_limit=stages_limit,
                     name=name,
                     resume=resume,
                     observer=progress,
@@ -148,10 +163,10 @@ def run(
             click.echo(f"\n{_stopped(progress.search_name, name, resume)}", err=True)
             sys.exit(_EXIT_INTERRUPTED)
         if as_json:
-            print_json({**report.result_json(result), **_places(storage)})
+            print_json({**report.result_json(result), **_places(storage, stages)})
         else:
             tables.print_result(console, result)
-            tables.print_places(console, _places(storage))
+            tables.print_places(console, _places(storage, stages))
 
 
 @cli.command()
@@ -234,13 +249,14 @@ def _stopped(running: str | None, name: str | None, resume: bool) -> str:
     return f"Stopped. Every finished evaluation is kept. Go on with: search {again}"
 
 
-def _places(storage: str | None) -> dict[str, str]:
+def _places(storage: str | None, stages: str | None) -> dict[str, str]:
     """Where a search has written: its results, its trained networks, and the command that shows them."""
-    from search.locations import stage_dir, storage_url, without_password
+    from search.locations import printable, stage_location, storage_url, without_password
 
     url = storage_url(storage)
     shown = without_password(url)
-    return {"storage": shown, "networks": str(stage_dir(url)), "dashboard": f"optuna-dashboard {shown}"}
+    networks = printable(stage_location(stages, url))
+    return {"storage": shown, "networks": networks, "dashboard": f"optuna-dashboard {shown}"}
 
 
 @contextmanager

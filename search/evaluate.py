@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 
@@ -21,6 +20,7 @@ from search.datasets import TaskData
 from search.evaluation import Evaluation, Split
 from search.executor import Job, Outcome
 from search.multiplier_choice import ChosenMultiplier, register
+from search.stages import StageStore
 from search.task import Task
 from search.training import TrainedNetwork, Training
 from search.workload import workload_of
@@ -36,7 +36,7 @@ class Evaluator:
         data: Its images.
         hardware: What energy is modelled for.
         seed: Of the search.
-        stage_dir: Folder of kept stages.
+        stages: Keeps what is trained.
         multipliers: What this process has to know of multipliers that do not come with the package.
     """
 
@@ -47,13 +47,13 @@ class Evaluator:
         hardware: energy.Hardware,
         *,
         seed: int,
-        stage_dir: Path,
+        stages: StageStore,
         multipliers: Iterable[ChosenMultiplier] = (),
     ) -> None:
         register(multipliers)
         self._task = task
         self._hardware = hardware
-        self._training = Training(task, data, seed=seed, stage_dir=stage_dir, failures=hardware.weight_failures)
+        self._training = Training(task, data, seed=seed, stages=stages, failures=hardware.weight_failures)
 
     def run(self, job: Job) -> Outcome:
         """Evaluate one job; whatever goes wrong becomes its outcome, so that one candidate never ends a search."""

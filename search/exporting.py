@@ -15,9 +15,10 @@ from approx.saving import check_target
 from search import datasets
 from search.errors import UsageError
 from search.locations import data_dir as find_data_dir
-from search.locations import stage_dir, storage_url
+from search.locations import stage_limit, stage_location, storage_url
 from search.multiplier_choice import register_stored_multiplier
 from search.own_network import find_network
+from search.stages import StageStore
 from search.store import Record, Store
 from search.task import Task, stored_task
 from search.training import Training
@@ -86,7 +87,7 @@ def export(
         task,
         datasets.load(task, find_data_dir(data_dir)),
         seed=record.seed,
-        stage_dir=stage_dir(url),
+        stages=StageStore(stage_location(None, url), limit_bytes=stage_limit()),
         failures=record.evaluation.failures,
         on_training=on_training,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import platformdirs
@@ -13,7 +14,13 @@ from search.errors import UsageError
 
 DATA_DIR_VARIABLE = "CROSSLAYER_DATA_DIR"
 STORAGE_VARIABLE = "CROSSLAYER_STORAGE"
+STAGES_VARIABLE = "CROSSLAYER_STAGES"
+STAGES_LIMIT_VARIABLE = "CROSSLAYER_STAGES_LIMIT"
 MULTIPLIER_VARIABLE = "CROSSLAYER_MULTIPLIER_DIR"
+
+DEFAULT_STAGES_LIMIT = "10GB"
+
+_PREFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def data_dir(given: str | os.PathLike[str] | None = None) -> Path:
@@ -65,9 +72,43 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def stage_dir(url: str) -> Path:
-    """The folder of kept stages: beside an SQLite file, else in the user's cache folder."""
+    """The folder of a database's locks and, by default, of kept stages.
+
+    It is beside an SQLite file, else in the user's cache folder.
+    """
     path = sqlite_path(url)
     return path.with_suffix(".stages") if path else cache_dir() / "stages"
+
+
+def stage_location(given: str | os.PathLike[str] | None, url: str) -> str:
+    """Where stages are kept, a folder or a URL: as given, else $CROSSLAYER_STAGES, else `stage_dir(url)`."""
+    return os.fspath(given or os.environ.get(STAGES_VARIABLE) or stage_dir(url))
+
+
+def stage_limit(given: str | int | None = None) -> int:
+    """How many bytes of stages are kept: as given, else $CROSSLAYER_STAGES_LIMIT, else 10 GB.
+
+    Args:
+        given: Bytes, or a number with a unit: kB, MB, GB or TB of 1000, or KiB, MiB, GiB or TiB of 1024, in any case.
+
+    Raises:
+        UsageError: If it is not a size, or less than a byte.
+
+    Example:
+        >>> stage_limit("1.5 GB"), stage_limit("2MiB")
+        (1500000000, 2097152)
+    """
+    chosen = str(given if given is not None else os.environ.get(STAGES_LIMIT_VARIABLE) or DEFAULT_STAGES_LIMIT)
+    parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b?)\s*", chosen.lower(), re.ASCII)
+    limit = int(float(parts[1]) * (1024 if parts[3] else 1000) ** _PREFIXES[parts[2]]) if parts else 0
+    if limit < 1:
+        raise UsageError(f"--stages-limit {chosen!r} is not a size; give one such as 500MB or 10GB")
+    return limit
+
+
+def printable(location: str | os.PathLike[str]) -> str:
+    """A folder or URL of stages that may be printed: without its password."""
+    return re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", os.fspath(location))
 
 
 def multiplier_dir() -> Path:

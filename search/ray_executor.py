@@ -12,7 +12,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import ray
@@ -27,6 +26,7 @@ from search.task import Task
 if TYPE_CHECKING:
     from search.evaluate import Evaluator
     from search.multiplier_choice import ChosenMultiplier
+    from search.stages import StageStore
 
 # Row tables are allocated and freed at every training step; without these, glibc returns each to the system and takes
 # it back page by page, which halves the speed (malloc, mallopt(3)).
@@ -38,16 +38,16 @@ _RESTART_S = 120
 class _Worker:
     """Lives in a Ray actor. It takes all that is large with each call: Ray cannot restart an actor built from that."""
 
-    def __init__(self, task: Task, hardware: Hardware, seed: int, stage_dir: Path) -> None:
-        self._settings = (task, hardware, seed, stage_dir)
+    def __init__(self, task: Task, hardware: Hardware, seed: int, stages: StageStore) -> None:
+        self._settings = (task, hardware, seed, stages)
         self._evaluator: Evaluator | None = None
 
     def evaluate(self, job: Job, data: TaskData, multipliers: Sequence[ChosenMultiplier]) -> Outcome:
         if self._evaluator is None:
             from search.evaluate import Evaluator
 
-            task, hardware, seed, stage_dir = self._settings
-            self._evaluator = Evaluator(task, data, hardware, seed=seed, stage_dir=stage_dir, multipliers=multipliers)
+            task, hardware, seed, stages = self._settings
+            self._evaluator = Evaluator(task, data, hardware, seed=seed, stages=stages, multipliers=multipliers)
         return self._evaluator.run(job)
 
 
@@ -65,7 +65,7 @@ class RayExecutor:
         hardware: Hardware,
         *,
         seed: int,
-        stage_dir: Path,
+        stages: StageStore,
         workers: int,
         multipliers: Sequence[ChosenMultiplier] = (),
     ) -> None:
@@ -86,7 +86,7 @@ class RayExecutor:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)  # Ray puts one in its place that ends the process at once
             self._shared = (ray.put(data), ray.put(tuple(multipliers)))
-            arguments = (task, hardware, seed, stage_dir)
+            arguments = (task, hardware, seed, stages)
             remote = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=0)(_Worker)
             self.workers = workers
             self._actors = [remote.remote(*arguments) for _ in range(workers)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from glob import escape
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -54,7 +53,7 @@ class Training:
         task: What is classified.
         data: Its images.
         seed: Of the search.
-        stage_dir: Folder of kept stages.
+        stages: Keeps what is trained.
         failures: How cells of the weight memory fail, one of `energy.hardware.FAILURES`.
         on_training: Is told the name of each stage that is not kept, before it is trained.
     """
@@ -65,7 +64,7 @@ class Training:
         data: TaskData,
         *,
         seed: int,
-        stage_dir: Path,
+        stages: StageStore,
         failures: str,
         on_training: Callable[[str], None] = lambda stage: None,
     ) -> None:
@@ -77,7 +76,7 @@ class Training:
             split: _as_tensors(images, task.pixel_max)
             for split, images in (("train", data.train), ("validation", data.validation), ("test", data.test))
         }
-        self._stages = StageStore(stage_dir)
+        self._stages = stages
         self._on_training = on_training
 
     def _trained(self, candidate: Candidate) -> TrainedNetwork:

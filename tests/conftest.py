@@ -23,7 +23,13 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep tests away from the results and datasets of the person who runs them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg-cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg-data"))
-    for variable in ("CROSSLAYER_STORAGE", "CROSSLAYER_DATA_DIR", "CROSSLAYER_MULTIPLIER_DIR"):
+    for variable in (
+        "CROSSLAYER_STORAGE",
+        "CROSSLAYER_DATA_DIR",
+        "CROSSLAYER_MULTIPLIER_DIR",
+        "CROSSLAYER_STAGES",
+        "CROSSLAYER_STAGES_LIMIT",
+    ):
         monkeypatch.delenv(variable, raising=False)
 
 

@@ -17,7 +17,13 @@ import energy
 from approx import catalog
 from approx.native import NATIVE_VARIABLE
 from search.cli import cli
-from search.locations import DATA_DIR_VARIABLE, MULTIPLIER_VARIABLE, STORAGE_VARIABLE
+from search.locations import (
+    DATA_DIR_VARIABLE,
+    MULTIPLIER_VARIABLE,
+    STAGES_LIMIT_VARIABLE,
+    STAGES_VARIABLE,
+    STORAGE_VARIABLE,
+)
 from search.task import task_names
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +52,7 @@ def test_every_command_and_option_is_documented() -> None:
 def test_every_dataset_and_variable_is_documented() -> None:
     for word in (*task_names(), DATA_DIR_VARIABLE, STORAGE_VARIABLE):
         assert word in README
-    for word in (MULTIPLIER_VARIABLE, NATIVE_VARIABLE):
+    for word in (MULTIPLIER_VARIABLE, NATIVE_VARIABLE, STAGES_VARIABLE, STAGES_LIMIT_VARIABLE):
         assert word in DOCS
 
 

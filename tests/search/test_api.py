@@ -66,12 +66,35 @@ def test_nothing_is_stored_when_the_request_cannot_be_met(tmp_path: Path) -> Non
     storage = tmp_path / "results.db"
     with pytest.raises(UsageError):
         search.run(budget=0, storage=str(storage))
+    with pytest.raises(UsageError, match="--stages-limit"):
+        search.run(stages_limit=0, storage=str(storage))
     assert not storage.exists()
     (tmp_path / "cifar-10-batches-bin").mkdir()
     with pytest.raises(DatasetError):
         search.run(dataset="cifar10", storage=str(storage), data_dir=tmp_path)
     with Store.open(f"sqlite:///{storage}", create=False) as store:
         assert store.searches() == []
+
+
+def test_a_search_goes_on_without_a_place_for_networks(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    storage, observer = str(tmp_path / "results.db"), Counting()
+    result = search.run(budget=2, workers=0, storage=storage, stages=tmp_path / "file" / "stages", observer=observer)
+    assert result.finished == 2
+    (note,) = observer.notes
+    assert f"trained networks cannot be kept in {tmp_path}/file/stages" in note
+
+
+def test_networks_behind_a_url_give_the_same_results(tmp_path: Path) -> None:
+    results = [
+        search.run(budget=2, workers=0, storage=str(tmp_path / name), stages=stages, stages_limit="1GB")
+        for name, stages in (("1.db", None), ("2.db", f"memory://{tmp_path}"), ("3.db", f"memory://{tmp_path}"))
+    ]
+    found = [[(r.key, r.evaluation.accuracy, r.test_accuracies) for r in result.front] for result in results]
+    assert found[0] == found[1] == found[2]
+    assert sum(record.evaluation.seconds for record in results[2].front) < 0.5 * sum(
+        record.evaluation.seconds for record in results[1].front
+    )
 
 
 def test_one_process_runs_a_search(tmp_path: Path) -> None:

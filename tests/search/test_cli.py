@@ -62,6 +62,18 @@ def test_run_prints_json_alone_on_stdout(finished: tuple[Path, dict[str, Any]]) 
     assert all(record["test_accuracy"] is not None for record in output["front"])
 
 
+def test_networks_are_kept_where_a_person_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = tmp_path / "shared"
+    monkeypatch.setenv("CROSSLAYER_STAGES", "memory://unused")
+    for number in (1, 2):
+        command = ["run", "--budget", "1", "--workers", "0", "--storage", str(tmp_path / f"{number}.db")]
+        done = search(*command, "--stages", str(stages), "--stages-limit", "1MB", "--json", check=True)
+        assert json.loads(done.stdout)["networks"] == str(stages)
+        assert not list((tmp_path / f"{number}.stages").glob("*/*.pt"))
+    times = {path: path.stat().st_ctime for path in stages.glob("*/*.pt")}
+    assert len(times) == 2  # the baseline trained, and approximated; the second search trained nothing
+
+
 @pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     _, serial = finished
@@ -111,6 +123,8 @@ def test_best_says_what_to_do_when_nothing_reaches_the_target(finished: tuple[Pa
         (["run", "--min-accuracy", "95"], 2, "such as 0.95 for 95 %, got 95"),
         (["run", "--min-accuracy", "nan"], 2, "--min-accuracy must be above 0 and at most 1"),
         (["run", "--workers", "-1"], 2, "--workers must be at least 0, got -1"),
+        (["run", "--stages-limit", "much"], 2, "--stages-limit 'much' is not a size; give one such as 500MB or 10GB"),
+        (["run", "--stages", "s4://bucket"], 2, "the protocol s4:// is not known; give a folder or a URL"),
         (["run", "--hardware", "tpu"], 2, "unknown hardware 'tpu'"),
         (["run", "--multipliers", "drumm-4"], 2, "unknown multiplier 'drumm-4'; did you mean 'drum-4'"),
         (["run", "--multipliers", "asm-1,drum-7"], 2, "search multipliers characterise drum-7"),

@@ -16,6 +16,7 @@ from search.evaluation import Evaluation, evaluation_key
 from search.executor import Job
 from search.multiplier_choice import choose
 from search.space import MULTIPLIERS
+from search.stages import StageStore
 from search.task import Effort, Task, find_task
 from search.training import Training
 from search.workload import on_hardware
@@ -51,7 +52,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> datasets.TaskData:
 
 
 def evaluator(data: datasets.TaskData, stage_dir: Path, seed: int = 0) -> Evaluator:
-    return Evaluator(TASK, data, HARDWARE, seed=seed, stage_dir=stage_dir)
+    return Evaluator(TASK, data, HARDWARE, seed=seed, stages=StageStore(stage_dir))
 
 
 def without_time(evaluation: Evaluation) -> Evaluation:
@@ -112,7 +113,7 @@ LAYERED = replace(
 
 def test_a_layered_candidate_is_what_approx_makes_by_hand(data: datasets.TaskData, tmp_path: Path) -> None:
     found = evaluator(data, tmp_path).evaluate(LAYERED, "validation")
-    training = Training(TASK, data, seed=0, stage_dir=tmp_path / "other", failures=HARDWARE.weight_failures)
+    training = Training(TASK, data, seed=0, stages=StageStore(tmp_path / "other"), failures=HARDWARE.weight_failures)
     pruned = training.pruned(LAYERED)
     first, middle, last = names = [name for name, _ in approx.weight_layers(pruned.model)]
     assert approx.layer_order(pruned.model, training.example()) == names
@@ -158,7 +159,7 @@ def test_the_energy_of_a_layered_candidate_is_that_of_its_layers(data: datasets.
 def test_layers_that_differ_in_their_memory_alone_share_all_training(data: datasets.TaskData, tmp_path: Path) -> None:
     trained: list[str] = []
     training = Training(
-        TASK, data, seed=0, stage_dir=tmp_path, failures=HARDWARE.weight_failures, on_training=trained.append
+        TASK, data, seed=0, stages=StageStore(tmp_path), failures=HARDWARE.weight_failures, on_training=trained.append
     )
     for candidate in (
         CANDIDATE,
@@ -196,7 +197,7 @@ def test_zeros_that_are_stored_can_fail(data: datasets.TaskData, tmp_path: Path)
     assert len(stored.dense_layers) == 2  # of 2-bit weights a bitmask would be half, and more than a third is left
     assert evaluator(data, tmp_path).evaluate(CANDIDATE, "validation").dense_layers == ()
     dense = replace(HARDWARE, compressed_weights=False)
-    always = Evaluator(TASK, data, dense, seed=0, stage_dir=tmp_path).evaluate(CANDIDATE, "validation")
+    always = Evaluator(TASK, data, dense, seed=0, stages=StageStore(tmp_path)).evaluate(CANDIDATE, "validation")
     assert len(always.dense_layers) == 2
     left_out = evaluator(data, tmp_path).evaluate(CANDIDATE, "validation")
     assert always.chip_accuracies != left_out.chip_accuracies
@@ -212,7 +213,9 @@ def test_an_imported_multiplier_is_emulated_and_costed(
     unknown = evaluator(data, tmp_path).run(job)
     assert unknown.error is not None
     assert chosen.identity in unknown.error
-    found = Evaluator(TASK, data, HARDWARE, seed=0, stage_dir=tmp_path, multipliers=[chosen]).run(job).evaluation
+    found = (
+        Evaluator(TASK, data, HARDWARE, seed=0, stages=StageStore(tmp_path), multipliers=[chosen]).run(job).evaluation
+    )
     assert found is not None
     assert found.candidate.multiplier == chosen.identity
     like = evaluator(data, tmp_path).evaluate(replace(CANDIDATE, multiplier="truncated-4"), "validation")
@@ -222,7 +225,7 @@ def test_an_imported_multiplier_is_emulated_and_costed(
 
 def test_multipliers_of_one_name_share_no_stage(data: datasets.TaskData, tmp_path: Path) -> None:
     both = [chosen_import(imported(dropped_bits=dropped_bits)) for dropped_bits in (0, 9)]
-    shared = Evaluator(TASK, data, HARDWARE, seed=0, stage_dir=tmp_path, multipliers=both)
+    shared = Evaluator(TASK, data, HARDWARE, seed=0, stages=StageStore(tmp_path), multipliers=both)
     fine, coarse = (
         shared.evaluate(replace(CANDIDATE, supply_v=0.9, multiplier=chosen.identity), "validation") for chosen in both
     )
@@ -235,7 +238,7 @@ def test_a_weight_memory_of_one_kind_of_cell(data: datasets.TaskData, tmp_path: 
     hardware = replace(HARDWARE, weight_memory=replace(HARDWARE.weight_memory, cell=cell))
     space = TASK.space.restricted(choose(MULTIPLIERS), cell)
     genes = {**space.encode(CANDIDATE), "supply_mv": 700, "robust_bits": 0 if cell == "6T" else 8}
-    shared = Evaluator(TASK, data, hardware, seed=0, stage_dir=tmp_path)
+    shared = Evaluator(TASK, data, hardware, seed=0, stages=StageStore(tmp_path))
     low = shared.evaluate(space.decode(genes), "validation")
     nominal = shared.evaluate(space.decode({**genes, "supply_mv": 900}), "validation")
     assert low.energy_pj < nominal.energy_pj

@@ -15,6 +15,7 @@ from search.errors import UnknownNameError, UsageError
 from search.evaluate import Evaluator
 from search.locations import multiplier_dir, stage_dir
 from search.multiplier_choice import choose
+from search.stages import StageStore
 from search.store import Record, Store
 from search.task import find_task
 from tests.search.fakes import forget_multipliers, imported, keep
@@ -124,7 +125,7 @@ def test_an_imported_multiplier_is_exported_while_it_is_kept(tmp_path: Path, mon
             datasets.load(task, tmp_path),
             hardware,
             seed=0,
-            stage_dir=stage_dir(store.url),
+            stages=StageStore(stage_dir(store.url)),
             multipliers=[own],
         )
         found = evaluator.evaluate(candidate, "validation")
@@ -158,7 +159,7 @@ def test_a_layered_candidate_is_exported_layer_by_layer(tmp_path: Path) -> None:
     ).canonical()
     with Store.open(f"sqlite:///{storage}", create=True) as store:
         data = datasets.load(task, tmp_path)
-        found = Evaluator(task, data, hardware, seed=0, stage_dir=stage_dir(store.url)).evaluate(
+        found = Evaluator(task, data, hardware, seed=0, stages=StageStore(stage_dir(store.url))).evaluate(
             candidate, "validation"
         )
         store.record_evaluation("ab" * 32, found, task=task.identity, hardware=hardware.identity, seed=0)

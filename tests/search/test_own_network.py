@@ -18,6 +18,7 @@ from search.evaluate import Evaluator
 from search.evaluation import Evaluation, evaluation_key
 from search.executor import Job
 from search.own_network import build_own_network, find_network
+from search.stages import StageStore
 from search.store import Store
 from search.task import OwnNetwork, Task, find_task
 from tests.search.fakes import FakeExecutor
@@ -255,7 +256,7 @@ def test_an_edited_network_is_trained_and_evaluated_anew(
         new_process()
         network = find(write(tmp_path, source))
         task, candidate = task_of(network), candidate_of(network)
-        found = Evaluator(task, data, HARDWARE, seed=0, stage_dir=stages).evaluate(candidate, "validation")
+        found = Evaluator(task, data, HARDWARE, seed=0, stages=StageStore(stages)).evaluate(candidate, "validation")
         assert Evaluation.from_dict(found.to_dict()) == found
         assert found.candidate.family == "nets:build"
         assert found.macs == 64 * 10
@@ -270,7 +271,7 @@ def test_an_evaluation_of_dropout_depends_on_its_seed_alone(data: datasets.TaskD
     found = []
     for folder in ("a", "b"):
         torch.rand(7)
-        evaluator = Evaluator(task_of(network), data, HARDWARE, seed=0, stage_dir=tmp_path / folder)
+        evaluator = Evaluator(task_of(network), data, HARDWARE, seed=0, stages=StageStore(tmp_path / folder))
         found.append(replace(evaluator.evaluate(candidate_of(network), "validation"), seconds=0.0))
     assert found[0] == found[1]
     assert found[0].accuracy > 0.5
@@ -278,7 +279,7 @@ def test_an_evaluation_of_dropout_depends_on_its_seed_alone(data: datasets.TaskD
 
 def test_a_network_that_cannot_be_built_small_is_an_outcome(data: datasets.TaskData, tmp_path: Path) -> None:
     network = find(write(tmp_path, NETS.replace("    hidden =", "    assert depth == 3\n    hidden =")))
-    evaluator = Evaluator(task_of(network), data, HARDWARE, seed=0, stage_dir=tmp_path)
+    evaluator = Evaluator(task_of(network), data, HARDWARE, seed=0, stages=StageStore(tmp_path))
     outcome = evaluator.run(Job(key="k", candidate=replace(candidate_of(network), depth=1), split="validation"))
     assert outcome.error is not None
     assert "classes=10, depth=1, width=8) failed: AssertionError" in outcome.error

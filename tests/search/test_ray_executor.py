@@ -14,6 +14,7 @@ from search.errors import ExecutorError
 from search.evaluate import Evaluator
 from search.executor import Executor, Job, Outcome, SerialExecutor
 from search.ray_executor import RayExecutor
+from search.stages import StageStore
 from search.task import find_task
 from tests.search.fakes import chosen_import, imported
 from tests.search.test_evaluate import CANDIDATE, QUICK
@@ -41,10 +42,10 @@ def outcomes(executor: Executor) -> dict[str, Outcome]:
 @pytest.mark.slow
 def test_workers_find_what_this_process_finds(tmp_path: Path) -> None:
     data = datasets.load(TASK, tmp_path)
-    evaluator = Evaluator(TASK, data, HARDWARE, seed=0, stage_dir=tmp_path / "serial", multipliers=[OWN])
+    evaluator = Evaluator(TASK, data, HARDWARE, seed=0, stages=StageStore(tmp_path / "serial"), multipliers=[OWN])
     serial = SerialExecutor(evaluator.run)
     with RayExecutor(
-        TASK, data, HARDWARE, seed=0, stage_dir=tmp_path / "ray", workers=2, multipliers=[OWN]
+        TASK, data, HARDWARE, seed=0, stages=StageStore(tmp_path / "ray"), workers=2, multipliers=[OWN]
     ) as executor:
         in_workers = outcomes(executor)
         assert list(executor.run([])) == []
@@ -61,7 +62,9 @@ def worker_pids(executor: RayExecutor) -> list[int]:
 @pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_its_job_tried_again(tmp_path: Path) -> None:
     data = datasets.load(TASK, tmp_path)
-    with RayExecutor(TASK, data, HARDWARE, seed=0, stage_dir=tmp_path, workers=2, multipliers=[OWN]) as executor:
+    with RayExecutor(
+        TASK, data, HARDWARE, seed=0, stages=StageStore(tmp_path), workers=2, multipliers=[OWN]
+    ) as executor:
         workers = worker_pids(executor)
         assert len(set(workers)) == 2
         found: dict[str, Outcome] = {}
@@ -81,4 +84,4 @@ def test_ray_that_cannot_start_is_one_clear_error(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(ray, "init", refuse)
     data = datasets.load(TASK, tmp_path)
     with pytest.raises(ExecutorError, match=r"^Ray could not start: port taken\. .* --workers 0$"):
-        RayExecutor(TASK, data, HARDWARE, seed=0, stage_dir=tmp_path, workers=1)
+        RayExecutor(TASK, data, HARDWARE, seed=0, stages=StageStore(tmp_path), workers=1)

@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from search.errors import UsageError
+from search.locations import printable, stage_limit, stage_location
+
+DATABASE = "sqlite:////data/results.db"
+
+
+def test_stages_are_beside_the_database_unless_a_person_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert stage_location(None, DATABASE) == "/data/results.stages"
+    assert stage_location(None, "postgresql://host/name").endswith("crosslayer/stages")
+    monkeypatch.setenv("CROSSLAYER_STAGES", "s3://bucket/stages")
+    assert stage_location(None, DATABASE) == "s3://bucket/stages"
+    assert stage_location(Path("here"), DATABASE) == "here"
+
+
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [
+        ("10GB", 10**10),
+        ("500MB", 5 * 10**8),
+        ("500mb", 5 * 10**8),
+        ("1.5 TB", 15 * 10**11),
+        ("2GiB", 2**31),
+        ("64k", 64000),
+        ("7 B", 7),
+        ("123", 123),
+        (123, 123),
+    ],
+)
+def test_sizes(given: str | int, limit: int) -> None:
+    assert stage_limit(given) == limit
+
+
+def test_the_limit_is_ten_gigabytes_unless_a_person_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert stage_limit() == 10**10
+    monkeypatch.setenv("CROSSLAYER_STAGES_LIMIT", "1GB")
+    assert stage_limit() == 10**9
+    assert stage_limit("2GB") == 2 * 10**9
+
+
+@pytest.mark.parametrize("given", ["", "much", "-1GB", "0", 0, "0.5", "10XB", "1e9", "nan", "10 G B", "1,5GB", "GB"])
+def test_what_is_not_a_size_is_refused(given: str | int) -> None:
+    with pytest.raises(UsageError, match="is not a size; give one such as 500MB or 10GB"):
+        stage_limit(given)
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("sftp://me:secret@host/x", "sftp://me:***@host/x"),
+        ("ftp://me:se:cr@et@host/x", "ftp://me:***@host/x"),
+        ("s3://bucket/a:b@c", "s3://bucket/a:b@c"),
+        ("/a/folder", "/a/folder"),
+    ],
+)
+def test_passwords_are_not_printed(location: str, shown: str) -> None:
+    assert printable(location) == shown
