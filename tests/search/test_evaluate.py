@@ -303,13 +303,17 @@ def test_a_network_that_learned_something_beats_its_shuffled_labels(data: datase
     assert evaluator(noise, tmp_path).evaluate(replace(CANDIDATE, supply_v=0.9), "validation").accuracy < 0.4
 
 
-def test_an_error_of_any_kind_becomes_an_outcome(data: datasets.TaskData, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("no folder")
+def test_an_error_of_any_kind_becomes_an_outcome(
+    data: datasets.TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise NotADirectoryError("none of ours")
+
+    monkeypatch.setattr(approx, "fit", fail)
     job = Job(key="k", candidate=CANDIDATE, split="validation")
-    outcome = evaluator(data, tmp_path / "file").run(job)
+    outcome = evaluator(data, tmp_path).run(job)
     assert outcome.evaluation is None
-    assert outcome.error is not None
-    assert outcome.error.startswith("NotADirectoryError: ")
+    assert outcome.error == "NotADirectoryError: none of ours"
 
 
 def test_test_images_are_read_on_other_chips(data: datasets.TaskData, tmp_path: Path) -> None:

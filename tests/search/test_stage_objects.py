@@ -1,4 +1,5 @@
 import errno
+import io
 import os
 import signal
 import threading
@@ -272,3 +273,22 @@ def test_nobody_waits_for_a_worker_that_was_killed_after_it_kept_the_stage(monke
     began = time.monotonic()
     with StageObjects(memory, "/stages").claimed(key_of(1)):
         assert time.monotonic() - began < 60
+
+
+def test_a_lease_that_another_overwrote_is_not_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory()
+    create = memory.open
+    lost: list[str] = []
+
+    def lose_the_first(path: str, mode: str = "rb", **options: Any) -> Any:
+        if mode != "xb" or lost:
+            return create(path, mode, **options)
+        lost.append(path)
+        memory.pipe_file(path, b"another's")
+        return io.BytesIO()
+
+    monkeypatch.setattr(memory, "open", lose_the_first)
+    began = time.monotonic()
+    with StageObjects(memory, "/stages").claimed(KEY):
+        assert time.monotonic() - began > 0.4  # until the other one's was stale
+    assert len(lost) == 1

@@ -16,6 +16,7 @@ from pathlib import Path
 import fsspec
 import pytest
 import torch
+from filelock import FileLock, Timeout
 from fsspec.registry import known_implementations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -214,8 +215,23 @@ def test_another_process_takes_over_from_one_that_is_killed(tmp_path: Path) -> N
     assert log.read_text().split() == [str(first.pid), str(second.pid)]
 
 
+def test_the_file_of_a_lock_is_removed_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the release it could be the file that the next one has locked, and a third would make and lock another."""
+    remove, held = Path.unlink, []
+
+    def try_to_lock_and_remove(path: Path, missing_ok: bool = False) -> None:
+        with pytest.raises(Timeout):
+            FileLock(path, blocking=False).acquire()
+        held.append(path.suffix)
+        remove(path, missing_ok)
+
+    with monkeypatch.context() as patches:
+        patches.setattr(Path, "unlink", try_to_lock_and_remove)
+        computed(StageStore(tmp_path), 1)
+    assert held == [".lock"]
+
+
 def test_no_two_ever_hold_the_claim_of_one_stage(tmp_path: Path) -> None:
-    """A lock's file that is removed at the wrong moment lets a second one in."""
     inside, most = 0, 0
     counting = threading.Lock()
     end = time.monotonic() + 2
@@ -244,10 +260,6 @@ def test_no_two_ever_hold_the_claim_of_one_stage(tmp_path: Path) -> None:
 # The limit
 
 
-def aged_store(folder: Path, *, stages_within: int) -> StageStore:
-    return StageStore(folder, limit_bytes=stages_within * size_of_a_stage(folder / "measured"))
-
-
 def set_age(folder: Path, number: int, seconds: float) -> None:
     (path,) = folder.glob(f"*/{key_of(number)}.pt")
     then = time.time() - seconds
@@ -264,6 +276,15 @@ def test_the_least_recently_used_go_until_nine_tenths_are_left(tmp_path: Path) -
     computed(store, 20)
     left = {path.stem for path in files(tmp_path / "stages")}
     assert left == {key_of(number) for number in (0, *range(4, 21))}
+
+
+def test_what_was_just_written_stays_even_when_a_clock_is_wrong(tmp_path: Path) -> None:
+    store = StageStore(tmp_path / "stages", limit_bytes=3 * size_of_a_stage(tmp_path / "measured"))
+    for number in range(3):
+        computed(store, number)
+        set_age(tmp_path / "stages", number, -1000)
+    computed(store, 3)
+    assert not computed(store, 3)
 
 
 @pytest.mark.parametrize("scheme", ["", "memory://"])
