@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from search.errors import SearchError
 from search.pareto import hypervolume, non_dominated_mask
 from search.store import Record, SearchRecord, Store
 from search.task import stored_task
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +26,7 @@ class SearchResult:
         search: The search.
         baseline: The largest network, dense, exact, at nominal voltage.
         front: The non-dominated evaluations, most accurate first.
+        evaluations: The different evaluations, in order of first trial.
         finished: Trials that ended with an evaluation.
         distinct: Different evaluations among those.
         failed: Trials that ended with an error.
@@ -30,6 +35,7 @@ class SearchResult:
     search: SearchRecord
     baseline: Record
     front: tuple[Record, ...]
+    evaluations: tuple[Record, ...]
     finished: int
     distinct: int
     failed: int
@@ -42,6 +48,41 @@ class SearchResult:
     def hypervolume(self) -> float:
         """See `front_hypervolume`."""
         return front_hypervolume(self.front, self.baseline)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The different evaluations as a table: a row each, in order of first trial.
+
+        Its columns are `id`, `on_front`, `is_baseline`, the knobs of `Candidate`, `accuracy`, `accuracy_worst`,
+        `test_accuracy` (shares; NaN where the test images were not read), `energy_pj`, `energy_low_pj`,
+        `energy_high_pj`, an `energy_<component>_pj` for each component, `saving`, `latency_us` and `area_mm2`.
+        """
+        import pandas as pd  # takes longer to load than all the rest of this module
+
+        on_front = {record.key for record in self.front}
+        rows = []
+        for record in self.evaluations:
+            evaluation = record.evaluation
+            low, high = evaluation.energy_range_pj or (None, None)
+            rows.append(
+                {
+                    "id": record.id,
+                    "on_front": record.key in on_front,
+                    "is_baseline": record.key == self.baseline.key,
+                    **evaluation.candidate.to_dict(),
+                    "accuracy": evaluation.accuracy,
+                    "accuracy_worst": evaluation.accuracy_worst,
+                    "test_accuracy": record.test_accuracy,
+                    "energy_pj": evaluation.energy_pj,
+                    "energy_low_pj": low,
+                    "energy_high_pj": high,
+                    **{f"energy_{name}_pj": pj for name, pj in evaluation.components_pj.items()},
+                    "saving": self.saving(record),
+                    "latency_us": evaluation.latency_us,
+                    "area_mm2": evaluation.area_mm2,
+                }
+            )
+        numbers = ("test_accuracy", "energy_low_pj", "energy_high_pj", "area_mm2")
+        return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))  # None is NaN even where a column has no other
 
 
 def front_hypervolume(records: Sequence[Record], baseline: Record) -> float:
@@ -85,6 +126,7 @@ def result_of(store: Store, search: SearchRecord) -> SearchResult:
         search=search,
         baseline=baseline,
         front=tuple(front(records)),
+        evaluations=tuple(records),
         finished=counts.finished,
         distinct=counts.distinct,
         failed=counts.failed,

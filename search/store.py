@@ -105,6 +105,21 @@ class TrialCounts:
     failed: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialEnd:
+    """How one trial of a search ended: with an evaluation or with an error.
+
+    Attributes:
+        number: Of the trial.
+        evaluation_key: Key of its evaluation, or None.
+        error: What went wrong, or None.
+    """
+
+    number: int
+    evaluation_key: str | None
+    error: str | None
+
+
 class Store:
     """The results database. Open it with `Store.open`, close it after use."""
 
@@ -330,6 +345,16 @@ class Store:
         with self._session() as session:
             row = session.execute(sa.select(*columns).where(TrialRow.search_id == search.id)).one()
         return TrialCounts(finished=row[0], distinct=row[1], failed=row[2])
+
+    def trial_ends(self, search: SearchRecord) -> list[TrialEnd]:
+        """How each trial of a search ended, in order of trial."""
+        with self._session() as session:
+            rows = session.scalars(
+                sa.select(TrialRow).where(TrialRow.search_id == search.id).order_by(TrialRow.trial_number)
+            )
+            return [
+                TrialEnd(number=row.trial_number, evaluation_key=row.evaluation_key, error=row.error) for row in rows
+            ]
 
     def search_evaluations(self, search: SearchRecord) -> list[Record]:
         """The distinct evaluations of a search in order of first trial."""

@@ -18,7 +18,7 @@ from search import schema
 from search import store as store_module
 from search.errors import StorageError, UnknownNameError, UsageError
 from search.locations import storage_url, without_password
-from search.store import SearchRecord, Store
+from search.store import SearchRecord, Store, TrialEnd
 from search.task import OwnNetwork, find_task
 from tests.search.fakes import formula
 
@@ -255,3 +255,16 @@ def test_storage_urls(monkeypatch: pytest.MonkeyPatch) -> None:
     assert storage_url() == "sqlite:///from-environment.db"
     with pytest.raises(UsageError, match="is not a database URL"):
         storage_url("http//://x")
+
+
+def test_how_each_trial_ended(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        search, other = create(store), create(store)
+        store.record_evaluation("aa", formula(CANDIDATE), task="digits", hardware="any", seed=0)
+        store.record_trial(search, 1, error="diverged")
+        store.record_trial(search, 0, evaluation_key="aa")
+        store.record_trial(other, 0, error="another search's")
+        assert store.trial_ends(search) == [
+            TrialEnd(number=0, evaluation_key="aa", error=None),
+            TrialEnd(number=1, evaluation_key=None, error="diverged"),
+        ]
