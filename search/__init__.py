@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from search.evaluation import Evaluation as Evaluation
     from search.exporting import Exported as Exported
     from search.exporting import export as export
+    from search.report_file import write_report as write_report
     from search.store import Record as Record
     from search.store import SearchRecord as SearchRecord
     from search.store import Store as Store
@@ -48,6 +49,7 @@ _HOME = {
     "find_task": "search.task",
     "run": "search.api",
     "task_names": "search.task",
+    "write_report": "search.report_file",
 }
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "find_task",
     "run",
     "task_names",
+    "write_report",
 ]
 
 

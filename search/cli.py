@@ -16,6 +16,7 @@ from search.cli_energy import energy_command
 from search.cli_errors import print_json, reported_errors
 from search.cli_export import export
 from search.cli_multipliers import doctor, multipliers
+from search.cli_report import report as report_command
 
 _EXIT_INTERRUPTED = 130
 
@@ -278,6 +279,7 @@ cli.add_command(energy_command)
 cli.add_command(export)
 cli.add_command(multipliers)
 cli.add_command(doctor)
+cli.add_command(report_command)
 
 
 def main() -> None:

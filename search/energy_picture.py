@@ -9,7 +9,7 @@ from search import report
 from search.errors import UsageError
 
 # Colours that stay apart for colour-blind readers (P. Tol's "bright" and "muted" sets), one for each component.
-_COLOURS = {
+COMPONENT_COLOURS = {
     "mac": "#4477AA",
     "registers": "#66CCEE",
     "clock": "#332288",
@@ -49,7 +49,9 @@ def draw_energy(found: energy.EnergyReport, path: Path, *, title: str) -> Path:
         heights = [layers[name][component] / size for name in layers]
         if any(heights):
             label = f"{component.replace('_', ' ')}, {report.energy(found.components[component])}"
-            axes.bar(range(len(layers)), heights, bottom=below, color=_COLOURS[component], label=label, width=0.8)
+            axes.bar(
+                range(len(layers)), heights, bottom=below, color=COMPONENT_COLOURS[component], label=label, width=0.8
+            )
         below = [low + height for low, height in zip(below, heights, strict=True)]
     axes.set_xticks(range(len(layers)), list(layers))
     if len(layers) > 6 or max(map(len, layers)) > 8:

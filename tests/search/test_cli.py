@@ -136,6 +136,7 @@ def test_best_says_what_to_do_when_nothing_reaches_the_target(finished: tuple[Pa
         (["run", "--network", "gone:build"], 2, "there is no module 'gone' in"),
         (["best", "--min-accuracy", "0.9", "--network", "gone:build"], 2, "there is no module 'gone' in"),
         (["best", "--min-accuracy", "2"], 2, "--min-accuracy must be above 0 and at most 1"),
+        (["report", "digits-1", "--storage", "/nowhere/results.db"], 1, "no results yet: there is no file /nowhere"),
         (["show", "--storage", "/nowhere/results.db"], 1, "no results yet: there is no file /nowhere/results.db"),
         (["show", "--storage", "mysql://host/name"], 1, "needs the Python package 'MySQLdb'"),
         (["run", "--dataset", "mnist", "--data-dir", "/nowhere"], 1, "could not be downloaded"),
