@@ -146,7 +146,7 @@ def _card(title: str, record: Record) -> str:
         **{name: escape(words) for name, words in report.knobs(evaluation.candidate).items()},
     }
     listed = "".join(f"<div><dt>{name}</dt><dd>{words}</dd></div>" for name, words in facts.items())
-    return f"<section class=card><h3>{escape(title)}</h3><dl>{listed}</dl></section>"
+    return f"<section class=card><h2>{escape(title)}</h2><dl>{listed}</dl></section>"
 
 
 def _energy(value: float, words: Any = report.energy) -> str:
