@@ -33,20 +33,50 @@ def non_dominated_mask(points: NDArray[np.float64]) -> NDArray[np.bool_]:
     return mask
 
 
-def hypervolume(points: NDArray[np.float64], reference: tuple[float, float]) -> float:
-    """Area dominated by points of two objectives, up to a reference point.
+def hypervolume(points: NDArray[np.float64], reference: tuple[float, ...]) -> float:
+    """Area, or volume, dominated by points up to a reference point.
 
     Args:
-        points: Shape (n, 2), smaller is better; points beyond the reference in a coordinate add nothing.
-        reference: The corner that bounds the area.
+        points: Shape (n, objectives), smaller is better, of two or three objectives; points beyond the reference in a
+            coordinate add nothing.
+        reference: The corner that bounds it, a number for each objective.
 
     Returns:
-        The area; 0 without points.
+        The area or volume; 0 without points.
     """
     inside = points[(points < np.asarray(reference)).all(axis=1)]
+    if len(reference) == 2:
+        return _area(inside, reference)
+    # In slices between one value of the last objective and the next, what is dominated does not change.
+    levels = np.unique(inside[:, -1])
+    thicknesses = np.diff(np.append(levels, reference[-1]))
+    volume = 0.0
+    for level, thickness in zip(levels.tolist(), thicknesses.tolist(), strict=True):
+        volume += thickness * _area(inside[inside[:, -1] <= level, :-1], reference[:-1])
+    return volume
+
+
+def hypervolume_gains(
+    front: NDArray[np.float64], points: NDArray[np.float64], reference: tuple[float, ...]
+) -> NDArray[np.float64]:
+    """How much each point alone would add to the hypervolume of a front.
+
+    Args:
+        front: Shape (n, objectives), smaller is better.
+        points: Shape (m, objectives).
+        reference: As for `hypervolume`.
+
+    Returns:
+        Shape (m,).
+    """
+    before = hypervolume(front, reference)
+    return np.array([hypervolume(np.vstack([front, point]), reference) - before for point in points])
+
+
+def _area(points: NDArray[np.float64], reference: tuple[float, ...]) -> float:
     area, ceiling = 0.0, reference[1]
-    for x, y in inside[np.lexsort((inside[:, 1], inside[:, 0]))]:
+    for x, y in points[np.lexsort((points[:, 1], points[:, 0]))].tolist():
         if y < ceiling:
             area += (reference[0] - x) * (ceiling - y)
             ceiling = y
-    return float(area)
+    return area

@@ -41,6 +41,7 @@ def test_layers_by_hand_in_the_order_in_which_they_run() -> None:
 
 def test_a_layer_that_runs_twice_counts_twice() -> None:
     layer = nn.Linear(4, 4)
+    nn.init.ones_(layer.bias)
     found = trace(nn.Sequential(layer, nn.ReLU(), layer), torch.zeros(1, 4))
     shape = LayerShape(name="0", positions=1, inner=4, outputs=4, input_values=4)
     assert [replace(one, input_density=1.0) for one in found] == [shape, shape]
