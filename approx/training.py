@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -114,6 +114,7 @@ def fit(
     masks: Mapping[str, Tensor] | None = None,
     validation: LabelledImages | None = None,
     bit_errors: FaultyMemory | None = None,
+    after_step: Callable[[int, int], None] | None = None,
 ) -> None:
     """Train in place on the cross-entropy.
 
@@ -129,6 +130,8 @@ def fit(
         masks: Layer name -> bool mask; masked weights are zero before and after every step.
         validation: The images by which a schedule with patience stops.
         bit_errors: What the memory of weights does in training.
+        after_step: Is told after each step how many are done, of how many. It may measure the model, and raise to give
+            up.
 
     Raises:
         ArgumentError: If patience and validation images are not given together, or there is no layer for bit errors.
@@ -176,6 +179,9 @@ def fit(
                 if best.is_over(accuracy(model, validation), model):
                     break
                 model.train()
+            if after_step is not None:
+                after_step(step + 1, steps)
+                model.train()  # it may have measured
     best.restore(model)
     model.eval()
 

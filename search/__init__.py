@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from search.api import Configurations as Configurations
+    from search.api import best as best
     from search.api import configurations as configurations
+    from search.api import resume as resume
     from search.api import run as run
     from search.candidate import Candidate as Candidate
+    from search.confirming import Answer as Answer
+    from search.confirming import Confirmation as Confirmation
     from search.errors import DatasetError as DatasetError
     from search.errors import ExecutorError as ExecutorError
     from search.errors import NothingFoundError as NothingFoundError
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from search.exporting import Exported as Exported
     from search.exporting import export as export
     from search.report_file import write_report as write_report
+    from search.result import SearchResult as SearchResult
     from search.store import Record as Record
     from search.store import SearchRecord as SearchRecord
     from search.store import Store as Store
@@ -30,7 +35,9 @@ if TYPE_CHECKING:
     from search.task import task_names as task_names
 
 _HOME = {
+    "Answer": "search.confirming",
     "Candidate": "search.candidate",
+    "Confirmation": "search.confirming",
     "Configurations": "search.api",
     "DatasetError": "search.errors",
     "Evaluation": "search.evaluation",
@@ -40,21 +47,26 @@ _HOME = {
     "Record": "search.store",
     "SearchError": "search.errors",
     "SearchRecord": "search.store",
+    "SearchResult": "search.result",
     "StorageError": "search.errors",
     "Store": "search.store",
     "UnknownNameError": "search.errors",
     "UsageError": "search.errors",
+    "best": "search.api",
     "configurations": "search.api",
     "export": "search.exporting",
     "find_task": "search.task",
+    "resume": "search.api",
     "run": "search.api",
     "task_names": "search.task",
     "write_report": "search.report_file",
 }
 
 __all__ = [
+    "Answer",
     "Candidate",
     "Configurations",
+    "Confirmation",
     "DatasetError",
     "Evaluation",
     "ExecutorError",
@@ -63,13 +75,16 @@ __all__ = [
     "Record",
     "SearchError",
     "SearchRecord",
+    "SearchResult",
     "StorageError",
     "Store",
     "UnknownNameError",
     "UsageError",
+    "best",
     "configurations",
     "export",
     "find_task",
+    "resume",
     "run",
     "task_names",
     "write_report",

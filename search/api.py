@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
-from energy import Hardware, load_hardware
-from search.candidate import Candidate, content_hash
-from search.errors import NothingFoundError, UsageError
-from search.evaluation import evaluation_key
-from search.locations import data_dir as find_data_dir
-from search.locations import stage_dir, stage_limit, stage_location, storage_url
-from search.multiplier_choice import ChosenMultiplier, choose
-from search.result import SearchResult, front
+from energy import Hardware, hardware_names, load_hardware
+from search.candidate import Candidate
+from search.confirming import Answer, Confirmer, Target
+from search.confirming import knee as find_knee
+from search.confirming import target_of as stored_target
+from search.errors import NothingFoundError, UnknownNameError, UsageError
+from search.locations import storage_url
+from search.multiplier_choice import ChosenMultiplier, choose, register
+from search.request import (
+    DEFAULT_BUDGET,
+    DEFAULT_DATASET,
+    DEFAULT_EFFORT,
+    DEFAULT_HARDWARE,
+    check_numbers,
+    check_work,
+    known_techniques,
+    multiplier_names,
+    settings_of,
+    target_of,
+    task_of,
+)
+from search.result import SearchResult
+from search.resuming import check_same_settings, claimed, find_resumed, space_of
 from search.space import MULTIPLIERS, SearchSpace
 from search.space_choice import choose_space
-from search.store import Record, SearchRecord, Store
+from search.store import Record, SearchRecord, SearchSettings, Store
 from search.task import Task, find_task, stored_names
+from search.workshop import Workshop, key_function, open_stages
 
 if TYPE_CHECKING:
-    from search.datasets import TaskData
     from search.engine import Observer
     from search.executor import Executor
-    from search.stages import StageStore
 
-DEFAULT_BUDGET = 200
-DEFAULT_DATASET = "digits"
-DEFAULT_HARDWARE = "weight-stationary-45nm"
+_EARLIER = 6  # candidates of earlier searches that a new one begins with
+_EARLIER_LOSS = 0.2  # how far below the most accurate of these they may be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +65,6 @@ class Configurations:
         return self.records[0]
 
 
-def default_workers() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run(
     *,
     dataset: str = DEFAULT_DATASET,
@@ -76,6 +82,18 @@ def run(
     stages_limit: str | int | None = None,
     name: str | None = None,
     resume: bool = False,
+    effort: str | None = None,
+    sampler: str | None = None,
+    prescreen: bool = True,
+    asynchronous: bool = False,
+    third_objective: str | None = None,
+    techniques: Sequence[str] | None = None,
+    starts: Sequence[Candidate] = (),
+    fresh: bool = False,
+    max_accuracy_drop: float | None = None,
+    confirm: bool = True,
+    ray_address: str | None = None,
+    timeout_s: float | None = None,
     observer: Observer | None = None,
 ) -> SearchResult:
     """Search for the best trade-offs between accuracy and energy.
@@ -101,7 +119,22 @@ def run(
         name: Of the search; by default the dataset's name and a number.
         resume: Go on with the search of this name or, without a name, with the newest one of this dataset, network,
             seed, hardware and, if given, multipliers and space.
-        observer: Is told of progress; nobody is by default.
+        effort: Of each evaluation: `quick`, `standard` (the default) or `thorough`; it sets epochs, chips and fresh
+            runs.
+        sampler: One of `search.sampling.SAMPLERS`, by default `nsga2`; or `greedy`, the sequential strategy.
+        prescreen: Whether a surrogate screens what `nsga2` proposes.
+        asynchronous: Whether a candidate is asked for whenever a worker is free, instead of in whole generations.
+            Results then depend on the order in which evaluations finish.
+        third_objective: `area` or `latency`, to be minimised beside energy.
+        techniques: Those of `search.techniques.TECHNIQUES` to be searched; the others stay as in the baseline.
+        starts: Candidates to be evaluated first, whatever else is.
+        fresh: Whether to begin without the best of earlier searches with other seeds.
+        max_accuracy_drop: How far below the baseline's the accuracy of the answer may be, in [0, 1); by default 0.02,
+            unless there is a `min_accuracy`.
+        confirm: Whether the answer is confirmed by fresh runs when the search is over.
+        ray_address: Of a Ray cluster to join, as `ray.init` takes it.
+        timeout_s: Time after which an evaluation is given up; by default many times what others took.
+        observer: Is told of progress; by default a line below the cell in a notebook, and nobody elsewhere.
 
     Raises:
         UsageError: If an argument is out of range, unknown, or contradicts the search to be resumed.
@@ -111,75 +144,307 @@ def run(
         SearchError: If too many evaluations fail.
     """
     task = find_task(dataset)
-    if budget is not None and budget < 1:
-        raise UsageError(f"--budget must be at least 1, got {budget}")
-    _check_accuracy(min_accuracy)
-    workers = default_workers() if workers is None else workers
-    if workers < 0:
-        raise UsageError(f"--workers must be at least 0, got {workers}")
-    if not -(2**31) <= seed < 2**31:
-        raise UsageError(f"--seed must be a 32-bit whole number, got {seed}")
+    check_numbers(budget=budget, seed=seed)
+    check_work(workers, ray_address, timeout_s)
+    target_of(min_accuracy, max_accuracy_drop)
+    settings = settings_of(
+        effort=effort,
+        sampler=sampler,
+        prescreen=prescreen,
+        asynchronous=asynchronous,
+        third_objective=third_objective,
+        max_accuracy_drop=max_accuracy_drop,
+        starts=starts,
+    )
     platform = load_hardware(hardware)
-    task = _with_network(task, network)
+    task = task_of(dataset, network)
     wanted = None if space is None else choose_space(os.fspath(space), task, platform)
     if multipliers is not None and wanted is not None and wanted.multipliers is not None:
         raise UsageError(f"multipliers are chosen twice, by --multipliers and in {os.fspath(space or '')}; choose once")
     chosen, searched = (None, None) if wanted is None else (wanted.multipliers, wanted.space)
     if multipliers is not None:
-        chosen = choose(_names(multipliers))
+        chosen = choose(multiplier_names(multipliers))
+    if techniques is not None:
+        if "multiplier" not in known_techniques(techniques):
+            if chosen is not None:
+                raise UsageError("multipliers are chosen, and --techniques leaves them out; leave out one of the two")
+            chosen = choose(["exact"])
+        searched = (searched or task.space).of_techniques(techniques)
     url = storage_url(storage)
-    from search.stages import StageStore  # imported late, because it brings fsspec
-
-    stage_store = StageStore(stage_location(stages, url), limit_bytes=stage_limit(stages_limit))
+    stage_store = open_stages(url, stages, stages_limit)
     with Store.open(url, create=True) as store:
         # Imported late, because they bring torch and scikit-learn: a mistyped option is answered at once.
-        from search import datasets
-        from search.engine import Observer, population_size, run_search, study_names
+        from search.engine import study_names
+        from search.sampling import population_size
+        from search.starts import starting_genomes
 
-        data = datasets.load(task, find_data_dir(data_dir))
-        if resume:
-            search = _find_resumed(store, name, task, seed, platform, chosen, searched)
-            searched = _space_of(search, task)
-            chosen = choose(search.multipliers or MULTIPLIERS)
-            search = store.reopen_search(
-                search,
-                budget=max(budget or 0, search.budget),
-                min_accuracy=search.min_accuracy if min_accuracy is None else min_accuracy,
-            )
+        begun = find_resumed(store, name, task, seed, platform, chosen, searched, effort) if resume else None
+        if begun is not None:
+            check_same_settings(begun, settings, effort=effort, sampler=sampler, third_objective=third_objective)
+            if starts:
+                raise UsageError(f"search {begun.name!r} has begun already; leave out --start")
+            chosen, searched = choose(begun.multipliers or MULTIPLIERS), space_of(begun, task)
+        chosen, searched = chosen or choose(MULTIPLIERS), searched or task.space
+        restricted = searched.restricted(chosen, platform.weight_memory.cell)
+        if missing := [one for one in starts if not restricted.holds(one.canonical())]:
+            raise UsageError(f"the space does not hold the candidate to start with: {missing[0].to_dict()}")
+        workshop = Workshop.open(
+            task,
+            settings.effort if begun is None else begun.settings.effort,
+            platform,
+            stage_store,
+            data_dir=data_dir,
+            workers=workers,
+            ray_address=ray_address,
+            timeout_s=timeout_s,
+        )
+        observer = workshop.told(observer, chosen)
+        with ExitStack() as stack:
+            # What is refused, and what cannot begin, leaves nothing behind: not even another budget.
+            if begun is not None:
+                stack.enter_context(claimed(begun, url))
+            executor = stack.enter_context(workshop.executor(chosen, seed=seed))
+            if begun is not None:
+                search = store.reopen_search(
+                    begun,
+                    budget=max(budget or 0, begun.budget),
+                    min_accuracy=min_accuracy,
+                    max_accuracy_drop=max_accuracy_drop,
+                )
+            else:
+                budget = budget or DEFAULT_BUDGET
+                earlier = [] if fresh else _best_of_earlier(store, task, platform, seed, settings)
+                search = store.create_search(
+                    name=name,
+                    task=task.identity,
+                    hardware=platform.identity,
+                    seed=seed,
+                    budget=budget,
+                    population_size=max(population_size(budget), _least_population(settings, executor.workers)),
+                    min_accuracy=min_accuracy,
+                    multipliers=tuple(one.identity for one in chosen),
+                    space=searched.to_dict(),
+                    settings=replace(
+                        settings,
+                        starts=tuple(starting_genomes(restricted, budget=budget, own=starts, earlier=earlier)),
+                    ),
+                    taken=study_names(url),
+                )
+                stack.enter_context(claimed(search, url))
+            observer.stored(search)
+            return _run(search, restricted, workshop, store, executor, chosen, observer, confirm=confirm)
+
+
+def resume(
+    name: str | None = None,
+    *,
+    budget: int | None = None,
+    hardware: str | None = None,
+    workers: int | None = None,
+    storage: str | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    stages: str | os.PathLike[str] | None = None,
+    stages_limit: str | int | None = None,
+    confirm: bool = True,
+    ray_address: str | None = None,
+    timeout_s: float | None = None,
+    observer: Observer | None = None,
+) -> SearchResult:
+    """Go on with a search, whatever stopped it, as it was begun.
+
+    Args:
+        name: Of the search; by default the newest one that is unfinished.
+        budget: Evaluations in all, by default as many as before, never less.
+        hardware: The YAML file of hardware of your own; what comes along is known by the search.
+        workers: As for `run`, like all that follow.
+        storage: Results database.
+        data_dir: Folder of datasets.
+        stages: Folder or fsspec URL of trained networks.
+        stages_limit: Of what is kept there.
+        confirm: Whether the answer is confirmed.
+        ray_address: Of a Ray cluster to join.
+        timeout_s: Time after which an evaluation is given up.
+        observer: Is told of progress.
+
+    Raises:
+        UnknownNameError: If there is no such search, or none is unfinished.
+        UsageError: If its hardware is not known here; see `run` for the others.
+    """
+    url = storage_url(storage)
+    with Store.open(url, create=False) as store:
+        if name is None:
+            unfinished = [search for search in store.searches() if search.finished_at is None]
+            if not unfinished:
+                raise UnknownNameError(
+                    "no search is unfinished; give the name of one and a larger --budget to go on: search resume NAME "
+                    "--budget N"
+                )
+            search = unfinished[0]
         else:
-            chosen, searched = chosen or choose(MULTIPLIERS), searched or task.space
-            searched.restricted(chosen, platform.weight_memory.cell)  # before anything is stored
-            search = store.create_search(
-                name=name,
+            search = store.find_search(name)
+    if hardware is None and search.hardware not in hardware_names():
+        raise UsageError(
+            f"search {search.name!r} has hardware of your own, {search.hardware}; give its file: search resume "
+            f"{search.name} --hardware FILE.yaml"
+        )
+    dataset, network = stored_names(search.task)
+    return run(
+        dataset=dataset,
+        network=network,
+        budget=budget,
+        seed=search.seed,
+        workers=workers,
+        hardware=hardware or search.hardware,
+        storage=storage,
+        data_dir=data_dir,
+        stages=stages,
+        stages_limit=stages_limit,
+        name=search.name,
+        resume=True,
+        confirm=confirm,
+        ray_address=ray_address,
+        timeout_s=timeout_s,
+        observer=observer,
+    )
+
+
+def best(
+    *,
+    min_accuracy: float | None = None,
+    max_accuracy_drop: float | None = None,
+    knee: bool = False,
+    dataset: str = DEFAULT_DATASET,
+    network: str | None = None,
+    hardware: str = DEFAULT_HARDWARE,
+    effort: str = DEFAULT_EFFORT,
+    confirm: bool = True,
+    workers: int | None = None,
+    storage: str | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    stages: str | os.PathLike[str] | None = None,
+    stages_limit: str | int | None = None,
+    ray_address: str | None = None,
+    timeout_s: float | None = None,
+    observer: Observer | None = None,
+) -> Answer:
+    """The cheapest stored configuration for a target whose accuracy fresh runs confirm; see `search.confirming`.
+
+    Runs that were made before are not made again.
+
+    Args:
+        min_accuracy: The accuracy that is wanted, in (0, 1].
+        max_accuracy_drop: Instead: how far below the baseline's it may be, in [0, 1); by default 0.02.
+        knee: Instead of the cheapest, the knee of the front above the target; see `search.confirming.knee`.
+        dataset: A name from `task_names()`.
+        network: Import path of your own network, as for `run`: evaluations of what it is now.
+        hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
+        effort: Of the evaluations and of the fresh runs.
+        confirm: Whether missing runs are made. Without, an answer that was not confirmed before says so.
+        workers: As for `run`, like all that follow.
+        storage: Results database.
+        data_dir: Folder of datasets.
+        stages: Folder or fsspec URL of trained networks.
+        stages_limit: Of what is kept there.
+        ray_address: Of a Ray cluster to join.
+        timeout_s: Time after which a run is given up.
+        observer: Is told of progress.
+
+    Raises:
+        UsageError: If an argument is out of range or unknown.
+        StorageError: If the database does not exist or cannot be used.
+        NothingFoundError: If no stored evaluation reaches the target.
+    """
+    target = target_of(min_accuracy, max_accuracy_drop)
+    check_work(workers, ray_address, timeout_s)
+    find_task(dataset).with_effort(effort)
+    platform = load_hardware(hardware)
+    task = task_of(dataset, network)
+    url = storage_url(storage)
+    stage_store = open_stages(url, stages, stages_limit)
+    with Store.open(url, create=False) as store:
+        found = _stored_configurations(store, task, platform, target, effort=effort, hardware=hardware)
+        records: Sequence[Record] = [find_knee(found.records)] if knee else found.records
+        if not confirm:
+            confirmer = Confirmer(
+                store,
+                None,
+                runs=task.with_effort(effort).effort.confirmations,
                 task=task.identity,
                 hardware=platform.identity,
-                seed=seed,
-                budget=budget or DEFAULT_BUDGET,
-                population_size=population_size(budget or DEFAULT_BUDGET),
-                min_accuracy=min_accuracy,
-                multipliers=_identities(chosen),
-                space=searched.to_dict(),
-                taken=study_names(url),
+                effort=effort,
             )
-        observer = observer or Observer()
-        for limits in filter(None, (one.limits for one in chosen)):
-            observer.noted(limits)
-        unwritable = stage_store.why_unwritable()
-        if unwritable is not None:
-            observer.noted(unwritable)
-        key_of = _key_function(task, data.fingerprint, platform, search.seed, chosen)
-        with (
-            _claimed(search, stage_dir(url)),
-            _executor(task, data, platform, search.seed, stage_store, workers, chosen) as executor,
-        ):
-            return run_search(
-                search,
-                searched.restricted(chosen, platform.weight_memory.cell),
-                store,
-                executor,
-                key_of=key_of,
-                observer=observer,
-            )
+            return confirmer.answer(records, found.baseline, target)
+        workshop = Workshop.open(
+            task,
+            effort,
+            platform,
+            stage_store,
+            data_dir=data_dir,
+            workers=workers,
+            ray_address=ray_address,
+            timeout_s=timeout_s,
+        )
+        return _confirmed([(records, target)], found.baseline, workshop, store, observer)[0]
+
+
+def answers(
+    questions: Sequence[tuple[Sequence[Record], Target]],
+    baseline: Record,
+    *,
+    dataset: str = DEFAULT_DATASET,
+    network: str | None = None,
+    hardware: str = DEFAULT_HARDWARE,
+    effort: str = DEFAULT_EFFORT,
+    workers: int | None = None,
+    storage: str | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    stages: str | os.PathLike[str] | None = None,
+    stages_limit: str | int | None = None,
+    ray_address: str | None = None,
+    timeout_s: float | None = None,
+    observer: Observer | None = None,
+) -> list[Answer]:
+    """Of each of some sets of stored evaluations, the cheapest for a target that fresh runs confirm.
+
+    One set of workers makes all the runs; those of a candidate in several sets, and those made before, are made once.
+
+    Args:
+        questions: Evaluations and what is wanted of them.
+        baseline: The evaluation that savings and relative targets are against.
+        dataset: A name from `task_names()`; that of the evaluations, like all that describes them.
+        network: Import path of your own network, as for `run`.
+        hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
+        effort: Of the fresh runs.
+        workers: As for `run`, like all that follow.
+        storage: Results database.
+        data_dir: Folder of datasets.
+        stages: Folder or fsspec URL of trained networks.
+        stages_limit: Of what is kept there.
+        ray_address: Of a Ray cluster to join.
+        timeout_s: Time after which a run is given up.
+        observer: Is told of progress.
+
+    Returns:
+        An answer to each question, in their order.
+
+    Raises:
+        UsageError: If an argument is out of range or unknown; see `run` for the others.
+    """
+    check_work(workers, ray_address, timeout_s)
+    task = task_of(dataset, network)
+    url = storage_url(storage)
+    with Store.open(url, create=False) as store:
+        workshop = Workshop.open(
+            task,
+            effort,
+            load_hardware(hardware),
+            open_stages(url, stages, stages_limit),
+            data_dir=data_dir,
+            workers=workers,
+            ray_address=ray_address,
+            timeout_s=timeout_s,
+        )
+        return _confirmed(questions, baseline, workshop, store, observer)
 
 
 def configurations(
@@ -207,176 +472,105 @@ def configurations(
         StorageError: If the database does not exist or cannot be used.
         NothingFoundError: If no stored evaluation reaches the accuracy.
     """
-    task = find_task(dataset)
-    _check_accuracy(min_accuracy)
+    target = target_of(min_accuracy, None)
+    find_task(dataset)
     platform = load_hardware(hardware)
-    task = _with_network(task, network)
+    task = task_of(dataset, network)
+    with Store.open(storage_url(storage), create=False) as store:
+        return _stored_configurations(store, task, platform, target, effort=DEFAULT_EFFORT, hardware=hardware)
+
+
+def _stored_configurations(
+    store: Store, task: Task, platform: Hardware, target: Target, *, effort: str, hardware: str
+) -> Configurations:
     command = f"search run {task.options}"
     if hardware != DEFAULT_HARDWARE:
         command += f" --hardware {hardware}"
-    with Store.open(storage_url(storage), create=False) as store:
-        baseline = store.evaluation_of(task.space.baseline(), task=task.identity, hardware=platform.identity)
-        if baseline is None:
-            raise NothingFoundError(
-                f"no search of {_words(task)} on {platform.identity} is stored yet; make one with: {command}"
-            )
-        meeting = store.evaluations(task=task.identity, hardware=platform.identity, min_accuracy=min_accuracy)
-        if not meeting:
-            all_records = store.evaluations(task=task.identity, hardware=platform.identity)
-            highest = max(record.evaluation.accuracy for record in all_records)
-            raise NothingFoundError(
-                f"no stored configuration of {_words(task)} reaches {min_accuracy:.2%}; the most accurate reaches "
-                f"{highest:.2%}. Ask for less, or search more with another --seed or a larger --budget: {command}"
-            )
-    return Configurations(records=tuple(reversed(front(meeting))), baseline=baseline)
-
-
-def _with_network(task: Task, path: str | None) -> Task:
-    if path is None:
-        return task
-    from search.own_network import find_network  # which brings torch
-
-    network = find_network(path, folder=str(Path.cwd()), image_shape=task.image_shape, classes=task.classes)
-    return task.with_network(network)
-
-
-def _words(task: Task) -> str:
-    return repr(task.name) + (f", network {task.network.path} as it is now," if task.network else "")
-
-
-def _check_accuracy(accuracy: float | None) -> None:
-    if accuracy is not None and not 0 < accuracy <= 1:
-        raise UsageError(f"--min-accuracy must be above 0 and at most 1, such as 0.95 for 95 %, got {accuracy:g}")
-
-
-def _names(given: Sequence[str]) -> list[str]:
-    names = [name.strip() for name in given]
-    if not all(names):
-        raise UsageError(f"--multipliers takes names with a comma between two of them, got {','.join(given)!r}")
-    return names
-
-
-def _identities(multipliers: Sequence[ChosenMultiplier]) -> tuple[str, ...]:
-    return tuple(one.identity for one in multipliers)
-
-
-def _find_resumed(
-    store: Store,
-    name: str | None,
-    task: Task,
-    seed: int,
-    hardware: Hardware,
-    multipliers: Sequence[ChosenMultiplier] | None,
-    space: SearchSpace | None,
-) -> SearchRecord:
-    """The search to be resumed; without a choice of multipliers or a space, whatever its own is."""
-    wanted = None if multipliers is None else _identities(multipliers)
-    if name is not None:
-        search = store.find_search(name)
-        dataset, network = stored_names(search.task)
-        for what, stored, given in (
-            ("dataset", dataset, task.name),
-            ("hardware", search.hardware, hardware.identity),
-            ("seed", search.seed, seed),
-        ):
-            if stored != given:
-                raise UsageError(f"search {name!r} has {what} {stored}, not {given}; resume it with --{what} {stored}")
-        if network != (task.network and task.network.path):
-            raise UsageError(
-                f"search {name!r} has {f'the network {network}' if network else 'the built-in networks'}; resume it "
-                + (f"with --network {network}" if network else "without --network")
-            )
-        if search.task != task.identity:
-            raise UsageError(
-                f"{network} was edited after search {name!r} began, so its evaluations cannot be compared; search with "
-                "what it is now without --resume"
-            )
-        if wanted not in (None, search.multipliers):
-            own = ", ".join(search.multipliers) if search.multipliers else "the multipliers of an earlier release"
-            raise UsageError(
-                f"search {name!r} chooses among {own}, not {', '.join(wanted or ())}; resume it without --multipliers"
-            )
-        if space is not None and space.to_dict() != _space_of(search, task).to_dict():
-            raise UsageError(
-                f"search {name!r} searches another space than --space says now; resume it without --space (search show "
-                f"{name} --json has its own)"
-            )
-        return search
-    same = [
-        search
-        for search in store.searches()
-        if (search.task, search.seed, search.hardware) == (task.identity, seed, hardware.identity)
-        and wanted in (None, search.multipliers)
-        and (space is None or space.to_dict() == _space_of(search, task).to_dict())
-    ]
-    if not same:
-        among = "" if wanted is None else f" that chooses among {', '.join(wanted)}"
-        among += "" if space is None else " in this --space"
-        raise UsageError(
-            f"there is no search of {_words(task)} with seed {seed} on {hardware.identity}{among} to "
-            "resume; start one without --resume, or list all with: search show"
+    if effort != DEFAULT_EFFORT:
+        command += f" --effort {effort}"
+    baseline = store.evaluation_of(task.space.baseline(), task=task.identity, hardware=platform.identity, effort=effort)
+    if baseline is None:
+        raise NothingFoundError(
+            f"no search of {task.words} on {platform.identity} is stored yet; make one with: {command}"
         )
-    return same[0]
+    wanted = target.accuracy(baseline.evaluation.accuracy)
+    meeting = store.front(task=task.identity, hardware=platform.identity, effort=effort, min_accuracy=wanted)
+    if not meeting:
+        highest = store.highest_accuracy(task=task.identity, hardware=platform.identity, effort=effort) or 0.0
+        raise NothingFoundError(
+            f"no stored configuration of {task.words} reaches {wanted:.2%}; the most accurate reaches "
+            f"{highest:.2%}. Ask for less, or search more with another --seed or a larger --budget: {command}"
+        )
+    return Configurations(records=tuple(meeting), baseline=baseline)
 
 
-def _space_of(search: SearchRecord, task: Task) -> SearchSpace:
-    """The space of a stored search, before it is restricted."""
-    return task.space if search.space is None else task.space.with_values(search.space)
-
-
-@contextmanager
-def _claimed(search: SearchRecord, folder: Path) -> Iterator[None]:
-    """Keep a second process of this machine from running the same search; the claim ends with the process."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / f"{search.name}.lock", blocking=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UsageError(f"search {search.name!r} is being run by another process; wait for it, or stop it") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _key_function(
-    task: Task, fingerprint: str, hardware: Hardware, seed: int, multipliers: Sequence[ChosenMultiplier]
-) -> Callable[[Candidate], str]:
-    own_costs = {one.identity: one.costs for one in multipliers if one.costs is not None}
-
-    def key_of(candidate: Candidate) -> str:
-        key = evaluation_key(candidate, task, fingerprint=fingerprint, hardware=hardware, seed=seed)
-        # What was characterised here may be characterised anew, with another outcome.
-        figures = [
-            {name: figure for name, figure in asdict(cost).items() if name != "source"}
-            for cost in (
-                own_costs[multiplier]["layer", candidate.weight_bits, candidate.activation_bits]
-                for multiplier in candidate.multipliers
-                if multiplier in own_costs
-            )
-        ]
-        if not figures:
-            return key
-        return content_hash({"evaluation": key, "multiplier_cost": figures[0] if len(figures) == 1 else figures})
-
-    return key_of
-
-
-def _executor(
-    task: Task,
-    data: TaskData,
-    hardware: Hardware,
-    seed: int,
-    stages: StageStore,
-    workers: int,
+def _run(
+    search: SearchRecord,
+    space: SearchSpace,
+    workshop: Workshop,
+    store: Store,
+    executor: Executor,
     multipliers: Sequence[ChosenMultiplier],
-) -> Executor:
-    if workers == 0:
-        from search.evaluate import Evaluator
-        from search.executor import SerialExecutor
+    observer: Observer,
+    *,
+    confirm: bool,
+) -> SearchResult:
+    """Run a search to its budget, and confirm its answer."""
+    from search.engine import run_search
+    from search.forecast import HardwareProblem
+    from search.result import result_of
 
-        evaluator = Evaluator(task, data, hardware, seed=seed, stages=stages, multipliers=multipliers)
-        return SerialExecutor(evaluator.run)
-    from search.ray_executor import RayExecutor
+    register(multipliers)
+    problem = HardwareProblem(space, workshop.task, workshop.platform, costs=search.settings.costs)
+    key_of = key_function(workshop.task, workshop.data.fingerprint, workshop.platform, search.seed, multipliers)
+    result = run_search(search, space, store, executor, problem=problem, key_of=key_of, observer=observer)
+    if confirm:
+        workshop.confirmer(store, executor, observer).answer(result.front, result.baseline, stored_target(search))
+    store.finish_search(search)
+    return result_of(store, store.find_search(search.name))
 
-    return RayExecutor(task, data, hardware, seed=seed, stages=stages, workers=workers, multipliers=multipliers)
+
+def _confirmed(
+    questions: Sequence[tuple[Sequence[Record], Target]],
+    baseline: Record,
+    workshop: Workshop,
+    store: Store,
+    observer: Observer | None,
+) -> list[Answer]:
+    """An answer to each question, all by the same workers."""
+    observer = workshop.told(observer)
+    everything = [baseline, *(record for records, _ in questions for record in records)]
+    multipliers: dict[str, ChosenMultiplier] = {}
+    unknown: set[str] = set()
+    for name in sorted({name for one in everything for name in one.evaluation.candidate.multipliers}):
+        try:
+            multipliers |= {one.identity: one for one in choose([name])}
+        except UsageError as error:  # it was imported once, and is not kept any more, or is another one now
+            unknown.add(name)
+            observer.noted(f"configurations with the multiplier {name} are left out: {error}")
+    with workshop.executor([*multipliers.values()]) as executor:
+        confirmer = workshop.confirmer(store, executor, observer)
+        return [
+            confirmer.answer(
+                [one for one in records if not unknown & set(one.evaluation.candidate.multipliers)], baseline, target
+            )
+            for records, target in questions
+        ]
+
+
+def _least_population(settings: SearchSettings, workers: int) -> int:
+    """Asynchronous asks are told apart by generations only if these are larger than what is under way."""
+    return math.ceil(1.5 * workers) if settings.asynchronous else 0
+
+
+def _best_of_earlier(
+    store: Store, task: Task, platform: Hardware, seed: int, settings: SearchSettings
+) -> list[Candidate]:
+    """Candidates from all along the front of searches with other seeds; with the same one they are found anew."""
+    found = store.front(task=task.identity, hardware=platform.identity, effort=settings.effort, without_seed=seed)
+    if not found:
+        return []
+    floor = max(record.evaluation.accuracy for record in found) - _EARLIER_LOSS
+    near = [record.evaluation.candidate for record in found if record.evaluation.accuracy >= floor]
+    places = sorted({round(place * (len(near) - 1) / (_EARLIER - 1)) for place in range(_EARLIER)})
+    return [near[place] for place in places]

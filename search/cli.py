@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NoReturn
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from search import cli_options as options
 from search.cli_crosscheck import crosscheck
 from search.cli_energy import energy_command
 from search.cli_errors import print_json, reported_errors
 from search.cli_export import export
 from search.cli_multipliers import doctor, multipliers
 from search.cli_report import report as report_command
+from search.cli_running import EXIT_INTERRUPTED, command_line, interruptible, open_progress
+from search.errors import UsageError
 
-_EXIT_INTERRUPTED = 130
-
-_dataset = click.option(
-    "--dataset",
-    default="digits",
-    show_default=True,
-    metavar="NAME",
-    help="digits, mnist, fashion-mnist or cifar10.",
-)
-_network = click.option(
-    "--network",
-    metavar="MODULE:FUNCTION",
-    help="Your own network instead of the built-in ones: a function(image_shape, classes) in a module here.",
-)
-_hardware = click.option(
-    "--hardware",
-    default="weight-stationary-45nm",
-    show_default=True,
-    metavar="NAME|FILE.yaml",
-    help="Accelerator that energy is modelled for.",
-)
-_storage = click.option(
-    "--storage",
-    metavar="URL|FILE",
-    help="Results database.  [default: $CROSSLAYER_STORAGE, else a file in your data folder]",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+if TYPE_CHECKING:
+    from search.engine import Observer
+    from search.result import SearchResult
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -61,16 +38,13 @@ def cli(context: click.Context, debug: bool) -> None:
 
 
 @cli.command()
-@_dataset
-@_network
+@options.dataset
+@options.network
 @click.option("--budget", type=int, help="Evaluations to make.  [default: 200, or what a resumed search had]")
-@click.option("--min-accuracy", type=float, metavar="SHARE", help="Accuracy you need, such as 0.95.")
+@options.min_accuracy
+@options.max_accuracy_drop
+@options.effort
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed finds the same front.")
-@click.option(
-    "--workers",
-    type=int,
-    help="Ray workers; 0 evaluates in this process, without Ray.  [default: one a core]",
-)
 @click.option(
     "--multipliers",
     metavar="NAME,NAME,...",
@@ -83,24 +57,41 @@ def cli(context: click.Context, debug: bool) -> None:
     help="default; layered, where the first and the last layer choose a multiplier and robust bits of their own; or a "
     "file that restricts or extends the space.  [default: default, or what a resumed search has]",
 )
-@_hardware
-@_storage
 @click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False),
-    help="Folder of datasets.  [default: $CROSSLAYER_DATA_DIR, else in your cache folder]",
+    "--techniques",
+    metavar="NAME,NAME,...",
+    help="Search only these of network, pruning, multiplier and memory.  [default: all]",
+)
+@click.option("--sampler", metavar="NAME", help="nsga2, nsga3, tpe, gp or random.  [default: nsga2]")
+@click.option(
+    "--strategy",
+    type=click.Choice(["joint", "greedy"]),
+    default="joint",
+    show_default=True,
+    help="All techniques at once, or one step of one knob after the other, for comparison.",
+)
+@click.option("--no-prescreen", is_flag=True, help="Do not screen what nsga2 proposes by a surrogate.")
+@click.option(
+    "--asynchronous",
+    is_flag=True,
+    help="Never let workers wait for a generation; results then depend on who is first. For large clusters.",
 )
 @click.option(
-    "--stages",
-    metavar="URL|FOLDER",
-    help="Where trained networks are kept; several searches and machines may share it.  "
-    "[default: $CROSSLAYER_STAGES, else beside an SQLite file, else in your cache folder]",
+    "--third-objective", metavar="NAME", help="area or latency, to be minimised beside energy.  [default: none]"
 )
 @click.option(
-    "--stages-limit",
-    metavar="SIZE",
-    help="Of what is kept there; the least recently used goes first.  [default: $CROSSLAYER_STAGES_LIMIT, else 10GB]",
+    "--start",
+    "starts",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    metavar="FILE.json",
+    help="Begin with this candidate too; may be given again.",
 )
+@click.option("--fresh", is_flag=True, help="Begin without the best of earlier searches with other seeds.")
+@options.confirm
+@options.hardware
+@options.storage
+@options.work
 @click.option("--name", help="Name of the search.  [default: the dataset and a number]")
 @click.option(
     "--resume",
@@ -108,7 +99,7 @@ def cli(context: click.Context, debug: bool) -> None:
     help="Go on with the search of this --name or, without one, with the newest of this dataset, network, seed, "
     "hardware and, if given, multipliers and space.",
 )
-@_json
+@options.as_json
 @click.pass_obj
 def run(
     debug: bool,
@@ -116,12 +107,25 @@ def run(
     network: str | None,
     budget: int | None,
     min_accuracy: float | None,
+    max_accuracy_drop: float | None,
+    effort: str | None,
     seed: int,
-    workers: int | None,
     multipliers: str | None,
     space: str | None,
+    techniques: str | None,
+    sampler: str | None,
+    strategy: str,
+    no_prescreen: bool,
+    asynchronous: bool,
+    third_objective: str | None,
+    starts: tuple[Path, ...],
+    fresh: bool,
+    confirm: bool,
     hardware: str,
     storage: str | None,
+    workers: int | None,
+    ray_address: str | None,
+    timeout_s: float | None,
     data_dir: str | None,
     stages: str | None,
     stages_limit: str | None,
@@ -131,90 +135,202 @@ def run(
 ) -> None:
     """Search for the best trade-offs between accuracy and energy.
 
-    Every evaluation is kept as soon as it is done. A search that was stopped by anything goes on
-    with the same command and --resume.
+    Every evaluation is kept as soon as it is done. A search that was stopped by anything goes on with
+    `search resume`. In the end fresh runs confirm the cheapest configuration that is accurate enough.
     """
     with reported_errors(debug):
-        from search import api, report, tables
-        from search.progress import LineProgress, LiveProgress
+        from energy import hardware_names
 
-        console = tables.open_console(stderr=as_json)  # where stdout carries JSON, progress goes to stderr
-        progress = LiveProgress(console) if console.is_terminal else LineProgress(console)
-        try:
-            with _interruptible(), progress:
-                result = api.run(
-                    dataset=dataset,
-                    network=network,
-                    budget=budget,
-                    min_accuracy=min_accuracy,
-                    seed=seed,
-                    workers=workers,
-                    multipliers=None if multipliers is None else multipliers.split(","),
-                    space=space,
-                    hardware=hardware,
-                    storage=storage,
-                    data_dir=data_dir,
-                    stages=stages,
-                    stages_limit=stages_limit,
-                    name=name,
-                    resume=resume,
-                    observer=progress,
-                )
-        except KeyboardInterrupt:
-            click.echo(f"\n{_stopped(progress.search_name, name, resume)}", err=True)
-            sys.exit(_EXIT_INTERRUPTED)
-        if as_json:
-            print_json({**report.result_json(result), **_places(storage, stages)})
-        else:
-            tables.print_result(console, result)
-            tables.print_places(console, _places(storage, stages))
+        if strategy == "greedy" and sampler is not None:
+            raise UsageError("--strategy greedy asks for no sampler; leave out --sampler")
+
+        def search(observer: Observer) -> SearchResult:
+            from search import api
+            from search.scoring import read_candidate
+
+            return api.run(
+                dataset=dataset,
+                network=network,
+                budget=budget,
+                min_accuracy=min_accuracy,
+                max_accuracy_drop=max_accuracy_drop,
+                effort=effort,
+                seed=seed,
+                multipliers=None if multipliers is None else multipliers.split(","),
+                space=space,
+                techniques=None if techniques is None else techniques.split(","),
+                sampler="greedy" if strategy == "greedy" else sampler,
+                prescreen=not no_prescreen,
+                asynchronous=asynchronous,
+                third_objective=third_objective,
+                starts=[read_candidate(path) for path in starts],
+                fresh=fresh,
+                confirm=confirm,
+                hardware=hardware,
+                storage=storage,
+                workers=workers,
+                ray_address=ray_address,
+                timeout_s=timeout_s,
+                data_dir=data_dir,
+                stages=stages,
+                stages_limit=stages_limit,
+                name=name,
+                resume=resume,
+                observer=observer,
+            )
+
+        _search(
+            search,
+            as_json=as_json,
+            given={
+                "confirm": confirm,
+                "hardware": None if hardware in hardware_names() else hardware,
+                "storage": storage,
+                "workers": workers,
+                "ray_address": ray_address,
+                "timeout_s": timeout_s,
+                "data_dir": data_dir,
+                "stages": stages,
+                "stages_limit": stages_limit,
+            },
+        )
 
 
 @cli.command()
-@click.option("--min-accuracy", type=float, required=True, metavar="SHARE", help="Such as 0.95 for 95 %.")
-@_dataset
-@_network
-@_hardware
-@_storage
-@_json
+@click.argument("name", required=False)
+@click.option("--budget", type=int, help="Evaluations in all.  [default: as many as it was begun with]")
+@click.option("--hardware", metavar="FILE.yaml", help="The file of hardware of your own.")
+@options.confirm
+@options.storage
+@options.work
+@options.as_json
+@click.pass_obj
+def resume(
+    debug: bool,
+    name: str | None,
+    budget: int | None,
+    hardware: str | None,
+    confirm: bool,
+    storage: str | None,
+    workers: int | None,
+    ray_address: str | None,
+    timeout_s: float | None,
+    data_dir: str | None,
+    stages: str | None,
+    stages_limit: str | None,
+    as_json: bool,
+) -> None:
+    """Go on with a search, whatever stopped it: that of this name, or the newest that is unfinished."""
+    with reported_errors(debug):
+
+        def search(observer: Observer) -> SearchResult:
+            from search import api
+
+            return api.resume(
+                name,
+                budget=budget,
+                hardware=hardware,
+                confirm=confirm,
+                storage=storage,
+                workers=workers,
+                ray_address=ray_address,
+                timeout_s=timeout_s,
+                data_dir=data_dir,
+                stages=stages,
+                stages_limit=stages_limit,
+                observer=observer,
+            )
+
+        _search(
+            search,
+            as_json=as_json,
+            given={
+                "confirm": confirm,
+                "hardware": hardware,
+                "storage": storage,
+                "workers": workers,
+                "ray_address": ray_address,
+                "timeout_s": timeout_s,
+                "data_dir": data_dir,
+                "stages": stages,
+                "stages_limit": stages_limit,
+            },
+        )
+
+
+@cli.command()
+@options.min_accuracy
+@options.max_accuracy_drop
+@click.option("--knee", is_flag=True, help="The knee of the front above the target, instead of the cheapest.")
+@options.dataset
+@options.network
+@options.hardware
+@options.effort
+@options.confirm
+@options.storage
+@options.work
+@options.as_json
 @click.pass_obj
 def best(
     debug: bool,
-    min_accuracy: float,
+    min_accuracy: float | None,
+    max_accuracy_drop: float | None,
+    knee: bool,
     dataset: str,
     network: str | None,
     hardware: str,
+    effort: str | None,
+    confirm: bool,
     storage: str | None,
+    workers: int | None,
+    ray_address: str | None,
+    timeout_s: float | None,
+    data_dir: str | None,
+    stages: str | None,
+    stages_limit: str | None,
     as_json: bool,
 ) -> None:
-    """Print the cheapest stored configuration at or above an accuracy."""
+    """Print the cheapest stored configuration whose accuracy fresh runs confirm.
+
+    Stored configurations are tried by rising energy: each is trained anew, from other random numbers,
+    on other splits of the images and for other chips. Runs that were made before are not made again.
+    """
     with reported_errors(debug):
         from search import api, report, tables
+        from search.request import DEFAULT_EFFORT
 
-        found = api.configurations(
-            min_accuracy=min_accuracy, dataset=dataset, network=network, hardware=hardware, storage=storage
-        )
-        if as_json:
-            print_json(
-                {
-                    "dataset": dataset,
-                    "network": network,
-                    "min_accuracy": min_accuracy,
-                    "confirmed": False,
-                    "baseline": report.record_json(found.baseline, found.baseline),
-                    "best": report.record_json(found.best, found.baseline),
-                }
+        console = tables.open_console(stderr=as_json)
+        with interruptible(), open_progress(console) as progress:
+            answer = api.best(
+                min_accuracy=min_accuracy,
+                max_accuracy_drop=max_accuracy_drop,
+                knee=knee,
+                dataset=dataset,
+                network=network,
+                hardware=hardware,
+                effort=effort or DEFAULT_EFFORT,
+                confirm=confirm,
+                storage=storage,
+                workers=workers,
+                ray_address=ray_address,
+                timeout_s=timeout_s,
+                data_dir=data_dir,
+                stages=stages,
+                stages_limit=stages_limit,
+                observer=progress,
             )
-            return
-        tables.print_best(tables.open_console(), found, min_accuracy)
+        if as_json:
+            print_json({"dataset": dataset, "network": network, **report.answer_json(answer)})
+        else:
+            tables.print_answer(console, answer)
 
 
 @cli.command()
 @click.argument("name", required=False)
 @click.option("--all", "show_all", is_flag=True, help="Show the least accurate of the front too.")
 @click.option("--ids", is_flag=True, help="Name rows by the ids that `search export` takes.")
-@_storage
-@_json
+@options.storage
+@options.as_json
 @click.pass_obj
 def show(debug: bool, name: str | None, show_all: bool, ids: bool, storage: str | None, as_json: bool) -> None:
     """List the stored searches, or show the front of one."""
@@ -227,7 +343,7 @@ def show(debug: bool, name: str | None, show_all: bool, ids: bool, storage: str 
         console = tables.open_console()
         with Store.open(storage_url(storage), create=False) as store:
             if name is not None:
-                result = result_of(store, store.find_search(name))
+                result = result_of(store, store.find_search(name), evaluations=False)
                 if as_json:
                     print_json(report.result_json(result))
                 else:
@@ -241,13 +357,34 @@ def show(debug: bool, name: str | None, show_all: bool, ids: bool, storage: str 
             tables.print_searches(console, searches, counts)
 
 
-def _stopped(running: str | None, name: str | None, resume: bool) -> str:
-    """What to say of a search that was interrupted, `running` being its name if it had begun."""
-    if running is None:
-        return "Stopped before the search began."
-    more = [*([] if resume else ["--resume"]), *([] if name else ["--name", running])]
-    again = shlex.join([*sys.argv[1:], *more])
-    return f"Stopped. Every finished evaluation is kept. Go on with: search {again}"
+def _search(search: Callable[[Observer], SearchResult], *, as_json: bool, given: Mapping[str, Any]) -> None:
+    """Run a search under the eyes of a person, and print what it found.
+
+    Args:
+        search: Runs it.
+        as_json: Whether JSON is printed.
+        given: Options that whoever goes on with it has to give again, by the names of their parameters.
+    """
+    from search import report, tables
+
+    console = tables.open_console(stderr=as_json)  # where stdout carries JSON, progress goes to stderr
+    progress = open_progress(console)
+    try:
+        with interruptible(), progress:
+            result = search(progress)
+    except KeyboardInterrupt:
+        if progress.search_name is None:
+            click.echo("\nStopped before the search began.", err=True)
+        else:
+            command = command_line(["search", "resume", progress.search_name], given)
+            click.echo(f"\nStopped. Every finished evaluation is kept. Go on with: {command}", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    places = _places(given["storage"], given["stages"])
+    if as_json:
+        print_json({**report.result_json(result), **places})
+    else:
+        tables.print_result(console, result)
+        tables.print_places(console, places)
 
 
 def _places(storage: str | None, stages: str | None) -> dict[str, str]:
@@ -258,20 +395,6 @@ def _places(storage: str | None, stages: str | None) -> dict[str, str]:
     shown = without_password(url)
     networks = printable(stage_location(stages, url))
     return {"storage": shown, "networks": networks, "dashboard": f"optuna-dashboard {shown}"}
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let a polite request to end (SIGTERM) stop a search as Ctrl-C does."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 cli.add_command(crosscheck)

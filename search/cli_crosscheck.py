@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from search import cli_options as options
 from search.cli_errors import print_json, reported_errors
 
 if TYPE_CHECKING:
@@ -27,12 +28,8 @@ _SECONDS_BETWEEN_LINES = 5.0
     metavar="FILE.yaml",
     help="Accelerator of the search, if it does not come with the package.",
 )
-@click.option(
-    "--storage",
-    metavar="URL|FILE",
-    help="Results database.  [default: $CROSSLAYER_STORAGE, else a file in your data folder]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.storage
+@options.as_json
 @click.pass_obj
 def crosscheck(
     debug: bool, name: str, members: int | None, hardware: str | None, storage: str | None, as_json: bool
@@ -54,7 +51,7 @@ def crosscheck(
         load_zigzag()  # a missing one is named before anything else is looked at
         with Store.open(storage_url(storage), create=False) as store:
             search = store.find_search(name)
-            front = result_of(store, search).front
+            front = result_of(store, search, evaluations=False).front
         platform = checking.hardware_of(search.hardware, hardware)
         found = checking.crosscheck(checking.spread(front, members), platform, on_layer=_progress())
         if as_json:

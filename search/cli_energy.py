@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from search import cli_options as options
 from search.cli_errors import print_json, reported_errors
 
 
@@ -32,12 +33,8 @@ from search.cli_errors import print_json, reported_errors
     metavar="FILE",
     help="Where to draw a stacked bar for every layer, such as energy.png.",
 )
-@click.option(
-    "--storage",
-    metavar="URL|FILE",
-    help="Results database.  [default: $CROSSLAYER_STORAGE, else a file in your data folder]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.storage
+@options.as_json
 @click.pass_obj
 def energy_command(
     debug: bool,

@@ -7,6 +7,7 @@ from statistics import fmean
 
 import click
 
+from search import cli_options as options
 from search.cli_errors import print_json, reported_errors
 
 
@@ -14,17 +15,10 @@ from search.cli_errors import print_json, reported_errors
 @click.argument("evaluation_id", metavar="ID")
 @click.option("--out", required=True, type=click.Path(file_okay=False), metavar="DIR", help="Folder to write to.")
 @click.option("--overwrite", is_flag=True, help="Replace what was exported there before.")
-@click.option(
-    "--storage",
-    metavar="URL|FILE",
-    help="Results database.  [default: $CROSSLAYER_STORAGE, else a file in your data folder]",
-)
-@click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False),
-    help="Folder of datasets.  [default: $CROSSLAYER_DATA_DIR, else in your cache folder]",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.storage
+@options.data_dir
+@options.stages
+@options.as_json
 @click.pass_obj
 def export(
     debug: bool,
@@ -33,6 +27,7 @@ def export(
     overwrite: bool,
     storage: str | None,
     data_dir: str | None,
+    stages: str | None,
     as_json: bool,
 ) -> None:
     """Write the model of an evaluation to a folder.
@@ -48,7 +43,13 @@ def export(
             click.echo(f"search: the result of the stage {stage!r} is not kept any more; training it again", err=True)
 
         done = export_evaluation(
-            evaluation_id, out=out, storage=storage, data_dir=data_dir, overwrite=overwrite, on_training=on_training
+            evaluation_id,
+            out=out,
+            storage=storage,
+            data_dir=data_dir,
+            stages=stages,
+            overwrite=overwrite,
+            on_training=on_training,
         )
         recorded = done.record.evaluation.chip_accuracies
         if as_json:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from search import cli_options as options
 from search.cli_errors import reported_errors
 
 
@@ -18,11 +19,7 @@ from search.cli_errors import reported_errors
     help="Where to write it.  [default: NAME.html]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
-@click.option(
-    "--storage",
-    metavar="URL|FILE",
-    help="Results database.  [default: $CROSSLAYER_STORAGE, else a file in your data folder]",
-)
+@options.storage
 @click.pass_obj
 def report(debug: bool, name: str, out: Path | None, overwrite: bool, storage: str | None) -> None:
     """Write what a search found as a web page in one file.

@@ -28,6 +28,7 @@ from search.locations import DATA_DIR_VARIABLE, cache_dir
 from search.task import Task
 
 _SPLIT_SEED = 2018
+_FOLD_SEED = 1602  # of confirmation runs
 _VALIDATION_SHARE = 0.1
 _DIGITS_VALIDATION_SHARE = 0.25  # of few images: fewer would make accuracies coarse
 _DIGITS_TEST_SHARE = 0.25
@@ -89,6 +90,31 @@ def load(task: Task, data_dir: Path) -> TaskData:
         digest.update(images.pixels.tobytes())
         digest.update(images.labels.tobytes())
     return TaskData(train=train, validation=validation, test=test, fingerprint=digest.hexdigest())
+
+
+def fold(data: TaskData, run: int) -> TaskData:
+    """The same images, with others of the training and validation images held out as validation images.
+
+    As in cross-validation: the images are dealt into folds of about as many as there were validation images, stratified
+    by class; run after run holds out another fold, and when all were held out they are dealt anew.
+
+    Args:
+        data: From `load`.
+        run: Number of the run, from 0.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    pixels = np.concatenate([data.train.pixels, data.validation.pixels])
+    labels = np.concatenate([data.train.labels, data.validation.labels])
+    folds = max(2, round(len(labels) / len(data.validation.labels)))
+    dealt = StratifiedKFold(folds, shuffle=True, random_state=_FOLD_SEED + run // folds).split(labels, labels)
+    kept, held_out = list(dealt)[run % folds]
+    return TaskData(
+        train=ImageSet(pixels[kept], labels[kept]),
+        validation=ImageSet(pixels[held_out], labels[held_out]),
+        test=data.test,
+        fingerprint=f"{data.fingerprint}/{run}",
+    )
 
 
 def _stratified_split(images: ImageSet, share: float) -> tuple[ImageSet, ImageSet]:

@@ -1,66 +1,48 @@
-"""The search itself: Optuna's NSGA-II asks, an executor evaluates, the store keeps.
+"""The search itself: an asker asks, an executor evaluates, the store keeps.
 
-Three properties follow from how asks are scheduled. A whole generation is asked before any of it is told, so the order
-in which evaluations finish changes nothing. Every ask has a sampler of its own, seeded by the search's seed and the
-trial's place, so a search that was stopped goes on as if it had not been. A trial is told only after its evaluation is
-stored, so that a kill at any moment loses no finished evaluation.
+A trial is told only after its evaluation is stored, so that a kill at any moment loses no finished evaluation; on
+resume, trials that were asked and never told are evaluated first. How asks are scheduled is in `search.sampling`.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
 
+import numpy as np
 import optuna
 from optuna.distributions import check_distribution_compatibility
-from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import NSGAIISampler
-from optuna.study import Study
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from search.breeding import Problem
 from search.candidate import Candidate, content_hash
 from search.errors import SearchError, StorageError
+from search.evaluation import Evaluation
 from search.executor import Executor, Job, Outcome
+from search.greedy import Greedy
 from search.locations import without_password
+from search.pareto import non_dominated_mask
 from search.result import SearchResult, result_of
-from search.schema import tune_sqlite
+from search.sampling import Asker, generation_of, make_sampler, order_of, was_asked
+from search.scheduling import LongestFirst, network_of
+from search.schema import engine_options, outlive_restarts, storage_error, storage_errors, tune_sqlite
 from search.space import SearchSpace
+from search.starts import starting_genomes
+from search.stopping import Rival, bar, is_beaten
 from search.store import Record, SearchRecord, Store
 
-OBJECTIVES = ("accuracy", "energy_pj")
 _APART = -1  # stands for the trial of a baseline that lies outside of the space
-
-
-def population_size(budget: int) -> int:
-    """Evaluations per generation: budget / 16, but at least 10.
-
-    Small generations find more within a few hundred evaluations than Optuna's default of 50 does.
-    """
-    return max(10, budget // 16)
-
-
-class CrosslayerSampler(NSGAIISampler):
-    """NSGA-II that also counts enqueued trials, such as the baseline, among its population.
-
-    Optuna keeps each trial's generation under this class's name: renaming it makes stored searches start over.
-    """
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Give the trial its generation, whatever its parameters come from."""
-        super().before_trial(study, trial)
-        self.get_trial_generation(study, trial)
-
-    def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
-        """The elite in order of trial number.
-
-        Optuna keeps a generation's parents and reads them back in that order; had they another one when they are first
-        chosen, the first child of a generation would differ in a search that was stopped there.
-        """
-        return sorted(super().select_parent(study, generation), key=lambda trial: trial.number)
 
 
 class Observer:
     """Is told how a search goes on, in the process that runs it. This one ignores it; others override."""
+
+    def stored(self, search: SearchRecord) -> None:
+        """The search has a name and is stored: it can be gone on with, whatever happens from now on."""
 
     def noted(self, text: str) -> None:
         """There is something that a reader of the results has to know."""
@@ -80,6 +62,17 @@ class Observer:
     def testing(self, count: int) -> None:
         """The search is over; this many of its results are being measured on the test images."""
 
+    def confirming(self, candidate: Candidate, runs: int) -> None:
+        """This many fresh runs of a candidate are being made."""
+
+
+class LearningProblem(Problem, Protocol):
+    """A space of which more is known with every evaluation."""
+
+    def learn(self, evaluations: Iterable[Evaluation]) -> None:
+        """Take from these evaluations, in order of trial, what helps to forecast costs."""
+        ...
+
 
 def run_search(
     search: SearchRecord,
@@ -87,6 +80,7 @@ def run_search(
     store: Store,
     executor: Executor,
     *,
+    problem: LearningProblem,
     key_of: Callable[[Candidate], str],
     observer: Observer,
 ) -> SearchResult:
@@ -97,17 +91,19 @@ def run_search(
         space: The space to search.
         store: Keeps every evaluation; its database also holds the Optuna study.
         executor: Evaluates.
+        problem: What can be known of candidates of that space without training them.
         key_of: The key under which a candidate's evaluation is stored.
         observer: Is told of progress.
 
     Raises:
         SearchError: If the search was begun in another space, the baseline fails, more evaluations fail than a
             generation has, or no worker can be kept alive.
+        StorageError: If the database fails, such as when its disk is full; what was stored before is kept.
     """
-    driver = _Driver(search, space, store, executor, key_of, observer)
-    driver.run()
-    store.finish_search(search)
-    return result_of(store, store.find_search(search.name))
+    with _optuna(store.url) as storage:
+        study = open_study(store.url, search, storage)
+        _Driver(search, study, space, problem, store, executor, key_of, observer).run()
+    return result_of(store, search)
 
 
 class _Driver:
@@ -116,7 +112,9 @@ class _Driver:
     def __init__(
         self,
         search: SearchRecord,
+        study: Study,
         space: SearchSpace,
+        problem: LearningProblem,
         store: Store,
         executor: Executor,
         key_of: Callable[[Candidate], str],
@@ -124,25 +122,52 @@ class _Driver:
     ) -> None:
         self._search = search
         self._space = space
+        self._problem = problem
         self._store = store
         self._executor = executor
         self._key_of = key_of
         self._observer = observer
-        self._study = open_study(store.url, search)
-        self._baseline_is_apart = not space.holds(space.baseline())
+        self._study = study
+        self._asker = Asker(
+            self._study,
+            problem,
+            sampler=search.settings.sampler,
+            seed=search.seed,
+            population_size=search.population_size,
+            starts=search.settings.starts or starting_genomes(space, budget=0),
+            needed=problem.identity(space.encode(space.baseline())) if space.holds(space.baseline()) else None,
+            prescreen=search.settings.prescreen,
+            min_accuracy=search.min_accuracy,
+        )
+        self._genes = tuple(space.distributions())
+        self._greedy = Greedy(
+            space, min_accuracy=search.min_accuracy, max_accuracy_drop=search.settings.max_accuracy_drop
+        )
+        self._evaluations: dict[int, Evaluation] = {}  # of the trials that are complete, by their number
+        self._budget = search.budget
+        self._failed_in_a_row = 0
 
     def run(self) -> None:
         self._check_space()
         done = self._store.search_evaluations(self._search)
         self._observer.started(self._search, done, self._store.trial_counts(self._search).finished)
-        trials = self._left_running()
-        if self._baseline_is_apart:
+        if not self._space.holds(self._space.baseline()):
             self._evaluate_baseline(done)
+            self._budget -= 1
+        evaluations = {record.key: record.evaluation for record in done}
+        self._evaluations = {
+            trial.number: evaluations[trial.evaluation_key]
+            for trial in self._store.trial_ends(self._search)
+            if trial.evaluation_key is not None and trial.number != _APART
+        }
+        if self._search.settings.sampler == "greedy":
+            while trials := self._ask_steps():
+                self._evaluate(trials)
+        elif self._search.settings.asynchronous:
+            self._evaluate_as_workers_are_free()
         else:
-            self._enqueue_baseline()
-        while trials or (trials := self._ask_generation()):
-            self._evaluate(trials)
-            trials = []
+            while trials := self._ask_generation():
+                self._evaluate(trials)
         self._test_front()
 
     def _check_space(self) -> None:
@@ -159,13 +184,6 @@ class _Driver:
                         "shows what it found)"
                     ) from None
 
-    def _enqueue_baseline(self) -> None:
-        """Have the baseline asked for next, unless a trial holds it or waits to; nothing else is ever enqueued."""
-        baseline = self._space.baseline()
-        live = [*self._trials(TrialState.COMPLETE), *self._trials(TrialState.RUNNING)]
-        if not self._trials(TrialState.WAITING) and all(self._space.decode(t.params) != baseline for t in live):
-            self._study.enqueue_trial(self._space.encode(baseline))
-
     def _evaluate_baseline(self, done: Sequence[Record]) -> None:
         """Evaluate the baseline beside the study, unless that was done before.
 
@@ -181,102 +199,176 @@ class _Driver:
         record = known
         if record is None:
             self._observer.evaluating(1, 1)
-            (outcome,) = self._executor.run([Job(key=key, candidate=baseline, split="validation")])
+            (outcome,) = self._executor.run([Job(key=key, candidate=baseline)])
             if outcome.evaluation is None:
                 self._store.record_trial(self._search, _APART, error=outcome.error)
                 self._observer.failed(baseline, outcome.error or "")
                 raise _no_baseline(outcome.error)
-            record = self._store.record_evaluation(
-                key,
-                outcome.evaluation,
-                task=self._search.task,
-                hardware=self._search.hardware,
-                seed=self._search.seed,
-            )
+            record = self._record(key, outcome.evaluation)
         self._store.record_trial(self._search, _APART, evaluation_key=key)
         self._observer.evaluated(record, reused=known is not None)
 
-    def _left_running(self) -> list[FrozenTrial]:
-        """Trials of an earlier run that were asked and never told; one cut off while it was asked is given up."""
-        genes = self._space.distributions().keys()
-        complete = []
-        for trial in self._trials(TrialState.RUNNING):
-            if trial.params.keys() == genes:
-                complete.append(trial)
-            else:
-                self._study.tell(trial.number, state=TrialState.FAIL)
-        return complete
-
     def _ask_generation(self) -> list[FrozenTrial]:
-        """Ask for what the current generation lacks; nothing when the budget is spent."""
-        done = len(self._trials(TrialState.COMPLETE))
-        failures = self._store.trial_counts(self._search).failed
-        size = self._search.population_size
-        budget = self._search.budget - (1 if self._baseline_is_apart else 0)
-        count = min(size - done % size, budget - done)
-        distributions = self._space.distributions()
-        asked = []
-        for place in range(done, done + max(0, count)):
-            self._study.sampler = CrosslayerSampler(
-                population_size=size, seed=_ask_seed(self._search.seed, place, failures)
-            )
-            asked.append(self._study.ask(distributions).number)
-        return [t for t in self._trials(TrialState.RUNNING) if t.number in asked]
+        generation = self._asker.next_generation()
+        self._learn(before=generation)
+        return self._asker.ask_generation(budget=self._budget)
+
+    def _learn(self, *, before: int | None) -> None:
+        """Let the problem know what was evaluated before a generation, or until now."""
+        trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        known = [trial for trial in trials if before is None or generation_of(trial) < before]
+        self._problem.learn(
+            self._evaluations[trial.number]
+            for trial in sorted(known, key=order_of)
+            if trial.number in self._evaluations
+        )
+
+    def _ask_steps(self) -> list[FrozenTrial]:
+        """What the greedy strategy has to know before its next step."""
+        found: dict[str, tuple[float, float] | None] = {
+            self._space.decode(trial.params).key: trial.values and (trial.values[0], trial.values[1])
+            for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+            if was_asked(trial, self._genes)  # nothing is known of those that were cut off while they were asked
+        }
+        return self._asker.ask_enrolled(self._greedy.missing(found), budget=self._budget)
 
     def _evaluate(self, trials: Sequence[FrozenTrial]) -> None:
-        """Evaluate trials; equal ones once, and those known already not at all."""
+        """Evaluate a generation; equal candidates once, and those known already not at all."""
         numbers: dict[str, list[int]] = {}
         jobs: list[Job] = []
+        rivals = self._rivals(before=min(map(generation_of, trials)))
         for trial in trials:
             candidate = self._space.decode(trial.params)
             key = self._key_of(candidate)
-            known = self._store.find_evaluation(key)
-            if known is not None:
-                self._tell(trial.number, known, reused=True)
-            elif key in numbers:
+            if key in numbers:
                 numbers[key].append(trial.number)
+            elif (known := self._known(key, rivals)) is not None:
+                self._tell(trial.number, known, reused=True)
             else:
                 numbers[key] = [trial.number]
-                jobs.append(Job(key=key, candidate=candidate, split="validation"))
+                jobs.append(self._job(key, candidate, rivals))
         self._observer.evaluating(len(jobs), min(len(jobs), self._executor.workers))
         candidates = {job.key: job.candidate for job in jobs}
-        for outcome in self._executor.run(jobs):
-            if outcome.evaluation is None:
-                self._tell_failure(numbers[outcome.key], candidates[outcome.key], outcome)
-                continue
-            record = self._store.record_evaluation(
-                outcome.key,
-                outcome.evaluation,
-                task=self._search.task,
-                hardware=self._search.hardware,
-                seed=self._search.seed,
-            )
-            for position, number in enumerate(numbers[outcome.key]):
-                self._tell(number, record, reused=position > 0)
+        trained = {network_of(one.candidate): one.macs for one in self._evaluations.values()}
+        schedule = LongestFirst(jobs, trained)
+        for outcome in self._executor.run(schedule):
+            schedule.ended(outcome.key)
+            self._take(outcome, candidates[outcome.key], numbers[outcome.key])
+
+    def _evaluate_as_workers_are_free(self) -> None:
+        """Ask for a candidate whenever a worker has nothing to do, by all that is known by then."""
+        asked: dict[str, tuple[Candidate, list[int]]] = {}
+        left = self._asker.left_running()
+
+        def jobs() -> Iterator[Job]:
+            while True:
+                running = [number for _, numbers in asked.values() for number in numbers]
+                if left:
+                    trial = left.pop(0)
+                elif len(self._evaluations) + len(running) < self._budget:
+                    self._learn(before=None)
+                    trial = self._asker.ask_one()
+                else:
+                    return
+                candidate = self._space.decode(trial.params)
+                key = self._key_of(candidate)
+                rivals = self._rivals(before=None)
+                if key in asked:
+                    asked[key][1].append(trial.number)
+                elif (known := self._known(key, rivals)) is not None:
+                    self._tell(trial.number, known, reused=True)
+                else:
+                    asked[key] = (candidate, [trial.number])
+                    self._observer.evaluating(len(asked), min(len(asked), self._executor.workers))
+                    yield self._job(key, candidate, rivals)
+
+        # A job that fails when all others are asked for leaves one to be asked again.
+        while left or len(self._evaluations) < self._budget:
+            for outcome in self._executor.run(jobs()):
+                candidate, numbers = asked.pop(outcome.key)
+                self._take(outcome, candidate, numbers)
+
+    def _job(self, key: str, candidate: Candidate, rivals: tuple[Rival, ...]) -> Job:
+        if candidate == self._space.baseline():
+            rivals = ()  # everything is compared with it
+        return Job(key=key, candidate=candidate, rivals=rivals, costs=self._search.settings.costs)
+
+    def _rivals(self, *, before: int | None) -> tuple[Rival, ...]:
+        """The front of what was evaluated before a generation, or until now."""
+        trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        known = [trial.values for trial in trials if before is None or generation_of(trial) < before]
+        if not known:
+            return ()
+        points = np.array(known) * [-1, *[1] * len(self._search.settings.costs)]
+        return tuple(
+            Rival(costs=tuple(values[1:]), accuracy=values[0])
+            for values, unbeaten in zip(known, non_dominated_mask(points), strict=True)
+            if unbeaten
+        )
+
+    def _known(self, key: str, rivals: tuple[Rival, ...]) -> Record | None:
+        """What is stored of a candidate, as this search would have measured it.
+
+        Another search may have trained to the end what this one would have stopped, or the other way round.
+        """
+        whole = self._store.find_evaluation(key)
+        if whole is not None:
+            evaluation = whole.evaluation
+            reach = bar(rivals, self._costs(evaluation))
+            if evaluation.early_accuracy is None or not is_beaten(evaluation.early_accuracy, reach):
+                return whole
+        stopped = self._store.find_evaluation(_stopped_key(key))
+        if stopped is not None and is_beaten(stopped.evaluation.accuracy, bar(rivals, self._costs(stopped.evaluation))):
+            return stopped
+        return None
+
+    def _costs(self, evaluation: Evaluation) -> tuple[float, ...]:
+        return tuple(getattr(evaluation, cost) for cost in self._search.settings.costs)
+
+    def _take(self, outcome: Outcome, candidate: Candidate, numbers: Sequence[int]) -> None:
+        """Store and tell how the trials of a candidate ended."""
+        if outcome.evaluation is None:
+            self._tell_failure(numbers, candidate, outcome.error or "no reason is known")
+            return
+        record = self._record(outcome.key, outcome.evaluation)
+        for position, number in enumerate(numbers):
+            self._tell(number, record, reused=position > 0)
+
+    def _record(self, key: str, evaluation: Evaluation) -> Record:
+        return self._store.record_evaluation(
+            _stopped_key(key) if evaluation.stopped else key,
+            evaluation,
+            task=self._search.task,
+            hardware=self._search.hardware,
+            effort=self._search.settings.effort,
+            seed=self._search.seed,
+        )
 
     def _tell(self, number: int, record: Record, *, reused: bool) -> None:
         evaluation = record.evaluation
         self._store.record_trial(self._search, number, evaluation_key=record.key)
-        self._study.tell(number, (evaluation.accuracy, evaluation.energy_pj))
+        self._study.tell(number, (evaluation.accuracy, *self._costs(evaluation)))
+        self._evaluations[number] = evaluation
+        self._failed_in_a_row = 0
         self._observer.evaluated(record, reused=reused)
 
-    def _tell_failure(self, numbers: list[int], candidate: Candidate, outcome: Outcome) -> None:
-        assert outcome.error is not None
+    def _tell_failure(self, numbers: Sequence[int], candidate: Candidate, error: str) -> None:
         for number in numbers:
-            self._store.record_trial(self._search, number, error=outcome.error)
+            self._store.record_trial(self._search, number, error=error)
             self._study.tell(number, state=TrialState.FAIL)
-            self._observer.failed(candidate, outcome.error)
+            self._observer.failed(candidate, error)
         if candidate == self._space.baseline():
-            raise _no_baseline(outcome.error)
-        failed = self._store.trial_counts(self._search).failed
-        if failed > self._search.population_size:
+            raise _no_baseline(error)
+        self._failed_in_a_row += len(numbers)
+        if self._failed_in_a_row > max(self._search.population_size, len(self._search.settings.starts)):
             raise SearchError(
-                f"{failed} evaluations failed, more than a generation holds; the last one: {outcome.error}"
+                f"{self._failed_in_a_row} evaluations failed one after the other, more than a generation holds; the "
+                f"last one: {error}"
             )
 
     def _test_front(self) -> None:
         """Measure the front and the baseline on the test images, where that was not done before."""
-        result = result_of(self._store, self._search)
+        result = result_of(self._store, self._search, evaluations=False)
         records = {record.key: record for record in (result.baseline, *result.front)}
         jobs = [
             Job(key=key, candidate=record.evaluation.candidate, split="test")
@@ -290,27 +382,30 @@ class _Driver:
             else:
                 self._store.record_test(outcome.key, outcome.evaluation.chip_accuracies)
 
-    def _trials(self, state: TrialState) -> list[FrozenTrial]:
-        return self._study.get_trials(deepcopy=False, states=(state,))
-
 
 def _no_baseline(error: str | None) -> SearchError:
     return SearchError(f"the baseline cannot be evaluated, and no saving can be told without: {error}")
 
 
-def open_study(url: str, search: SearchRecord) -> Study:
-    """The Optuna study of a search, made if need be, in the database at `url`."""
+def _stopped_key(key: str) -> str:
+    """Where an evaluation is stored whose retraining was stopped: not where one trained to the end would be."""
+    return content_hash({"stopped": key})
+
+
+def open_study(url: str, search: SearchRecord, storage: optuna.storages.RDBStorage | None = None) -> Study:
+    """The Optuna study of a search, made if need be, in the database at `url`, which may be open in Optuna already."""
+    costs = search.settings.costs
     study = optuna.create_study(
         study_name=search.name,
-        storage=_open_optuna(url),
-        directions=["maximize", "minimize"],
-        sampler=CrosslayerSampler(population_size=search.population_size),
+        storage=storage or _open_optuna(url),
+        directions=[StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * len(costs)],
+        sampler=make_sampler(search.settings.sampler, population_size=search.population_size),
         load_if_exists=True,
     )
     if study.metric_names is None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            study.set_metric_names(list(OBJECTIVES))
+            study.set_metric_names(["accuracy", *costs])
     return study
 
 
@@ -320,23 +415,32 @@ def study_names(url: str) -> set[str]:
     Raises:
         StorageError: If Optuna cannot use its tables there.
     """
-    return set(optuna.get_all_study_names(_open_optuna(url)))
+    with _optuna(url) as storage:
+        return set(optuna.get_all_study_names(storage))
+
+
+@contextmanager
+def _optuna(url: str) -> Iterator[optuna.storages.RDBStorage]:
+    """Optuna's way to the database, whose connections end with it and whose errors are ours."""
+    with storage_errors(url):
+        storage = _open_optuna(url)
+        try:
+            yield storage
+        except StorageInternalError as error:  # tells less than what caused it
+            raise storage_error(url, error) from error
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
 
 
 def _open_optuna(url: str) -> optuna.storages.RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sqlite = url.startswith("sqlite")
     try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if sqlite else {})
-    except (RuntimeError, optuna.exceptions.StorageInternalError) as error:
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=engine_options(url))
+    except (RuntimeError, StorageInternalError) as error:
         reason = " ".join(str(error).split())
         raise StorageError(f"Optuna cannot use its tables in {without_password(url)}: {reason}") from error
-    if sqlite:
+    if url.startswith("sqlite"):
         tune_sqlite(storage.engine)
+    outlive_restarts(storage.engine)
     return storage
-
-
-def _ask_seed(seed: int, place: int, failures: int) -> int:
-    """A seed for one ask; failures count, so that a candidate that fails is not asked for again."""
-    key = content_hash({"seed": seed, "place": place, "failures": failures})
-    return int(key[:8], 16)

@@ -11,7 +11,7 @@ from energy import Hardware
 from search.candidate import Candidate, content_hash
 from search.task import Task
 
-Split = Literal["validation", "test"]
+Split = Literal["validation", "test", "confirmation"]
 
 EVALUATION_VERSION = 4  # raise whenever the same candidate would be measured differently
 
@@ -34,6 +34,11 @@ class Evaluation:
             asked without training again; likewise.
         dense_layers: Layers whose pruned weights are stored too, so that their zeros can fail.
         failures: How cells of the weight memory failed, one of `energy.hardware.FAILURES`.
+        early_accuracy: Accuracy early in the retraining on integer codes, with a perfect memory; None if an older
+            version did not measure it.
+        stopped: Whether retraining ended there, because others were clearly better: then that is the accuracy.
+        cpu_seconds: Processor time the evaluation took; None if an older version did not measure it.
+        joules: Energy that the computer spent on it, where the system tells; see `search.spending`.
     """
 
     candidate: Candidate
@@ -48,6 +53,10 @@ class Evaluation:
     workload: Mapping[str, Any] | None = None
     dense_layers: tuple[str, ...] = ()
     failures: str = "silicon-14nm"  # all that there was in older versions
+    early_accuracy: float | None = None
+    stopped: bool = False
+    cpu_seconds: float | None = None
+    joules: float | None = None
 
     @property
     def accuracy(self) -> float:
@@ -79,6 +88,10 @@ class Evaluation:
             "workload": self.workload and dict(self.workload),
             "dense_layers": list(self.dense_layers),
             "failures": self.failures,
+            "early_accuracy": self.early_accuracy,
+            "stopped": self.stopped,
+            "cpu_seconds": self.cpu_seconds,
+            "joules": self.joules,
         }
 
     @classmethod
@@ -97,6 +110,68 @@ class Evaluation:
             workload=content.get("workload"),
             dense_layers=tuple(content.get("dense_layers", ())),
             failures=content.get("failures", "silicon-14nm"),
+            early_accuracy=content.get("early_accuracy"),
+            stopped=content.get("stopped", False),
+            cpu_seconds=content.get("cpu_seconds"),
+            joules=content.get("joules"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmationRun:
+    """A candidate trained anew, from other random numbers and on another split of the images than in the search.
+
+    Attributes:
+        candidate: What was trained, in canonical form.
+        run: Its number.
+        chip_accuracies: Accuracy on each chip, on images that this run held out.
+        images: How many those were.
+        pool: How many there were to hold out.
+        test_accuracies: The same on the test images, by which nothing is decided.
+        seconds: Time the run took.
+    """
+
+    candidate: Candidate
+    run: int
+    chip_accuracies: tuple[float, ...]
+    images: int
+    pool: int
+    test_accuracies: tuple[float, ...]
+    seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over chips on the images held out."""
+        return fmean(self.chip_accuracies)
+
+    @property
+    def test_accuracy(self) -> float:
+        """Mean over chips on the test images."""
+        return fmean(self.test_accuracies)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return {
+            "candidate": self.candidate.to_dict(),
+            "run": self.run,
+            "chip_accuracies": list(self.chip_accuracies),
+            "images": self.images,
+            "pool": self.pool,
+            "test_accuracies": list(self.test_accuracies),
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> ConfirmationRun:
+        """From the JSON object that `to_dict` made."""
+        return cls(
+            candidate=Candidate.from_dict(content["candidate"]),
+            run=content["run"],
+            chip_accuracies=tuple(content["chip_accuracies"]),
+            images=content["images"],
+            pool=content["pool"],
+            test_accuracies=tuple(content["test_accuracies"]),
+            seconds=content["seconds"],
         )
 
 

@@ -1,16 +1,17 @@
 """Where candidates are evaluated: in this process, or (`search.ray_executor`) in Ray workers.
 
-Every executor finds the same results, because an evaluation depends on its candidate and seed alone.
+Every executor finds the same results, because an evaluation depends on its job alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self
 
 from search.candidate import Candidate
-from search.evaluation import Evaluation, Split
+from search.evaluation import ConfirmationRun, Evaluation, Split
+from search.stopping import Rival
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,20 +22,27 @@ class Job:
         key: Names the job in its outcome.
         candidate: What to evaluate.
         split: Images to measure accuracy on.
+        rivals: A candidate that early in its retraining is clearly beaten by one of them is not trained to the end.
+        costs: What the costs of rivals are, as `Evaluation` calls it.
+        run: Number of the confirmation run to make instead of an evaluation; see `search.confirming`.
     """
 
     key: str
     candidate: Candidate
-    split: Split
+    split: Split = "validation"
+    rivals: tuple[Rival, ...] = ()
+    costs: tuple[str, ...] = ("energy_pj",)
+    run: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a job ended: with an evaluation, or with the reason why there is none."""
+    """How a job ended: with an evaluation, with a confirmation run, or with the reason why there is none."""
 
     key: str
-    evaluation: Evaluation | None
-    error: str | None
+    evaluation: Evaluation | None = None
+    run: ConfirmationRun | None = None
+    error: str | None = None
 
 
 class Executor(Protocol):
@@ -45,8 +53,10 @@ class Executor(Protocol):
         """How many jobs run at a time."""
         ...
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """Evaluate every job and yield each outcome once, in order of completion.
+
+        A job is taken from `jobs` when a worker is free for it, so that they can be made up as outcomes come in.
 
         Raises:
             ExecutorError: If no worker can be kept alive.
@@ -66,7 +76,7 @@ class SerialExecutor:
     def __init__(self, evaluate: Callable[[Job], Outcome]) -> None:
         self._evaluate = evaluate
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """Evaluate every job, in order."""
         for job in jobs:
             yield self._evaluate(job)

@@ -15,13 +15,13 @@ from approx.saving import check_target
 from search import datasets
 from search.errors import UsageError
 from search.locations import data_dir as find_data_dir
-from search.locations import stage_limit, stage_location, storage_url
+from search.locations import storage_url
 from search.multiplier_choice import register_stored_multiplier
 from search.own_network import find_network
-from search.stages import StageStore
 from search.store import Record, Store
 from search.task import Task, stored_task
 from search.training import Training
+from search.workshop import open_stages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,7 @@ def export(
     out: str | os.PathLike[str],
     storage: str | None = None,
     data_dir: str | os.PathLike[str] | None = None,
+    stages: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     on_training: Callable[[str], None] = lambda stage: None,
 ) -> Exported:
@@ -62,6 +63,7 @@ def export(
         out: The folder.
         storage: Results database; see `search.locations.storage_url`.
         data_dir: Folder of datasets; see `search.locations.data_dir`.
+        stages: Folder or fsspec URL of trained networks; see `search.locations.stage_location`.
         overwrite: Whether a model that was exported there before is replaced.
         on_training: Is told the name of each stage that is not kept any more, before it is trained again.
 
@@ -79,7 +81,7 @@ def export(
         check_target(Path(out), overwrite)  # before anything is trained
     except approx.ArgumentError as error:
         raise UsageError(f"{error} (--overwrite)" if not overwrite else str(error)) from None
-    task = _task(identity)
+    task = _task(identity).with_effort(record.effort)
     candidate = record.evaluation.candidate
     for multiplier in candidate.multipliers:
         register_stored_multiplier(multiplier)
@@ -87,14 +89,14 @@ def export(
         task,
         datasets.load(task, find_data_dir(data_dir)),
         seed=record.seed,
-        stages=StageStore(stage_location(None, url), limit_bytes=stage_limit()),
+        stages=open_stages(url, stages, None),
         failures=record.evaluation.failures,
         on_training=on_training,
     )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as when it was evaluated, so that what is trained again comes out the same
     try:
-        model = training.approximated(candidate, training.pruned(candidate))
+        model, _ = training.approximated(candidate, training.pruned(candidate))
         training.put_in_memory(model, candidate, record.evaluation.dense_layers)
         approx.save(
             model,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from search.candidate import Candidate
 from search.store import Record
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def knob_importance(records: Sequence[Record], values: Sequence[float], *, maxim
         return Importance(shares={}, missing=f"It takes at least {_FEWEST} different evaluations to tell.")
     if len(set(values)) == 1:
         return Importance(shares={}, missing="Nothing to tell: all evaluations have the same value.")
-    candidates = [record.evaluation.candidate.to_dict() for record in records]
+    candidates = [_knobs(record.evaluation.candidate) for record in records]
     distributions = {}
     for knob in candidates[0]:
         found = _distribution([candidate[knob] for candidate in candidates])
@@ -72,6 +73,18 @@ def knob_importance(records: Sequence[Record], values: Sequence[float], *, maxim
     if not all(share == share for share in shares.values()) or not sum(shares.values()):
         return Importance(shares={}, missing="Nothing to tell: the best evaluations are like the others.")
     return Importance(shares=dict(sorted(shares.items(), key=lambda item: (-item[1], item[0]))))
+
+
+def _knobs(candidate: Candidate) -> dict[str, Any]:
+    """All knobs of a candidate, with those of the first and the last layer."""
+    first, _, last = candidate.groups
+    return {
+        **candidate.to_dict(),
+        "multiplier_first": first.multiplier,
+        "multiplier_last": last.multiplier,
+        "robust_bits_first": first.robust_bits,
+        "robust_bits_last": last.robust_bits,
+    }
 
 
 def _distribution(values: Sequence[Any]) -> BaseDistribution | None:

@@ -1,11 +1,13 @@
-"""What a person sees while a search runs: a live display on a terminal, plain lines elsewhere."""
+"""What a person sees while a search runs: a live display on a terminal or in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,13 +16,13 @@ from rich.text import Text
 
 from search import report
 from search.candidate import Candidate
+from search.confirming import target_of
 from search.engine import Observer
 from search.result import front, front_hypervolume
 from search.store import Record, SearchRecord
 from search.task import stored_task
 
 _PACE_AFTER = 5  # evaluations; the first includes starting the workers
-DEFAULT_LOSS = 0.02  # without a target, the cheapest within 2 points of the baseline is shown
 
 
 @dataclass(kw_only=True)
@@ -38,7 +40,9 @@ class SearchState:
     first_made_at: float | None = None
 
     def start(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
-        """Begin or go on with a search."""
+        """Begin or go on with a search, and forget what was shown of another one."""
+        self.records, self.baseline = {}, None
+        self.made, self.to_go, self.first_made_at = 0, 0, None
         self.search = search
         self.baseline_candidate = stored_task(search.task).space.baseline()
         for record in done:
@@ -83,11 +87,10 @@ class SearchState:
 
     def target(self) -> tuple[str, float] | None:
         """The accuracy for which the cheapest is shown, in words and as a number."""
-        if self.search is not None and self.search.min_accuracy is not None:
-            return f"at {self.search.min_accuracy:.2%} or more", self.search.min_accuracy
-        if self.baseline is None:
+        target = None if self.search is None else target_of(self.search)
+        if target is None or (target.min_accuracy is None and self.baseline is None):
             return None
-        return "within 2 points of the baseline", self.baseline.evaluation.accuracy - DEFAULT_LOSS
+        return str(target), target.accuracy(self.baseline.evaluation.accuracy if self.baseline else 0.0)
 
     def cheapest(self) -> str:
         """The cheapest candidate at the target so far, in one line."""
@@ -113,15 +116,15 @@ class LineProgress(Observer):
     """One plain line now and then, for logs and pipes."""
 
     def __init__(self, console: Console, *, interval_s: float = 5.0) -> None:
+        self.search_name: str | None = None  # of the search that was begun, if any
         self._console = console
         self._interval_s = interval_s
         self._state = SearchState()
         self._last_line = 0.0
 
-    @property
-    def search_name(self) -> str | None:
-        """The search that was begun, if any."""
-        return self._state.search.name if self._state.search else None
+    def stored(self, search: SearchRecord) -> None:
+        """Note its name."""
+        self.search_name = search.name
 
     def noted(self, text: str) -> None:
         """Write it."""
@@ -149,7 +152,7 @@ class LineProgress(Observer):
             self._last_line = time.monotonic()
             left = state.seconds_left()
             volume = state.hypervolume()
-            self._write(
+            self._show(
                 f"{state.trials}/{state.search.budget} evaluated"
                 + ("" if ended else f", {state.running()} running")
                 + ("" if left is None or ended else f", {_duration(left)} left")
@@ -165,10 +168,18 @@ class LineProgress(Observer):
     def testing(self, count: int) -> None:
         """Say that the search is over."""
         if count:
-            self._write(f"measuring {count} results on the test images")
+            self._show(f"measuring {count} results on the test images")
+
+    def confirming(self, candidate: Candidate, runs: int) -> None:
+        """Say what is trained anew."""
+        self._show(f"confirming by {runs} fresh runs: {', '.join(report.knobs(candidate).values())}")
 
     def _write(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    def _show(self, line: str) -> None:
+        """Write where the search stands."""
+        self._write(line)
 
     def __enter__(self) -> LineProgress:
         return self
@@ -177,10 +188,30 @@ class LineProgress(Observer):
         return None
 
 
+class NotebookProgress(LineProgress):
+    """One line below a notebook's cell, written over as the search goes on; notes and failures stay above it."""
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        super().__init__(Console(file=sys.stdout, width=100, force_jupyter=False), interval_s=0.5)
+        self._line: Any = display({"text/plain": "preparing"}, raw=True, display_id=True)
+
+    def _show(self, line: str) -> None:
+        self._line.update({"text/plain": line}, raw=True)
+
+
+def in_notebook() -> bool:
+    """Whether this process runs the cells of a notebook."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
 class LiveProgress(Observer):
     """A bar and the state of the search, redrawn in place on a terminal."""
 
     def __init__(self, console: Console) -> None:
+        self.search_name: str | None = None  # of the search that was begun, if any
         self._state = SearchState()
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -193,10 +224,9 @@ class LiveProgress(Observer):
         self._details = Text("")
         self._live = Live(Group(self._bar, self._details), console=console, refresh_per_second=4, transient=True)
 
-    @property
-    def search_name(self) -> str | None:
-        """The search that was begun, if any."""
-        return self._state.search.name if self._state.search else None
+    def stored(self, search: SearchRecord) -> None:
+        """Note its name."""
+        self.search_name = search.name
 
     def noted(self, text: str) -> None:
         """Write it above the display."""
@@ -227,6 +257,10 @@ class LiveProgress(Observer):
     def testing(self, count: int) -> None:
         """Show that the search is over."""
         self._details.plain = f"measuring {count} results on the test images" if count else ""
+
+    def confirming(self, candidate: Candidate, runs: int) -> None:
+        """Show what is trained anew."""
+        self._details.plain = f"confirming by {runs} fresh runs: {', '.join(report.knobs(candidate).values())}"
 
     def _show(self) -> None:
         state = self._state

@@ -1,7 +1,8 @@
-"""Evaluates candidates in Ray actors on this machine: the only file that knows Ray.
+"""Evaluates candidates in Ray actors, on this machine or on a cluster: the only file that knows Ray.
 
-Each worker is one process with one thread. The images are put once into Ray's shared memory. A worker that dies is
-started again by Ray and its job tried once more; a second death is that job's outcome.
+Each worker is one process with one thread. The images are put once into Ray's shared memory. A worker that dies, hangs
+or is lost with its machine is replaced where there is room, and its job tried once more; a second failure is that job's
+outcome. The others go on meanwhile.
 """
 
 from __future__ import annotations
@@ -9,13 +10,26 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
+import statistics
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from energy import Hardware
 from search.datasets import TaskData
@@ -32,7 +46,16 @@ if TYPE_CHECKING:
 # it back page by page, which halves the speed (malloc, mallopt(3)).
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 _ATTEMPTS = 2
-_RESTART_S = 120
+_START_S = 120  # without any worker for so long, there will be none
+_START_AGAIN_S = 1.0
+_CHECK_S = 2.0
+# A cluster's head may be started again, but for no longer than Ray waits for it; on this machine nobody does that.
+_SILENT_S = {"here": 5.0, "elsewhere": 40.0}
+_LEAST_TIMEOUT_S = 600
+_TIMEOUT_FACTOR = 20  # over the median of the evaluations so far; without a limit given, longer ones have hung
+_LONGEST_FACTOR = 3  # over the longest: where networks are kept, most evaluations are short and some are not
+_LOST_WORKER = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, ObjectLostError)
+_KEPT = "What was evaluated is kept; go on with: search resume"
 
 
 class _Worker:
@@ -52,7 +75,23 @@ class _Worker:
 
 
 class RayExecutor:
-    """Evaluates in `workers` Ray actors.
+    """Evaluates in Ray actors.
+
+    A cluster's machines need this package in the same version and, at the same paths, hardware files' and networks' own
+    modules; stages travel through the place that `stages` names. Where a cluster was started with a token, this process
+    needs the same (on its head: `ray get-auth-token`): Ray looks for it in `RAY_AUTH_TOKEN`, in the file that
+    `RAY_AUTH_TOKEN_PATH` names and in `~/.ray/auth_token`, and uses it unless `RAY_AUTH_MODE` is `disabled`.
+
+    Args:
+        task: What is classified.
+        data: Its images.
+        hardware: What energy is modelled for.
+        seed: Of the search.
+        stages: Keeps what is trained.
+        workers: Actors, of one processor core each; None for all cores of a cluster.
+        multipliers: What workers have to know of multipliers that do not come with the package.
+        address: Of a cluster to join, as `ray.init` takes it; None starts Ray on this machine.
+        timeout_s: Time that a job may take; None for a multiple of what others took.
 
     Raises:
         ExecutorError: If Ray or its workers cannot start.
@@ -66,94 +105,331 @@ class RayExecutor:
         *,
         seed: int,
         stages: StageStore,
-        workers: int,
+        workers: int | None,
         multipliers: Sequence[ChosenMultiplier] = (),
+        address: str | None = None,
+        timeout_s: float | None = None,
     ) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray 3 does; else Ray 2 warns
         if ray.is_initialized():
             raise ExecutorError("this process uses Ray already; evaluate without it with --workers 0, or shut it down")
+        self._timeout_s = timeout_s
+        self._seconds: list[float] = []
         handler = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(
-                address="local",
-                num_cpus=workers,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env={"env_vars": {**_KEEP_MEMORY, "OMP_NUM_THREADS": "1"}},
-            )
-            if threading.current_thread() is threading.main_thread():
+            _connect(address, workers)
+            if threading.current_thread() is threading.main_thread() and handler is not None:
                 signal.signal(signal.SIGTERM, handler)  # Ray puts one in its place that ends the process at once
+            self.workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
             self._shared = (ray.put(data), ray.put(tuple(multipliers)))
-            arguments = (task, hardware, seed, stages)
-            remote = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=0)(_Worker)
-            self.workers = workers
-            self._actors = [remote.remote(*arguments) for _ in range(workers)]
+            remote = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
+            self._pool = _Pool(lambda: remote.remote(task, hardware, seed, stages), self.workers)
+            self._head = _Head(address)
         except Exception as error:  # Ray raises bare exceptions, such as when its start times out
             ray.shutdown()
+            where = "Ray could not start" if address is None else f"no Ray cluster could be joined at {address!r}"
             raise ExecutorError(
-                f"Ray could not start: {_first_line(error)}. Evaluate in this process instead with --workers 0"
+                f"{where}: {_first_line(error)}. Evaluate in this process instead with --workers 0"
             ) from error
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """Evaluate every job and yield each outcome once, in order of completion.
 
         Raises:
-            ExecutorError: If Ray is lost.
+            ExecutorError: If Ray is lost, or no worker can be kept alive.
         """
-        waiting = list(reversed(jobs))
-        attempts = dict.fromkeys((job.key for job in jobs), 0)
-        idle = list(self._actors)
-        running: dict[Any, tuple[Any, Job]] = {}
+        run = _Run(self._pool, self._shared, iter(jobs))
         try:
-            while waiting or running:
-                while waiting and idle:
-                    actor, job = idle.pop(), waiting.pop()
-                    attempts[job.key] += 1
-                    running[actor.evaluate.remote(job, *self._shared)] = (actor, job)
-                # A timeout, because an interrupt is only noticed between two waits.
-                ready, _ = ray.wait(list(running), timeout=0.5)
-                for reference in ready:
-                    actor, job = running.pop(reference)
-                    try:
-                        outcome = ray.get(reference)
-                    except RayActorError as error:
-                        _wait_for_restart(actor)
-                        idle.append(actor)
-                        if attempts[job.key] < _ATTEMPTS:
-                            waiting.append(job)
-                            continue
-                        reason = f"its worker died {_ATTEMPTS} times: {_first_line(error)}"
-                        outcome = Outcome(key=job.key, evaluation=None, error=reason)
-                    else:
-                        idle.append(actor)
+            while run.hand_out():
+                for outcome in run.outcomes():
+                    self._learn(outcome)
                     yield outcome
-        except RayError as error:
-            reason = error.cause if isinstance(error, RayTaskError) else error
-            raise ExecutorError(f"a Ray worker failed: {_first_line(reason)}") from error
+                yield from run.give_up_after(self._limit_s())
+                self._head.check()
+        finally:
+            run.leave()
+
+    def _learn(self, outcome: Outcome) -> None:
+        result = outcome.evaluation or outcome.run
+        if result is not None:
+            self._seconds.append(result.seconds)
+
+    def _limit_s(self) -> float:
+        if self._timeout_s is not None:
+            return self._timeout_s
+        if not self._seconds:
+            return _TIMEOUT_FACTOR * _LEAST_TIMEOUT_S
+        usual, longest = statistics.median(self._seconds), max(self._seconds)
+        return max(_LEAST_TIMEOUT_S, _TIMEOUT_FACTOR * usual, _LONGEST_FACTOR * longest)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for actor in self._actors:
-            ray.kill(actor)
-        ray.shutdown()
+        with suppress(Exception):  # with Ray gone, it is the error on the way out that tells what happened
+            self._pool.end()
+        with suppress(Exception):
+            ray.shutdown()
 
 
-def _wait_for_restart(actor: Any) -> None:
-    """Wait until an actor that died answers: one that is still being started refuses its next job as if that failed."""
-    deadline = time.monotonic() + _RESTART_S
-    while True:
+class _Pool:
+    """The workers. They outlive runs; one that is lost is replaced as soon as there is room for another.
+
+    Ray could start an actor again by itself, but refuses calls meanwhile in ways that are hard to tell from a job that
+    killed it. A new actor answers when it is there.
+    """
+
+    def __init__(self, start: Callable[[], Any], size: int) -> None:
+        self.idle: list[Any] = []
+        self._start = start
+        self._busy: list[Any] = []
+        self._coming: dict[Any, Any] = {}  # what ends the wait for a worker -> the worker
+        self._missing = size
+        self._tried_at = self._alive_at = time.monotonic()
+        self._trouble = "there is no free processor core for it"
+        self._start_missing()
+
+    @property
+    def coming(self) -> list[Any]:
+        """Answers of workers that are on their way to be idle."""
+        if self._missing and time.monotonic() - self._tried_at > _START_AGAIN_S:
+            self._start_missing()
+        return [*self._coming]
+
+    def take(self) -> Any:
+        """An idle worker."""
+        actor = self.idle.pop()
+        self._busy.append(actor)
+        return actor
+
+    def give_back(self, actor: Any) -> None:
+        """A worker has nothing to do any more."""
+        self._busy.remove(actor)
+        self.idle.append(actor)
+        self._alive_at = time.monotonic()
+
+    def give_back_after(self, actor: Any, answer: Any) -> None:
+        """A worker is still at a job that nobody waits for."""
+        self._busy.remove(actor)
+        self._coming[answer] = actor
+
+    def replace(self, actor: Any) -> None:
+        """A worker is dead, or hangs."""
+        self._busy.remove(actor)
+        ray.kill(actor)
+        self._missing += 1
+        self._start_missing()
+
+    def arrived(self, answer: Any) -> None:
+        """A worker that was waited for is there, or failed."""
+        actor = self._coming.pop(answer)
         try:
-            ray.get(actor.__ray_ready__.remote(), timeout=_RESTART_S)
-        except RayActorError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
-        else:
+            ray.get(answer)
+        except RayTaskError:
+            pass  # a job that nobody waits for failed
+        except RayError as error:
+            self._trouble = _first_line(error)
+            self._missing += 1
             return
+        self.idle.append(actor)
+        self._alive_at = time.monotonic()
+
+    def check(self) -> None:
+        """Raise an error if there was no worker for too long."""
+        if self.idle or self._busy:
+            self._alive_at = time.monotonic()
+        elif time.monotonic() - self._alive_at > _START_S:
+            raise ExecutorError(f"no worker could be started within {_START_S} s: {self._trouble}. {_KEPT}")
+
+    def end(self) -> None:
+        """End all workers."""
+        for actor in (*self.idle, *self._busy, *self._coming.values()):
+            ray.kill(actor)
+
+    def _start_missing(self) -> None:
+        self._tried_at = time.monotonic()
+        while self._missing:
+            actor = self._start()
+            self._coming[actor.__ray_ready__.remote()] = actor
+            self._missing -= 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A job at a worker."""
+
+    actor: Any
+    job: Job
+    failures: int  # before this attempt
+    reached: Any  # the worker's answer to a call just before the job: an error if it was dead by then
+    since: float
+
+
+class _Run:
+    """Which worker is at what, while a list of jobs is evaluated."""
+
+    def __init__(self, pool: _Pool, shared: tuple[Any, Any], jobs: Iterator[Job]) -> None:
+        self._pool = pool
+        self._shared = shared
+        self._jobs = jobs
+        self._all_taken = False
+        self._again: deque[tuple[Job, int]] = deque()  # with how often they failed
+        self._running: dict[Any, _Attempt] = {}
+
+    def hand_out(self) -> bool:
+        """Give every idle worker a job; whether anything is left to wait for."""
+        while self._pool.idle:
+            job, failures = self._again.popleft() if self._again else (next(self._jobs, None), 0)
+            if job is None:
+                self._all_taken = True
+                break
+            with _ray_errors():
+                actor = self._pool.take()
+                reached = actor.__ray_ready__.remote()
+                answer = actor.evaluate.remote(job, *self._shared)
+            self._running[answer] = _Attempt(actor, job, failures, reached, time.monotonic())
+        return bool(self._running or self._again or not self._all_taken)
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Of the jobs that ended, each as soon as it is fetched.
+
+        Waits for a while, but not long, because an interrupt is noticed between waits.
+        """
+        with _ray_errors():
+            coming = self._pool.coming
+            awaited = [*self._running, *coming]
+            if awaited:
+                found, _ = ray.wait(awaited, num_returns=len(awaited), timeout=0)
+                found = found or ray.wait(awaited, timeout=0.5)[0]
+            else:
+                time.sleep(0.1)
+                found = []
+            for answer in found:
+                if answer not in self._running:
+                    self._pool.arrived(answer)
+            self._pool.check()
+        for answer in found:
+            if answer in self._running:
+                with _ray_errors():
+                    outcome = self._take(answer)
+                if outcome is not None:
+                    yield outcome
+
+    def give_up_after(self, limit_s: float) -> list[Outcome]:
+        """End the workers whose job takes too long; the outcomes of those that took too long before."""
+        late = [answer for answer, one in self._running.items() if time.monotonic() - one.since > limit_s]
+        with _ray_errors():
+            outcomes = [self._lost(self._running.pop(answer), f"it took more than {limit_s:g} s") for answer in late]
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def leave(self) -> None:
+        """Nobody waits any more for what is running, if anything is."""
+        for answer, one in self._running.items():
+            self._pool.give_back_after(one.actor, answer)
+        self._running.clear()
+
+    def _take(self, answer: Any) -> Outcome | None:
+        """The outcome of a job; None if it is to be tried again."""
+        one = self._running.pop(answer)
+        try:
+            outcome: Outcome = ray.get(answer)
+        except RayTaskError as error:  # the worker lives, but cannot evaluate: perhaps its machine lacks something
+            self._pool.give_back(one.actor)
+            return self._failed(one, _first_line(error.cause or error))
+        except _LOST_WORKER as error:
+            return self._lost(one, f"its worker died: {_first_line(error)}")
+        self._pool.give_back(one.actor)
+        return outcome
+
+    def _lost(self, one: _Attempt, reason: str) -> Outcome | None:
+        self._pool.replace(one.actor)
+        try:
+            ray.get(one.reached, timeout=0)
+        except RayError:  # the worker was dead before the job reached it, which is not to blame then
+            self._again.append((one.job, one.failures))
+            return None
+        return self._failed(one, reason)
+
+    def _failed(self, one: _Attempt, reason: str) -> Outcome | None:
+        """A job failed, and is tried again if that was its first time."""
+        failures = one.failures + 1
+        if failures < _ATTEMPTS:
+            self._again.append((one.job, failures))
+            return None
+        return Outcome(key=one.job.key, error=f"tried {failures} times; {reason}")
+
+
+class _Head:
+    """Ray's head and its process on this machine, the raylet, without which nothing goes on.
+
+    Ray ends the process of a driver, without a word, a minute after it lost its head or when it next needs its raylet.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        context = ray.get_runtime_context()
+        self._patience_s = _SILENT_S["here" if address is None else "elsewhere"]
+        self._head: tuple[str, int] | None = None
+        self._raylet: tuple[str, int] | None = None
+        # A client of ray:// learns of a lost head from its own connection, and may not reach these addresses.
+        if address is None or not address.startswith("ray://"):
+            self._head = _host_and_port(context.gcs_address)
+            here = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
+            self._raylet = (here["NodeManagerAddress"], here["NodeManagerPort"])
+        self._checked_at = self._answered_at = time.monotonic()
+
+    def check(self) -> None:
+        """Raise an error if one of them does not answer any more."""
+        now = time.monotonic()
+        if self._head is None or self._raylet is None or now - self._checked_at < _CHECK_S:
+            return
+        self._checked_at = now
+        if (why := _unreachable(self._raylet)) is not None:
+            raise ExecutorError(f"Ray was lost: its process on this machine (raylet) does not answer: {why}. {_KEPT}")
+        why = _unreachable(self._head)
+        if why is None:
+            self._answered_at = now
+        elif now - self._answered_at > self._patience_s:
+            raise ExecutorError(f"Ray was lost: its head (gcs_server) does not answer: {why}. {_KEPT}")
+
+
+@contextmanager
+def _ray_errors() -> Iterator[None]:
+    """Turn what Ray raises when it is lost into one clear error."""
+    try:
+        yield
+    except (RayError, ConnectionError) as error:
+        raise ExecutorError(f"Ray was lost: {_first_line(error)}. {_KEPT}") from error
+
+
+def _unreachable(place: tuple[str, int]) -> str | None:
+    try:
+        socket.create_connection(place, timeout=_CHECK_S).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _connect(address: str | None, workers: int | None) -> None:
+    # Ray prints the cluster's errors to the standard output, whatever it is told, where `--json` writes.
+    ray._private.worker.listen_error_messages = lambda *_: None
+    environment = {"env_vars": {**_KEEP_MEMORY, "OMP_NUM_THREADS": "1"}}
+    if address is None:
+        ray.init(
+            address="local",
+            num_cpus=workers,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env=environment,
+        )
+    else:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
 
 
 def _first_line(error: BaseException) -> str:

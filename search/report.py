@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from search.candidate import Candidate, multiplier_name
+from search.confirming import Answer, Confirmation
 from search.result import SearchResult
 from search.store import Record, SearchRecord
 from search.task import stored_names
@@ -31,6 +32,10 @@ def record_json(record: Record, baseline: Record) -> dict[str, Any]:
         "macs": evaluation.macs,
         "density": evaluation.density,
         "seed": record.seed,
+        "effort": record.effort,
+        "seconds": evaluation.seconds,
+        "cpu_seconds": evaluation.cpu_seconds,
+        "joules": evaluation.joules,
     }
 
 
@@ -48,6 +53,11 @@ def search_json(search: SearchRecord) -> dict[str, Any]:
         "min_accuracy": search.min_accuracy,
         "multipliers": search.multipliers and list(search.multipliers),
         "space": search.space and dict(search.space),
+        "sampler": search.settings.sampler,
+        "prescreen": search.settings.prescreen,
+        "asynchronous": search.settings.asynchronous,
+        "effort": search.settings.effort,
+        "third_objective": search.settings.third,
         "created_at": search.created_at.isoformat(timespec="seconds") + "Z",
         "finished": search.finished_at is not None,
     }
@@ -63,12 +73,51 @@ def result_json(result: SearchResult) -> dict[str, Any]:
         "hypervolume": result.hypervolume,
         "baseline": record_json(result.baseline, result.baseline),
         "front": [record_json(record, result.baseline) for record in result.front],
+        "answer": answer_json(result.answer),
+    }
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """The cheapest configuration for a target, and how well that is known."""
+    target = answer.target
+    found: dict[str, Any] = {
+        "min_accuracy": target.min_accuracy,
+        "max_accuracy_drop": target.max_accuracy_drop,
+        "confirmed": answer.confirmed,
+        "shortfall": answer.shortfall,
+        "baseline": record_json(answer.baseline, answer.baseline),
+        "best": None,
+        "confirmation": None if answer.confirmation is None else confirmation_json(answer.confirmation),
+        "baseline_confirmation": None,
+        "rejected": [
+            {**record_json(record, answer.baseline), "confirmation": confirmation_json(confirmation)}
+            for record, confirmation in answer.rejected
+        ],
+    }
+    if answer.record is not None:
+        found["best"] = record_json(answer.record, answer.baseline)
+    if answer.baseline_confirmation is not None:
+        found["baseline_confirmation"] = confirmation_json(answer.baseline_confirmation)
+    return found
+
+
+def confirmation_json(confirmation: Confirmation) -> dict[str, Any]:
+    """Fresh runs of a candidate. Accuracies are shares in [0, 1]."""
+    accuracy = confirmation.accuracy
+    return {
+        "confirmed": confirmation.confirmed,
+        "runs": len(confirmation.runs),
+        "accuracy": accuracy.value,
+        "accuracy_standard_error": accuracy.standard_error,
+        "accuracy_lower_bound": accuracy.lower_bound,
+        "margin_lower_bound": confirmation.margin.lower_bound,
+        "test_accuracy": confirmation.test_accuracy,
     }
 
 
 def cheapest_at(records: list[Record] | tuple[Record, ...], min_accuracy: float) -> Record | None:
     """The evaluation of least energy whose validation accuracy reaches a target."""
-    meeting = [record for record in records if record.evaluation.accuracy >= min_accuracy]
+    meeting = [r for r in records if r.evaluation.accuracy >= min_accuracy and not r.evaluation.stopped]
     return min(meeting, key=lambda r: (r.evaluation.energy_pj, r.key), default=None)
 
 

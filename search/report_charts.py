@@ -21,17 +21,20 @@ LOSSES = (0.5, 1.0, 2.0, 5.0)  # percentage points below the baseline
 
 def charts(result: SearchResult, trials: Sequence[TrialEnd]) -> dict[str, Any]:
     """All that the page's charts show. Accuracies are percentages, energies in `unit`."""
-    behind = spread(result.evaluations, MOST_POINTS)
+    behind = spread(trained(result), MOST_POINTS)
+    stopped = spread([record for record in result.evaluations if record.evaluation.stopped], MOST_POINTS)
     size, unit = report.energy_unit(median(record.evaluation.energy_pj for record in result.evaluations))
-    target = result.search.min_accuracy
+    target = result.answer.target.accuracy(result.baseline.evaluation.accuracy)
     return {
         "name": result.search.name,
         "unit": unit,
         "knobs": list(report.KNOBS),
-        "target": None if target is None else target * 100,
+        "target": target * 100,
+        "third": result.search.settings.third,
         "baseline": _points([result.baseline], size),
         "front": _points(result.front, size),
         "behind": _points(behind, size),
+        "stopped": _points(stopped, size),
         "alone": {name: _points(records, size) for name, records in alone(result).items()},
         "course": _course(result, trials),
         "breakdown": _breakdown(result),
@@ -39,11 +42,16 @@ def charts(result: SearchResult, trials: Sequence[TrialEnd]) -> dict[str, Any]:
     }
 
 
+def trained(result: SearchResult) -> list[Record]:
+    """The evaluations that were trained to the end; of the others only an early accuracy is known."""
+    return [record for record in result.evaluations if not record.evaluation.stopped]
+
+
 def alone(result: SearchResult) -> dict[str, list[Record]]:
     """Technique -> the evaluations that differ from the baseline by it alone, cheapest first."""
     found: dict[str, list[Record]] = {technique: [] for technique in TECHNIQUES}
     baseline = result.baseline.evaluation.candidate
-    for record in sorted(result.evaluations, key=lambda r: (r.evaluation.energy_pj, r.key)):
+    for record in sorted(trained(result), key=lambda r: (r.evaluation.energy_pj, r.key)):
         techniques = techniques_of(record.evaluation.candidate, baseline)
         if len(techniques) == 1:
             found[next(iter(techniques))].append(record)
@@ -77,7 +85,7 @@ def chosen(result: SearchResult) -> list[tuple[str, Record]]:
 
 def lines(result: SearchResult) -> list[Record]:
     """The evaluations drawn across the knobs: the front, and others evenly over the search; the best last, on top."""
-    records = {record.key: record for record in (*spread(result.evaluations, MOST_LINES), *result.front)}
+    records = {record.key: record for record in (*spread(trained(result), MOST_LINES), *result.front)}
     return sorted(records.values(), key=lambda r: (r.evaluation.accuracy, -r.evaluation.energy_pj, r.key))
 
 
@@ -162,7 +170,7 @@ def _knob_axes(records: Sequence[Record]) -> dict[str, Any]:
 def _knob_values(records: Sequence[Record]) -> dict[tuple[str, str], list[Any]]:
     """The values of each knob, by its name and unit."""
     candidates = [record.evaluation.candidate for record in records]
-    return {
+    values: dict[tuple[str, str], list[Any]] = {
         ("network", ""): [c.family for c in candidates],
         ("depth", ""): [c.depth for c in candidates],
         ("width", ""): [c.width for c in candidates],
@@ -173,6 +181,11 @@ def _knob_values(records: Sequence[Record]) -> dict[tuple[str, str], list[Any]]:
         ("memory", "V"): [c.supply_v for c in candidates],
         ("robust bits", ""): [c.robust_bits for c in candidates],
     }
+    if any(len(set(c.groups)) > 1 for c in candidates):
+        for place, where in ((0, "first layer"), (2, "last layer")):
+            values["multiplier", where] = [multiplier_name(c.groups[place].multiplier) for c in candidates]
+            values["robust bits", where] = [c.groups[place].robust_bits for c in candidates]
+    return values
 
 
 def spread(records: Sequence[Record], most: int) -> Sequence[Record]:

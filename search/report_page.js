@@ -108,7 +108,7 @@
         }
       });
     }
-    if (data.target !== null && data.target >= baselineAccuracy - 10) found.y.push(data.target);
+    if (data.target >= baselineAccuracy - 10) found.y.push(data.target);
     const padded = (values, share, least) => {
       const low = Math.min(...values), high = Math.max(...values);
       const room = Math.max((high - low) * share, least);
@@ -121,9 +121,12 @@
 
   function drawFront() {
     const accent = style("accent"), ink = style("ink"), paper = style("paper");
-    const traces = [
+    const traces = data.stopped.id.length
+      ? [scatter(data.stopped, "stopped early", { marker: { symbol: "x-thin", color: style("behind"), size: narrow.matches ? 4 : 6, opacity: 0.5, line: { width: 1, color: style("behind") } } })]
+      : [];
+    traces.push(
       scatter(data.behind, "evaluations", { marker: { color: style("behind"), size: narrow.matches ? 4 : 6, opacity: data.behind.id.length > 500 ? 0.3 : 0.55 } }),
-    ];
+    );
     for (const [technique, mark] of Object.entries(MARKS)) {
       const points = data.alone[technique];
       if (points.id.length) {
@@ -137,7 +140,8 @@
         data.front,
         "front",
         {
-          mode: "lines+markers",
+          // With a third objective the front is no line in this plane.
+          mode: data.third === null ? "lines+markers" : "markers",
           line: { color: accent, width: 1.5, shape: "vh" },
           marker: { color: accent, size: narrow.matches ? 7 : 9, line: { color: paper, width: 1.5 } },
         },
@@ -146,11 +150,8 @@
       scatter(data.baseline, "baseline", { marker: { symbol: "star", color: ink, size: 15, line: { color: paper, width: 1 } } }, ink),
     );
     const limits = chosen("front-range") === "near" && !byId("front-range").hidden;
-    const shapes = [], annotations = [];
-    if (data.target !== null) {
-      shapes.push({ type: "line", xref: "paper", x0: 0, x1: 1, y0: data.target, y1: data.target, line: { color: style("muted"), width: 1, dash: "dash" } });
-      annotations.push({ xref: "paper", x: 1, xanchor: "right", y: data.target, yanchor: "bottom", text: "asked for", showarrow: false, font: { color: style("muted"), size: 12 } });
-    }
+    const shapes = [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: data.target, y1: data.target, line: { color: style("muted"), width: 1, dash: "dash" } }];
+    const annotations = [{ xref: "paper", x: 1, xanchor: "right", y: data.target, yanchor: "bottom", text: "asked for", showarrow: false, font: { color: style("muted"), size: 12 } }];
     draw("front-chart", traces, layout({
       xaxis: axis(`energy of one inference, ${data.unit}`, {
         type: "log", tickformat: "~g", dtick: limits && near.x[1] - near.x[0] < 1 ? "D1" : narrow.matches ? 1 : "D2", minor: { ticks: "outside", ticklen: 3, tickcolor: style("line") },

@@ -16,13 +16,13 @@ from typing import Any
 
 from search import report
 from search.importance import Importance, knob_importance
-from search.report_charts import MOST_POINTS, alone, charts, cheapest_within, lines, spread
+from search.report_answer import answer_section
+from search.report_charts import MOST_POINTS, alone, charts, lines, spread
 from search.result import SearchResult
 from search.store import Record, TrialEnd
 from search.task import stored_names, stored_task
 
-_LOSS = 2.0  # percentage points below the baseline, at which the answer is given where no accuracy was asked for
-
+_THIRD_WORDS = {"area_mm2": "area", "latency_us": "latency"}
 _KNOB_WORDS = {
     "family": "network",
     "depth": "depth",
@@ -33,6 +33,10 @@ _KNOB_WORDS = {
     "multiplier": "multiplier",
     "supply_v": "memory voltage",
     "robust_bits": "robust bits",
+    "multiplier_first": "multiplier, first layer",
+    "multiplier_last": "multiplier, last layer",
+    "robust_bits_first": "robust bits, first layer",
+    "robust_bits_last": "robust bits, last layer",
 }
 
 
@@ -46,12 +50,14 @@ def page(result: SearchResult, trials: Sequence[TrialEnd], *, written_by: Mappin
     """
     from plotly.offline import get_plotlyjs  # it is read from a file of almost 5 MB
 
+    third = result.search.settings.third
     parts = {
         "name": escape(result.search.name),
         "task": escape(_task_words(result)),
-        "answer": _answer(result),
+        "answer": answer_section(result),
         "front_words": escape(_front_words(result)),
         "front_notes": _front_notes(result),
+        "objectives": "both" if third is None else f"accuracy, energy and {_THIRD_WORDS[third]} at once",
         "lines": f"A line for {_lines_words(result)}.",
         "importance": _importance(result),
         "table": _table(result),
@@ -79,79 +85,6 @@ def _in_script(value: Any) -> str:
 def _task_words(result: SearchResult) -> str:
     task = stored_task(result.search.task)
     return task.title + (f", with the network {task.network.path}" if task.network else "")
-
-
-# The answer ----------------------------------------------------------------------------------------------------------
-
-
-def _answer(result: SearchResult) -> str:
-    """The cheapest that is accurate enough, in words, and what that is measured by."""
-    target = result.search.min_accuracy
-    baseline = result.baseline
-    found: Record | None
-    if target is None:
-        found = cheapest_within(result, _LOSS)
-        condition = f"within {_LOSS:g} points of the baseline's accuracy"
-    else:
-        found = report.cheapest_at(result.evaluations, target)
-        condition = f"at {report.percent(target)} % accuracy or more"
-    if found is None:
-        highest = max(record.evaluation.accuracy for record in result.evaluations)
-        headline = f"<p class=headline>No configuration reaches {report.percent(target)} %.</p>"
-        sentence = f"The most accurate reaches {report.percent(highest)} %."
-    elif found.key == baseline.key:
-        headline = "<p class=headline>Nothing cheaper than the baseline yet.</p>"
-        sentence = f"No other evaluation {condition} costs less."
-    else:
-        headline = (
-            f"<p class=headline><strong>{_energy(result.saving(found), report.saving)}</strong> less energy "
-            f"{condition}.</p>"
-        )
-        sentence = (
-            f"One inference costs <b>{_energy(found.evaluation.energy_pj)}</b> instead of "
-            f"{_energy(baseline.evaluation.energy_pj)}, at {_accuracies(found)} instead of "
-            f"{report.percent(baseline.evaluation.accuracy)} %."
-        )
-    cards = [_card("Baseline", baseline)]
-    if found is not None and found.key != baseline.key:
-        cards.insert(0, _card("Cheapest " + condition.replace("the baseline's accuracy", "the baseline"), found))
-    return f"{headline}<p>{sentence} {_effort(result)}</p><div class=cards>{''.join(cards)}</div>"
-
-
-def _effort(result: SearchResult) -> str:
-    failed = f", and {result.failed} more failed" if result.failed else ""
-    different = "" if result.distinct == result.finished else f", {result.distinct:,} of them different"
-    plural = "" if result.finished == 1 else "s"
-    left = result.search.budget - result.finished
-    unfinished = f" The search is not finished: {left} evaluations are left to make." if left > 0 else ""
-    return f"Found with {result.finished:,} evaluation{plural}{different}{failed}.{unfinished}"
-
-
-def _accuracies(record: Record) -> str:
-    """The accuracy on validation images, with the worst chip where that says more."""
-    evaluation = record.evaluation
-    words = f"{report.percent(evaluation.accuracy)} % accuracy"
-    if evaluation.accuracy_worst < evaluation.accuracy:
-        words += f" ({report.percent(evaluation.accuracy_worst)} % on the worst chip)"
-    return words
-
-
-def _card(title: str, record: Record) -> str:
-    evaluation = record.evaluation
-    facts = {
-        "energy": _energy(evaluation.energy_pj),
-        "accuracy": f"{report.percent(evaluation.accuracy)} %",
-        "worst chip": f"{report.percent(evaluation.accuracy_worst)} %",
-        "test": "-" if record.test_accuracy is None else f"{report.percent(record.test_accuracy)} %",
-        **{name: escape(words) for name, words in report.knobs(evaluation.candidate).items()},
-    }
-    listed = "".join(f"<div><dt>{name}</dt><dd>{words}</dd></div>" for name, words in facts.items())
-    return f"<section class=card><h2>{escape(title)}</h2><dl>{listed}</dl></section>"
-
-
-def _energy(value: float, words: Any = report.energy) -> str:
-    """A number with its unit, which no line break parts."""
-    return f"<span class=number>{escape(words(value)).replace(' ', '&nbsp;')}</span>"
 
 
 # The charts' words ---------------------------------------------------------------------------------------------------
@@ -333,7 +266,9 @@ def _run(result: SearchResult, written_by: Mapping[str, str]) -> str:
         "hardware": search.hardware,
         "seed": str(search.seed),
         "budget": f"{search.budget:,} evaluations, {search.population_size} in a generation",
-        "accuracy asked for": "none" if search.min_accuracy is None else f"{report.percent(search.min_accuracy)} %",
+        "asked for": str(result.answer.target),
+        "effort": search.settings.effort,
+        "sampler": search.settings.sampler,
         "multipliers": multipliers,
         "evaluations": f"{result.finished:,}, {result.distinct:,} of them different, {result.failed} failed",
         "hypervolume": f"{result.hypervolume:.4f}",

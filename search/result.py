@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from search.confirming import Answer, stored_answer
 from search.errors import SearchError
 from search.pareto import hypervolume, non_dominated_mask
 from search.store import Record, SearchRecord, Store
@@ -26,10 +27,12 @@ class SearchResult:
         search: The search.
         baseline: The largest network, dense, exact, at nominal voltage.
         front: The non-dominated evaluations, most accurate first.
-        evaluations: The different evaluations, in order of first trial.
+        evaluations: The different evaluations, in order of first trial, those stopped early too; none if only the front
+            was asked for.
         finished: Trials that ended with an evaluation.
         distinct: Different evaluations among those.
         failed: Trials that ended with an error.
+        answer: The cheapest configuration for what the search was made for, by the fresh runs that were made.
     """
 
     search: SearchRecord
@@ -39,6 +42,7 @@ class SearchResult:
     finished: int
     distinct: int
     failed: int
+    answer: Answer
 
     def saving(self, record: Record) -> float:
         """How many times less energy than the baseline."""
@@ -95,46 +99,60 @@ def front_hypervolume(records: Sequence[Record], baseline: Record) -> float:
     return hypervolume(points, (1.0, 0.0))
 
 
-def front(records: Sequence[Record]) -> list[Record]:
-    """The evaluations that no other beats in both accuracy and energy, most accurate first."""
-    mask = non_dominated_mask(_points(records))
+def front(records: Sequence[Record], costs: Sequence[str] = ("energy_pj",)) -> list[Record]:
+    """The evaluations that no other beats in accuracy and all costs, most accurate first; those stopped early are none.
+
+    Args:
+        records: The evaluations.
+        costs: What is minimised, as `Evaluation` calls it.
+    """
+    records = [record for record in records if not record.evaluation.stopped]
+    mask = non_dominated_mask(_points(records, costs))
     members = [record for record, kept in zip(records, mask, strict=True) if kept]
     return sorted(members, key=lambda r: (-r.evaluation.accuracy, r.evaluation.energy_pj, r.key))
 
 
-def result_of(store: Store, search: SearchRecord) -> SearchResult:
-    """What a stored search found so far.
+def result_of(store: Store, search: SearchRecord, *, evaluations: bool = True) -> SearchResult:
+    """What a stored search found so far, with the answer to what it was made for.
+
+    Args:
+        store: Where it is stored.
+        search: The search.
+        evaluations: Whether those off the front are read too, which takes seconds where there are ten thousand.
 
     Raises:
         SearchError: If its baseline was never evaluated.
     """
-    records = store.search_evaluations(search)
-    task = stored_task(search.task)
-    candidate = task.space.baseline()
-    baseline = next((record for record in records if record.evaluation.candidate == candidate), None)
-    if baseline is None and records:
-        first = records[0].evaluation.candidate
-        if replace(first, family=candidate.family, depth=candidate.depth, width=candidate.width) == candidate:
-            baseline = records[0]  # an older version's, whose largest network was another one
-    if baseline is None:
-        raise SearchError(
-            f"the baseline of search {search.name!r} is not evaluated yet; go on with: "
-            f"search run --resume --name {search.name} {task.options} --seed {search.seed}"
-        )
+    baseline = _baseline(store, search)
+    members = store.search_front(search)
     counts = store.trial_counts(search)
     return SearchResult(
         search=search,
         baseline=baseline,
-        front=tuple(front(records)),
-        evaluations=tuple(records),
+        front=tuple(members),
+        evaluations=tuple(store.search_evaluations(search)) if evaluations else (),
         finished=counts.finished,
         distinct=counts.distinct,
         failed=counts.failed,
+        answer=stored_answer(store, search, members, baseline),
     )
 
 
-def _points(records: Sequence[Record]) -> NDArray[np.float64]:
-    """(error, energy) of each: shape (n, 2), both to be minimised."""
-    return np.array([(1 - r.evaluation.accuracy, r.evaluation.energy_pj) for r in records], dtype=np.float64).reshape(
-        -1, 2
+def _baseline(store: Store, search: SearchRecord) -> Record:
+    task = stored_task(search.task)
+    candidate = task.space.baseline()
+    for record in store.search_evaluations(search, candidate=candidate, limit=1):
+        return record
+    for record in store.search_evaluations(search, limit=1):
+        first = record.evaluation.candidate
+        if replace(first, family=candidate.family, depth=candidate.depth, width=candidate.width) == candidate:
+            return record  # an older version's, whose largest network was another one
+    raise SearchError(
+        f"the baseline of search {search.name!r} is not evaluated yet; go on with: search resume {search.name}"
     )
+
+
+def _points(records: Sequence[Record], costs: Sequence[str] = ("energy_pj",)) -> NDArray[np.float64]:
+    """(error, costs) of each: shape (n, 1 + costs), all to be minimised."""
+    rows = [(1 - r.evaluation.accuracy, *(getattr(r.evaluation, cost) for cost in costs)) for r in records]
+    return np.array(rows, dtype=np.float64).reshape(-1, 1 + len(costs))

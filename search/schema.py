@@ -6,6 +6,7 @@ Optuna keeps its own tables in the same database; the names here, and that of th
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -21,7 +22,16 @@ from search.errors import StorageError
 from search.locations import sqlite_path, without_password
 
 _VERSION_TABLE = "crosslayer_version"
-SCHEMA = "0004"  # the newest file in search/migrations/versions
+SCHEMA = "0005"  # the newest file in search/migrations/versions
+_RECONNECT_S = (0.5, 1, 2, 4, 8, 15)  # pauses between tries to reach a server that was there before: half a minute
+# What a person can do about a reason that a database gives.
+_REMEDIES = {
+    "full": "Make room on its disk",
+    "locked": "End what has been writing to it for more than a minute",
+    "refused": "See that its server runs",
+    "terminating connection": "See that its server runs",
+    "closed the connection": "See that its server runs",
+}
 # Optuna's tables, so that a database of its own is not mistaken for a foreign one.
 _OPTUNA_TABLE = re.compile("alembic_version|version_info|stud(y|ies)(_.*)?|trials?(_.*)?")
 
@@ -43,6 +53,7 @@ class SearchRow(Base):
     population_size: Mapped[int]
     min_accuracy: Mapped[float | None]
     multipliers: Mapped[list[str] | None] = mapped_column(sa.JSON(none_as_null=True))
+    settings: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
     space: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
@@ -56,6 +67,8 @@ class EvaluationRow(Base):
     version: Mapped[int]
     task: Mapped[str] = mapped_column(sa.String(500))
     hardware: Mapped[str] = mapped_column(sa.String(500))
+    effort: Mapped[str] = mapped_column(sa.String(20))
+    stopped: Mapped[bool]
     seed: Mapped[int]
     candidate_key: Mapped[str] = mapped_column(sa.String(64))
     accuracy: Mapped[float]
@@ -76,6 +89,22 @@ class TrialRow(Base):
     error: Mapped[str | None] = mapped_column(sa.Text)
 
 
+class ConfirmationRow(Base):
+    """One fresh run of a candidate; see `search.confirming`."""
+
+    __tablename__ = "confirmation_runs"
+    key: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    run: Mapped[int] = mapped_column(primary_key=True)
+    version: Mapped[int]
+    task: Mapped[str] = mapped_column(sa.String(500))
+    hardware: Mapped[str] = mapped_column(sa.String(500))
+    effort: Mapped[str] = mapped_column(sa.String(20))
+    candidate_key: Mapped[str] = mapped_column(sa.String(64))
+    content: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+    created_at: Mapped[datetime]
+    __table_args__ = (sa.Index("confirmation_runs_by_candidate", "candidate_key"),)
+
+
 def open_engine(url: str, *, create: bool) -> Engine:
     """Open the database and bring its schema up to date.
 
@@ -92,7 +121,7 @@ def open_engine(url: str, *, create: bool) -> Engine:
         _check_sqlite_file(path, create)
     with storage_errors(url):
         try:
-            engine = sa.create_engine(url, connect_args={"timeout": 60} if path else {})
+            engine = sa.create_engine(url, **engine_options(url))
         except ModuleNotFoundError as error:
             raise StorageError(
                 f"{without_password(url)} needs the Python package {error.name!r}, which is not installed "
@@ -102,7 +131,28 @@ def open_engine(url: str, *, create: bool) -> Engine:
             tune_sqlite(engine)
         with engine.begin() as connection:
             _migrate(connection, url)
+    outlive_restarts(engine)
     return engine
+
+
+def engine_options(url: str) -> dict[str, Any]:
+    """How SQLAlchemy has to open a database: patiently where it is locked, and sure that a connection still works."""
+    return {"connect_args": {"timeout": 60}} if sqlite_path(url) is not None else {"pool_pre_ping": True}
+
+
+def outlive_restarts(engine: Engine) -> None:
+    """Have a server that was reached before be reached again: for half a minute, as long as a restart may take."""
+    if engine.dialect.name == "sqlite":
+        return
+
+    @sa.event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, _: object, arguments: list[Any], options: dict[str, Any]) -> Any:
+        for pause_s in _RECONNECT_S:
+            try:
+                return dialect.connect(*arguments, **options)
+            except dialect.loaded_dbapi.OperationalError:
+                time.sleep(pause_s)
+        return dialect.connect(*arguments, **options)
 
 
 def _check_sqlite_file(path: Path, create: bool) -> None:
@@ -177,11 +227,26 @@ def _stored_schema(connection: Connection) -> str | None:
 
 @contextmanager
 def storage_errors(url: str) -> Iterator[None]:
-    """Turn SQLAlchemy's errors into ours, with the database's own reason."""
+    """Turn SQLAlchemy's errors into ours, with the database's own reason and what can be done about it."""
     try:
         yield
-    except DatabaseError as error:
-        reason = str(error.orig).strip().splitlines()[0]
-        raise StorageError(f"cannot use the results database {without_password(url)}: {reason}") from error
     except SQLAlchemyError as error:
-        raise StorageError(f"cannot use the results database {without_password(url)}: {error}") from error
+        raise storage_error(url, error) from error
+
+
+def storage_error(url: str, error: BaseException) -> StorageError:
+    """The error of ours for one of SQLAlchemy, or of what uses it."""
+    first: DatabaseError | None = None
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:  # what fails after it, such as to roll back, tells nothing
+        seen.add(id(link))
+        if isinstance(link, DatabaseError):
+            first = link
+        link = link.__cause__ or link.__context__
+    if first is None:
+        return StorageError(f"cannot use the results database {without_password(url)}: {error}")
+    reason = (str(first.orig).strip().splitlines() or [type(first.orig).__name__])[0]
+    remedies = [remedy for word, remedy in _REMEDIES.items() if word in reason]
+    what_next = f". {remedies[0]}; a search that was stopped goes on with: search resume" if remedies else ""
+    return StorageError(f"cannot use the results database {without_password(url)}: {reason}{what_next}")

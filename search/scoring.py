@@ -113,7 +113,7 @@ def score(
             baseline=None,
             notes=(_NO_BASELINE,),
         )
-    candidate = _in_file(path, lambda: Candidate.from_dict(_candidate_in(content)).canonical())
+    candidate = read_candidate(path)
     for multiplier in candidate.multipliers:
         register_stored_cost(multiplier)
     task = find_task(dataset)
@@ -140,7 +140,9 @@ def _score_stored(evaluation_id: str, hardware: str | None, storage: str | None)
     with Store.open(storage_url(storage), create=False) as store:
         record, identity, evaluated_on = store.evaluation_with_id(evaluation_id)
         task = stored_task(identity)
-        baseline = store.evaluation_of(task.space.baseline(), task=identity, hardware=evaluated_on)
+        baseline = store.evaluation_of(
+            task.space.baseline(), task=identity, hardware=evaluated_on, effort=record.effort
+        )
     if hardware is None and evaluated_on not in energy.hardware_names():
         raise UsageError(
             f"evaluation {record.id} was made for {evaluated_on}, which does not come with the package; give its file, "
@@ -203,6 +205,16 @@ def _untrained(candidate: Candidate, task: Task, hardware: energy.Hardware) -> e
         masks = approx.magnitude_masks(weights, candidate.sparsity)
         kept = {name: int(mask.sum()) for name, mask in masks.items()}
     return workload_of(candidate, shapes, hardware, kept=kept)
+
+
+def read_candidate(path: Path) -> Candidate:
+    """The candidate in a JSON file, which may hold it alone or what `search best --json` prints.
+
+    Raises:
+        UsageError: If the file cannot be read or holds none.
+    """
+    content = _read(path)
+    return _in_file(path, lambda: Candidate.from_dict(_candidate_in(content)).canonical())
 
 
 def _in_file(path: Path, read: Callable[[], T]) -> T:

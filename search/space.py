@@ -115,6 +115,24 @@ class SearchSpace:
             robust_bits={"6T": range(1), "8T": range(8, 9), "hybrid": self.robust_bits}[weight_cell],
         )
 
+    def of_techniques(self, techniques: Sequence[str]) -> SearchSpace:
+        """This space with only some of `search.techniques.TECHNIQUES`; of the others every knob is the baseline's."""
+        baseline = self.baseline()
+        space = replace(self, baseline_family=baseline.family)
+        if "network" not in techniques:
+            depth, width = baseline.depth, baseline.width
+            space = replace(
+                space, families=(baseline.family,), depth=range(depth, depth + 1), width=range(width, width + 1)
+            )
+        if "pruning" not in techniques:
+            space = replace(space, sparsity_percent=range(1))
+        if "multiplier" not in techniques:
+            space = replace(space, multipliers=("exact",), weight_bits=range(8, 9), activation_bits=range(8, 9))
+        if "memory" not in techniques:
+            nominal_mv = round(NOMINAL_V * 1000)
+            space = replace(space, supply_mv=range(nominal_mv, nominal_mv + 1), robust_bits=range(1))
+        return space
+
     def distributions(self) -> dict[str, BaseDistribution]:
         """Gene name -> its Optuna distribution. Where steps differ, a gene is the place among the knob's values."""
         from optuna.distributions import CategoricalDistribution, IntDistribution

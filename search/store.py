@@ -9,22 +9,54 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVarTuple
 
+import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
-from search.candidate import Candidate
+from search.candidate import Candidate, content_hash
 from search.errors import UnknownNameError, UsageError
-from search.evaluation import EVALUATION_VERSION, Evaluation
+from search.evaluation import EVALUATION_VERSION, ConfirmationRun, Evaluation
 from search.locations import without_password
-from search.schema import EvaluationRow, SearchRow, TrialRow, open_engine, storage_errors
+from search.pareto import non_dominated_mask
+from search.schema import ConfirmationRow, EvaluationRow, SearchRow, TrialRow, open_engine, storage_errors
 from search.task import stored_names
+
+Columns = TypeVarTuple("Columns")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSettings:
+    """How a search goes about it, fixed when it begins.
+
+    Attributes:
+        sampler: One of `search.sampling.SAMPLERS`, or `greedy`; see `search.greedy`.
+        prescreen: Whether children are screened by a surrogate.
+        asynchronous: Whether a candidate is asked for whenever a worker is free, instead of whole generations.
+        effort: Of each evaluation, one of `search.task.EFFORTS`.
+        third: What is minimised beside energy: area_mm2, latency_us or nothing.
+        max_accuracy_drop: How far below the baseline's the accuracy of the answer may be; None for what is usual.
+        starts: Genomes that it begins with; none for the baseline alone, as in earlier releases.
+    """
+
+    sampler: str = "nsga2"
+    prescreen: bool = True
+    asynchronous: bool = False
+    effort: str = "standard"
+    third: str | None = None
+    max_accuracy_drop: float | None = None
+    starts: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """What is minimised, as `Evaluation` calls it."""
+        return ("energy_pj",) if self.third is None else ("energy_pj", self.third)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +76,7 @@ class SearchRecord:
         finished_at: In UTC; None while it is unfinished.
         multipliers: Those among which it chooses, as candidates call them; None for a release's own, as earlier ones
             noted none.
+        settings: How it goes about it.
         space: What it searches, as `SearchSpace.to_dict` has it; None for an earlier release's own.
     """
 
@@ -58,6 +91,7 @@ class SearchRecord:
     created_at: datetime
     finished_at: datetime | None
     multipliers: tuple[str, ...] | None = None
+    settings: SearchSettings = SearchSettings()
     space: Mapping[str, Any] | None = None
 
 
@@ -70,12 +104,14 @@ class Record:
         seed: Of the search that made it.
         evaluation: Measured on the validation images.
         test_accuracies: Accuracy on the test images per chip, where it was ever reported.
+        effort: With which it was made.
     """
 
     key: str
     seed: int
     evaluation: Evaluation
     test_accuracies: tuple[float, ...] | None
+    effort: str = "standard"
 
     @property
     def id(self) -> str:
@@ -169,6 +205,7 @@ class Store:
         population_size: int,
         min_accuracy: float | None,
         multipliers: Sequence[str] | None = None,
+        settings: SearchSettings = SearchSettings(),
         space: Mapping[str, Any] | None = None,
         taken: Collection[str] = (),
     ) -> SearchRecord:
@@ -183,6 +220,7 @@ class Store:
             population_size: Evaluations per generation.
             min_accuracy: The accuracy asked for, or None.
             multipliers: Those among which it chooses, as candidates call them; None for this release's own.
+            settings: How it goes about it.
             space: What it searches, as `SearchSpace.to_dict` has it; None for this release's own.
             taken: Names that are in use elsewhere, such as those of a person's own Optuna studies.
 
@@ -212,6 +250,7 @@ class Store:
                 population_size=population_size,
                 min_accuracy=min_accuracy,
                 multipliers=None if multipliers is None else list(multipliers),
+                settings=asdict(settings),
                 space=None if space is None else dict(space),
                 created_at=_now(),
             )
@@ -240,12 +279,21 @@ class Store:
             f"no search named {name!r} in {without_password(self.url)}; {hint}list them with: search show"
         )
 
-    def reopen_search(self, search: SearchRecord, *, budget: int, min_accuracy: float | None) -> SearchRecord:
-        """Mark a search unfinished, with this budget and target."""
+    def reopen_search(
+        self,
+        search: SearchRecord,
+        *,
+        budget: int,
+        min_accuracy: float | None = None,
+        max_accuracy_drop: float | None = None,
+    ) -> SearchRecord:
+        """Mark a search unfinished, with this budget and, if one is given, this target instead of its own."""
         with self._session() as session:
             row = session.get_one(SearchRow, search.id)
             row.budget = budget
-            row.min_accuracy = min_accuracy
+            if min_accuracy is not None or max_accuracy_drop is not None:
+                row.min_accuracy = min_accuracy
+                row.settings = asdict(replace(search.settings, max_accuracy_drop=max_accuracy_drop))
             row.finished_at = None
             session.flush()
             return _search_record(row)
@@ -288,13 +336,17 @@ class Store:
                 )
             return _record(row), row.task, row.hardware
 
-    def record_evaluation(self, key: str, evaluation: Evaluation, *, task: str, hardware: str, seed: int) -> Record:
+    def record_evaluation(
+        self, key: str, evaluation: Evaluation, *, task: str, hardware: str, seed: int, effort: str = "standard"
+    ) -> Record:
         """Store an evaluation; one that another process stored meanwhile is left as it is."""
         row = EvaluationRow(
             key=key,
             version=EVALUATION_VERSION,
             task=task,
             hardware=hardware,
+            effort=effort,
+            stopped=evaluation.stopped,
             seed=seed,
             candidate_key=evaluation.candidate.key,
             accuracy=evaluation.accuracy,
@@ -356,49 +408,171 @@ class Store:
                 TrialEnd(number=row.trial_number, evaluation_key=row.evaluation_key, error=row.error) for row in rows
             ]
 
-    def search_evaluations(self, search: SearchRecord) -> list[Record]:
-        """The distinct evaluations of a search in order of first trial."""
-        with self._session() as session:
-            rows = session.scalars(
-                sa.select(EvaluationRow)
-                .join(TrialRow, TrialRow.evaluation_key == EvaluationRow.key)
-                .where(TrialRow.search_id == search.id)
-                .group_by(EvaluationRow.key)
-                .order_by(sa.func.min(TrialRow.trial_number))
-            )
-            return [_record(row) for row in rows]
+    def search_evaluations(
+        self, search: SearchRecord, *, candidate: Candidate | None = None, limit: int | None = None
+    ) -> list[Record]:
+        """The distinct evaluations of a search in order of first trial.
 
-    def evaluation_of(self, candidate: Candidate, *, task: str, hardware: str) -> Record | None:
+        Args:
+            search: The search.
+            candidate: Of which, if not of all.
+            limit: How many at most; by default all.
+        """
+        chosen = _of_search(sa.select(EvaluationRow), search).limit(limit)
+        if candidate is not None:
+            chosen = chosen.where(EvaluationRow.candidate_key == candidate.key)
+        with self._session() as session:
+            return [_record(row) for row in session.scalars(chosen)]
+
+    def search_front(self, search: SearchRecord) -> list[Record]:
+        """The evaluations of a search that no other beats in accuracy and all costs, most accurate first."""
+        costs = [EvaluationRow.energy_pj]
+        if search.settings.third is not None:
+            costs.append(EvaluationRow.content[search.settings.third].as_float())
+        columns = sa.select(EvaluationRow.key, -EvaluationRow.accuracy, *costs)
+        with self._session() as session:
+            # As in `front`, only the figures of all are read.
+            rows = session.execute(_of_search(columns, search).where(sa.not_(EvaluationRow.stopped))).all()
+            points = np.array([row[1:] for row in rows], dtype=np.float64).reshape(-1, 1 + len(costs))
+            keys = [row[0] for row, kept in zip(rows, non_dominated_mask(points), strict=True) if kept]
+            members = session.scalars(sa.select(EvaluationRow).where(EvaluationRow.key.in_(keys)))
+            records = [_record(row) for row in members]
+        return sorted(records, key=lambda one: (-one.evaluation.accuracy, one.evaluation.energy_pj, one.key))
+
+    def evaluation_of(
+        self, candidate: Candidate, *, task: str, hardware: str, effort: str = "standard"
+    ) -> Record | None:
         """A current evaluation of a candidate, under any seed."""
         with self._session() as session:
             row = session.scalars(
                 sa.select(EvaluationRow)
-                .where(*_current(task, hardware), EvaluationRow.candidate_key == candidate.key)
+                .where(*_current(task, hardware, effort), EvaluationRow.candidate_key == candidate.key)
                 .order_by(EvaluationRow.seed)
             ).first()
             return None if row is None else _record(row)
 
-    def evaluations(self, *, task: str, hardware: str, min_accuracy: float = 0.0) -> list[Record]:
-        """Every current evaluation of a task on a hardware at or above an accuracy, cheapest first."""
+    def evaluations(
+        self, *, task: str, hardware: str, min_accuracy: float = 0.0, effort: str = "standard"
+    ) -> list[Record]:
+        """Every current, whole evaluation of a task on a hardware at or above an accuracy, cheapest first."""
         with self._session() as session:
             rows = session.scalars(
                 sa.select(EvaluationRow)
-                .where(*_current(task, hardware), EvaluationRow.accuracy >= min_accuracy)
+                .where(*_current(task, hardware, effort), EvaluationRow.accuracy >= min_accuracy)
                 .order_by(EvaluationRow.energy_pj, EvaluationRow.key)
             )
             return [_record(row) for row in rows]
+
+    def front(
+        self,
+        *,
+        task: str,
+        hardware: str,
+        effort: str = "standard",
+        min_accuracy: float = 0.0,
+        without_seed: int | None = None,
+    ) -> list[Record]:
+        """The current, whole evaluations that no other beats in accuracy and energy, cheapest first.
+
+        Args:
+            task: Task identity.
+            hardware: Hardware identity.
+            effort: Of the evaluations.
+            min_accuracy: Of them.
+            without_seed: Of searches whose evaluations are left out.
+        """
+        conditions = [*_current(task, hardware, effort), EvaluationRow.accuracy >= min_accuracy]
+        if without_seed is not None:
+            conditions.append(EvaluationRow.seed != without_seed)
+        columns = sa.select(EvaluationRow.key, EvaluationRow.accuracy).where(*conditions)
+        with self._session() as session:
+            # Only the figures of all are read, and all of the few on the front.
+            rising = session.execute(
+                columns.order_by(EvaluationRow.energy_pj, EvaluationRow.accuracy.desc(), EvaluationRow.key)
+            )
+            keys, highest = [], -1.0
+            for key, accuracy in rising:
+                if accuracy > highest:
+                    keys.append(key)
+                    highest = accuracy
+            members = session.scalars(sa.select(EvaluationRow).where(EvaluationRow.key.in_(keys)))
+            rows = {row.key: row for row in members}
+            return [_record(rows[key]) for key in keys]
+
+    def highest_accuracy(self, *, task: str, hardware: str, effort: str = "standard") -> float | None:
+        """That of the current, whole evaluations; None if there are none."""
+        with self._session() as session:
+            highest = sa.select(sa.func.max(EvaluationRow.accuracy)).where(*_current(task, hardware, effort))
+            found: float | None = session.scalar(highest)
+            return found
+
+    def confirmation_runs(
+        self, candidate: Candidate, *, task: str, hardware: str, effort: str
+    ) -> list[ConfirmationRun]:
+        """The fresh runs of a candidate, in order of their number."""
+        with self._session() as session:
+            rows = session.scalars(
+                sa.select(ConfirmationRow)
+                .where(ConfirmationRow.key == _confirmation_key(candidate, task, hardware, effort))
+                .order_by(ConfirmationRow.run)
+            )
+            return [ConfirmationRun.from_dict(row.content) for row in rows]
+
+    def record_confirmation(self, run: ConfirmationRun, *, task: str, hardware: str, effort: str) -> None:
+        """Store a fresh run of a candidate; one that is stored already is left as it is."""
+        row = ConfirmationRow(
+            key=_confirmation_key(run.candidate, task, hardware, effort),
+            run=run.run,
+            version=EVALUATION_VERSION,
+            task=task,
+            hardware=hardware,
+            effort=effort,
+            candidate_key=run.candidate.key,
+            content=run.to_dict(),
+            created_at=_now(),
+        )
+        with self._session() as session:
+            try:
+                with session.begin_nested():
+                    session.add(row)
+            except IntegrityError:
+                pass
+
+
+def _of_search(chosen: sa.Select[*Columns], search: SearchRecord) -> sa.Select[*Columns]:
+    """Of evaluations, the distinct ones of a search in order of first trial."""
+    return (
+        chosen.join(TrialRow, TrialRow.evaluation_key == EvaluationRow.key)
+        .where(TrialRow.search_id == search.id)
+        .group_by(EvaluationRow.key)
+        .order_by(sa.func.min(TrialRow.trial_number))
+    )
+
+
+def _confirmation_key(candidate: Candidate, task: str, hardware: str, effort: str) -> str:
+    return content_hash(
+        {
+            "version": EVALUATION_VERSION,
+            "task": task,
+            "hardware": hardware,
+            "effort": effort,
+            "candidate": candidate.canonical().to_dict(),
+        }
+    )
 
 
 def _now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def _current(task: str, hardware: str) -> tuple[sa.ColumnElement[bool], ...]:
+def _current(task: str, hardware: str, effort: str) -> tuple[sa.ColumnElement[bool], ...]:
     """Conditions on evaluations that can be compared with ones made now."""
     return (
         EvaluationRow.task == task,
         EvaluationRow.hardware == hardware,
         EvaluationRow.version == EVALUATION_VERSION,
+        EvaluationRow.effort == effort,
+        sa.not_(EvaluationRow.stopped),
     )
 
 
@@ -415,8 +589,15 @@ def _search_record(row: SearchRow) -> SearchRecord:
         created_at=row.created_at,
         finished_at=row.finished_at,
         multipliers=None if row.multipliers is None else tuple(row.multipliers),
+        settings=_settings(row.settings),
         space=row.space,
     )
+
+
+def _settings(content: Mapping[str, Any] | None) -> SearchSettings:
+    if content is None:  # an earlier release's
+        return SearchSettings(prescreen=False)
+    return SearchSettings(**{**content, "starts": tuple(content["starts"])})
 
 
 def _record(row: EvaluationRow) -> Record:
@@ -426,4 +607,5 @@ def _record(row: EvaluationRow) -> Record:
         seed=row.seed,
         evaluation=Evaluation.from_dict(row.content),
         test_accuracies=None if tested is None else tuple(tested),
+        effort=row.effort,
     )

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from search import report
-from search.api import Configurations
+from search.confirming import Answer
 from search.result import SearchResult
 from search.store import Record, SearchRecord, TrialCounts
 
@@ -58,8 +58,12 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
             f"{hidden} more on the front, over {_SHOWN_LOSS * 100:.0f} points below the baseline: "
             f"search show {result.search.name} --all"
         )
-    if result.search.min_accuracy is not None:
-        lines.append(_answer(result, shown, result.search.min_accuracy))
+    if result.answer.record is None:
+        highest = report.percent(result.front[0].evaluation.accuracy)
+        lines.append(f"There is none {result.answer.target}; the most accurate reaches {highest}%.")
+    else:
+        remedy = f"Confirm it with: search resume {result.search.name}"
+        lines += _answer_lines(result.answer, result.answer.record, remedy)
     for line in lines:
         console.print(line, highlight=False, markup=False)
 
@@ -70,18 +74,42 @@ def print_places(console: Console, places: Mapping[str, str]) -> None:
         console.print(f"{name.capitalize() + ':':<11}{place}", soft_wrap=True, highlight=False, markup=False)
 
 
-def print_best(console: Console, found: Configurations, min_accuracy: float) -> None:
-    """The cheapest stored configuration against the baseline."""
-    table = _table(f"Cheapest stored configuration at {min_accuracy:.2%} or more")
-    _add_row(table, "best", found.best, found.baseline)
-    _add_row(table, "base", found.baseline, found.baseline)
+def print_answer(console: Console, answer: Answer) -> None:
+    """The cheapest configuration for a target against the baseline, and how well that is known."""
+    table = _table(f"Cheapest {answer.target}")
+    record = answer.record or answer.baseline
+    if record.key != answer.baseline.key:
+        _add_row(table, record.id, record, answer.baseline)
+    _add_row(table, "base", answer.baseline, answer.baseline)
     console.print(table)
-    console.print(
-        "Chosen by validation accuracy among all stored evaluations, and not confirmed by fresh runs.\n"
-        "The test images were not used to choose it. Take it along with:\n"
-        f"search export {found.best.id} --out DIR",
-        highlight=False,
+    for line in _answer_lines(answer, record, "Confirm it without --no-confirm"):
+        console.print(line, highlight=False, markup=False)
+    console.print(f"Take it along with: search export {record.id} --out DIR", highlight=False)
+
+
+def _answer_lines(answer: Answer, record: Record, remedy: str) -> list[str]:
+    """What an answer says, in sentences, and what to do where it was not confirmed yet."""
+    confirmation = answer.confirmation
+    saved = answer.baseline.evaluation.energy_pj / record.evaluation.energy_pj
+    energies = f"{report.energy(record.evaluation.energy_pj)}, {report.saving(saved)} less than the baseline"
+    if confirmation is None:
+        return [
+            f"Cheapest {answer.target}: {record.id}, {energies}. Not confirmed by fresh runs: the cheapest of many "
+            f"is, on average, a little lucky. {remedy}"
+        ]
+    accuracy = confirmation.accuracy
+    fresh = (
+        f"{len(confirmation.runs)} fresh runs: {accuracy.value:.2%} ± {accuracy.standard_error:.2%} on images held out "
+        f"({record.evaluation.accuracy:.2%} in the search), {confirmation.test_accuracy:.2%} on test images"
     )
+    cheaper = f" {len(answer.rejected)} cheaper rejected." if answer.rejected else ""
+    if answer.confirmed:
+        return [f"Cheapest {answer.target}, confirmed: {record.id}, {energies}.{cheaper}", f"{fresh}."]
+    return [
+        f"NOT CONFIRMED {answer.target}. Nearest: {record.id}, {energies}; with 95 % confidence it falls "
+        f"{(answer.shortfall or 0) * 100:.2f} points short. Ask for less, or search more.",
+        f"{fresh}.",
+    ]
 
 
 def print_searches(console: Console, searches: Sequence[SearchRecord], counts: Mapping[int, TrialCounts]) -> None:
@@ -95,7 +123,7 @@ def print_searches(console: Console, searches: Sequence[SearchRecord], counts: M
     if not searches:
         console.print("no searches yet; make one with: search run")
         return
-    table = _plain_table("Stored searches, newest first (times in UTC)")
+    table = plain_table("Stored searches, newest first (times in UTC)")
     for column in ("name", "dataset", "hardware", "seed", "evaluated", "started"):
         table.add_column(column, overflow="fold")
     for search in searches:
@@ -112,7 +140,7 @@ def print_searches(console: Console, searches: Sequence[SearchRecord], counts: M
 
 def print_multipliers(console: Console, listed: Sequence[Described]) -> None:
     """Multipliers with their errors, a line each."""
-    table = _plain_table("Errors over all operand pairs")
+    table = plain_table("Errors over all operand pairs")
     table.add_column("multiplier", overflow="fold")
     for column in ("operands", "MAE", "WCE", "MRE %", "EP %", "bias", "energy", "area"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -197,7 +225,7 @@ def print_characterised(console: Console, found: Characterised) -> None:
             markup=False,  # ports may have any name
             soft_wrap=True,
         )
-    table = _plain_table(f"{found.name}, over the exact multiplier of the same operands")
+    table = plain_table(f"{found.name}, over the exact multiplier of the same operands")
     table.add_column("operands")
     for column in ("energy", "weight held", "uniform", "area", "cells"):
         table.add_column(column, justify="right", no_wrap=True)
@@ -250,24 +278,13 @@ def _operands(described: Described) -> str:
     return f"{activation} x {'s' if multiplier.weight_signed else 'u'}{multiplier.weight_bits}"
 
 
-def _answer(result: SearchResult, shown: Sequence[Record], min_accuracy: float) -> str:
-    cheapest = report.cheapest_at(result.front, min_accuracy)
-    if cheapest is None:
-        highest = max(record.evaluation.accuracy for record in result.front)
-        return f"None reaches {min_accuracy:.2%}; the most accurate reaches {highest:.2%}."
-    number = f"number {shown.index(cheapest) + 1}, " if cheapest in shown else ""
-    return (
-        f"Cheapest at {min_accuracy:.2%} or more: {number}{report.energy(cheapest.evaluation.energy_pj)}, "
-        f"{report.saving(result.saving(cheapest))} less than the baseline."
-    )
-
-
-def _plain_table(title: str) -> Table:
+def plain_table(title: str) -> Table:
+    """An empty table in the style of all."""
     return Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
 
 
 def _table(title: str) -> Table:
-    table = _plain_table(title)
+    table = plain_table(title)
     for column in ("", "acc %", "worst", "test", "energy", "saves"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for column in report.KNOBS:

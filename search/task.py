@@ -22,6 +22,7 @@ class Effort:
         learning_rate: Adam's rate for training from scratch.
         retrain_learning_rate: Adam's rate for both retrainings.
         chips: Chips, each with its own failing memory cells, over which accuracy is averaged.
+        confirmations: Fresh runs by which an answer is confirmed; see `search.confirming`.
     """
 
     train_epochs: float
@@ -31,10 +32,30 @@ class Effort:
     learning_rate: float
     retrain_learning_rate: float
     chips: int
+    confirmations: int = 5
 
     def to_dict(self) -> dict[str, Any]:
-        """As a JSON object, for content hashes."""
-        return asdict(self)
+        """What an evaluation depends on, as a JSON object, for content hashes."""
+        return {name: value for name, value in asdict(self).items() if name != "confirmations"}
+
+    def scaled(self, name: str) -> Effort:
+        """This, the standard effort of a task, at another one of `EFFORTS`."""
+        if name == "standard":
+            return self  # to the last digit, so that what is stored under its hash is found
+        share, chips, confirmations = _SCALES[name]
+        return replace(
+            self,
+            train_epochs=self.train_epochs * share,
+            prune_epochs=self.prune_epochs * share,
+            approximate_epochs=self.approximate_epochs * share,
+            chips=max(2, round(self.chips * chips)),
+            confirmations=confirmations,
+        )
+
+
+# Effort -> epochs and chips as a share of the standard effort's, and confirmation runs.
+_SCALES = {"quick": (0.4, 0.4, 3), "standard": (1.0, 1.0, 5), "thorough": (2.0, 2.0, 10)}
+EFFORTS = tuple(_SCALES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +124,21 @@ class Task:
     def options(self) -> str:
         """The options of the command line that ask for it."""
         return f"--dataset {self.name}" + ("" if self.network is None else f" --network {self.network.path}")
+
+    @property
+    def words(self) -> str:
+        """As messages call it."""
+        return repr(self.name) + (f", network {self.network.path} as it is now," if self.network else "")
+
+    def with_effort(self, name: str) -> Task:
+        """The same task with one of `EFFORTS` for each evaluation.
+
+        Raises:
+            UnknownNameError: If there is no such effort.
+        """
+        if name not in EFFORTS:
+            raise UnknownNameError(f"--effort must be one of {', '.join(EFFORTS)}, got {name!r}")
+        return replace(self, effort=self.effort.scaled(name))
 
     def with_network(self, network: OwnNetwork) -> Task:
         """The same task for a person's own network instead of the families."""

@@ -6,6 +6,7 @@ so that candidates which share a network train it once. The seed of every stage 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from glob import escape
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import approx
+from search import stopping
 from search.candidate import NOMINAL_V, Candidate, content_hash
 from search.datasets import ImageSet, TaskData
 from search.evaluation import EVALUATION_VERSION, Split
@@ -23,6 +25,7 @@ from search.own_network import build_own_network
 from search.stages import StageStore
 from search.task import Task
 
+_EARLY = "early_accuracy"  # beside a network's tensors, whose names have a dot
 _CALIBRATION_IMAGES = 512
 
 
@@ -91,17 +94,9 @@ class Training:
             "width": candidate.width,
             **({"network": own.fingerprint} if own else {}),
         }
-        model = self._built(candidate, _seed(content_hash(knobs)))
+        model = untrained(self._task, candidate, seed=_seed(content_hash(knobs)))
         key = self._fit(model, knobs, effort.train_epochs, effort.learning_rate)
         return TrainedNetwork(model=model, masks={}, key=key)
-
-    def _built(self, candidate: Candidate, seed: int) -> nn.Module:
-        image_shape, classes, own = self._task.image_shape, self._task.classes, self._task.network
-        depth, width = candidate.depth, candidate.width
-        if own is not None:
-            return build_own_network(own, depth=depth, width=width, image_shape=image_shape, classes=classes, seed=seed)
-        architecture = approx.Architecture(family=candidate.family, depth=depth, width=width)
-        return approx.build_network(architecture, image_shape=image_shape, classes=classes, seed=seed)
 
     def pruned(self, candidate: Candidate) -> TrainedNetwork:
         """The candidate's network, trained, and pruned and retrained where it is sparse."""
@@ -115,8 +110,19 @@ class Training:
         key = self._fit(trained.model, knobs, effort.prune_epochs, effort.retrain_learning_rate, masks)
         return TrainedNetwork(model=trained.model, masks=masks, key=key)
 
-    def approximated(self, candidate: Candidate, pruned: TrainedNetwork) -> nn.Module:
-        """The same on integer codes, retrained; its memories are perfect."""
+    def approximated(
+        self, candidate: Candidate, pruned: TrainedNetwork, *, judge: Callable[[float], None] = lambda early: None
+    ) -> tuple[nn.Module, float]:
+        """The same on integer codes, retrained; its memories are perfect.
+
+        Args:
+            candidate: In canonical form.
+            pruned: Its network so far.
+            judge: Is told the accuracy early in the retraining, and may raise to give up.
+
+        Returns:
+            The network, and that accuracy.
+        """
         effort = self._task.effort
         knobs_of = candidate.knobs_of(self._layers(pruned.model))
         multipliers = {layer: name_in_layers(knobs.multiplier) for layer, knobs in knobs_of.items()}
@@ -138,8 +144,24 @@ class Training:
             overrides={escape(layer): replace(config, multiplier=name) for layer, name in others.items()},
         )
         model = approx.approximate(pruned.model, network, calibration_data=self.calibration_data(), masks=pruned.masks)
-        self._fit(model, knobs, effort.approximate_epochs, effort.retrain_learning_rate)
-        return model
+        early: list[float] = []
+
+        def after_step(step: int, steps: int) -> None:
+            if step == math.ceil(stopping.SHARE * steps):
+                early.append(approx.accuracy(model, self._images["validation"]))
+                judge(early[0])
+
+        def finished() -> dict[str, Tensor]:
+            # Without a single step, early is at the end.
+            measured = early[0] if early else approx.accuracy(model, self._images["validation"])
+            return {**model.state_dict(), _EARLY: torch.tensor(measured, dtype=torch.float64)}
+
+        schedule = self._schedule(effort.approximate_epochs, effort.retrain_learning_rate)
+        kept = self._stage(model, knobs, schedule, after_step=after_step, finished=finished)
+        measured = kept.pop(_EARLY).item()
+        model.load_state_dict(kept)
+        judge(measured)
+        return model, measured
 
     def _fit(
         self,
@@ -150,16 +172,32 @@ class Training:
         masks: Mapping[str, Tensor] | None = None,
     ) -> str:
         """Train in place, or take over what the same stage found before; returns the stage's key."""
-        schedule = approx.Schedule(epochs=epochs, batch_size=self._task.effort.batch_size, learning_rate=learning_rate)
-        key = content_hash({**knobs, **asdict(schedule)})
+        schedule = self._schedule(epochs, learning_rate)
+        model.load_state_dict(self._stage(model, knobs, schedule, masks=masks, finished=model.state_dict))
+        return _stage_key(knobs, schedule)
+
+    def _schedule(self, epochs: float, learning_rate: float) -> approx.Schedule:
+        return approx.Schedule(epochs=epochs, batch_size=self._task.effort.batch_size, learning_rate=learning_rate)
+
+    def _stage(
+        self,
+        model: nn.Module,
+        knobs: Mapping[str, Any],
+        schedule: approx.Schedule,
+        *,
+        finished: Callable[[], dict[str, Tensor]],
+        masks: Mapping[str, Tensor] | None = None,
+        after_step: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Tensor]:
+        """What is kept of a stage: what `finished` gives once the model is trained, now or at an earlier time."""
+        key = _stage_key(knobs, schedule)
 
         def compute() -> dict[str, Tensor]:
             self._on_training(knobs["stage"])
-            approx.fit(model, self._images["train"], schedule, seed=_seed(key), masks=masks)
-            return model.state_dict()
+            approx.fit(model, self._images["train"], schedule, seed=_seed(key), masks=masks, after_step=after_step)
+            return finished()
 
-        model.load_state_dict(self._stages.get_or_compute(key, compute))
-        return key
+        return self._stages.get_or_compute(key, compute)
 
     def chip_accuracies(
         self, candidate: Candidate, model: nn.Module, split: Split, *, dense_layers: Collection[str] = ()
@@ -208,6 +246,19 @@ class Training:
         return self._images["train"].inputs(slice(0, 2))
 
 
+def untrained(task: Task, candidate: Candidate, *, seed: int) -> nn.Module:
+    """The network of a candidate before it is trained.
+
+    Raises:
+        UsageError: If a person's own network cannot be built, or was edited meanwhile.
+    """
+    depth, width, shape, classes = candidate.depth, candidate.width, task.image_shape, task.classes
+    if task.network is not None:
+        return build_own_network(task.network, depth=depth, width=width, image_shape=shape, classes=classes, seed=seed)
+    architecture = approx.Architecture(family=candidate.family, depth=depth, width=width)
+    return approx.build_network(architecture, image_shape=shape, classes=classes, seed=seed)
+
+
 _FAILURES = {"silicon-14nm": approx.SILICON_14NM, "hybrid-22nm": approx.HYBRID_22NM}
 
 
@@ -219,6 +270,10 @@ def weight_memory(candidate: Candidate, failures: str) -> approx.FaultyMemory:
     model = _FAILURES[failures]
     voltage = round(candidate.supply_v / NOMINAL_V * model.nominal_v, 6)
     return model.at(voltage, robust_bits=candidate.robust_bits)
+
+
+def _stage_key(knobs: Mapping[str, Any], schedule: approx.Schedule) -> str:
+    return content_hash({**knobs, **asdict(schedule)})
 
 
 def lowest_supply_mv(failures: str) -> int:

@@ -8,15 +8,16 @@ from optuna.trial import TrialState
 
 from energy.hardware import Cell
 from search.candidate import NOMINAL_V, Candidate
-from search.engine import Observer, open_study, population_size, run_search
+from search.engine import Observer, open_study, run_search
 from search.errors import SearchError
 from search.evaluation import Evaluation
 from search.multiplier_choice import choose
 from search.result import SearchResult, front, front_hypervolume, result_of
+from search.sampling import population_size
 from search.space import SearchSpace
 from search.store import Record, SearchRecord, Store
 from search.task import find_task
-from tests.search.fakes import FakeExecutor, formula
+from tests.search.fakes import FakeExecutor, FakeProblem, formula
 
 SPACE = find_task("digits").space
 
@@ -44,7 +45,9 @@ def key_of(candidate: Candidate) -> str:
 
 
 def run(store: Store, search: SearchRecord, executor: FakeExecutor, observer: Observer | None = None) -> SearchResult:
-    return run_search(search, SPACE, store, executor, key_of=key_of, observer=observer or Observer())
+    return run_search(
+        search, SPACE, store, executor, problem=FakeProblem(SPACE), key_of=key_of, observer=observer or Observer()
+    )
 
 
 def trials(store: Store, search: SearchRecord) -> list[tuple[int, dict[str, object], list[float]]]:
@@ -93,18 +96,18 @@ def random_hypervolume(seed: int, budget: int, baseline: Record) -> float:
 
 def test_evolution_beats_random_search(store: Store) -> None:
     gains = []
-    for seed in range(3):
-        evolved = run(store, new_search(store, seed=seed, budget=120), FakeExecutor())
-        gains.append(evolved.hypervolume - random_hypervolume(seed, 120, evolved.baseline))
+    for seed in range(2):
+        evolved = run(store, new_search(store, seed=seed, budget=80), FakeExecutor())
+        gains.append(evolved.hypervolume - random_hypervolume(seed, 80, evolved.baseline))
     assert sum(gains) / len(gains) > 0.05
 
 
 def test_equal_candidates_are_evaluated_once(store: Store) -> None:
     executor = FakeExecutor()
-    result = run(store, new_search(store, budget=200), executor)
+    result = run(store, new_search(store, budget=100), executor)
     evaluated = [job.key for job in executor.jobs if job.split == "validation"]
     assert len(evaluated) == len(set(evaluated)) == result.distinct
-    assert result.finished == 200
+    assert result.finished == 100
 
 
 def test_a_later_search_reuses_what_is_stored(store: Store) -> None:
@@ -180,7 +183,6 @@ def test_the_budget_can_be_raised(store: Store) -> None:
     longer = store.reopen_search(search, budget=35, min_accuracy=None)
     assert longer.finished_at is None
     assert run(store, longer, FakeExecutor()).finished == 35
-    assert store.find_search(search.name).finished_at is not None
 
 
 def test_budgets_below_a_generation(store: Store) -> None:
@@ -250,7 +252,7 @@ def test_a_search_in_which_everything_fails_stops_with_the_reason(store: Store) 
 
 def test_a_search_without_evaluations_has_no_result(store: Store) -> None:
     search = new_search(store, name="empty")
-    with pytest.raises(SearchError, match=r"is not evaluated yet.*--resume --name empty --dataset digits --seed 0"):
+    with pytest.raises(SearchError, match=r"is not evaluated yet; go on with: search resume empty"):
         result_of(store, search)
 
 
@@ -259,7 +261,7 @@ def test_a_search_of_another_version_is_shown_and_not_gone_on_with(store: Store)
     other = SearchSpace(families=("mlp", "other"), max_depth=2, max_width=4)
     with pytest.raises(SearchError, match="is not evaluated yet"):
         result_of(store, search)
-    run_search(search, other, store, FakeExecutor(), key_of=key_of, observer=Observer())
+    run_search(search, other, store, FakeExecutor(), problem=FakeProblem(other), key_of=key_of, observer=Observer())
     assert result_of(store, search).baseline.evaluation.candidate == other.baseline()
     longer = store.reopen_search(search, budget=20, min_accuracy=None)
     with pytest.raises(SearchError, match=r"begun by another version of crosslayer, whose space differs in 'family'"):
@@ -271,7 +273,9 @@ def test_a_search_of_another_version_is_shown_and_not_gone_on_with(store: Store)
 def test_a_search_without_a_choice_of_robust_bits(store: Store, cell: Cell, robust_bits: set[int]) -> None:
     search = new_search(store)
     space = SPACE.restricted(choose(["asm-1"]), cell)
-    result = run_search(search, space, store, FakeExecutor(), key_of=key_of, observer=Observer())
+    result = run_search(
+        search, space, store, FakeExecutor(), problem=FakeProblem(space), key_of=key_of, observer=Observer()
+    )
     assert result.baseline.evaluation.candidate == SPACE.baseline()
     assert result.finished == 40
     candidates = [record.evaluation.candidate for record in store.search_evaluations(search)]
@@ -287,7 +291,9 @@ def test_a_baseline_outside_of_the_space_is_evaluated_beside_it(store: Store) ->
 
     def on(budget: int) -> SearchResult:
         longer = store.reopen_search(search, budget=budget, min_accuracy=None)
-        return run_search(longer, space, store, executor, key_of=key_of, observer=Observer())
+        return run_search(
+            longer, space, store, executor, problem=FakeProblem(space), key_of=key_of, observer=Observer()
+        )
 
     assert on(1).finished == 1
     assert [job.candidate for job in executor.jobs] == [SPACE.baseline()] * 2  # on validation, then on test images
@@ -301,7 +307,9 @@ def test_a_baseline_outside_of_the_space_is_evaluated_beside_it(store: Store) ->
     assert any(candidate.multiplier_last for candidate in found)
     assert on(25).finished == 25
     other = new_search(store)
-    run_search(other, space, store, executor, key_of=key_of, observer=Observer())  # which knows the baseline already
+    run_search(
+        other, space, store, executor, problem=FakeProblem(space), key_of=key_of, observer=Observer()
+    )  # which knows the baseline already
     assert [job.candidate for job in executor.jobs].count(SPACE.baseline()) == 2
 
 
@@ -311,8 +319,18 @@ def test_no_search_of_a_restricted_space_without_a_baseline(store: Store) -> Non
 
     space, search = replace(SPACE, width=range(1, 3)), new_search(store)
     with pytest.raises(SearchError, match=r"the baseline cannot be evaluated.*out of memory"):
-        run_search(search, space, store, FakeExecutor(evaluate=never), key_of=key_of, observer=Observer())
-    result = run_search(search, space, store, FakeExecutor(), key_of=key_of, observer=Observer())
+        run_search(
+            search,
+            space,
+            store,
+            FakeExecutor(evaluate=never),
+            problem=FakeProblem(space),
+            key_of=key_of,
+            observer=Observer(),
+        )
+    result = run_search(
+        search, space, store, FakeExecutor(), problem=FakeProblem(space), key_of=key_of, observer=Observer()
+    )
     assert (result.finished, result.failed) == (40, 0)
 
 

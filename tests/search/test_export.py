@@ -40,8 +40,8 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     storage = folder / "results.db"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        api.run(budget=4, workers=0, storage=str(storage))
-        api.run(budget=2, workers=0, storage=str(storage), network="exported_network:build")
+        api.run(budget=4, workers=0, confirm=False, storage=str(storage))
+        api.run(budget=2, workers=0, confirm=False, storage=str(storage), network="exported_network:build")
     return storage
 
 

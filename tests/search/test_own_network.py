@@ -21,7 +21,7 @@ from search.own_network import build_own_network, find_network
 from search.stages import StageStore
 from search.store import Store
 from search.task import OwnNetwork, Task, find_task
-from tests.search.fakes import FakeExecutor
+from tests.search.fakes import FakeExecutor, FakeProblem
 from tests.search.test_evaluate import CANDIDATE, HARDWARE, QUICK
 
 SHAPE = (1, 8, 8)
@@ -272,7 +272,8 @@ def test_an_evaluation_of_dropout_depends_on_its_seed_alone(data: datasets.TaskD
     for folder in ("a", "b"):
         torch.rand(7)
         evaluator = Evaluator(task_of(network), data, HARDWARE, seed=0, stages=StageStore(tmp_path / folder))
-        found.append(replace(evaluator.evaluate(candidate_of(network), "validation"), seconds=0.0))
+        evaluation = evaluator.evaluate(candidate_of(network), "validation")
+        found.append(replace(evaluation, seconds=0.0, cpu_seconds=None, joules=None))
     assert found[0] == found[1]
     assert found[0].accuracy > 0.5
 
@@ -293,7 +294,13 @@ def test_a_space_of_one_family_is_searched(tmp_path: Path, source: str) -> None:
             name=None, task=task.identity, hardware="any", seed=0, budget=40, population_size=10, min_accuracy=None
         )
         result = run_search(
-            search, task.space, store, FakeExecutor(), key_of=lambda candidate: candidate.key, observer=Observer()
+            search,
+            task.space,
+            store,
+            FakeExecutor(),
+            problem=FakeProblem(task.space),
+            key_of=lambda candidate: candidate.key,
+            observer=Observer(),
         )
         assert result.finished == 40
         assert result.baseline.evaluation.candidate == task.space.baseline()

@@ -1,6 +1,9 @@
 import io
+import warnings
 from datetime import datetime
+from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from search.candidate import Candidate
@@ -53,6 +56,7 @@ def test_the_cheapest_is_named_against_the_target() -> None:
     assert "the baseline itself" in state.cheapest()
     state.add(record(weight_bits=6))
     assert "1.33x less than the baseline" in state.cheapest()
+    assert state.cheapest().startswith("cheapest within 2.00 points of the baseline: ")
     state.start(search(min_accuracy=0.999), [], trials=0)
     assert state.cheapest() == "nothing at 99.90% or more yet"
 
@@ -63,6 +67,7 @@ def test_both_displays_show_the_same_state() -> None:
         with display(Console(file=written, width=100, force_terminal=display is LiveProgress)) as progress:
             assert progress.search_name is None
             progress.noted("mine takes at most 7 bits [sic]")
+            progress.stored(search())
             progress.started(search(), [], 0)
             progress.evaluating(2, 2)
             progress.evaluated(record(), reused=False)
@@ -74,3 +79,20 @@ def test_both_displays_show_the_same_state() -> None:
         assert "out of memory [sic]" in text
         assert "mine takes at most 7 bits [sic]" in text
         assert "measuring 3 results on the test images" in text
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_where_a_search_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    client = pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    call = f"search.run(budget=2, workers=0, effort='quick', confirm=False, storage={str(tmp_path / 'results.db')!r})"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(f"import search\n{call};")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of programs that are not ours
+        client.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = notebook.cells[0].outputs
+    (line,) = [one.data["text/plain"] for one in outputs if one.output_type == "display_data"]
+    assert line.startswith("measuring")
+    assert "search digits-1: " in "".join(one.text for one in outputs if one.output_type == "stream")

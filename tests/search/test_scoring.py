@@ -26,7 +26,7 @@ from tests.search.fakes import formula
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A search of few evaluations."""
     storage = tmp_path_factory.mktemp("scoring") / "results.db"
-    api.run(budget=6, workers=0, seed=1, storage=str(storage))
+    api.run(budget=6, workers=0, confirm=False, seed=1, storage=str(storage))
     return storage
 
 

@@ -177,7 +177,7 @@ def space_of(storage: str, name: str) -> SearchSpace:
 @pytest.mark.usefixtures("quick")
 def test_a_layered_search(tmp_path: Path) -> None:
     storage = str(tmp_path / "results.db")
-    result = search.run(space="layered", budget=12, workers=0, storage=storage)
+    result = search.run(space="layered", budget=12, workers=0, confirm=False, storage=storage)
     assert (result.finished, result.failed) == (12, 0)
     assert space_of(storage, "digits-1").layered
     with Store.open(f"sqlite:///{storage}", create=False) as store:
@@ -188,7 +188,7 @@ def test_a_layered_search(tmp_path: Path) -> None:
         search.run(space="default", name="digits-1", resume=True, storage=storage)
     with pytest.raises(UsageError, match="in this --space to resume"):
         search.run(space="default", resume=True, storage=storage)
-    assert search.run(space="layered", resume=True, workers=0, storage=storage).finished == 12
+    assert search.run(space="layered", resume=True, workers=0, confirm=False, storage=storage).finished == 12
 
 
 @pytest.mark.usefixtures("quick")
@@ -197,10 +197,10 @@ def test_a_search_of_a_file_is_resumed_in_its_space(tmp_path: Path) -> None:
     path.write_text("families: [mlp]\ndepth: [1]\nwidth: [1, 2, 4]\nmultipliers: [asm-1]\nweight_bits: [4, 8]\n")
     with pytest.raises(UsageError, match="multipliers are chosen twice, by --multipliers and in"):
         search.run(space=path, multipliers=["asm-1"], storage=storage)
-    begun = search.run(space=path, budget=3, workers=0, storage=storage)
+    begun = search.run(space=path, budget=3, workers=0, confirm=False, storage=storage)
     assert begun.search.multipliers == ("exact", "asm-1")
     path.unlink()
-    more = search.run(budget=6, workers=0, storage=storage, name=begun.search.name, resume=True)
+    more = search.run(budget=6, workers=0, confirm=False, storage=storage, name=begun.search.name, resume=True)
     assert (more.finished, more.failed) == (6, 0)
     assert more.baseline.evaluation.candidate == TASK.space.baseline()
     with Store.open(f"sqlite:///{storage}", create=False) as store:

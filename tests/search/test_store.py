@@ -1,4 +1,5 @@
 import io
+import json
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import search.migrations
 from search import schema
 from search import store as store_module
 from search.errors import StorageError, UnknownNameError, UsageError
+from search.evaluation import EVALUATION_VERSION
 from search.locations import storage_url, without_password
 from search.store import SearchRecord, Store, TrialEnd
 from search.task import OwnNetwork, find_task
@@ -158,11 +160,22 @@ def test_the_schema_is_the_newest_migration_and_what_the_code_reads(tmp_path: Pa
 def test_a_database_of_an_older_version_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as older:
         older.setattr(schema, "SCHEMA", "0001")
-        with open_store(tmp_path) as store:
-            store.record_evaluation("k", formula(CANDIDATE), task="digits", hardware="any", seed=0)
+        open_store(tmp_path).close()
+    evaluation = formula(CANDIDATE)
     with sqlite3.connect(tmp_path / "results.db") as connection:
         connection.execute(
             "INSERT INTO searches VALUES (1, 'digits-1', 'digits', 'any', 0, 20, 10, 0.9, '2026-01-02 03:04:05', NULL)"
+        )
+        connection.execute(
+            "INSERT INTO evaluations (key, version, task, hardware, seed, candidate_key, accuracy, energy_pj, content, "
+            "created_at) VALUES ('k', ?, 'digits', 'any', 0, ?, ?, ?, ?, '2026-01-02 03:04:05')",
+            (
+                EVALUATION_VERSION,
+                CANDIDATE.key,
+                evaluation.accuracy,
+                evaluation.energy_pj,
+                json.dumps(evaluation.to_dict()),
+            ),
         )
         connection.execute("INSERT INTO search_evaluations VALUES (1, 0, 'k', NULL)")
     connection.close()
@@ -171,6 +184,8 @@ def test_a_database_of_an_older_version_is_brought_up_to_date(tmp_path: Path, mo
         assert (search.id, search.budget, search.created_at) == (1, 20, datetime(2026, 1, 2, 3, 4, 5))
         assert search.multipliers is None
         assert search.space is None
+        assert search.settings.starts == ()
+        assert search.settings.effort == "standard"
         assert [record.evaluation for record in store.search_evaluations(search)] == [formula(CANDIDATE)]
         with pytest.raises(UsageError, match="a search or study named 'digits-1' exists"):
             create(store, "digits-1")

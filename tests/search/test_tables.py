@@ -5,11 +5,11 @@ from pathlib import Path
 from rich.console import Console
 
 from search import report, tables
-from search.api import Configurations
+from search.confirming import Answer, Target
 from search.engine import Observer, run_search
 from search.store import Record, Store
 from search.task import find_task
-from tests.search.fakes import FakeExecutor, formula
+from tests.search.fakes import FakeExecutor, FakeProblem, formula
 
 
 def test_an_imported_multiplier_goes_by_its_name() -> None:
@@ -35,9 +35,15 @@ def test_a_layered_candidate_fits_a_terminal_of_80_columns() -> None:
     )
     record = Record(key="abc", seed=0, evaluation=formula(candidate), test_accuracies=None)
     written = io.StringIO()
-    tables.print_best(
-        Console(file=written, width=80), Configurations(records=(record,), baseline=record), min_accuracy=0.9
+    found = Answer(
+        target=Target(min_accuracy=0.9),
+        baseline=record,
+        record=record,
+        confirmation=None,
+        baseline_confirmation=None,
+        rejected=(),
     )
+    tables.print_answer(Console(file=written, width=80), found)
     for words in ("truncated-4 | 0.80V", "exact |       +3|0|0", "asm-1-3"):
         assert words in written.getvalue()
 
@@ -52,6 +58,7 @@ def test_a_front_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
             find_task("digits").space,
             store,
             FakeExecutor(),
+            problem=FakeProblem(find_task("digits").space),
             key_of=lambda candidate: candidate.key,
             observer=Observer(),
         )

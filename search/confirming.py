@@ -1,0 +1,364 @@
+"""Answers that hold: the cheapest configuration whose accuracy fresh runs confirm.
+
+The cheapest of many measured configurations is, on average, a lucky one. So candidates are taken by energy, trained
+anew several times, and the first is the answer whose accuracy is, with 95 % confidence, not below what is wanted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from search.candidate import Candidate
+from search.evaluation import ConfirmationRun
+from search.executor import Executor, Job
+from search.store import Record, SearchRecord, Store
+from search.task import stored_task
+
+if TYPE_CHECKING:
+    from search.engine import Observer
+
+CONFIDENCE = 0.95
+DEFAULT_DROP = 0.02  # in accuracy, where nothing else is asked for
+_FIRST_RUNS = 2  # after which a candidate is given up whose mean is below what is wanted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mean:
+    """A mean over runs with what is known of its error.
+
+    Attributes:
+        value: The mean.
+        standard_error: Its standard error.
+        lower_bound: What it truly is at least, with `CONFIDENCE`.
+    """
+
+    value: float
+    standard_error: float
+    lower_bound: float
+
+    @classmethod
+    def of(cls, values: Sequence[float], *, least_error: float) -> Mean:
+        """The mean of what runs found, with the bound of Student's t distribution.
+
+        Args:
+            values: Of runs; at least two.
+            least_error: What its standard error is taken to be if that among the runs is smaller: few runs may agree by
+                chance.
+        """
+        from scipy.stats import t
+
+        error = max(stdev(values) / math.sqrt(len(values)), least_error)
+        mean = fmean(values)
+        return cls(
+            value=mean,
+            standard_error=error,
+            lower_bound=mean - float(t.ppf(CONFIDENCE, len(values) - 1)) * error,
+        )
+
+
+def share_error(share: float, images: int) -> float:
+    """The standard error of a share among images, with Agresti and Coull's two successes and two failures more.
+
+    The American Statistician 52(2), 1998, pages 119 to 126.
+    """
+    share = (share * images + 2) / (images + 4)
+    return math.sqrt(share * (1 - share) / images)
+
+
+def paired_error(differences: Sequence[float], images: int) -> float:
+    """The least standard error of a mean difference between two accuracies on the same images.
+
+    Where b images are right with one and wrong with the other, and c the other way round, the difference (b - c) / n
+    has the variance (b + c) / n^2 or a little less (McNemar, Psychometrika 12(2), 1947). So many images differ at least
+    as the runs' own differences need; two more are added, as above.
+
+    Args:
+        differences: Of each run.
+        images: On how many images, all together.
+    """
+    return math.sqrt(fmean(abs(one) for one in differences) * images + 2) / images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """Fresh runs of a candidate.
+
+    Attributes:
+        runs: The runs, in order of their number; at least two.
+        margin: By how much its accuracy is above what was wanted, or below if it is negative.
+        confirmed: Whether it is not below, with `CONFIDENCE`, after as many runs as were asked for.
+    """
+
+    runs: tuple[ConfirmationRun, ...]
+    margin: Mean
+    confirmed: bool
+
+    @property
+    def accuracy(self) -> Mean:
+        """On the images that each run held out."""
+        return _mean(self.runs)
+
+    @property
+    def test_accuracy(self) -> float:
+        """Mean on the test images, by which nothing was decided."""
+        return fmean(run.test_accuracy for run in self.runs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What is wanted: an accuracy, or one relative to the baseline's.
+
+    Attributes:
+        min_accuracy: The accuracy, in (0, 1]; None if it is relative.
+        max_accuracy_drop: How far below the baseline's it may be, in [0, 1).
+    """
+
+    min_accuracy: float | None = None
+    max_accuracy_drop: float | None = None
+
+    def accuracy(self, baseline: float) -> float:
+        """What is wanted, where the baseline's accuracy is this."""
+        if self.min_accuracy is not None:
+            return self.min_accuracy
+        assert self.max_accuracy_drop is not None
+        return baseline - self.max_accuracy_drop
+
+    def __str__(self) -> str:
+        if self.min_accuracy is not None:
+            return f"at {self.min_accuracy:.2%} or more"
+        return f"within {(self.max_accuracy_drop or 0) * 100:.2f} points of the baseline"
+
+
+def target_of(search: SearchRecord) -> Target:
+    """What a search was made for."""
+    if search.min_accuracy is not None:
+        return Target(min_accuracy=search.min_accuracy)
+    drop = search.settings.max_accuracy_drop
+    return Target(max_accuracy_drop=DEFAULT_DROP if drop is None else drop)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The cheapest configuration for a target.
+
+    Attributes:
+        target: What was wanted.
+        baseline: The evaluation that savings are against.
+        record: The evaluation of the configuration; None if none reaches the target by what the search measured.
+        confirmation: Its fresh runs; None if there are none.
+        baseline_confirmation: Those of the baseline; None if the target is not relative to it.
+        rejected: Cheaper ones that fresh runs did not confirm, by energy.
+    """
+
+    target: Target
+    baseline: Record
+    record: Record | None
+    confirmation: Confirmation | None
+    baseline_confirmation: Confirmation | None
+    rejected: tuple[tuple[Record, Confirmation], ...]
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the configuration's accuracy is known to be what was wanted."""
+        return self.confirmation is not None and self.confirmation.confirmed
+
+    @property
+    def shortfall(self) -> float | None:
+        """By how much the lower bound misses the target; 0 for a confirmed answer, None without fresh runs."""
+        return None if self.confirmation is None else max(0.0, -self.confirmation.margin.lower_bound)
+
+
+class Confirmer:
+    """Makes fresh runs of candidates, or finds those that were made.
+
+    Args:
+        store: Keeps every run.
+        executor: Makes runs; None finds those that are kept.
+        runs: Of each candidate.
+        task: Task identity.
+        hardware: Hardware identity.
+        effort: Of each run.
+        observer: Is told of what is under way.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        executor: Executor | None,
+        *,
+        runs: int,
+        task: str,
+        hardware: str,
+        effort: str,
+        observer: Observer | None = None,
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._count = runs
+        self._place = {"task": task, "hardware": hardware, "effort": effort}
+        self._observer = observer
+
+    def answer(self, records: Sequence[Record], baseline: Record, target: Target) -> Answer:
+        """The cheapest of some evaluations for a target.
+
+        They are tried by rising energy; one that costs more than a rejected one must have been more accurate in the
+        search too. If none is confirmed, the answer is the one that comes nearest.
+
+        Args:
+            records: The evaluations.
+            baseline: The evaluation that savings are against.
+            target: What is wanted.
+        """
+        wanted = target.accuracy(baseline.evaluation.accuracy)
+        base = self._runs(baseline.evaluation.candidate, self._count) if target.min_accuracy is None else []
+        rejected: list[tuple[Record, Confirmation]] = []
+        untried: Record | None = None
+        for record in _staircase(records, wanted):
+            confirmation = self._confirmation(record.evaluation.candidate, target, base)
+            if confirmation is None:
+                untried = untried or record
+            elif confirmation.confirmed:
+                return Answer(
+                    target=target,
+                    baseline=baseline,
+                    record=record,
+                    confirmation=confirmation,
+                    baseline_confirmation=_as_confirmation(base),
+                    rejected=tuple(rejected),
+                )
+            else:
+                rejected.append((record, confirmation))
+        best: tuple[Record | None, Confirmation | None] = (untried, None)
+        if untried is None and rejected:
+            best = max(rejected, key=lambda one: one[1].margin.lower_bound)
+        return Answer(
+            target=target,
+            baseline=baseline,
+            record=best[0],
+            confirmation=best[1],
+            baseline_confirmation=_as_confirmation(base),
+            rejected=tuple(one for one in rejected if one[0] is not best[0]),
+        )
+
+    def _confirmation(
+        self, candidate: Candidate, target: Target, base: Sequence[ConfirmationRun]
+    ) -> Confirmation | None:
+        """The runs of a candidate against a target; None if they, or those of the baseline, are not all there."""
+        if target.min_accuracy is None and len(base) < self._count:
+            return None
+        found: list[ConfirmationRun] = []
+        for count in dict.fromkeys((min(_FIRST_RUNS, self._count), self._count)):
+            found = self._runs(candidate, count)
+            if len(found) < count:
+                return None
+            if target.min_accuracy is not None:
+                above = [run.accuracy - target.min_accuracy for run in found]
+            else:
+                # The same images were held out from both, so that what is hard about them cancels.
+                drop = target.max_accuracy_drop or 0.0
+                above = [run.accuracy - other.accuracy + drop for run, other in zip(found, base, strict=False)]
+            if count < self._count and fmean(above) < 0:
+                break
+        if target.min_accuracy is not None:
+            least_error = share_error(fmean(run.accuracy for run in found), _images(found))
+        elif candidate.canonical() == base[0].candidate:
+            return _as_confirmation(found, drop=target.max_accuracy_drop or 0.0)
+        else:
+            differences = [run.accuracy - other.accuracy for run, other in zip(found, base, strict=False)]
+            least_error = paired_error(differences, _images(found))
+        margin = Mean.of(above, least_error=least_error)
+        confirmed = len(found) == self._count and margin.lower_bound >= 0
+        return Confirmation(runs=tuple(found), margin=margin, confirmed=confirmed)
+
+    def _runs(self, candidate: Candidate, count: int) -> list[ConfirmationRun]:
+        """The first runs of a candidate, so many if they are there or can be made."""
+        kept = {run.run: run for run in self._store.confirmation_runs(candidate, **self._place)}
+        missing = [number for number in range(count) if number not in kept]
+        if missing and self._executor is not None:
+            if self._observer is not None:
+                self._observer.confirming(candidate, len(missing))
+            jobs = [Job(key=f"{candidate.key}/{number}", candidate=candidate, run=number) for number in missing]
+            for outcome in self._executor.run(jobs):
+                if outcome.run is None:
+                    if self._observer is not None:
+                        self._observer.failed(candidate, outcome.error or "no reason is known")
+                    continue
+                self._store.record_confirmation(outcome.run, **self._place)
+                kept[outcome.run.run] = outcome.run
+        return [kept[number] for number in range(count) if number in kept]
+
+
+def stored_answer(store: Store, search: SearchRecord, records: Sequence[Record], baseline: Record) -> Answer:
+    """The answer to what a search was made for, by the fresh runs that are kept.
+
+    Args:
+        store: Keeps them.
+        search: The search.
+        records: Its front.
+        baseline: The evaluation that savings are against.
+    """
+    task = stored_task(search.task).with_effort(search.settings.effort)
+    confirmer = Confirmer(
+        store,
+        None,
+        runs=task.effort.confirmations,
+        task=search.task,
+        hardware=search.hardware,
+        effort=search.settings.effort,
+    )
+    return confirmer.answer(records, baseline, target_of(search))
+
+
+def knee(records: Sequence[Record], *, deepest_loss: float = 0.2) -> Record:
+    """The member of a front beyond which more saving costs accuracy faster than before it.
+
+    It lies farthest from the line between the ends of the front, in accuracy and the logarithm of energy, both scaled
+    to the front; members more than `deepest_loss` less accurate than the best are left out.
+
+    Args:
+        records: A front, of at least one.
+        deepest_loss: In accuracy.
+    """
+    best = max(record.evaluation.accuracy for record in records)
+    near = [record for record in records if record.evaluation.accuracy >= best - deepest_loss]
+    errors = _scaled([1 - record.evaluation.accuracy for record in near])
+    energies = _scaled([math.log(record.evaluation.energy_pj) for record in near])
+    return min(zip(near, errors, energies, strict=True), key=lambda one: (one[1] + one[2], one[0].key))[0]
+
+
+def _scaled(values: Sequence[float]) -> list[float]:
+    low, high = min(values), max(values)
+    return [(value - low) / ((high - low) or 1.0) for value in values]
+
+
+def _staircase(records: Sequence[Record], wanted: float) -> list[Record]:
+    """Evaluations that reach an accuracy, by rising energy, each more accurate than all before it."""
+    steps: list[Record] = []
+    for record in sorted(records, key=lambda one: (one.evaluation.energy_pj, -one.evaluation.accuracy, one.key)):
+        if record.evaluation.stopped or record.evaluation.accuracy < wanted:
+            continue
+        if not steps or record.evaluation.accuracy > steps[-1].evaluation.accuracy:
+            steps.append(record)
+    return steps
+
+
+def _mean(runs: Sequence[ConfirmationRun]) -> Mean:
+    accuracies = [run.accuracy for run in runs]
+    return Mean.of(accuracies, least_error=share_error(fmean(accuracies), _images(runs)))
+
+
+def _images(runs: Sequence[ConfirmationRun]) -> int:
+    """On how many different images runs were measured: once all were held out, no more come."""
+    return min(sum(run.images for run in runs), runs[0].pool)
+
+
+def _as_confirmation(runs: Sequence[ConfirmationRun], *, drop: float = 0.0) -> Confirmation | None:
+    """The baseline's own runs: whatever they find, it loses nothing."""
+    if len(runs) < _FIRST_RUNS:
+        return None
+    margin = Mean(value=drop, standard_error=0.0, lower_bound=drop)
+    return Confirmation(runs=tuple(runs), margin=margin, confirmed=True)

@@ -1,0 +1,335 @@
+"""Asking an Optuna study for candidates: samplers by name, generations, starting configurations.
+
+A whole generation is asked before any of it is told, so the order in which evaluations finish changes nothing. Every
+ask has a sampler of its own, seeded by the search's seed and the trial's place, so a search that was stopped goes on as
+if it had not been. Asynchronous searches give this up: they ask for one candidate whenever a worker is free.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import (
+    BaseGASampler,
+    BaseSampler,
+    GPSampler,
+    NSGAIIISampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from search.breeding import Breeder, Genes, Problem
+from search.candidate import content_hash
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+SAMPLERS = ("nsga2", "nsga3", "tpe", "gp", "random")
+GENERATION = "generation"  # user attribute of a trial: the generation in which it was asked for
+_ENROLLED = "enrolled"  # user attribute of one that was enrolled: its place among these
+_SOFT_BOUND = 0.03  # accuracy below the target down to which candidates count as feasible
+
+
+def population_size(budget: int) -> int:
+    """Evaluations per generation: budget / 16, but at least 10.
+
+    Small generations find more within a few hundred evaluations than Optuna's default of 50 does.
+    """
+    return max(10, budget // 16)
+
+
+class _Enrolling(BaseGASampler):
+    """A genetic sampler whose population has the enqueued trials too, such as the baseline.
+
+    Optuna keeps each trial's generation under the class's name: renaming a subclass makes stored searches start over.
+    """
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Give the trial its generation, whatever its parameters come from."""
+        super().before_trial(study, trial)
+        self.get_trial_generation(study, trial)
+
+    def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
+        """The elite in order of trial number.
+
+        Optuna keeps a generation's parents and reads them back in that order; had they another one when they are first
+        chosen, the first child of a generation would differ in a search that was stopped there.
+        """
+        return sorted(super().select_parent(study, generation), key=lambda trial: trial.number)  # type: ignore[safe-super]
+
+
+class CrosslayerSampler(_Enrolling, NSGAIISampler):
+    """NSGA-II whose children a breeder makes.
+
+    Args:
+        population_size: Of a generation.
+        seed: Of this ask.
+        breeder: Makes the children; None leaves them to Optuna.
+        min_accuracy: What is wanted, if anything is. As long as hardly any trial comes near it, those that come nearest
+            are the parents; else parents are those of NSGA-II, because candidates below it have good genes too.
+    """
+
+    def __init__(
+        self,
+        *,
+        population_size: int,
+        seed: int | None = None,
+        breeder: Breeder | None = None,
+        min_accuracy: float | None = None,
+    ) -> None:
+        self._breeder = breeder
+        self._children = np.random.default_rng(seed)
+        self._bound = None if min_accuracy is None else min_accuracy - _SOFT_BOUND
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            super().__init__(
+                population_size=population_size,
+                seed=seed,
+                child_generation_strategy=None if breeder is None else self._child,
+            )
+
+    def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
+        """The elite or, where the wanted accuracy is rare, those that come nearest to it."""
+        assert self.population_size is not None
+        if self._bound is not None:
+            bound = self._bound
+            everyone = self.get_population(study, generation - 1) + self.get_parent_population(study, generation - 1)
+            near = [trial for trial in everyone if trial.values[0] >= bound]
+            if len(near) < self.population_size // 4:
+                nearest = sorted(everyone, key=lambda trial: (max(0.0, bound - trial.values[0]), trial.number))
+                return sorted(nearest[: self.population_size], key=lambda trial: trial.number)
+        return super().select_parent(study, generation)
+
+    def _child(
+        self, study: Study, search_space: Mapping[str, BaseDistribution], parents: Sequence[FrozenTrial]
+    ) -> dict[str, Any]:
+        assert self._breeder is not None
+        genes = self._breeder.child([trial.params for trial in sorted(parents, key=order_of)], self._children)
+        return {name: genes[name] for name in search_space}
+
+
+class CrosslayerNSGAIIISampler(_Enrolling, NSGAIIISampler):
+    """NSGA-III that also counts enqueued trials among its population."""
+
+
+class Asker:
+    """Asks a study for what a search evaluates next.
+
+    Args:
+        study: The study. Its trials are what is known.
+        problem: The space.
+        sampler: One of `SAMPLERS`.
+        seed: Of the search.
+        population_size: Trials of a generation; the first also has all the starting configurations.
+        starts: Genomes with which a search begins, each once; the first generation is theirs.
+        needed: Identity of the one among these without which there is no search, and which is asked for again if it
+            failed; None if there is none.
+        prescreen: Whether the children of `nsga2` are screened by a surrogate.
+        min_accuracy: What is wanted, if anything is.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        problem: Problem,
+        *,
+        sampler: str,
+        seed: int,
+        population_size: int,
+        starts: Sequence[Genes],
+        needed: str | None = None,
+        prescreen: bool = True,
+        min_accuracy: float | None = None,
+    ) -> None:
+        self._study = study
+        self._problem = problem
+        self._sampler = sampler
+        self._seed = seed
+        self._size = population_size
+        self._starts = starts
+        self._needed = needed
+        self._prescreen = prescreen
+        self._min_accuracy = min_accuracy
+        self._distributions = dict(problem.distributions())
+
+    def enroll(self, genomes: Iterable[Genes]) -> None:
+        """Have these asked for next, but for those that a trial holds, or waits to hold.
+
+        A trial that was given up because it was cut off while it was asked holds nothing; call `left_running` first.
+        """
+        held = {
+            (self._problem.identity(genes), trial.state)
+            for trial in self._trials()
+            if (trial.state is not TrialState.FAIL or was_asked(trial, self._distributions))
+            and (genes := trial.params or trial.system_attrs.get("fixed_params"))
+            and genes.keys() >= self._distributions.keys()
+        }
+        held_by = {identity for identity, state in held if state != TrialState.FAIL or identity != self._needed}
+        for place, genes in enumerate(genomes):
+            if self._problem.identity(genes) not in held_by:
+                self._study.enqueue_trial(dict(genes), user_attrs={_ENROLLED: place})
+                held_by.add(self._problem.identity(genes))
+
+    def left_running(self) -> list[FrozenTrial]:
+        """Trials of an earlier run that were asked and never told; one cut off while it was asked is given up."""
+        complete = []
+        for trial in self._trials(TrialState.RUNNING):
+            if was_asked(trial, self._distributions):
+                complete.append(trial)
+            else:
+                self._study.tell(trial.number, state=TrialState.FAIL)
+        return complete
+
+    def next_generation(self) -> int:
+        """The generation for which is asked next."""
+        held = [trial for trial in self._asked() if trial.state is not TrialState.FAIL]
+        generation = max(map(generation_of, held), default=0)
+        members = [trial for trial in held if generation_of(trial) == generation]
+        if len(members) >= self._size and all(trial.state is TrialState.COMPLETE for trial in members):
+            return generation + 1
+        return generation
+
+    def ask_generation(self, *, budget: int) -> list[FrozenTrial]:
+        """The trials to evaluate next: those left running and what their generation lacks, or a whole new one.
+
+        What lacks because others failed is asked for when all of the generation has ended, as in a search that was not
+        interrupted.
+
+        Args:
+            budget: Trials that may complete in all.
+
+        Returns:
+            In order of number; none when the budget is spent.
+        """
+        running = self.left_running()
+        self.enroll(self._starts)
+        generation = self.next_generation()
+        if running and any(one.state.is_finished() and generation_of(one) == generation for one in self._asked()):
+            return running
+        complete = self._trials(TrialState.COMPLETE)
+        members = [trial for trial in [*complete, *running] if generation_of(trial) == generation]
+        wanted = max(self._size - len(members), len(self._trials(TrialState.WAITING)))
+        count = max(0, min(wanted, budget - len(complete) - len(running)))
+        breeder = self._breeder(generation) if count and generation else None
+        for _ in range(count):
+            self._ask(generation, breeder)
+        return self._trials(TrialState.RUNNING)
+
+    def ask_enrolled(self, genomes: Iterable[Genes], *, budget: int) -> list[FrozenTrial]:
+        """What was left running, these, and all that was enrolled before, as far as the budget goes."""
+        running = self.left_running()
+        self.enroll(genomes)  # what was left half asked has just been given up, so that it is asked for again
+        spent = len(self._trials(TrialState.COMPLETE)) + len(running)
+        for _ in range(min(budget - spent, len(self._trials(TrialState.WAITING)))):
+            self._ask(0, None)
+        return self._trials(TrialState.RUNNING)
+
+    def ask_one(self) -> FrozenTrial:
+        """One trial, chosen by all that is known now."""
+        self.enroll(self._starts)
+        complete = self._trials(TrialState.COMPLETE)
+        held = len(complete) + len(self._trials(TrialState.RUNNING))
+        generation = held // self._size
+        breeder = self._breeder(None) if complete and not self._trials(TrialState.WAITING) else None
+        return self._ask(generation, breeder)
+
+    def _ask(self, generation: int, breeder: Breeder | None) -> FrozenTrial:
+        key = content_hash({"seed": self._seed, "place": len(self._asked())})
+        self._study.sampler = make_sampler(
+            self._sampler,
+            population_size=self._size,
+            seed=int(key[:8], 16),
+            breeder=breeder,
+            min_accuracy=self._min_accuracy,
+        )
+        trial = self._study.ask(self._distributions)
+        trial.set_user_attr(GENERATION, generation)
+        return next(one for one in reversed(self._trials(TrialState.RUNNING)) if one.number == trial.number)
+
+    def _breeder(self, generation: int | None) -> Breeder | None:
+        """For a generation, from what was known before it; for None, from all that is known now."""
+        if self._sampler != "nsga2":
+            return None
+        asked = sorted(self._asked(), key=order_of)
+        over = {
+            trial.number
+            for trial in asked
+            if trial.state.is_finished() and (generation is None or generation_of(trial) < generation)
+        }
+        return Breeder(
+            self._problem,
+            # What failed is as good as one that classifies nothing: its like is not to be asked for.
+            known=[(one.params, one.values[0] if one.values else 0.0) for one in asked if one.number in over],
+            pending=[trial.params for trial in asked if trial.number not in over],
+            prescreen=self._prescreen,
+            min_accuracy=self._min_accuracy,
+        )
+
+    def _asked(self) -> list[FrozenTrial]:
+        """All that were asked for to the end, however they ended; an earlier release's do not say so."""
+        return [
+            trial
+            for trial in self._trials()
+            if trial.state is TrialState.COMPLETE or was_asked(trial, self._distributions)
+        ]
+
+    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=states or None)
+
+
+def make_sampler(
+    name: str,
+    *,
+    population_size: int,
+    seed: int | None = None,
+    breeder: Breeder | None = None,
+    min_accuracy: float | None = None,
+) -> BaseSampler:
+    """The sampler of a name.
+
+    Args:
+        name: One of `SAMPLERS`.
+        population_size: Of the genetic ones.
+        seed: Of the next ask.
+        breeder: Makes the children of `nsga2`.
+        min_accuracy: See `CrosslayerSampler`.
+    """
+    if name == "nsga2":
+        return CrosslayerSampler(population_size=population_size, seed=seed, breeder=breeder, min_accuracy=min_accuracy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        if name == "nsga3":
+            return CrosslayerNSGAIIISampler(population_size=population_size, seed=seed)
+        if name == "tpe":
+            return TPESampler(multivariate=True, constant_liar=True, n_startup_trials=population_size, seed=seed)
+        if name == "gp":
+            return GPSampler(seed=seed, n_startup_trials=population_size)
+    return RandomSampler(seed=seed)
+
+
+def was_asked(trial: FrozenTrial, genes: Collection[str]) -> bool:
+    """Whether a trial was asked for to the end, and not cut off in the middle.
+
+    Args:
+        trial: The trial, in whatever state.
+        genes: Names of all genes.
+    """
+    return trial.params.keys() == set(genes) and GENERATION in trial.user_attrs
+
+
+def generation_of(trial: FrozenTrial) -> int:
+    """The generation in which a trial was asked for; 0 for those of earlier releases."""
+    generation: int = trial.user_attrs.get(GENERATION, 0)
+    return generation
+
+
+def order_of(trial: FrozenTrial) -> tuple[int, int]:
+    """Where a trial comes among all, whatever its number: a search that was stopped may have enrolled it anew."""
+    return generation_of(trial), trial.user_attrs.get(_ENROLLED, trial.number)

@@ -1,0 +1,231 @@
+"""Answers are those that fresh runs confirm."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Self
+
+import numpy as np
+import pytest
+
+from search.candidate import Candidate
+from search.confirming import Answer, Confirmer, Mean, Target, knee, paired_error, share_error
+from search.evaluation import ConfirmationRun, Evaluation
+from search.executor import Job, Outcome
+from search.store import Record, Store
+from search.task import find_task
+
+BASELINE = find_task("digits").space.baseline()
+RUNS = 5
+
+
+class Truth:
+    """Trains nothing: a candidate's runs are drawn around the accuracy that it truly has."""
+
+    workers = 2
+
+    def __init__(
+        self, truth: dict[Candidate, float], *, noise: float = 0.0, images: int = 100_000, seed: int = 0
+    ) -> None:
+        self.truth = truth
+        self.noise = noise
+        self.images = images
+        self.jobs: list[Job] = []
+        self._seed = seed
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        for job in jobs:
+            self.jobs.append(job)
+            assert job.run is not None
+            rng = np.random.default_rng([self._seed, job.run, int(job.candidate.key[:8], 16)])
+            accuracy = self.truth[job.candidate] + float(rng.normal(0, self.noise))
+            run = ConfirmationRun(
+                candidate=job.candidate,
+                run=job.run,
+                chip_accuracies=(accuracy - 0.01, accuracy + 0.01),
+                images=self.images,
+                pool=10 * self.images,
+                test_accuracies=(accuracy,),
+                seconds=1.0,
+            )
+            yield Outcome(key=job.key, run=run)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return None
+
+
+def record(width: int, accuracy: float, energy_pj: float, *, stopped: bool = False) -> Record:
+    candidate = replace(BASELINE, width=width)
+    evaluation = Evaluation(
+        candidate=candidate,
+        chip_accuracies=(accuracy,),
+        components_pj={"mac": energy_pj},
+        latency_us=1.0,
+        macs=1,
+        density=1.0,
+        seconds=0.0,
+        stopped=stopped,
+    )
+    return Record(key=candidate.key, seed=0, evaluation=evaluation, test_accuracies=None)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(f"sqlite:///{tmp_path / 'results.db'}", create=True) as opened:
+        yield opened
+
+
+def answer(store: Store, executor: Truth | None, records: list[Record], target: Target) -> Answer:
+    confirmer = Confirmer(store, executor, runs=RUNS, task="digits", hardware="any", effort="standard")
+    return confirmer.answer(records, records[0], target)
+
+
+BASE = record(8, 0.97, 100.0)
+LUCKY = record(1, 0.955, 1.0)
+SOUND = record(2, 0.96, 2.0)
+DEARER = record(3, 0.965, 3.0)
+ALL = [BASE, LUCKY, SOUND, DEARER]
+TRUE = {
+    BASE.evaluation.candidate: 0.97,
+    LUCKY.evaluation.candidate: 0.94,
+    SOUND.evaluation.candidate: 0.958,
+    DEARER.evaluation.candidate: 0.965,
+}
+
+
+def test_the_cheapest_that_is_truly_accurate_enough_is_the_answer(store: Store) -> None:
+    executor = Truth(TRUE)
+    found = answer(store, executor, ALL, Target(min_accuracy=0.95))
+    assert found.record == SOUND
+    assert found.confirmed
+    assert found.shortfall == 0
+    assert [one for one, _ in found.rejected] == [LUCKY]
+    assert found.confirmation is not None
+    assert found.confirmation.accuracy.value == pytest.approx(0.958)
+    assert found.confirmation.test_accuracy == pytest.approx(0.958)
+    # A candidate whose first two runs are below what is wanted gets no more.
+    assert [job.candidate.width for job in executor.jobs] == [1] * 2 + [2] * RUNS
+
+
+def test_runs_are_kept_and_not_made_again(store: Store) -> None:
+    first = answer(store, Truth(TRUE), ALL, Target(min_accuracy=0.95))
+    again = Truth(TRUE)
+    assert answer(store, again, ALL, Target(min_accuracy=0.95)) == first
+    assert answer(store, None, ALL, Target(min_accuracy=0.95)) == first
+    assert again.jobs == []
+
+
+def test_without_fresh_runs_an_answer_says_that_it_is_not_confirmed(store: Store) -> None:
+    found = answer(store, None, ALL, Target(min_accuracy=0.95))
+    assert found.record == LUCKY
+    assert not found.confirmed
+    assert found.confirmation is None
+    assert found.shortfall is None
+
+
+def test_what_comes_nearest_is_named_with_its_shortfall(store: Store) -> None:
+    found = answer(store, Truth(TRUE), ALL[:2], Target(min_accuracy=0.95))
+    assert found.record == BASE
+    assert found.confirmed
+    short = answer(store, Truth(TRUE), [LUCKY, LUCKY], Target(min_accuracy=0.95))
+    assert short.record == LUCKY
+    assert not short.confirmed
+    assert short.shortfall is not None
+    assert 0.01 < short.shortfall < 0.02
+
+
+def test_a_drop_is_measured_against_the_baseline_on_the_same_images(store: Store) -> None:
+    executor = Truth(TRUE)
+    found = answer(store, executor, ALL, Target(max_accuracy_drop=0.015))
+    assert found.record == SOUND
+    assert found.confirmed
+    assert found.baseline_confirmation is not None
+    assert {job.run for job in executor.jobs if job.candidate == BASELINE} == set(range(RUNS))
+
+
+def test_what_was_stopped_early_or_never_reached_the_target_is_not_tried(store: Store) -> None:
+    stopped = record(4, 0.99, 0.5, stopped=True)
+    below = record(5, 0.94, 0.7)
+    executor = Truth({**TRUE, stopped.evaluation.candidate: 0.99, below.evaluation.candidate: 0.99})
+    assert answer(store, executor, [*ALL, stopped, below], Target(min_accuracy=0.95)).record == SOUND
+
+
+def test_none_reaches_the_target(store: Store) -> None:
+    found = answer(store, Truth(TRUE), ALL, Target(min_accuracy=0.999))
+    assert found.record is None
+    assert not found.confirmed
+
+
+def test_confirmed_answers_are_hardly_ever_below_the_target(tmp_path: Path) -> None:
+    """Of candidates that lie on both sides of the target, as measured in a search and as they truly are."""
+    wrong, confirmed = 0, 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        records, truth = [BASE], {BASE.evaluation.candidate: 0.97}
+        for width in range(1, 8):
+            true = 0.94 + 0.003 * width
+            one = record(width, true + float(rng.normal(0, 0.006)), float(width))
+            records.append(one)
+            truth[one.evaluation.candidate] = true
+        with Store.open(f"sqlite:///{tmp_path / f'{seed}.db'}", create=True) as store:
+            found = answer(store, Truth(truth, noise=0.006, seed=seed), records, Target(min_accuracy=0.95))
+        if found.confirmed and found.record is not None:
+            confirmed += 1
+            wrong += truth[found.record.evaluation.candidate] < 0.95
+    assert confirmed > 30
+    assert wrong <= 0.05 * confirmed
+
+
+def test_a_lower_bound_is_that_of_student() -> None:
+    values = [0.95, 0.96, 0.97]
+    found = Mean.of(values, least_error=0.0)
+    assert found.value == pytest.approx(0.96)
+    assert found.standard_error == pytest.approx(0.01 / np.sqrt(3))
+    assert found.lower_bound == pytest.approx(0.96 - 2.919986 * 0.01 / np.sqrt(3))  # t of 2 degrees of freedom
+
+
+def test_runs_that_agree_by_chance_do_not_make_an_answer_certain() -> None:
+    assert share_error(1.0, 300) == pytest.approx(np.sqrt(302 / 304 * 2 / 304 / 300))
+    assert Mean.of([1.0, 1.0, 1.0], least_error=share_error(1.0, 300)).lower_bound < 1
+    # 3 of 300 images differ at least, and two more are added.
+    assert paired_error([0.01, -0.01, 0.01], 300) == pytest.approx(np.sqrt(5) / 300)
+    assert paired_error([0.0, 0.0], 300) == pytest.approx(np.sqrt(2) / 300)
+
+
+def test_images_that_are_held_out_again_do_not_count_twice(store: Store) -> None:
+    few = answer(store, Truth(TRUE, images=100), [SOUND], Target(min_accuracy=0.5)).confirmation
+    assert few is not None
+    assert few.accuracy.standard_error == share_error(few.accuracy.value, 500)
+    again = replace(few, runs=tuple(replace(run, pool=400) for run in few.runs))
+    assert again.accuracy.standard_error == share_error(few.accuracy.value, 400)
+
+
+def test_the_baseline_loses_nothing_to_itself(store: Store) -> None:
+    for drop in (0.0, 0.001):
+        found = answer(store, Truth(TRUE, noise=0.02, images=10), [BASE], Target(max_accuracy_drop=drop))
+        assert found.record == BASE
+        assert found.confirmed
+        assert found.shortfall == 0
+
+
+def test_the_knee_bends_most() -> None:
+    front = [record(1, 0.80, 1.0), record(2, 0.95, 2.0), record(3, 0.96, 20.0), record(4, 0.97, 100.0)]
+    assert knee(front) == front[1]
+    assert knee(front[:1]) == front[0]
+    assert knee([*front, record(5, 0.1, 0.001)]) == front[1]
+
+
+def test_targets_in_words() -> None:
+    assert str(Target(min_accuracy=0.95)) == "at 95.00% or more"
+    assert str(Target(max_accuracy_drop=0.01)) == "within 1.00 points of the baseline"
+    assert Target(max_accuracy_drop=0.01).accuracy(0.97) == pytest.approx(0.96)
+
+
+def test_a_mean_over_runs_is_over_chips_first(store: Store) -> None:
+    found = answer(store, Truth(TRUE), ALL, Target(min_accuracy=0.95))
+    assert found.confirmation is not None
+    assert found.confirmation.accuracy.value == pytest.approx(fmean(run.accuracy for run in found.confirmation.runs))
