@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from search.api import resume as resume
     from search.api import run as run
     from search.candidate import Candidate as Candidate
+    from search.comparing import compare as compare
+    from search.comparison import Comparison as Comparison
     from search.confirming import Answer as Answer
     from search.confirming import Confirmation as Confirmation
     from search.errors import DatasetError as DatasetError
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Answer": "search.confirming",
     "Candidate": "search.candidate",
+    "Comparison": "search.comparison",
     "Confirmation": "search.confirming",
     "Configurations": "search.api",
     "DatasetError": "search.errors",
@@ -53,6 +56,7 @@ _HOME = {
     "UnknownNameError": "search.errors",
     "UsageError": "search.errors",
     "best": "search.api",
+    "compare": "search.comparing",
     "configurations": "search.api",
     "export": "search.exporting",
     "find_task": "search.task",
@@ -65,6 +69,7 @@ _HOME = {
 __all__ = [
     "Answer",
     "Candidate",
+    "Comparison",
     "Configurations",
     "Confirmation",
     "DatasetError",
@@ -81,6 +86,7 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "best",
+    "compare",
     "configurations",
     "export",
     "find_task",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from search import cli_options as options
+from search.cli_compare import compare
 from search.cli_crosscheck import crosscheck
 from search.cli_energy import energy_command
 from search.cli_errors import print_json, reported_errors
@@ -397,6 +398,7 @@ def _places(storage: str | None, stages: str | None) -> dict[str, str]:
     return {"storage": shown, "networks": networks, "dashboard": f"optuna-dashboard {shown}"}
 
 
+cli.add_command(compare)
 cli.add_command(crosscheck)
 cli.add_command(energy_command)
 cli.add_command(export)
