@@ -4,6 +4,8 @@
 # make bench-arithmetic   time approximate arithmetic against torch's; ARGS="--json FILE" also writes a file
 # make bench-approximation   time conversion, fault injection and evaluation over chips
 # make bench-energy   time the energy model
+# make bench-sampling   how much samplers find on a synthetic space, about 10 minutes
+# make bench-searches ARGS=digits   what a search of a real task takes; others are in benchmarks/README.md
 # make bit-errors   train a CIFAR-10 network and show what bit errors cost it and what mends it: about an hour
 # All are safe to repeat; the second time nothing is installed.
 
@@ -14,7 +16,7 @@ SOURCES := approx benchmarks docs energy search service tests
 CIRCUIT_TOOLS := yosys iverilog qflow-tech-osu018
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: run test check format tools bench-arithmetic bench-approximation bench-energy bit-errors clean
+.PHONY: run test check format tools bench-arithmetic bench-approximation bench-energy bench-sampling bench-searches bit-errors clean
 
 run: .venv/installed
 	$(BIN)/search run --budget 200
@@ -61,6 +63,12 @@ bench-approximation: .venv/installed
 
 bench-energy: .venv/installed
 	$(BIN)/python -m benchmarks.energy
+
+bench-sampling: .venv/installed
+	$(BIN)/python -m benchmarks.sampling $(ARGS)
+
+bench-searches: .venv/installed
+	$(BIN)/python -m benchmarks.searches $(ARGS)
 
 bit-errors: .venv/installed
 	$(BIN)/python -m benchmarks.bit_errors $(ARGS)

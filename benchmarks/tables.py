@@ -1,6 +1,7 @@
 """Write tables of results: `python -m benchmarks.tables`.
 
-Those of `results/` go into README.md beside it, that of `bit_errors.json` into docs/approximation.md.
+Those of `results/` go into README.md beside it, that of `bit_errors.json` into docs/approximation.md, that of
+`searches.json` into docs/search.md.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from pathlib import Path
 
 from benchmarks.bit_errors import table as bit_error_table
+from benchmarks.searches import table as search_table
 
 HERE = Path(__file__).parent
 
@@ -28,6 +30,8 @@ def main() -> None:
             rows.append(f"| {row['name']} | {row['ratio']:.2f} | {bound} | {times} |")
         sections.append("\n".join([f"**{path.stem}**: {machine}", "", *rows]))
     _write(HERE / "README.md", "results", "\n\n".join(sections))
+    searches = json.loads((HERE / "searches.json").read_text())
+    _write(HERE.parent / "docs" / "search.md", "searches", search_table(searches))
     found = json.loads((HERE / "bit_errors.json").read_text())
     _write(HERE.parent / "docs" / "approximation.md", "bit errors", bit_error_table(found))
 

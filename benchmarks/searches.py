@@ -1,0 +1,303 @@
+"""What searches of real tasks take, and whether their answers hold: `python -m benchmarks.searches WHAT ...`.
+
+WHAT is `digits`, `mnist`, `idle`, `caching`, `stored` or `answers`. Outcomes are kept in searches.json, from
+which `python -m benchmarks.tables` writes the table in docs/search.md. `answers` takes about an hour, `mnist` half of
+one; the others take minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import search
+from energy import load_hardware
+from search import api, datasets
+from search.candidate import Candidate
+from search.confirming import Answer, Target
+from search.engine import Observer
+from search.executor import Job
+from search.multiplier_choice import choose
+from search.ray_executor import RayExecutor
+from search.request import DEFAULT_HARDWARE
+from search.result import SearchResult
+from search.stages import StageStore
+from search.store import Record, SearchRecord, Store
+from search.task import find_task
+from search.workshop import default_workers
+
+KEPT = Path(__file__).parent / "searches.json"
+TARGETS = (
+    *(Target(min_accuracy=accuracy) for accuracy in (0.9, 0.93, 0.95)),
+    *(Target(max_accuracy_drop=drop) for drop in (0.01, 0.02, 0.05)),
+)
+SEEDS = range(10)
+FRESH_RUNS = range(1000, 1010)  # numbers that no confirmation comes to
+STORED = 10_000
+
+
+class Phases(Observer):
+    """Notes when a search began to evaluate, and when its phases ended."""
+
+    def __init__(self) -> None:
+        self.began = self.searched = 0.0
+        self.seconds = 0.0  # of all evaluations that were made, as their workers measured them
+
+    def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
+        """The search begins."""
+        self.began = time.perf_counter()
+
+    def evaluated(self, record: Record, *, reused: bool) -> None:
+        """A trial ended."""
+        if not reused:
+            self.seconds += record.evaluation.seconds
+
+    def testing(self, count: int) -> None:
+        """The last evaluation is made."""
+        self.searched = time.perf_counter()
+
+    def idle(self, workers: int) -> float:
+        """Share of the workers' time, from the first question to the last evaluation, in which they evaluated none."""
+        return 1 - self.seconds / (workers * (self.searched - self.began))
+
+
+def _timed_search(dataset: str, folder: Path, **options: Any) -> tuple[SearchResult, Phases, float]:
+    phases = Phases()
+    started = time.perf_counter()
+    result = search.run(
+        dataset=dataset, storage=str(folder / "results.db"), fresh=True, observer=phases, **{"workers": 2, **options}
+    )
+    return result, phases, time.perf_counter() - started
+
+
+def _search_row(dataset: str, folder: Path, data_dir: str | None) -> dict[str, Any]:
+    result, phases, seconds = _timed_search(dataset, folder, data_dir=data_dir)
+    assert result.answer is not None
+    return {
+        "evaluations": result.finished,
+        "seconds": round(seconds, 1),
+        "of these searching": round(phases.searched - phases.began, 1),
+        "not evaluating": round(phases.idle(2), 4),
+        "confirmed": result.answer.confirmed,
+        "saving": None if result.answer.record is None else round(result.saving(result.answer.record), 2),
+    }
+
+
+def time_digits(folder: Path, data_dir: str | None) -> dict[str, Any]:
+    """200 evaluations of digits on two workers, from the first import of Ray to the confirmed answer."""
+    return _search_row("digits", folder, data_dir)
+
+
+def time_mnist(folder: Path, data_dir: str | None) -> dict[str, Any]:
+    """The same of MNIST."""
+    return _search_row("mnist", folder, data_dir)
+
+
+def idle_times(folder: Path, data_dir: str | None) -> dict[str, Any]:
+    """How long workers of digits wait in whole generations, and asynchronously."""
+    shares = {}
+    for name, asynchronous in (("generations", False), ("asynchronous", True)):
+        _, phases, _ = _timed_search("digits", folder / name, confirm=False, asynchronous=asynchronous, budget=100)
+        shares[name] = round(phases.idle(2), 4)
+    return shares
+
+
+def caching(folder: Path, data_dir: str | None) -> dict[str, Any]:
+    """What the evaluations of a search of digits take with kept stages, and with none kept."""
+    seconds = {}
+    fronts = {}
+    for name, limit in (("kept", None), ("none kept", 1)):
+        result, phases, _ = _timed_search("digits", folder / name, confirm=False, stages_limit=limit)
+        seconds[name] = round(phases.searched - phases.began, 1)
+        fronts[name] = [record.key for record in result.front]
+    assert fronts["kept"] == fronts["none kept"]
+    return {**seconds, "ratio": round(seconds["none kept"] / seconds["kept"], 2)}
+
+
+def stored_times(folder: Path, data_dir: str | None) -> dict[str, Any]:
+    """What `search show` and `search best` take with 10,000 evaluations stored, without the start of Python."""
+    folder.mkdir(parents=True, exist_ok=True)
+    database = folder / "results.db"
+    result, _, _ = _timed_search("digits", folder, confirm=False, effort="quick", budget=40, workers=0)
+    _fill(database, result)
+    seconds = {}
+    for name, arguments in (
+        ("show", ["show", result.search.name]),
+        ("best", ["best", "--effort", "quick", "--no-confirm"]),
+    ):
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            subprocess.run(  # noqa: S603
+                [sys.executable, "-m", "search", *arguments, "--storage", str(database)],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+            times.append(time.perf_counter() - started)
+        seconds[name] = round(min(times), 2)
+    return seconds
+
+
+def _fill(database: Path, result: SearchResult) -> None:
+    """Store others like those of a search, in that search."""
+    records = [record for record in result.evaluations if record.key != result.baseline.key]
+    with Store.open(f"sqlite:///{database}", create=False) as store:
+        for number in range(len(result.evaluations), STORED):
+            like = records[number % len(records)].evaluation
+            share = 1 + number / STORED
+            evaluation = replace(
+                like,
+                chip_accuracies=tuple(accuracy / share for accuracy in like.chip_accuracies),
+                components_pj={name: pj * share for name, pj in like.components_pj.items()},
+            )
+            key = f"{number:064x}"
+            store.record_evaluation(
+                key, evaluation, task="digits", hardware=result.search.hardware, seed=0, effort="quick"
+            )
+            store.record_trial(result.search, number, evaluation_key=key)
+
+
+def answers(folder: Path, data_dir: str | None) -> dict[str, Any]:
+    """How many confirmed answers are in truth below their target, by ten trainings that nothing was decided by.
+
+    These hold out other images, and have other random numbers, than all searches and confirmations had. Searches share
+    their networks, and nothing else.
+    """
+    options: dict[str, Any] = {"dataset": "digits", "workers": 2, "stages": folder / "stages"}
+    given: list[tuple[Target, Answer]] = []
+    for seed in SEEDS:
+        storage = str(folder / f"{seed}.db")
+        result = search.run(**options, seed=seed, storage=storage, fresh=True, confirm=False)
+        found = api.answers([(result.front, one) for one in TARGETS], result.baseline, storage=storage, **options)
+        given += zip(TARGETS, found, strict=True)
+    confirmed = [(target, answer) for target, answer in given if answer.confirmed]
+    candidates = {
+        record.evaluation.candidate for _, answer in confirmed for record in (answer.baseline, answer.record) if record
+    }
+    truth = _retrained(candidates, folder)
+    below = []
+    for target, answer in confirmed:
+        assert answer.record is not None
+        wanted = target.accuracy(truth[answer.baseline.evaluation.candidate])
+        below.append(wanted - truth[answer.record.evaluation.candidate])
+    return {
+        "answers": len(given),
+        "confirmed": len(confirmed),
+        "different": len(candidates),
+        "below": sum(miss > 0 for miss in below),
+        "by at most": round(max(below, default=0.0), 5),
+        "saving": round(fmean(_saving(answer) for _, answer in confirmed), 2) if confirmed else None,
+        "luck of the cheapest": round(fmean(_luck(answer, truth) for _, answer in confirmed), 5) if confirmed else None,
+    }
+
+
+def _saving(answer: Answer) -> float:
+    assert answer.record is not None
+    return answer.baseline.evaluation.energy_pj / answer.record.evaluation.energy_pj
+
+
+def _luck(answer: Answer, truth: Mapping[Candidate, float]) -> float:
+    """By how much the search measured the answer better than it is."""
+    assert answer.record is not None
+    return answer.record.evaluation.accuracy - truth[answer.record.evaluation.candidate]
+
+
+def _retrained(candidates: Collection[Candidate], folder: Path) -> dict[Candidate, float]:
+    """Candidate -> its mean accuracy on held-out images over ten trainings."""
+    task = find_task("digits")
+    ordered = sorted(candidates, key=lambda candidate: candidate.key)
+    jobs = [
+        Job(key=f"{place}/{run}", candidate=candidate, run=run)
+        for run in FRESH_RUNS
+        for place, candidate in enumerate(ordered)
+    ]
+    found: dict[int, list[float]] = {}
+    with RayExecutor(
+        task,
+        datasets.load(task, folder),
+        load_hardware(DEFAULT_HARDWARE),
+        seed=0,
+        stages=StageStore(folder / "stages"),
+        workers=2,
+        multipliers=choose(sorted({name for candidate in ordered for name in candidate.multipliers})),
+    ) as executor:
+        for outcome in executor.run(jobs):
+            assert outcome.run is not None, outcome.error
+            found.setdefault(int(outcome.key.partition("/")[0]), []).append(outcome.run.accuracy)
+    return {candidate: fmean(found[place]) for place, candidate in enumerate(ordered)}
+
+
+MEASURED: Mapping[str, Callable[[Path, str | None], dict[str, Any]]] = {
+    "digits": time_digits,
+    "mnist": time_mnist,
+    "idle": idle_times,
+    "caching": caching,
+    "stored": stored_times,
+    "answers": answers,
+}
+
+
+def table(kept: Mapping[str, Any]) -> str:
+    """What was measured, with its bound, as a Markdown table."""
+    rows = ["| measured | found | bound |", "|---|---|---|"]
+    for name, bound in (("digits", 180), ("mnist", 1800)):
+        if one := kept.get(name):
+            rows += [
+                f"| {name}, {one['evaluations']} evaluations, two workers, to the end of its fresh runs | "
+                f"{one['seconds'] / 60:.1f} min | < {bound // 60} min |",
+                f"| {name}: share of the workers' time in which they evaluate nothing | {one['not evaluating']:.1%} | "
+                f"{'< 5 %' if name == 'mnist' else ''} |",
+            ]
+    if one := kept.get("idle"):
+        rows.append(
+            f"| the same, 100 evaluations of digits, whole generations and `--asynchronous` | "
+            f"{one['generations']:.1%}, {one['asynchronous']:.1%} | |"
+        )
+    if one := kept.get("caching"):
+        rows.append(
+            f"| digits, 200 evaluations: time without kept networks, over that with | {one['ratio']:.1f} | >= 3 |"
+        )
+    if one := kept.get("stored"):
+        rows += [
+            f"| `search {name}` of {STORED:,} evaluations, with the start of Python | {one[name]:.2f} s | < 1 s |"
+            for name in ("show", "best")
+        ]
+    if one := kept.get("answers"):
+        below = f"{one['below']} ({one['below'] / max(1, one['confirmed']):.1%})"
+        rows += [
+            f"| digits, {len(SEEDS)} seeds, {len(TARGETS)} targets: confirmed answers | "
+            f"{one['confirmed']} of {one['answers']} | |",
+            f"| of these truly below their target, trained again {len(FRESH_RUNS)} times | {below} | <= 5 % |",
+            f"| accuracy of these in the search, above that when trained again | "
+            f"{one['luck of the cheapest'] * 100:.2f} points | |",
+        ]
+    return "\n".join(rows)
+
+
+def main() -> None:
+    """Measure what is named, and keep it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="+", choices=MEASURED)
+    parser.add_argument("--data-dir", help="where the archives of MNIST are, for `mnist`")
+    arguments = parser.parse_args()
+    for what in arguments.what:
+        with tempfile.TemporaryDirectory() as folder:
+            found = MEASURED[what](Path(folder), arguments.data_dir)
+        kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+        kept["machine"] = f"{platform.machine()}, {default_workers()} cores"
+        KEPT.write_text(json.dumps({**kept, what: found}, indent=1) + "\n")
+        sys.stdout.write(f"{what}: {json.dumps(found)}\n")
+
+
+if __name__ == "__main__":
+    main()
