@@ -301,7 +301,7 @@ def best(
         from search.request import DEFAULT_EFFORT
 
         console = tables.open_console(stderr=as_json)
-        with interruptible(), open_progress(console) as progress:
+        with open_progress(console) as progress, interruptible(progress):
             answer = api.best(
                 min_accuracy=min_accuracy,
                 max_accuracy_drop=max_accuracy_drop,
@@ -371,7 +371,7 @@ def _search(search: Callable[[Observer], SearchResult], *, as_json: bool, given:
     console = tables.open_console(stderr=as_json)  # where stdout carries JSON, progress goes to stderr
     progress = open_progress(console)
     try:
-        with interruptible(), progress:
+        with interruptible(progress), progress:
             result = search(progress)
     except KeyboardInterrupt:
         if progress.search_name is None:

@@ -56,7 +56,7 @@ def compare(
         console = tables.open_console(stderr=as_json)  # where stdout carries JSON, progress goes to stderr
         progress = open_progress(console)
         try:
-            with interruptible(), progress:
+            with interruptible(progress), progress:
                 comparison = comparing.compare(**settings, name=chosen, observer=progress)
         except KeyboardInterrupt:
             command = _command(settings, chosen, out)

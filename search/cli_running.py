@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from search.progress import LineProgress, LiveProgress
+    from search.progress import LineProgress, LiveProgress, Stoppable
 
 EXIT_INTERRUPTED = 130
 _NAMES = {"timeout_s": "timeout"}  # of options that are called otherwise than their parameter
@@ -36,14 +36,16 @@ def command_line(words: Sequence[str], options: Mapping[str, object]) -> str:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Let a polite request to end (SIGTERM) stop a search as Ctrl-C does."""
+def interruptible(progress: Stoppable) -> Iterator[None]:
+    """Let Ctrl-C, and a polite request to end (SIGTERM), stop a search; it is told of both."""
 
     def interrupt(*_: object) -> NoReturn:
+        progress.stopping = True
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

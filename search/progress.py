@@ -112,7 +112,26 @@ class SearchState:
         return f"cheapest {words}: {', '.join(parts)} ({', '.join(knobs)})"
 
 
-class LineProgress(Observer):
+class Stoppable(Observer):
+    """Ends a search that was asked to stop, even where the exception that a signal raised was lost.
+
+    It is raised wherever the process happens to be, and Python ignores what is raised in a destructor or a callback.
+    """
+
+    stopping = False
+
+    def evaluating(self, count: int, workers: int) -> None:
+        """Stop, if that was asked for."""
+        if self.stopping:
+            raise KeyboardInterrupt
+
+    def evaluated(self, record: Record, *, reused: bool) -> None:
+        """Stop, if that was asked for: the evaluation is stored."""
+        if self.stopping:
+            raise KeyboardInterrupt
+
+
+class LineProgress(Stoppable):
     """One plain line now and then, for logs and pipes."""
 
     def __init__(self, console: Console, *, interval_s: float = 5.0) -> None:
@@ -140,10 +159,12 @@ class LineProgress(Observer):
 
     def evaluating(self, count: int, workers: int) -> None:
         """Note how many are under way."""
+        super().evaluating(count, workers)
         self._state.to_go, self._state.workers = count, workers
 
     def evaluated(self, record: Record, *, reused: bool) -> None:
         """Write a line if the last one is old enough, or this is the end."""
+        super().evaluated(record, reused=reused)
         state = self._state
         state.end_trial(record, reused=reused)
         assert state.search is not None
@@ -207,7 +228,7 @@ def in_notebook() -> bool:
     return shell is not None and hasattr(shell, "kernel")
 
 
-class LiveProgress(Observer):
+class LiveProgress(Stoppable):
     """A bar and the state of the search, redrawn in place on a terminal."""
 
     def __init__(self, console: Console) -> None:
@@ -240,11 +261,13 @@ class LiveProgress(Observer):
 
     def evaluating(self, count: int, workers: int) -> None:
         """Show how many are under way."""
+        super().evaluating(count, workers)
         self._state.to_go, self._state.workers = count, workers
         self._show()
 
     def evaluated(self, record: Record, *, reused: bool) -> None:
         """Show the state with this evaluation."""
+        super().evaluated(record, reused=reused)
         self._state.end_trial(record, reused=reused)
         self._show()
 

@@ -209,9 +209,10 @@ class Reversed(nn.Module):
 
 def test_channels_that_the_trace_loses_sight_of_are_left_alone() -> None:
     """Channel i becomes channel n - 1 - i, which no trace of gradients shows."""
-    model = nn.Sequential(
-        nn.Conv2d(3, 8, 3), Reversed(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 144, 5)
-    )
+    first = nn.Conv2d(3, 8, 3)
+    model = nn.Sequential(first, Reversed(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 144, 5))
+    # The first four would go: a set that is the same reversed could go unnoticed, and rightly.
+    first.weight.data *= torch.arange(1.0, 9.0).reshape(8, 1, 1, 1)
     inputs = images_for("")
     smaller = prune_channels(model, 0.5, example_input=inputs)
     assert [tuple(layer.weight.shape[:2]) for _, layer in weight_layers(smaller)] == [(8, 3), (4, 8), (5, 4 * 144)]

@@ -21,6 +21,7 @@ from search.space import MULTIPLIERS
 SEARCH = [sys.executable, "-m", "search"]
 QUICK = ["--effort", "quick", "--no-confirm"]  # what is tested here is not what a search finds
 BUDGET = 12  # a generation, and the beginning of the next
+RUN = ["run", "--budget", str(BUDGET), *QUICK, "--techniques", "multiplier,memory"]  # one network, trained once
 
 
 def search(*arguments: str, check: bool = False, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -44,7 +45,7 @@ def test_help_answers_at_once() -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A small finished search: its database and what it printed."""
     storage = tmp_path_factory.mktemp("finished") / "results.db"
-    command = ["run", "--budget", str(BUDGET), *QUICK, "--workers", "0", "--storage", str(storage), "--json"]
+    command = [*RUN, "--workers", "0", "--storage", str(storage), "--json"]
     done = search(*command, check=True)
     return storage, json.loads(done.stdout)
 
@@ -78,7 +79,7 @@ def test_networks_are_kept_where_a_person_says(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     storage = str(tmp_path / "results.db")
-    command = ["run", "--budget", str(BUDGET), *QUICK, "--workers", "2", "--storage", storage, "--json"]
+    command = [*RUN, "--workers", "2", "--storage", storage, "--json"]
     assert front_of(json.loads(search(*command, check=True).stdout)) == front_of(finished[1])
 
 
@@ -199,7 +200,7 @@ def test_a_killed_search_resumes_without_repeating_anything(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     storage = tmp_path / "results.db"
-    command = ["run", "--budget", str(BUDGET), *QUICK, "--workers", "2", "--storage", str(storage), "--json"]
+    command = [*RUN, "--workers", "2", "--storage", str(storage), "--json"]
     with subprocess.Popen([*SEARCH, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         wait_for_trials(storage, 4, process)
         os.kill(process.pid, signal.SIGKILL)
@@ -233,7 +234,7 @@ def test_an_interrupted_search_says_how_to_go_on(number: signal.Signals, workers
 
 def test_resuming_a_finished_search_changes_nothing(finished: tuple[Path, dict[str, Any]]) -> None:
     storage, output = finished
-    again = search("run", "--workers", "0", "--storage", str(storage), "--resume", "--json")
+    again = search("run", "--workers", "0", "--no-confirm", "--storage", str(storage), "--resume", "--json")
     assert front_of(json.loads(again.stdout)) == front_of(output)
     done = search("run", "--resume", "--name", "digits-1", "--seed", "7", "--storage", str(storage))
     assert done.returncode == 2
@@ -242,8 +243,7 @@ def test_resuming_a_finished_search_changes_nothing(finished: tuple[Path, dict[s
 
 def test_progress_on_a_pipe_is_plain_lines(finished: tuple[Path, dict[str, Any]]) -> None:
     storage, _ = finished
-    arguments = ["--budget", str(BUDGET), *QUICK, "--workers", "0", "--storage", str(storage), "--min-accuracy", "0.8"]
-    printed = search("run", *arguments, check=True).stdout
+    printed = search(*RUN, "--workers", "0", "--storage", str(storage), "--min-accuracy", "0.8", check=True).stdout
     assert "\x1b" not in printed
     assert re.search(r"search digits-\d: scikit-learn's handwritten digits, 8x8; budget 12", printed)
     assert re.search(r"12/12 evaluated, hypervolume \d\.\d+; cheapest at 80.00% or more: ", printed)

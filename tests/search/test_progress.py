@@ -1,4 +1,7 @@
+import contextlib
 import io
+import os
+import signal
 import warnings
 from datetime import datetime
 from pathlib import Path
@@ -7,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from search.candidate import Candidate
+from search.cli_running import interruptible
 from search.progress import LineProgress, LiveProgress, SearchState
 from search.store import Record, SearchRecord
 from search.task import find_task
@@ -79,6 +83,21 @@ def test_both_displays_show_the_same_state() -> None:
         assert "out of memory [sic]" in text
         assert "mine takes at most 7 bits [sic]" in text
         assert "measuring 3 results on the test images" in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_to_stop_is_not_lost(number: signal.Signals) -> None:
+    progress = LineProgress(Console(file=io.StringIO()))
+    before = signal.getsignal(number)
+    with interruptible(progress):
+        progress.started(search(), [], 0)
+        with contextlib.suppress(KeyboardInterrupt):  # as Python does in a destructor
+            os.kill(os.getpid(), number)
+        with pytest.raises(KeyboardInterrupt):
+            progress.evaluated(record(), reused=False)
+        with pytest.raises(KeyboardInterrupt):
+            progress.evaluating(1, 1)
+    assert signal.getsignal(number) == before
 
 
 @pytest.mark.slow
