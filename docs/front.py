@@ -11,14 +11,15 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def main() -> None:
-    """Replace the table between the markers by the first rows that `search show` prints."""
+    """Replace the table between the markers by the first rows that `search show` prints, and the answer below them."""
     arguments = sys.argv[1:] or ["digits-1"]
     shown = subprocess.run(  # noqa: S603
         [sys.executable, "-m", "search", "show", *arguments], capture_output=True, text=True, check=True
     )
     lines = [line.rstrip() for line in shown.stdout.splitlines()]
     end = next(number for number, line in enumerate(lines) if line.startswith("base "))
-    table = "\n".join(line for line in lines[1 : end + 1] if line)
+    answer = next(number for number, line in enumerate(lines) if line.startswith(("Cheapest", "NOT CONFIRMED")))
+    table = "\n".join([*(line for line in lines[1 : end + 1] if line), "", *lines[answer:]])
     pattern = re.compile(r"(<!-- front: .*? -->\n```\n).*?(\n```\n<!-- end -->)", re.DOTALL)
     README.write_text(pattern.sub(lambda match: match[1] + table + match[2], README.read_text()))
 

@@ -163,8 +163,9 @@ def energy(pj: float) -> str:
 
 def energy_unit(pj: float) -> tuple[float, str]:
     """The unit that fits an energy: how many pJ it is, and its name."""
+    rounded = float(f"{pj:.3g}")  # as it is shown: 999.6 pJ are 1 nJ
     for unit, size in (("mJ", 1e9), ("uJ", 1e6), ("nJ", 1e3)):
-        if pj >= size:
+        if rounded >= size:
             return size, unit
     return 1.0, "pJ"
 

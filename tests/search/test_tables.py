@@ -17,6 +17,16 @@ def test_an_imported_multiplier_goes_by_its_name() -> None:
     assert report.knobs(candidate)["multiplier"] == "mine"
 
 
+def test_energies_have_three_digits_and_a_fitting_unit() -> None:
+    assert [report.energy(pj) for pj in (0.5, 999.4, 999.6, 1234.0, 2e6)] == [
+        "0.5 pJ",
+        "999 pJ",
+        "1 nJ",
+        "1.23 nJ",
+        "2 uJ",
+    ]
+
+
 def test_layers_that_differ_are_told_apart() -> None:
     candidate = replace(find_task("digits").space.baseline(), supply_v=0.8, robust_bits=2)
     assert report.knobs(candidate)["memory"] == "0.80V +2"
