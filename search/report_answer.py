@@ -84,10 +84,8 @@ def _effort(result: SearchResult) -> str:
 def _accuracies(record: Record) -> str:
     """The accuracy on validation images, with the worst chip where that says more."""
     evaluation = record.evaluation
-    words = f"{report.percent(evaluation.accuracy)} % accuracy"
-    if evaluation.accuracy_worst < evaluation.accuracy:
-        words += f" ({report.percent(evaluation.accuracy_worst)} % on the worst chip)"
-    return words
+    mean, worst = report.percent(evaluation.accuracy), report.percent(evaluation.accuracy_worst)
+    return f"{mean} % accuracy" + ("" if worst == mean else f" ({worst} % on the worst chip)")
 
 
 def _card(title: str, record: Record, confirmation: Confirmation | None) -> str:

@@ -76,13 +76,6 @@ def test_networks_are_kept_where_a_person_says(tmp_path: Path, monkeypatch: pyte
     assert [path.name for path in storage.with_suffix(".stages").iterdir()] == ["digits-1.lock"]
 
 
-@pytest.mark.slow
-def test_the_number_of_workers_changes_nothing(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    storage = str(tmp_path / "results.db")
-    command = [*RUN, "--workers", "2", "--storage", storage, "--json"]
-    assert front_of(json.loads(search(*command, check=True).stdout)) == front_of(finished[1])
-
-
 def test_show_and_best_read_what_is_stored(finished: tuple[Path, dict[str, Any]]) -> None:
     storage, output = finished
     listed = json.loads(search("show", "--storage", str(storage), "--json", check=True).stdout)
@@ -196,7 +189,7 @@ def wait_for_trials(storage: Path, count: int, process: subprocess.Popen[str]) -
 
 
 @pytest.mark.slow
-def test_a_killed_search_resumes_without_repeating_anything(
+def test_a_killed_search_of_two_workers_ends_like_one_of_none_and_repeats_nothing(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     storage = tmp_path / "results.db"
@@ -304,14 +297,3 @@ def test_an_own_network_is_searched_and_never_mixed_with_another(tmp_path: Path)
     assert "nets:build was edited after search 'digits-1' began" in search(*resume, *own, folder=edited).stderr
     longer = search(*resume, *own, "--json", check=True, folder=copied)
     assert json.loads(longer.stdout)["evaluations"] == 4
-
-
-@pytest.mark.slow
-def test_an_own_network_is_searched_in_workers(tmp_path: Path) -> None:
-    folder = write_nets(tmp_path / "here")
-    fronts = []
-    for workers in ("0", "1"):
-        command = ["run", "--network", "nets:build", "--budget", "2", *QUICK, "--workers", workers, "--json"]
-        done = search(*command, "--storage", str(tmp_path / f"{workers}.db"), check=True, folder=folder)
-        fronts.append(front_of(json.loads(done.stdout)))
-    assert fronts[0] == fronts[1]
