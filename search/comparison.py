@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any, Literal
 
@@ -183,30 +183,8 @@ class Comparison:
 
 
 def _choice_json(choice: Choice) -> dict[str, Any]:
-    return {
-        "loss": choice.loss,
-        "id": choice.id,
-        "candidate": choice.candidate.to_dict(),
-        "energy_pj": choice.energy_pj,
-        "saving": choice.saving,
-        "accuracy": choice.accuracy,
-        "confirmed": choice.confirmed,
-        "fresh_runs": choice.fresh_runs,
-        "fresh_accuracy": choice.fresh_accuracy,
-        "fresh_test_accuracy": choice.fresh_test_accuracy,
-    }
+    return {**asdict(choice), "candidate": choice.candidate.to_dict()}
 
 
 def _choice_of(content: Mapping[str, Any]) -> Choice:
-    return Choice(
-        loss=content["loss"],
-        id=content["id"],
-        candidate=Candidate.from_dict(content["candidate"]),
-        energy_pj=content["energy_pj"],
-        saving=content["saving"],
-        accuracy=content["accuracy"],
-        confirmed=content["confirmed"],
-        fresh_runs=content["fresh_runs"],
-        fresh_accuracy=content["fresh_accuracy"],
-        fresh_test_accuracy=content["fresh_test_accuracy"],
-    )
+    return Choice(**{**content, "candidate": Candidate.from_dict(content["candidate"])})
