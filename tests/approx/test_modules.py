@@ -253,6 +253,7 @@ def test_a_signed_circuit_takes_unsigned_activations_as_wide_as_it_can(bits: int
             converted(layer, inputs, replace(config, activation_signed=False))
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # once a process, whoever is first
 @pytest.mark.usefixtures("_registered")
 def test_padding_and_the_zeros_of_a_transposed_convolution_are_multiplied() -> None:
     """By a multiplier that gives one too much for every product."""
