@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 # Time grows with the third power of points, and is longest for the kernel.
 _POINTS_OF_KERNEL = 100
@@ -74,5 +73,7 @@ def _fitted(
     bounds: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], float]:
     """The kernel's parameters of largest likelihood, as near as a bounded number of steps comes."""
+    from scipy.optimize import minimize  # takes a third of a second to load, and `search best` has no need of it
+
     found = minimize(objective, start, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": _ITERATIONS})
     return found.x, found.fun
