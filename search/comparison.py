@@ -57,7 +57,7 @@ class Choice:
         energy_pj: Of one inference.
         saving: How many times less energy than the baseline.
         accuracy: In the search, on validation images, by which it was found.
-        confirmed: Whether its loss is, with 95 % confidence, no larger. The baseline's own is none.
+        confirmed: Whether its loss is, with 97.5 % confidence, no larger. The baseline's own is none.
         fresh_runs: Runs that trained it anew.
         fresh_accuracy: Mean over these on images held out from each; None without.
         fresh_test_accuracy: Mean over these on the test images, by which nothing was decided.

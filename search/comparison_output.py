@@ -67,7 +67,7 @@ def print_comparison(console: Console, comparison: Comparison, *, command: str) 
         )
     elif not all(choice.confirmed for choice in choices):
         lines.append(
-            f"{NOT_CONFIRMED} Not confirmed: fresh runs keep the accuracy on average, but not with 95 % confidence."
+            f"{NOT_CONFIRMED} Not confirmed: fresh runs keep the accuracy on average, but not with 97.5 % confidence."
         )
     for line in lines:
         console.print(line, highlight=False, markup=False)
@@ -177,7 +177,7 @@ def draw_comparison(comparison: Comparison, paths: Sequence[Path]) -> list[Path]
         hollow = (
             "hollow: not confirmed by fresh runs"
             if not comparison.confirm
-            else "filled: confirmed by fresh runs with 95 % confidence; hollow: fresh runs agree on average only"
+            else "filled: confirmed by fresh runs with 97.5 % confidence; hollow: fresh runs agree on average only"
         )
         figure.supxlabel(f"{hollow}. Baseline: {report.energy(comparison.baseline.energy_pj)}", fontsize="small")
         for path in paths:

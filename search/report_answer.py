@@ -65,7 +65,7 @@ def _confidence(answer: Answer, search: str) -> str:
     if answer.confirmed:
         return f"<b>Confirmed</b> by {runs}."
     short = report.percent(answer.shortfall)
-    return f"<b>Not confirmed</b>: with 95 % confidence it falls {short} points short, by {runs}."
+    return f"<b>Not confirmed</b>: with 97.5 % confidence it falls {short} points short, by {runs}."
 
 
 def _effort(result: SearchResult) -> str:

@@ -106,7 +106,7 @@ def _answer_lines(answer: Answer, record: Record, remedy: str) -> list[str]:
     if answer.confirmed:
         return [f"Cheapest {answer.target}, confirmed: {record.id}, {energies}.{cheaper}", f"{fresh}."]
     return [
-        f"NOT CONFIRMED {answer.target}. Nearest: {record.id}, {energies}; with 95 % confidence it falls "
+        f"NOT CONFIRMED {answer.target}. Nearest: {record.id}, {energies}; with 97.5 % confidence it falls "
         f"{(answer.shortfall or 0) * 100:.2f} points short. Ask for less, or search more.",
         f"{fresh}.",
     ]

@@ -386,7 +386,7 @@ def test_the_table_has_a_row_for_each_combination_and_marks_what_is_not_confirme
     assert f"network + memory 3.5x{NOT_CONFIRMED} 7x{NOT_CONFIRMED} 14x 35x 50/60" in rows
     assert f"all four 5.5x{NOT_CONFIRMED} 11x{NOT_CONFIRMED} 22x 55x 50/60" in rows
     assert f"all four, greedy 6x{NOT_CONFIRMED} 12x{NOT_CONFIRMED} 24x 60x 50/60" in rows
-    assert "not with 95 % confidence" in printed(small())
+    assert "not with 97.5 % confidence" in printed(small())
     assert max(map(len, lines)) <= 100
 
 

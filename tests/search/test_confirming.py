@@ -185,7 +185,7 @@ def test_a_lower_bound_is_that_of_student() -> None:
     found = Mean.of(values, least_error=0.0)
     assert found.value == pytest.approx(0.96)
     assert found.standard_error == pytest.approx(0.01 / np.sqrt(3))
-    assert found.lower_bound == pytest.approx(0.96 - 2.919986 * 0.01 / np.sqrt(3))  # t of 2 degrees of freedom
+    assert found.lower_bound == pytest.approx(0.96 - 4.302653 * 0.01 / np.sqrt(3))  # t of 2 degrees of freedom
 
 
 def test_runs_that_agree_by_chance_do_not_make_an_answer_certain() -> None:
