@@ -10,9 +10,12 @@ COPY service service
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
 
 FROM python:3.11-slim-bookworm
+# torch first and by itself: it is by far the largest layer, and changes least.
+RUN pip install --no-cache-dir "torch>=2.13,<2.14"
 COPY --from=build /wheels /wheels
-RUN pip install --no-cache-dir /wheels/*.whl \
-    && useradd --create-home crosslayer \
-    && install -d -o crosslayer /results /datasets
-WORKDIR /app
+RUN pip install --no-cache-dir "$(echo /wheels/*.whl)[postgresql]" \
+    && useradd --create-home --uid 10001 crosslayer \
+    && install -d -o crosslayer /datasets /stages
 USER crosslayer
+WORKDIR /tmp
+CMD ["search", "serve"]

@@ -129,7 +129,7 @@ def stored_times(folder: Path, data_dir: str | None) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     database = folder / "results.db"
     result, _, _ = _timed_search("digits", folder, confirm=False, effort="quick", budget=40, workers=0)
-    _fill(database, result)
+    fill(database, result)
     seconds = {}
     for name, arguments in (
         ("show", ["show", result.search.name]),
@@ -148,7 +148,7 @@ def stored_times(folder: Path, data_dir: str | None) -> dict[str, Any]:
     return seconds
 
 
-def _fill(database: Path, result: SearchResult) -> None:
+def fill(database: Path, result: SearchResult) -> None:
     """Store others like those of a search, in that search."""
     records = [record for record in result.evaluations if record.key != result.baseline.key]
     with Store.open(f"sqlite:///{database}", create=False) as store:

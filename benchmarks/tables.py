@@ -1,7 +1,7 @@
 """Write tables of results: `python -m benchmarks.tables`.
 
 Those of `results/` go into README.md beside it, that of `bit_errors.json` into docs/approximation.md, that of
-`searches.json` into docs/search.md.
+`searches.json` into docs/search.md, that of `service.json` into docs/service.md.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks.bit_errors import table as bit_error_table
 from benchmarks.searches import table as search_table
+from benchmarks.service import table as service_table
 
 HERE = Path(__file__).parent
 
@@ -32,6 +33,8 @@ def main() -> None:
     _write(HERE / "README.md", "results", "\n\n".join(sections))
     searches = json.loads((HERE / "searches.json").read_text())
     _write(HERE.parent / "docs" / "search.md", "searches", search_table(searches))
+    service = json.loads((HERE / "service.json").read_text())
+    _write(HERE.parent / "docs" / "service.md", "service", service_table(service))
     found = json.loads((HERE / "bit_errors.json").read_text())
     _write(HERE.parent / "docs" / "approximation.md", "bit errors", bit_error_table(found))
 

@@ -17,6 +17,7 @@ from energy.hardware import Memory as Memory
 from energy.hardware import Scratchpads as Scratchpads
 from energy.hardware import hardware_names as hardware_names
 from energy.hardware import load_hardware as load_hardware
+from energy.hardware import parse_hardware as parse_hardware
 from energy.model import COMPONENTS as COMPONENTS
 from energy.model import BatchReport as BatchReport
 from energy.model import EnergyReport as EnergyReport
@@ -63,6 +64,7 @@ __all__ = [
     "load_hardware",
     "load_technology",
     "multiplier_cost",
+    "parse_hardware",
     "register_multiplier_cost",
     "technology_names",
 ]

@@ -20,7 +20,7 @@ from energy.errors import HardwareError
 from energy.estimates import Estimate
 from energy.records import Record, read_record, read_text
 from energy.sram import SramCurve
-from energy.technology import Technology, dram_energies, load_technology
+from energy.technology import Technology, dram_energies, load_technology, technology_names
 from energy.unit_energies import UnitEnergies, unit_energies
 
 Array = NDArray[np.float64]
@@ -216,16 +216,37 @@ def load_hardware(name: str) -> Hardware:
     return _shipped_hardware(name)
 
 
+def parse_hardware(text: str, *, name: str) -> Hardware:
+    """Read a description from text instead of a file; its technology must be one that comes with the package.
+
+    Args:
+        text: YAML.
+        name: What to call it in errors.
+
+    Raises:
+        HardwareError: If it is malformed.
+    """
+    try:
+        return _hardware(read_record(text, name), None)
+    except RecursionError:
+        raise HardwareError(f"{name}: mappings and lists stand too deep in one another") from None
+    except OverflowError:
+        raise HardwareError(f"{name}: a number is too large") from None
+
+
 @cache
 def _shipped_hardware(name: str) -> Hardware:
     text = (resources.files("energy") / "hardware" / f"{name}.yaml").read_text(encoding="utf-8")
     return _hardware(read_record(text, f"{name}.yaml"), Path())
 
 
-def _hardware(record: Record, folder: Path) -> Hardware:
+def _hardware(record: Record, folder: Path | None) -> Hardware:
+    """The description in a record; in the folder may be a file with its technology."""
     name = record.text("name")
     technology_name = record.text("technology")
-    if technology_name.endswith(".yaml"):  # a file beside the hardware's
+    if technology_name.endswith(".yaml"):
+        if folder is None:
+            raise record.refuse("technology", f"one of {', '.join(technology_names())}", technology_name)
         technology_name = str(folder / technology_name)
     technology = load_technology(technology_name)
     dataflow = cast("Dataflow", record.choice("dataflow", DATAFLOWS))

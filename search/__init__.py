@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from search.api import Configurations as Configurations
+    from search.answering import Configurations as Configurations
     from search.api import best as best
     from search.api import configurations as configurations
     from search.api import resume as resume
@@ -41,7 +41,7 @@ _HOME = {
     "Candidate": "search.candidate",
     "Comparison": "search.comparison",
     "Confirmation": "search.confirming",
-    "Configurations": "search.api",
+    "Configurations": "search.answering",
     "DatasetError": "search.errors",
     "Evaluation": "search.evaluation",
     "ExecutorError": "search.errors",

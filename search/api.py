@@ -6,15 +6,16 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from energy import Hardware, hardware_names, load_hardware
+from search.answering import Configurations, stored_configurations
 from search.candidate import Candidate
 from search.confirming import Answer, Confirmer, Target
 from search.confirming import knee as find_knee
 from search.confirming import target_of as stored_target
-from search.errors import NothingFoundError, UnknownNameError, UsageError
+from search.errors import UnknownNameError, UsageError
 from search.locations import storage_url
 from search.multiplier_choice import ChosenMultiplier, choose, register
 from search.request import (
@@ -44,25 +45,6 @@ if TYPE_CHECKING:
 
 _EARLIER = 6  # candidates of earlier searches that a new one begins with
 _EARLIER_LOSS = 0.2  # how far below the most accurate of these they may be
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Configurations:
-    """The answer to "what are the cheapest configurations at this accuracy?".
-
-    Attributes:
-        records: The non-dominated stored evaluations whose validation accuracy reaches the target, cheapest first; at
-            least one.
-        baseline: The evaluation that savings are against.
-    """
-
-    records: tuple[Record, ...]
-    baseline: Record
-
-    @property
-    def best(self) -> Record:
-        """The cheapest."""
-        return self.records[0]
 
 
 def run(
@@ -362,17 +344,10 @@ def best(
     url = storage_url(storage)
     stage_store = open_stages(url, stages, stages_limit)
     with Store.open(url, create=False) as store:
-        found = _stored_configurations(store, task, platform, target, effort=effort, hardware=hardware)
+        found = stored_configurations(store, task, platform, target, effort=effort, hardware=hardware)
         records: Sequence[Record] = [find_knee(found.records)] if knee else found.records
         if not confirm:
-            confirmer = Confirmer(
-                store,
-                None,
-                runs=task.with_effort(effort).effort.confirmations,
-                task=task.identity,
-                hardware=platform.identity,
-                effort=effort,
-            )
+            confirmer = Confirmer.of_kept(store, task, platform.identity, effort)
             return confirmer.answer(records, found.baseline, target)
         workshop = Workshop.open(
             task,
@@ -477,31 +452,7 @@ def configurations(
     platform = load_hardware(hardware)
     task = task_of(dataset, network)
     with Store.open(storage_url(storage), create=False) as store:
-        return _stored_configurations(store, task, platform, target, effort=DEFAULT_EFFORT, hardware=hardware)
-
-
-def _stored_configurations(
-    store: Store, task: Task, platform: Hardware, target: Target, *, effort: str, hardware: str
-) -> Configurations:
-    command = f"search run {task.options}"
-    if hardware != DEFAULT_HARDWARE:
-        command += f" --hardware {hardware}"
-    if effort != DEFAULT_EFFORT:
-        command += f" --effort {effort}"
-    baseline = store.evaluation_of(task.space.baseline(), task=task.identity, hardware=platform.identity, effort=effort)
-    if baseline is None:
-        raise NothingFoundError(
-            f"no search of {task.words} on {platform.identity} is stored yet; make one with: {command}"
-        )
-    wanted = target.accuracy(baseline.evaluation.accuracy)
-    meeting = store.front(task=task.identity, hardware=platform.identity, effort=effort, min_accuracy=wanted)
-    if not meeting:
-        highest = store.highest_accuracy(task=task.identity, hardware=platform.identity, effort=effort) or 0.0
-        raise NothingFoundError(
-            f"no stored configuration of {task.words} reaches {wanted:.2%}; the most accurate reaches "
-            f"{highest:.2%}. Ask for less, or search more with another --seed or a larger --budget: {command}"
-        )
-    return Configurations(records=tuple(meeting), baseline=baseline)
+        return stored_configurations(store, task, platform, target, effort=DEFAULT_EFFORT, hardware=hardware)
 
 
 def _run(

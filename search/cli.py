@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,33 @@ if TYPE_CHECKING:
     from search.result import SearchResult
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+# The service's commands, which bring FastAPI and are of a package that this one does not depend on.
+_SERVICE_COMMANDS = {
+    "serve": "service.cli:serve",
+    "worker": "service.cli:worker",
+    "dashboard": "service.cli:dashboard",
+    "keys": "service.cli:keys",
+    "db": "service.cli:db",
+}
+
+
+class _Commands(click.Group):
+    """The commands of this package, and those of the service, loaded when they are first used."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Names of all."""
+        return sorted([*super().list_commands(context), *_SERVICE_COMMANDS])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """The command of that name."""
+        if name not in _SERVICE_COMMANDS:
+            return super().get_command(context, name)
+        module, _, attribute = _SERVICE_COMMANDS[name].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
 @click.version_option(package_name="crosslayer", prog_name="crosslayer")
 @click.pass_context

@@ -16,7 +16,7 @@ from search.candidate import Candidate
 from search.evaluation import ConfirmationRun
 from search.executor import Executor, Job
 from search.store import Record, SearchRecord, Store
-from search.task import stored_task
+from search.task import Task, stored_task
 
 if TYPE_CHECKING:
     from search.engine import Observer
@@ -204,6 +204,19 @@ class Confirmer:
         self._place = {"task": task, "hardware": hardware, "effort": effort}
         self._observer = observer
 
+    @classmethod
+    def of_kept(cls, store: Store, task: Task, hardware: str, effort: str) -> Confirmer:
+        """One that makes no runs, and finds those that are kept.
+
+        Args:
+            store: Keeps them.
+            task: Of what.
+            hardware: Hardware identity.
+            effort: Of each run, one of `search.task.EFFORTS`.
+        """
+        runs = task.with_effort(effort).effort.confirmations
+        return cls(store, None, runs=runs, task=task.identity, hardware=hardware, effort=effort)
+
     def answer(self, records: Sequence[Record], baseline: Record, target: Target) -> Answer:
         """The cheapest of some evaluations for a target.
 
@@ -303,15 +316,7 @@ def stored_answer(store: Store, search: SearchRecord, records: Sequence[Record],
         records: Its front.
         baseline: The evaluation that savings are against.
     """
-    task = stored_task(search.task).with_effort(search.settings.effort)
-    confirmer = Confirmer(
-        store,
-        None,
-        runs=task.effort.confirmations,
-        task=search.task,
-        hardware=search.hardware,
-        effort=search.settings.effort,
-    )
+    confirmer = Confirmer.of_kept(store, stored_task(search.task), search.hardware, search.settings.effort)
     return confirmer.answer(records, baseline, target_of(search))
 
 

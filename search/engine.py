@@ -397,7 +397,7 @@ def open_study(url: str, search: SearchRecord, storage: optuna.storages.RDBStora
     costs = search.settings.costs
     study = optuna.create_study(
         study_name=search.name,
-        storage=storage or _open_optuna(url),
+        storage=storage or open_optuna(url),
         directions=[StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * len(costs)],
         sampler=make_sampler(search.settings.sampler, population_size=search.population_size),
         load_if_exists=True,
@@ -423,7 +423,7 @@ def study_names(url: str) -> set[str]:
 def _optuna(url: str) -> Iterator[optuna.storages.RDBStorage]:
     """Optuna's way to the database, whose connections end with it and whose errors are ours."""
     with storage_errors(url):
-        storage = _open_optuna(url)
+        storage = open_optuna(url)
         try:
             yield storage
         except StorageInternalError as error:  # tells less than what caused it
@@ -433,7 +433,12 @@ def _optuna(url: str) -> Iterator[optuna.storages.RDBStorage]:
             storage.engine.dispose()
 
 
-def _open_optuna(url: str) -> optuna.storages.RDBStorage:
+def open_optuna(url: str) -> optuna.storages.RDBStorage:
+    """Optuna's way to the database, whose connections outlive a restart of its server.
+
+    Raises:
+        StorageError: If Optuna cannot use its tables there.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         storage = optuna.storages.RDBStorage(url, engine_kwargs=engine_options(url))

@@ -2,7 +2,8 @@
 
 SearchError
 ├── UsageError            a request that cannot be meant: exit code 2
-│   └── UnknownNameError  no dataset, search or hardware of that name
+│   ├── UnknownNameError  no dataset, search or hardware of that name
+│   └── SearchBusyError   another process runs the search
 ├── DatasetError
 │   ├── DatasetMissingError   not on disk and not to be downloaded
 │   └── DatasetCorruptError   a file's content is not what it should be
@@ -22,6 +23,10 @@ class UsageError(SearchError, ValueError):
 
 class UnknownNameError(UsageError, LookupError):
     """No dataset, search or hardware has the name that was asked for."""
+
+
+class SearchBusyError(UsageError):
+    """Another process of this machine runs the search."""
 
 
 class DatasetError(SearchError):

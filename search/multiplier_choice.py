@@ -5,7 +5,7 @@ Torch is imported only where a multiplier does not come with the package.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -17,7 +17,7 @@ from energy.multiplier_cost import EXACT, CostKey, shipped_rows
 from search.candidate import multiplier_identity, multiplier_name
 from search.errors import UnknownNameError, UsageError
 from search.locations import multiplier_dir
-from search.multiplier_costs import register_own_costs
+from search.multiplier_costs import claimed_costs, keep_costs, register_own_costs
 
 if TYPE_CHECKING:
     from approx import Multiplier
@@ -80,6 +80,43 @@ def register(multipliers: Iterable[ChosenMultiplier]) -> None:
             energy.register_multiplier_cost(chosen.identity, chosen.costs)
         if chosen.imported is not None:
             _register_imported(chosen.identity, chosen.imported)
+
+
+def multiplier_of_table(name: str, table: Sequence[Sequence[int]], *, signed: bool, source: str) -> Multiplier:
+    """A multiplier that computes what a table says.
+
+    Args:
+        name: Of the multiplier.
+        table: Its products, indexed [activation code, weight code].
+        signed: Whether both operands are signed.
+        source: Where it is from.
+
+    Raises:
+        UsageError: If it is no table of a multiplier, or the name is none for one.
+    """
+    import numpy as np
+
+    import approx
+    from approx.catalog import check_name
+
+    try:
+        check_name(name)
+        products = np.array(table)  # of object type where rows differ in length, which the next refuses
+        return approx.multiplier_from_table(name, products, signed=signed, source=source)
+    except (approx.ArgumentError, ValueError) as error:
+        raise UsageError(str(error)) from None
+
+
+def keep_multiplier(multiplier: Multiplier, *, relative_energy: float, relative_area: float) -> None:
+    """Keep a multiplier among the imported ones, with what it costs; see `search.multiplier_costs.claimed_costs`.
+
+    Raises:
+        StorageError: If it cannot be written.
+    """
+    import approx
+
+    approx.MultiplierLibrary(multiplier_dir()).add(multiplier)
+    keep_costs(claimed_costs(multiplier.name, relative_energy=relative_energy, relative_area=relative_area))
 
 
 def register_stored_multiplier(identity: str) -> None:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from energy.multiplier_cost import (
+    EXACT,
     CostKey,
     CostRow,
     MultiplierCost,
@@ -58,6 +60,28 @@ def keep_costs(rows: Sequence[CostRow]) -> None:
     path = multiplier_cost_file()
     _write(path, [*_others(path, {row.name for row in rows}), *rows])
     register_own_costs()
+
+
+def claimed_costs(name: str, *, relative_energy: float, relative_area: float) -> list[CostRow]:
+    """Rows of a multiplier of which no gates are known, only what it costs over the exact one: the same at all widths.
+
+    Args:
+        name: Of the multiplier.
+        relative_energy: Energy over that of the exact multiplier of the same widths.
+        relative_area: Area, likewise.
+    """
+    exact = [row for row in shipped_rows() if row.name == EXACT and row.form == "layer"]
+    return [
+        replace(
+            row,
+            name=name,
+            area_um2=row.area_um2 * relative_area,
+            energy_uniform_fj=row.energy_uniform_fj * relative_energy,
+            energy_recorded_fj=row.energy_recorded_fj * relative_energy,
+            energy_stationary_fj=row.energy_stationary_fj * relative_energy,
+        )
+        for row in exact
+    ]
 
 
 def forget_costs(name: str) -> None:

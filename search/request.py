@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from search.candidate import Candidate
 from search.confirming import DEFAULT_DROP, Target
@@ -15,7 +16,7 @@ from search.techniques import TECHNIQUES
 DEFAULT_BUDGET = 200
 DEFAULT_DATASET = "digits"
 DEFAULT_HARDWARE = "weight-stationary-45nm"
-DEFAULT_EFFORT = "standard"
+DEFAULT_EFFORT: Final = "standard"
 SAMPLERS = ("nsga2", "nsga3", "tpe", "gp", "random")  # search.sampling.SAMPLERS, which loads Optuna
 _THIRD = {"area": "area_mm2", "latency": "latency_us"}
 

@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 
 from energy import Hardware
 from search.candidate import content_hash
-from search.errors import UsageError
+from search.errors import SearchBusyError, UsageError
 from search.locations import sqlite_path, stage_dir
 from search.multiplier_choice import ChosenMultiplier
 from search.space import SearchSpace
@@ -143,7 +143,7 @@ def claimed(search: SearchRecord, url: str) -> Iterator[None]:
         url: Of its database.
 
     Raises:
-        UsageError: If another process runs it.
+        SearchBusyError: If another process runs it.
     """
     folder = stage_dir(url)
     folder.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,9 @@ def claimed(search: SearchRecord, url: str) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise UsageError(f"search {search.name!r} is being run by another process; wait for it, or stop it") from None
+        raise SearchBusyError(
+            f"search {search.name!r} is being run by another process; wait for it, or stop it"
+        ) from None
     try:
         yield
     finally:

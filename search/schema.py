@@ -1,4 +1,4 @@
-"""The tables of the results database, and opening it: checks, tuning, migrations.
+"""The tables of the results database, and opening it: checks, tuning, migrations. Those of the service are its own.
 
 Optuna keeps its own tables in the same database; the names here, and that of the version table, differ from its.
 """
@@ -21,8 +21,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from search.errors import StorageError
 from search.locations import sqlite_path, without_password
 
+_MIGRATING = 0x73636865  # of PostgreSQL's advisory locks, the one of who brings the schema up to date
 _VERSION_TABLE = "crosslayer_version"
-SCHEMA = "0005"  # the newest file in search/migrations/versions
+SCHEMA = "0006"  # the newest file in search/migrations/versions
 _RECONNECT_S = (0.5, 1, 2, 4, 8, 15)  # pauses between tries to reach a server that was there before: half a minute
 # What a person can do about a reason that a database gives.
 _REMEDIES = {
@@ -76,7 +77,13 @@ class EvaluationRow(Base):
     content: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
     test_accuracies: Mapped[list[float] | None] = mapped_column(sa.JSON(none_as_null=True))
     created_at: Mapped[datetime]
-    __table_args__ = (sa.Index("evaluations_by_energy", "task", "hardware", "energy_pj"),)
+    # Holds all that a front is found by, so that no row is read for it: rows are large.
+    __table_args__ = (
+        sa.Index(
+            "evaluations_by_energy",
+            *("task", "hardware", "effort", "version", "stopped", "energy_pj", "accuracy", "key", "seed"),
+        ),
+    )
 
 
 class TrialRow(Base):
@@ -193,6 +200,8 @@ def _migrate(connection: Connection, url: str) -> None:
         driver_connection: Any = connection.connection.dbapi_connection
         driver_connection.isolation_level = None
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+    elif connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))  # others wait, and find it done
     tables = set(sa.inspect(connection).get_table_names())
     version = _stored_schema(connection)
     if version is not None:

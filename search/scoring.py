@@ -114,8 +114,6 @@ def score(
             notes=(_NO_BASELINE,),
         )
     candidate = read_candidate(path)
-    for multiplier in candidate.multipliers:
-        register_stored_cost(multiplier)
     task = find_task(dataset)
     if network is not None:
         from search.own_network import find_network
@@ -123,17 +121,52 @@ def score(
         task = task.with_network(
             find_network(network, folder=str(Path.cwd()), image_shape=task.image_shape, classes=task.classes)
         )
-    workload = _in_file(path, lambda: _untrained(candidate, task, platform))
-    baseline = _untrained(task.space.baseline(), task, platform)
+    return _in_file(path, lambda: score_candidate(candidate, task, platform, title=path.name))
+
+
+def score_candidate(candidate: Candidate, task: Task, hardware: energy.Hardware, *, title: str = "candidate") -> Scored:
+    """The energy of a candidate that was never trained.
+
+    Args:
+        candidate: In canonical form.
+        task: Of what: decides the size of the image, and what the baseline is.
+        hardware: What runs it.
+        title: What to call it.
+
+    Raises:
+        UsageError: If there is no such network, or no such multiplier any more.
+        energy.EnergyError: If the hardware cannot run it.
+    """
+    register_own_costs()
+    for multiplier in candidate.multipliers:
+        register_stored_cost(multiplier)
+    workload = _untrained(candidate, task, hardware)
     return Scored(
-        title=path.name,
+        title=title,
         candidate=candidate,
         workload=workload,
-        hardware=platform,
-        report=energy.estimate(workload, platform),
-        baseline=energy.estimate(baseline, platform),
+        hardware=hardware,
+        report=energy.estimate(workload, hardware),
+        baseline=energy.estimate(_untrained(task.space.baseline(), task, hardware), hardware),
         notes=(_DENSE,),
     )
+
+
+def stored_workload(record: Record, hardware: energy.Hardware) -> energy.Workload:
+    """The workload of a stored evaluation, at the voltage that its candidate means on some hardware.
+
+    Raises:
+        UsageError: If an older version made the evaluation, and kept no workload.
+    """
+    content = record.evaluation.workload
+    if content is None:
+        raise UsageError(
+            f"evaluation {record.id} was made by an older version, which did not keep its layers; search again to "
+            "evaluate it anew"
+        )
+    for multiplier in record.evaluation.candidate.multipliers:
+        register_stored_cost(multiplier)
+    return on_hardware(energy.Workload.from_dict(content), record.evaluation.candidate, hardware)
 
 
 def _score_stored(evaluation_id: str, hardware: str | None, storage: str | None) -> Scored:
@@ -149,32 +182,19 @@ def _score_stored(evaluation_id: str, hardware: str | None, storage: str | None)
             "or other hardware, with --hardware"
         )
     platform = energy.load_hardware(hardware or evaluated_on)
-    workload = _on(record, platform)
+    workload = stored_workload(record, platform)
     return Scored(
         title=record.id,
         candidate=record.evaluation.candidate,
         workload=workload,
         hardware=platform,
         report=energy.estimate(workload, platform),
-        baseline=None if baseline is None else energy.estimate(_on(baseline, platform), platform),
+        baseline=None if baseline is None else energy.estimate(stored_workload(baseline, platform), platform),
         notes=(
             *(() if baseline else ("Its baseline was not evaluated by this version.",)),
             *((_OTHER_HARDWARE.format(evaluated_on),) if platform.identity != evaluated_on else ()),
         ),
     )
-
-
-def _on(record: Record, hardware: energy.Hardware) -> energy.Workload:
-    """A stored workload at the voltage that its candidate means on this hardware."""
-    content = record.evaluation.workload
-    if content is None:
-        raise UsageError(
-            f"evaluation {record.id} was made by an older version, which did not keep its layers; search again to "
-            "evaluate it anew"
-        )
-    for multiplier in record.evaluation.candidate.multipliers:
-        register_stored_cost(multiplier)
-    return on_hardware(energy.Workload.from_dict(content), record.evaluation.candidate, hardware)
 
 
 def _untrained(candidate: Candidate, task: Task, hardware: energy.Hardware) -> energy.Workload:

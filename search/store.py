@@ -303,6 +303,17 @@ class Store:
         with self._session() as session:
             session.get_one(SearchRow, search.id).finished_at = _now()
 
+    def revision(self) -> tuple[int, int, datetime | None]:
+        """Differs once an evaluation or a fresh run was stored, or a search ended, which ends with its tests."""
+        columns = (
+            sa.select(sa.func.count()).select_from(EvaluationRow).scalar_subquery(),
+            sa.select(sa.func.count()).select_from(ConfirmationRow).scalar_subquery(),
+            sa.select(sa.func.max(SearchRow.finished_at)).scalar_subquery(),
+        )
+        with self._session() as session:
+            evaluations, runs, ended = session.execute(sa.select(*columns)).one()
+        return evaluations, runs, ended
+
     def find_evaluation(self, key: str) -> Record | None:
         """The evaluation stored under a key."""
         with self._session() as session:
@@ -463,6 +474,26 @@ class Store:
             )
             return [_record(row) for row in rows]
 
+    def evaluations_with_runs(self, *, task: str, hardware: str, min_accuracy: float, effort: str) -> list[Record]:
+        """The current, whole evaluations of candidates with fresh runs, at or above an accuracy, cheapest first."""
+        have_runs = sa.select(ConfirmationRow.candidate_key).where(
+            ConfirmationRow.task == task,
+            ConfirmationRow.hardware == hardware,
+            ConfirmationRow.version == EVALUATION_VERSION,
+            ConfirmationRow.effort == effort,
+        )
+        with self._session() as session:
+            rows = session.scalars(
+                sa.select(EvaluationRow)
+                .where(
+                    *_current(task, hardware, effort),
+                    EvaluationRow.accuracy >= min_accuracy,
+                    EvaluationRow.candidate_key.in_(have_runs),
+                )
+                .order_by(EvaluationRow.energy_pj, EvaluationRow.key)
+            )
+            return [_record(row) for row in rows]
+
     def front(
         self,
         *,
@@ -484,20 +515,17 @@ class Store:
         conditions = [*_current(task, hardware, effort), EvaluationRow.accuracy >= min_accuracy]
         if without_seed is not None:
             conditions.append(EvaluationRow.seed != without_seed)
-        columns = sa.select(EvaluationRow.key, EvaluationRow.accuracy).where(*conditions)
         with self._session() as session:
             # Only the figures of all are read, and all of the few on the front.
-            rising = session.execute(
-                columns.order_by(EvaluationRow.energy_pj, EvaluationRow.accuracy.desc(), EvaluationRow.key)
-            )
-            keys, highest = [], -1.0
-            for key, accuracy in rising:
-                if accuracy > highest:
-                    keys.append(key)
-                    highest = accuracy
+            keys = [key for key, _ in _rising(session, conditions)]
             members = session.scalars(sa.select(EvaluationRow).where(EvaluationRow.key.in_(keys)))
             rows = {row.key: row for row in members}
             return [_record(rows[key]) for key in keys]
+
+    def front_points(self, *, task: str, hardware: str, effort: str) -> list[tuple[str, float]]:
+        """The keys and accuracies of the same, without what is known of each."""
+        with self._session() as session:
+            return _rising(session, _current(task, hardware, effort))
 
     def highest_accuracy(self, *, task: str, hardware: str, effort: str = "standard") -> float | None:
         """That of the current, whole evaluations; None if there are none."""
@@ -547,6 +575,18 @@ def _of_search(chosen: sa.Select[*Columns], search: SearchRecord) -> sa.Select[*
         .group_by(EvaluationRow.key)
         .order_by(sa.func.min(TrialRow.trial_number))
     )
+
+
+def _rising(session: Session, conditions: Sequence[sa.ColumnElement[bool]]) -> list[tuple[str, float]]:
+    """Keys and accuracies of the evaluations that are more accurate than all cheaper ones, cheapest first."""
+    columns = sa.select(EvaluationRow.key, EvaluationRow.accuracy).where(*conditions)
+    found: list[tuple[str, float]] = []
+    for key, accuracy in session.execute(
+        columns.order_by(EvaluationRow.energy_pj, EvaluationRow.accuracy.desc(), EvaluationRow.key)
+    ):
+        if not found or accuracy > found[-1][1]:
+            found.append((key, accuracy))
+    return found
 
 
 def _confirmation_key(candidate: Candidate, task: str, hardware: str, effort: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import approx
 import energy
 from search.candidate import NOMINAL_V, Candidate
+
+if TYPE_CHECKING:
+    import approx
 
 T = TypeVar("T")
 

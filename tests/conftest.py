@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import energy.multiplier_cost  # noqa: F401  `energy` has a function of this name
 from approx import catalog
+from tests.postgresql import Server, running_server
 
 TEST_DATA_VARIABLE = "CROSSLAYER_TEST_DATA"
 
@@ -38,6 +40,13 @@ def _own_multipliers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what a test registers in this process from the tests after it."""
     for module in (catalog, sys.modules["energy.multiplier_cost"]):
         monkeypatch.setattr(module, "_registered", dict(module._registered))
+
+
+@pytest.fixture
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server."""
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

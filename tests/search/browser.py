@@ -101,11 +101,16 @@ class Browser:
 
     def show(self, file: Path, *, width: int, height: int = 900, dark: bool = False) -> None:
         """Open a file, in a window of this size, and wait until its scripts have run."""
+        self.visit(file.as_uri(), width=width, height=height, dark=dark)
+
+    def visit(self, url: str, *, width: int, height: int = 900, dark: bool = False) -> None:
+        """The same with what is at an address."""
         self.resize(width, height)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Page.navigate", url=file.as_uri())
-        self.wait_for(f"document.readyState === 'complete' && location.href === {json.dumps(file.as_uri())}")
+        self.value("window.left = true")  # the page that was there before is complete too
+        self.call("Page.navigate", url=url)
+        self.wait_for("document.readyState === 'complete' && window.left === undefined")
 
     def resize(self, width: int, height: int = 900) -> None:
         """Give the window another size."""
@@ -128,12 +133,29 @@ class Browser:
             assert time.monotonic() < deadline, f"never true: {script}"
             time.sleep(0.05)
 
-    def press(self, key: str, code: int) -> None:
+    def press(self, key: str, code: int, *, shift: bool = False) -> None:
         """Press a key."""
         for kind in ("rawKeyDown", "char", "keyUp"):
             text = {"text": "\r" if key == "Enter" else " "} if kind == "char" and key in ("Enter", " ") else {}
             if kind != "char" or text:
-                self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code, **text)
+                modifiers = 8 if shift else 0
+                self.call(
+                    "Input.dispatchKeyEvent",
+                    type=kind,
+                    key=key,
+                    windowsVirtualKeyCode=code,
+                    modifiers=modifiers,
+                    **text,
+                )
+
+    def click(self, element: str) -> None:
+        """Click with the mouse in the middle of what an expression gives."""
+        x, y = self.value(
+            f"(() => {{ const one = {element}; one.scrollIntoView({{ block: 'center' }});"
+            " const box = one.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+        )
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def picture(self, file: Path, *, whole: bool = True) -> None:
         """Save what the page looks like as a PNG."""

@@ -30,6 +30,7 @@ from search.errors import StorageError
 from search.result import SearchResult
 from search.store import Record, Store
 from search.task import find_task
+from tests.postgresql import Server
 
 BUDGET = 11  # a generation, and one evaluation of the next
 SEED = 3
@@ -351,57 +352,6 @@ def test_networks_that_cannot_be_kept_any_more_cost_time_only(
     (warning,) = caplog.messages
     assert "trained networks cannot be kept" in warning
     assert (ends(storage), front(result)) == undisturbed
-
-
-class Server:
-    """A PostgreSQL server of one test, run by whom it accepts: anybody but root."""
-
-    def __init__(self, programs: Path, folder: Path) -> None:
-        self._programs = programs
-        self._folder = folder
-        self._user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if not os.getuid() else []
-        folder.mkdir()
-        if self._user:
-            shutil.chown(folder, "postgres", "postgres")
-        self.url = f"postgresql://postgres@/postgres?host={folder}"
-        self._call("initdb", "-A", "trust", "-U", "postgres", "-D", str(folder / "data"))
-
-    def start(self) -> None:
-        options = f"-k {self._folder} -c listen_addresses="
-        self._call(
-            "pg_ctl", "-D", str(self._folder / "data"), "-w", "-o", options, "-l", str(self._folder / "log"), "start"
-        )
-
-    def stop(self) -> None:
-        self._call("pg_ctl", "-D", str(self._folder / "data"), "-w", "-m", "fast", "stop")
-
-    def _call(self, program: str, *arguments: str) -> None:
-        subprocess.run(
-            [*self._user, str(self._programs / program), *arguments],
-            check=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            cwd="/",
-        )
-
-
-@pytest.fixture
-def postgresql() -> Iterator[Server]:
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if not programs:
-        pytest.skip("needs PostgreSQL's programs in /usr/lib/postgresql")
-    pytest.importorskip("psycopg", reason="needs the extra crosslayer[postgresql]")
-    import tempfile
-
-    # A socket's path has to be short, and its folder to be reached by another user.
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        server = Server(programs[-1].parent, Path(folder) / "pg")
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
 
 
 @pytest.mark.slow

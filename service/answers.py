@@ -1,0 +1,248 @@
+"""Answers from stored results, fast enough to be asked for by everybody all the time.
+
+What an answer comes from is read again only when something that it depends on was stored meanwhile.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.engine import Connection, Engine
+
+from search import report
+from search.answering import stored_answer_to
+from search.confirming import Answer, Confirmation
+from search.errors import NothingFoundError
+from search.schema import storage_errors
+from search.store import Record, Store
+from search.task import find_task
+from service.questions import Question
+from service.schemas import OptimizeResponse
+from service.uploads import Uploads
+
+_KEPT = 1000  # answers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredAnswer:
+    """What is stored that answers a question.
+
+    Attributes:
+        confirmed: Whether fresh runs confirmed it, and it is more than the baseline for a target relative to it.
+        content: An `OptimizeResponse` as JSON.
+    """
+
+    confirmed: bool
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An answer, and what was stored when it was found."""
+
+    basis: Hashable
+    answer: StoredAnswer | None
+
+
+class StoredAnswers:
+    """Answers questions from the database, and keeps the answers while they are true. Threads may share it.
+
+    An answer depends on the front of its task, hardware and effort, and on the fresh runs. While a search runs,
+    something is stored every moment, but few evaluations change the front: so fronts are compared, and only if
+    anything was stored.
+
+    Args:
+        store: The results.
+        engine: To their database.
+        uploads: What clients brought.
+    """
+
+    def __init__(self, store: Store, engine: Engine, uploads: Uploads) -> None:
+        self._store = store
+        self._uploads = uploads
+        self._changes = _Changes(store.url, engine)
+        self._seen: Hashable = None
+        self._revision: tuple[Hashable, ...] | None = None
+        self._bases: dict[_Place, tuple[Hashable, Hashable]] = {}  # place -> revision, what answers depend on
+        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._lock = threading.Lock()
+        self._working: dict[Hashable, threading.Lock] = {}
+
+    def close(self) -> None:
+        """Give back the database connection."""
+        self._changes.close()
+
+    def kept(self, question: Question) -> tuple[bool, StoredAnswer | None]:
+        """Whether what is kept answers a question as of now, and the answer; without waiting for anything.
+
+        Raises:
+            StorageError: If the database cannot be read.
+        """
+        with self._lock:
+            seen = self._changes.seen()
+            if seen is None or seen != self._seen:
+                return False, None
+            revision, basis = self._bases.get(_Place.of(question), (None, None))
+            kept = self._kept.get(_key(question))
+            if kept is None or revision is None or revision != self._revision or kept.basis != basis:
+                return False, None
+            return True, kept.answer
+
+    def to(self, question: Question) -> StoredAnswer | None:
+        """The answer to a question; None if there was no search of its task on its hardware.
+
+        Raises:
+            UsageError: If its data set or hardware is unknown.
+            StorageError: If the database cannot be read.
+        """
+        place, key = _Place.of(question), _key(question)
+        with self._alone(place):  # of many who ask at once, one reads the front
+            basis = self._basis(place)
+        with self._alone(key):  # and one works out the answer
+            with self._lock:
+                kept = self._kept.get(key)
+                if kept is not None and kept.basis == basis:
+                    self._kept.move_to_end(key)
+                    return kept.answer
+            answer = self._find(question)
+            with self._lock:
+                self._kept[key] = _Kept(basis, answer)
+                while len(self._kept) > _KEPT:
+                    self._working.pop(self._kept.popitem(last=False)[0], None)
+            return answer
+
+    def _alone(self, name: Hashable) -> threading.Lock:
+        with self._lock:
+            return self._working.setdefault(name, threading.Lock())
+
+    def _basis(self, place: _Place) -> Hashable:
+        """What answers depend on."""
+        with self._lock:
+            seen = self._changes.seen()
+            if seen is None or seen != self._seen:
+                self._revision = self._store.revision()
+                self._seen = seen
+            revision = self._revision
+            known, basis = self._bases.get(place, (None, None))
+        if known != revision:
+            task, hardware = find_task(place.dataset), self._uploads.hardware(place.hardware)
+            points = self._store.front_points(task=task.identity, hardware=hardware.identity, effort=place.effort)
+            baseline = self._store.evaluation_of(
+                task.space.baseline(), task=task.identity, hardware=hardware.identity, effort=place.effort
+            )
+            # Of the revision, the number of evaluations says nothing.
+            basis = (tuple(points), baseline is not None, *(revision or ())[1:])
+            with self._lock:
+                self._bases[place] = (revision, basis)
+        return basis
+
+    def _find(self, question: Question) -> StoredAnswer | None:
+        task, hardware = find_task(question.dataset), self._uploads.hardware(question.hardware)
+        place = {"task": task.identity, "hardware": hardware.identity, "effort": question.effort}
+        baseline = self._store.evaluation_of(task.space.baseline(), **place)
+        highest = self._store.highest_accuracy(**place)
+        if baseline is None or highest is None:
+            return None
+        configurations: tuple[Record, ...] = ()
+        answer = Answer(
+            target=question.target,
+            baseline=baseline,
+            record=None,
+            confirmation=None,
+            baseline_confirmation=None,
+            rejected=(),
+        )
+        confirmations: dict[str, Confirmation] = {}
+        with suppress(NothingFoundError):  # nothing reaches the target
+            found, answer, confirmations = stored_answer_to(
+                self._store, task, hardware, question.target, effort=question.effort, hardware=question.hardware
+            )
+            configurations = found.records
+        response = _response(question, configurations, answer, confirmations, highest=highest)
+        trivial = question.min_accuracy is None and answer.record is not None and answer.record.key == baseline.key
+        return StoredAnswer(confirmed=answer.confirmed and not trivial, content=response.model_dump_json().encode())
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What has a front of its own."""
+
+    dataset: str
+    hardware: str
+    effort: str
+
+    @classmethod
+    def of(cls, question: Question) -> _Place:
+        return cls(question.dataset, question.hardware, question.effort)
+
+
+class _Changes:
+    """Tells cheaply whether a database may have changed. A connection of its own is opened when it is needed."""
+
+    def __init__(self, url: str, engine: Engine) -> None:
+        self._url = url
+        self._engine = engine
+        self._connection: Connection | None = None
+
+    def seen(self) -> Hashable:
+        """Equal while nobody has committed anything; None if that is not known."""
+        if self._engine.dialect.name != "sqlite":
+            return None
+        with storage_errors(self._url):
+            if self._connection is None:
+                self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            # Changes with each commit of any other connection: https://www.sqlite.org/pragma.html#pragma_data_version
+            return int(self._connection.exec_driver_sql("PRAGMA data_version").scalar_one())
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _key(question: Question) -> Hashable:
+    """What tells questions apart whose stored answers may differ."""
+    return _Place.of(question), question.min_accuracy, question.max_accuracy_drop
+
+
+def _response(
+    question: Question,
+    records: tuple[Record, ...],
+    answer: Answer,
+    confirmations: dict[str, Confirmation],
+    *,
+    highest: float,
+) -> OptimizeResponse:
+    rejected = {record.key for record, _ in answer.rejected}
+    left = [record for record in records if record.key not in rejected]
+    first = [] if answer.record is None else [answer.record]
+    from_pj = first[0].evaluation.energy_pj if first else 0.0
+    dearer = [one for one in left if one.evaluation.energy_pj > from_pj]
+
+    def as_json(record: Record) -> dict[str, Any]:
+        confirmation = confirmations.get(record.key)
+        runs = None if confirmation is None else report.confirmation_json(confirmation)
+        return {**report.record_json(record, answer.baseline), "confirmation": runs}
+
+    return OptimizeResponse.model_validate(
+        {
+            "dataset": question.dataset,
+            "hardware": question.hardware,
+            "effort": question.effort,
+            "min_accuracy": question.min_accuracy,
+            "max_accuracy_drop": question.max_accuracy_drop,
+            "wanted_accuracy": answer.target.accuracy(answer.baseline.evaluation.accuracy),
+            "confirmed": answer.confirmed,
+            "shortfall": answer.shortfall,
+            "baseline": as_json(answer.baseline),
+            "highest_accuracy": highest,
+            "configurations": [as_json(one) for one in (*first, *dearer)],
+            "untried": [as_json(one) for one in left if one.evaluation.energy_pj < from_pj],
+            "rejected": [as_json(record) for record, _ in answer.rejected],
+        }
+    )

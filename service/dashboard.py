@@ -1,0 +1,111 @@
+"""Optuna's dashboard of the searches, to look at only.
+
+Its page asks for /static and /api, so it has a port of its own; and it is a process of its own, as it loads Optuna.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from a2wsgi import WSGIMiddleware
+from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from search.schema import open_engine
+from service.keys import KeyStore
+from service.limits import KnownHosts
+from service.problems import problem
+from service.settings import Settings
+
+_READS = ("GET", "HEAD")
+
+
+def create_dashboard(settings: Settings) -> ASGIApp:
+    """Make the application.
+
+    Args:
+        settings: How it runs.
+
+    Raises:
+        StorageError: If the database cannot be used.
+    """
+    import optuna_dashboard
+
+    from search.engine import open_optuna
+
+    engine = open_engine(settings.storage, create=True)
+    pages: ASGIApp = WSGIMiddleware(optuna_dashboard.wsgi(open_optuna(settings.storage)))  # type: ignore[assignment]
+    guarded: ASGIApp = ReadOnly(pages)
+    if settings.keys_required:
+        guarded = KeyNeeded(guarded, keys=KeyStore(settings.storage, engine))
+    if settings.hosts is not None:
+        guarded = KnownHosts(guarded, hosts=settings.hosts)
+    return guarded
+
+
+class ReadOnly:
+    """Refuses whatever could change something.
+
+    Args:
+        app: What gets the rest.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or have it answered."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+        elif scope["type"] != "http" or scope["method"] not in _READS:
+            refused = problem(405, "the dashboard shows and changes nothing", headers={"Allow": ", ".join(_READS)})
+            await refused(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+class KeyNeeded:
+    """Refuses requests without a client's key, which a browser asks for as a password.
+
+    Args:
+        app: What gets the others.
+        keys: That are good.
+    """
+
+    def __init__(self, app: ASGIApp, *, keys: KeyStore) -> None:
+        self._app = app
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or have it answered."""
+        if scope["type"] == "http":
+            secret = _secret(dict(scope["headers"]).get(b"authorization", b""))
+            if secret is None or await run_in_threadpool(self._keys.of_secret, secret) is None:
+                challenge = {"WWW-Authenticate": 'Basic realm="Crosslayer: any name, and a key as the password"'}
+                await problem(401, "a key is needed, as the password", headers=challenge)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _secret(authorization: bytes) -> str | None:
+    """The key in a header: the password of Basic (RFC 7617), or the token of Bearer."""
+    scheme, _, rest = authorization.decode("latin-1").partition(" ")
+    if scheme.lower() == "bearer":
+        return rest.strip()
+    if scheme.lower() != "basic":
+        return None
+    try:
+        decoded = base64.b64decode(rest.strip(), validate=True).decode("utf-8")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return decoded.partition(":")[2]
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Answer the server's questions of beginning and end: there is nothing to do."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

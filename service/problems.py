@@ -1,0 +1,127 @@
+"""Errors as clients see them: problem+json after RFC 9457, everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from energy import EnergyError
+from search.errors import NothingFoundError, SearchError, UsageError
+from service.jobs import IdempotencyError, JobError, JobStateError, QueueFullError, UnknownJobError
+
+MEDIA_TYPE = "application/problem+json"
+_RETRY_S = 30
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field."""
+
+    pointer: str = Field(description="JSON pointer to it (RFC 6901), such as #/min_accuracy; or the parameter's name")
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error, after RFC 9457."""
+
+    type: str = Field(default="about:blank", description="The title says what kind it is")
+    title: str
+    status: int
+    detail: str = Field(description="What was wrong, and what can be done about it")
+    errors: list[FieldProblem] | None = Field(default=None, description="What is wrong with which field")
+
+
+class ProblemError(Exception):
+    """A request that cannot be answered.
+
+    Args:
+        status: HTTP status.
+        detail: What was wrong, and what can be done about it.
+        pointer: To the field, if it is one.
+        headers: Of the response.
+    """
+
+    def __init__(
+        self, status: int, detail: str, *, pointer: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.pointer = status, detail, pointer
+        self.headers = dict(headers or {})
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Errors of an operation, for the OpenAPI document."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in sorted(statuses)}
+
+
+def install(app: FastAPI) -> None:
+    """Have an application answer every error so."""
+    app.add_exception_handler(ProblemError, _of_problem)
+    app.add_exception_handler(JobError, _of_job)
+    app.add_exception_handler(SearchError, _of_search)
+    app.add_exception_handler(EnergyError, _of_energy)
+    app.add_exception_handler(RequestValidationError, _of_validation)
+    app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(Exception, _of_bug)
+
+
+def problem(
+    status: int, detail: str, *, errors: list[FieldProblem] | None = None, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The response."""
+    content = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=errors)
+    return JSONResponse(content.model_dump(exclude_none=True), status, dict(headers or {}), MEDIA_TYPE)
+
+
+def _of_problem(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ProblemError)
+    errors = None if error.pointer is None else [FieldProblem(pointer=error.pointer, detail=error.detail)]
+    return problem(error.status, error.detail, errors=errors, headers=error.headers)
+
+
+def _of_job(request: Request, error: Exception) -> JSONResponse:
+    statuses: dict[type, int] = {UnknownJobError: 404, JobStateError: 409, QueueFullError: 429, IdempotencyError: 422}
+    status = statuses.get(type(error), 500)
+    return problem(status, str(error), headers={"Retry-After": str(_RETRY_S)} if status == 429 else None)
+
+
+def _of_search(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, NothingFoundError):
+        return problem(404, str(error))
+    if isinstance(error, UsageError):
+        return problem(422, str(error))
+    return problem(503, str(error), headers={"Retry-After": str(_RETRY_S)})
+
+
+def _of_energy(request: Request, error: Exception) -> JSONResponse:
+    return problem(422, str(error))
+
+
+def _of_validation(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    errors = [FieldProblem(pointer=_pointer(one["loc"]), detail=one["msg"]) for one in error.errors()]
+    return problem(422, "; ".join(f"{one.pointer}: {one.detail}" for one in errors), errors=errors)
+
+
+def _of_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return problem(error.status_code, error.detail, headers=error.headers)
+
+
+def _of_bug(request: Request, error: Exception) -> JSONResponse:
+    return problem(500, "the service has failed; its log says how")
+
+
+def _pointer(location: tuple[str | int, ...]) -> str:
+    """Where a field is, as a JSON pointer into the body, or as the name of a parameter."""
+    where, *parts = location
+    if where != "body":
+        return "/".join(map(str, parts)) or str(where)
+    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)

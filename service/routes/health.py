@@ -1,0 +1,56 @@
+"""Whether the service lives, can work, and how much it does."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from fastapi import APIRouter, Response
+
+from search.schema import SCHEMA
+from service.dependencies import ServicesDep
+from service.problems import responses
+from service.schemas import Health, Readiness
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+async def healthz(services: ServicesDep) -> Health:
+    """Whether the process answers."""
+    return Health(status="ok", version=version("crosslayer"), keys_required=services.settings.keys_required)
+
+
+@router.get("/readyz", responses=responses(503))
+def readyz(services: ServicesDep) -> Readiness:
+    """Whether the database answers, and who works."""
+    workers = services.jobs.workers()
+    return Readiness(status="ready" if workers else "degraded", database="ok", workers=workers, schema_version=SCHEMA)
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {"description": "Prometheus' text format", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        **responses(503),
+    },
+)
+def metrics(services: ServicesDep) -> Response:
+    """Jobs, workers and stored evaluations, for Prometheus."""
+    evaluations, confirmations, _ = services.store.revision()
+    lines = [
+        "# HELP crosslayer_jobs Jobs by state.",
+        "# TYPE crosslayer_jobs gauge",
+        *(f'crosslayer_jobs{{state="{state}"}} {count}' for state, count in services.jobs.counts().items()),
+        "# HELP crosslayer_workers Workers heard of in the last half minute.",
+        "# TYPE crosslayer_workers gauge",
+        f"crosslayer_workers {services.jobs.workers()}",
+        "# HELP crosslayer_evaluations Stored evaluations.",
+        "# TYPE crosslayer_evaluations gauge",
+        f"crosslayer_evaluations {evaluations}",
+        "# HELP crosslayer_confirmation_runs Stored fresh runs.",
+        "# TYPE crosslayer_confirmation_runs gauge",
+        f"crosslayer_confirmation_runs {confirmations}",
+        "",
+    ]
+    return Response("\n".join(lines), media_type="text/plain; version=0.0.4; charset=utf-8")

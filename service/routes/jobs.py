@@ -1,0 +1,232 @@
+"""Searches that were asked for: begun, followed, cancelled, resumed, deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from service.asking import question_of
+from service.dependencies import Client, ClientDep, Services, ServicesDep, needs
+from service.jobs import Job, JobEvent, UnknownJobError
+from service.keys import Scope
+from service.problems import ProblemError, responses
+from service.questions import Question
+from service.schemas import JobPage, JobQuery, JobSchema, OptimizeRequest, OptimizeResponse
+
+_POLL_S = 0.3
+_KEEP_ALIVE_S = 15.0
+
+_RETRY_S = 5
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="Of your own: the same key and body make one job, however often they are sent",
+    ),
+]
+
+ACCEPTED: dict[str, Any] = {
+    "model": JobSchema,
+    "description": "A search was begun, or is under way",
+    "headers": {
+        "Location": {"description": "The job", "schema": {"type": "string"}},
+        "Retry-After": {"description": "Seconds", "schema": {"type": "integer"}},
+    },
+}
+
+
+@router.post(
+    "",
+    status_code=202,
+    responses={202: ACCEPTED, **responses(400, 401, 403, 413, 415, 422, 429, 503)},
+)
+def create_job(
+    request: Request,
+    asked: OptimizeRequest,
+    services: ServicesDep,
+    client: ClientDep,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Search, whatever is stored: what it finds is added to what is known."""
+    client.needs(Scope.SUBMIT)
+    question = question_of(asked, services)
+    job = submit(services, client, question, idempotency_key)
+    answer = services.answers.to(question)
+    return accepted(
+        request, job, client, None if answer is None else OptimizeResponse.model_validate_json(answer.content)
+    )
+
+
+@router.get("", responses=responses(401, 403, 422, 503), dependencies=[Depends(needs(Scope.READ))])
+def list_jobs(
+    request: Request, services: ServicesDep, client: ClientDep, query: Annotated[JobQuery, Query()]
+) -> JobPage:
+    """Jobs, the newest first."""
+    before = None if query.cursor is None else int(query.cursor)
+    found = services.jobs.jobs(before=before, limit=query.limit + 1, state=query.state)
+    page = found[: query.limit]
+    return JobPage(
+        jobs=[job_json(request, job, client) for job in page],
+        next=str(page[-1].number) if len(found) > query.limit else None,
+    )
+
+
+@router.get("/{job_id}", responses=responses(401, 403, 404, 422, 503), dependencies=[Depends(needs(Scope.READ))])
+def get_job(request: Request, services: ServicesDep, client: ClientDep, job_id: str) -> JobSchema:
+    """Where a job stands."""
+    return job_json(request, services.jobs.find(job_id), client)
+
+
+@router.post(
+    "/{job_id}/cancel", responses=responses(401, 403, 404, 409, 422, 503), dependencies=[Depends(needs(Scope.SUBMIT))]
+)
+def cancel_job(request: Request, services: ServicesDep, client: ClientDep, job_id: str) -> JobSchema:
+    """Cancel a job. What it has evaluated is kept, and it can be resumed."""
+    _check_owner(services, client, job_id)
+    return job_json(request, services.jobs.cancel(job_id), client)
+
+
+@router.post(
+    "/{job_id}/resume", responses=responses(401, 403, 404, 409, 422, 503), dependencies=[Depends(needs(Scope.SUBMIT))]
+)
+def resume_job(request: Request, services: ServicesDep, client: ClientDep, job_id: str) -> JobSchema:
+    """Put a job that failed or was cancelled in the queue again; it goes on from where it was."""
+    _check_owner(services, client, job_id)
+    return job_json(request, services.jobs.resume(job_id), client)
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    responses=responses(401, 403, 404, 409, 422, 503),
+    dependencies=[Depends(needs(Scope.SUBMIT))],
+)
+def delete_job(services: ServicesDep, client: ClientDep, job_id: str) -> Response:
+    """Forget a job that has ended. What its search found is kept."""
+    _check_owner(services, client, job_id)
+    services.jobs.delete(job_id)
+    return Response(status_code=204)
+
+
+@router.get(
+    "/{job_id}/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Server-sent events: `state`, `search`, `evaluated`, `failed`, `testing`, `confirming`, "
+            "`note` and `answer`, each with JSON; the stream ends with the job",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **responses(401, 403, 404, 422, 503),
+    },
+    dependencies=[Depends(needs(Scope.READ))],
+)
+async def job_events(
+    services: ServicesDep,
+    job_id: str,
+    last_event_id: Annotated[
+        str | None, Header(alias="Last-Event-ID", max_length=9, description="Only what came after this event")
+    ] = None,
+) -> StreamingResponse:
+    """What happens to a job, as it happens, from the beginning or from where the client was cut off."""
+    after = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
+    job = await run_in_threadpool(services.jobs.find, job_id)
+    return StreamingResponse(
+        _follow(services, job, after), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
+    )
+
+
+async def _follow(services: Services, job: Job, after: int) -> AsyncIterator[str]:
+    """A job's events as text, until it has ended."""
+    quiet_s = 0.0
+    yield "retry: 2000\n\n"
+    while True:
+        events = await run_in_threadpool(services.jobs.events, job, after=after)
+        for event in events:
+            yield _as_text(event)
+            after, quiet_s = event.number, 0.0
+        if not events:
+            try:
+                job = await run_in_threadpool(services.jobs.find, job.id)
+            except UnknownJobError:  # it was deleted
+                return
+            if job.state.ended and after >= job.last_event:
+                return
+            if quiet_s >= _KEEP_ALIVE_S:
+                quiet_s = 0.0
+                yield ": still here\n\n"
+            await asyncio.sleep(_POLL_S)
+            quiet_s += _POLL_S
+
+
+def _as_text(event: JobEvent) -> str:
+    data = {**event.data, "at": event.created_at.isoformat(timespec="milliseconds") + "Z"}
+    return f"id: {event.number}\nevent: {event.kind}\ndata: {json.dumps(data)}\n\n"
+
+
+def accepted(request: Request, job: Job, client: Client, best_known: OptimizeResponse | None) -> Response:
+    """The response that names a job."""
+    content = job_json(request, job, client).model_copy(update={"best_known": best_known})
+    headers = {"Location": content.links["self"], "Retry-After": str(_RETRY_S)}
+    return JSONResponse(content.model_dump(mode="json"), 202, headers)
+
+
+def submit(services: Services, client: Client, question: Question, idempotency_key: str | None) -> Job:
+    """Put a question in the queue.
+
+    Raises:
+        JobError: If it cannot be.
+    """
+    job, _ = services.jobs.submit(
+        question,
+        client=client.name,
+        most_queued=services.settings.most_queued,
+        idempotency_key=idempotency_key,
+    )
+    return job
+
+
+def job_json(request: Request, job: Job, client: Client) -> JobSchema:
+    """A job as clients see it."""
+    here = request.app.url_path_for("get_job", job_id=job.id)
+    return JobSchema(
+        id=job.id,
+        state=job.state,
+        cancelling=job.cancelling,
+        request=OptimizeRequest(**job.question.to_dict()),
+        evaluations=job.evaluations,
+        search=job.search_name,
+        confirmed=job.confirmed,
+        error=job.error,
+        may_change=_may_change(client, job),
+        created_at=job.created_at.replace(tzinfo=UTC),
+        started_at=_utc(job.started_at),
+        ended_at=_utc(job.ended_at),
+        links={"self": here, "events": f"{here}/events", "cancel": f"{here}/cancel", "resume": f"{here}/resume"},
+    )
+
+
+def _utc(time: datetime | None) -> datetime | None:
+    return None if time is None else time.replace(tzinfo=UTC)
+
+
+def _check_owner(services: Services, client: ClientDep, job_id: str) -> None:
+    """Let clients change their own jobs only, unless they may do everything."""
+    if not _may_change(client, services.jobs.find(job_id)):
+        raise ProblemError(403, "this job is another client's; to change it needs a key with the scope admin")
+
+
+def _may_change(client: Client, job: Job) -> bool:
+    return client.scope >= Scope.ADMIN or (client.scope >= Scope.SUBMIT and job.client == client.name)

@@ -1,0 +1,76 @@
+// The service, asked with the key of this tab if there is one.
+
+const KEPT = "crosslayer-key";
+
+/** What the service refused, in its own words (RFC 9457). */
+export class Refusal extends Error {
+  constructor(status, problem) {
+    super(problem.detail ?? `the service answers ${status}`);
+    this.status = status;
+    this.errors = problem.errors ?? [];
+  }
+}
+
+export const key = () => sessionStorage.getItem(KEPT);
+
+export const useKey = (text) => sessionStorage.setItem(KEPT, text);
+
+const address = (path) => new URL(path.replace(/^\//, ""), document.baseURI);
+
+async function send(path, { method = "GET", body, headers = {}, signal } = {}) {
+  const all = { ...headers };
+  if (key()) all.Authorization = `Bearer ${key()}`;
+  if (body !== undefined) all["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(address(path), { method, headers: all, signal, body: body === undefined ? undefined : JSON.stringify(body) });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal(0, { detail: "the service cannot be reached; is it still running?" });
+  }
+  if (!response.ok) throw new Refusal(response.status, await response.json().catch(() => ({})));
+  return response;
+}
+
+/** Ask, and get the JSON of the answer. */
+export async function ask(path, options) {
+  return (await send(path, options)).json();
+}
+
+/** Ask for a search: its status says whether the answer is one (200) or a job (202). */
+export async function post(path, body) {
+  const response = await send(path, { method: "POST", body });
+  return { status: response.status, content: await response.json() };
+}
+
+/** Have the browser save what the service sends, for which a link cannot send the key. */
+export async function save(path, name) {
+  const blob = await (await send(path)).blob();
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+/** The events of a stream, as the HTML standard has them; an EventSource could not send the key. */
+export async function* events(path, after, signal) {
+  const headers = { Accept: "text/event-stream", ...(after ? { "Last-Event-ID": String(after) } : {}) };
+  const response = await send(path, { headers, signal });
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let unread = "";
+  while (true) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const blocks = (unread + value).split("\n\n");
+    unread = blocks.pop();
+    for (const block of blocks) {
+      const found = { id: "", event: "", data: "" };
+      for (const line of block.split("\n")) {
+        const [, name, text] = /^(id|event|data): ?(.*)$/.exec(line) ?? [];
+        if (name) found[name] += text;
+      }
+      if (found.data) yield { number: Number(found.id), kind: found.event, data: JSON.parse(found.data) };
+    }
+  }
+}

@@ -1,0 +1,193 @@
+// Searches: one that is followed while it runs, and the list of recent ones.
+
+import { ask, events } from "./api.js";
+import { byId, element, refill, speaker, whileBusy } from "./dom.js";
+import * as words from "./words.js";
+
+const ENDED = ["finished", "failed", "cancelled"];
+const SAID_EVERY = 0.1; // of the budget: a listener is not told of each evaluation
+const RETRY_MS = 2000;
+
+export const ended = (job) => ENDED.includes(job.state);
+
+const say = speaker("live-said", 300);
+
+const title = (asked) => `${asked.dataset}, ${words.goal(asked)}`;
+
+const settings = (asked) =>
+  `${asked.effort} effort, ${asked.hardware}, ${asked.budget} evaluations, ${asked.space === "default" ? "" : `${asked.space} space, `}seed ${asked.seed}`;
+
+/** The search that is followed: its events become a progress bar, words, and points for the chart. */
+export class Followed {
+  /**
+   * @param arrived Is called after evaluations arrived.
+   * @param changed Is called when its state has changed, with the job.
+   */
+  constructor({ arrived, changed }) {
+    this.arrived = arrived;
+    this.changed = changed;
+    this.job = null;
+    this.points = [];
+    byId("cancel").addEventListener("click", () => this.#act("cancel"));
+    byId("resume").addEventListener("click", () => this.#act("resume"));
+    byId("leave").addEventListener("click", () => this.leave());
+    setInterval(() => this.job && !ended(this.job) && this.#show(), 1000);
+  }
+
+  /** Follow a job from its first event on, whatever was followed before. */
+  async follow(job, { before = [] } = {}) {
+    this.stop?.abort();
+    const stop = (this.stop = new AbortController());
+    // Events tell how many evaluations there were when, from the first on.
+    Object.assign(this, { job: { ...job, evaluations: 0 }, before, points: [], phase: "", note: "", began: null, lastEvent: 0, saidAt: 0 });
+    byId("live").hidden = false;
+    byId("live-alert").textContent = "";
+    this.#show();
+    this.arrived();
+    while (!stop.signal.aborted) {
+      try {
+        for await (const event of events(job.links.events, this.lastEvent, stop.signal)) this.#take(event);
+        this.job = await ask(job.links.self, { signal: stop.signal });
+        byId("live-alert").textContent = "";
+        if (ended(this.job)) break;
+      } catch (error) {
+        if (stop.signal.aborted) return;
+        byId("live-alert").textContent = error.status ? error.message : "The connection is lost; trying again.";
+        if (error.status >= 400 && error.status < 500) return;
+      }
+      await new Promise((resolve) => { setTimeout(resolve, RETRY_MS); });
+    }
+    if (stop.signal.aborted) return;
+    this.#show();
+    this.arrived();
+    await this.changed(this.job, this.answer);
+  }
+
+  leave() {
+    this.stop?.abort();
+    this.job = null;
+    this.points = [];
+    byId("live").hidden = true;
+    byId(byId("results").hidden ? "search" : "target").focus({ preventScroll: true });
+    this.arrived();
+  }
+
+  /** Whether its points belong into a view. */
+  matches({ dataset, hardware, effort }) {
+    const asked = this.job?.request;
+    return asked?.dataset === dataset && asked.hardware === hardware && asked.effort === effort;
+  }
+
+  #take({ number, kind, data }) {
+    byId("live-alert").textContent = "";
+    this.lastEvent = number;
+    if (kind === "state") {
+      const changed = this.job.state !== data.state;
+      this.job = { ...this.job, state: data.state, cancelling: data.cancelling, error: data.error ?? null, confirmed: data.confirmed ?? this.job.confirmed };
+      if (data.state === "running" && !data.cancelling) this.began = { at: Date.parse(data.at), after: this.job.evaluations };
+      if (changed) this.phase = this.note = "";
+      this.endedAt = Date.parse(data.at);
+    } else if (kind === "evaluated") {
+      this.phase = "";
+      this.job = { ...this.job, evaluations: data.number };
+      if (!data.stopped) this.points.push({ id: data.id, accuracy: data.accuracy, energy_pj: data.energy_pj });
+      this.#gather();
+    } else if (kind === "testing") {
+      this.phase = `The search is over: measuring ${data.count} configuration${data.count === 1 ? "" : "s"} on test images.`;
+    } else if (kind === "confirming") {
+      this.phase = `Confirming: training ${words.short(data.candidate)} anew, ${data.runs} fresh runs.`;
+    } else if (kind === "failed") {
+      this.note = `One evaluation failed: ${data.error}`;
+    } else if (kind === "note") {
+      this.note = data.text;
+    } else if (kind === "answer") {
+      this.answer = data;
+    }
+    this.#show();
+  }
+
+  /** Hand points on together: of a job that is looked at later they all come at once. */
+  #gather() {
+    if (this.gathering) return;
+    this.gathering = true;
+    setTimeout(() => { this.gathering = false; this.arrived(); }, 60);
+  }
+
+  #act(verb) {
+    return whileBusy(byId(verb), async () => {
+      byId("live-alert").textContent = "";
+      try {
+        const job = await ask(this.job.links[verb], { method: "POST" });
+        if (verb === "resume") {
+          this.follow(job, { before: this.before });
+        } else {
+          this.job = { ...this.job, state: job.state, cancelling: job.cancelling };
+          this.#show();
+        }
+      } catch (error) {
+        byId("live-alert").textContent = error.message;
+      }
+    });
+  }
+
+  #state() {
+    const { job } = this;
+    const made = `${job.evaluations} of ${job.request.budget} evaluations`;
+    if (job.state === "queued") return "Waiting for a worker.";
+    if (job.state === "failed") return `Failed after ${made}: ${job.error ?? "no reason is known"}`;
+    if (job.state === "cancelled") return `Cancelled after ${made}. What it found is kept.`;
+    const seconds = this.began ? ((job.state === "finished" ? this.endedAt : Date.now()) - this.began.at) / 1000 : 0;
+    if (job.state === "finished") return `Finished: ${made} in ${words.duration(seconds)}. Its answer is ${job.confirmed ? "confirmed" : "not confirmed"} by fresh runs.`;
+    if (job.cancelling) return `Cancelling after ${made}, as soon as its worker notices.`;
+    if (this.phase) return `${this.phase} ${words.duration(seconds)} so far.`;
+    if (!job.evaluations) return "The search begins.";
+    const since = job.evaluations - (this.began?.after ?? 0);
+    const left = since > 0 && job.evaluations < job.request.budget ? ` About ${words.duration((seconds / since) * (job.request.budget - job.evaluations))} left, and then fresh runs.` : "";
+    return `${made} in ${words.duration(seconds)}.${left}`;
+  }
+
+  #show() {
+    const { job } = this;
+    if (!job) return;
+    const over = ended(job), progress = byId("progress"), state = this.#state();
+    byId("live-heading").textContent = `Search: ${title(job.request)}`;
+    progress.max = job.request.budget;
+    if (job.state === "queued") progress.removeAttribute("value");
+    else progress.value = job.evaluations;
+    byId("live-words").textContent = state;
+    byId("live-note").textContent = this.note || settings(job.request);
+    const gone = [[byId("cancel"), over || job.cancelling || !job.may_change], [byId("resume"), (job.state !== "failed" && job.state !== "cancelled") || !job.may_change]];
+    for (const [button, hidden] of gone) {
+      if (hidden && button === document.activeElement) byId("live").focus({ preventScroll: true });
+      button.hidden = hidden;
+    }
+    const share = job.evaluations / job.request.budget;
+    const key = `${job.state} ${job.cancelling} ${this.phase} ${Math.floor(share / SAID_EVERY)}`;
+    if (key !== this.said) say(state);
+    this.said = key;
+    if (job.state === "queued") this.#askForWorkers();
+  }
+
+  async #askForWorkers() {
+    if (this.asking || this.workersKnown === this.job.id) return;
+    this.asking = true;
+    const { workers } = await ask("readyz").catch(() => ({ workers: 1 }));
+    this.asking = false;
+    this.workersKnown = this.job?.id;
+    if (workers === 0) this.note = "No worker is running; start one where the service runs, with: search worker";
+  }
+}
+
+/** The recent searches, each to be looked at. */
+export function listJobs(jobs, show) {
+  const label = (job) => (job.cancelling ? "cancelling" : job.state === "finished" ? (job.confirmed ? "confirmed" : "not confirmed") : job.state);
+  if (!jobs.length) {
+    refill(byId("jobs"), element("li", { class: "note" }, "None was asked for here yet."));
+    return;
+  }
+  refill(byId("jobs"), jobs.map((job) =>
+    element("li", {},
+      element("div", {}, element("b", {}, title(job.request)), " ", element("span", { class: `badge ${job.state === "finished" && job.confirmed ? "sure" : job.state === "failed" ? "bad" : "plain"}` }, label(job)),
+        element("small", {}, `${settings(job.request)}; ${job.evaluations} made, ${words.ago(job.created_at)}${job.error ? `; ${job.error}` : ""}`)),
+      element("button", { type: "button", "data-focus": job.id, "aria-label": `${ended(job) ? "Show" : "Follow"} the search of ${title(job.request)}, ${words.ago(job.created_at)}`, onclick: () => show(job) }, ended(job) ? "Show" : "Follow"))));
+}

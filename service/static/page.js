@@ -1,0 +1,329 @@
+// The page: what is looked at, where it comes from, and what the controls do to it.
+
+import { Refusal, ask, key, post, save, useKey } from "./api.js";
+import { FrontChart, NEAR, drawLegend } from "./chart.js";
+import { byId, copyText, element, refill, speaker, whileBusy } from "./dom.js";
+import { Followed, ended, listJobs } from "./jobs.js";
+import { fillTable, markTable, showAnswer, showComparison, showEnergy, showTechniques } from "./panels.js";
+import { floored, keepAnswer, otherOf, read, remember, shareView, shown, stored, view } from "./view.js";
+import * as words from "./words.js";
+
+const DEFAULT_DROP = 0.02; // as `search run` has it
+const DROPS = [0.005, 0.01, 0.02, 0.05];
+const RELOAD_MS = 2500; // at most so often while a search runs
+const LIST_MS = 10000; // while one of the list does
+
+const say = speaker("said", 700);
+const chart = new FrontChart(byId("chart"), { choose, retarget: (share) => retarget(share) });
+const followed = new Followed({ arrived, changed: jobChanged });
+let loading = new AbortController();
+
+// What is stored -----------------------------------------------------------------------------------------------------
+
+/** Say what was refused beside a control; where a key is missing, ask for one. */
+function refused(error, place) {
+  if (error.name === "AbortError") return;
+  if (!(error instanceof Refusal)) throw error;
+  if (error.status === 401) {
+    askForKey(key() ? error.message : "");
+  } else {
+    byId(place).textContent = error.message;
+  }
+}
+
+function askForKey(why) {
+  byId("key-panel").hidden = false;
+  byId("key-alert").textContent = why;
+  byId("key").focus();
+}
+
+/** Read what is stored for the view, and show it. */
+async function load({ quietly = false } = {}) {
+  loading.abort();
+  loading = new AbortController();
+  const { signal } = loading;
+  if (!quietly) byId("page-alert").textContent = "";
+  try {
+    await read(signal);
+  } catch (error) {
+    if (!quietly) refused(error, "page-alert");
+    return;
+  }
+  byId("key-panel").hidden = true;
+  reset();
+}
+
+/** Begin with what has been loaded. */
+function reset() {
+  const empty = stored.baseline === null;
+  for (const id of ["results", "details", "comparison", "table-section"]) byId(id).hidden = empty;
+  byId("empty").hidden = !empty;
+  byId("search-heading").textContent = empty ? "Search" : "Search more";
+  document.querySelector("[name=goal][value=absolute]").closest("label").hidden = empty;
+  if (empty) document.querySelector("[name=goal][value=relative]").checked = true;
+  byId("search-note").textContent = `Of ${view.dataset} on ${view.hardware}, at ${view.effort} effort, as chosen above. What it finds is added to what is stored.`;
+  if (empty) {
+    byId("empty-words").textContent = `No search of ${view.dataset} on ${view.hardware} at ${view.effort} effort is stored. Start one below: it trains and measures one configuration after the other, and the front appears here as it grows. The digits come along; other data sets are downloaded once, where the worker runs.`;
+    shareView();
+    return;
+  }
+  view.target ??= floored(stored.baseline.accuracy - DEFAULT_DROP);
+  fillTable(stored, choose);
+  fillOthers();
+  fillPresets();
+  render();
+}
+
+// What is shown ------------------------------------------------------------------------------------------------------
+
+function render() {
+  const { baseline, techniques, front } = stored;
+  if (!baseline) return;
+  const { answer, outdated, chosen, record } = shown();
+  const [other, otherName] = otherOf();
+  const live = followed.matches(view) ? followed.points : [];
+  const scene = { front, baseline, techniques, live, before: live.length ? followed.before : [], target: view.target, chosen: record, other: other === baseline ? null : other, near: view.range === "near" };
+  chart.draw(scene);
+  drawLegend(scene);
+  showSlider();
+  const sentence = showAnswer({ record, baseline, target: view.target, chosen, answer, outdated, highest: front.at(-1).accuracy });
+  if (sentence !== render.said) say(sentence);
+  render.said = sentence;
+  byId("confirm").hidden = chosen || (answer !== null && !outdated && answer.min_accuracy !== null);
+  byId("confirm").textContent = record === null ? "Search for one" : "Find the confirmed answer";
+  byId("follow-target").hidden = !chosen;
+  byId("copy").hidden = byId("download").hidden = record === null;
+  if (record) byId("download").setAttribute("href", `v1/evaluations/${record.id}/export`);
+  byId("goal-absolute").textContent = `at ${words.percent(view.target)} or more`;
+  showTechniques({ techniques, baseline, record, target: view.target });
+  byId("details").classList.toggle("alone", record === null);
+  byId("comparison").hidden = record === null;
+  if (record) {
+    showBreakdown(record);
+    showComparison({ record, other, baseline, otherName });
+  }
+  markTable({ target: view.target, record, other });
+  byId("other").value = [...byId("other").options].some((one) => one.value === view.other) ? view.other : "baseline";
+  shareView();
+}
+
+/** The slider's ends are those of the chart, with some room for what is not reached yet. */
+function showSlider() {
+  const { baseline, front } = stored;
+  const low = view.range === "near" ? baseline.accuracy - NEAR : Math.min(front[0].accuracy, baseline.accuracy);
+  const slider = byId("target-slider");
+  slider.min = Math.max(0.5, Math.floor(Math.min(low, view.target) * 100));
+  slider.max = Math.min(100, Math.max(Math.ceil(front.at(-1).accuracy * 200 + 1) / 2, view.target * 100));
+  slider.step = 0.05;
+  slider.value = view.target * 100;
+  slider.setAttribute("aria-valuetext", words.percent(view.target));
+  if (document.activeElement !== byId("target-number")) byId("target-number").value = (view.target * 100).toFixed(2);
+  for (const button of byId("presets").querySelectorAll("button")) button.setAttribute("aria-pressed", String(floored(baseline.accuracy - button.value) === view.target));
+}
+
+function fillPresets() {
+  refill(byId("presets"), byId("presets-label"), DROPS.map((drop) => element("button", { type: "button", value: drop, "data-focus": String(drop), "aria-label": `${drop * 100} points below the baseline`, onclick: () => retarget(stored.baseline.accuracy - drop) }, String(drop * 100))), "points");
+}
+
+function fillOthers() {
+  const option = (value, text) => element("option", { value }, text);
+  refill(byId("other"), option("baseline", "the baseline"),
+    words.TECHNIQUES.filter((name) => stored.techniques[name]?.length).map((name) => option(name, `${name} alone, at the target`)),
+    element("optgroup", { label: "on the front" }, stored.front.map((one) => option(one.id, `${words.energy(one.energy_pj)}, ${words.percent(one.accuracy)}`))));
+}
+
+async function showBreakdown(record) {
+  const byLayer = document.querySelector("[name=breakdown]:checked").value === "layers";
+  if (byLayer && !stored.layers.has(record.id)) {
+    try {
+      stored.layers.set(record.id, (await ask(`v1/evaluations/${record.id}`)).layers_pj);
+    } catch (error) {
+      refused(error, "page-alert");
+    }
+    if (shown().record?.id !== record.id) return;
+  }
+  showEnergy({ record, baseline: stored.baseline, layers: byLayer ? stored.layers.get(record.id) : null });
+}
+
+// What the controls do -----------------------------------------------------------------------------------------------
+
+function retarget(share) {
+  if (!Number.isFinite(share)) return;
+  view.target = Math.min(1, Math.max(0.0001, floored(share)));
+  view.chosen = null;
+  byId("answer-alert").textContent = "";
+  render();
+}
+
+async function choose(id, compare) {
+  if (!stored.known.has(id)) {
+    try { // a point of a search that is not on the front
+      remember([await ask(`v1/evaluations/${encodeURIComponent(id)}`)]);
+    } catch (error) {
+      refused(error, "page-alert");
+      return;
+    }
+  }
+  if (compare) view.other = id;
+  else view.chosen = id;
+  render();
+}
+
+const request = (goal) => ({
+  dataset: view.dataset, hardware: view.hardware, effort: view.effort, ...goal,
+  budget: byId("budget").valueAsNumber, seed: byId("seed").valueAsNumber, space: byId("space").value,
+});
+
+/** Ask for something, and say beside its button what is refused. */
+const beside = (button, alert, work) => whileBusy(byId(button), async () => {
+  byId(alert).textContent = "";
+  try {
+    await work();
+  } catch (error) {
+    refused(error, alert);
+  }
+});
+
+function begin(job) {
+  followed.follow(job, { before: stored.front });
+  byId("live").focus({ preventScroll: true });
+  byId(stored.baseline ? "front-heading" : "live").scrollIntoView({ block: stored.baseline ? "center" : "nearest" });
+  loadJobs();
+}
+
+byId("confirm").addEventListener("click", () => beside("confirm", "answer-alert", async () => {
+  const { status, content } = await post("v1/optimize", request({ min_accuracy: view.target }));
+  if (status === 202) begin(content);
+  else {
+    keepAnswer(content);
+    render();
+  }
+}));
+
+byId("search-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const relative = document.querySelector("[name=goal]:checked").value === "relative";
+  const goal = relative ? { max_accuracy_drop: byId("drop").valueAsNumber / 100 } : { min_accuracy: view.target };
+  beside("start", "search-alert", async () => begin((await post("v1/jobs", request(goal))).content));
+});
+
+byId("follow-target").addEventListener("click", () => {
+  view.chosen = null;
+  render();
+  byId("confirm").focus();
+});
+byId("target-slider").addEventListener("input", (event) => retarget(event.target.valueAsNumber / 100));
+byId("target-number").addEventListener("input", (event) => event.target.valueAsNumber > 0 && event.target.valueAsNumber <= 100 && retarget(event.target.valueAsNumber / 100));
+byId("target-number").addEventListener("change", (event) => { event.target.value = (view.target * 100).toFixed(2); });
+byId("other").addEventListener("change", (event) => { view.other = event.target.value; render(); });
+byId("range").addEventListener("change", (event) => { view.range = event.target.value; render(); });
+byId("breakdown").addEventListener("change", () => showBreakdown(shown().record));
+byId("copy").addEventListener("click", async () => {
+  const { record } = shown();
+  const done = await copyText(JSON.stringify(record.candidate, null, 2));
+  byId("said").textContent = done ? "Copied" : "This browser does not copy";
+  byId("copy").classList.toggle("done", done);
+  setTimeout(() => byId("copy").classList.remove("done"), 1500);
+});
+byId("download").addEventListener("click", (event) => {
+  if (!key()) return; // the link itself will do
+  event.preventDefault();
+  const { record } = shown();
+  save(`v1/evaluations/${record.id}/export`, `${view.dataset}-${record.id}.json`).catch((error) => refused(error, "answer-alert"));
+});
+byId("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  useKey(byId("key").value.trim());
+  start();
+});
+byId("view").addEventListener("submit", (event) => event.preventDefault());
+byId("view").addEventListener("change", () => {
+  for (const name of ["dataset", "hardware", "effort"]) view[name] = byId(name).value;
+  Object.assign(view, { target: null, chosen: null, other: null });
+  load();
+});
+
+// Searches -----------------------------------------------------------------------------------------------------------
+
+let reloading = 0, listing = 0;
+
+/** Draw the points of a search, and read again what is stored while it runs. */
+function arrived() {
+  view.job = followed.job?.id ?? null;
+  if (stored.baseline) render();
+  else shareView();
+  if (!followed.job || ended(followed.job) || !followed.matches(view) || !followed.points.length || reloading) return;
+  reloading = setTimeout(() => {
+    reloading = 0;
+    if (followed.matches(view)) load({ quietly: true });
+  }, RELOAD_MS);
+}
+
+async function jobChanged(job, answer) {
+  loadJobs();
+  if (!followed.matches(view)) return;
+  if (followed.points.length) await load({ quietly: true });
+  // Asking again begins no search here: this one was for the same, made to its end, and found something.
+  if (job.state === "finished" && answer?.best) {
+    try {
+      const { status, content } = await post("v1/optimize", job.request);
+      if (status === 200) keepAnswer(content);
+      render();
+    } catch (error) {
+      refused(error, "live-alert");
+    }
+  }
+}
+
+async function showJob(job) {
+  const asked = job.request;
+  for (const name of ["dataset", "hardware", "effort"]) view[name] = byId(name).value = asked[name];
+  Object.assign(view, { target: asked.min_accuracy, chosen: null, other: null });
+  await load();
+  if (asked.min_accuracy === null && stored.baseline) retarget(stored.baseline.accuracy - asked.max_accuracy_drop);
+  begin(job);
+}
+
+async function loadJobs() {
+  clearTimeout(listing);
+  try {
+    const { jobs } = await ask("v1/jobs?limit=8");
+    listJobs(jobs, showJob);
+    if (!jobs.every(ended)) listing = setTimeout(loadJobs, LIST_MS);
+  } catch (error) {
+    refused(error, "jobs-alert");
+  }
+}
+
+// The beginning ------------------------------------------------------------------------------------------------------
+
+/** Offer names, and choose what the address says if it is one of them; returns what is chosen. */
+function fill(id, names, wanted, byDefault) {
+  refill(byId(id), names.map(([name, text]) => element("option", { value: name }, text)));
+  byId(id).value = names.some(([name]) => name === wanted) ? wanted : byDefault;
+  return byId(id).value;
+}
+
+async function start() {
+  try {
+    if ((await ask("healthz")).keys_required && !key()) {
+      askForKey("");
+      return;
+    }
+    const datasets = await ask("v1/datasets");
+    const hardware = await ask("v1/hardware");
+    view.dataset = fill("dataset", datasets.map((one) => [one.name, one.title]), view.dataset, "digits");
+    view.hardware = fill("hardware", hardware.map((one) => [one.name, one.name]), view.hardware, hardware.find((one) => one.default).name);
+    view.effort = fill("effort", ["quick", "standard", "thorough"].map((name) => [name, name]), view.effort, "standard");
+    const underWay = view.job && (await ask(`v1/jobs/${encodeURIComponent(view.job)}`).catch(() => null));
+    view.job = null;
+    await load();
+    if (underWay) followed.follow(underWay);
+    await loadJobs();
+  } catch (error) {
+    refused(error, "page-alert");
+  }
+}
+
+document.querySelector(`[name=range][value=${view.range}]`).checked = true;
+start();

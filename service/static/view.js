@@ -1,0 +1,91 @@
+// What is looked at, which the address of the page says, and what the service has stored for it.
+
+import { ask } from "./api.js";
+
+const RANGES = ["near", "all"];
+
+/** To a hundredth of a percent, and not above. */
+export const floored = (share) => Math.floor(share * 10000 + 1e-6) / 10000;
+
+const asked = new URLSearchParams(location.search);
+export const view = {
+  dataset: asked.get("dataset"), hardware: asked.get("hardware"), effort: asked.get("effort") ?? "standard",
+  target: asked.get("target") > 0 && asked.get("target") <= 100 ? floored(asked.get("target") / 100) : null,
+  chosen: asked.get("show"), other: asked.get("with"), job: asked.get("job"),
+  range: RANGES.includes(asked.get("range")) ? asked.get("range") : "near",
+};
+
+/** Let the address say what is looked at, so that it can be sent to others. */
+export function shareView() {
+  const now = new URLSearchParams({ dataset: view.dataset, hardware: view.hardware, effort: view.effort });
+  if (view.target !== null) now.set("target", (view.target * 100).toFixed(2));
+  if (view.chosen) now.set("show", view.chosen);
+  if (view.other) now.set("with", view.other);
+  if (view.job) now.set("job", view.job);
+  if (view.range !== "near") now.set("range", view.range);
+  history.replaceState(null, "", `?${now}`);
+}
+
+export const stored = { front: [], techniques: {}, baseline: null, known: new Map(), answers: new Map(), layers: new Map() };
+
+const query = () => new URLSearchParams({ hardware: view.hardware, effort: view.effort });
+
+/** Read the front of the view, and what each technique achieves alone; both are empty if nothing is stored. */
+export async function read(signal) {
+  const name = encodeURIComponent(view.dataset);
+  const front = await ask(`v1/fronts/${name}?${query()}`, { signal });
+  const { techniques } = await ask(`v1/techniques/${name}?${query()}`, { signal });
+  Object.assign(stored, { front: front.configurations, baseline: front.baseline, techniques });
+  if (!front.baseline) return;
+  remember([front.baseline, ...front.configurations, ...Object.values(techniques).flat()]);
+  view.chosen = await known(view.chosen, signal);
+  if (!Object.hasOwn(techniques, view.other ?? "")) view.other = await known(view.other, signal);
+}
+
+/** The id of an evaluation that the address names, if there is such a one of this view. */
+async function known(id, signal) {
+  if (!id || stored.known.has(id)) return id;
+  try {
+    const found = await ask(`v1/evaluations/${encodeURIComponent(id)}`, { signal });
+    if (found.dataset !== view.dataset || found.hardware !== view.hardware || found.effort !== view.effort) return null;
+    remember([found]);
+    return found.id;
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    return null;
+  }
+}
+
+export function remember(records) {
+  for (const record of records) stored.known.set(record.id, { ...record, confirmation: record.confirmation ?? stored.known.get(record.id)?.confirmation ?? null });
+}
+
+export function keepAnswer(answer) {
+  remember([answer.baseline, ...answer.configurations, ...answer.untried, ...answer.rejected]);
+  stored.answers.set(JSON.stringify([answer.dataset, answer.hardware, answer.effort, floored(answer.wanted_accuracy)]), answer);
+}
+
+const place = () => JSON.stringify([view.dataset, view.hardware, view.effort, view.target]);
+
+const cheapest = () => stored.front.find((one) => one.accuracy >= view.target) ?? null;
+
+/** What is looked at: what was chosen, else the confirmed answer if it was asked for, else the cheapest of the front. */
+export function shown() {
+  const answer = stored.answers.get(place()) ?? null;
+  const chosen = view.chosen === null ? null : stored.known.get(view.chosen) ?? null;
+  const [told, best] = [answer?.configurations[0] ?? null, cheapest()];
+  // Whether something cheaper was found since, of which the answer says nothing.
+  const outdated = told !== null && best !== null && best.energy_pj < told.energy_pj && ![...answer.rejected, ...answer.untried].some((one) => one.id === best.id);
+  return { answer, outdated, chosen: chosen !== null, record: chosen ?? told ?? best };
+}
+
+export function otherOf() {
+  const { baseline, techniques } = stored;
+  const alone = Object.hasOwn(techniques, view.other ?? "") ? techniques[view.other] : [];
+  if (alone.length) {
+    const one = alone.find((record) => record.accuracy >= view.target);
+    return one ? [one, `${view.other} alone`] : [alone.at(-1), `${view.other} alone, which falls short`];
+  }
+  const other = stored.known.get(view.other);
+  return other && other.id !== baseline.id ? [other, `Evaluation ${other.id}`] : [baseline, "Baseline"];
+}

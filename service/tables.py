@@ -1,0 +1,90 @@
+"""The service's tables, in the database of results: `search/migrations` makes them with all others."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from search.schema import Base
+
+
+class JobRow(Base):
+    """A search that somebody asked for over HTTP; see `service.jobs`."""
+
+    __tablename__ = "jobs"
+    number: Mapped[int] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(sa.String(32), unique=True)
+    client: Mapped[str] = mapped_column(sa.String(100))
+    question: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+    question_key: Mapped[str] = mapped_column(sa.String(64), index=True)
+    state: Mapped[str] = mapped_column(sa.String(20), index=True)
+    budget: Mapped[int]
+    evaluations: Mapped[int]
+    search_name: Mapped[str | None] = mapped_column(sa.String(200))
+    confirmed: Mapped[bool | None]
+    error: Mapped[str | None] = mapped_column(sa.Text)
+    cancelling: Mapped[bool]
+    worker: Mapped[str | None] = mapped_column(sa.String(200))
+    lease_until: Mapped[float | None]
+    fruitless: Mapped[int]
+    last_event: Mapped[int]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+
+class JobEventRow(Base):
+    """Something that happened to a job, numbered from 1."""
+
+    __tablename__ = "job_events"
+    job: Mapped[int] = mapped_column(sa.ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(sa.String(20))
+    data: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+    created_at: Mapped[datetime]
+
+
+class WorkerRow(Base):
+    """A process that runs jobs, and when it was last heard of."""
+
+    __tablename__ = "workers"
+    name: Mapped[str] = mapped_column(sa.String(200), primary_key=True)
+    version: Mapped[str] = mapped_column(sa.String(50))
+    started_at: Mapped[datetime]
+    seen_s: Mapped[float]
+
+
+class KeyRow(Base):
+    """A client's key: what it may do, and the digest by which it is known."""
+
+    __tablename__ = "client_keys"
+    name: Mapped[str] = mapped_column(sa.String(100), primary_key=True)
+    digest: Mapped[str] = mapped_column(sa.String(64), unique=True)
+    scope: Mapped[str] = mapped_column(sa.String(10))
+    created_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
+class UploadRow(Base):
+    """Hardware or a multiplier that a client brought; see `service.uploads`."""
+
+    __tablename__ = "uploads"
+    kind: Mapped[str] = mapped_column(sa.String(20), primary_key=True)
+    identity: Mapped[str] = mapped_column(sa.String(200), primary_key=True)
+    content: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+    client: Mapped[str] = mapped_column(sa.String(100))
+    created_at: Mapped[datetime]
+
+
+class IdempotencyRow(Base):
+    """What a client asked for under a key of its own, so that asking twice makes one job."""
+
+    __tablename__ = "idempotency_keys"
+    client: Mapped[str] = mapped_column(sa.String(100), primary_key=True)
+    key: Mapped[str] = mapped_column(sa.String(255), primary_key=True)
+    digest: Mapped[str] = mapped_column(sa.String(64))
+    job: Mapped[int] = mapped_column(sa.ForeignKey("jobs.number", ondelete="CASCADE"))
+    created_at: Mapped[datetime]

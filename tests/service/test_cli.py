@@ -1,0 +1,171 @@
+"""The commands of the service, as processes."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+from click.testing import CliRunner, Result
+
+from search.cli import cli
+from search.schema import SCHEMA
+from tests.service.stored import store_results
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(one) for one in arguments])
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    return tmp_path / "results.db"
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+@contextmanager
+def serving(*arguments: object, port: int | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """`search serve` on a port that is free, and its address."""
+    port = port or free_port()
+    command = [sys.executable, "-m", "search", "serve", "--port", str(port), *map(str, arguments)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                call(f"{address}/healthz")
+                break
+            except httpx2.TransportError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        yield address, process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+
+
+def call(url: str, body: object = None, headers: Mapping[str, str] | None = None) -> httpx2.Response:
+    return httpx2.request("GET" if body is None else "POST", url, json=body, headers=headers, timeout=90)
+
+
+def test_keys_are_made_listed_and_revoked(database: Path) -> None:
+    made = invoke("keys", "create", "anna", "--scope", "read", "--storage", database)
+    assert made.exit_code == 0
+    assert made.stdout.startswith("crosslayer_")
+    again = invoke("keys", "create", "anna", "--storage", database)
+    assert again.exit_code == 2
+    assert "there is a key named 'anna'" in again.stderr
+    assert "letters, digits" in invoke("keys", "create", "an na", "--storage", database).stderr
+    assert "anna\tread\t" in invoke("keys", "list", "--storage", database).stdout
+    assert invoke("keys", "revoke", "anna", "--storage", database).exit_code == 0
+    assert "revoked" in invoke("keys", "list", "--storage", database).stdout
+    unknown = invoke("keys", "revoke", "ben", "--storage", database)
+    assert unknown.exit_code == 2
+    assert "search keys list" in unknown.stderr
+
+
+def test_the_schema_is_brought_up_to_date(database: Path) -> None:
+    found = invoke("db", "upgrade", "--storage", database)
+    assert found.exit_code == 0
+    assert f"has schema {SCHEMA}" in found.stdout
+
+
+def test_other_machines_need_keys(database: Path) -> None:
+    refused = invoke("serve", "--host", "0.0.0.0", "--no-keys", "--storage", database)  # noqa: S104
+    assert refused.exit_code == 2
+    assert "--no-keys on 0.0.0.0 would let everybody" in refused.stderr
+    with serving("--storage", database, "--host", "0.0.0.0", "--no-worker") as (address, _):  # noqa: S104
+        asked = {"dataset": "digits", "min_accuracy": 0.9}
+        assert call(f"{address}/optimize", asked).status_code == 401
+        key = invoke("keys", "create", "anna", "--storage", database).stdout.strip()
+        assert call(f"{address}/optimize", asked, {"Authorization": f"Bearer {key}"}).status_code == 202
+
+
+def test_a_port_that_is_taken(database: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [sys.executable, "-m", "search", "serve", "--no-worker", "--storage", str(database)]
+        found = subprocess.run(
+            [*command, "--port", str(taken.getsockname()[1])], capture_output=True, text=True, timeout=60
+        )
+    assert found.returncode == 2
+    assert "Address already in use; choose another --port" in found.stderr
+
+
+def test_serving_and_its_worker(database: Path, tmp_path: Path) -> None:
+    """One command answers, runs a job, and leaves no process behind."""
+    with serving("--storage", database, "--workers", 0, "--stages", tmp_path / "stages") as (address, process):
+        asked = {"dataset": "digits", "max_accuracy_drop": 0.9, "budget": 3, "effort": "quick"}
+        answer = call(f"{address}/optimize", asked, {"Prefer": "wait=60"})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["confirmed"] is True
+        assert call(f"{address}/readyz").json()["workers"] == 1
+        members = group(process.pid)
+        assert len(members) >= 2
+    deadline = time.monotonic() + 20
+    while group(process.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_killed_server_takes_its_worker_along(database: Path) -> None:
+    with serving("--storage", database) as (_, process):
+        deadline = time.monotonic() + 30
+        while len(group(process.pid)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        while group(process.pid):
+            assert time.monotonic() < deadline + 30
+            time.sleep(0.1)
+
+
+def test_the_server_keeps_a_worker(database: Path) -> None:
+    with serving("--storage", database) as (_, process):
+        seen: set[int] = set()
+        deadline = time.monotonic() + 60
+        while len(seen) < 2:
+            assert time.monotonic() < deadline
+            for member in group(process.pid) - {process.pid} - seen:
+                seen.add(member)
+                os.kill(member, signal.SIGKILL)
+            time.sleep(0.1)
+        assert process.poll() is None
+
+
+def group(leader: int) -> set[int]:
+    """The processes that a leader started and that live, itself among them."""
+    found = set()
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[2]) == leader and fields[0] != "Z":
+            found.add(int(folder.name))
+    return found
+
+
+def test_stored_answers_are_served_without_a_worker(database: Path) -> None:
+    store_results(database)
+    with serving("--storage", database, "--no-worker") as (address, _):
+        assert call(f"{address}/optimize", {"dataset": "digits", "min_accuracy": 0.9}).json()["confirmed"] is True
+        assert call(f"{address}/readyz").json()["status"] == "degraded"

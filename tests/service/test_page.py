@@ -1,0 +1,370 @@
+"""The web page, in a browser, served by the real service."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+import uvicorn
+from sqlalchemy.engine import Engine
+
+from search.candidate import Candidate
+from search.schema import open_engine
+from search.store import Store
+from service import create_app
+from service.keys import KeyStore, Scope
+from service.settings import Settings
+from tests.search.browser import Browser, find_browser
+from tests.search.fakes import formula, fresh_run
+from tests.service.stored import HARDWARE, RUNS, candidate, client_of
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+BASELINE = candidate()
+HOSTILE_ONE = candidate(width=4, multiplier=f"{HOSTILE}@01234567", sparsity=0.3, weight_bits=5, activation_bits=4)
+ALONE = {
+    "network": candidate(width=2),
+    "pruning": candidate(sparsity=0.5),
+    "multiplier": candidate(weight_bits=4, multiplier="asm-1"),
+    "memory": candidate(supply_v=0.8),
+}
+STORED = (
+    BASELINE,
+    *ALONE.values(),
+    candidate(width=1, sparsity=0.3, weight_bits=4, supply_v=0.8),
+    candidate(width=2, sparsity=0.3, weight_bits=4, activation_bits=4),
+    HOSTILE_ONE,
+    candidate(width=5, sparsity=0.3, weight_bits=6, activation_bits=5, multiplier="drum-4", multiplier_first="exact"),
+    candidate(width=6, sparsity=0.3, activation_bits=6),
+)
+
+HEADING = "document.getElementById('answer-heading').textContent"
+ANSWER = "document.getElementById('answer').textContent"
+TARGET = "document.getElementById('target-number').value"
+LIVE = "document.getElementById('live-words').textContent"
+FOCUSED = "document.activeElement.id"
+POINTS = "document.querySelectorAll('#chart .point.front').length"
+ROWS = """((table) => [...document.querySelectorAll(`#${table} tbody tr`)].map(
+  (row) => [row.className, ...[...row.cells].map((cell) => cell.textContent)]))"""
+# Texts whose contrast with what is behind them is below WCAG's 4.5 to 1.
+FAINT_TEXTS = """(() => {
+  const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const linear = (part) => part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4;
+  const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const behind = (node) => {
+    const found = parts(getComputedStyle(node).backgroundColor);
+    return found.length === 3 ? found : behind(node.parentElement);
+  };
+  return [...document.querySelectorAll("body *")].filter((node) => {
+    const text = [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
+    if (!text || !node.checkVisibility() || node.closest("noscript, .unseen, title")) return false;
+    const style = getComputedStyle(node);
+    const colours = [parts(node.closest("svg") ? style.fill : style.color), behind(node)];
+    const [darker, lighter] = colours.map(luminance).sort((a, b) => a - b);
+    return (lighter + 0.05) / (darker + 0.05) < 4.5;
+  }).map((node) => node.textContent);
+})()"""
+WIDER_THAN_THE_WINDOW = "document.documentElement.scrollWidth > innerWidth"
+
+
+def store_front(database: Path) -> None:
+    """A front, the baseline, each technique alone; fresh runs of all."""
+    with Store.open(f"sqlite:///{database}", create=True) as store:
+        for one in STORED:
+            found = formula(one)
+            found = replace(found, energy_range_pj=(found.energy_pj / 2, found.energy_pj * 2), area_mm2=0.1)
+            store.record_evaluation(one.key, found, task="digits", hardware=HARDWARE, seed=0)
+            for run in range(RUNS):
+                store.record_confirmation(fresh_run(one, run), task="digits", hardware=HARDWARE, effort="standard")
+
+
+@contextmanager
+def served(database: Path, **settings: Any) -> Iterator[str]:
+    """The address of a service on a database."""
+    app = create_app(Settings(storage=f"sqlite:///{database}", **settings))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def get(url: str, headers: dict[str, str] | None = None) -> Any:
+    with urlopen(Request(url, headers=headers or {}), timeout=20) as response:  # noqa: S310
+        return json.load(response)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    path = find_browser()
+    if path is None:
+        pytest.skip("needs a browser: chromium or google-chrome")
+    with Browser(path, tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    database = tmp_path_factory.mktemp("stored") / "results.db"
+    store_front(database)
+    with served(database) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Browser]:
+    """The page on a front, which asks nobody but its service, and has nothing to complain of in the end."""
+    browser.visit("about:blank", width=1440)  # what was open may ask a service that is gone
+    browser.requests.clear()
+    browser.complaints.clear()
+    browser.visit(address, width=1440)
+    browser.wait_for(f"{POINTS} > 0")
+    yield browser
+    assert browser.complaints == []
+    assert [url for url in browser.requests if not url.startswith((address, "data:"))] == []
+
+
+def tab_to(page: Browser, condition: str, most: int = 40) -> None:
+    """Press Tab until what has the focus is such a one."""
+    for _ in range(most):
+        page.press("Tab", 9)
+        if page.value(condition):
+            return
+    raise AssertionError(f"Tab never leads to: {condition}")
+
+
+def test_only_its_own_files_are_sent_and_they_are_kept_until_they_change(tmp_path: Path) -> None:
+    with client_of(tmp_path / "results.db", keys_required=True) as client:
+        found = client.get("/")
+        assert found.status_code == 200
+        assert found.headers["content-type"] == "text/html; charset=utf-8"
+        assert found.headers["content-security-policy"].startswith("default-src 'self';")
+        assert "unsafe" not in found.headers["content-security-policy"]
+        assert found.headers["x-content-type-options"] == "nosniff"
+        assert found.headers["referrer-policy"] == "no-referrer"
+        assert client.head("/").headers["etag"] == found.headers["etag"]
+        for path, kind in (
+            ("/", "text/html"),
+            ("/static/page.js", "text/javascript"),
+            ("/static/page.css", "text/css"),
+        ):
+            first = client.get(path)
+            assert first.headers["content-type"].startswith(kind)
+            again = client.get(path, headers={"If-None-Match": first.headers["etag"]})
+            assert (again.status_code, again.content) == (304, b"")
+            assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+        for path in ("/static/none.js", "/static/..%2Fapp.py", "/static/%2Fetc%2Fpasswd", "/static/"):
+            assert client.get(path).status_code == 404
+        assert not {"/", "/static/{name}"} & client.get("/openapi.json").json()["paths"].keys()
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_it_fits_every_window_and_its_texts_stand_out(page: Browser, address: str, dark: bool) -> None:
+    for width in (390, 768, 1440, 1920):
+        page.visit(f"{address}/?with=network", width=width, dark=dark)
+        page.wait_for(f"{POINTS} > 0")
+        assert page.value("innerWidth") == width
+        assert not page.value(WIDER_THAN_THE_WINDOW)
+        assert page.value("document.querySelector('#chart svg').clientWidth") <= width
+    for layers in ("layers", "components"):
+        page.value(f"document.querySelector('[name=breakdown][value={layers}]').click()")
+        assert page.value(FAINT_TEXTS) == []
+    page.value("document.querySelector('footer p').style.color = '#777'")
+    assert len(page.value(FAINT_TEXTS)) == 1
+
+
+def test_the_slider_chooses_the_cheapest_that_reaches_the_target(page: Browser, address: str) -> None:
+    page.value("document.getElementById('target-slider').focus()")
+    seen = set()
+    for key, code, times in (("End", 35, 1), ("ArrowLeft", 37, 15), *[("PageDown", 34, 1)] * 6, ("Home", 36, 1)):
+        for _ in range(times):
+            page.press(key, code)
+        target = float(page.value(TARGET)) / 100
+        front = get(f"{address}/v1/fronts/digits")["configurations"]
+        best = next((one for one in front if one["accuracy"] >= target), None)
+        seen.add(best and best["id"])
+        if best is None:
+            assert page.value(HEADING) == f"Nothing stored reaches {target * 100:.2f}\u00a0%"
+            continue
+        assert get(f"{address}/v1/fronts/digits?min_accuracy={target}&select=cheapest")["configurations"] == [best]
+        assert page.value(HEADING) == f"Cheapest at {target * 100:.2f}\u00a0% or more"
+        assert f"Evaluation {best['id']}" in page.value(ANSWER)
+        assert f"{best['accuracy'] * 100:.2f}\u00a0%" in page.value(ANSWER)
+        assert page.value("document.querySelector('.saving strong').textContent").startswith(f"{best['saving']:.3g}")
+        assert f"target={target * 100:.2f}" in page.value("location.search")
+    assert len(seen) >= 4
+    assert None in seen
+
+
+def test_each_technique_alone_is_shown_at_the_target(page: Browser, address: str) -> None:
+    target = 0.92
+    page.visit(f"{address}/?target={target * 100}", width=1440)
+    page.wait_for(f"{POINTS} > 0")
+    shown = [row[1:] for row in page.value(f"{ROWS}('techniques')")]
+    baseline = formula(BASELINE)
+    for name, words in shown[1:5]:
+        one = formula(ALONE[name.removesuffix(" alone")])
+        expected = f"{baseline.energy_pj / one.energy_pj:.3g}x" if one.accuracy >= target else "none stored reaches it"
+        assert words.startswith(expected), name
+    assert [words[:4] for _, words in shown].count("none") in (1, 2, 3)
+
+
+def test_a_confirmed_answer_is_shown_with_its_evidence(page: Browser, address: str) -> None:
+    page.visit(f"{address}/?target=90", width=1440)
+    page.wait_for(f"{POINTS} > 0")
+    assert "Not confirmed" in page.value(ANSWER)
+    page.click("document.getElementById('confirm')")
+    page.wait_for(f"{ANSWER}.includes('✓') || {ANSWER}.includes('Confirmed by')")
+    body = json.dumps({"dataset": "digits", "min_accuracy": 0.9}).encode()
+    with urlopen(Request(f"{address}/optimize", body, {"Content-Type": "application/json"}), timeout=20) as response:  # noqa: S310
+        best = json.load(response)["configurations"][0]
+    words = page.value(ANSWER)
+    assert f"Evaluation {best['id']}" in words
+    runs = best["confirmation"]
+    assert f"{runs['accuracy'] * 100:.2f}\u00a0% ± {runs['accuracy_standard_error'] * 100:.2f}\u00a0%" in words
+    assert f"at least {runs['accuracy_lower_bound'] * 100:.2f}" in words
+
+
+def test_the_keyboard_reaches_everything(page: Browser) -> None:
+    tab_to(page, "document.activeElement.className === 'skip'", most=1)
+    page.press("Enter", 13)
+    tab_to(page, f"{FOCUSED} === 'target-slider'", most=1)
+    page.press("ArrowLeft", 37)
+    tab_to(page, f"{FOCUSED} === 'confirm'")
+    page.press("Enter", 13)
+    page.wait_for(f"{ANSWER}.includes('Confirmed by')")
+    tab_to(page, "document.activeElement.classList.contains('point')")
+    page.press("Home", 36)
+    page.press("ArrowRight", 39)
+    second = page.value("document.activeElement.dataset.id")
+    page.press("Enter", 13)
+    page.wait_for(f"{HEADING} === 'The configuration you chose'")
+    assert f"Evaluation {second}" in page.value(ANSWER)
+    assert page.value("document.activeElement.dataset.id") == second
+    assert page.value("document.activeElement.getAttribute('aria-pressed')") == "true"
+    page.press("End", 35)
+    page.press("Enter", 13, shift=True)
+    last = page.value("document.activeElement.dataset.id")
+    page.wait_for("new URLSearchParams(location.search).has('with')")
+    assert page.value("new URLSearchParams(location.search).get('with')") == last
+    tab_to(page, "document.activeElement.name === 'shown'")
+    page.press("ArrowDown", 40)
+    chosen = page.value("document.activeElement.value")
+    assert f"Evaluation {chosen}" in page.value(ANSWER)
+    page.wait_for("document.getElementById('said').textContent.startsWith('The configuration you chose')")
+
+
+def test_two_configurations_are_compared(page: Browser) -> None:
+    choose = "(other) => { other.value = 'network'; other.dispatchEvent(new Event('change')); }"
+    page.value(f"({choose})(document.getElementById('other'))")
+    found = {row[1]: row for row in page.value(f"{ROWS}('compare')")}
+    assert found["network"][3] == "mlp 3x2"
+    assert found["multiply-adds"][3] == str(formula(ALONE["network"]).macs)
+    for differs, name, mine, its, difference in found.values():
+        assert (mine == its) == (difference == "same") == (differs == ""), name
+    page.click("document.querySelector('#chart .point.pruning')")
+    assert page.value("document.querySelectorAll('#compare tbody td')[0].textContent").startswith(
+        f"{formula(ALONE['pruning']).energy_pj / 1000:.3g}"
+    )
+
+
+def test_hostile_names_are_text(page: Browser) -> None:
+    page.value(f"document.querySelector('#table tr[data-id^={json.dumps(HOSTILE_ONE.key[:12])}] input').click()")
+    for place in ("answer", "table", "compare"):
+        assert HOSTILE in page.value(f"document.getElementById('{place}').textContent")
+    page.value("document.querySelector('#chart .point[aria-pressed=true]').focus()")
+    assert HOSTILE in page.value("document.querySelector('.tip').textContent")
+    assert page.value("document.querySelectorAll('img').length") == 0
+
+
+def test_a_configuration_is_copied_and_downloaded(page: Browser, tmp_path: Path) -> None:
+    page.value("window.copied = []; navigator.clipboard.writeText = async (text) => { copied.push(text); }; 0")
+    page.click("document.getElementById('copy')")
+    page.wait_for("copied.length === 1")
+    page.wait_for("document.getElementById('said').textContent === 'Copied'")
+    one = Candidate.from_dict(json.loads(page.value("copied[0]")))
+    assert one in STORED
+    download(page, tmp_path, one)
+
+
+def download(page: Browser, folder: Path, one: Candidate) -> None:
+    page.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+    page.click("document.getElementById('download')")
+    file = folder / f"digits-{one.key[:12]}.json"
+    for _ in range(200):
+        if file.exists():
+            break
+        time.sleep(0.05)
+    assert Candidate.from_dict(json.loads(file.read_text())["candidate"]) == one
+
+
+def test_a_key_is_asked_for_and_used(browser: Browser, tmp_path: Path) -> None:
+    store_front(tmp_path / "results.db")
+    engine: Engine = open_engine(f"sqlite:///{tmp_path / 'results.db'}", create=False)
+    key = KeyStore("", engine).create("reader", Scope.READ)
+    engine.dispose()
+    with served(tmp_path / "results.db", keys_required=True) as address:
+        browser.visit(address, width=390)
+        browser.wait_for(f"{FOCUSED} === 'key'")
+        for text, condition in (
+            ("wrong", "document.getElementById('key-alert').textContent !== ''"),
+            (key, f"{POINTS} > 0"),
+        ):
+            browser.value("document.getElementById('key').select()")
+            browser.call("Input.insertText", text=text)
+            browser.press("Enter", 13)
+            browser.wait_for(condition)
+        assert browser.value("document.getElementById('key-panel').hidden")
+        browser.value("document.getElementById('start').click()")
+        browser.wait_for(
+            "document.getElementById('search-alert').textContent.includes('needs a key with the scope submit')"
+        )
+        shown = browser.value("document.querySelector('#table tr.chosen').dataset.id")
+        download(browser, tmp_path, next(one for one in STORED if one.key.startswith(shown)))
+        assert key not in browser.value("location.href")
+        assert not [url for url in browser.requests if key in url]
+        browser.value("sessionStorage.clear()")
+
+
+@pytest.mark.slow
+def test_a_search_is_followed_cancelled_and_resumed(browser: Browser, tmp_path: Path) -> None:
+    database = tmp_path / "results.db"
+    with served(database) as address:
+        browser.complaints.clear()
+        browser.visit(f"{address}/?effort=quick", width=1440)
+        browser.wait_for("!document.getElementById('empty').hidden")
+        command = [sys.executable, "-m", "search", "worker", "--storage", str(database), "--workers", "0"]
+        worker = subprocess.Popen([*command, "--stages", str(tmp_path / "stages")], stderr=subprocess.DEVNULL)
+        try:
+            browser.value("document.getElementById('budget').value = 60")
+            browser.click("document.getElementById('start')")
+            browser.wait_for("document.querySelectorAll('#chart .point.live').length >= 5", 120)
+            browser.wait_for(f"{POINTS} > 0")
+            before = browser.value("document.getElementById('progress').value")
+            browser.click("document.getElementById('cancel')")
+            browser.wait_for(f"{LIVE}.startsWith('Cancelled after')", 60)
+            (job,) = get(f"{address}/v1/jobs")["jobs"]
+            assert job["state"] == "cancelled"
+            assert f"Cancelled after {job['evaluations']} of 60 evaluations" in browser.value(LIVE)
+            front = get(f"{address}/v1/fronts/digits?effort=quick")["configurations"]
+            browser.wait_for(f"document.querySelectorAll('#table tbody tr').length >= {len(front)}")
+            browser.click("document.getElementById('resume')")
+            browser.wait_for(f"document.getElementById('progress').value > {max(before, job['evaluations'])}", 60)
+            browser.click("document.getElementById('cancel')")
+            browser.wait_for(f"{LIVE}.startsWith('Cancelled after')", 60)
+        finally:
+            worker.terminate()
+            worker.wait(timeout=30)
+    assert browser.complaints == []
