@@ -1,5 +1,1 @@
-"""The HTTP API over stored results. It never trains."""
-
-from service.app import create_app as create_app
-
-__all__ = ["create_app"]
+"""The HTTP API over stored results, the workers that run what is asked for, and a client. The API never trains."""

@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from search.candidate import Candidate
 from search.store import Store
 from search.task import find_task
-from service import create_app
+from service.app import create_app
 from service.settings import Settings
 from tests.search.fakes import formula, fresh_run
 

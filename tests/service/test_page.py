@@ -19,7 +19,7 @@ from sqlalchemy.engine import Engine
 from search.candidate import Candidate
 from search.schema import open_engine
 from search.store import Store
-from service import create_app
+from service.app import create_app
 from service.keys import KeyStore, Scope
 from service.settings import Settings
 from tests.search.browser import Browser, find_browser

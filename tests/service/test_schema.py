@@ -15,7 +15,7 @@ from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from search.schema import open_engine
-from service import create_app
+from service.app import create_app
 from service.keys import KeyStore, Scope
 from service.settings import Settings
 from tests.service.stored import store_results
