@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ import pytest
 import yaml
 
 from search.cli import cli
-from service.client import Client
+from service.client import Client, ServiceError
 from tests.postgresql import Server
 from tests.service.test_cli import free_port
 
@@ -28,6 +30,7 @@ FILE = ROOT / "docker-compose.yml"
 SECRETS = {"POSTGRES_PASSWORD": "secret", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+PROGRAMS = max(Path("/usr/lib/postgresql").glob("*/bin"), default="")  # PostgreSQL's, where Debian has them
 OURS = [name for name in SERVICES if name != "postgres"]
 
 
@@ -49,6 +52,25 @@ def test_compose_accepts_the_file_and_asks_for_its_secrets() -> None:
         assert "set it" in refused.stderr
 
 
+def test_without_an_engine_the_image_is_what_the_project_says() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (torch,) = [line for line in lines if "TORCH_INDEX" in line and line.startswith("RUN")]
+    asked = re.findall(r'"(torch\S*)"', torch)
+    assert [re.split("[<>=]", one)[0] for one in asked] == ["torch", "torchvision"]
+    assert set(asked) <= set(project["dependencies"])
+    copied = {
+        word for line in lines if line.startswith("COPY ") and "--from" not in line for word in line.split()[1:-1]
+    }
+    assert all((ROOT / name).exists() for name in copied)
+    sent = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {line[1:] for line in sent if line.startswith("!")} == copied
+    assert sent[sent.index("*") + 1].startswith("!")
+    images = [line.split()[1] for line in lines if line.startswith("FROM ")] + [SERVICES["postgres"]["image"]]
+    assert all(re.search(r":\d", image) for image in images)
+    assert [line for line in lines if line.startswith("USER ")] == ["USER crosslayer"]
+
+
 def test_only_two_ports_are_published_and_to_this_machine() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert set(published) == {"api", "dashboard"}
@@ -63,16 +85,39 @@ def test_only_two_ports_are_published_and_to_this_machine() -> None:
     }
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_our_services_can_do_little_to_their_host(name: str) -> None:
+@pytest.mark.parametrize("name", SERVICES)
+def test_services_can_do_little_to_their_host(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert service["environment"]["RAY_AUTH_MODE"] == "token"
-    assert "user" not in service
+    assert service.get("user") == (None if name in OURS else "postgres")
     assert "healthcheck" in service or service["restart"] == "no"
-    assert re.search(r"^USER crosslayer$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert not service.get("privileged")
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_services_have_the_secrets_they_need_and_no_others(name: str) -> None:
+    environment = SERVICES[name]["environment"]
+    of_ray = name in ("ray-head", "ray-worker", "worker")
+    assert environment.get("RAY_AUTH_MODE") == ("token" if of_ray else None)
+    assert environment.get("RAY_AUTH_TOKEN", "").startswith("${RAY_AUTH_TOKEN:?" if of_ray else "")
+    assert ("RAY_AUTH_TOKEN" in environment) == of_ray
+    assert ("CROSSLAYER_STORAGE" in environment) == (not name.startswith("ray-"))
+
+
+@pytest.mark.parametrize("name", ["ray-head", "ray-worker", "worker"])
+def test_ray_keeps_images_in_shared_memory(name: str) -> None:
+    words = shlex.split(" ".join(SERVICES[name]["command"]))
+    assert int(words[words.index("--object-store-memory") + 1]) <= 2**30
+    assert SERVICES[name]["shm_size"] == "1gb"
+    assert SERVICES[name]["volumes"] == ["datasets:/datasets", "stages:/stages"]
+
+
+def test_postgresql_is_asked_by_tcp_which_it_answers_when_the_database_is_made() -> None:
+    # https://github.com/docker-library/postgres/issues/146
+    check = SERVICES["postgres"]["healthcheck"]["test"]
+    assert check[check.index("--host") + 1] == "127.0.0.1"
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -94,41 +139,91 @@ def search_commands(command: list[str]) -> list[list[str]]:
     return [words[start + 1 :] for start in starts]
 
 
+def unescaped(text: str) -> str:
+    """A text of the file with what Compose puts in for variables."""
+    return re.sub(r"\$(?:\$|\{(\w+)(?::[-?][^}]*)?\})", lambda match: SECRETS[match[1]] if match[1] else "$", text)
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """Programs in the place of those that the worker's container starts; the file `node` is its node of the cluster."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for name, does in {
+        "ray": "touch $FOLDER/node; exit ${RAY_CODE:-0}",
+        "grep": "test -e $FOLDER/node",
+        "search": "touch $FOLDER/searching; trap 'touch $FOLDER/ended; exit' TERM; while :; do sleep 0.1; done",
+    }.items():
+        (folder / name).write_text(f"#!/bin/sh\n{does}\n")
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def begin_worker(programs: Path, **variables: str) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "FOLDER": str(programs), **variables}
+    command = [unescaped(word) for word in SERVICES["worker"]["command"]]
+    return subprocess.Popen(command, env=environment, start_new_session=True)
+
+
+def test_a_worker_ends_when_its_node_does_so_that_its_container_is_started_again(programs: Path) -> None:
+    with begin_worker(programs) as process:
+        try:
+            while not (programs / "searching").exists():
+                time.sleep(0.05)
+            time.sleep(1.5)
+            assert process.poll() is None
+            (programs / "node").unlink()
+            process.wait(timeout=30)
+            assert (programs / "ended").exists()
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert SERVICES["worker"]["restart"] == "unless-stopped"
+
+
+def test_a_worker_without_a_cluster_does_not_begin(programs: Path) -> None:
+    with begin_worker(programs, RAY_CODE="3") as process:
+        assert process.wait(timeout=30) == 3
+    assert not (programs / "searching").exists()
+
+
 class Host:
     """Starts services of the file as processes of this machine, whose names and folders stand for theirs."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, sockets: str) -> None:
         self._folder = folder
+        self._sockets = sockets  # PostgreSQL's folder of them, in the place of its port
         self.port = free_port()
+        self._ports = {"8000": str(self.port), "8080": str(free_port()), "6379": str(free_port())}
         self._names = {
-            "ray-head:6379": f"127.0.0.1:{free_port()}",
+            "ray-head:6379": f"127.0.0.1:{self._ports['6379']}",
             "http://api:8000": f"http://127.0.0.1:{self.port}",
             "127.0.0.1:8000": f"127.0.0.1:{self.port}",
-            "postgresql://crosslayer:secret@postgres/crosslayer": url,
+            "'127.0.0.1', 8080": f"'127.0.0.1', {self._ports['8080']}",
+            "@postgres/crosslayer": f"@/crosslayer?host={sockets}",
             "/datasets": str(folder / "datasets"),
             "/stages": str(folder / "stages"),
         }
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def _here(self, text: str) -> str:
-        text = re.sub(r"\$\{(\w+)(?::[-?][^}]*)?\}", lambda match: SECRETS[match[1]], text)
+        text = unescaped(text)
         for theirs, ours in self._names.items():
             text = text.replace(theirs, ours)
         return text
 
     def _command(self, words: list[str]) -> list[str]:
         here = [self._here(word) for word in words]
-        for option, name in (("--port", "127.0.0.1:8000"), ("--port", "ray-head:6379")):
-            theirs, ours = name.rpartition(":")[2], self._names[name].rpartition(":")[2]
-            here = [
-                ours if before == option and word == theirs else word
-                for before, word in zip(["", *here[:-1]], here, strict=True)
-            ]
+        for place, option in enumerate(here[:-1]):
+            if option == "--port":
+                here[place + 1] = self._ports[here[place + 1]]
+            elif option == "--host" and here[0] == "pg_isready":
+                here[place + 1] = self._sockets
         return here
 
     def environment(self, name: str) -> Mapping[str, str]:
         values = {key: self._here(value) for key, value in SERVICES[name]["environment"].items()}
-        programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        programs = f"{Path(sys.executable).parent}:{PROGRAMS}:{os.environ['PATH']}"
         return {**os.environ, **values, "HOME": str(self._folder), "RAY_TMPDIR": str(self._folder), "PATH": programs}
 
     def run(self, name: str, *words: str) -> str:
@@ -140,6 +235,12 @@ class Host:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def healthy(self, name: str) -> bool:
+        """Whether a service's health check is content."""
+        kind, *check = SERVICES[name]["healthcheck"]["test"]
+        check = self._command(["sh", "-c", *check] if kind == "CMD-SHELL" else check)
+        return not subprocess.run(check, env=self.environment(name), capture_output=True, check=False).returncode
+
     def start(self, name: str, *, says: str = "") -> None:
         """Start a service, and wait until its health check is content, and it has said something."""
         command = self._command(SERVICES[name]["command"])
@@ -148,13 +249,8 @@ class Host:
             self.running[name] = subprocess.Popen(
                 command, env=self.environment(name), stdout=log, stderr=log, start_new_session=True
             )
-        kind, *check = SERVICES[name]["healthcheck"]["test"]
-        check = self._command(["sh", "-c", *check] if kind == "CMD-SHELL" else check)
         deadline = time.monotonic() + 90
-        while (
-            subprocess.run(check, env=self.environment(name), capture_output=True, check=False).returncode
-            or says not in path.read_text()
-        ):
+        while not self.healthy(name) or says not in path.read_text():
             assert self.running[name].poll() is None, path.read_text()
             assert time.monotonic() < deadline, path.read_text()
             time.sleep(0.3)
@@ -173,9 +269,29 @@ class Host:
 
 
 @pytest.fixture
-def host(postgresql: Server) -> Iterator[Host]:
+def database(postgresql: Server) -> str:
+    """The folder of the sockets of a PostgreSQL server that has the file's database, user and password."""
+    import psycopg
+
+    told = {name: unescaped(value) for name, value in SERVICES["postgres"]["environment"].items()}
+    user, name, password = (told[f"POSTGRES_{what}"] for what in ("USER", "DB", "PASSWORD"))
+    with psycopg.connect(postgresql.url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{password}'".encode())
+        connection.execute(f"CREATE DATABASE {name} OWNER {user}".encode())
+        (rules,) = connection.execute("SHOW hba_file").fetchone() or [""]
+        Path(rules).write_text(f"local all {user} scram-sha-256\n{Path(rules).read_text()}")
+    postgresql.stop()
+    postgresql.start()
+    sockets = postgresql.url.partition("?host=")[2]
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(f"postgresql://{user}:wrong@/{name}?host={sockets}")
+    return sockets
+
+
+@pytest.fixture
+def host(database: str) -> Iterator[Host]:
     with tempfile.TemporaryDirectory(prefix="cl-", ignore_cleanup_errors=True) as folder:  # short: sockets lie in it
-        found = Host(Path(folder), postgresql.url)
+        found = Host(Path(folder), database)
         try:
             yield found
         finally:
@@ -184,8 +300,12 @@ def host(postgresql: Server) -> Iterator[Host]:
 
 @pytest.mark.slow
 def test_the_services_answer_a_job(host: Host) -> None:
+    assert host.healthy("postgres")
     host.run("schema")
     host.start("api")
+    host.start("dashboard")
+    with Client(f"http://127.0.0.1:{host.port}") as stranger, pytest.raises(ServiceError, match="key"):
+        stranger.jobs()
     key = host.run("api", "search", "keys", "create", "anna").strip()
     host.start("ray-head")
     host.start("ray-worker", says="Ray runtime started")  # here its check finds the head's
@@ -193,11 +313,11 @@ def test_the_services_answer_a_job(host: Host) -> None:
     with Client(f"http://127.0.0.1:{host.port}", key=key) as client:
         kinds: list[str] = []
         answer = client.optimize(
-            "digits", max_accuracy_drop=0.5, effort="quick", budget=10, told=lambda event: kinds.append(event.kind)
+            "digits", max_accuracy_drop=0.05, effort="quick", budget=20, told=lambda event: kinds.append(event.kind)
         )
         assert answer.confirmed
         assert answer.configurations[0].saving > 1
-        assert kinds.count("evaluated") == 10
+        assert kinds.count("evaluated") == 20
         (job,) = client.jobs().jobs
         assert job.search == f"job-{job.id}"
     assert json.loads(host.run("api", "search", "show", "--json"))
