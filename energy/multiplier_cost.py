@@ -130,9 +130,14 @@ def multiplier_cost(name: str, *, weight_bits: int, activation_bits: int, form: 
     return found
 
 
+def shipped_multipliers() -> list[str]:
+    """Names that `multiplier_cost` knows in every process."""
+    return [EXACT, *_shipped()]
+
+
 def characterised_multipliers() -> list[str]:
-    """Names that `multiplier_cost` knows: the shipped table's, then the registered ones."""
-    return [EXACT, *_shipped(), *(name for name in _registered if name not in _shipped())]
+    """Names that `multiplier_cost` knows: those that come along, then the registered ones."""
+    return [*shipped_multipliers(), *(name for name in _registered if name not in _shipped())]
 
 
 def register_multiplier_cost(name: str, costs: Mapping[CostKey, MultiplierCost]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from energy import Hardware
@@ -34,7 +35,14 @@ class Configurations:
 
 
 def stored_configurations(
-    store: Store, task: Task, platform: Hardware, target: Target, *, effort: str, hardware: str
+    store: Store,
+    task: Task,
+    platform: Hardware,
+    target: Target,
+    *,
+    effort: str,
+    hardware: str,
+    without_multipliers: Collection[str] = (),
 ) -> Configurations:
     """The stored evaluations that reach a target, and that no other beats in accuracy and energy.
 
@@ -45,6 +53,7 @@ def stored_configurations(
         target: What is wanted.
         effort: Of the evaluations.
         hardware: As a person called the hardware, for messages.
+        without_multipliers: Imported ones, by identity; configurations with one of them are left out.
 
     Raises:
         NothingFoundError: If there are none; the message has the command that makes some.
@@ -60,9 +69,18 @@ def stored_configurations(
             f"no search of {task.words} on {platform.identity} is stored yet; make one with: {command}"
         )
     wanted = target.accuracy(baseline.evaluation.accuracy)
-    meeting = store.front(task=task.identity, hardware=platform.identity, effort=effort, min_accuracy=wanted)
+    meeting = store.front(
+        task=task.identity,
+        hardware=platform.identity,
+        effort=effort,
+        min_accuracy=wanted,
+        without_multipliers=without_multipliers,
+    )
     if not meeting:
-        highest = store.highest_accuracy(task=task.identity, hardware=platform.identity, effort=effort) or 0.0
+        highest = store.highest_accuracy(
+            task=task.identity, hardware=platform.identity, effort=effort, without_multipliers=without_multipliers
+        )
+        highest = highest or 0.0
         raise NothingFoundError(
             f"no stored configuration of {task.words} reaches {wanted:.2%}; the most accurate reaches "
             f"{highest:.2%}. Ask for less, or search more with another --seed or a larger --budget: {command}"
@@ -71,7 +89,14 @@ def stored_configurations(
 
 
 def stored_answer_to(
-    store: Store, task: Task, platform: Hardware, target: Target, *, effort: str, hardware: str
+    store: Store,
+    task: Task,
+    platform: Hardware,
+    target: Target,
+    *,
+    effort: str,
+    hardware: str,
+    without_multipliers: Collection[str] = (),
 ) -> tuple[Configurations, Answer, dict[str, Confirmation]]:
     """The answer to a target by the fresh runs that are kept; see `stored_configurations` for the arguments.
 
@@ -81,23 +106,14 @@ def stored_answer_to(
     Raises:
         NothingFoundError: Likewise.
     """
-    found = stored_configurations(store, task, platform, target, effort=effort, hardware=hardware)
+    found = stored_configurations(
+        store, task, platform, target, effort=effort, hardware=hardware, without_multipliers=without_multipliers
+    )
     confirmer = Confirmer.of_kept(store, task, platform.identity, effort)
     answer = confirmer.answer(found.records, found.baseline, target)
-    # One that was confirmed once stays so, though another that may be better has taken its place on the front.
-    cost = math.inf if answer.record is None or not answer.confirmed else answer.record.evaluation.energy_pj
-    for record in store.evaluations_with_runs(
-        task=task.identity,
-        hardware=platform.identity,
-        min_accuracy=target.accuracy(found.baseline.evaluation.accuracy),
-        effort=effort,
-    ):
-        if record.evaluation.energy_pj >= cost:
-            break
-        own = confirmer.answer([record], found.baseline, target)
-        if own.confirmed:
-            answer = replace(own, rejected=answer.rejected)
-            break
+    answer = with_confirmed_before(
+        answer, store, task, platform, effort=effort, without_multipliers=without_multipliers
+    )
     known = {record.key: runs for record, runs in answer.rejected}
     if answer.record is not None and answer.confirmation is not None:
         known[answer.record.key] = answer.confirmation
@@ -106,8 +122,53 @@ def stored_answer_to(
     return found, answer, known
 
 
+def with_confirmed_before(
+    answer: Answer,
+    store: Store,
+    task: Task,
+    platform: Hardware,
+    *,
+    effort: str,
+    without_multipliers: Collection[str] = (),
+) -> Answer:
+    """An answer from the front, or a cheaper one that fresh runs confirmed before it was pushed off the front.
+
+    What was confirmed once stays so, though another that may be better has taken its place.
+
+    Args:
+        answer: From the front.
+        store: Where fresh runs are.
+        task: Of what.
+        platform: On which hardware.
+        effort: Of the evaluations.
+        without_multipliers: As for `stored_configurations`.
+    """
+    confirmer = Confirmer.of_kept(store, task, platform.identity, effort)
+    cost = math.inf if answer.record is None or not answer.confirmed else answer.record.evaluation.energy_pj
+    for record in store.evaluations_with_runs(
+        task=task.identity,
+        hardware=platform.identity,
+        min_accuracy=answer.target.accuracy(answer.baseline.evaluation.accuracy),
+        effort=effort,
+        without_multipliers=without_multipliers,
+    ):
+        if record.evaluation.energy_pj >= cost:
+            break
+        if record.key != answer.baseline.key and (
+            (own := confirmer.answer([record], answer.baseline, answer.target)).confirmed
+        ):
+            return replace(own, rejected=answer.rejected)
+    return answer
+
+
 def stored_alone(
-    store: Store, task: Task, platform: Hardware, baseline: Record, *, effort: str
+    store: Store,
+    task: Task,
+    platform: Hardware,
+    baseline: Record,
+    *,
+    effort: str,
+    without_multipliers: Collection[str] = (),
 ) -> dict[str, list[Record]]:
     """What each technique achieves alone: technique -> stored evaluations, cheapest first, each more accurate.
 
@@ -117,10 +178,13 @@ def stored_alone(
         platform: On which hardware.
         baseline: What others differ from, by one technique.
         effort: Of the evaluations.
+        without_multipliers: As for `stored_configurations`.
     """
     found: dict[str, list[Record]] = {technique: [] for technique in TECHNIQUES}
     exact = baseline.evaluation.candidate
-    for record in store.evaluations(task=task.identity, hardware=platform.identity, effort=effort):
+    for record in store.evaluations(
+        task=task.identity, hardware=platform.identity, effort=effort, without_multipliers=without_multipliers
+    ):
         techniques = techniques_of(record.evaluation.candidate, exact)
         if len(techniques) == 1:
             steps = found[next(iter(techniques))]

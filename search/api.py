@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from energy import Hardware, hardware_names, load_hardware
-from search.answering import Configurations, stored_configurations
+from search.answering import Configurations, stored_configurations, with_confirmed_before
 from search.candidate import Candidate
 from search.confirming import Answer, Confirmer, Target
 from search.confirming import knee as find_knee
@@ -348,7 +348,8 @@ def best(
         records: Sequence[Record] = [find_knee(found.records)] if knee else found.records
         if not confirm:
             confirmer = Confirmer.of_kept(store, task, platform.identity, effort)
-            return confirmer.answer(records, found.baseline, target)
+            answer = confirmer.answer(records, found.baseline, target)
+            return answer if knee else with_confirmed_before(answer, store, task, platform, effort=effort)
         workshop = Workshop.open(
             task,
             effort,
@@ -359,7 +360,8 @@ def best(
             ray_address=ray_address,
             timeout_s=timeout_s,
         )
-        return _confirmed([(records, target)], found.baseline, workshop, store, observer)[0]
+        (answer,) = _confirmed([(records, target)], found.baseline, workshop, store, observer)
+        return answer if knee else with_confirmed_before(answer, store, task, platform, effort=effort)
 
 
 def answers(

@@ -47,6 +47,11 @@ def multiplier_identity(name: str, digest: str) -> str:
     return f"{name}@{digest[:8]}"
 
 
+def is_own_multiplier(identity: str) -> bool:
+    """Whether a candidate's multiplier is an imported one, which does not come along."""
+    return "@" in identity
+
+
 def multiplier_name(identity: str) -> str:
     """The name by which people know the multiplier of a candidate."""
     return identity.partition("@")[0]

@@ -302,6 +302,8 @@ class Confirmer:
                     if self._observer is not None:
                         self._observer.failed(candidate, outcome.error or "no reason is known")
                     continue
+                if self._observer is not None:
+                    self._observer.storing()
                 self._store.record_confirmation(outcome.run, **self._place)
                 kept[outcome.run.run] = outcome.run
         return [kept[number] for number in range(count) if number in kept]

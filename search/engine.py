@@ -50,6 +50,9 @@ class Observer:
     def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
         """The search begins or goes on, with so many trials ended before in these evaluations."""
 
+    def storing(self) -> None:
+        """Something is about to be asked or stored; what is raised here keeps it from being."""
+
     def evaluating(self, count: int, workers: int) -> None:
         """This many evaluations are handed to the executor, of which so many run at a time."""
 
@@ -150,15 +153,19 @@ class _Driver:
     def run(self) -> None:
         self._check_space()
         done = self._store.search_evaluations(self._search)
-        self._observer.started(self._search, done, self._store.trial_counts(self._search).finished)
+        # A trial that was recorded, and that the study was never told of, is evaluated again, and counts then.
+        complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        ended = {_APART, *(trial.number for trial in complete)}
+        ends = [end for end in self._store.trial_ends(self._search) if end.evaluation_key and end.number in ended]
+        self._observer.started(self._search, done, len(ends))
         if not self._space.holds(self._space.baseline()):
             self._evaluate_baseline(done)
             self._budget -= 1
         evaluations = {record.key: record.evaluation for record in done}
         self._evaluations = {
-            trial.number: evaluations[trial.evaluation_key]
-            for trial in self._store.trial_ends(self._search)
-            if trial.evaluation_key is not None and trial.number != _APART
+            end.number: evaluations[end.evaluation_key]
+            for end in ends
+            if end.evaluation_key is not None and end.number != _APART
         }
         if self._search.settings.sampler == "greedy":
             while trials := self._ask_steps():
@@ -209,6 +216,7 @@ class _Driver:
         self._observer.evaluated(record, reused=known is not None)
 
     def _ask_generation(self) -> list[FrozenTrial]:
+        self._observer.storing()
         generation = self._asker.next_generation()
         self._learn(before=generation)
         return self._asker.ask_generation(budget=self._budget)
@@ -225,6 +233,7 @@ class _Driver:
 
     def _ask_steps(self) -> list[FrozenTrial]:
         """What the greedy strategy has to know before its next step."""
+        self._observer.storing()
         found: dict[str, tuple[float, float] | None] = {
             self._space.decode(trial.params).key: trial.values and (trial.values[0], trial.values[1])
             for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
@@ -266,6 +275,7 @@ class _Driver:
                 if left:
                     trial = left.pop(0)
                 elif len(self._evaluations) + len(running) < self._budget:
+                    self._observer.storing()
                     self._learn(before=None)
                     trial = self._asker.ask_one()
                 else:
@@ -327,6 +337,7 @@ class _Driver:
 
     def _take(self, outcome: Outcome, candidate: Candidate, numbers: Sequence[int]) -> None:
         """Store and tell how the trials of a candidate ended."""
+        self._observer.storing()
         if outcome.evaluation is None:
             self._tell_failure(numbers, candidate, outcome.error or "no reason is known")
             return
@@ -347,7 +358,8 @@ class _Driver:
     def _tell(self, number: int, record: Record, *, reused: bool) -> None:
         evaluation = record.evaluation
         self._store.record_trial(self._search, number, evaluation_key=record.key)
-        self._study.tell(number, (evaluation.accuracy, *self._costs(evaluation)))
+        # A driver that was held up, and another that took its place meanwhile, tell the same.
+        self._study.tell(number, (evaluation.accuracy, *self._costs(evaluation)), skip_if_finished=True)
         self._evaluations[number] = evaluation
         self._failed_in_a_row = 0
         self._observer.evaluated(record, reused=reused)
@@ -355,7 +367,7 @@ class _Driver:
     def _tell_failure(self, numbers: Sequence[int], candidate: Candidate, error: str) -> None:
         for number in numbers:
             self._store.record_trial(self._search, number, error=error)
-            self._study.tell(number, state=TrialState.FAIL)
+            self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
             self._observer.failed(candidate, error)
         if candidate == self._space.baseline():
             raise _no_baseline(error)

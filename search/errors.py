@@ -8,6 +8,7 @@ SearchError
 │   ├── DatasetMissingError   not on disk and not to be downloaded
 │   └── DatasetCorruptError   a file's content is not what it should be
 ├── StorageError          the results database cannot be read, written, or is not ours
+│   └── NewerSchemaError  a newer version wrote it
 ├── ExecutorError         Ray cannot start, or every worker is lost
 └── NothingFoundError     no stored evaluation answers the question
 """
@@ -26,7 +27,7 @@ class UnknownNameError(UsageError, LookupError):
 
 
 class SearchBusyError(UsageError):
-    """Another process of this machine runs the search."""
+    """Another process runs the search."""
 
 
 class DatasetError(SearchError):
@@ -43,6 +44,10 @@ class DatasetCorruptError(DatasetError):
 
 class StorageError(SearchError):
     """The results database cannot be read or written, or belongs to another application."""
+
+
+class NewerSchemaError(StorageError):
+    """The results database was written by a newer version, and this one is of no use for it."""
 
 
 class ExecutorError(SearchError):

@@ -124,8 +124,13 @@ class RayExecutor:
             self.workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
             self._shared = (ray.put(data), ray.put(tuple(multipliers)))
             remote = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
-            self._pool = _Pool(lambda: remote.remote(task, hardware, seed, stages), self.workers)
+            self._pool = _Pool(
+                lambda: remote.remote(task, hardware, seed, stages), self.workers, shared=address is not None
+            )
             self._head = _Head(address)
+        except KeyboardInterrupt:
+            ray.shutdown()
+            raise
         except Exception as error:  # Ray raises bare exceptions, such as when its start times out
             ray.shutdown()
             where = "Ray could not start" if address is None else f"no Ray cluster could be joined at {address!r}"
@@ -176,11 +181,14 @@ class RayExecutor:
 class _Pool:
     """The workers. They outlive runs; one that is lost is replaced as soon as there is room for another.
 
+    Others may use the same cluster. As long as they have all of its processors, workers wait for their turn.
+
     Ray could start an actor again by itself, but refuses calls meanwhile in ways that are hard to tell from a job that
     killed it. A new actor answers when it is there.
     """
 
-    def __init__(self, start: Callable[[], Any], size: int) -> None:
+    def __init__(self, start: Callable[[], Any], size: int, *, shared: bool) -> None:
+        self._shared = shared
         self.idle: list[Any] = []
         self._start = start
         self._busy: list[Any] = []
@@ -237,7 +245,7 @@ class _Pool:
 
     def check(self) -> None:
         """Raise an error if there was no worker for too long."""
-        if self.idle or self._busy:
+        if self.idle or self._busy or (self._shared and _all_in_use()):
             self._alive_at = time.monotonic()
         elif time.monotonic() - self._alive_at > _START_S:
             raise ExecutorError(f"no worker could be started within {_START_S} s: {self._trouble}. {_KEPT}")
@@ -391,6 +399,12 @@ class _Head:
             self._answered_at = now
         elif now - self._answered_at > self._patience_s:
             raise ExecutorError(f"Ray was lost: its head (gcs_server) does not answer: {why}. {_KEPT}")
+
+
+def _all_in_use() -> bool:
+    """Whether a cluster has processors, and none is free."""
+    there, free = ray.cluster_resources(), ray.available_resources()
+    return bool(there.get("CPU", 0) >= 1 > free.get("CPU", 0))
 
 
 @contextmanager

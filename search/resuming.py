@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 
+import sqlalchemy as sa
 from filelock import FileLock, Timeout
+from sqlalchemy.exc import SQLAlchemyError
 
 from energy import Hardware
 from search.candidate import content_hash
 from search.errors import SearchBusyError, UsageError
 from search.locations import sqlite_path, stage_dir
 from search.multiplier_choice import ChosenMultiplier
+from search.schema import engine_options, storage_errors
 from search.space import SearchSpace
 from search.store import SearchRecord, SearchSettings, Store
 from search.task import Task, stored_names
@@ -136,7 +139,10 @@ def space_of(search: SearchRecord, task: Task) -> SearchSpace:
 
 @contextmanager
 def claimed(search: SearchRecord, url: str) -> Iterator[None]:
-    """Keep a second process of this machine from running the same search; the claim ends with the process.
+    """Keep a second process from running the same search; the claim ends with the process.
+
+    In a database that is a file, or on a server other than PostgreSQL, it holds on this machine alone. In PostgreSQL it
+    holds everywhere until the server restarts.
 
     Args:
         search: The search.
@@ -144,6 +150,7 @@ def claimed(search: SearchRecord, url: str) -> Iterator[None]:
 
     Raises:
         SearchBusyError: If another process runs it.
+        StorageError: If the database cannot be used.
     """
     folder = stage_dir(url)
     folder.mkdir(parents=True, exist_ok=True)
@@ -153,10 +160,36 @@ def claimed(search: SearchRecord, url: str) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise SearchBusyError(
-            f"search {search.name!r} is being run by another process; wait for it, or stop it"
-        ) from None
+        raise _busy(search) from None
     try:
-        yield
+        with _claimed_in_postgresql(search, url) if url.startswith("postgresql") else nullcontext():
+            yield
     finally:
         lock.release()
+
+
+@contextmanager
+def _claimed_in_postgresql(search: SearchRecord, url: str) -> Iterator[None]:
+    """Hold an advisory lock by a connection of its own, which the server ends when this machine is gone."""
+    number = int(content_hash({"search": search.name})[:15], 16)
+    engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT", **engine_options(url))
+    try:
+        with storage_errors(url):
+            connection = engine.connect()
+        try:
+            with storage_errors(url):
+                for setting, seconds in (("idle", 10), ("interval", 5), ("count", 4)):
+                    connection.exec_driver_sql(f"SET tcp_keepalives_{setting} = {seconds}")
+                free = connection.scalar(sa.select(sa.func.pg_try_advisory_lock(number)))
+            if not free:
+                raise _busy(search)
+            yield
+        finally:
+            with suppress(SQLAlchemyError):  # the server is gone, and the lock with it
+                connection.close()
+    finally:
+        engine.dispose()
+
+
+def _busy(search: SearchRecord) -> SearchBusyError:
+    return SearchBusyError(f"search {search.name!r} is being run by another process; wait for it, or stop it")

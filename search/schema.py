@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from search.errors import StorageError
+from search.errors import NewerSchemaError, StorageError
 from search.locations import sqlite_path, without_password
 
 _MIGRATING = 0x73636865  # of PostgreSQL's advisory locks, the one of who brings the schema up to date
@@ -72,6 +72,7 @@ class EvaluationRow(Base):
     stopped: Mapped[bool]
     seed: Mapped[int]
     candidate_key: Mapped[str] = mapped_column(sa.String(64))
+    own_multipliers: Mapped[str | None] = mapped_column(sa.String(1000))  # that do not come along: a JSON list
     accuracy: Mapped[float]
     energy_pj: Mapped[float]
     content: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
@@ -82,6 +83,7 @@ class EvaluationRow(Base):
         sa.Index(
             "evaluations_by_energy",
             *("task", "hardware", "effort", "version", "stopped", "energy_pj", "accuracy", "key", "seed"),
+            "own_multipliers",
         ),
     )
 
@@ -112,16 +114,17 @@ class ConfirmationRow(Base):
     __table_args__ = (sa.Index("confirmation_runs_by_candidate", "candidate_key"),)
 
 
-def open_engine(url: str, *, create: bool) -> Engine:
+def open_engine(url: str, *, create: bool, patient: bool = True) -> Engine:
     """Open the database and bring its schema up to date.
 
     Args:
         url: SQLAlchemy URL.
         create: Whether to make an SQLite file that does not exist.
+        patient: Whether to wait for a server that restarts, for half a minute; else its absence is an error at once.
 
     Raises:
-        StorageError: If it cannot be opened, is not a database, belongs to another application, or was written by a
-            newer version.
+        StorageError: If it cannot be opened, is not a database, or belongs to another application.
+        NewerSchemaError: If it was written by a newer version.
     """
     path = sqlite_path(url)
     if path is not None:
@@ -138,13 +141,18 @@ def open_engine(url: str, *, create: bool) -> Engine:
             tune_sqlite(engine)
         with engine.begin() as connection:
             _migrate(connection, url)
-    outlive_restarts(engine)
+    if patient:
+        outlive_restarts(engine)
     return engine
 
 
 def engine_options(url: str) -> dict[str, Any]:
     """How SQLAlchemy has to open a database: patiently where it is locked, and sure that a connection still works."""
-    return {"connect_args": {"timeout": 60}} if sqlite_path(url) is not None else {"pool_pre_ping": True}
+    if sqlite_path(url) is not None:
+        return {"connect_args": {"timeout": 60}}
+    # A server's machine that is gone is noticed in half a minute; by itself a connection waits for hours.
+    alive = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "connect_timeout": 10}
+    return {"pool_pre_ping": True, "connect_args": alive if url.startswith("postgresql") else {}}
 
 
 def outlive_restarts(engine: Engine) -> None:
@@ -193,7 +201,7 @@ def tune_sqlite(engine: Engine) -> None:
 
 def _migrate(connection: Connection, url: str) -> None:
     """Bring the schema up to date, and refuse a database that is not ours."""
-    if _stored_schema(connection) == SCHEMA:
+    if stored_schema(connection) == SCHEMA:
         return
     if connection.dialect.name == "sqlite":
         # Python's sqlite3 would commit each table by itself; a kill in between would leave half a schema.
@@ -203,12 +211,12 @@ def _migrate(connection: Connection, url: str) -> None:
     elif connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))  # others wait, and find it done
     tables = set(sa.inspect(connection).get_table_names())
-    version = _stored_schema(connection)
+    version = stored_schema(connection)
     if version is not None:
         if version == SCHEMA:  # another process was faster
             return
         if version > SCHEMA:
-            raise StorageError(
+            raise NewerSchemaError(
                 f"{without_password(url)} was written by a newer version of crosslayer (schema {version}, this one "
                 f"knows {SCHEMA}); install that version, or give another --storage"
             )
@@ -227,7 +235,8 @@ def _migrate(connection: Connection, url: str) -> None:
     command.upgrade(config, SCHEMA)
 
 
-def _stored_schema(connection: Connection) -> str | None:
+def stored_schema(connection: Connection) -> str | None:
+    """The schema of a database; None if it has none of ours."""
     if not sa.inspect(connection).has_table(_VERSION_TABLE):
         return None
     version: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {_VERSION_TABLE}"))  # noqa: S608

@@ -6,6 +6,7 @@ place for and what later searches share.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
-from search.candidate import Candidate, content_hash
+from search.candidate import Candidate, content_hash, is_own_multiplier
 from search.errors import UnknownNameError, UsageError
 from search.evaluation import EVALUATION_VERSION, ConfirmationRun, Evaluation
 from search.locations import without_password
@@ -360,6 +361,7 @@ class Store:
             stopped=evaluation.stopped,
             seed=seed,
             candidate_key=evaluation.candidate.key,
+            own_multipliers=_own_multipliers(evaluation.candidate),
             accuracy=evaluation.accuracy,
             energy_pj=evaluation.energy_pj,
             content=evaluation.to_dict(),
@@ -463,36 +465,65 @@ class Store:
             return None if row is None else _record(row)
 
     def evaluations(
-        self, *, task: str, hardware: str, min_accuracy: float = 0.0, effort: str = "standard"
+        self,
+        *,
+        task: str,
+        hardware: str,
+        min_accuracy: float = 0.0,
+        effort: str = "standard",
+        without_multipliers: Collection[str] = (),
     ) -> list[Record]:
-        """Every current, whole evaluation of a task on a hardware at or above an accuracy, cheapest first."""
-        with self._session() as session:
-            rows = session.scalars(
-                sa.select(EvaluationRow)
-                .where(*_current(task, hardware, effort), EvaluationRow.accuracy >= min_accuracy)
-                .order_by(EvaluationRow.energy_pj, EvaluationRow.key)
-            )
-            return [_record(row) for row in rows]
+        """Every current, whole evaluation of a task on a hardware at or above an accuracy, cheapest first.
 
-    def evaluations_with_runs(self, *, task: str, hardware: str, min_accuracy: float, effort: str) -> list[Record]:
-        """The current, whole evaluations of candidates with fresh runs, at or above an accuracy, cheapest first."""
-        have_runs = sa.select(ConfirmationRow.candidate_key).where(
-            ConfirmationRow.task == task,
-            ConfirmationRow.hardware == hardware,
-            ConfirmationRow.version == EVALUATION_VERSION,
-            ConfirmationRow.effort == effort,
-        )
+        Args:
+            task: Task identity.
+            hardware: Hardware identity.
+            min_accuracy: Of them.
+            effort: Of them.
+            without_multipliers: Imported ones, by identity; evaluations of candidates with one of them are left out.
+        """
         with self._session() as session:
             rows = session.scalars(
                 sa.select(EvaluationRow)
                 .where(
                     *_current(task, hardware, effort),
+                    *_without(session, without_multipliers),
                     EvaluationRow.accuracy >= min_accuracy,
-                    EvaluationRow.candidate_key.in_(have_runs),
                 )
                 .order_by(EvaluationRow.energy_pj, EvaluationRow.key)
             )
             return [_record(row) for row in rows]
+
+    def evaluations_with_runs(
+        self,
+        *,
+        task: str,
+        hardware: str,
+        min_accuracy: float,
+        effort: str,
+        without_multipliers: Collection[str] = (),
+    ) -> list[Record]:
+        """Those of them whose candidates have fresh runs; see `evaluations`."""
+        with self._session() as session:
+            rows = session.scalars(
+                sa.select(EvaluationRow)
+                .where(
+                    *_current(task, hardware, effort),
+                    *_without(session, without_multipliers),
+                    EvaluationRow.accuracy >= min_accuracy,
+                    _has_runs(task, hardware, effort),
+                )
+                .order_by(EvaluationRow.energy_pj, EvaluationRow.key)
+            )
+            return [_record(row) for row in rows]
+
+    def keys_with_runs(self, *, task: str, hardware: str, effort: str) -> list[str]:
+        """The keys of all evaluations whose candidates have fresh runs."""
+        with self._session() as session:
+            chosen = sa.select(EvaluationRow.key).where(
+                *_current(task, hardware, effort), _has_runs(task, hardware, effort)
+            )
+            return [*session.scalars(chosen.order_by(EvaluationRow.key))]
 
     def front(
         self,
@@ -501,6 +532,7 @@ class Store:
         hardware: str,
         effort: str = "standard",
         min_accuracy: float = 0.0,
+        without_multipliers: Collection[str] = (),
         without_seed: int | None = None,
     ) -> list[Record]:
         """The current, whole evaluations that no other beats in accuracy and energy, cheapest first.
@@ -510,6 +542,7 @@ class Store:
             hardware: Hardware identity.
             effort: Of the evaluations.
             min_accuracy: Of them.
+            without_multipliers: As for `evaluations`.
             without_seed: Of searches whose evaluations are left out.
         """
         conditions = [*_current(task, hardware, effort), EvaluationRow.accuracy >= min_accuracy]
@@ -517,20 +550,26 @@ class Store:
             conditions.append(EvaluationRow.seed != without_seed)
         with self._session() as session:
             # Only the figures of all are read, and all of the few on the front.
-            keys = [key for key, _ in _rising(session, conditions)]
+            keys = [key for key, _ in _rising(session, [*conditions, *_without(session, without_multipliers)])]
             members = session.scalars(sa.select(EvaluationRow).where(EvaluationRow.key.in_(keys)))
             rows = {row.key: row for row in members}
             return [_record(rows[key]) for key in keys]
 
-    def front_points(self, *, task: str, hardware: str, effort: str) -> list[tuple[str, float]]:
+    def front_points(
+        self, *, task: str, hardware: str, effort: str, without_multipliers: Collection[str] = ()
+    ) -> list[tuple[str, float]]:
         """The keys and accuracies of the same, without what is known of each."""
         with self._session() as session:
-            return _rising(session, _current(task, hardware, effort))
+            return _rising(session, [*_current(task, hardware, effort), *_without(session, without_multipliers)])
 
-    def highest_accuracy(self, *, task: str, hardware: str, effort: str = "standard") -> float | None:
-        """That of the current, whole evaluations; None if there are none."""
+    def highest_accuracy(
+        self, *, task: str, hardware: str, effort: str = "standard", without_multipliers: Collection[str] = ()
+    ) -> float | None:
+        """That of the current, whole evaluations, as for `evaluations`; None if there are none."""
         with self._session() as session:
-            highest = sa.select(sa.func.max(EvaluationRow.accuracy)).where(*_current(task, hardware, effort))
+            highest = sa.select(sa.func.max(EvaluationRow.accuracy)).where(
+                *_current(task, hardware, effort), *_without(session, without_multipliers)
+            )
             found: float | None = session.scalar(highest)
             return found
 
@@ -614,6 +653,33 @@ def _current(task: str, hardware: str, effort: str) -> tuple[sa.ColumnElement[bo
         EvaluationRow.effort == effort,
         sa.not_(EvaluationRow.stopped),
     )
+
+
+def _own_multipliers(candidate: Candidate) -> str | None:
+    """The multipliers of a candidate that do not come along, as they are stored; None if there are none."""
+    names = sorted({name for name in candidate.multipliers if is_own_multiplier(name)})
+    return json.dumps(names) if names else None
+
+
+def _without(session: Session, multipliers: Collection[str]) -> tuple[sa.ColumnElement[bool], ...]:
+    """Conditions on evaluations whose candidates have none of some imported multipliers."""
+    if not multipliers:
+        return ()
+    stored = EvaluationRow.own_multipliers
+    found = session.scalars(sa.select(stored).where(stored.is_not(None)).distinct())
+    left_out = [names for names in found if names is not None and not {*multipliers}.isdisjoint(json.loads(names))]
+    return (sa.or_(stored.is_(None), stored.not_in(left_out)),) if left_out else ()
+
+
+def _has_runs(task: str, hardware: str, effort: str) -> sa.ColumnElement[bool]:
+    """The condition that fresh runs were made of an evaluation's candidate."""
+    made = sa.select(ConfirmationRow.candidate_key).where(
+        ConfirmationRow.task == task,
+        ConfirmationRow.hardware == hardware,
+        ConfirmationRow.version == EVALUATION_VERSION,
+        ConfirmationRow.effort == effort,
+    )
+    return EvaluationRow.candidate_key.in_(made)
 
 
 def _search_record(row: SearchRow) -> SearchRecord:

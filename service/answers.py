@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
-from contextlib import suppress
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,10 +68,11 @@ class StoredAnswers:
         self._changes = _Changes(store.url, engine)
         self._seen: Hashable = None
         self._revision: tuple[Hashable, ...] | None = None
-        self._bases: dict[_Place, tuple[Hashable, Hashable]] = {}  # place -> revision, what answers depend on
+        # place -> revision, what answers depend on
+        self._bases: OrderedDict[_Place, tuple[Hashable, Hashable]] = OrderedDict()
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._lock = threading.Lock()
-        self._working: dict[Hashable, threading.Lock] = {}
+        self._working: dict[Hashable, tuple[threading.Lock, int]] = {}  # with how many work or wait
 
     def close(self) -> None:
         """Give back the database connection."""
@@ -88,9 +89,11 @@ class StoredAnswers:
             if seen is None or seen != self._seen:
                 return False, None
             revision, basis = self._bases.get(_Place.of(question), (None, None))
-            kept = self._kept.get(_key(question))
+            key = _key(question)
+            kept = self._kept.get(key)
             if kept is None or revision is None or revision != self._revision or kept.basis != basis:
                 return False, None
+            self._kept.move_to_end(key)
             return True, kept.answer
 
     def to(self, question: Question) -> StoredAnswer | None:
@@ -113,39 +116,69 @@ class StoredAnswers:
             with self._lock:
                 self._kept[key] = _Kept(basis, answer)
                 while len(self._kept) > _KEPT:
-                    self._working.pop(self._kept.popitem(last=False)[0], None)
+                    self._kept.popitem(last=False)
             return answer
 
-    def _alone(self, name: Hashable) -> threading.Lock:
+    @contextmanager
+    def _alone(self, name: Hashable) -> Iterator[None]:
+        """Do something of which one at a time is enough."""
         with self._lock:
-            return self._working.setdefault(name, threading.Lock())
+            lock, waiting = self._working.get(name, (threading.Lock(), 0))
+            self._working[name] = lock, waiting + 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                _, waiting = self._working[name]
+                if waiting > 1:
+                    self._working[name] = lock, waiting - 1
+                else:
+                    del self._working[name]
 
     def _basis(self, place: _Place) -> Hashable:
-        """What answers depend on."""
+        """What answers depend on. Nothing is read while the lock is held, so that kept answers need not wait."""
         with self._lock:
             seen = self._changes.seen()
-            if seen is None or seen != self._seen:
-                self._revision = self._store.revision()
-                self._seen = seen
-            revision = self._revision
+            revision = self._revision if seen is not None and seen == self._seen else None
+        if revision is None:
+            revision = self._store.revision()
+            with self._lock:
+                self._revision, self._seen = revision, seen
+        with self._lock:
             known, basis = self._bases.get(place, (None, None))
         if known != revision:
             task, hardware = find_task(place.dataset), self._uploads.hardware(place.hardware)
-            points = self._store.front_points(task=task.identity, hardware=hardware.identity, effort=place.effort)
-            baseline = self._store.evaluation_of(
-                task.space.baseline(), task=task.identity, hardware=hardware.identity, effort=place.effort
+            comparable: dict[str, Any] = {
+                "task": task.identity,
+                "hardware": hardware.identity,
+                "effort": place.effort,
+            }
+            without = self._uploads.unnamed_multipliers(place.own_multipliers)
+            baseline = self._store.evaluation_of(task.space.baseline(), **comparable)
+            basis = (
+                tuple(self._store.front_points(**comparable, without_multipliers=without)),
+                baseline and baseline.key,
+                tuple(self._store.keys_with_runs(**comparable)),
+                revision[1:],  # of it, the number of evaluations says nothing
             )
-            # Of the revision, the number of evaluations says nothing.
-            basis = (tuple(points), baseline is not None, *(revision or ())[1:])
             with self._lock:
                 self._bases[place] = (revision, basis)
+                self._bases.move_to_end(place)
+                while len(self._bases) > _KEPT:
+                    self._bases.popitem(last=False)
         return basis
 
     def _find(self, question: Question) -> StoredAnswer | None:
         task, hardware = find_task(question.dataset), self._uploads.hardware(question.hardware)
-        place = {"task": task.identity, "hardware": hardware.identity, "effort": question.effort}
-        baseline = self._store.evaluation_of(task.space.baseline(), **place)
-        highest = self._store.highest_accuracy(**place)
+        comparable: dict[str, Any] = {
+            "task": task.identity,
+            "hardware": hardware.identity,
+            "effort": question.effort,
+        }
+        baseline = self._store.evaluation_of(task.space.baseline(), **comparable)
+        without = self._uploads.unnamed_multipliers(question.own_multipliers)
+        highest = self._store.highest_accuracy(**comparable, without_multipliers=without)
         if baseline is None or highest is None:
             return None
         configurations: tuple[Record, ...] = ()
@@ -160,7 +193,13 @@ class StoredAnswers:
         confirmations: dict[str, Confirmation] = {}
         with suppress(NothingFoundError):  # nothing reaches the target
             found, answer, confirmations = stored_answer_to(
-                self._store, task, hardware, question.target, effort=question.effort, hardware=question.hardware
+                self._store,
+                task,
+                hardware,
+                question.target,
+                effort=question.effort,
+                hardware=question.hardware,
+                without_multipliers=without,
             )
             configurations = found.records
         response = _response(question, configurations, answer, confirmations, highest=highest)
@@ -175,10 +214,11 @@ class _Place:
     dataset: str
     hardware: str
     effort: str
+    own_multipliers: tuple[str, ...]
 
     @classmethod
     def of(cls, question: Question) -> _Place:
-        return cls(question.dataset, question.hardware, question.effort)
+        return cls(question.dataset, question.hardware, question.effort, question.own_multipliers)
 
 
 class _Changes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from energy import Hardware
-from energy.multiplier_cost import characterised_multipliers
+from energy import Hardware, hardware_names
+from energy.multiplier_cost import shipped_multipliers
 from search.errors import UnknownNameError
 from search.task import Task, find_task
 from service.dependencies import Services
@@ -11,6 +11,11 @@ from service.problems import ProblemError
 from service.questions import Question
 from service.schemas import OptimizeRequest
 from service.uploads import UploadedMultiplier, Uploads
+
+
+def names_uploads(asked: OptimizeRequest) -> bool:
+    """Whether a request may name what clients brought, for which the database has to be asked."""
+    return bool(asked.multipliers) or asked.hardware not in hardware_names()
 
 
 def question_of(asked: OptimizeRequest, services: Services) -> Question:
@@ -24,8 +29,15 @@ def question_of(asked: OptimizeRequest, services: Services) -> Question:
     largest = services.settings.largest_budget
     if asked.budget > largest:
         raise ProblemError(422, f"budget may be at most {largest} here, got {asked.budget}", pointer="#/budget")
+    brought: dict[str, str] = {}
     for place, name in enumerate(asked.multipliers or ()):
-        multiplier_named(name, services.uploads, pointer=f"#/multipliers/{place}")
+        multiplier = multiplier_named(name, services.uploads, pointer=f"#/multipliers/{place}")
+        if multiplier is not None and brought.setdefault(multiplier.name, name) != name:
+            raise ProblemError(
+                422,
+                f"{brought[multiplier.name]!r} and {name!r} have the same name; upload one of them under another",
+                pointer=f"#/multipliers/{place}",
+            )
     return Question.from_dict(asked.model_dump())
 
 
@@ -59,7 +71,7 @@ def multiplier_named(name: str, uploads: Uploads, *, pointer: str) -> UploadedMu
     Raises:
         ProblemError: 422, if it is unknown.
     """
-    if name in characterised_multipliers():
+    if name in shipped_multipliers():
         return None
     try:
         return uploads.multiplier(name)

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from math import ceil
 from typing import Any
 
 import click
@@ -35,6 +36,13 @@ _lease = click.option(
 
 
 _host = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+_public_hosts = click.option(
+    "--public-host",
+    "public_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Name under which a proxy on this machine passes requests on; may be repeated.",
+)
 _require_keys = click.option(
     "--require-keys/--no-keys",
     "require_keys",
@@ -47,6 +55,7 @@ _require_keys = click.option(
 @click.command()
 @_host
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@_public_hosts
 @click.option("--no-worker", is_flag=True, help="Start no worker: others run jobs, by `search worker`.")
 @_require_keys
 @click.option("--max-queued", type=click.IntRange(1), default=100, show_default=True, help="Jobs that may wait.")
@@ -61,6 +70,7 @@ def serve(
     debug: bool,
     host: str,
     port: int,
+    public_hosts: tuple[str, ...],
     no_worker: bool,
     require_keys: bool | None,
     max_queued: int,
@@ -80,16 +90,17 @@ def serve(
 
         from search.locations import storage_url
         from service.app import create_app
-        from service.settings import LOOPBACK, Settings
+        from service.jobs import QueueLimits
+        from service.settings import Settings
 
         url = storage_url(storage)
-        required = _keys_required(url, host, require_keys)
+        required = _keys_required(url, host, public_hosts, require_keys)
         settings = Settings(
             storage=url,
             keys_required=required,
-            most_queued=max_queued,
+            queue=QueueLimits(all=max_queued, each=ceil(max_queued / 4) if required else max_queued),
             largest_budget=max_budget,
-            hosts=LOOPBACK if _loopback(host) else None,
+            hosts=_hosts(host, public_hosts),
         )
         app = create_app(settings)
         given = {
@@ -104,34 +115,37 @@ def serve(
         listening = _listen(host, port)
         server = uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=5))
         with listening, _worker_beside(url, given) if not no_worker else nullcontext():
-            click.echo(f"http://{host}:{listening.getsockname()[1]}", err=True)
+            click.echo(_address(host, listening), err=True)
             server.run(sockets=[listening])
 
 
 @click.command()
 @_host
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+@_public_hosts
 @_require_keys
 @options.storage
 @click.pass_obj
-def dashboard(debug: bool, host: str, port: int, require_keys: bool | None, storage: str | None) -> None:
+def dashboard(
+    debug: bool, host: str, port: int, public_hosts: tuple[str, ...], require_keys: bool | None, storage: str | None
+) -> None:
     """Show the searches in Optuna's dashboard, which changes nothing; a key is asked for as the password."""
     with reported_errors(debug):
         import uvicorn
 
         from search.locations import storage_url
         from service.dashboard import create_dashboard
-        from service.settings import LOOPBACK, Settings
+        from service.settings import Settings
 
         url = storage_url(storage)
         settings = Settings(
             storage=url,
-            keys_required=_keys_required(url, host, require_keys),
-            hosts=LOOPBACK if _loopback(host) else None,
+            keys_required=_keys_required(url, host, public_hosts, require_keys),
+            hosts=_hosts(host, public_hosts),
         )
         app = create_dashboard(settings)
         with _listen(host, port) as listening:
-            click.echo(f"http://{host}:{listening.getsockname()[1]}/dashboard", err=True)
+            click.echo(f"{_address(host, listening)}/dashboard", err=True)
             uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=5)).run(sockets=[listening])
 
 
@@ -247,11 +261,13 @@ def db() -> None:
 def upgrade(debug: bool, storage: str | None) -> None:
     """Bring the schema up to date, as every command does that opens the database; made if it is not there."""
     with reported_errors(debug):
+        from search.engine import study_names
         from search.locations import storage_url, without_password
         from search.schema import SCHEMA, open_engine
 
         url = storage_url(storage)
         open_engine(url, create=True).dispose()
+        study_names(url)  # makes Optuna's tables
         click.echo(f"{without_password(url)} has schema {SCHEMA}")
 
 
@@ -264,15 +280,31 @@ def _loopback(host: str) -> bool:
         return False
 
 
-def _keys_required(url: str, host: str, asked: bool | None) -> bool:
+def _hosts(host: str, public: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The names that requests may ask by; None for any, where other machines can ask."""
+    from service.settings import LOOPBACK
+
+    return (*dict.fromkeys((*LOOPBACK, _in_url(host), *public)),) if _loopback(host) else None
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _address(host: str, listening: socket.socket) -> str:
+    return f"http://{_in_url(host)}:{listening.getsockname()[1]}"
+
+
+def _keys_required(url: str, host: str, public: tuple[str, ...], asked: bool | None) -> bool:
     """Whether requests need a key: always where other machines can ask.
 
     Raises:
         UsageError: If they are to do without.
     """
-    local = _loopback(host)
+    local = _loopback(host) and not public
     if asked is False and not local:
-        raise UsageError(f"--no-keys on {host} would let everybody who reaches it ask here; leave out one of the two")
+        given = f"--public-host {public[0]}" if public else f"--host {host}"
+        raise UsageError(f"--no-keys with {given} would let everybody who reaches it ask; leave out one of the two")
     required = not local if asked is None else asked
     if required:
         with _keys(url) as known:
@@ -305,9 +337,15 @@ def _worker_beside(url: str, given: dict[str, Any]) -> Iterator[None]:
 
     def keep() -> None:
         while not ending.is_set():
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)  # noqa: S603
-            running[:] = [process]
-            process.wait()
+            try:  # in a process group of its own, so that Ctrl-C ends this process, which then ends the worker
+                process = subprocess.Popen(  # noqa: S603
+                    command, stdin=subprocess.PIPE, env=environment, process_group=0
+                )
+            except OSError as error:
+                click.echo(f"no worker could be started: {error.strerror}", err=True)
+            else:
+                running[:] = [process]
+                process.wait()
             ending.wait(2.0)
 
     thread = threading.Thread(target=keep, daemon=True)

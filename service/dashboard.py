@@ -12,10 +12,11 @@ from a2wsgi import WSGIMiddleware
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from search.errors import StorageError
 from search.schema import open_engine
 from service.keys import KeyStore
 from service.limits import KnownHosts
-from service.problems import problem
+from service.problems import database_lost, problem
 from service.settings import Settings
 
 _READS = ("GET", "HEAD")
@@ -34,7 +35,7 @@ def create_dashboard(settings: Settings) -> ASGIApp:
 
     from search.engine import open_optuna
 
-    engine = open_engine(settings.storage, create=True)
+    engine = open_engine(settings.storage, create=True, patient=False)
     pages: ASGIApp = WSGIMiddleware(optuna_dashboard.wsgi(open_optuna(settings.storage)))  # type: ignore[assignment]
     guarded: ASGIApp = ReadOnly(pages)
     if settings.keys_required:
@@ -81,7 +82,12 @@ class KeyNeeded:
         """Answer a request, or have it answered."""
         if scope["type"] == "http":
             secret = _secret(dict(scope["headers"]).get(b"authorization", b""))
-            if secret is None or await run_in_threadpool(self._keys.of_secret, secret) is None:
+            try:
+                known = secret is not None and await run_in_threadpool(self._keys.of_secret, secret) is not None
+            except StorageError:
+                await database_lost()(scope, receive, send)
+                return
+            if not known:
                 challenge = {"WWW-Authenticate": 'Basic realm="Crosslayer: any name, and a key as the password"'}
                 await problem(401, "a key is needed, as the password", headers=challenge)(scope, receive, send)
                 return

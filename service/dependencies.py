@@ -11,11 +11,13 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.engine import Engine
 
-from search.schema import open_engine
+from search.errors import StorageError
+from search.schema import SCHEMA, open_engine, storage_errors, stored_schema
 from search.store import Store
 from service.answers import StoredAnswers
 from service.jobs import JobStore
 from service.keys import KeyStore, Scope
+from service.limits import Streams
 from service.problems import ProblemError
 from service.settings import Settings
 from service.uploads import Uploads
@@ -35,6 +37,7 @@ class Services:
         keys: Of clients.
         uploads: What clients brought.
         answers: From stored results.
+        streams: Clients that wait or follow jobs.
     """
 
     settings: Settings
@@ -44,6 +47,7 @@ class Services:
     keys: KeyStore
     uploads: Uploads
     answers: StoredAnswers
+    streams: Streams
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
@@ -52,7 +56,7 @@ class Services:
         Raises:
             StorageError: If it cannot be used.
         """
-        engine = open_engine(settings.storage, create=True)
+        engine = open_engine(settings.storage, create=True, patient=False)
         store = Store(settings.storage, engine)
         return cls(
             settings=settings,
@@ -62,7 +66,20 @@ class Services:
             keys=KeyStore(settings.storage, engine),
             uploads=(uploads := Uploads(settings.storage, engine)),
             answers=StoredAnswers(store, engine, uploads),
+            streams=Streams(settings.most_streams),
         )
+
+    def schema(self) -> str:
+        """The schema of the database, which is the one that this version knows.
+
+        Raises:
+            StorageError: If it has another by now, or cannot be read.
+        """
+        with storage_errors(self.settings.storage), self.engine.connect() as connection:
+            found = stored_schema(connection)
+        if found != SCHEMA:
+            raise StorageError(f"the database has schema {found}, and this version needs {SCHEMA}; start it again")
+        return SCHEMA
 
     def close(self) -> None:
         """Give back the database connections."""

@@ -24,7 +24,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session, aliased, sessionmaker
 
-from search.candidate import content_hash
 from search.schema import open_engine, storage_errors
 from service.questions import Question
 from service.tables import IdempotencyRow, JobEventRow, JobRow, WorkerRow
@@ -33,6 +32,7 @@ from service.uploads import Uploads
 _FRUITLESS_CLAIMS = 10  # in a row, after which a job is what kills its workers
 _IDEMPOTENCY_KEPT = timedelta(days=1)
 _WORKER_SILENT_S = 30.0  # after which a worker counts as gone
+_WORKER_FORGOTTEN_S = 3600.0
 
 
 class JobState(StrEnum):
@@ -114,12 +114,25 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueLimits:
+    """How many jobs may wait.
+
+    Attributes:
+        all: Of all clients together.
+        each: Of one client.
+    """
+
+    all: int
+    each: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:
     """Something that happened to a job.
 
     Attributes:
         number: Within the job, from 1.
-        kind: `state`, `evaluated`, `failed`, `testing`, `confirming`, `note` or `answer`.
+        kind: `state`, `search`, `evaluated`, `failed`, `testing`, `confirming`, `note` or `answer`.
         data: What there is to say of it, as a JSON object.
         created_at: In UTC.
     """
@@ -182,49 +195,34 @@ class JobStore:
         return float(session.scalar(sa.select(sa.extract("epoch", sa.func.clock_timestamp()))) or 0.0)
 
     def submit(
-        self, question: Question, *, client: str, most_queued: int, idempotency_key: str | None = None
+        self, question: Question, *, client: str, limits: QueueLimits, idempotency_key: str | None = None
     ) -> tuple[Job, bool]:
         """Put a job in the queue, unless the same client's same question is there or under way.
 
         Args:
             question: What is asked for.
             client: Who asks.
-            most_queued: How many may wait.
+            limits: How many may wait.
             idempotency_key: Of the client's own: the same key and question give the same job, for a day.
 
         Returns:
             The job, and whether it is new.
 
         Raises:
-            QueueFullError: If so many wait.
+            QueueFullError: If as many wait as may.
             IdempotencyError: If the key was used for another question.
         """
-        digest = content_hash({"question": question.to_dict()})
         with self._writing() as session:
-            if self._engine.dialect.name == "postgresql":  # the number of those that wait is no row to be locked
-                session.execute(sa.select(sa.func.pg_advisory_xact_lock(_QUEUE_LOCK)))
+            self._lock_queue(session)
             if idempotency_key is not None:
                 session.execute(sa.delete(IdempotencyRow).where(IdempotencyRow.created_at < _now() - _IDEMPOTENCY_KEPT))
-                used = session.get(IdempotencyRow, (client, idempotency_key))
+                used = _used(session, question, client, idempotency_key)
                 if used is not None:
-                    if used.digest != digest:
-                        raise IdempotencyError(
-                            f"the Idempotency-Key {idempotency_key!r} was used for another request; use a new key"
-                        )
-                    return _job(session.get_one(JobRow, used.job)), False
-            row = session.scalars(
-                sa.select(JobRow).where(
-                    JobRow.client == client,
-                    JobRow.question_key == question.key,
-                    JobRow.state.in_((JobState.QUEUED, JobState.RUNNING)),
-                    sa.not_(JobRow.cancelling),
-                )
-            ).first()
+                    return _job(used), False
+            row = _under_way(session, client, question.key)
             new = row is None
             if row is None:
-                waiting = session.scalar(sa.select(sa.func.count()).where(JobRow.state == JobState.QUEUED)) or 0
-                if waiting >= most_queued:
-                    raise QueueFullError(f"{waiting} jobs are waiting, and no more may; try again later")
+                _check_room(session, client, limits)
                 row = JobRow(
                     id=secrets.token_hex(8),
                     client=client,
@@ -243,10 +241,27 @@ class JobStore:
                 _note_state(session, row)
             if idempotency_key is not None:
                 session.add(
-                    IdempotencyRow(client=client, key=idempotency_key, digest=digest, job=row.number, created_at=_now())
+                    IdempotencyRow(
+                        client=client, key=idempotency_key, digest=question.key, job=row.number, created_at=_now()
+                    )
                 )
             session.flush()
             return _job(row), new
+
+    def asked_before(self, question: Question, *, client: str, idempotency_key: str) -> Job | None:
+        """The job that a client's key was used for, if it was.
+
+        Raises:
+            IdempotencyError: If that was for another question.
+        """
+        with self._reading() as session:
+            row = _used(session, question, client, idempotency_key)
+            return None if row is None else _job(row)
+
+    def _lock_queue(self, session: Session) -> None:
+        """Let nobody add to the queue until the transaction ends; SQLite has one writer anyway."""
+        if self._engine.dialect.name == "postgresql":  # the number of those that wait is no row to be locked
+            session.execute(sa.select(sa.func.pg_advisory_xact_lock(_QUEUE_LOCK)))
 
     def find(self, job_id: str) -> Job:
         """The job of this name.
@@ -283,6 +298,12 @@ class JobStore:
             ).first()
             return None if row is None else _job(row)
 
+    def under_way(self) -> list[Job]:
+        """Those that wait or run."""
+        chosen = sa.select(JobRow).where(JobRow.state.in_((JobState.QUEUED, JobState.RUNNING)))
+        with self._reading() as session:
+            return [_job(row) for row in session.scalars(chosen)]
+
     def counts(self) -> dict[JobState, int]:
         """How many jobs stand where."""
         with self._reading() as session:
@@ -313,7 +334,7 @@ class JobStore:
             row = _row(session, job_id, lock=True)
             if JobState(row.state).ended:
                 raise JobStateError(f"job {job_id} is {row.state} and cannot be cancelled")
-            if row.state == JobState.QUEUED:
+            if row.state == JobState.QUEUED or (row.lease_until or 0) < self._time(session):  # or its worker died
                 _end(session, row, JobState.CANCELLED)
             elif not row.cancelling:
                 row.cancelling = True
@@ -321,17 +342,22 @@ class JobStore:
             session.flush()
             return _job(row)
 
-    def resume(self, job_id: str) -> Job:
+    def resume(self, job_id: str, *, limits: QueueLimits) -> Job:
         """Put a job that failed or was cancelled in the queue again; it goes on from where it was.
 
         Raises:
             UnknownJobError: If there is none.
-            JobStateError: If it stands elsewhere.
+            JobStateError: If it stands elsewhere, or its client's same question is under way again.
+            QueueFullError: If as many wait as may.
         """
         with self._writing() as session:
             row = _row(session, job_id, lock=True)
             if row.state not in (JobState.FAILED, JobState.CANCELLED):
                 raise JobStateError(f"job {job_id} is {row.state}; only a failed or cancelled one can be resumed")
+            self._lock_queue(session)
+            if (other := _under_way(session, row.client, row.question_key)) is not None:
+                raise JobStateError(f"job {other.id} of the same client asks for the same and is {other.state}")
+            _check_room(session, row.client, limits)
             row.state, row.error, row.ended_at, row.fruitless = JobState.QUEUED, None, None, 0
             _note_state(session, row)
             session.flush()
@@ -438,6 +464,7 @@ class JobStore:
         *,
         search_name: str | None = None,
         evaluations: int | None = None,
+        fruitful: bool = False,
     ) -> None:
         """Keep what happened to a job that a worker holds.
 
@@ -447,7 +474,8 @@ class JobStore:
             kind: See `JobEvent`.
             data: Likewise.
             search_name: Of its search, once it has one.
-            evaluations: How many are made by now, if one was.
+            evaluations: How many are made by now, if that is known.
+            fruitful: Whether the worker got on with it, so that the job is none that kills its workers.
 
         Raises:
             LeaseLostError: If somebody else has it.
@@ -456,7 +484,9 @@ class JobStore:
         if search_name is not None:
             values["search_name"] = search_name
         if evaluations is not None:
-            values |= {"evaluations": evaluations, "fruitless": 0}
+            values["evaluations"] = evaluations
+        if fruitful:
+            values["fruitless"] = 0
         with self._writing() as session:
             number = session.scalars(
                 sa.update(JobRow).where(*_held(job, worker)).values(values).returning(JobRow.last_event)
@@ -486,7 +516,9 @@ class JobStore:
             ).one_or_none()
             if row is None:
                 raise _lease_lost(job)
-            if state is JobState.QUEUED:
+            if state is JobState.QUEUED and row.cancelling:
+                _end(session, row, JobState.CANCELLED)
+            elif state is JobState.QUEUED:
                 row.state, row.worker, row.lease_until = state, None, None
                 row.fruitless = max(0, row.fruitless - 1)  # it is no fault of the job's
                 _note_state(session, row)
@@ -501,6 +533,7 @@ class JobStore:
                 row = WorkerRow(name=worker, version=version, started_at=_now(), seen_s=0.0)
                 session.add(row)
             row.seen_s = self._time(session)
+            session.execute(sa.delete(WorkerRow).where(WorkerRow.seen_s < row.seen_s - _WORKER_FORGOTTEN_S))
 
     def leave(self, worker: str) -> None:
         """Say that a worker ends."""
@@ -508,11 +541,9 @@ class JobStore:
             session.execute(sa.delete(WorkerRow).where(WorkerRow.name == worker))
 
     def workers(self) -> int:
-        """How many workers were heard of lately; those silent for an hour are forgotten."""
-        with self._writing() as session:
-            now = self._time(session)
-            session.execute(sa.delete(WorkerRow).where(WorkerRow.seen_s < now - 3600))
-            live = sa.select(sa.func.count()).where(WorkerRow.seen_s >= now - _WORKER_SILENT_S)
+        """How many workers were heard of lately."""
+        with self._reading() as session:
+            live = sa.select(sa.func.count()).where(WorkerRow.seen_s >= self._time(session) - _WORKER_SILENT_S)
             return session.scalar(live) or 0
 
 
@@ -530,6 +561,47 @@ def _row(session: Session, job_id: str, *, lock: bool = False) -> JobRow:
 def _held(job: Job, worker: str) -> tuple[sa.ColumnElement[bool], ...]:
     """Conditions on the row of a job that a worker holds."""
     return (JobRow.number == job.number, JobRow.worker == worker, JobRow.state == JobState.RUNNING)
+
+
+def _used(session: Session, question: Question, client: str, idempotency_key: str) -> JobRow | None:
+    """The job that a client's key was used for, if it was.
+
+    Raises:
+        IdempotencyError: If that was for another question.
+    """
+    used = session.get(IdempotencyRow, (client, idempotency_key))
+    if used is None:
+        return None
+    if used.digest != question.key:
+        raise IdempotencyError(f"the Idempotency-Key {idempotency_key!r} was used for another request; use a new key")
+    return session.get_one(JobRow, used.job)
+
+
+def _under_way(session: Session, client: str, question_key: str) -> JobRow | None:
+    """A client's job for the same question that waits or runs."""
+    return session.scalars(
+        sa.select(JobRow).where(
+            JobRow.client == client,
+            JobRow.question_key == question_key,
+            JobRow.state.in_((JobState.QUEUED, JobState.RUNNING)),
+            sa.not_(JobRow.cancelling),
+        )
+    ).first()
+
+
+def _check_room(session: Session, client: str, limits: QueueLimits) -> None:
+    """Refuse one more job where as many wait as may.
+
+    Raises:
+        QueueFullError: If they do.
+    """
+    queued = sa.select(sa.func.count()).where(JobRow.state == JobState.QUEUED)
+    waiting = session.scalar(queued) or 0
+    if waiting >= limits.all:
+        raise QueueFullError(f"{waiting} jobs are waiting, and no more may; try again later")
+    own = session.scalar(queued.where(JobRow.client == client)) or 0
+    if own >= limits.each:
+        raise QueueFullError(f"{own} of your jobs are waiting, and no more of one client may; try again later")
 
 
 def _lease_lost(job: Job) -> LeaseLostError:

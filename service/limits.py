@@ -3,13 +3,48 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.problems import problem
+from service.problems import ProblemError, problem
 
 _METHODS = ("POST", "PUT", "PATCH")
+
+
+class Streams:
+    """How many clients wait or follow a job at the moment: each asks the database again and again.
+
+    Args:
+        most: At a time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open = 0
+
+    def check(self) -> None:
+        """Refuse one more where there is no room.
+
+        Raises:
+            ProblemError: 503, if as many are there as may.
+        """
+        if self._open >= self._most:
+            raise ProblemError(
+                503,
+                f"{self._open} clients wait or follow jobs, and no more may; ask for the job again and again instead",
+                headers={"Retry-After": "30"},
+            )
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Count one more while it lasts."""
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
 
 
 class KnownHosts:

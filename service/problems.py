@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -13,8 +14,10 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from energy import EnergyError
-from search.errors import NothingFoundError, SearchError, UsageError
+from search.errors import NothingFoundError, SearchError, StorageError, UsageError
 from service.jobs import IdempotencyError, JobError, JobStateError, QueueFullError, UnknownJobError
+
+_log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_S = 30
@@ -97,7 +100,16 @@ def _of_search(request: Request, error: Exception) -> JSONResponse:
         return problem(404, str(error))
     if isinstance(error, UsageError):
         return problem(422, str(error))
+    _log.error("%s", error)
+    if isinstance(error, StorageError):
+        return database_lost()
     return problem(503, str(error), headers={"Retry-After": str(_RETRY_S)})
+
+
+def database_lost() -> JSONResponse:
+    """The response where the database cannot be used; where it is and what it said is in the log alone."""
+    detail = "the results database cannot be used at the moment; the service's log says why"
+    return problem(503, detail, headers={"Retry-After": str(_RETRY_S)})
 
 
 def _of_energy(request: Request, error: Exception) -> JSONResponse:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from search.candidate import content_hash
+from search.candidate import content_hash, is_own_multiplier
 from search.confirming import Target
 from search.request import DEFAULT_BUDGET, DEFAULT_EFFORT, DEFAULT_HARDWARE
 
@@ -42,6 +42,11 @@ class Question:
     def target(self) -> Target:
         """What is wanted."""
         return Target(min_accuracy=self.min_accuracy, max_accuracy_drop=self.max_accuracy_drop)
+
+    @property
+    def own_multipliers(self) -> tuple[str, ...]:
+        """Those among them that clients brought."""
+        return tuple(sorted({name for name in self.multipliers or () if is_own_multiplier(name)}))
 
     @property
     def key(self) -> str:

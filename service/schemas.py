@@ -239,6 +239,11 @@ class TechniquesQuery(BaseModel):
 
     hardware: str = Field(default=DEFAULT_HARDWARE, max_length=100, description="See GET /v1/hardware")
     effort: Effort = DEFAULT_EFFORT
+    multipliers: list[Annotated[str, Field(max_length=100)]] = Field(
+        default=[],
+        max_length=50,
+        description="Uploaded ones that configurations may have; others are left out, as what they cost is a claim",
+    )
 
 
 class FrontQuery(TechniquesQuery):

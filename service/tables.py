@@ -34,6 +34,7 @@ class JobRow(Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
+    __table_args__ = ({"sqlite_autoincrement": True},)  # the number of a deleted job is not given again
 
 
 class JobEventRow(Base):
@@ -74,9 +75,11 @@ class UploadRow(Base):
     __tablename__ = "uploads"
     kind: Mapped[str] = mapped_column(sa.String(20), primary_key=True)
     identity: Mapped[str] = mapped_column(sa.String(200), primary_key=True)
-    content: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+    about: Mapped[dict[str, Any]] = mapped_column(sa.JSON)  # what lists say of it
+    content: Mapped[dict[str, Any]] = mapped_column(sa.JSON, deferred=True)  # which is large
     client: Mapped[str] = mapped_column(sa.String(100))
     created_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
 
 
 class IdempotencyRow(Base):

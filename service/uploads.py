@@ -6,7 +6,7 @@ Each is known by its identity, its name and the beginning of a digest of what it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 import energy
 from energy import Hardware, hardware_names, load_hardware, parse_hardware
-from energy.multiplier_cost import characterised_multipliers, relative_costs
+from energy.multiplier_cost import relative_costs, shipped_multipliers
 from search.candidate import multiplier_identity
 from search.errors import UnknownNameError, UsageError
 from search.multiplier_choice import keep_multiplier, multiplier_of_table
@@ -28,17 +28,17 @@ from search.schema import storage_errors
 from service.tables import UploadRow
 
 MOST_UPLOADS = 200  # of each kind
+_MOST_OF_ONE = 50  # client, where there are several
 _HARDWARE, _MULTIPLIER = "hardware", "multiplier"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadedMultiplier:
-    """A multiplier that a client brought.
+    """What is known of a multiplier that a client brought, but for its table.
 
     Attributes:
         identity: What candidates call it.
         name: Its name.
-        table: Its products, indexed [activation code, weight code].
         signed: Whether both operands are signed.
         relative_energy: What the client says it costs over the exact one.
         relative_area: Likewise.
@@ -47,15 +47,18 @@ class UploadedMultiplier:
 
     identity: str
     name: str
-    table: Sequence[Sequence[int]]
     signed: bool
     relative_energy: float
     relative_area: float
     client: str
 
-    def keep(self) -> None:
-        """Make it one of this process's imported multipliers."""
-        multiplier = multiplier_of_table(self.name, self.table, signed=self.signed, source=self.client)
+    def keep(self, table: Sequence[Sequence[int]]) -> None:
+        """Make it one of this process's imported multipliers.
+
+        Args:
+            table: Its products, indexed [activation code, weight code].
+        """
+        multiplier = multiplier_of_table(self.name, table, signed=self.signed, source=self.client)
         keep_multiplier(multiplier, relative_energy=self.relative_energy, relative_area=self.relative_area)
 
     def register_cost(self) -> None:
@@ -94,7 +97,7 @@ class Uploads:
                 f"the name of hardware may have up to 80 letters, digits, '.', '_' and '-': {found.name!r}"
             )
         if found.identity not in hardware_names():
-            self._add(_HARDWARE, found.identity, {"yaml": text}, client)
+            self._add(_HARDWARE, found.identity, {}, {"yaml": text}, client)
         return found
 
     def hardware(self, name: str) -> Hardware:
@@ -113,11 +116,11 @@ class Uploads:
         Raises:
             UnknownNameError: If there is none.
         """
-        row = self._find(_HARDWARE, identity)
-        if row is None:
+        content = self._content(_HARDWARE, identity)
+        if content is None:
             names = ", ".join(self.hardware_names())
             raise UnknownNameError(f"unknown hardware {identity!r}; choose one of {names}")
-        text: str = row.content["yaml"]
+        text: str = content["yaml"]
         return text
 
     def hardware_names(self) -> list[str]:
@@ -147,17 +150,12 @@ class Uploads:
         Raises:
             UsageError: If it is no table of a multiplier, its name is taken or none for one, or no more may be kept.
         """
-        if name in characterised_multipliers():
+        if name in shipped_multipliers():
             raise UsageError(f"a multiplier named {name!r} comes along; choose another name")
         made = multiplier_of_table(name, table, signed=signed, source=client)
-        content = {
-            "name": name,
-            "table": [list(row) for row in table],
-            "signed": signed,
-            "relative_energy": relative_energy,
-            "relative_area": relative_area,
-        }
-        return _multiplier(self._add(_MULTIPLIER, multiplier_identity(name, made.digest), content, client))
+        about = {"name": name, "signed": signed, "relative_energy": relative_energy, "relative_area": relative_area}
+        content = {"table": [list(row) for row in table]}
+        return _multiplier(self._add(_MULTIPLIER, multiplier_identity(name, made.digest), about, content, client))
 
     def multiplier(self, identity: str) -> UploadedMultiplier:
         """The multiplier of an identity.
@@ -170,31 +168,93 @@ class Uploads:
             raise UnknownNameError(f"unknown multiplier {identity!r}; GET /v1/multipliers lists those that are known")
         return _multiplier(row)
 
+    def table(self, multiplier: UploadedMultiplier) -> list[list[int]]:
+        """The products of a multiplier, indexed [activation code, weight code].
+
+        Raises:
+            UnknownNameError: If it was deleted.
+        """
+        content = self._content(_MULTIPLIER, multiplier.identity)
+        if content is None:
+            raise UnknownNameError(f"the multiplier {multiplier.identity!r} was deleted")
+        table: list[list[int]] = content["table"]
+        return table
+
     def multipliers(self) -> list[UploadedMultiplier]:
         """All that clients brought."""
         return [_multiplier(row) for row in self._all(_MULTIPLIER)]
 
-    def _add(self, kind: str, identity: str, content: dict[str, Any], client: str) -> UploadRow:
+    def unnamed_multipliers(self, named: Collection[str]) -> list[str]:
+        """The identities of those that clients brought, deleted ones too, but for some: what they cost is a claim.
+
+        Answers and fronts are made without them, unless a client names them.
+        """
+        chosen = sa.select(UploadRow.identity).where(UploadRow.kind == _MULTIPLIER)
+        with self._session() as session:
+            return [identity for identity in session.scalars(chosen) if identity not in named]
+
+    def owner_of_hardware(self, identity: str) -> str | None:
+        """The client who brought it; None if nobody did."""
+        row = self._find(_HARDWARE, identity)
+        return None if row is None else row.client
+
+    def delete_hardware(self, identity: str) -> None:
+        """Forget hardware that a client brought. What was searched on it is kept."""
+        self._delete(_HARDWARE, identity)
+
+    def delete_multiplier(self, identity: str) -> None:
+        """Forget a multiplier that a client brought. What was searched with it is kept."""
+        self._delete(_MULTIPLIER, identity)
+
+    def _add(self, kind: str, identity: str, about: dict[str, Any], content: dict[str, Any], client: str) -> UploadRow:
         with self._session() as session:
             row = session.get(UploadRow, (kind, identity))
-            if row is not None:
-                if row.content != content:
+            if row is not None:  # whose identity says what it is, but not what it is claimed to cost
+                if row.about != about:
                     raise UsageError(f"{identity!r} is known already, with other figures; choose another name")
-                return row
-            kept = session.scalar(sa.select(sa.func.count()).where(UploadRow.kind == kind)) or 0
-            if kept >= MOST_UPLOADS:
-                raise UsageError(f"{kept} uploads of {kind} are kept, and no more may be")
-            row = UploadRow(kind=kind, identity=identity, content=content, client=client, created_at=_now())
+                if row.deleted_at is None:
+                    return row
+                session.delete(row)
+                session.flush()
+            of_kind = sa.select(sa.func.count()).where(UploadRow.kind == kind, UploadRow.deleted_at.is_(None))
+            kept = session.scalar(of_kind) or 0
+            own = session.scalar(of_kind.where(UploadRow.client == client)) or 0
+            if kept >= MOST_UPLOADS or own >= _MOST_OF_ONE:
+                whose = "" if kept >= MOST_UPLOADS else " of yours"
+                raise UsageError(f"{own if whose else kept} uploads of {kind}{whose} are kept, and no more may be")
+            row = UploadRow(
+                kind=kind, identity=identity, about=about, content=content, client=client, created_at=_now()
+            )
             session.add(row)
             return row
 
     def _find(self, kind: str, identity: str) -> UploadRow | None:
+        if "\0" in identity:  # which PostgreSQL refuses to look for
+            return None
+        chosen = sa.select(UploadRow).where(*_present(kind), UploadRow.identity == identity)
         with self._session() as session:
-            return session.get(UploadRow, (kind, identity))
+            return session.scalars(chosen).one_or_none()
+
+    def _content(self, kind: str, identity: str) -> dict[str, Any] | None:
+        if "\0" in identity:
+            return None
+        chosen = sa.select(UploadRow.content).where(*_present(kind), UploadRow.identity == identity)
+        with self._session() as session:
+            found: dict[str, Any] | None = session.scalar(chosen)
+            return found
+
+    def _delete(self, kind: str, identity: str) -> None:
+        """Forget an upload, but not that there was one: results remain that were made with it."""
+        with self._session() as session:
+            session.execute(
+                sa.update(UploadRow)
+                .where(*_present(kind), UploadRow.identity == identity)
+                .values(deleted_at=_now(), content={})
+            )
 
     def _all(self, kind: str) -> list[UploadRow]:
         with self._session() as session:
-            return [*session.scalars(sa.select(UploadRow).where(UploadRow.kind == kind).order_by(UploadRow.identity))]
+            return [*session.scalars(sa.select(UploadRow).where(*_present(kind)).order_by(UploadRow.identity))]
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
@@ -207,8 +267,13 @@ def _parsed(text: str) -> Hardware:
     return parse_hardware(text, name="the file")
 
 
+def _present(kind: str) -> tuple[sa.ColumnElement[bool], ...]:
+    """Conditions on the uploads of a kind that were not deleted."""
+    return UploadRow.kind == kind, UploadRow.deleted_at.is_(None)
+
+
 def _multiplier(row: UploadRow) -> UploadedMultiplier:
-    return UploadedMultiplier(identity=row.identity, client=row.client, **row.content)
+    return UploadedMultiplier(identity=row.identity, client=row.client, **row.about)
 
 
 def _now() -> datetime:

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -21,7 +22,14 @@ from energy import hardware_names
 from search import api, report
 from search.candidate import Candidate
 from search.cli_running import interruptible
-from search.errors import ExecutorError, SearchBusyError, SearchError, StorageError, UnknownNameError
+from search.errors import (
+    ExecutorError,
+    NewerSchemaError,
+    SearchBusyError,
+    SearchError,
+    StorageError,
+    UnknownNameError,
+)
 from search.locations import MULTIPLIER_VARIABLE
 from search.progress import Stoppable
 from search.result import SearchResult
@@ -31,7 +39,8 @@ from service.questions import Question
 
 _IDLE_S = 0.5  # between two looks for a job
 _BEAT_S = 5.0  # between two signs of life
-_BUSY_S = 5.0  # before another look, where the search is being run
+_BUSY_S = 2.0  # before another look, where the search is being run
+_PAUSES_S = (2.0, 5.0, 15.0, 30.0, 60.0)  # before another look, where the last ones came to nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +97,7 @@ class Worker:
         self._interrupting = threading.Lock()
         self._stop: _Stop | None = None
         self._job: Job | None = None
+        self._troubles = 0  # in a row
 
     def end(self) -> None:
         """Ask it to end: a job under way is given back, for another worker to go on with."""
@@ -99,32 +109,41 @@ class Worker:
 
         Args:
             once: Whether to end when there is nothing to do.
+
+        Raises:
+            NewerSchemaError: If the database was brought to a schema that this version does not know.
         """
         with self._beating():
             while not self._ending.is_set():
+                claimed_at = time.monotonic()
                 try:
                     job = self._jobs.claim(self.name, lease_s=self._lease_s)
                 except StorageError as error:  # a server that restarts; what is claimed meanwhile runs out
-                    self._told(str(error))
-                    self._ending.wait(5.0)
+                    self._pause(str(error))
                     continue
                 if job is not None:
-                    self._run(job)
+                    self._run(job, claimed_at)
                 elif once:
                     return
                 else:
                     self._ending.wait(_IDLE_S)
 
-    def _run(self, job: Job) -> None:
-        """Run a job to its end, or as far as it may."""
+    def _run(self, job: Job, claimed_at: float) -> None:
+        """Run a job to its end, or as far as it may.
+
+        Args:
+            job: The job.
+            claimed_at: When it was, by this machine's monotonic clock.
+        """
         self._told(f"job {job.id}: {job.question.dataset} {job.question.target}, budget {job.question.budget}")
         self._stop = None
-        observer = _JobObserver(self._jobs, job, self.name)
+        observer = _JobObserver(self._jobs, job, self.name, held_until=claimed_at + self._lease_s)
         try:
             with self._leased(job, observer):
                 try:
                     try:
                         result = self._search(job, observer)
+                        self._jobs.note(job, self.name, "answer", report.answer_json(result.answer))
                     finally:
                         with self._interrupting:  # from here on it is not interrupted; what was sent before comes now
                             self._job = None
@@ -132,27 +151,43 @@ class Worker:
                     self._stopped(job)
                 except LeaseLostError:
                     raise
-                except SearchBusyError as error:  # by a worker whose lease ran out, and which lives
+                except NewerSchemaError:
+                    self._jobs.finish(job, self.name, JobState.QUEUED)
+                    raise
+                except SearchBusyError as error:  # by a worker whose lease ran out, and which goes on some time
                     self._told(f"job {job.id}: {error}")
                     self._jobs.finish(job, self.name, JobState.QUEUED)
                     self._ending.wait(_BUSY_S)
-                except ExecutorError as error:  # Ray is lost, or busy; jobs are not to fail one after the other
-                    self._told(f"job {job.id}: {error}")
+                except (ExecutorError, StorageError) as error:  # Ray or the database is lost; other jobs fare no better
+                    self._jobs.note(job, self.name, "note", {"text": f"it waits, and is tried again: {error}"})
                     self._jobs.finish(job, self.name, JobState.QUEUED)
-                    self._ending.wait(_BUSY_S)
-                except StorageError as error:  # the next claim of it goes on, once the database is back
-                    self._told(f"job {job.id}: {error}")
-                    self._jobs.finish(job, self.name, JobState.QUEUED)
-                except Exception as error:  # of one job, which the others have no part in
-                    self._told(f"job {job.id} failed: {error}")
-                    text = str(error) if isinstance(error, SearchError) else f"{type(error).__name__}: {error}"
-                    self._jobs.finish(job, self.name, JobState.FAILED, error=text)
+                    self._pause(f"job {job.id}: {error}")
+                except SearchError as error:  # of one job, which the others have no part in
+                    self._fail(job, str(error))
+                except Exception as error:
+                    self._told(traceback.format_exc())
+                    self._fail(job, f"{type(error).__name__}: {error}")
                 else:
-                    self._jobs.note(job, self.name, "answer", report.answer_json(result.answer))
                     self._jobs.finish(job, self.name, JobState.FINISHED, confirmed=result.answer.confirmed)
+                    self._troubles = 0
                     self._told(f"job {job.id} finished")
-        except (LeaseLostError, StorageError) as error:
+        except NewerSchemaError:
+            raise
+        except LeaseLostError as error:
             self._told(f"job {job.id}: {error}")
+        except StorageError as error:  # its lease runs out
+            self._pause(f"job {job.id}: {error}")
+
+    def _fail(self, job: Job, error: str) -> None:
+        self._told(f"job {job.id} failed: {error}")
+        self._jobs.finish(job, self.name, JobState.FAILED, error=error)
+        self._troubles = 0
+
+    def _pause(self, why: str) -> None:
+        """Say what came to nothing, and wait before the next try: longer if it did so before."""
+        self._told(why)
+        self._ending.wait(_PAUSES_S[min(self._troubles, len(_PAUSES_S) - 1)])
+        self._troubles += 1
 
     def _stopped(self, job: Job) -> None:
         if self._stop is None:  # Ctrl-C, or a polite request to end
@@ -191,7 +226,7 @@ class Worker:
     @contextmanager
     def _brought(self, question: Question) -> Iterator[str]:
         """Make what clients brought known to this process, as if it were a person's own; the hardware to search for."""
-        brought = [name for name in question.multipliers or () if "@" in name]
+        brought = question.own_multipliers
         with TemporaryDirectory() as folder:
             hardware = question.hardware
             if hardware not in hardware_names():
@@ -203,7 +238,8 @@ class Worker:
                 os.environ[MULTIPLIER_VARIABLE] = str(Path(folder) / "multipliers")
             try:
                 for name in brought:
-                    self._uploads.multiplier(name).keep()
+                    multiplier = self._uploads.multiplier(name)
+                    multiplier.keep(self._uploads.table(multiplier))
                 yield hardware
             finally:
                 os.environ.pop(MULTIPLIER_VARIABLE, None)
@@ -223,16 +259,16 @@ class Worker:
         done = threading.Event()
 
         def hold() -> None:
-            held_until = time.monotonic() + self._lease_s
             while not done.wait(min(1.0, self._lease_s / 5)):
+                asked_at = time.monotonic()
                 try:
                     if self._jobs.renew(job, self.name, lease_s=self._lease_s):
                         self._interrupt(_Stop.CANCELLED)
-                    held_until = time.monotonic() + self._lease_s
+                    observer.held_until = asked_at + self._lease_s
                 except LeaseLostError:
                     self._interrupt(_Stop.LOST)
                 except StorageError:
-                    if time.monotonic() > held_until:  # others have it, once the database is back
+                    if time.monotonic() > observer.held_until:  # others have it, once the database is back
                         self._interrupt(_Stop.LOST)
 
         thread = threading.Thread(target=hold, daemon=True)
@@ -278,28 +314,35 @@ class Worker:
 class _JobObserver(Stoppable):
     """Keeps what happens in a search as events of its job."""
 
-    def __init__(self, jobs: JobStore, job: Job, worker: str) -> None:
+    def __init__(self, jobs: JobStore, job: Job, worker: str, *, held_until: float) -> None:
         self._jobs, self._job, self._worker = jobs, job, worker
         self._evaluations = job.evaluations
+        self.held_until = held_until  # by this machine's monotonic clock
 
     def _note(self, kind: str, data: dict[str, Any], **changes: Any) -> None:
         self._jobs.note(self._job, self._worker, kind, data, **changes)
 
-    def stored(self, search: SearchRecord) -> None:
-        """Note its name, by which it is gone on with."""
-        self._note("search", {"name": search.name, "budget": search.budget}, search_name=search.name)
+    def storing(self) -> None:
+        """Keep out what comes after the lease has run out: this process was held up, and another may have the job.
+
+        Raises:
+            LeaseLostError: If it has run out.
+        """
+        if time.monotonic() > self.held_until:
+            raise LeaseLostError(f"the lease of job {self._job.id} ran out while this worker was held up")
 
     def noted(self, text: str) -> None:
         """Note it."""
         self._note("note", {"text": text})
 
     def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
-        """Count what was evaluated before."""
+        """Note its name, by which it is gone on with, and what was evaluated before."""
         self._evaluations = trials
+        data = {"name": search.name, "budget": search.budget, "evaluations": trials}
+        self._note("search", data, search_name=search.name, evaluations=trials)
 
     def evaluated(self, record: Record, *, reused: bool) -> None:
         """Note the evaluation."""
-        super().evaluated(record, reused=reused)
         self._evaluations += 1
         evaluation = record.evaluation
         data = {
@@ -311,7 +354,8 @@ class _JobObserver(Stoppable):
             "stopped": evaluation.stopped,
             "reused": reused,
         }
-        self._note("evaluated", data, evaluations=self._evaluations)
+        self._note("evaluated", data, evaluations=self._evaluations, fruitful=True)
+        super().evaluated(record, reused=reused)
 
     def failed(self, candidate: Candidate, error: str) -> None:
         """Note which failed."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
-from search.schema import SCHEMA
-from service.dependencies import ServicesDep
+from service.dependencies import ServicesDep, needs
+from service.keys import Scope
 from service.problems import responses
 from service.schemas import Health, Readiness
 
@@ -23,16 +23,18 @@ async def healthz(services: ServicesDep) -> Health:
 @router.get("/readyz", responses=responses(503))
 def readyz(services: ServicesDep) -> Readiness:
     """Whether the database answers, and who works."""
+    schema = services.schema()
     workers = services.jobs.workers()
-    return Readiness(status="ready" if workers else "degraded", database="ok", workers=workers, schema_version=SCHEMA)
+    return Readiness(status="ready" if workers else "degraded", database="ok", workers=workers, schema_version=schema)
 
 
 @router.get(
     "/metrics",
+    dependencies=[Depends(needs(Scope.READ))],
     response_class=Response,
     responses={
         200: {"description": "Prometheus' text format", "content": {"text/plain": {"schema": {"type": "string"}}}},
-        **responses(503),
+        **responses(401, 403, 503),
     },
 )
 def metrics(services: ServicesDep) -> Response:

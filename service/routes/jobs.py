@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from search.errors import StorageError
 from service.asking import question_of
 from service.dependencies import Client, ClientDep, Services, ServicesDep, needs
 from service.jobs import Job, JobEvent, UnknownJobError
@@ -19,6 +21,8 @@ from service.keys import Scope
 from service.problems import ProblemError, responses
 from service.questions import Question
 from service.schemas import JobPage, JobQuery, JobSchema, OptimizeRequest, OptimizeResponse
+
+_log = logging.getLogger(__name__)
 
 _POLL_S = 0.3
 _KEEP_ALIVE_S = 15.0
@@ -99,12 +103,14 @@ def cancel_job(request: Request, services: ServicesDep, client: ClientDep, job_i
 
 
 @router.post(
-    "/{job_id}/resume", responses=responses(401, 403, 404, 409, 422, 503), dependencies=[Depends(needs(Scope.SUBMIT))]
+    "/{job_id}/resume",
+    responses=responses(401, 403, 404, 409, 422, 429, 503),
+    dependencies=[Depends(needs(Scope.SUBMIT))],
 )
 def resume_job(request: Request, services: ServicesDep, client: ClientDep, job_id: str) -> JobSchema:
     """Put a job that failed or was cancelled in the queue again; it goes on from where it was."""
     _check_owner(services, client, job_id)
-    return job_json(request, services.jobs.resume(job_id), client)
+    return job_json(request, services.jobs.resume(job_id, limits=services.settings.queue), client)
 
 
 @router.delete(
@@ -122,13 +128,14 @@ def delete_job(services: ServicesDep, client: ClientDep, job_id: str) -> Respons
 
 @router.get(
     "/{job_id}/events",
-    response_class=StreamingResponse,
+    response_class=Response,
     responses={
         200: {
             "description": "Server-sent events: `state`, `search`, `evaluated`, `failed`, `testing`, `confirming`, "
             "`note` and `answer`, each with JSON; the stream ends with the job",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
+        204: {"description": "The job has ended, and there is nothing after that event; browsers do not ask again"},
         **responses(401, 403, 404, 422, 503),
     },
     dependencies=[Depends(needs(Scope.READ))],
@@ -139,29 +146,40 @@ async def job_events(
     last_event_id: Annotated[
         str | None, Header(alias="Last-Event-ID", max_length=9, description="Only what came after this event")
     ] = None,
-) -> StreamingResponse:
+) -> Response:
     """What happens to a job, as it happens, from the beginning or from where the client was cut off."""
     after = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
     job = await run_in_threadpool(services.jobs.find, job_id)
+    if job.state.ended and after >= job.last_event:
+        return Response(status_code=204)
+    services.streams.check()
     return StreamingResponse(
-        _follow(services, job, after), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
+        _follow(services, job, min(after, job.last_event)),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-cache"},
     )
 
 
 async def _follow(services: Services, job: Job, after: int) -> AsyncIterator[str]:
     """A job's events as text, until it has ended."""
     quiet_s = 0.0
-    yield "retry: 2000\n\n"
-    while True:
-        events = await run_in_threadpool(services.jobs.events, job, after=after)
-        for event in events:
-            yield _as_text(event)
-            after, quiet_s = event.number, 0.0
-        if not events:
+    with services.streams.one():
+        yield "retry: 2000\n\n"
+        while True:
             try:
-                job = await run_in_threadpool(services.jobs.find, job.id)
+                events = await run_in_threadpool(services.jobs.events, job, after=after)
+                if not events:
+                    job = await run_in_threadpool(services.jobs.find, job.id)
             except UnknownJobError:  # it was deleted
                 return
+            except StorageError as error:  # too late for an error; who follows asks again, from here
+                _log.error("%s", error)
+                return
+            for event in events:
+                yield _as_text(event)
+                after, quiet_s = event.number, 0.0
+            if events:
+                continue
             if job.state.ended and after >= job.last_event:
                 return
             if quiet_s >= _KEEP_ALIVE_S:
@@ -192,7 +210,7 @@ def submit(services: Services, client: Client, question: Question, idempotency_k
     job, _ = services.jobs.submit(
         question,
         client=client.name,
-        most_queued=services.settings.most_queued,
+        limits=services.settings.queue,
         idempotency_key=idempotency_key,
     )
     return job

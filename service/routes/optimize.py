@@ -9,9 +9,9 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from service.asking import question_of
+from service.asking import names_uploads, question_of
 from service.dependencies import ClientDep, Services, ServicesDep
-from service.jobs import JobState
+from service.jobs import Job, JobState
 from service.keys import Scope
 from service.problems import responses
 from service.questions import Question
@@ -48,7 +48,14 @@ async def optimize(
     If none is confirmed yet, a search for it is put in the queue: 202, with what is known so far. A search that was
     made to its end and found none is not made again: its answer says that it is not confirmed.
     """
-    question = question_of(asked, services)
+    if names_uploads(asked):
+        question = await run_in_threadpool(question_of, asked, services)
+    else:
+        question = question_of(asked, services)
+    if idempotency_key is not None:
+        await run_in_threadpool(
+            services.jobs.asked_before, question, client=client.name, idempotency_key=idempotency_key
+        )
     known, answer = services.answers.kept(question)
     if not known:
         answer = await run_in_threadpool(services.answers.to, question)
@@ -57,16 +64,27 @@ async def optimize(
     client.needs(Scope.SUBMIT)
     job = await run_in_threadpool(submit, services, client, question, idempotency_key)
     seconds = _wait_of(prefer, services.settings.longest_wait_s)
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not job.state.ended and asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(_POLL_S)
-        job = await run_in_threadpool(services.jobs.find, job.id)
+    if seconds:
+        services.streams.check()
+        with services.streams.one():
+            job = await _ended(request, services, job, seconds)
     answer = await run_in_threadpool(services.answers.to, question)
     if job.state is JobState.FINISHED and answer is not None:
         return Response(answer.content, media_type="application/json", headers=_applied(prefer))
     return accepted(
         request, job, client, None if answer is None else OptimizeResponse.model_validate_json(answer.content)
     )
+
+
+async def _ended(request: Request, services: Services, job: Job, seconds: float) -> Job:
+    """A job once it has ended, or after so long, or once its client is gone."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not job.state.ended and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(_POLL_S)
+        if await request.is_disconnected():
+            break
+        job = await run_in_threadpool(services.jobs.find, job.id)
+    return job
 
 
 def _searched(services: Services, question: Question) -> bool:

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from energy import Hardware, HardwareError, WorkloadError, estimate, hardware_names
-from energy.multiplier_cost import characterised_multipliers, multiplier_cost
+from energy import EnergyError, Hardware, HardwareError, WorkloadError, estimate, hardware_names
+from energy.multiplier_cost import multiplier_cost, shipped_multipliers
 from search import report
 from search.answering import stored_alone
 from search.candidate import Candidate
 from search.confirming import knee
-from search.errors import UnknownNameError
+from search.errors import UnknownNameError, UsageError
 from search.request import DEFAULT_HARDWARE
 from search.scoring import score_candidate, stored_workload
 from search.space import MULTIPLIERS
@@ -23,7 +23,7 @@ from search.store import Record
 from search.task import Task, find_task, stored_names, stored_task, task_names
 from search.techniques import TECHNIQUES
 from service.asking import hardware_named, task_named
-from service.dependencies import ClientDep, Services, ServicesDep, needs
+from service.dependencies import Client, ClientDep, Services, ServicesDep, needs
 from service.keys import Scope
 from service.problems import ProblemError, responses
 from service.schemas import (
@@ -59,6 +59,7 @@ def get_front(services: ServicesDep, dataset: str, query: Annotated[FrontQuery, 
             hardware=place.hardware.identity,
             effort=query.effort,
             min_accuracy=query.min_accuracy,
+            without_multipliers=services.uploads.unnamed_multipliers(query.multipliers),
         )
     if records and query.select != "all":
         records = records[:1] if query.select == "cheapest" else [knee(records)]
@@ -77,7 +78,14 @@ def get_techniques(services: ServicesDep, dataset: str, query: Annotated[Techniq
     place, baseline = _place(services, dataset, query)
     found: dict[str, list[Configuration]] = {technique: [] for technique in TECHNIQUES}
     if baseline is not None:
-        alone = stored_alone(services.store, place.task, place.hardware, baseline, effort=query.effort)
+        alone = stored_alone(
+            services.store,
+            place.task,
+            place.hardware,
+            baseline,
+            effort=query.effort,
+            without_multipliers=services.uploads.unnamed_multipliers(query.multipliers),
+        )
         found = {name: [_configuration(one, baseline) for one in records] for name, records in alone.items()}
     return TechniquesSchema(dataset=dataset, hardware=query.hardware, effort=query.effort, techniques=found)
 
@@ -156,15 +164,24 @@ def upload_hardware(services: ServicesDep, client: ClientDep, brought: HardwareU
     client.needs(Scope.SUBMIT)
     try:
         return _hardware(services.uploads.add_hardware(brought.yaml, client=client.name))
-    except HardwareError as error:
+    except (HardwareError, UsageError) as error:
         raise ProblemError(422, str(error), pointer="#/yaml") from None
+
+
+@router.delete("/hardware/{name}", status_code=204, responses=responses(401, 403, 404, 409, 422, 503))
+def delete_hardware(services: ServicesDep, client: ClientDep, name: str) -> Response:
+    """Forget hardware that you brought. What was searched on it is kept, and there again once it is."""
+    owner = services.uploads.owner_of_hardware(name)
+    _check_unused(services, client, name, owner)
+    services.uploads.delete_hardware(name)
+    return Response(status_code=204)
 
 
 @router.get("/multipliers", responses=responses(401, 403, 503))
 def list_multipliers(services: ServicesDep) -> list[MultiplierSchema]:
     """The multipliers whose energy is known."""
     brought = [_uploaded(one) for one in services.uploads.multipliers()]
-    return [*map(_multiplier, characterised_multipliers()), *brought]
+    return [*map(_multiplier, shipped_multipliers()), *brought]
 
 
 @router.post("/multipliers", status_code=201, responses=responses(400, 401, 403, 413, 415, 422, 503))
@@ -172,6 +189,33 @@ def upload_multiplier(services: ServicesDep, client: ClientDep, brought: Multipl
     """Bring a multiplier of your own, for searches to choose; what it is called here is in the response."""
     client.needs(Scope.SUBMIT)
     return _uploaded(services.uploads.add_multiplier(**brought.model_dump(), client=client.name))
+
+
+@router.delete("/multipliers/{name}", status_code=204, responses=responses(401, 403, 404, 409, 422, 503))
+def delete_multiplier(services: ServicesDep, client: ClientDep, name: str) -> Response:
+    """Forget a multiplier that you brought. What was searched with it is kept."""
+    owner = None
+    with suppress(UnknownNameError):
+        owner = services.uploads.multiplier(name).client
+    _check_unused(services, client, name, owner)
+    services.uploads.delete_multiplier(name)
+    return Response(status_code=204)
+
+
+def _check_unused(services: Services, client: Client, name: str, owner: str | None) -> None:
+    """Let clients delete what they brought, once no job needs it.
+
+    Raises:
+        ProblemError: 404 if nobody brought it, 403 if it is another client's, 409 if a job that is under way names it.
+    """
+    client.needs(Scope.SUBMIT)
+    if owner is None:
+        raise ProblemError(404, f"nobody brought {name!r}", pointer="name")
+    if owner != client.name and client.scope < Scope.ADMIN:
+        raise ProblemError(403, f"{name!r} is another client's; to delete it needs a key with the scope admin")
+    for job in services.jobs.under_way():
+        if name == job.question.hardware or name in job.question.own_multipliers:
+            raise ProblemError(409, f"job {job.id} needs {name!r}; cancel it first")
 
 
 def _hardware(one: Hardware) -> HardwareSchema:
@@ -273,4 +317,6 @@ def _layers(record: Record, hardware: str, uploads: Uploads) -> dict[str, dict[s
     if record.evaluation.workload is None:
         return None
     _register_costs(record.evaluation.candidate, uploads)
-    return estimate(stored_workload(record, platform), platform).layers
+    with suppress(EnergyError):  # a multiplier's cost is not known any more
+        return estimate(stored_workload(record, platform), platform).layers
+    return None

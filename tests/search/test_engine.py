@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from search.candidate import NOMINAL_V, Candidate
 from search.engine import Observer, open_study, run_search
 from search.errors import SearchError
 from search.evaluation import Evaluation
+from search.executor import Job, Outcome
 from search.multiplier_choice import choose
 from search.result import SearchResult, front, front_hypervolume, result_of
 from search.sampling import population_size
@@ -156,6 +157,78 @@ def test_an_interrupted_search_goes_on_as_if_it_had_not_been(tmp_path: Path, eva
         evaluated = [job.key for job in first.jobs + second.jobs if job.split == "validation"]
         assert len(evaluated) == len(set(evaluated))
         assert result.finished == 40
+
+
+class LostAfter(Observer):
+    """Of a driver that was held up, and whose search another has by then."""
+
+    def __init__(self, evaluations: int) -> None:
+        self.left = evaluations
+
+    def evaluated(self, record: Record, *, reused: bool) -> None:
+        self.left -= 1
+
+    def storing(self) -> None:
+        if self.left == 0:
+            raise InterruptionError
+
+
+@pytest.mark.parametrize("evaluations", [9, 10])
+def test_an_observer_keeps_out_what_a_driver_has_no_right_to_store(store: Store, evaluations: int) -> None:
+    search = new_search(store, budget=20)
+    with pytest.raises(InterruptionError):
+        run(store, search, FakeExecutor(), LostAfter(evaluations))
+    asked = open_study(store.url, search).get_trials(deepcopy=False)
+    assert sum(trial.state is TrialState.COMPLETE for trial in asked) == evaluations
+    assert len(store.search_evaluations(search)) == evaluations
+    assert len(asked) == -(-evaluations // 10) * 10  # no further generation was asked for
+    assert run(store, search, FakeExecutor()).finished == 20
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_trial_cut_off_before_the_study_was_told_counts_once(
+    store: Store, asynchronous: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = new_search(store, budget=20)
+    search = replace(search, settings=replace(search.settings, asynchronous=asynchronous))
+
+    class Counts(Observer):
+        def __init__(self) -> None:
+            self.count = 0
+
+        def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
+            self.count = trials
+
+        def evaluated(self, record: Record, *, reused: bool) -> None:
+            self.count += 1
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise InterruptionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "tell", interrupt)
+        with pytest.raises(InterruptionError):
+            run(store, search, FakeExecutor())
+    assert store.trial_counts(search).finished == 1
+    counts = Counts()
+    assert run(store, search, FakeExecutor(), counts).finished == counts.count == 20
+
+
+def test_two_drivers_that_tell_the_same_do_not_disturb_each_other(store: Store) -> None:
+    """One was held up in the middle of an evaluation, and another made it meanwhile."""
+    search = new_search(store, budget=20)
+
+    class Overtaken(FakeExecutor):
+        def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+            for number, outcome in enumerate(super().run(jobs)):
+                if number == 2 and not overtaken:
+                    overtaken.append(run(store, search, FakeExecutor()))
+                yield outcome
+
+    overtaken: list[SearchResult] = []
+    result = run(store, search, Overtaken())
+    assert [record.key for record in result.front] == [record.key for record in overtaken[0].front]
+    assert result.finished == overtaken[0].finished == 20
 
 
 def test_a_trial_cut_off_while_it_was_asked_is_asked_again(store: Store, tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
 
 import energy
-from search import datasets
+from search import datasets, ray_executor
 from search.errors import ExecutorError
 from search.evaluate import Evaluator
 from search.executor import Executor, Job, Outcome, SerialExecutor
@@ -92,3 +93,42 @@ def test_ray_that_cannot_start_is_one_clear_error(tmp_path: Path, monkeypatch: p
     data = datasets.load(TASK, tmp_path)
     with pytest.raises(ExecutorError, match=r"^Ray could not start: port taken\. .* --workers 0$"):
         RayExecutor(TASK, data, HARDWARE, seed=0, stages=StageStore(tmp_path), workers=1)
+
+
+@pytest.mark.slow
+def test_an_interrupt_while_it_starts_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ray_executor, "_Pool", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        RayExecutor(
+            TASK, datasets.load(TASK, tmp_path), HARDWARE, seed=0, stages=StageStore(tmp_path / "stages"), workers=1
+        )
+    assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("shared", "there", "free", "waits"),
+    [
+        (True, 2, 0, True),  # another search has them all, and ends some time
+        (True, 2, 1, False),  # there is room, so something is wrong
+        (True, 0, 0, False),
+        (False, 2, 0, False),  # this search's own cluster: nobody else gives any back
+    ],
+)
+def test_workers_wait_for_their_turn_on_a_cluster(
+    shared: bool, there: int, free: int, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_executor, "_START_S", -1)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": float(there)} if there else {})
+    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": float(free)} if free else {})
+    never_there = SimpleNamespace(__ray_ready__=SimpleNamespace(remote=object))
+    pool = ray_executor._Pool(lambda: never_there, 1, shared=shared)
+    if waits:
+        monkeypatch.setattr(ray_executor, "_START_S", 60)
+        pool._alive_at -= 100
+        pool.check()
+    else:
+        with pytest.raises(ExecutorError, match="no worker could be started"):
+            pool.check()

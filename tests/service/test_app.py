@@ -1,7 +1,9 @@
 """What clients are answered, without a worker."""
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -12,10 +14,12 @@ from fastapi.testclient import TestClient
 from sqlalchemy.exc import OperationalError
 
 import energy
+from search import best
 from search.answering import stored_configurations
-from search.schema import SCHEMA
+from search.errors import StorageError
+from search.schema import SCHEMA, open_engine
 from search.store import Store
-from service.jobs import JobState, JobStore
+from service.jobs import JobState, JobStore, QueueLimits
 from service.keys import KeyStore, Scope
 from tests.search.fakes import formula, fresh_run
 from tests.service.stored import HARDWARE, RUNS, SPACE, candidate, client_of, store_results
@@ -156,6 +160,25 @@ class TestOptimize:
         assert after["configurations"][0] == before["configurations"][0]
         assert [one["candidate"]["sparsity"] for one in after["untried"]] == [0.05]
 
+    def test_a_baseline_of_another_seed_is_another_answer(self, client: TestClient, database: Path) -> None:
+        before = ask(client, max_accuracy_drop=0.5).json()
+        worse = replace(formula(SPACE.baseline()), chip_accuracies=(0.8,))
+        with Store.open(f"sqlite:///{database}", create=False) as store:
+            store.record_evaluation("other", worse, task="digits", hardware=HARDWARE, seed=-1)
+        after = ask(client, max_accuracy_drop=0.5).json()
+        assert before["wanted_accuracy"] != after["wanted_accuracy"]
+
+    def test_search_best_says_the_same(self, client: TestClient, database: Path) -> None:
+        better = replace(formula(candidate(width=2, sparsity=0.05)), chip_accuracies=(0.97,))
+        with Store.open(f"sqlite:///{database}", create=False) as store:
+            store.record_evaluation(better.candidate.key, better, task="digits", hardware=HARDWARE, seed=0)
+        for wanted in (0.9, 0.94):
+            body = ask(client, min_accuracy=wanted).json()
+            answer = best(min_accuracy=wanted, confirm=False, storage=str(database))
+            assert answer.record is not None
+            assert body["configurations"][0]["id"] == answer.record.id
+            assert body["confirmed"] == answer.confirmed
+
     def test_the_baseline_alone_is_no_answer_before_a_search(self, database: Path) -> None:
         store_results(database, confirmed=(8,))
         client = client_of(database)
@@ -196,8 +219,16 @@ class TestOptimize:
         assert ask(client, min_accuracy=0.9).json()["id"] != first
         assert_problem(ask(client, min_accuracy=0.8, headers=key), 422, "was used for another request")
 
+    def test_idempotency_where_the_answer_is_stored(self, database: Path) -> None:
+        client = client_of(database)
+        key = {"Idempotency-Key": "k"}
+        assert ask(client, min_accuracy=0.9, headers=key).status_code == 202
+        store_results(database)
+        assert ask(client, min_accuracy=0.9, headers=key).status_code == 200
+        assert_problem(ask(client, min_accuracy=0.8, headers=key), 422, "was used for another request")
+
     def test_a_full_queue(self, database: Path) -> None:
-        client = client_of(database, most_queued=1)
+        client = client_of(database, queue=QueueLimits(all=1, each=1))
         ask(client, min_accuracy=0.9)
         refused = ask(client, min_accuracy=0.8)
         assert_problem(refused, 429, "1 jobs are waiting")
@@ -275,6 +306,52 @@ class TestJobs:
         last = json.loads(rest.text.split("data: ")[-1])
         assert (last["state"], last["confirmed"]) == ("finished", True)
         assert last["at"].endswith("Z")
+
+    def test_a_stream_that_was_read_to_its_end_is_not_asked_for_again(self, client: TestClient) -> None:
+        links = ask(client, "/v1/jobs", min_accuracy=0.9).json()["links"]
+        client.post(links["cancel"])
+        assert client.get(links["events"], headers={"Last-Event-ID": "1"}).status_code == 200
+        assert client.get(links["events"], headers={"Last-Event-ID": "2"}).status_code == 204
+        assert client.get(links["events"], headers={"Last-Event-ID": "999999999"}).status_code == 204
+
+    def test_a_stream_begins_at_the_end_for_who_claims_to_know_more(self, client: TestClient, jobs: JobStore) -> None:
+        links = ask(client, "/v1/jobs", min_accuracy=0.9).json()["links"]
+        with ThreadPoolExecutor() as threads:
+            following = threads.submit(client.get, links["events"], headers={"Last-Event-ID": "999999999"})
+            time.sleep(0.5)
+            client.post(links["cancel"])
+            assert events_of(following.result(timeout=20).text) == [(2, "state")]
+
+    def test_a_stream_ends_when_its_job_is_deleted(self, client: TestClient, jobs: JobStore) -> None:
+        links = ask(client, "/v1/jobs", min_accuracy=0.9).json()["links"]
+        job = jobs.find(links["self"].rpartition("/")[2])
+        client.post(links["cancel"])
+        with ThreadPoolExecutor() as threads, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(JobStore, "find", lambda *_: replace(job, state=JobState.RUNNING))
+            following = threads.submit(client.get, links["events"])
+            time.sleep(0.5)
+            assert not following.done()
+            patch.undo()
+            jobs.delete(job.id)
+            assert following.result(timeout=20).status_code == 200
+
+    def test_a_database_that_fails_ends_a_stream_without_an_error(
+        self, client: TestClient, jobs: JobStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        links = ask(client, "/v1/jobs", min_accuracy=0.9).json()["links"]
+
+        def gone(*_: object, **__: object) -> None:
+            raise StorageError("the server closed the connection")
+
+        monkeypatch.setattr(JobStore, "events", gone)
+        assert client.get(links["events"]).text == "retry: 2000\n\n"
+
+    def test_no_more_than_so_many_follow(self, database: Path) -> None:
+        with client_of(database, most_streams=0) as client:
+            links = ask(client, "/v1/jobs", min_accuracy=0.9).json()["links"]
+            assert_problem(client.get(links["events"]), 503, "no more may")
+            waiting = ask(client, min_accuracy=0.9, headers={"Prefer": "wait=5"})
+            assert_problem(waiting, 503, "no more may")
 
     def test_unknown_jobs(self, client: TestClient) -> None:
         for method, path in (("GET", ""), ("GET", "/events"), ("POST", "/cancel"), ("POST", "/resume"), ("DELETE", "")):
@@ -389,6 +466,13 @@ class TestHealth:
         jobs.beat("w", version="1")
         assert client.get("/readyz").json()["status"] == "ready"
 
+    def test_a_database_of_another_schema_is_not_ready(self, client: TestClient, database: Path) -> None:
+        engine = open_engine(f"sqlite:///{database}", create=False)
+        with engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE crosslayer_version SET version_num = '9999'")
+        engine.dispose()
+        assert_problem(client.get("/readyz"), 503, "the service's log says why")
+
     def test_metrics(self, client: TestClient) -> None:
         ask(client, "/v1/jobs", min_accuracy=0.9)
         response = client.get("/metrics")
@@ -397,16 +481,22 @@ class TestHealth:
         assert "crosslayer_evaluations 3\n" in response.text
         assert response.text.endswith("\n")
 
-    def test_a_database_that_is_gone(self, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_database_that_is_gone(
+        self, client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
         def gone(*_: object, **__: object) -> None:
             raise OperationalError("SELECT 1", {}, Exception("the server closed the connection"))
 
         monkeypatch.setattr("sqlalchemy.orm.Session.execute", gone)
         monkeypatch.setattr("sqlalchemy.orm.Session.scalars", gone)
         monkeypatch.setattr("sqlalchemy.orm.Session.scalar", gone)
-        for path in ("/readyz", "/v1/jobs", "/v1/fronts/digits"):
-            response = client.get(path)
-            assert_problem(response, 503, "the server closed the connection")
+        monkeypatch.setattr("sqlalchemy.engine.Connection.scalar", gone)
+        for path in ("/readyz", "/v1/jobs", "/v1/fronts/digits", "/optimize"):
+            response = ask(client, min_accuracy=0.9) if path == "/optimize" else client.get(path)
+            assert_problem(response, 503, "the service's log says why")
+            assert "closed" not in response.text
+            assert "the server closed the connection" in caplog.text
+            caplog.clear()
             assert int(response.headers["retry-after"]) > 0
 
 
@@ -425,7 +515,7 @@ class TestGuard:
 
     def test_nothing_is_told_without_a_key(self, guarded: TestClient) -> None:
         calls = [("POST", "/optimize")]
-        open_paths = {"/healthz", "/readyz", "/metrics"}
+        open_paths = {"/healthz", "/readyz"}
         for path, operations in guarded.get("/openapi.json").json()["paths"].items():
             if path not in open_paths:
                 calls += [(method.upper(), path) for method in operations]

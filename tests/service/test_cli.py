@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from search.cli import cli
 from search.schema import SCHEMA
+from service.jobs import JobState, JobStore
 from tests.service.stored import store_results
 
 
@@ -36,13 +37,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(*arguments: object, port: int | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def serving(
+    *arguments: object, port: int | None = None, host: str = "127.0.0.1"
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """`search serve` on a port that is free, and its address."""
     port = port or free_port()
     command = [sys.executable, "-m", "search", "serve", "--port", str(port), *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        address = f"http://127.0.0.1:{port}"
+        address = f"http://{host}:{port}"
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -87,12 +90,47 @@ def test_the_schema_is_brought_up_to_date(database: Path) -> None:
 def test_other_machines_need_keys(database: Path) -> None:
     refused = invoke("serve", "--host", "0.0.0.0", "--no-keys", "--storage", database)  # noqa: S104
     assert refused.exit_code == 2
-    assert "--no-keys on 0.0.0.0 would let everybody" in refused.stderr
+    assert "--no-keys with --host 0.0.0.0 would let everybody" in refused.stderr
     with serving("--storage", database, "--host", "0.0.0.0", "--no-worker") as (address, _):  # noqa: S104
         asked = {"dataset": "digits", "min_accuracy": 0.9}
         assert call(f"{address}/optimize", asked).status_code == 401
         key = invoke("keys", "create", "anna", "--storage", database).stdout.strip()
         assert call(f"{address}/optimize", asked, {"Authorization": f"Bearer {key}"}).status_code == 202
+
+
+def test_a_proxy_on_this_machine_needs_keys_too(database: Path) -> None:
+    refused = invoke("serve", "--public-host", "results.example", "--no-keys", "--storage", database)
+    assert "--no-keys with --public-host results.example would let everybody" in refused.stderr
+    with serving("--storage", database, "--public-host", "results.example", "--no-worker") as (address, _):
+        asked = {"dataset": "digits", "min_accuracy": 0.9}
+        assert call(f"{address}/optimize", asked, {"Host": "results.example"}).status_code == 401
+        assert call(f"{address}/healthz", headers={"Host": "elsewhere.example"}).status_code == 421
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
+def test_any_address_of_this_machine(database: Path, host: str) -> None:
+    url_host = f"[{host}]" if ":" in host else host
+    try:
+        socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        pytest.skip(f"this machine has no {host}: {error}")
+    with serving("--storage", database, "--host", host, "--no-worker", host=url_host) as (address, _):
+        assert call(f"{address}/healthz").json()["status"] == "ok"
+
+
+def test_ctrl_c_ends_the_server_and_gives_back_its_job(database: Path, tmp_path: Path) -> None:
+    with serving("--storage", database, "--workers", 0, "--stages", tmp_path / "stages") as (address, process):
+        asked = {"dataset": "digits", "max_accuracy_drop": 0.9, "effort": "quick"}
+        job = call(f"{address}/optimize", asked).json()["id"]
+        deadline = time.monotonic() + 60
+        while not call(f"{address}/v1/jobs/{job}").json()["evaluations"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+        process.wait(timeout=60)
+        assert not session_of(process.pid)
+    with JobStore.open(f"sqlite:///{database}") as jobs:
+        assert jobs.find(job).state is JobState.QUEUED
 
 
 def test_a_port_that_is_taken(database: Path) -> None:
@@ -115,10 +153,10 @@ def test_serving_and_its_worker(database: Path, tmp_path: Path) -> None:
         assert answer.status_code == 200, answer.text
         assert answer.json()["confirmed"] is True
         assert call(f"{address}/readyz").json()["workers"] == 1
-        members = group(process.pid)
+        members = session_of(process.pid)
         assert len(members) >= 2
     deadline = time.monotonic() + 20
-    while group(process.pid):
+    while session_of(process.pid):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
@@ -126,12 +164,12 @@ def test_serving_and_its_worker(database: Path, tmp_path: Path) -> None:
 def test_a_killed_server_takes_its_worker_along(database: Path) -> None:
     with serving("--storage", database) as (_, process):
         deadline = time.monotonic() + 30
-        while len(group(process.pid)) < 2:
+        while len(session_of(process.pid)) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        while group(process.pid):
+        while session_of(process.pid):
             assert time.monotonic() < deadline + 30
             time.sleep(0.1)
 
@@ -142,15 +180,15 @@ def test_the_server_keeps_a_worker(database: Path) -> None:
         deadline = time.monotonic() + 60
         while len(seen) < 2:
             assert time.monotonic() < deadline
-            for member in group(process.pid) - {process.pid} - seen:
+            for member in session_of(process.pid) - {process.pid} - seen:
                 seen.add(member)
                 os.kill(member, signal.SIGKILL)
             time.sleep(0.1)
         assert process.poll() is None
 
 
-def group(leader: int) -> set[int]:
-    """The processes that a leader started and that live, itself among them."""
+def session_of(leader: int) -> set[int]:
+    """The processes of a session that live, its leader among them."""
     found = set()
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
@@ -159,7 +197,7 @@ def group(leader: int) -> set[int]:
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if int(fields[2]) == leader and fields[0] != "Z":
+        if int(fields[3]) == leader and fields[0] != "Z":
             found.add(int(folder.name))
     return found
 

@@ -18,6 +18,7 @@ from service.jobs import (
     JobStore,
     LeaseLostError,
     QueueFullError,
+    QueueLimits,
     UnknownJobError,
 )
 from service.questions import Question
@@ -25,7 +26,7 @@ from service.tables import JobRow
 from tests.postgresql import Server, running_server
 
 LEASE_S = 30.0
-MANY = 1000
+MANY = QueueLimits(all=1000, each=1000)
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +55,9 @@ def question(seed: int = 0) -> Question:
 
 
 def submit(
-    jobs: JobStore, seed: int = 0, *, client: str = "anna", most_queued: int = MANY, key: str | None = None
+    jobs: JobStore, seed: int = 0, *, client: str = "anna", limits: QueueLimits = MANY, key: str | None = None
 ) -> Job:
-    job, _ = jobs.submit(question(seed), client=client, most_queued=most_queued, idempotency_key=key)
+    job, _ = jobs.submit(question(seed), client=client, limits=limits, idempotency_key=key)
     return job
 
 
@@ -113,13 +114,72 @@ def test_an_idempotency_key_names_one_job_even_after_its_end(jobs: JobStore) -> 
 
 
 def test_a_full_queue_refuses_new_jobs_but_not_those_it_has(jobs: JobStore) -> None:
-    first = submit(jobs, 0, most_queued=2)
-    submit(jobs, 1, most_queued=2)
+    first = submit(jobs, 0, limits=QueueLimits(all=2, each=2))
+    submit(jobs, 1, limits=QueueLimits(all=2, each=2))
     with pytest.raises(QueueFullError, match="2 jobs are waiting"):
-        submit(jobs, 2, most_queued=2)
-    assert submit(jobs, 0, most_queued=2).id == first.id
+        submit(jobs, 2, limits=QueueLimits(all=2, each=2))
+    assert submit(jobs, 0, limits=QueueLimits(all=2, each=2)).id == first.id
     claim(jobs)
-    submit(jobs, 2, most_queued=2)
+    submit(jobs, 2, limits=QueueLimits(all=2, each=2))
+
+
+def test_one_client_cannot_fill_the_queue(jobs: JobStore) -> None:
+    limits = QueueLimits(all=9, each=2)
+    for seed in range(2):
+        submit(jobs, seed, limits=limits)
+    with pytest.raises(QueueFullError, match="2 of your jobs are waiting, and no more of one client may"):
+        submit(jobs, 2, limits=limits)
+    submit(jobs, 2, client="ben", limits=limits)
+
+
+def test_a_full_queue_takes_no_job_again_either(jobs: JobStore) -> None:
+    first = submit(jobs)
+    jobs.cancel(first.id)
+    submit(jobs, 1)
+    with pytest.raises(QueueFullError):
+        jobs.resume(first.id, limits=QueueLimits(all=1, each=1))
+    assert jobs.find(first.id).state is JobState.CANCELLED
+
+
+def test_what_is_under_way_is_not_resumed_beside_it(jobs: JobStore) -> None:
+    first = submit(jobs)
+    jobs.cancel(first.id)
+    second = submit(jobs)
+    with pytest.raises(JobStateError, match=f"job {second.id} of the same client asks for the same and is queued"):
+        jobs.resume(first.id, limits=MANY)
+
+
+def test_a_job_whose_worker_died_is_cancelled_at_once(jobs: JobStore) -> None:
+    job = submit(jobs)
+    held = claim(jobs, lease_s=-1)
+    assert jobs.cancel(job.id).state is JobState.CANCELLED
+    with pytest.raises(LeaseLostError):
+        jobs.note(held, "w1", "note", {})
+
+
+def test_a_job_that_is_to_be_cancelled_is_not_given_back(jobs: JobStore) -> None:
+    job = submit(jobs)
+    held = claim(jobs)
+    jobs.cancel(job.id)
+    jobs.finish(held, "w1", JobState.QUEUED)
+    assert jobs.find(job.id).state is JobState.CANCELLED
+
+
+def test_the_number_of_a_deleted_job_is_not_given_again(jobs: JobStore) -> None:
+    first = submit(jobs)
+    jobs.cancel(first.id)
+    jobs.delete(first.id)
+    assert submit(jobs).number > first.number
+
+
+def test_beginning_again_is_no_progress(jobs: JobStore) -> None:
+    job = submit(jobs)
+    for number in range(11):
+        held = jobs.claim(f"w{number}", lease_s=-1)
+        if held is None:
+            break
+        jobs.note(held, f"w{number}", "search", {}, evaluations=3)
+    assert "its worker was lost 10 times in a row" in str(jobs.find(job.id).error)
 
 
 def test_clients_take_turns(jobs: JobStore) -> None:
@@ -184,7 +244,7 @@ def test_a_job_that_gets_on_may_lose_any_number_of_workers(jobs: JobStore) -> No
     submit(jobs)
     for number in range(15):
         held = claim(jobs, f"w{number}", lease_s=-1)
-        jobs.note(held, f"w{number}", "evaluated", {}, evaluations=number + 1)
+        jobs.note(held, f"w{number}", "evaluated", {}, evaluations=number + 1, fruitful=True)
     assert claim(jobs).evaluations == 15
 
 
@@ -202,9 +262,9 @@ def test_cancel_resume_delete(jobs: JobStore) -> None:
     assert jobs.cancel(job.id).state is JobState.CANCELLED
     with pytest.raises(JobStateError, match="is cancelled and cannot be cancelled"):
         jobs.cancel(job.id)
-    assert jobs.resume(job.id).state is JobState.QUEUED
+    assert jobs.resume(job.id, limits=MANY).state is JobState.QUEUED
     with pytest.raises(JobStateError, match="only a failed or cancelled one can be resumed"):
-        jobs.resume(job.id)
+        jobs.resume(job.id, limits=MANY)
     held = claim(jobs)
     assert jobs.cancel(job.id).state is JobState.RUNNING
     assert jobs.renew(held, "w1", lease_s=LEASE_S) is True

@@ -20,8 +20,9 @@ from search import api
 from search.errors import StorageError
 from search.store import Store
 from service.client import Client, Event
-from service.jobs import JobState, JobStore
-from service.schemas import OptimizeRequest
+from service.jobs import JobState, JobStore, QueueLimits
+from service.questions import Question
+from service.schemas import JobSchema, OptimizeRequest
 from tests.postgresql import Server
 from tests.service.test_cli import free_port
 
@@ -41,10 +42,19 @@ class Process:
     def _start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
+    @property
+    def number(self) -> int:
+        return self._running.pid
+
     def kill(self) -> None:
         self._running.kill()
         self._running.wait()
         self._running = self._start()
+
+    def pause(self, seconds: float) -> None:
+        self._running.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self._running.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         self._running.send_signal(signal.SIGTERM)
@@ -79,12 +89,7 @@ def endure(url: str, stages: Path, undisturbed: list[str], more: Iterator[Callab
     told: list[Event] = []
     try:
         with Client(f"http://127.0.0.1:{port}") as client:
-            while True:
-                try:
-                    job = client.search(ASKED, idempotency_key="once")
-                    break
-                except httpx2.TransportError:  # it is starting
-                    time.sleep(0.2)
+            job = begin(client)
             following = threading.Thread(target=lambda: told.extend(client.events(job.id)))
             following.start()
             killed = 0
@@ -103,13 +108,41 @@ def endure(url: str, stages: Path, undisturbed: list[str], more: Iterator[Callab
         ended = jobs.find(job.id)
         assert (ended.state, ended.confirmed, ended.evaluations) == (JobState.FINISHED, True, BUDGET), ended
         assert [event.number for event in told] == [*range(1, ended.last_event + 1)]
-    numbers = [event.data["number"] for event in told if event.kind == "evaluated"]
-    assert numbers == sorted(set(numbers))
+    assert counted(told) == BUDGET
+    check_whole(url, undisturbed)
+
+
+def check_whole(url: str, undisturbed: list[str]) -> None:
+    """The search has its budget, and the front that it has in peace."""
     with Store.open(url, create=False) as store:
         (search,) = store.searches()
         counts = store.trial_counts(search)
         assert (counts.finished, counts.failed) == (BUDGET, 0)
         assert [record.key for record in store.search_front(search)] == undisturbed
+
+
+def begin(client: Client) -> JobSchema:
+    """Ask for the search as soon as the service answers."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return client.search(ASKED, idempotency_key="once")
+        except httpx2.TransportError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+
+def counted(told: list[Event]) -> int:
+    """The evaluations that events tell of, each once: one that a kill kept from being told is in the next beginning."""
+    count = 0
+    for event in told:
+        if event.kind == "search":
+            assert event.data["evaluations"] in (count, count + 1)
+            count = event.data["evaluations"]
+        elif event.kind == "evaluated":
+            count += 1
+            assert event.data["number"] == count
+    return count
 
 
 def not_ended(jobs: JobStore, job_id: str) -> bool:
@@ -133,3 +166,36 @@ def test_service_worker_and_postgresql(postgresql: Server, stages: Path, undistu
         postgresql.start()
 
     endure(postgresql.url, stages, undisturbed, iter((kill,)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_worker_that_is_held_up_past_its_lease(
+    database: str, request: pytest.FixtureRequest, tmp_path: Path, stages: Path, undisturbed: list[str]
+) -> None:
+    """Another worker may take the job over, and the first one, when it goes on, stores nothing that counts."""
+    file = tmp_path / "results.db"
+    url = f"sqlite:///{file}" if database == "sqlite" else request.getfixturevalue("postgresql").url
+    options = ("--workers", 0, "--lease", LEASE_S, "--stages", stages, "--storage", url)
+    with JobStore.open(url) as jobs:
+        question = Question.from_dict(ASKED.model_dump())
+        job, _ = jobs.submit(question, client="anna", limits=QueueLimits(all=1, each=1))
+        workers = {process.number: process for process in (Process("worker", *options) for _ in range(2))}
+        try:
+            left = 3
+            deadline = time.monotonic() + 240
+            while not (found := jobs.find(job.id)).state.ended:
+                assert time.monotonic() < deadline, found
+                owner = workers.get(int(found.worker.split("-")[-2])) if found.worker else None
+                if owner is not None and found.evaluations and left:
+                    left -= 1
+                    owner.pause(2.5 * LEASE_S)
+                time.sleep(0.1)
+        finally:
+            for process in workers.values():
+                process.stop()
+        assert found.state is JobState.FINISHED, found.error
+        told = [Event(number=one.number, kind=one.kind, data=one.data) for one in jobs.events(job)]
+    assert sum(event.data.get("state") == "running" for event in told) > 1
+    assert counted(told) == BUDGET
+    check_whole(url, undisturbed)

@@ -16,6 +16,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from search.schema import open_engine
 from service.app import create_app
+from service.jobs import QueueLimits
 from service.keys import KeyStore, Scope
 from service.settings import Settings
 from tests.service.stored import store_results
@@ -39,7 +40,11 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     engine = open_engine(url, create=False)
     secret = KeyStore(url, engine).create("anybody", Scope.ADMIN)
     engine.dispose()
-    app = create_app(Settings(storage=url, keys_required=True, hosts=None, longest_wait_s=0.0, most_queued=10_000))
+    app = create_app(
+        Settings(
+            storage=url, keys_required=True, hosts=None, longest_wait_s=0.0, queue=QueueLimits(all=10_000, each=10_000)
+        )
+    )
     yield Guarded(schemathesis.openapi.from_asgi("/openapi.json", app), {"Authorization": f"Bearer {secret}"})
     app.state.services.close()
 

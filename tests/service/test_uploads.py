@@ -10,9 +10,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 import energy
+from search.store import Store
 from service.jobs import JobState, JobStore
+from service.keys import KeyStore, Scope
 from service.worker import Work, Worker
-from tests.service.stored import SPACE, client_of
+from tests.search.fakes import formula, fresh_run
+from tests.service.stored import HARDWARE, RUNS, SPACE, candidate, client_of, store_results
 from tests.service.test_app import assert_problem
 
 FILE = (resources.files("energy") / "hardware" / "weight-stationary-45nm.yaml").read_text()
@@ -153,3 +156,87 @@ def test_no_more_than_so_many(client: TestClient, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("service.uploads.MOST_UPLOADS", 1)
     bring(client, "hardware", yaml=MINE)
     assert_problem(bring(client, "hardware", yaml=MINE.replace("mine", "other")), 422, "no more may be")
+
+
+def test_other_comments_make_no_other_hardware(client: TestClient) -> None:
+    first = bring(client, "hardware", yaml=MINE).json()["name"]
+    again = bring(client, "hardware", yaml=MINE + "\n# the same\n")
+    assert (again.status_code, again.json()["name"]) == (201, first)
+
+
+def test_two_of_one_name_are_not_searched_together(client: TestClient) -> None:
+    names = [bring_table(client, table).json()["name"] for table in (TRUNCATED, EXACT)]
+    asked = {"dataset": "digits", "min_accuracy": 0.9, "multipliers": names}
+    assert_problem(client.post("/optimize", json=asked), 422, "have the same name", "#/multipliers/1")
+
+
+def test_lists_are_the_same_after_use(client: TestClient) -> None:
+    name = bring_table(client, TRUNCATED).json()["name"]
+    before = client.get("/v1/multipliers").json()
+    candidate = {**SPACE.baseline().to_dict(), "multiplier": name}
+    assert client.post("/v1/energy", json={"dataset": "digits", "candidate": candidate}).status_code == 200
+    assert client.get("/v1/multipliers").json() == before
+
+
+def test_what_a_client_claims_is_in_nobody_elses_answers(client: TestClient, database: Path) -> None:
+    store_results(database)
+    name = bring_table(client, TRUNCATED).json()["name"]
+    claimed = candidate(width=2, sparsity=0.3, multiplier=name)
+    with Store.open(f"sqlite:///{database}", create=False) as store:
+        store.record_evaluation(claimed.key, formula(claimed), task="digits", hardware=HARDWARE, seed=0)
+        for run in range(RUNS):
+            store.record_confirmation(fresh_run(claimed, run), task="digits", hardware=HARDWARE, effort="standard")
+
+    def multipliers(configurations: list[dict[str, Any]]) -> set[str]:
+        return {one["candidate"]["multiplier"] for one in configurations}
+
+    asked = {"dataset": "digits", "min_accuracy": 0.8}
+    for forgotten in (False, True):
+        assert multipliers(client.post("/optimize", json=asked).json()["configurations"]) == {"exact"}
+        assert multipliers(client.get("/v1/fronts/digits").json()["configurations"]) == {"exact"}
+        if not forgotten:
+            named = client.post("/optimize", json={**asked, "multipliers": ["exact", name]}).json()
+            assert (named["confirmed"], multipliers(named["configurations"][:1])) == (True, {name})
+            front = client.get("/v1/fronts/digits", params={"multipliers": name}).json()["configurations"]
+            assert multipliers(front[:1]) == {name}
+        client.delete(f"/v1/multipliers/{name}")
+
+
+def test_what_was_brought_is_deleted_once_nothing_needs_it(client: TestClient) -> None:
+    multiplier = bring_table(client, TRUNCATED).json()["name"]
+    hardware = bring(client, "hardware", yaml=MINE).json()["name"]
+    asked = {"dataset": "digits", "min_accuracy": 0.9, "multipliers": [multiplier], "hardware": hardware}
+    job = client.post("/optimize", json=asked).json()
+    for path in (f"/v1/multipliers/{multiplier}", f"/v1/hardware/{hardware}"):
+        assert_problem(client.delete(path), 409, f"job {job['id']} needs")
+    client.post(job["links"]["cancel"])
+    for path in (f"/v1/multipliers/{multiplier}", f"/v1/hardware/{hardware}"):
+        assert client.delete(path).status_code == 204
+        assert_problem(client.delete(path), 404, "nobody brought", "name")
+    assert hardware not in {one["name"] for one in client.get("/v1/hardware").json()}
+    assert client.post("/optimize", json=asked).status_code == 422
+    assert_problem(bring_table(client, TRUNCATED, relative_energy=0.4), 422, "with other figures")
+    assert bring_table(client, TRUNCATED).json()["name"] == multiplier
+    assert bring(client, "hardware", yaml=MINE).json()["name"] == hardware
+    assert client.post("/optimize", json=asked).status_code == 202
+
+
+def test_only_who_brought_something_deletes_it(database: Path) -> None:
+    with Store.open(f"sqlite:///{database}", create=True) as store:
+        keys = KeyStore(store.url, store._engine)
+        secrets = {name: keys.create(name, scope) for name, scope in (("anna", Scope.SUBMIT), ("ben", Scope.SUBMIT))}
+        secrets["root"] = keys.create("root", Scope.ADMIN)
+    with client_of(database, keys_required=True) as client:
+
+        def call(method: str, path: str, name: str, body: Any = None) -> Any:
+            return client.request(method, path, json=body, headers={"Authorization": f"Bearer {secrets[name]}"})
+
+        name = call("POST", "/v1/hardware", "anna", {"yaml": MINE}).json()["name"]
+        assert_problem(call("DELETE", f"/v1/hardware/{name}", "ben"), 403, "another client's")
+        assert call("DELETE", f"/v1/hardware/{name}", "root").status_code == 204
+
+
+def test_names_that_no_database_looks_for(client: TestClient) -> None:
+    asked = {"dataset": "digits", "min_accuracy": 0.9}
+    for change in ({"hardware": "a\0b"}, {"multipliers": ["a\0b"]}):
+        assert client.post("/optimize", json={**asked, **change}).status_code == 422

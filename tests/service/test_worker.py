@@ -12,10 +12,10 @@ import pytest
 import sqlalchemy as sa
 
 from search import api
-from search.errors import StorageError
+from search.errors import NewerSchemaError, StorageError
 from search.schema import open_engine
 from search.store import Store
-from service.jobs import Job, JobState, JobStore
+from service.jobs import Job, JobState, JobStore, QueueLimits
 from service.questions import Question
 from service.tables import JobRow
 from service.worker import Work, Worker
@@ -49,7 +49,7 @@ def worker(jobs: JobStore, work: Work) -> Worker:
 
 def submit(jobs: JobStore, *, dataset: str = "digits", budget: int = BUDGET) -> Job:
     asked = Question(dataset=dataset, max_accuracy_drop=0.9, budget=budget, effort="quick")
-    job, _ = jobs.submit(asked, client="anna", most_queued=9)
+    job, _ = jobs.submit(asked, client="anna", limits=QueueLimits(all=9, each=9))
     return job
 
 
@@ -109,7 +109,7 @@ def test_a_cancelled_job_stops_and_goes_on_where_it_was(jobs: JobStore, worker: 
     assert stopped.state is JobState.CANCELLED
     assert 2 <= stopped.evaluations < 12
     assert not stopped.cancelling
-    jobs.resume(job.id)
+    jobs.resume(job.id, limits=QueueLimits(all=9, each=9))
     worker.run(once=True)
     ended = jobs.find(job.id)
     assert (ended.state, ended.evaluations) == (JobState.FINISHED, 12)
@@ -173,6 +173,8 @@ def test_a_database_that_fails_for_a_moment_fails_no_job(
     assert jobs.find(job.id).state is JobState.FINISHED
     states = [event.data["state"] for event in jobs.events(job) if event.kind == "state"]
     assert states == ["queued", "running", "queued", "running", "finished"]
+    (note,) = [event.data["text"] for event in jobs.events(job) if event.kind == "note"]
+    assert note == "it waits, and is tried again: the database is restarting"
 
 
 def test_a_worker_that_cannot_give_its_job_back_ends_all_the_same(
@@ -191,3 +193,17 @@ def test_a_worker_that_cannot_give_its_job_back_ends_all_the_same(
     worker.run()
     ender.join()
     assert jobs.find(job.id).state is JobState.RUNNING  # until its lease runs out
+
+
+def test_a_worker_that_knows_an_older_schema_ends(
+    jobs: JobStore, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(jobs)
+
+    def newer(**options: object) -> None:
+        raise NewerSchemaError("it was written by a newer version")
+
+    monkeypatch.setattr(api, "run", newer)
+    with pytest.raises(NewerSchemaError):
+        worker.run()
+    assert jobs.find(job.id).state is JobState.QUEUED  # for one that knows it

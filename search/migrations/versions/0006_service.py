@@ -1,5 +1,7 @@
 """Jobs that are asked for over HTTP, who works on them, who may ask, and what they bring."""
 
+import json
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -13,8 +15,10 @@ _BY_ENERGY = "evaluations_by_energy"
 def upgrade() -> None:
     """Add the service's tables, and all that a front is found by to the index by energy."""
     op.drop_index(_BY_ENERGY, "evaluations")
+    op.add_column("evaluations", sa.Column("own_multipliers", sa.String(1000)))
+    _note_own_multipliers()
     columns = ["task", "hardware", "effort", "version", "stopped", "energy_pj", "accuracy", "key", "seed"]
-    op.create_index(_BY_ENERGY, "evaluations", columns)
+    op.create_index(_BY_ENERGY, "evaluations", [*columns, "own_multipliers"])
     op.create_table(
         "jobs",
         sa.Column("number", sa.Integer, primary_key=True),
@@ -36,6 +40,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime, nullable=False),
         sa.Column("started_at", sa.DateTime),
         sa.Column("ended_at", sa.DateTime),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_jobs_question_key", "jobs", ["question_key"])
     op.create_index("ix_jobs_state", "jobs", ["state"])
@@ -66,9 +71,11 @@ def upgrade() -> None:
         "uploads",
         sa.Column("kind", sa.String(20), primary_key=True),
         sa.Column("identity", sa.String(200), primary_key=True),
+        sa.Column("about", sa.JSON, nullable=False),
         sa.Column("content", sa.JSON, nullable=False),
         sa.Column("client", sa.String(100), nullable=False),
         sa.Column("created_at", sa.DateTime, nullable=False),
+        sa.Column("deleted_at", sa.DateTime),
     )
     op.create_table(
         "idempotency_keys",
@@ -80,9 +87,27 @@ def upgrade() -> None:
     )
 
 
+def _note_own_multipliers() -> None:
+    """Note which evaluations have multipliers that do not come along: these are called name@digest."""
+    evaluations = sa.table(
+        "evaluations", sa.column("key"), sa.column("content", sa.JSON), sa.column("own_multipliers", sa.String)
+    )
+    connection = op.get_bind()
+    chosen = sa.select(evaluations.c.key, evaluations.c.content["candidate"])
+    for key, candidate in connection.execute(chosen.where(sa.cast(evaluations.c.content, sa.Text).contains("@"))).all():
+        names = [name for knob, name in candidate.items() if knob.startswith("multiplier") and "@" in (name or "")]
+        if names:
+            connection.execute(
+                sa.update(evaluations)
+                .where(evaluations.c.key == key)
+                .values(own_multipliers=json.dumps(sorted({*names})))
+            )
+
+
 def downgrade() -> None:
     """Drop them."""
     for table in ("idempotency_keys", "uploads", "client_keys", "workers", "job_events", "jobs"):
         op.drop_table(table)
     op.drop_index(_BY_ENERGY, "evaluations")
+    op.drop_column("evaluations", "own_multipliers")
     op.create_index(_BY_ENERGY, "evaluations", ["task", "hardware", "energy_pj"])
