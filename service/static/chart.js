@@ -12,7 +12,7 @@ const MARKS = {
   front: "M0-4.5A4.5 4.5 0 1 1 0 4.5A4.5 4.5 0 1 1 0-4.5Z",
   live: "M0-2.6A2.6 2.6 0 1 1 0 2.6A2.6 2.6 0 1 1 0-2.6Z",
 };
-export const NEAR = 0.1; // below the baseline's accuracy
+export const STEP = 0.0005; // of the target, by the keyboard
 
 /** A mark of the chart, for a legend or a table. */
 export const swatch = (kind) =>
@@ -74,7 +74,7 @@ export class FrontChart {
 
   /** Draw the front, the baseline, each technique alone, live points, the target, and what is chosen. */
   draw(scene) {
-    this.scene = scene;
+    this.scene = scene = { ...scene, ...this.held };
     const width = Math.max(260, this.root.clientWidth);
     const height = Math.round(Math.min(500, Math.max(300, width * 0.52)));
     this.#scale(scene, width, height);
@@ -96,15 +96,13 @@ export class FrontChart {
 
   #scale(scene, width, height) {
     const shown = [...scene.front, scene.baseline, ...Object.values(scene.techniques).flat()];
-    const floor = scene.near ? scene.baseline.accuracy - NEAR : Math.min(...shown.map((one) => one.accuracy));
-    const low = Math.max(0, Math.min(floor, scene.target));
-    const highest = Math.max(...shown.map((one) => one.accuracy), scene.target);
-    const room = (highest - low) * 0.05;
+    const [low, high] = [scene.lowest / 100, scene.highest / 100];
+    const room = (high - low) * 0.03;
     const visible = shown.filter((one) => one.accuracy >= low - 1e-9);
     const live = scene.live.filter((one) => one.accuracy >= low);
     const energies = [...visible, ...live].map((one) => Math.log10(one.energy_pj));
     const [cheap, dear] = [Math.min(...energies) - 0.12, Math.max(...energies) + 0.1];
-    this.area = { left: 46, right: width - 12, top: 26, bottom: height - 44, low: Math.max(0, low - room), high: Math.min(1.005, highest + room), cheap, dear };
+    this.area = { left: 46, right: width - 12, top: 26, bottom: height - 44, low: Math.max(0, low - room), high: Math.min(1.005, high + room), cheap, dear };
     const { left, right, top, bottom } = this.area;
     this.x = (pj) => left + ((Math.log10(pj) - cheap) / (dear - cheap)) * (right - left);
     this.y = (share) => bottom - ((share - this.area.low) / (this.area.high - this.area.low)) * (bottom - top);
@@ -140,12 +138,16 @@ export class FrontChart {
     ].filter(Boolean);
   }
 
-  #target({ target }) {
+  #target({ target, lowest, highest }) {
     const { left, right } = this.area, y = this.y(target);
-    return shape("g", { class: "target-line", "aria-hidden": "true" },
-      shape("line", { x1: left, x2: right, y1: y, y2: y }),
-      shape("rect", { class: "grip", x: 0, y: y - 11, width: left, height: 22, rx: 4 }),
-      shape("text", { x: left / 2, y: y + 4, "text-anchor": "middle" }, (target * 100).toFixed(2)));
+    return shape("g", {
+      class: "target-line", "data-focus": "target", role: "slider", tabindex: 0, "aria-label": "Accuracy to reach, on the chart", "aria-orientation": "vertical",
+      "aria-valuemin": lowest, "aria-valuemax": highest, "aria-valuenow": (target * 100).toFixed(2), "aria-valuetext": words.percent(target),
+    },
+    shape("line", { x1: left, x2: right, y1: y, y2: y }),
+    shape("rect", { class: "reach", x: 0, y: y - 18, width: left, height: 36 }),
+    shape("rect", { class: "grip", x: 0, y: y - 11, width: left, height: 22, rx: 4 }),
+    shape("text", { x: left / 2, y: y + 4, "text-anchor": "middle" }, (target * 100).toFixed(2)));
   }
 
   /** How far the chosen configuration is from the baseline. */
@@ -225,6 +227,7 @@ export class FrontChart {
   }
 
   #press(event) {
+    if (event.target.closest(".target-line")) return this.#shift(event);
     const node = event.target.closest("[data-id]");
     const steps = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, Home: -Infinity, End: Infinity };
     if (node && (event.key === "Enter" || event.key === " ")) {
@@ -239,19 +242,31 @@ export class FrontChart {
     }
   }
 
-  #drag(event) {
-    if (!event.target.closest(".target-line")) return;
+  #shift(event) {
+    const steps = { ArrowUp: STEP, ArrowRight: STEP, ArrowDown: -STEP, ArrowLeft: -STEP, PageUp: 20 * STEP, PageDown: -20 * STEP, Home: -1, End: 1 };
+    if (!(event.key in steps)) return;
     event.preventDefault();
-    const move = ({ clientY }) => {
-      const share = this.area.low + ((this.area.bottom - (clientY - this.svg.getBoundingClientRect().top)) / (this.area.bottom - this.area.top)) * (this.area.high - this.area.low);
-      this.retarget(share);
-    };
-    const end = () => {
-      removeEventListener("pointermove", move);
-      removeEventListener("pointerup", end);
-    };
-    addEventListener("pointermove", move);
-    addEventListener("pointerup", end);
+    this.#bounded(this.scene.target + steps[event.key]);
+  }
+
+  /** Only between the ends of the slider. */
+  #bounded(share) {
+    this.retarget(Math.min(this.scene.highest / 100, Math.max(this.scene.lowest / 100, share)));
+  }
+
+  #drag(event) {
+    if (event.button !== 0 || !event.target.closest(".target-line")) return;
+    event.preventDefault();
+    this.svg.querySelector(".target-line").focus();
+    this.svg.setPointerCapture(event.pointerId); // the grip itself is drawn anew under the pointer
+    this.held = { lowest: this.scene.lowest, highest: this.scene.highest }; // or the axis would move under the pointer
+    const over = new AbortController();
+    const options = { signal: over.signal };
+    this.svg.addEventListener("pointermove", ({ clientY }) => {
+      const { low, high, top, bottom } = this.area;
+      this.#bounded(low + ((bottom - (clientY - this.svg.getBoundingClientRect().top)) / (bottom - top)) * (high - low));
+    }, options);
+    for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) this.svg.addEventListener(end, () => { over.abort(); this.held = null; }, options);
   }
 }
 

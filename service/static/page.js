@@ -1,7 +1,7 @@
 // The page: what is looked at, where it comes from, and what the controls do to it.
 
 import { Refusal, ask, key, post, save, useKey } from "./api.js";
-import { FrontChart, NEAR, drawLegend } from "./chart.js";
+import { FrontChart, STEP, drawLegend } from "./chart.js";
 import { byId, copyText, element, refill, speaker, whileBusy } from "./dom.js";
 import { Followed, ended, listJobs } from "./jobs.js";
 import { fillTable, markTable, showAnswer, showComparison, showEnergy, showTechniques } from "./panels.js";
@@ -9,6 +9,7 @@ import { floored, keepAnswer, otherOf, read, remember, shareView, shown, stored,
 import * as words from "./words.js";
 
 const DEFAULT_DROP = 0.02; // as `search run` has it
+const NEAR = 0.1; // below the baseline's accuracy
 const DROPS = [0.005, 0.01, 0.02, 0.05];
 const RELOAD_MS = 2500; // at most so often while a search runs
 const LIST_MS = 10000; // while one of the list does
@@ -82,10 +83,10 @@ function render() {
   const { answer, outdated, chosen, record } = shown();
   const [other, otherName] = otherOf();
   const live = followed.matches(view) ? followed.points : [];
-  const scene = { front, baseline, techniques, live, before: live.length ? followed.before : [], target: view.target, chosen: record, other: other === baseline ? null : other, near: view.range === "near" };
+  const scene = { front, baseline, techniques, live, before: live.length ? followed.before : [], target: view.target, ...ends(), chosen: record, other: other === baseline ? null : other };
   chart.draw(scene);
   drawLegend(scene);
-  showSlider();
+  showSlider(scene);
   const sentence = showAnswer({ record, baseline, target: view.target, chosen, answer, outdated, highest: front.at(-1).accuracy });
   if (sentence !== render.said) say(sentence);
   render.said = sentence;
@@ -107,14 +108,20 @@ function render() {
   shareView();
 }
 
-/** The slider's ends are those of the chart, with some room for what is not reached yet. */
-function showSlider() {
+/** The ends of the slider and of the chart, in percent: with some room for what is not reached yet. */
+function ends() {
   const { baseline, front } = stored;
   const low = view.range === "near" ? baseline.accuracy - NEAR : Math.min(front[0].accuracy, baseline.accuracy);
-  const slider = byId("target-slider");
-  slider.min = Math.max(0.5, Math.floor(Math.min(low, view.target) * 100));
-  slider.max = Math.min(100, Math.max(Math.ceil(front.at(-1).accuracy * 200 + 1) / 2, view.target * 100));
-  slider.step = 0.05;
+  return {
+    lowest: Math.max(0.5, Math.floor(Math.min(low, view.target) * 100)),
+    highest: Math.min(100, Math.max(Math.ceil(front.at(-1).accuracy * 200 + 1) / 2, view.target * 100)),
+  };
+}
+
+function showSlider({ lowest, highest }) {
+  const { baseline } = stored, slider = byId("target-slider");
+  [slider.min, slider.max] = [lowest, highest];
+  slider.step = STEP * 100;
   slider.value = view.target * 100;
   slider.setAttribute("aria-valuetext", words.percent(view.target));
   if (document.activeElement !== byId("target-number")) byId("target-number").value = (view.target * 100).toFixed(2);

@@ -145,6 +145,18 @@ def tab_to(page: Browser, condition: str, most: int = 40) -> None:
     raise AssertionError(f"Tab never leads to: {condition}")
 
 
+def grip(page: Browser) -> tuple[float, float]:
+    """Where the chart's target can be taken hold of."""
+    script = "(({ x, y, width, height }) => [x + width / 2, y + height / 2])(%s.getBoundingClientRect())"
+    page.value("document.getElementById('chart').scrollIntoView({ block: 'center' })")
+    x, y = page.value(script % "document.querySelector('.target-line .grip')")
+    return x, y
+
+
+def mouse(page: Browser, kind: str, place: tuple[float, float], button: str = "left") -> None:
+    page.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button=button, clickCount=1)
+
+
 def test_only_its_own_files_are_sent_and_they_are_kept_until_they_change(tmp_path: Path) -> None:
     with client_of(tmp_path / "results.db", keys_required=True) as client:
         found = client.get("/")
@@ -336,6 +348,58 @@ def test_a_key_is_asked_for_and_used(browser: Browser, tmp_path: Path) -> None:
         assert key not in browser.value("location.href")
         assert not [url for url in browser.requests if key in url]
         browser.value("sessionStorage.clear()")
+
+
+def test_the_target_is_dragged_on_the_chart(page: Browser) -> None:
+    x, y = grip(page)
+    before = float(page.value(TARGET))
+    mouse(page, "mousePressed", (x, y), "right")
+    mouse(page, "mouseMoved", (x, y + 30), "right")
+    mouse(page, "mouseReleased", (x, y + 30), "right")
+    assert float(page.value(TARGET)) == before
+    mouse(page, "mousePressed", (x, y))
+    seen = [before]
+    for step in (20, 60, 100):
+        mouse(page, "mouseMoved", (x + step, y + step))
+        assert abs(grip(page)[1] - (y + step)) < 2
+        seen.append(float(page.value(TARGET)))
+        assert page.value("document.getElementById('target-slider').getAttribute('aria-valuetext')") == (
+            f"{seen[-1]:.2f}\u00a0%"
+        )
+    assert seen == sorted(set(seen), reverse=True)
+    mouse(page, "mouseMoved", (x, -10_000))
+    highest = float(page.value("document.getElementById('target-slider').max"))
+    assert float(page.value(TARGET)) == highest  # however far the pointer goes
+    assert page.value(HEADING) == f"Nothing stored reaches {highest:.2f}\u00a0%"
+    mouse(page, "mouseMoved", (x, y + 20))
+    mouse(page, "mouseReleased", (x, y + 20))
+    left = page.value(TARGET)
+    assert float(left) == seen[1]  # the axis did not move meanwhile
+    mouse(page, "mouseMoved", (x, y + 100))
+    assert page.value(TARGET) == left
+    assert page.value(HEADING) == f"Cheapest at {left}\u00a0% or more"
+    assert f"target={left}" in page.value("location.search")
+
+
+def test_the_keyboard_moves_the_target_on_the_chart(page: Browser) -> None:
+    slider = "document.activeElement.getAttribute('role') === 'slider'"
+    tab_to(page, f"{FOCUSED} === 'target-slider'")
+    tab_to(page, slider)
+    before = float(page.value(TARGET))
+    for key, code, points in (("ArrowDown", 40, -0.05), ("PageDown", 34, -1), ("ArrowUp", 38, 0.05), ("PageUp", 33, 1)):
+        page.press(key, code)
+        assert float(page.value(TARGET)) == pytest.approx(before + points, abs=0.011), key
+        before = float(page.value(TARGET))
+        assert page.value(slider)  # though it was drawn anew
+        assert float(page.value("document.activeElement.getAttribute('aria-valuenow')")) == before
+    for key, code, end in (("Home", 36, "min"), ("End", 35, "max")):
+        for _ in range(2):  # the end stays where it is
+            page.press(key, code)
+            assert float(page.value(TARGET)) == float(page.value(f"document.getElementById('target-slider').{end}"))
+            assert page.value(f"document.activeElement.getAttribute('aria-value{end}')") == page.value(
+                f"document.getElementById('target-slider').{end}"
+            )
+    page.wait_for("document.getElementById('said').textContent.startsWith('Nothing stored reaches')")
 
 
 @pytest.mark.slow
