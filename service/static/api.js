@@ -5,7 +5,8 @@ const KEPT = "crosslayer-key";
 /** What the service refused, in its own words (RFC 9457). */
 export class Refusal extends Error {
   constructor(status, problem) {
-    super(problem.detail ?? `the service answers ${status}`);
+    const words = problem.detail ?? `the service answers ${status}`;
+    super(words.charAt(0).toUpperCase() + words.slice(1));
     this.status = status;
     this.errors = problem.errors ?? [];
   }
@@ -53,10 +54,14 @@ export async function save(path, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-/** The events of a stream, as the HTML standard has them; an EventSource could not send the key. */
-export async function* events(path, after, signal) {
+/** A stream of events after one of them, once it is connected; an EventSource could not send the key. */
+export async function events(path, after, signal) {
   const headers = { Accept: "text/event-stream", ...(after ? { "Last-Event-ID": String(after) } : {}) };
-  const response = await send(path, { headers, signal });
+  return read(await send(path, { headers, signal }));
+}
+
+/** The events of a response, as the HTML standard has them. */
+async function* read(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let unread = "";
   while (true) {

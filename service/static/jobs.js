@@ -7,10 +7,22 @@ import * as words from "./words.js";
 const ENDED = ["finished", "failed", "cancelled"];
 const SAID_EVERY = 0.1; // of the budget: a listener is not told of each evaluation
 const RETRY_MS = 2000;
+const WORKERS_MS = 5000; // between two looks whether a worker is there
+// What ends following a search before its end; whatever else goes wrong may be over soon.
+const LOST = {
+  401: "The key is not accepted any more, so this search is not followed any more.",
+  403: "This search may not be followed any more.",
+  404: "This search was deleted. What it found is kept.",
+};
 
 export const ended = (job) => ENDED.includes(job.state);
 
 const say = speaker("live-said", 300);
+
+/** Warn beside the search; of what goes on, once, for those who listen hear of each change. */
+function warn(text) {
+  if (byId("live-alert").textContent !== text) byId("live-alert").textContent = text;
+}
 
 const title = (asked) => `${asked.dataset}, ${words.goal(asked)}`;
 
@@ -31,7 +43,7 @@ export class Followed {
     byId("cancel").addEventListener("click", () => this.#act("cancel"));
     byId("resume").addEventListener("click", () => this.#act("resume"));
     byId("leave").addEventListener("click", () => this.leave());
-    setInterval(() => this.job && !ended(this.job) && this.#show(), 1000);
+    setInterval(() => this.job && !this.#over() && this.#show(), 1000);
   }
 
   /** Follow a job from its first event on, whatever was followed before. */
@@ -39,25 +51,27 @@ export class Followed {
     this.stop?.abort();
     const stop = (this.stop = new AbortController());
     // Events tell how many evaluations there were when, from the first on.
-    Object.assign(this, { job: { ...job, evaluations: 0 }, before, points: [], phase: "", note: "", began: null, lastEvent: 0, saidAt: 0 });
+    Object.assign(this, { job: { ...job, evaluations: 0 }, before, points: [], phase: "", note: "", began: null, answer: null, lost: "", alone: false, lastEvent: 0 });
     byId("live").hidden = false;
-    byId("live-alert").textContent = "";
+    warn("");
     this.#show();
     this.arrived();
-    while (!stop.signal.aborted) {
+    while (true) {
       try {
-        for await (const event of events(job.links.events, this.lastEvent, stop.signal)) this.#take(event);
+        const stream = await events(job.links.events, this.lastEvent, stop.signal);
+        warn("");
+        for await (const event of stream) this.#take(event);
         this.job = await ask(job.links.self, { signal: stop.signal });
-        byId("live-alert").textContent = "";
         if (ended(this.job)) break;
       } catch (error) {
         if (stop.signal.aborted) return;
-        byId("live-alert").textContent = error.status ? error.message : "The connection is lost; trying again.";
-        if (error.status >= 400 && error.status < 500) return;
+        this.lost = LOST[error.status] ?? "";
+        if (this.lost) break;
+        warn(error.status ? error.message : "The connection is lost; trying again.");
       }
       await new Promise((resolve) => { setTimeout(resolve, RETRY_MS); });
+      if (stop.signal.aborted) return;
     }
-    if (stop.signal.aborted) return;
     this.#show();
     this.arrived();
     await this.changed(this.job, this.answer);
@@ -78,14 +92,18 @@ export class Followed {
     return asked?.dataset === dataset && asked.hardware === hardware && asked.effort === effort;
   }
 
+  /** Whether nothing more is heard of it. */
+  #over() {
+    return this.lost !== "" || ended(this.job);
+  }
+
   #take({ number, kind, data }) {
-    byId("live-alert").textContent = "";
     this.lastEvent = number;
     if (kind === "state") {
       const changed = this.job.state !== data.state;
       this.job = { ...this.job, state: data.state, cancelling: data.cancelling, error: data.error ?? null, confirmed: data.confirmed ?? this.job.confirmed };
       if (data.state === "running" && !data.cancelling) this.began = { at: Date.parse(data.at), after: this.job.evaluations };
-      if (changed) this.phase = this.note = "";
+      if (changed) Object.assign(this, { phase: "", note: "", alone: false });
       this.endedAt = Date.parse(data.at);
     } else if (kind === "evaluated") {
       this.phase = "";
@@ -115,7 +133,7 @@ export class Followed {
 
   #act(verb) {
     return whileBusy(byId(verb), async () => {
-      byId("live-alert").textContent = "";
+      warn("");
       try {
         const job = await ask(this.job.links[verb], { method: "POST" });
         if (verb === "resume") {
@@ -125,7 +143,7 @@ export class Followed {
           this.#show();
         }
       } catch (error) {
-        byId("live-alert").textContent = error.message;
+        warn(error.message);
       }
     });
   }
@@ -133,7 +151,8 @@ export class Followed {
   #state() {
     const { job } = this;
     const made = `${job.evaluations} of ${job.request.budget} evaluations`;
-    if (job.state === "queued") return "Waiting for a worker.";
+    if (this.lost) return this.lost;
+    if (job.state === "queued") return this.alone ? "Waiting: no worker is running. Start one where the service runs, with: search worker" : "Waiting for a worker.";
     if (job.state === "failed") return `Failed after ${made}: ${job.error ?? "no reason is known"}`;
     if (job.state === "cancelled") return `Cancelled after ${made}. What it found is kept.`;
     const seconds = this.began ? ((job.state === "finished" ? this.endedAt : Date.now()) - this.began.at) / 1000 : 0;
@@ -149,32 +168,33 @@ export class Followed {
   #show() {
     const { job } = this;
     if (!job) return;
-    const over = ended(job), progress = byId("progress"), state = this.#state();
+    const over = this.#over(), progress = byId("progress"), state = this.#state();
     byId("live-heading").textContent = `Search: ${title(job.request)}`;
     progress.max = job.request.budget;
-    if (job.state === "queued") progress.removeAttribute("value");
+    if (job.state === "queued" && !over) progress.removeAttribute("value");
     else progress.value = job.evaluations;
     byId("live-words").textContent = state;
     byId("live-note").textContent = this.note || settings(job.request);
-    const gone = [[byId("cancel"), over || job.cancelling || !job.may_change], [byId("resume"), (job.state !== "failed" && job.state !== "cancelled") || !job.may_change]];
+    byId("live-note").classList.toggle("settings", !this.note);
+    const mine = job.may_change && !this.lost;
+    const gone = [[byId("cancel"), over || job.cancelling || !mine], [byId("resume"), (job.state !== "failed" && job.state !== "cancelled") || !mine]];
     for (const [button, hidden] of gone) {
       if (hidden && button === document.activeElement) byId("live").focus({ preventScroll: true });
       button.hidden = hidden;
     }
     const share = job.evaluations / job.request.budget;
-    const key = `${job.state} ${job.cancelling} ${this.phase} ${Math.floor(share / SAID_EVERY)}`;
+    const key = `${job.state} ${job.cancelling} ${this.lost} ${this.alone} ${this.phase} ${Math.floor(share / SAID_EVERY)}`;
     if (key !== this.said) say(state);
     this.said = key;
-    if (job.state === "queued") this.#askForWorkers();
+    if (job.state === "queued" && !over) this.#askForWorkers();
   }
 
   async #askForWorkers() {
-    if (this.asking || this.workersKnown === this.job.id) return;
+    if (this.asking) return;
     this.asking = true;
-    const { workers } = await ask("readyz").catch(() => ({ workers: 1 }));
-    this.asking = false;
-    this.workersKnown = this.job?.id;
-    if (workers === 0) this.note = "No worker is running; start one where the service runs, with: search worker";
+    setTimeout(() => { this.asking = false; }, WORKERS_MS);
+    const { workers } = await ask("readyz").catch(() => ({ workers: null }));
+    if (workers !== null) this.alone = workers === 0;
   }
 }
 

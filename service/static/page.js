@@ -13,6 +13,7 @@ const NEAR = 0.1; // below the baseline's accuracy
 const DROPS = [0.005, 0.01, 0.02, 0.05];
 const RELOAD_MS = 2500; // at most so often while a search runs
 const LIST_MS = 10000; // while one of the list does
+const RESULTS = ["results", "details", "comparison", "table-section"];
 
 const say = speaker("said", 700);
 const chart = new FrontChart(byId("chart"), { choose, retarget: (share) => retarget(share) });
@@ -33,6 +34,7 @@ function refused(error, place) {
 }
 
 function askForKey(why) {
+  document.body.classList.add("locked");
   byId("key-panel").hidden = false;
   byId("key-alert").textContent = why;
   byId("key").focus();
@@ -47,39 +49,51 @@ async function load({ quietly = false } = {}) {
   try {
     await read(signal);
   } catch (error) {
-    if (!quietly) refused(error, "page-alert");
+    if (quietly || error.name === "AbortError") return;
+    stored.baseline = null; // what is shown is of another view
+    for (const id of [...RESULTS, "empty"]) byId(id).hidden = true;
+    shareView();
+    refused(error, "page-alert");
     return;
   }
   byId("key-panel").hidden = true;
+  document.body.classList.remove("locked");
   reset();
 }
 
 /** Begin with what has been loaded. */
 function reset() {
   const empty = stored.baseline === null;
-  for (const id of ["results", "details", "comparison", "table-section"]) byId(id).hidden = empty;
-  byId("empty").hidden = !empty;
+  for (const id of RESULTS) byId(id).hidden = empty;
+  showEmpty();
   byId("search-heading").textContent = empty ? "Search" : "Search more";
   document.querySelector("[name=goal][value=absolute]").closest("label").hidden = empty;
   if (empty) document.querySelector("[name=goal][value=relative]").checked = true;
   byId("search-note").textContent = `Of ${view.dataset} on ${view.hardware}, at ${view.effort} effort, as chosen above. What it finds is added to what is stored.`;
   if (empty) {
-    byId("empty-words").textContent = `No search of ${view.dataset} on ${view.hardware} at ${view.effort} effort is stored. Start one below: it trains and measures one configuration after the other, and the front appears here as it grows. The digits come along; other data sets are downloaded once, where the worker runs.`;
+    const sentence = `No search of ${view.dataset} on ${view.hardware} at ${view.effort} effort is stored.`;
+    say(sentence);
+    byId("empty-words").textContent = `${sentence} Start one below: it trains and measures one configuration after the other, and the front appears here as it grows. The digits come along; other data sets are downloaded once, where the worker runs.`;
     shareView();
     return;
   }
-  view.target ??= floored(stored.baseline.accuracy - DEFAULT_DROP);
+  view.target ??= floored(stored.baseline.accuracy - ((followed.matches(view) ? followed.job.request.max_accuracy_drop : null) ?? DEFAULT_DROP));
   fillTable(stored, choose);
   fillOthers();
   fillPresets();
   render();
 }
 
+/** Say what there is to do where nothing is stored, unless it is being done. */
+function showEmpty() {
+  byId("empty").hidden = stored.baseline !== null || (followed.matches(view) && !ended(followed.job));
+}
+
 // What is shown ------------------------------------------------------------------------------------------------------
 
 function render() {
   const { baseline, techniques, front } = stored;
-  if (!baseline) return;
+  if (!baseline || view.target === null) return; // nothing is stored, or another view is on its way
   const { answer, outdated, chosen, record } = shown();
   const [other, otherName] = otherOf();
   const live = followed.matches(view) ? followed.points : [];
@@ -92,6 +106,7 @@ function render() {
   render.said = sentence;
   byId("confirm").hidden = chosen || (answer !== null && !outdated && answer.min_accuracy !== null);
   byId("confirm").textContent = record === null ? "Search for one" : "Find the confirmed answer";
+  byId("confirm-note").hidden = byId("confirm").hidden;
   byId("follow-target").hidden = !chosen;
   byId("copy").hidden = byId("download").hidden = record === null;
   if (record) byId("download").setAttribute("href", `v1/evaluations/${record.id}/export`);
@@ -129,7 +144,7 @@ function showSlider({ lowest, highest }) {
 }
 
 function fillPresets() {
-  refill(byId("presets"), byId("presets-label"), DROPS.map((drop) => element("button", { type: "button", value: drop, "data-focus": String(drop), "aria-label": `${drop * 100} points below the baseline`, onclick: () => retarget(stored.baseline.accuracy - drop) }, String(drop * 100))), "points");
+  refill(byId("presets"), byId("presets-label"), DROPS.map((drop) => element("button", { type: "button", value: drop, "data-focus": String(drop), "aria-label": `${drop * 100} point${drop === 0.01 ? "" : "s"} below the baseline`, onclick: () => retarget(stored.baseline.accuracy - drop) }, String(drop * 100))), "points");
 }
 
 function fillOthers() {
@@ -145,10 +160,12 @@ async function showBreakdown(record) {
     try {
       stored.layers.set(record.id, (await ask(`v1/evaluations/${record.id}`)).layers_pj);
     } catch (error) {
-      refused(error, "page-alert");
+      refused(error, "energy-alert");
+      return;
     }
     if (shown().record?.id !== record.id) return;
   }
+  byId("energy-alert").textContent = byLayer && stored.layers.get(record.id) === null ? "The layers of this one are not kept." : "";
   showEnergy({ record, baseline: stored.baseline, layers: byLayer ? stored.layers.get(record.id) : null });
 }
 
@@ -163,11 +180,12 @@ function retarget(share) {
 }
 
 async function choose(id, compare) {
+  byId("answer-alert").textContent = "";
   if (!stored.known.has(id)) {
     try { // a point of a search that is not on the front
       remember([await ask(`v1/evaluations/${encodeURIComponent(id)}`)]);
     } catch (error) {
-      refused(error, "page-alert");
+      refused(error, "answer-alert");
       return;
     }
   }
@@ -191,8 +209,8 @@ const beside = (button, alert, work) => whileBusy(byId(button), async () => {
   }
 });
 
-function begin(job) {
-  followed.follow(job, { before: stored.front });
+function begin(job, before = []) {
+  followed.follow(job, { before });
   byId("live").focus({ preventScroll: true });
   byId(stored.baseline ? "front-heading" : "live").scrollIntoView({ block: stored.baseline ? "center" : "nearest" });
   loadJobs();
@@ -200,7 +218,7 @@ function begin(job) {
 
 byId("confirm").addEventListener("click", () => beside("confirm", "answer-alert", async () => {
   const { status, content } = await post("v1/optimize", request({ min_accuracy: view.target }));
-  if (status === 202) begin(content);
+  if (status === 202) begin(content, stored.front);
   else {
     keepAnswer(content);
     render();
@@ -211,7 +229,11 @@ byId("search-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const relative = document.querySelector("[name=goal]:checked").value === "relative";
   const goal = relative ? { max_accuracy_drop: byId("drop").valueAsNumber / 100 } : { min_accuracy: view.target };
-  beside("start", "search-alert", async () => begin((await post("v1/jobs", request(goal))).content));
+  beside("start", "search-alert", async () => {
+    const { content } = await post("v1/jobs", request(goal));
+    if (relative && stored.baseline) retarget(stored.baseline.accuracy - goal.max_accuracy_drop);
+    begin(content, stored.front);
+  });
 });
 
 byId("follow-target").addEventListener("click", () => {
@@ -223,12 +245,14 @@ byId("target-slider").addEventListener("input", (event) => retarget(event.target
 byId("target-number").addEventListener("input", (event) => event.target.valueAsNumber > 0 && event.target.valueAsNumber <= 100 && retarget(event.target.valueAsNumber / 100));
 byId("target-number").addEventListener("change", (event) => { event.target.value = (view.target * 100).toFixed(2); });
 byId("other").addEventListener("change", (event) => { view.other = event.target.value; render(); });
+byId("drop").addEventListener("input", () => { document.querySelector("[name=goal][value=relative]").checked = true; });
 byId("range").addEventListener("change", (event) => { view.range = event.target.value; render(); });
 byId("breakdown").addEventListener("change", () => showBreakdown(shown().record));
 byId("copy").addEventListener("click", async () => {
   const { record } = shown();
   const done = await copyText(JSON.stringify(record.candidate, null, 2));
-  byId("said").textContent = done ? "Copied" : "This browser does not copy";
+  byId("said").textContent = done ? "Copied" : "";
+  byId("answer-alert").textContent = done ? "" : "This browser does not let the page copy; download it instead.";
   byId("copy").classList.toggle("done", done);
   setTimeout(() => byId("copy").classList.remove("done"), 1500);
 });
@@ -252,18 +276,21 @@ byId("view").addEventListener("change", () => {
 
 // Searches -----------------------------------------------------------------------------------------------------------
 
-let reloading = 0, listing = 0;
+let reloading = 0, reloaded = 0, listing = 0;
 
 /** Draw the points of a search, and read again what is stored while it runs. */
 function arrived() {
   view.job = followed.job?.id ?? null;
   if (stored.baseline) render();
-  else shareView();
+  else {
+    showEmpty();
+    shareView();
+  }
   if (!followed.job || ended(followed.job) || !followed.matches(view) || !followed.points.length || reloading) return;
   reloading = setTimeout(() => {
-    reloading = 0;
+    [reloading, reloaded] = [0, Date.now()];
     if (followed.matches(view)) load({ quietly: true });
-  }, RELOAD_MS);
+  }, Math.max(0, reloaded + RELOAD_MS - Date.now()));
 }
 
 async function jobChanged(job, answer) {
@@ -295,10 +322,12 @@ async function loadJobs() {
   clearTimeout(listing);
   try {
     const { jobs } = await ask("v1/jobs?limit=8");
+    byId("jobs-alert").textContent = "";
     listJobs(jobs, showJob);
     if (!jobs.every(ended)) listing = setTimeout(loadJobs, LIST_MS);
   } catch (error) {
     refused(error, "jobs-alert");
+    if (error.status === 0 || error.status >= 500) listing = setTimeout(loadJobs, LIST_MS);
   }
 }
 

@@ -36,7 +36,8 @@ export function showAnswer({ record, baseline, target, chosen, answer, outdated,
   const heading = byId("answer-heading");
   if (!record) {
     heading.textContent = `Nothing stored reaches ${words.percent(target)}`;
-    const sentence = `The most accurate stored configuration reaches ${words.percent(highest)}. Ask for less, or search for one.`;
+    const next = answer ? "A search for this was made to its end and found none: ask for less, or search more with another seed." : "Ask for less, or search for one.";
+    const sentence = `The most accurate stored configuration reaches ${words.percent(highest)}. ${next}`;
     refill(byId("answer"), element("p", {}, sentence));
     return `Nothing stored reaches ${words.percent(target)}. ${sentence}`;
   }
@@ -127,7 +128,7 @@ export function showEnergy({ record, baseline, layers }) {
   refill(byId("energy"), total,
     stacked(names.map((name) => [name, record.components_pj[name] ?? 0]), record.energy_pj, { label: "Energy by component, as in the table", range: known ? [record.energy_low_pj, record.energy_high_pj] : null }),
     element("table", { class: "components", "aria-labelledby": "energy-heading" },
-      element("thead", {}, element("tr", {}, ["component", "energy", "share", "baseline's", "saves"].map((text, place) => element("th", { scope: "col", class: place ? "numeric" : null }, text)))),
+      element("thead", {}, element("tr", {}, ["component", "energy", "share", "baseline's share", "saves"].map((text, place) => element("th", { scope: "col", class: place ? "numeric" : null }, text)))),
       element("tbody", {}, names.map((name) => element("tr", {}, element("th", { scope: "row" }, key(name)), [words.energy(record.components_pj[name] ?? 0), share(record, name), share(baseline, name), saved(name)].map((text) => element("td", { class: "numeric" }, text)))))));
 }
 
@@ -140,7 +141,7 @@ export function showComparison({ record, other, baseline, otherName }) {
   const knob = (text) => [text(record.candidate), text(other.candidate), ""];
   const rows = [
     ["energy", ...number(words.energy, "energy_pj")],
-    ["saves", saved(record), saved(other), ""],
+    ["saves", saved(record), saved(other), times(other.energy_pj, record.energy_pj)],
     ["accuracy", ...share("accuracy")],
     ["worst chip", ...share("accuracy_worst_chip")],
     ["test images", ...share("test_accuracy")],
@@ -154,7 +155,7 @@ export function showComparison({ record, other, baseline, otherName }) {
     ["multiply-adds", ...number((macs) => macs.toLocaleString("en"), "macs")],
   ];
   refill(byId("compare"),
-    element("thead", {}, element("tr", {}, ["", "This one", otherName, "Difference"].map((text) => (text ? element("th", { scope: "col" }, text) : element("td", {}))))),
+    element("thead", {}, element("tr", {}, ["", "This one", otherName, "The other has"].map((text) => (text ? element("th", { scope: "col" }, text) : element("td", {}))))),
     element("tbody", {}, rows.map(([name, mine, its, difference]) => element("tr", { class: mine === its ? null : "differs" },
       element("th", { scope: "row" }, name), element("td", {}, mine), element("td", {}, its), element("td", {}, mine === its ? "same" : difference || "different")))));
 }

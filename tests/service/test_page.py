@@ -9,19 +9,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.request import Request, urlopen
 
 import pytest
+import sqlalchemy as sa
 import uvicorn
 from sqlalchemy.engine import Engine
 
+from energy import load_hardware
+from search import report
+from search.answering import stored_answer_to
 from search.candidate import Candidate
 from search.schema import open_engine
 from search.store import Store
+from search.task import find_task
 from service.app import create_app
+from service.jobs import Job, JobState, JobStore
 from service.keys import KeyStore, Scope
+from service.questions import Question
 from service.settings import Settings
+from service.tables import JobEventRow, JobRow
 from tests.search.browser import Browser, find_browser
 from tests.search.fakes import formula, fresh_run
 from tests.service.stored import HARDWARE, RUNS, candidate, client_of
@@ -49,6 +57,9 @@ HEADING = "document.getElementById('answer-heading').textContent"
 ANSWER = "document.getElementById('answer').textContent"
 TARGET = "document.getElementById('target-number').value"
 LIVE = "document.getElementById('live-words').textContent"
+LIVE_ALERT = "document.getElementById('live-alert').textContent"
+ARRIVED = "document.querySelectorAll('#chart .point.live').length"
+HIDDEN = "(id) => document.getElementById(id).hidden"
 FOCUSED = "document.activeElement.id"
 POINTS = "document.querySelectorAll('#chart .point.front').length"
 ROWS = """((table) => [...document.querySelectorAll(`#${table} tbody tr`)].map(
@@ -85,11 +96,64 @@ def store_front(database: Path) -> None:
                 store.record_confirmation(fresh_run(one, run), task="digits", hardware=HARDWARE, effort="standard")
 
 
+class SteppedWorker:
+    """A worker that goes on only as far as a test has it. Its evaluations are by formula."""
+
+    def __init__(self, database: Path) -> None:
+        self.jobs = JobStore.open(f"sqlite:///{database}")
+        self._store = Store.open(self.jobs.url, create=True)
+        self._made = 0
+        self._job: Job | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._store.close()
+        self.jobs.close()
+
+    def begin(self) -> Job:
+        """Claim the job that waits."""
+        self._job = self.jobs.claim("stepped", lease_s=600)
+        assert self._job is not None
+        self._made = self._job.evaluations
+        return self._job
+
+    def note(self, kind: str, data: dict[str, Any], **changes: Any) -> None:
+        """Tell those who follow the job."""
+        assert self._job is not None
+        self.jobs.note(self._job, "stepped", kind, data, **changes)
+
+    def evaluate(self, *candidates: Candidate) -> None:
+        """Evaluate some."""
+        assert self._job is not None
+        for one in candidates:
+            found = formula(one)
+            record = self._store.record_evaluation(one.key, found, task="digits", hardware=HARDWARE, seed=0)
+            self._made += 1
+            told = {"id": record.id, "accuracy": found.accuracy, "energy_pj": found.energy_pj, "stopped": False}
+            self.note("evaluated", {"number": self._made, **told}, evaluations=self._made)
+
+    def confirm(self, one: Candidate) -> None:
+        """Train one anew."""
+        self.note("confirming", {"candidate": one.to_dict(), "runs": RUNS})
+        for run in range(RUNS):
+            self._store.record_confirmation(fresh_run(one, run), task="digits", hardware=HARDWARE, effort="standard")
+
+    def finish(self) -> None:
+        """End the job with what is stored by now."""
+        assert self._job is not None
+        task, hardware, target = find_task("digits"), load_hardware(HARDWARE), self._job.question.target
+        _, answer, _ = stored_answer_to(self._store, task, hardware, target, effort="standard", hardware=HARDWARE)
+        self.note("answer", report.answer_json(answer))
+        self.jobs.finish(self._job, "stepped", JobState.FINISHED, confirmed=answer.confirmed)
+
+
 @contextmanager
-def served(database: Path, **settings: Any) -> Iterator[str]:
+def served(database: Path, *, port: int = 0, **settings: Any) -> Iterator[str]:
     """The address of a service on a database."""
     app = create_app(Settings(storage=f"sqlite:///{database}", **settings))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -99,6 +163,12 @@ def served(database: Path, **settings: Any) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+def submit(jobs: JobStore, **asked: Any) -> Job:
+    """Have a search asked for."""
+    job, _ = jobs.submit(Question(dataset="digits", budget=20, **asked), client="anna", most_queued=9)
+    return job
 
 
 def get(url: str, headers: dict[str, str] | None = None) -> Any:
@@ -124,16 +194,22 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Browser]:
-    """The page on a front, which asks nobody but its service, and has nothing to complain of in the end."""
-    browser.visit("about:blank", width=1440)  # what was open may ask a service that is gone
+def blank(browser: Browser) -> Browser:
+    """A browser that shows nothing: what was open may ask a service that is gone."""
+    browser.visit("about:blank", width=1440)
     browser.requests.clear()
     browser.complaints.clear()
-    browser.visit(address, width=1440)
-    browser.wait_for(f"{POINTS} > 0")
-    yield browser
-    assert browser.complaints == []
-    assert [url for url in browser.requests if not url.startswith((address, "data:"))] == []
+    return browser
+
+
+@pytest.fixture
+def page(blank: Browser, address: str) -> Iterator[Browser]:
+    """The page on a front, which asks nobody but its service, and has nothing to complain of in the end."""
+    blank.visit(address, width=1440)
+    blank.wait_for(f"{POINTS} > 0")
+    yield blank
+    assert blank.complaints == []
+    assert [url for url in blank.requests if not url.startswith((address, "data:"))] == []
 
 
 def tab_to(page: Browser, condition: str, most: int = 40) -> None:
@@ -381,6 +457,21 @@ def test_the_target_is_dragged_on_the_chart(page: Browser) -> None:
     assert f"target={left}" in page.value("location.search")
 
 
+def test_the_axis_stays_where_it_is_while_the_target_is_dragged(page: Browser, address: str) -> None:
+    page.visit(f"{address}/?target=60", width=1440)  # below what the axis has otherwise
+    page.wait_for(f"{POINTS} > 0")
+    x, y = grip(page)
+    mouse(page, "mousePressed", (x, y))
+    for step in (30, 60, 90):
+        mouse(page, "mouseMoved", (x, y - step))
+        assert abs(grip(page)[1] - (y - step)) < 2
+    page.value("document.querySelector('#chart svg').dispatchEvent(new PointerEvent('pointercancel')); 0")
+    left = page.value(TARGET)
+    mouse(page, "mouseMoved", (x, y - 30))
+    assert page.value(TARGET) == left  # the browser has taken the pointer for something else
+    mouse(page, "mouseReleased", (x, y - 30))
+
+
 def test_the_keyboard_moves_the_target_on_the_chart(page: Browser) -> None:
     slider = "document.activeElement.getAttribute('role') === 'slider'"
     tab_to(page, f"{FOCUSED} === 'target-slider'")
@@ -402,33 +493,163 @@ def test_the_keyboard_moves_the_target_on_the_chart(page: Browser) -> None:
     page.wait_for("document.getElementById('said').textContent.startsWith('Nothing stored reaches')")
 
 
+def test_a_search_is_followed_to_its_answer(blank: Browser, tmp_path: Path) -> None:
+    database = tmp_path / "results.db"
+    with served(database) as address, SteppedWorker(database) as worker:
+        blank.visit(address, width=1440)
+        blank.wait_for(f"!({HIDDEN})('empty')")
+        blank.wait_for("document.getElementById('said').textContent.startsWith('No search of digits')")
+        blank.value("document.getElementById('drop').value = 5; document.getElementById('budget').value = 7; 0")
+        blank.click("document.getElementById('start')")
+        blank.wait_for(f"{LIVE}.startsWith('Waiting: no worker is running.')")
+        blank.wait_for("document.getElementById('live-said').textContent.startsWith('Waiting: no worker')")
+        assert blank.value(FOCUSED) == "live"
+        worker.begin()
+        blank.wait_for(f"{LIVE} === 'The search begins.'")
+        assert blank.value(POINTS) == 0
+        worker.evaluate(BASELINE)
+        blank.wait_for(f"{POINTS} === 1 && {ARRIVED} === 1")
+        assert blank.value(TARGET) == f"{int(10_000 * (formula(BASELINE).accuracy - 0.05)) / 100:.2f}"
+        for count, width in enumerate((6, 4, 3), start=2):
+            worker.evaluate(candidate(width=width), candidate(width=width, weight_bits=7, supply_v=1.0))
+            blank.wait_for(f"{POINTS} >= {count} && {ARRIVED} === {2 * count - 1}")
+        best = candidate(width=3)
+        assert blank.value("document.getElementById('progress').value") == 7
+        worker.confirm(best)
+        blank.wait_for(f"{LIVE}.startsWith('Confirming: training mlp 3x3')")
+        worker.confirm(BASELINE)
+        worker.finish()
+        blank.wait_for(f"{LIVE}.startsWith('Finished: 7 of 7 evaluations')")
+        assert blank.value(LIVE).endswith("Its answer is confirmed by fresh runs.")
+        blank.wait_for(f"{HEADING} === 'Cheapest within 5 points of the baseline'")
+        assert f"Evaluation {best.key[:12]}" in blank.value(ANSWER)
+        assert f"Confirmed by {RUNS} fresh runs" in blank.value(ANSWER)
+        blank.wait_for("document.querySelector('#jobs .badge')?.textContent === 'confirmed'")
+        assert blank.value(f"['cancel', 'resume'].every({HIDDEN})")
+    assert blank.complaints == []
+
+
+def test_a_search_is_followed_though_the_service_restarts(blank: Browser, tmp_path: Path) -> None:
+    database = tmp_path / "results.db"
+    widths = [candidate(width=width) for width in (8, 7, 6, 5, 4, 3)]
+    with SteppedWorker(database) as worker:
+        job = submit(worker.jobs, max_accuracy_drop=0.05)
+        worker.begin()
+        with served(database) as address:
+            blank.visit(f"{address}/?job={job.id}", width=1440)
+            worker.evaluate(*widths[:2])
+            blank.wait_for(f"{ARRIVED} === 2 && {POINTS} === 2")
+        blank.wait_for(f"{LIVE_ALERT} === 'The connection is lost; trying again.'")
+        worker.evaluate(*widths[2:4])
+        with served(database, port=int(address.rpartition(":")[2])):
+            blank.wait_for(f"{LIVE_ALERT} === '' && {ARRIVED} === 4")
+            worker.evaluate(*widths[4:])
+            blank.wait_for(f"{ARRIVED} === 6 && {POINTS} === 6")
+            shown = blank.value("[...document.querySelectorAll('#chart .point.live')].map((one) => one.dataset.id)")
+            assert sorted(shown) == sorted(one.key[:12] for one in widths)  # each of them once
+            assert blank.value(LIVE).startswith("6 of 20 evaluations")
+    assert [one for one in blank.complaints if "net::ERR_" not in one] == []
+
+
+def test_a_page_that_is_loaded_again_goes_on_following(blank: Browser, tmp_path: Path) -> None:
+    database = tmp_path / "results.db"
+    with served(database) as address, SteppedWorker(database) as worker:
+        job = submit(worker.jobs, min_accuracy=0.95)
+        worker.begin()
+        worker.evaluate(BASELINE, candidate(width=6))
+        blank.visit(address, width=1440)
+        blank.wait_for("document.querySelector('#jobs button')?.textContent === 'Follow'")
+        blank.click("document.querySelector('#jobs button')")
+        blank.wait_for(f"{ARRIVED} === 2")
+        assert f"job={job.id}" in blank.value("location.search")
+        blank.visit(blank.value("location.href"), width=1440)
+        blank.wait_for(f"{ARRIVED} === 2 && {POINTS} === 2")
+        assert blank.value(TARGET) == "95.00"
+        worker.evaluate(candidate(width=5))
+        blank.wait_for(f"{ARRIVED} === 3 && {LIVE}.startsWith('3 of 20 evaluations')")
+        blank.click("document.getElementById('leave')")
+        blank.wait_for(f"({HIDDEN})('live') && {ARRIVED} === 0")
+        assert "job=" not in blank.value("location.search")
+    assert blank.complaints == []
+
+
+def test_a_followed_search_is_cancelled_and_deleted_elsewhere(blank: Browser, tmp_path: Path) -> None:
+    database = tmp_path / "results.db"
+    with served(database) as address, SteppedWorker(database) as worker:
+        first, second = submit(worker.jobs, min_accuracy=0.95), submit(worker.jobs, min_accuracy=0.9)
+        blank.visit(f"{address}/?job={first.id}", width=1440)
+        blank.wait_for(f"!({HIDDEN})('cancel')")
+        worker.jobs.cancel(first.id)
+        blank.wait_for(f"{LIVE} === 'Cancelled after 0 of 20 evaluations. What it found is kept.'")
+        assert blank.value(f"['cancel', 'resume'].map({HIDDEN})") == [True, False]
+        blank.visit(f"{address}/?job={second.id}", width=1440)
+        blank.wait_for(f"!({HIDDEN})('cancel')")
+        worker.begin()
+        worker.evaluate(BASELINE)
+        blank.wait_for(f"{ARRIVED} === 1")
+        forget(worker.jobs, second)
+        blank.wait_for(f"{LIVE} === 'This search was deleted. What it found is kept.'")
+        assert blank.value(f"['cancel', 'resume'].every({HIDDEN})")
+        assert blank.value(POINTS) == 1
+
+
+def forget(jobs: JobStore, job: Job) -> None:
+    """Delete a job before those who follow it hear that it has ended."""
+    engine = open_engine(jobs.url, create=False)
+    with engine.begin() as connection:
+        connection.execute(sa.delete(JobEventRow).where(JobEventRow.job == job.number))
+        connection.execute(sa.delete(JobRow).where(JobRow.number == job.number))
+    engine.dispose()
+
+
+def test_what_goes_wrong_is_said_where_it_was_asked_for(blank: Browser, tmp_path: Path) -> None:
+    database = tmp_path / "results.db"
+    store_front(database)
+    with served(database, most_queued=1) as address:
+        with JobStore.open(f"sqlite:///{database}") as jobs:
+            submit(jobs, min_accuracy=0.9)
+        blank.visit(address, width=390)
+        blank.wait_for(f"{POINTS} > 0")
+        for button, place in (("start", "search-alert"), ("confirm", "answer-alert")):
+            blank.value("document.getElementById('target-slider').value = 97.2; 0")
+            blank.value("document.getElementById('target-slider').dispatchEvent(new Event('input')); 0")
+            blank.click(f"document.getElementById('{button}')")
+            blank.wait_for(f"document.getElementById('{place}').textContent.startsWith('1 jobs are waiting')")
+            assert not blank.value(WIDER_THAN_THE_WINDOW)
+        assert blank.value(f"({HIDDEN})('live')")
+    other = "(one) => { one.value = 'thorough'; one.dispatchEvent(new Event('change', { bubbles: true })); }"
+    blank.value(f"({other})(document.getElementById('effort'))")
+    blank.wait_for("document.getElementById('page-alert').textContent.startsWith('The service cannot be reached')")
+    assert blank.value(f"['results', 'details', 'comparison', 'table-section', 'empty'].every({HIDDEN})")
+    assert "effort=thorough" in blank.value("location.search")  # to be loaded again
+
+
 @pytest.mark.slow
-def test_a_search_is_followed_cancelled_and_resumed(browser: Browser, tmp_path: Path) -> None:
+def test_a_search_is_followed_cancelled_and_resumed(blank: Browser, tmp_path: Path) -> None:
     database = tmp_path / "results.db"
     with served(database) as address:
-        browser.complaints.clear()
-        browser.visit(f"{address}/?effort=quick", width=1440)
-        browser.wait_for("!document.getElementById('empty').hidden")
+        blank.visit(f"{address}/?effort=quick", width=1440)
+        blank.wait_for("!document.getElementById('empty').hidden")
         command = [sys.executable, "-m", "search", "worker", "--storage", str(database), "--workers", "0"]
         worker = subprocess.Popen([*command, "--stages", str(tmp_path / "stages")], stderr=subprocess.DEVNULL)
         try:
-            browser.value("document.getElementById('budget').value = 60")
-            browser.click("document.getElementById('start')")
-            browser.wait_for("document.querySelectorAll('#chart .point.live').length >= 5", 120)
-            browser.wait_for(f"{POINTS} > 0")
-            before = browser.value("document.getElementById('progress').value")
-            browser.click("document.getElementById('cancel')")
-            browser.wait_for(f"{LIVE}.startsWith('Cancelled after')", 60)
+            blank.value("document.getElementById('budget').value = 60")
+            blank.click("document.getElementById('start')")
+            blank.wait_for("document.querySelectorAll('#chart .point.live').length >= 5", 120)
+            blank.wait_for(f"{POINTS} > 0")
+            before = blank.value("document.getElementById('progress').value")
+            blank.click("document.getElementById('cancel')")
+            blank.wait_for(f"{LIVE}.startsWith('Cancelled after')", 60)
             (job,) = get(f"{address}/v1/jobs")["jobs"]
             assert job["state"] == "cancelled"
-            assert f"Cancelled after {job['evaluations']} of 60 evaluations" in browser.value(LIVE)
+            assert f"Cancelled after {job['evaluations']} of 60 evaluations" in blank.value(LIVE)
             front = get(f"{address}/v1/fronts/digits?effort=quick")["configurations"]
-            browser.wait_for(f"document.querySelectorAll('#table tbody tr').length >= {len(front)}")
-            browser.click("document.getElementById('resume')")
-            browser.wait_for(f"document.getElementById('progress').value > {max(before, job['evaluations'])}", 60)
-            browser.click("document.getElementById('cancel')")
-            browser.wait_for(f"{LIVE}.startsWith('Cancelled after')", 60)
+            blank.wait_for(f"document.querySelectorAll('#table tbody tr').length >= {len(front)}")
+            blank.click("document.getElementById('resume')")
+            blank.wait_for(f"document.getElementById('progress').value > {max(before, job['evaluations'])}", 60)
+            blank.click("document.getElementById('cancel')")
+            blank.wait_for(f"{LIVE}.startsWith('Cancelled after')", 60)
         finally:
             worker.terminate()
             worker.wait(timeout=30)
-    assert browser.complaints == []
+    assert blank.complaints == []
