@@ -51,7 +51,8 @@ async function load({ quietly = false } = {}) {
   } catch (error) {
     if (quietly || error.name === "AbortError") return;
     stored.baseline = null; // what is shown is of another view
-    for (const id of [...RESULTS, "empty"]) byId(id).hidden = true;
+    hideResults(true);
+    byId("empty").hidden = true;
     shareView();
     refused(error, "page-alert");
     return;
@@ -61,14 +62,19 @@ async function load({ quietly = false } = {}) {
   reset();
 }
 
+/** Where there are no results there is no target for a search either, but one relative to a baseline. */
+function hideResults(hidden) {
+  for (const id of RESULTS) byId(id).hidden = hidden;
+  byId("search-heading").textContent = hidden ? "Search" : "Search more";
+  document.querySelector("[name=goal][value=absolute]").closest("label").hidden = hidden;
+  if (hidden) document.querySelector("[name=goal][value=relative]").checked = true;
+}
+
 /** Begin with what has been loaded. */
 function reset() {
   const empty = stored.baseline === null;
-  for (const id of RESULTS) byId(id).hidden = empty;
+  hideResults(empty);
   showEmpty();
-  byId("search-heading").textContent = empty ? "Search" : "Search more";
-  document.querySelector("[name=goal][value=absolute]").closest("label").hidden = empty;
-  if (empty) document.querySelector("[name=goal][value=relative]").checked = true;
   byId("search-note").textContent = `Of ${view.dataset} on ${view.hardware}, at ${view.effort} effort, as chosen above. What it finds is added to what is stored.`;
   if (empty) {
     const sentence = `No search of ${view.dataset} on ${view.hardware} at ${view.effort} effort is stored.`;

@@ -621,6 +621,7 @@ def test_what_goes_wrong_is_said_where_it_was_asked_for(blank: Browser, tmp_path
     blank.value(f"({other})(document.getElementById('effort'))")
     blank.wait_for("document.getElementById('page-alert').textContent.startsWith('The service cannot be reached')")
     assert blank.value(f"['results', 'details', 'comparison', 'table-section', 'empty'].every({HIDDEN})")
+    assert blank.value("document.querySelector('[name=goal]:checked').value") == "relative"  # there is no other target
     assert "effort=thorough" in blank.value("location.search")  # to be loaded again
 
 
