@@ -25,11 +25,11 @@ from energy import load_hardware
 from search import api, datasets
 from search.candidate import Candidate
 from search.confirming import Answer, Target
+from search.defaults import DEFAULT_HARDWARE
 from search.engine import Observer
 from search.executor import Job
 from search.multiplier_choice import choose
 from search.ray_executor import RayExecutor
-from search.request import DEFAULT_HARDWARE
 from search.result import SearchResult
 from search.stages import StageStore
 from search.store import Record, SearchRecord, Store

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from energy import Hardware
 from search.confirming import Answer, Confirmation, Confirmer, Target
+from search.defaults import DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import NothingFoundError
-from search.request import DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.store import Record, Store
 from search.task import Task
 from search.techniques import TECHNIQUES, techniques_of

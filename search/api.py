@@ -15,14 +15,11 @@ from search.candidate import Candidate
 from search.confirming import Answer, Confirmer, Target
 from search.confirming import knee as find_knee
 from search.confirming import target_of as stored_target
+from search.defaults import DEFAULT_BUDGET, DEFAULT_DATASET, DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import UnknownNameError, UsageError
 from search.locations import storage_url
 from search.multiplier_choice import ChosenMultiplier, choose, register
 from search.request import (
-    DEFAULT_BUDGET,
-    DEFAULT_DATASET,
-    DEFAULT_EFFORT,
-    DEFAULT_HARDWARE,
     check_numbers,
     check_work,
     known_techniques,

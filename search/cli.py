@@ -325,7 +325,7 @@ def best(
     """
     with reported_errors(debug):
         from search import api, report, tables
-        from search.request import DEFAULT_EFFORT
+        from search.defaults import DEFAULT_EFFORT
 
         console = tables.open_console(stderr=as_json)
         with open_progress(console) as progress, interruptible(progress):

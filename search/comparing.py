@@ -17,9 +17,10 @@ from energy import load_hardware
 from search import api, report
 from search.comparison import COMBINATIONS, Choice, Combination, Comparison, Row
 from search.confirming import Answer, Target
+from search.defaults import DEFAULT_DATASET, DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import StorageError, UsageError
 from search.locations import storage_url
-from search.request import DEFAULT_DATASET, DEFAULT_EFFORT, DEFAULT_HARDWARE, check_numbers, check_work, task_of
+from search.request import check_numbers, check_work, task_of
 from search.result import SearchResult, result_of
 from search.store import Record, SearchRecord, Store
 from search.task import EFFORTS, Task

@@ -1,22 +1,18 @@
-"""What may be asked of a search: defaults, and checks of what a person gave."""
+"""What may be asked of a search: checks of what a person gave."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
 from search.candidate import Candidate
 from search.confirming import DEFAULT_DROP, Target
+from search.defaults import DEFAULT_EFFORT
 from search.errors import UsageError
 from search.store import SearchSettings
 from search.task import EFFORTS, Task, find_task
 from search.techniques import TECHNIQUES
 
-DEFAULT_BUDGET = 200
-DEFAULT_DATASET = "digits"
-DEFAULT_HARDWARE = "weight-stationary-45nm"
-DEFAULT_EFFORT: Final = "standard"
 SAMPLERS = ("nsga2", "nsga3", "tpe", "gp", "random")  # search.sampling.SAMPLERS, which loads Optuna
 _THIRD = {"area": "area_mm2", "latency": "latency_us"}
 

@@ -18,9 +18,8 @@ from typing import Any, Generic, Literal, Self, TypeVar
 import httpx2
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from search.request import DEFAULT_BUDGET, DEFAULT_EFFORT, DEFAULT_HARDWARE
-from service.jobs import JobState
-from service.problems import Problem
+from search.defaults import DEFAULT_BUDGET, DEFAULT_EFFORT, DEFAULT_HARDWARE
+from service.job_state import JobState
 from service.schemas import (
     DatasetSchema,
     Effort,
@@ -33,6 +32,7 @@ from service.schemas import (
     MultiplierSchema,
     OptimizeRequest,
     OptimizeResponse,
+    Problem,
     Space,
 )
 

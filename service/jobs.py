@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,6 +24,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session, aliased, sessionmaker
 
 from search.schema import open_engine, storage_errors
+from service.job_state import JobState as JobState
 from service.questions import Question
 from service.tables import IdempotencyRow, JobEventRow, JobRow, WorkerRow
 from service.uploads import Uploads
@@ -33,21 +33,6 @@ _FRUITLESS_CLAIMS = 10  # in a row, after which a job is what kills its workers
 _IDEMPOTENCY_KEPT = timedelta(days=1)
 _WORKER_SILENT_S = 30.0  # after which a worker counts as gone
 _WORKER_FORGOTTEN_S = 3600.0
-
-
-class JobState(StrEnum):
-    """Where a job stands."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    FINISHED = "finished"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more happens to it by itself."""
-        return self not in (JobState.QUEUED, JobState.RUNNING)
 
 
 class JobError(Exception):

@@ -10,34 +10,17 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from energy import EnergyError
 from search.errors import NothingFoundError, SearchError, StorageError, UsageError
 from service.jobs import IdempotencyError, JobError, JobStateError, QueueFullError, UnknownJobError
+from service.schemas import FieldProblem, Problem
 
 _log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_S = 30
-
-
-class FieldProblem(BaseModel):
-    """What is wrong with one field."""
-
-    pointer: str = Field(description="JSON pointer to it (RFC 6901), such as #/min_accuracy; or the parameter's name")
-    detail: str
-
-
-class Problem(BaseModel):
-    """An error, after RFC 9457."""
-
-    type: str = Field(default="about:blank", description="The title says what kind it is")
-    title: str
-    status: int
-    detail: str = Field(description="What was wrong, and what can be done about it")
-    errors: list[FieldProblem] | None = Field(default=None, description="What is wrong with which field")
 
 
 class ProblemError(Exception):

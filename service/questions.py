@@ -8,7 +8,7 @@ from typing import Any
 
 from search.candidate import content_hash, is_own_multiplier
 from search.confirming import Target
-from search.request import DEFAULT_BUDGET, DEFAULT_EFFORT, DEFAULT_HARDWARE
+from search.defaults import DEFAULT_BUDGET, DEFAULT_EFFORT, DEFAULT_HARDWARE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

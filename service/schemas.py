@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from search.request import DEFAULT_BUDGET, DEFAULT_EFFORT, DEFAULT_HARDWARE
-from service.jobs import JobState
+from search.defaults import DEFAULT_BUDGET, DEFAULT_EFFORT, DEFAULT_HARDWARE
+from service.job_state import JobState
 
 MinAccuracy = Annotated[float, Field(gt=0, le=1, description="Accuracy to reach, as a share")]
 MaxAccuracyDrop = Annotated[float, Field(ge=0, lt=1, description="How far below the baseline's it may be, as a share")]
@@ -298,3 +298,20 @@ class EnergyResponse(BaseModel):
     latency_us: float
     area_mm2: float
     saving: float = Field(description="How many times less than the baseline on the same hardware")
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field."""
+
+    pointer: str = Field(description="JSON pointer to it (RFC 6901), such as #/min_accuracy; or the parameter's name")
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error, after RFC 9457."""
+
+    type: str = Field(default="about:blank", description="The title says what kind it is")
+    title: str
+    status: int
+    detail: str = Field(description="What was wrong, and what can be done about it")
+    errors: list[FieldProblem] | None = Field(default=None, description="What is wrong with which field")

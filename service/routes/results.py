@@ -15,8 +15,8 @@ from search import report
 from search.answering import stored_alone
 from search.candidate import Candidate
 from search.confirming import knee
+from search.defaults import DEFAULT_HARDWARE
 from search.errors import UnknownNameError, UsageError
-from search.request import DEFAULT_HARDWARE
 from search.scoring import score_candidate, stored_workload
 from search.space import MULTIPLIERS
 from search.store import Record
