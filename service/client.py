@@ -8,526 +8,341 @@ with Client("http://127.0.0.1:8000") as client:
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing, closing
+from typing import Any, Self, TypeVar
 
 import httpx2
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from search.defaults import DEFAULT_BUDGET, DEFAULT_EFFORT, DEFAULT_HARDWARE
-from service.job_state import JobState
-from service.schemas import (
-    DatasetSchema,
-    Effort,
-    EnergyResponse,
-    EvaluationSchema,
-    FrontSchema,
-    HardwareSchema,
-    JobPage,
-    JobSchema,
-    MultiplierSchema,
-    OptimizeRequest,
-    OptimizeResponse,
-    Problem,
-    Space,
+from service.faults import (
+    ClientError,
+    JobDeletedError,
+    JobFailedError,
+    Retries,
+    ServiceError,
+    UnreachableError,
+    check,
+    reaching,
 )
+from service.job_state import JobState
+from service.operations import Call, Event, Operations, path_of
+from service.schemas import JobSchema, OptimizeRequest, Problem
+
+__all__ = [
+    "DEFAULT_URL",
+    "AsyncClient",
+    "Client",
+    "ClientError",
+    "Event",
+    "JobDeletedError",
+    "JobFailedError",
+    "JobState",
+    "OptimizeRequest",
+    "ServiceError",
+    "UnreachableError",
+]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-_AGAIN_S = 1.0  # after a connection was lost
-_PATIENCE_S = 60.0  # with a service that restarts
-_WAIT_S = 20.0  # that one request waits for a job
+_RETRIES_FOLLOWING = 10  # without a sign of life: a minute and more, in which a service restarts
+_SILENCE_S = 15.0  # after which the service says that a job's events go on
 
 T = TypeVar("T")
 
 
-class ServiceError(Exception):
-    """The service refused a request.
+class Client(Operations):
+    """Asks a service, and waits for what it answers. Use it in a `with` block, or close it; threads may share it.
 
-    Attributes:
-        status: HTTP status.
-        problem: What it says, after RFC 9457.
-    """
-
-    def __init__(self, status: int, problem: Problem) -> None:
-        super().__init__(f"{status}: {problem.detail}")
-        self.status = status
-        self.problem = problem
-
-
-class JobFailedError(Exception):
-    """A search ended without an answer.
-
-    Attributes:
-        job: It.
-    """
-
-    def __init__(self, job: JobSchema) -> None:
-        super().__init__(f"job {job.id} {job.state}: {job.error or 'somebody cancelled it'}")
-        self.job = job
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something that happened to a job; see `GET /v1/jobs/{id}/events`.
-
-    Attributes:
-        number: Within the job, from 1.
-        kind: `state`, `search`, `evaluated`, `failed`, `testing`, `confirming`, `note` or `answer`.
-        data: What there is to say of it.
-    """
-
-    number: int
-    kind: str
-    data: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Call(Generic[T]):
-    """A request, and what its response is read as."""
-
-    method: str
-    path: str
-    read: Callable[[httpx2.Response], T]
-    json: Any = None
-    query: Mapping[str, Any] = field(default_factory=dict)
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-def _as(kind: Any) -> Callable[[httpx2.Response], Any]:
-    adapter: TypeAdapter[Any] = TypeAdapter(kind)
-    return lambda response: adapter.validate_json(response.content)
-
-
-def _asked(asked: OptimizeRequest) -> dict[str, Any]:
-    return asked.model_dump(exclude_none=True)
-
-
-def _ask(asked: OptimizeRequest, wait_s: float) -> _Call[OptimizeResponse | JobSchema]:
-    def read(response: httpx2.Response) -> OptimizeResponse | JobSchema:
-        kind: type[BaseModel] = JobSchema if response.status_code == 202 else OptimizeResponse
-        found = kind.model_validate_json(response.content)
-        assert isinstance(found, JobSchema | OptimizeResponse)
-        return found
-
-    headers = {"Prefer": f"wait={int(wait_s)}"} if wait_s else {}
-    return _Call(method="POST", path="/v1/optimize", json=_asked(asked), headers=headers, read=read)
-
-
-def _submit(asked: OptimizeRequest, idempotency_key: str | None) -> _Call[JobSchema]:
-    headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-    return _Call(method="POST", path="/v1/jobs", json=_asked(asked), headers=headers, read=_as(JobSchema))
-
-
-def _job(job_id: str, action: str = "") -> _Call[JobSchema]:
-    path = f"/v1/jobs/{job_id}" + (f"/{action}" if action else "")
-    return _Call(method="POST" if action else "GET", path=path, read=_as(JobSchema))
-
-
-def _delete(job_id: str) -> _Call[None]:
-    return _Call(method="DELETE", path=f"/v1/jobs/{job_id}", read=lambda response: None)
-
-
-def _jobs(state: JobState | None, limit: int, cursor: str | None) -> _Call[JobPage]:
-    query = {"limit": limit, "state": state, "cursor": cursor}
-    given = {name: value for name, value in query.items() if value is not None}
-    return _Call(method="GET", path="/v1/jobs", query=given, read=_as(JobPage))
-
-
-def _front(dataset: str, min_accuracy: float | None, select: str, hardware: str, effort: str) -> _Call[FrontSchema]:
-    query: dict[str, Any] = {"select": select, "hardware": hardware, "effort": effort}
-    if min_accuracy is not None:
-        query["min_accuracy"] = min_accuracy
-    return _Call(method="GET", path=f"/v1/fronts/{dataset}", query=query, read=_as(FrontSchema))
-
-
-def _evaluation(evaluation_id: str) -> _Call[EvaluationSchema]:
-    return _Call(method="GET", path=f"/v1/evaluations/{evaluation_id}", read=_as(EvaluationSchema))
-
-
-def _energy(candidate: Mapping[str, Any], dataset: str, hardware: str) -> _Call[EnergyResponse]:
-    asked = {"dataset": dataset, "candidate": dict(candidate), "hardware": hardware}
-    return _Call(method="POST", path="/v1/energy", json=asked, read=_as(EnergyResponse))
-
-
-def _list(name: str, kind: Any) -> _Call[Any]:
-    return _Call(method="GET", path=f"/v1/{name}", read=_as(list[kind]))
-
-
-def _refuse(response: httpx2.Response) -> None:
-    """Raise what a response says is wrong."""
-    if response.is_success:
-        return
-    try:
-        problem = Problem.model_validate_json(response.content)
-    except ValidationError:  # of something between the service and us
-        problem = Problem(title=response.reason_phrase, status=response.status_code, detail=response.text[:500])
-    raise ServiceError(response.status_code, problem)
-
-
-def _headers(key: str | None) -> dict[str, str]:
-    return {} if key is None else {"Authorization": f"Bearer {key}"}
-
-
-class _EventReader:
-    """Makes events of the lines of a stream (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
-
-    def __init__(self) -> None:
-        self._fields: dict[str, str] = {}
-
-    def read(self, line: str) -> Event | None:
-        """The event that a line ends, if it ends one."""
-        if line:
-            name, _, value = line.partition(":")
-            self._fields[name] = value.removeprefix(" ")
-            return None
-        fields, self._fields = self._fields, {}
-        if "event" not in fields:
-            return None
-        return Event(number=int(fields["id"]), kind=fields["event"], data=json.loads(fields["data"]))
-
-
-class Client:
-    """Asks a service, and waits for what it answers. Use it in a `with` block, or close it.
+    What can be sent twice without harm is sent again if the connection is lost, or the service says that it is busy:
+    all but `cancel`, `resume`, and the questions of how the service is. A search has a key, so it is begun once.
 
     Args:
         url: Of the service.
         key: As `search keys create` made it, where one is needed.
         timeout_s: For one response, beyond what the service is asked to wait.
+        retries: How often one request is sent again, after half a second, one, two and so on, or as long as the service
+            says; more often while a job is followed.
+
+    Raises:
+        ServiceError: In all operations, if the service refuses the request.
+        UnreachableError: Likewise, if it does not answer.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, key: str | None = None, timeout_s: float = 30.0) -> None:
-        self._http = httpx2.Client(base_url=url, headers=_headers(key), timeout=timeout_s + _WAIT_S)
+    def __init__(
+        self, url: str = DEFAULT_URL, *, key: str | None = None, timeout_s: float = 30.0, retries: int = 3
+    ) -> None:
+        self._http = httpx2.Client(base_url=_checked(url), headers=_headers(key))
+        self._timeout_s = timeout_s
+        self._retries = retries
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Give back the connections."""
         self._http.close()
 
-    def _send(self, call: _Call[T]) -> T:
-        response = self._http.request(
-            call.method, call.path, json=call.json, params=call.query, headers=dict(call.headers)
-        )
-        _refuse(response)
-        return call.read(response)
-
-    def optimize(
-        self,
-        dataset: str,
-        *,
-        min_accuracy: float | None = None,
-        max_accuracy_drop: float | None = None,
-        budget: int = DEFAULT_BUDGET,
-        hardware: str = DEFAULT_HARDWARE,
-        space: Space = "default",
-        effort: Effort = DEFAULT_EFFORT,
-        seed: int = 0,
-        told: Callable[[Event], object] = lambda event: None,
-    ) -> OptimizeResponse:
-        """The cheapest configuration for a target, by a search if none is stored that fresh runs confirm.
-
-        Args:
-            dataset: See `datasets`.
-            min_accuracy: Accuracy to reach, in (0, 1]; or else
-            max_accuracy_drop: how far below the baseline's it may be, in [0, 1).
-            budget: Evaluations of a search.
-            hardware: See `hardware`.
-            space: What a search searches.
-            effort: How much work each evaluation is.
-            seed: Of a search.
-            told: Is told what happens in the search.
-
-        Returns:
-            The answer: `confirmed` says whether fresh runs confirm it, and its `configurations` are empty if the search
-            found nothing that reaches the target.
-
-        Raises:
-            pydantic.ValidationError: If what is asked makes no sense.
-            ServiceError: If the service refuses it.
-            JobFailedError: If the search fails, or somebody cancels it.
-            httpx2.TransportError: If the service cannot be reached.
-        """
-        asked = OptimizeRequest(
-            dataset=dataset,
-            min_accuracy=min_accuracy,
-            max_accuracy_drop=max_accuracy_drop,
-            budget=budget,
-            hardware=hardware,
-            space=space,
-            effort=effort,
-            seed=seed,
-        )
-        while True:
-            found = self.ask(asked)
-            if isinstance(found, OptimizeResponse):
-                return found
-            for event in self.events(found.id):
-                told(event)
-            job = self.job(found.id)
-            if job.state is not JobState.FINISHED:
-                raise JobFailedError(job)
-
-    def ask(self, asked: OptimizeRequest, *, wait_s: float = 0.0) -> OptimizeResponse | JobSchema:
-        """`POST /optimize`: the answer if it is stored, else the job that searches for it.
-
-        Raises:
-            ServiceError: If the service refuses it, here and below.
-            httpx2.TransportError: If it cannot be reached, here and below.
-        """
-        return self._send(_ask(asked, min(wait_s, _WAIT_S)))
-
-    def search(self, asked: OptimizeRequest, *, idempotency_key: str | None = None) -> JobSchema:
-        """`POST /v1/jobs`: a search, whatever is stored."""
-        return self._send(_submit(asked, idempotency_key))
-
-    def jobs(self, *, state: JobState | None = None, limit: int = 20, cursor: str | None = None) -> JobPage:
-        """Jobs, the newest first."""
-        return self._send(_jobs(state, limit, cursor))
-
-    def job(self, job_id: str) -> JobSchema:
-        """Where a job stands."""
-        return self._send(_job(job_id))
-
-    def cancel(self, job_id: str) -> JobSchema:
-        """Cancel a job; what it has evaluated is kept."""
-        return self._send(_job(job_id, "cancel"))
-
-    def resume(self, job_id: str) -> JobSchema:
-        """Have a job that failed or was cancelled go on."""
-        return self._send(_job(job_id, "resume"))
-
-    def delete(self, job_id: str) -> None:
-        """Forget a job that has ended."""
-        self._send(_delete(job_id))
-
-    def events(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
+    def events(self, job_id: str, *, after: int = 0) -> Generator[Event]:
         """What happens to a job, as it happens, until it ends; a connection that is lost is made again.
 
         Args:
             job_id: Of the job.
             after: Number of the last event that is known.
+
+        Raises:
+            JobDeletedError: If somebody deletes it meanwhile.
         """
-        since = time.monotonic()
+        following = _Following(job_id, after)
         while True:
             try:
-                with self._http.stream("GET", f"/v1/jobs/{job_id}/events", headers=_after(after)) as response:
+                request = _request(self._http, following.call(), self._timeout_s)
+                with reaching(self._http), closing(self._http.send(request, stream=True)) as response:
                     if not response.is_success:
                         response.read()
-                    _refuse(response)
-                    reader = _EventReader()
+                    check(response)
                     for line in response.iter_lines():
-                        event = reader.read(line)
+                        event = following.read(line)
                         if event is not None:
-                            after, since = event.number, time.monotonic()
                             yield event
-                return
-            except (httpx2.TransportError, ServiceError) as error:
-                if not _passes(error) or time.monotonic() - since > _PATIENCE_S:
+                if following.ended or following.at_end_of(self.job(job_id)):
+                    return
+                raise UnreachableError("the events ended before the job")
+            except ClientError as error:
+                pause_s = following.pause_s(error)
+                if pause_s is None:
                     raise
-                time.sleep(_AGAIN_S)
+                time.sleep(pause_s)
 
-    def front(
-        self,
-        dataset: str,
-        *,
-        min_accuracy: float | None = None,
-        select: Literal["all", "cheapest", "knee"] = "all",
-        hardware: str = DEFAULT_HARDWARE,
-        effort: Effort = DEFAULT_EFFORT,
-    ) -> FrontSchema:
-        """The stored configurations that no other beats, not confirmed by fresh runs."""
-        return self._send(_front(dataset, min_accuracy, select, hardware, effort))
+    def _send(self, call: Call[T]) -> T:
+        response = self._response(call)
+        while call.told is not None and response.status_code == 202:
+            job_id = _job_to_follow(response)
+            for event in self.events(job_id):
+                call.told(event)
+            _check_answered(self.job(job_id))
+            response = self._response(call)
+        return _result(call, response)
 
-    def evaluation(self, evaluation_id: str) -> EvaluationSchema:
-        """One stored evaluation, by the first digits of its key."""
-        return self._send(_evaluation(evaluation_id))
-
-    def energy(self, candidate: Mapping[str, Any], *, dataset: str, hardware: str = DEFAULT_HARDWARE) -> EnergyResponse:
-        """The energy of a candidate that need never have been trained."""
-        return self._send(_energy(candidate, dataset, hardware))
-
-    def datasets(self) -> list[DatasetSchema]:
-        """What can be searched."""
-        found: list[DatasetSchema] = self._send(_list("datasets", DatasetSchema))
-        return found
-
-    def hardware(self) -> list[HardwareSchema]:
-        """What energy can be modelled for."""
-        found: list[HardwareSchema] = self._send(_list("hardware", HardwareSchema))
-        return found
-
-    def multipliers(self) -> list[MultiplierSchema]:
-        """The multipliers whose energy is known."""
-        found: list[MultiplierSchema] = self._send(_list("multipliers", MultiplierSchema))
-        return found
+    def _response(self, call: Call[Any]) -> httpx2.Response:
+        retries = Retries(self._retries if call.repeatable else 0)
+        while True:
+            try:
+                with reaching(self._http):
+                    response = self._http.send(_request(self._http, call, self._timeout_s))
+                if not (retries.made and _is_gone(call, response)):
+                    check(response)
+                return response
+            except ClientError as error:
+                pause_s = retries.pause_s(error)
+                if pause_s is None:
+                    raise
+                time.sleep(pause_s)
 
 
-class AsyncClient:
+class AsyncClient(Operations):
     """The same as `Client`, for asyncio. Use it in an `async with` block, or close it.
 
     Args:
         url: Of the service.
         key: As `search keys create` made it, where one is needed.
         timeout_s: For one response, beyond what the service is asked to wait.
+        retries: How often one request is sent again; see `Client`.
+
+    Raises:
+        ServiceError: In all operations, if the service refuses the request.
+        UnreachableError: Likewise, if it does not answer.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, key: str | None = None, timeout_s: float = 30.0) -> None:
-        self._http = httpx2.AsyncClient(base_url=url, headers=_headers(key), timeout=timeout_s + _WAIT_S)
+    def __init__(
+        self, url: str = DEFAULT_URL, *, key: str | None = None, timeout_s: float = 30.0, retries: int = 3
+    ) -> None:
+        self._http = httpx2.AsyncClient(base_url=_checked(url), headers=_headers(key))
+        self._timeout_s = timeout_s
+        self._retries = retries
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         await self.close()
 
     async def close(self) -> None:
         """Give back the connections."""
         await self._http.aclose()
 
-    async def _send(self, call: _Call[T]) -> T:
-        response = await self._http.request(
-            call.method, call.path, json=call.json, params=call.query, headers=dict(call.headers)
-        )
-        _refuse(response)
-        return call.read(response)
-
-    async def optimize(
-        self,
-        dataset: str,
-        *,
-        min_accuracy: float | None = None,
-        max_accuracy_drop: float | None = None,
-        budget: int = DEFAULT_BUDGET,
-        hardware: str = DEFAULT_HARDWARE,
-        space: Space = "default",
-        effort: Effort = DEFAULT_EFFORT,
-        seed: int = 0,
-        told: Callable[[Event], object] = lambda event: None,
-    ) -> OptimizeResponse:
-        """See `Client.optimize`."""
-        asked = OptimizeRequest(
-            dataset=dataset,
-            min_accuracy=min_accuracy,
-            max_accuracy_drop=max_accuracy_drop,
-            budget=budget,
-            hardware=hardware,
-            space=space,
-            effort=effort,
-            seed=seed,
-        )
-        while True:
-            found = await self.ask(asked)
-            if isinstance(found, OptimizeResponse):
-                return found
-            async for event in self.events(found.id):
-                told(event)
-            job = await self.job(found.id)
-            if job.state is not JobState.FINISHED:
-                raise JobFailedError(job)
-
-    async def ask(self, asked: OptimizeRequest, *, wait_s: float = 0.0) -> OptimizeResponse | JobSchema:
-        """See `Client.ask`."""
-        return await self._send(_ask(asked, min(wait_s, _WAIT_S)))
-
-    async def search(self, asked: OptimizeRequest, *, idempotency_key: str | None = None) -> JobSchema:
-        """See `Client.search`."""
-        return await self._send(_submit(asked, idempotency_key))
-
-    async def jobs(self, *, state: JobState | None = None, limit: int = 20, cursor: str | None = None) -> JobPage:
-        """See `Client.jobs`."""
-        return await self._send(_jobs(state, limit, cursor))
-
-    async def job(self, job_id: str) -> JobSchema:
-        """See `Client.job`."""
-        return await self._send(_job(job_id))
-
-    async def cancel(self, job_id: str) -> JobSchema:
-        """See `Client.cancel`."""
-        return await self._send(_job(job_id, "cancel"))
-
-    async def resume(self, job_id: str) -> JobSchema:
-        """See `Client.resume`."""
-        return await self._send(_job(job_id, "resume"))
-
-    async def delete(self, job_id: str) -> None:
-        """See `Client.delete`."""
-        await self._send(_delete(job_id))
-
-    async def events(self, job_id: str, *, after: int = 0) -> AsyncIterator[Event]:
+    async def events(self, job_id: str, *, after: int = 0) -> AsyncGenerator[Event]:
         """See `Client.events`."""
-        since = time.monotonic()
+        following = _Following(job_id, after)
         while True:
             try:
-                async with self._http.stream("GET", f"/v1/jobs/{job_id}/events", headers=_after(after)) as response:
-                    if not response.is_success:
-                        await response.aread()
-                    _refuse(response)
-                    reader = _EventReader()
-                    async for line in response.aiter_lines():
-                        event = reader.read(line)
-                        if event is not None:
-                            after, since = event.number, time.monotonic()
-                            yield event
-                return
-            except (httpx2.TransportError, ServiceError) as error:
-                if not _passes(error) or time.monotonic() - since > _PATIENCE_S:
+                request = _request(self._http, following.call(), self._timeout_s)
+                with reaching(self._http):
+                    async with aclosing(await self._http.send(request, stream=True)) as response:
+                        if not response.is_success:
+                            await response.aread()
+                        check(response)
+                        async for line in response.aiter_lines():
+                            event = following.read(line)
+                            if event is not None:
+                                yield event
+                if following.ended or following.at_end_of(await self.job(job_id)):
+                    return
+                raise UnreachableError("the events ended before the job")
+            except ClientError as error:
+                pause_s = following.pause_s(error)
+                if pause_s is None:
                     raise
-                await asyncio.sleep(_AGAIN_S)
+                await asyncio.sleep(pause_s)
 
-    async def front(
-        self,
-        dataset: str,
-        *,
-        min_accuracy: float | None = None,
-        select: Literal["all", "cheapest", "knee"] = "all",
-        hardware: str = DEFAULT_HARDWARE,
-        effort: Effort = DEFAULT_EFFORT,
-    ) -> FrontSchema:
-        """See `Client.front`."""
-        return await self._send(_front(dataset, min_accuracy, select, hardware, effort))
+    async def _send(self, call: Call[T]) -> T:
+        response = await self._response(call)
+        while call.told is not None and response.status_code == 202:
+            job_id = _job_to_follow(response)
+            async with aclosing(self.events(job_id)) as events:
+                async for event in events:
+                    done = call.told(event)
+                    if inspect.isawaitable(done):
+                        await done
+            _check_answered(await self.job(job_id))
+            response = await self._response(call)
+        return _result(call, response)
 
-    async def evaluation(self, evaluation_id: str) -> EvaluationSchema:
-        """See `Client.evaluation`."""
-        return await self._send(_evaluation(evaluation_id))
-
-    async def energy(
-        self, candidate: Mapping[str, Any], *, dataset: str, hardware: str = DEFAULT_HARDWARE
-    ) -> EnergyResponse:
-        """See `Client.energy`."""
-        return await self._send(_energy(candidate, dataset, hardware))
-
-    async def datasets(self) -> list[DatasetSchema]:
-        """See `Client.datasets`."""
-        found: list[DatasetSchema] = await self._send(_list("datasets", DatasetSchema))
-        return found
-
-    async def hardware(self) -> list[HardwareSchema]:
-        """See `Client.hardware`."""
-        found: list[HardwareSchema] = await self._send(_list("hardware", HardwareSchema))
-        return found
-
-    async def multipliers(self) -> list[MultiplierSchema]:
-        """See `Client.multipliers`."""
-        found: list[MultiplierSchema] = await self._send(_list("multipliers", MultiplierSchema))
-        return found
+    async def _response(self, call: Call[Any]) -> httpx2.Response:
+        retries = Retries(self._retries if call.repeatable else 0)
+        while True:
+            try:
+                with reaching(self._http):
+                    response = await self._http.send(_request(self._http, call, self._timeout_s))
+                if not (retries.made and _is_gone(call, response)):
+                    check(response)
+                return response
+            except ClientError as error:
+                pause_s = retries.pause_s(error)
+                if pause_s is None:
+                    raise
+                await asyncio.sleep(pause_s)
 
 
-def _after(number: int) -> dict[str, str]:
-    return {"Last-Event-ID": str(number)} if number else {}
+class _Following:
+    """How far a job's events were told, over connections that are lost.
+
+    Reads https://html.spec.whatwg.org/multipage/server-sent-events.html.
+
+    Args:
+        job_id: Of the job.
+        after: Number of the last event that is known.
+    """
+
+    def __init__(self, job_id: str, after: int) -> None:
+        self._job_id = job_id
+        self._after = after
+        self._fields: dict[str, str] = {}
+        self._retries = Retries(_RETRIES_FOLLOWING)
+        self._found = False  # whether there was such a job
+        self._quiet = True  # whether this connection has brought no event
+        self.ended = False  # whether the last event says that the job has ended
+
+    def call(self) -> Call[None]:
+        """What asks for the rest of the events, over a new connection."""
+        self._fields, self._quiet = {}, True
+        headers = {"Last-Event-ID": str(self._after)} if self._after else {}
+        return Call(
+            method="GET",
+            path=path_of("jobs", self._job_id, "events"),
+            read=lambda response: None,
+            headers=headers,
+            wait_s=_SILENCE_S,
+            repeatable=True,
+        )
+
+    def read(self, line: str) -> Event | None:
+        """The event that a line ends, if it ends one."""
+        self._found = True
+        if line:
+            name, _, value = line.partition(":")
+            self._fields[name] = value.removeprefix(" ")
+            return None
+        fields, self._fields = self._fields, {}
+        if fields.keys() != {"retry"}:  # the first thing said, which even a service that then breaks says each time
+            self._retries.made = 0
+        if not fields.keys() >= {"id", "event", "data"}:
+            return None
+        event = Event(number=int(fields["id"]), kind=fields["event"], data=json.loads(fields["data"]))
+        self._after, self._quiet = event.number, False
+        if event.kind == "state":
+            self.ended = JobState(event.data["state"]).ended
+        return event
+
+    def at_end_of(self, job: JobSchema) -> bool:
+        """Whether there was nothing left to tell of a job, as when all its events were known before."""
+        return job.state.ended and self._quiet
+
+    def pause_s(self, error: ClientError) -> float | None:
+        """How long to wait before the rest is asked for; None if it is not.
+
+        Raises:
+            JobDeletedError: If the error says that the job is no more.
+        """
+        if self._found and isinstance(error, ServiceError) and error.status == 404:
+            raise JobDeletedError(self._job_id) from None
+        return self._retries.pause_s(error)
 
 
-def _passes(error: Exception) -> bool:
-    """Whether an error is one that ends when the service has restarted."""
-    return isinstance(error, httpx2.TransportError) or (isinstance(error, ServiceError) and error.status == 503)
+def _checked(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError(f"the URL of a service begins with http:// or https://, got {url!r}")
+    return url
+
+
+def _headers(key: str | None) -> dict[str, str]:
+    return {} if key is None else {"Authorization": f"Bearer {key}"}
+
+
+def _request(http: httpx2.Client | httpx2.AsyncClient, call: Call[Any], timeout_s: float) -> httpx2.Request:
+    return http.build_request(
+        call.method,
+        call.path,
+        params={name: value for name, value in call.query.items() if value is not None},
+        json=call.body,
+        headers=dict(call.headers),
+        timeout=timeout_s + call.wait_s,
+    )
+
+
+def _is_gone(call: Call[Any], response: httpx2.Response) -> bool:
+    """Whether a response says that what was to be deleted is not there."""
+    return call.method == "DELETE" and response.status_code == 404
+
+
+def _result(call: Call[T], response: httpx2.Response) -> T:
+    try:
+        return call.read(response)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = "/".join(map(str, first["loc"]))
+        detail = f"{call.method} {response.url} answers what this client cannot read: {where} {first['msg']}"
+        problem = Problem(title=response.reason_phrase, status=response.status_code, detail=detail)
+        raise ServiceError(response.status_code, problem) from None
+
+
+def _job_to_follow(response: httpx2.Response) -> str:
+    """The id of a response's job.
+
+    Raises:
+        JobFailedError: If it has ended already, and there is no answer.
+    """
+    job = JobSchema.model_validate_json(response.content)
+    if job.state.ended:
+        raise JobFailedError(job)
+    return job.id
+
+
+def _check_answered(job: JobSchema) -> None:
+    if job.state in (JobState.FAILED, JobState.CANCELLED):
+        raise JobFailedError(job)

@@ -1,19 +1,33 @@
 """The Python client against a real service."""
 
 import asyncio
+import json
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import assert_type
 
-import httpx2
+import numpy as np
 import pytest
 
-from service.client import AsyncClient, Client, Event, JobFailedError, ServiceError
-from service.jobs import JobState, JobStore
-from service.schemas import JobSchema, OptimizeRequest, OptimizeResponse
+from service.client import (
+    AsyncClient,
+    Client,
+    Event,
+    JobFailedError,
+    JobState,
+    OptimizeRequest,
+    ServiceError,
+    UnreachableError,
+)
+from service.jobs import JobStore
+from service.schemas import EvaluationSchema, FrontSchema, HardwareSchema, JobSchema, OptimizeResponse
+from tests.project.test_imports import loaded_by
 from tests.service.stored import SPACE, store_results
 from tests.service.test_cli import free_port, serving
+from tests.service.test_uploads import MINE
 
 ASKED = OptimizeRequest(dataset="digits", min_accuracy=0.9)
 
@@ -42,7 +56,7 @@ def work(jobs: JobStore, state: JobState, *, error: str | None = None) -> thread
 
     def run() -> None:
         while (job := jobs.claim("w", lease_s=30)) is None:
-            pass
+            time.sleep(0.02)
         jobs.note(job, "w", "evaluated", {"number": 1}, evaluations=1)
         jobs.finish(job, "w", state, confirmed=False, error=error)
 
@@ -53,16 +67,45 @@ def work(jobs: JobStore, state: JobState, *, error: str | None = None) -> thread
 
 def test_what_is_stored(address: str) -> None:
     with Client(address) as client:
-        answer = client.optimize("digits", min_accuracy=0.9)
+        answer = assert_type(client.optimize("digits", min_accuracy=0.9), OptimizeResponse)
         assert answer.confirmed
         best = answer.configurations[0]
         assert best.saving == pytest.approx(4)
-        assert client.front("digits", select="cheapest").configurations[0].id == best.id
-        assert client.evaluation(best.id).candidate == best.candidate
+        front = assert_type(client.front("digits", select="cheapest"), FrontSchema)
+        assert front.configurations[0].id == best.id
+        assert client.front("digits", min_accuracy=0.9999).configurations == []
+        assert client.techniques("digits").techniques["network"][0].id == best.id
+        evaluation = assert_type(client.evaluation(best.id), EvaluationSchema)
+        assert evaluation.candidate == best.candidate
+        assert json.loads(client.export(best.id))["id"] == best.id
         assert client.energy(SPACE.baseline().to_dict(), dataset="digits").saving == pytest.approx(1)
+
+
+def test_what_there_is_to_choose_from(address: str) -> None:
+    with Client(address) as client:
         assert "digits" in [one.name for one in client.datasets()]
-        assert sum(one.default for one in client.hardware()) == 1
+        assert sum(one.default for one in assert_type(client.hardware(), list[HardwareSchema])) == 1
         assert "exact" in [one.name for one in client.multipliers()]
+        hardware = client.upload_hardware(MINE)
+        assert hardware in client.hardware()
+        table = np.multiply.outer(np.arange(16), np.arange(16))
+        multiplier = client.upload_multiplier("mine", table, relative_energy=0.5, relative_area=0.5)
+        assert multiplier in client.multipliers()
+        with pytest.raises(TypeError):
+            client.upload_multiplier("mine", table / 2, relative_energy=0.5, relative_area=0.5)
+        asked = OptimizeRequest(
+            dataset="digits", min_accuracy=0.9, hardware=hardware.name, multipliers=[multiplier.name], space="layered"
+        )
+        job = client.search(asked)
+        assert job.request == asked
+        client.cancel(job.id)
+
+
+def test_how_the_service_is(address: str) -> None:
+    with Client(address) as client:
+        assert not client.health().keys_required
+        assert client.readiness().workers == 0
+        assert "crosslayer_evaluations 3" in client.metrics()
 
 
 def test_a_search_is_followed_to_its_end(address: str, jobs: JobStore) -> None:
@@ -103,12 +146,15 @@ def test_jobs(address: str) -> None:
 
 def test_what_cannot_be_asked(address: str) -> None:
     with Client(address) as client:
-        with pytest.raises(ServiceError, match="did you mean 'digits'") as caught:
+        with pytest.raises(ServiceError, match=r"422: .*did you mean 'digits'.*#/dataset") as caught:
             client.optimize("digit", min_accuracy=0.9)
         assert [one.pointer for one in caught.value.problem.errors or ()] == ["#/dataset"]
         with pytest.raises(ValueError, match="give one of min_accuracy and max_accuracy_drop"):
             client.optimize("digits")
-    with Client(f"http://127.0.0.1:{free_port()}") as nobody, pytest.raises(httpx2.TransportError):
+        with pytest.raises(ServiceError, match=r"422: .*#/candidate"):
+            client.energy({"width": "wide"}, dataset="digits")
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    with Client(nowhere, retries=0) as nobody, pytest.raises(UnreachableError, match=f"{nowhere}: .* `search serve`"):
         nobody.datasets()
 
 
@@ -129,10 +175,11 @@ def test_the_same_from_asyncio(address: str, jobs: JobStore) -> None:
                 await client.job(job.id)
             best = stored.configurations[0]
             assert (await client.evaluation(best.id)).id == best.id
-            assert (await client.front("digits")).baseline == stored.baseline.model_copy(update={"confirmation": None})
+            front = assert_type(await client.front("digits"), FrontSchema)
+            assert front.baseline == stored.baseline.model_copy(update={"confirmation": None})
             assert (await client.energy(best.candidate, dataset="digits")).saving > 1
             assert len(await client.datasets()) > 1
-            assert len(await client.hardware()) > 1
+            assert len(assert_type(await client.hardware(), list[HardwareSchema])) > 1
             assert len(await client.multipliers()) > 1
             return stored, searched, job, told
 
@@ -181,3 +228,8 @@ def test_keys(tmp_path: Path) -> None:
             client.optimize("digits", min_accuracy=0.9)
         with Client(address, key=secret) as client:
             assert client.optimize("digits", min_accuracy=0.9).confirmed
+
+
+def test_a_client_loads_no_server() -> None:
+    heavy = {"fastapi", "starlette", "sqlalchemy", "numpy", "torch", "optuna", "ray", "click"}
+    assert not loaded_by("import service.client") & heavy

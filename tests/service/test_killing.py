@@ -13,13 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from search import api
 from search.errors import StorageError
 from search.store import Store
-from service.client import Client, Event
+from service.client import Client, Event, UnreachableError
 from service.jobs import JobState, JobStore, QueueLimits
 from service.questions import Question
 from service.schemas import JobSchema, OptimizeRequest
@@ -127,7 +126,7 @@ def begin(client: Client) -> JobSchema:
     while True:
         try:
             return client.search(ASKED, idempotency_key="once")
-        except httpx2.TransportError:
+        except UnreachableError:
             assert time.monotonic() < deadline
             time.sleep(0.2)
 

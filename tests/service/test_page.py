@@ -25,7 +25,7 @@ from search.schema import open_engine
 from search.store import Store
 from search.task import find_task
 from service.app import create_app
-from service.jobs import Job, JobState, JobStore
+from service.jobs import Job, JobState, JobStore, QueueLimits
 from service.keys import KeyStore, Scope
 from service.questions import Question
 from service.settings import Settings
@@ -167,7 +167,9 @@ def served(database: Path, *, port: int = 0, **settings: Any) -> Iterator[str]:
 
 def submit(jobs: JobStore, **asked: Any) -> Job:
     """Have a search asked for."""
-    job, _ = jobs.submit(Question(dataset="digits", budget=20, **asked), client="anna", most_queued=9)
+    job, _ = jobs.submit(
+        Question(dataset="digits", budget=20, **asked), client="anna", limits=QueueLimits(all=9, each=9)
+    )
     return job
 
 
@@ -605,7 +607,7 @@ def forget(jobs: JobStore, job: Job) -> None:
 def test_what_goes_wrong_is_said_where_it_was_asked_for(blank: Browser, tmp_path: Path) -> None:
     database = tmp_path / "results.db"
     store_front(database)
-    with served(database, most_queued=1) as address:
+    with served(database, limits=QueueLimits(all=1, each=1)) as address:
         with JobStore.open(f"sqlite:///{database}") as jobs:
             submit(jobs, min_accuracy=0.9)
         blank.visit(address, width=390)
