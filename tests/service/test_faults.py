@@ -443,14 +443,21 @@ SAMPLES: list[tuple[str, Callable[[Any], Any]]] = [
     ("resume", lambda client: client.resume("j")),
     ("delete", lambda client: client.delete("j")),
     ("events", lambda client: client.events("j", after=1)),
-    ("front", lambda client: client.front("digits", min_accuracy=0.5, select="knee", hardware="h", effort="quick")),
-    ("techniques", lambda client: client.techniques("digits", hardware="h", effort="quick")),
+    (
+        "front",
+        lambda client: client.front(
+            "digits", min_accuracy=0.5, select="knee", hardware="h", effort="quick", multipliers=["m"]
+        ),
+    ),
+    ("techniques", lambda client: client.techniques("digits", hardware="h", effort="quick", multipliers=["m"])),
     ("evaluation", lambda client: client.evaluation("e")),
     ("export", lambda client: client.export("e")),
     ("energy", lambda client: client.energy({}, dataset="digits", hardware="h")),
     ("datasets", lambda client: client.datasets()),
     ("hardware", lambda client: client.hardware()),
     ("upload_hardware", lambda client: client.upload_hardware("name: mine")),
+    ("delete_hardware", lambda client: client.delete_hardware("mine@1")),
+    ("delete_multiplier", lambda client: client.delete_multiplier("mine@1")),
     ("multipliers", lambda client: client.multipliers()),
     (
         "upload_multiplier",

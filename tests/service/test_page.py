@@ -607,7 +607,7 @@ def forget(jobs: JobStore, job: Job) -> None:
 def test_what_goes_wrong_is_said_where_it_was_asked_for(blank: Browser, tmp_path: Path) -> None:
     database = tmp_path / "results.db"
     store_front(database)
-    with served(database, limits=QueueLimits(all=1, each=1)) as address:
+    with served(database, queue=QueueLimits(all=1, each=1)) as address:
         with JobStore.open(f"sqlite:///{database}") as jobs:
             submit(jobs, min_accuracy=0.9)
         blank.visit(address, width=390)
