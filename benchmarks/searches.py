@@ -157,6 +157,7 @@ def fill(database: Path, result: SearchResult) -> None:
             share = 1 + number / STORED
             evaluation = replace(
                 like,
+                candidate=replace(like.candidate, sparsity=round(0.9 * number / STORED, 4)),
                 chip_accuracies=tuple(accuracy / share for accuracy in like.chip_accuracies),
                 components_pj={name: pj * share for name, pj in like.components_pj.items()},
             )

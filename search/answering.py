@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from energy import Hardware
+from search.candidate import Candidate
 from search.confirming import Answer, Confirmation, Confirmer, Target
 from search.defaults import DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import NothingFoundError
+from search.evaluation import ConfirmationRun
 from search.store import Record, Store
 from search.task import Task
-from search.techniques import TECHNIQUES, techniques_of
+from search.techniques import TECHNIQUES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,131 +37,128 @@ class Configurations:
         return self.records[0]
 
 
-def stored_configurations(
-    store: Store,
-    task: Task,
-    platform: Hardware,
-    target: Target,
-    *,
-    effort: str,
-    hardware: str,
-    without_multipliers: Collection[str] = (),
-) -> Configurations:
-    """The stored evaluations that reach a target, and that no other beats in accuracy and energy.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What is stored of a task on a hardware, read once to answer many questions.
 
-    Args:
-        store: Where they are.
+    Attributes:
         task: Of what.
         platform: On which hardware.
-        target: What is wanted.
         effort: Of the evaluations.
-        hardware: As a person called the hardware, for messages.
-        without_multipliers: Imported ones, by identity; configurations with one of them are left out.
-
-    Raises:
-        NothingFoundError: If there are none; the message has the command that makes some.
+        baseline: The evaluation that savings are against; None if there is none yet.
+        front: The evaluations that no other beats in accuracy and energy, cheapest first.
+        tried: Those whose candidates have fresh runs, cheapest first; they may be off the front by now.
+        runs: The fresh runs, each candidate's in order of their number: key of the candidate -> runs.
     """
-    command = f"search run {task.options}"
-    if hardware != DEFAULT_HARDWARE:
-        command += f" --hardware {hardware}"
-    if effort != DEFAULT_EFFORT:
-        command += f" --effort {effort}"
-    baseline = store.evaluation_of(task.space.baseline(), task=task.identity, hardware=platform.identity, effort=effort)
-    if baseline is None:
-        raise NothingFoundError(
-            f"no search of {task.words} on {platform.identity} is stored yet; make one with: {command}"
+
+    task: Task
+    platform: Hardware
+    effort: str
+    baseline: Record | None
+    front: tuple[Record, ...]
+    tried: tuple[Record, ...]
+    runs: Mapping[str, Sequence[ConfirmationRun]]
+
+    @classmethod
+    def read(
+        cls, store: Store, task: Task, platform: Hardware, *, effort: str, without_multipliers: Collection[str] = ()
+    ) -> Stored:
+        """Read it.
+
+        Args:
+            store: Where it is.
+            task: Of what.
+            platform: On which hardware.
+            effort: Of the evaluations.
+            without_multipliers: Imported ones, by identity; configurations with one of them are left out.
+        """
+        place: dict[str, Any] = {"task": task.identity, "hardware": platform.identity, "effort": effort}
+        return cls(
+            task=task,
+            platform=platform,
+            effort=effort,
+            baseline=store.evaluation_of(task.space.baseline(), **place),
+            front=tuple(store.front(**place, without_multipliers=without_multipliers)),
+            tried=tuple(store.evaluations_with_runs(**place, without_multipliers=without_multipliers)),
+            runs=store.all_confirmation_runs(**place),
         )
-    wanted = target.accuracy(baseline.evaluation.accuracy)
-    meeting = store.front(
-        task=task.identity,
-        hardware=platform.identity,
-        effort=effort,
-        min_accuracy=wanted,
-        without_multipliers=without_multipliers,
-    )
-    if not meeting:
-        highest = store.highest_accuracy(
-            task=task.identity, hardware=platform.identity, effort=effort, without_multipliers=without_multipliers
-        )
-        highest = highest or 0.0
-        raise NothingFoundError(
-            f"no stored configuration of {task.words} reaches {wanted:.2%}; the most accurate reaches "
-            f"{highest:.2%}. Ask for less, or search more with another --seed or a larger --budget: {command}"
-        )
-    return Configurations(records=tuple(meeting), baseline=baseline)
+
+    @property
+    def highest_accuracy(self) -> float:
+        """That any of the evaluations has; 0 if there are none."""
+        return self.front[-1].evaluation.accuracy if self.front else 0.0
+
+    def configurations(self, target: Target, *, hardware: str) -> Configurations:
+        """The evaluations that reach a target, and that no other beats in accuracy and energy.
+
+        Args:
+            target: What is wanted.
+            hardware: As a person called the hardware, for messages.
+
+        Raises:
+            NothingFoundError: If there are none; the message has the command that makes some.
+        """
+        command = f"search run {self.task.options}"
+        if hardware != DEFAULT_HARDWARE:
+            command += f" --hardware {hardware}"
+        if self.effort != DEFAULT_EFFORT:
+            command += f" --effort {self.effort}"
+        if self.baseline is None:
+            raise NothingFoundError(
+                f"no search of {self.task.words} on {self.platform.identity} is stored yet; make one with: {command}"
+            )
+        wanted = target.accuracy(self.baseline.evaluation.accuracy)
+        meeting = tuple(record for record in self.front if record.evaluation.accuracy >= wanted)
+        if not meeting:
+            raise NothingFoundError(
+                f"no stored configuration of {self.task.words} reaches {wanted:.2%}; the most accurate reaches "
+                f"{self.highest_accuracy:.2%}. Ask for less, or search more with another --seed or a larger --budget: "
+                f"{command}"
+            )
+        return Configurations(records=meeting, baseline=self.baseline)
+
+    def answer(self, configurations: Configurations, target: Target) -> Answer:
+        """The cheapest of some of the evaluations, by the fresh runs that are kept.
+
+        Args:
+            configurations: The evaluations.
+            target: What is wanted.
+        """
+        return self._confirmer().answer(configurations.records, configurations.baseline, target)
+
+    def with_confirmed_before(self, answer: Answer) -> Answer:
+        """An answer from the front, or a cheaper one that fresh runs confirmed before it was pushed off the front.
+
+        What was confirmed once stays so, though another that may be better has taken its place.
+        """
+        confirmer = self._confirmer()
+        cost = math.inf if answer.record is None or not answer.confirmed else answer.record.evaluation.energy_pj
+        wanted = answer.target.accuracy(answer.baseline.evaluation.accuracy)
+        for record in self.tried:
+            if record.evaluation.energy_pj >= cost:
+                break
+            if record.evaluation.accuracy < wanted or record.key == answer.baseline.key:
+                continue
+            own = confirmer.answer([record], answer.baseline, answer.target)
+            if own.confirmed:
+                return replace(own, rejected=answer.rejected)
+        return answer
+
+    def _confirmer(self) -> Confirmer:
+        return Confirmer(self._runs_of, runs=self.task.with_effort(self.effort).effort.confirmations)
+
+    def _runs_of(self, candidate: Candidate, count: int) -> Sequence[ConfirmationRun]:
+        return [run for run in self.runs.get(candidate.key, ()) if run.run < count]
 
 
-def stored_answer_to(
-    store: Store,
-    task: Task,
-    platform: Hardware,
-    target: Target,
-    *,
-    effort: str,
-    hardware: str,
-    without_multipliers: Collection[str] = (),
-) -> tuple[Configurations, Answer, dict[str, Confirmation]]:
-    """The answer to a target by the fresh runs that are kept; see `stored_configurations` for the arguments.
-
-    Returns:
-        What reaches the target, the answer, and the fresh runs of all that have some, by the keys of their evaluations.
-
-    Raises:
-        NothingFoundError: Likewise.
-    """
-    found = stored_configurations(
-        store, task, platform, target, effort=effort, hardware=hardware, without_multipliers=without_multipliers
-    )
-    confirmer = Confirmer.of_kept(store, task, platform.identity, effort)
-    answer = confirmer.answer(found.records, found.baseline, target)
-    answer = with_confirmed_before(
-        answer, store, task, platform, effort=effort, without_multipliers=without_multipliers
-    )
-    known = {record.key: runs for record, runs in answer.rejected}
+def confirmations_in(answer: Answer) -> dict[str, Confirmation]:
+    """The fresh runs of all that an answer names, by the keys of their evaluations."""
+    found = {record.key: runs for record, runs in answer.rejected}
     if answer.record is not None and answer.confirmation is not None:
-        known[answer.record.key] = answer.confirmation
+        found[answer.record.key] = answer.confirmation
     if answer.baseline_confirmation is not None:
-        known[found.baseline.key] = answer.baseline_confirmation
-    return found, answer, known
-
-
-def with_confirmed_before(
-    answer: Answer,
-    store: Store,
-    task: Task,
-    platform: Hardware,
-    *,
-    effort: str,
-    without_multipliers: Collection[str] = (),
-) -> Answer:
-    """An answer from the front, or a cheaper one that fresh runs confirmed before it was pushed off the front.
-
-    What was confirmed once stays so, though another that may be better has taken its place.
-
-    Args:
-        answer: From the front.
-        store: Where fresh runs are.
-        task: Of what.
-        platform: On which hardware.
-        effort: Of the evaluations.
-        without_multipliers: As for `stored_configurations`.
-    """
-    confirmer = Confirmer.of_kept(store, task, platform.identity, effort)
-    cost = math.inf if answer.record is None or not answer.confirmed else answer.record.evaluation.energy_pj
-    for record in store.evaluations_with_runs(
-        task=task.identity,
-        hardware=platform.identity,
-        min_accuracy=answer.target.accuracy(answer.baseline.evaluation.accuracy),
-        effort=effort,
-        without_multipliers=without_multipliers,
-    ):
-        if record.evaluation.energy_pj >= cost:
-            break
-        if record.key != answer.baseline.key and (
-            (own := confirmer.answer([record], answer.baseline, answer.target)).confirmed
-        ):
-            return replace(own, rejected=answer.rejected)
-    return answer
+        found[answer.baseline.key] = answer.baseline_confirmation
+    return found
 
 
 def stored_alone(
@@ -178,16 +178,12 @@ def stored_alone(
         platform: On which hardware.
         baseline: What others differ from, by one technique.
         effort: Of the evaluations.
-        without_multipliers: As for `stored_configurations`.
+        without_multipliers: As for `Stored.read`.
     """
-    found: dict[str, list[Record]] = {technique: [] for technique in TECHNIQUES}
-    exact = baseline.evaluation.candidate
-    for record in store.evaluations(
-        task=task.identity, hardware=platform.identity, effort=effort, without_multipliers=without_multipliers
-    ):
-        techniques = techniques_of(record.evaluation.candidate, exact)
-        if len(techniques) == 1:
-            steps = found[next(iter(techniques))]
-            if not steps or record.evaluation.accuracy > steps[-1].evaluation.accuracy:
-                steps.append(record)
-    return found
+    place: dict[str, Any] = {"task": task.identity, "hardware": platform.identity, "effort": effort}
+    return {
+        technique: store.front(
+            **place, without_multipliers=without_multipliers, near=baseline.evaluation.candidate, by=knobs
+        )
+        for technique, knobs in TECHNIQUES.items()
+    }

@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from energy import Hardware, hardware_names, load_hardware
-from search.answering import Configurations, stored_configurations, with_confirmed_before
+from search.answering import Configurations, Stored
 from search.candidate import Candidate
-from search.confirming import Answer, Confirmer, Target
+from search.confirming import Answer, Target
 from search.confirming import knee as find_knee
 from search.confirming import target_of as stored_target
 from search.defaults import DEFAULT_BUDGET, DEFAULT_DATASET, DEFAULT_EFFORT, DEFAULT_HARDWARE
@@ -341,12 +341,13 @@ def best(
     url = storage_url(storage)
     stage_store = open_stages(url, stages, stages_limit)
     with Store.open(url, create=False) as store:
-        found = stored_configurations(store, task, platform, target, effort=effort, hardware=hardware)
-        records: Sequence[Record] = [find_knee(found.records)] if knee else found.records
+        stored = Stored.read(store, task, platform, effort=effort)
+        found = stored.configurations(target, hardware=hardware)
+        if knee:
+            found = replace(found, records=(find_knee(found.records),))
         if not confirm:
-            confirmer = Confirmer.of_kept(store, task, platform.identity, effort)
-            answer = confirmer.answer(records, found.baseline, target)
-            return answer if knee else with_confirmed_before(answer, store, task, platform, effort=effort)
+            answer = stored.answer(found, target)
+            return answer if knee else stored.with_confirmed_before(answer)
         workshop = Workshop.open(
             task,
             effort,
@@ -357,8 +358,10 @@ def best(
             ray_address=ray_address,
             timeout_s=timeout_s,
         )
-        (answer,) = _confirmed([(records, target)], found.baseline, workshop, store, observer)
-        return answer if knee else with_confirmed_before(answer, store, task, platform, effort=effort)
+        (answer,) = _confirmed([(found.records, target)], found.baseline, workshop, store, observer)
+        if knee:
+            return answer
+        return Stored.read(store, task, platform, effort=effort).with_confirmed_before(answer)  # runs were made
 
 
 def answers(
@@ -451,7 +454,7 @@ def configurations(
     platform = load_hardware(hardware)
     task = task_of(dataset, network)
     with Store.open(storage_url(storage), create=False) as store:
-        return stored_configurations(store, task, platform, target, effort=DEFAULT_EFFORT, hardware=hardware)
+        return Stored.read(store, task, platform, effort=DEFAULT_EFFORT).configurations(target, hardware=hardware)
 
 
 def _run(

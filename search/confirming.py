@@ -7,7 +7,7 @@ anew several times, and the first is the answer whose accuracy is, with 97.5 % c
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from search.candidate import Candidate
 from search.evaluation import ConfirmationRun
 from search.executor import Executor, Job
 from search.store import Record, SearchRecord, Store
-from search.task import Task, stored_task
+from search.task import stored_task
 
 if TYPE_CHECKING:
     from search.engine import Observer
@@ -174,13 +174,12 @@ class Answer:
         return None if self.confirmation is None else max(0.0, -self.confirmation.margin.lower_bound)
 
 
-class Confirmer:
+class FreshRuns:
     """Makes fresh runs of candidates, or finds those that were made.
 
     Args:
         store: Keeps every run.
         executor: Makes runs; None finds those that are kept.
-        runs: Of each candidate.
         task: Task identity.
         hardware: Hardware identity.
         effort: Of each run.
@@ -192,7 +191,6 @@ class Confirmer:
         store: Store,
         executor: Executor | None,
         *,
-        runs: int,
         task: str,
         hardware: str,
         effort: str,
@@ -200,22 +198,40 @@ class Confirmer:
     ) -> None:
         self._store = store
         self._executor = executor
-        self._count = runs
         self._place = {"task": task, "hardware": hardware, "effort": effort}
         self._observer = observer
 
-    @classmethod
-    def of_kept(cls, store: Store, task: Task, hardware: str, effort: str) -> Confirmer:
-        """One that makes no runs, and finds those that are kept.
+    def __call__(self, candidate: Candidate, count: int) -> list[ConfirmationRun]:
+        """The first runs of a candidate, so many if they are there or can be made."""
+        kept = {run.run: run for run in self._store.confirmation_runs(candidate, **self._place)}
+        missing = [number for number in range(count) if number not in kept]
+        if missing and self._executor is not None:
+            if self._observer is not None:
+                self._observer.confirming(candidate, len(missing))
+            jobs = [Job(key=f"{candidate.key}/{number}", candidate=candidate, run=number) for number in missing]
+            for outcome in self._executor.run(jobs):
+                if outcome.run is None:
+                    if self._observer is not None:
+                        self._observer.failed(candidate, outcome.error or "no reason is known")
+                    continue
+                if self._observer is not None:
+                    self._observer.storing()
+                self._store.record_confirmation(outcome.run, **self._place)
+                kept[outcome.run.run] = outcome.run
+        return [kept[number] for number in range(count) if number in kept]
 
-        Args:
-            store: Keeps them.
-            task: Of what.
-            hardware: Hardware identity.
-            effort: Of each run, one of `search.task.EFFORTS`.
-        """
-        runs = task.with_effort(effort).effort.confirmations
-        return cls(store, None, runs=runs, task=task.identity, hardware=hardware, effort=effort)
+
+class Confirmer:
+    """Finds the cheapest configuration that fresh runs confirm.
+
+    Args:
+        runs_of: The first runs of a candidate: so many, or fewer if there are no more.
+        runs: How many a candidate needs.
+    """
+
+    def __init__(self, runs_of: Callable[[Candidate, int], Sequence[ConfirmationRun]], *, runs: int) -> None:
+        self._runs = runs_of
+        self._count = runs
 
     def answer(self, records: Sequence[Record], baseline: Record, target: Target) -> Answer:
         """The cheapest of some evaluations for a target.
@@ -229,7 +245,7 @@ class Confirmer:
             target: What is wanted.
         """
         wanted = target.accuracy(baseline.evaluation.accuracy)
-        base = self._runs(baseline.evaluation.candidate, self._count) if target.min_accuracy is None else []
+        base = self._runs(baseline.evaluation.candidate, self._count) if target.min_accuracy is None else ()
         rejected: list[tuple[Record, Confirmation]] = []
         untried: Record | None = None
         for record in _staircase(records, wanted):
@@ -265,7 +281,7 @@ class Confirmer:
         """The runs of a candidate against a target; None if they, or those of the baseline, are not all there."""
         if target.min_accuracy is None and len(base) < self._count:
             return None
-        found: list[ConfirmationRun] = []
+        found: Sequence[ConfirmationRun] = ()
         for count in dict.fromkeys((min(_FIRST_RUNS, self._count), self._count)):
             found = self._runs(candidate, count)
             if len(found) < count:
@@ -289,25 +305,6 @@ class Confirmer:
         confirmed = len(found) == self._count and margin.lower_bound >= 0
         return Confirmation(runs=tuple(found), margin=margin, confirmed=confirmed)
 
-    def _runs(self, candidate: Candidate, count: int) -> list[ConfirmationRun]:
-        """The first runs of a candidate, so many if they are there or can be made."""
-        kept = {run.run: run for run in self._store.confirmation_runs(candidate, **self._place)}
-        missing = [number for number in range(count) if number not in kept]
-        if missing and self._executor is not None:
-            if self._observer is not None:
-                self._observer.confirming(candidate, len(missing))
-            jobs = [Job(key=f"{candidate.key}/{number}", candidate=candidate, run=number) for number in missing]
-            for outcome in self._executor.run(jobs):
-                if outcome.run is None:
-                    if self._observer is not None:
-                        self._observer.failed(candidate, outcome.error or "no reason is known")
-                    continue
-                if self._observer is not None:
-                    self._observer.storing()
-                self._store.record_confirmation(outcome.run, **self._place)
-                kept[outcome.run.run] = outcome.run
-        return [kept[number] for number in range(count) if number in kept]
-
 
 def stored_answer(store: Store, search: SearchRecord, records: Sequence[Record], baseline: Record) -> Answer:
     """The answer to what a search was made for, by the fresh runs that are kept.
@@ -318,7 +315,9 @@ def stored_answer(store: Store, search: SearchRecord, records: Sequence[Record],
         records: Its front.
         baseline: The evaluation that savings are against.
     """
-    confirmer = Confirmer.of_kept(store, stored_task(search.task), search.hardware, search.settings.effort)
+    effort = search.settings.effort
+    kept = FreshRuns(store, None, task=search.task, hardware=search.hardware, effort=effort)
+    confirmer = Confirmer(kept, runs=stored_task(search.task).with_effort(effort).effort.confirmations)
     return confirmer.answer(records, baseline, target_of(search))
 
 

@@ -23,7 +23,7 @@ from search.locations import sqlite_path, without_password
 
 _MIGRATING = 0x73636865  # of PostgreSQL's advisory locks, the one of who brings the schema up to date
 _VERSION_TABLE = "crosslayer_version"
-SCHEMA = "0006"  # the newest file in search/migrations/versions
+SCHEMA = "0007"  # the newest file in search/migrations/versions
 _RECONNECT_S = (0.5, 1, 2, 4, 8, 15)  # pauses between tries to reach a server that was there before: half a minute
 # What a person can do about a reason that a database gives.
 _REMEDIES = {
@@ -84,6 +84,9 @@ class EvaluationRow(Base):
             "evaluations_by_energy",
             *("task", "hardware", "effort", "version", "stopped", "energy_pj", "accuracy", "key", "seed"),
             "own_multipliers",
+        ),
+        sa.Index(
+            "evaluations_by_candidate", "candidate_key", "task", "hardware", "effort", "version", "stopped", "key"
         ),
     )
 

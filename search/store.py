@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, TypeVarTuple
@@ -499,23 +499,20 @@ class Store:
         *,
         task: str,
         hardware: str,
-        min_accuracy: float,
         effort: str,
         without_multipliers: Collection[str] = (),
     ) -> list[Record]:
-        """Those of them whose candidates have fresh runs; see `evaluations`."""
+        """Those whose candidates have fresh runs, whatever their accuracy; see `evaluations`."""
         with self._session() as session:
             rows = session.scalars(
-                sa.select(EvaluationRow)
-                .where(
+                sa.select(EvaluationRow).where(
                     *_current(task, hardware, effort),
                     *_without(session, without_multipliers),
-                    EvaluationRow.accuracy >= min_accuracy,
                     _has_runs(task, hardware, effort),
                 )
-                .order_by(EvaluationRow.energy_pj, EvaluationRow.key)
             )
-            return [_record(row) for row in rows]
+            # Not sorted by SQLite, which would read every evaluation for it.
+            return [_record(row) for row in sorted(rows, key=lambda row: (row.energy_pj, row.key))]
 
     def keys_with_runs(self, *, task: str, hardware: str, effort: str) -> list[str]:
         """The keys of all evaluations whose candidates have fresh runs."""
@@ -523,7 +520,7 @@ class Store:
             chosen = sa.select(EvaluationRow.key).where(
                 *_current(task, hardware, effort), _has_runs(task, hardware, effort)
             )
-            return [*session.scalars(chosen.order_by(EvaluationRow.key))]
+            return sorted(session.scalars(chosen))  # sorted by SQLite, it would read every evaluation for it
 
     def front(
         self,
@@ -534,6 +531,8 @@ class Store:
         min_accuracy: float = 0.0,
         without_multipliers: Collection[str] = (),
         without_seed: int | None = None,
+        near: Candidate | None = None,
+        by: Collection[str] = (),
     ) -> list[Record]:
         """The current, whole evaluations that no other beats in accuracy and energy, cheapest first.
 
@@ -544,10 +543,14 @@ class Store:
             min_accuracy: Of them.
             without_multipliers: As for `evaluations`.
             without_seed: Of searches whose evaluations are left out.
+            near: A candidate; only of those that differ from it.
+            by: And do so by no other knobs than these.
         """
         conditions = [*_current(task, hardware, effort), EvaluationRow.accuracy >= min_accuracy]
         if without_seed is not None:
             conditions.append(EvaluationRow.seed != without_seed)
+        if near is not None:
+            conditions += [EvaluationRow.candidate_key != near.key, *_alike(near.canonical(), but=by)]
         with self._session() as session:
             # Only the figures of all are read, and all of the few on the front.
             keys = [key for key, _ in _rising(session, [*conditions, *_without(session, without_multipliers)])]
@@ -562,17 +565,6 @@ class Store:
         with self._session() as session:
             return _rising(session, [*_current(task, hardware, effort), *_without(session, without_multipliers)])
 
-    def highest_accuracy(
-        self, *, task: str, hardware: str, effort: str = "standard", without_multipliers: Collection[str] = ()
-    ) -> float | None:
-        """That of the current, whole evaluations, as for `evaluations`; None if there are none."""
-        with self._session() as session:
-            highest = sa.select(sa.func.max(EvaluationRow.accuracy)).where(
-                *_current(task, hardware, effort), *_without(session, without_multipliers)
-            )
-            found: float | None = session.scalar(highest)
-            return found
-
     def confirmation_runs(
         self, candidate: Candidate, *, task: str, hardware: str, effort: str
     ) -> list[ConfirmationRun]:
@@ -584,6 +576,17 @@ class Store:
                 .order_by(ConfirmationRow.run)
             )
             return [ConfirmationRun.from_dict(row.content) for row in rows]
+
+    def all_confirmation_runs(self, *, task: str, hardware: str, effort: str) -> dict[str, list[ConfirmationRun]]:
+        """The fresh runs of every candidate, each in order of their number: key of the candidate -> runs."""
+        found: dict[str, list[ConfirmationRun]] = {}
+        with self._session() as session:
+            rows = session.scalars(
+                sa.select(ConfirmationRow).where(*_current_runs(task, hardware, effort)).order_by(ConfirmationRow.run)
+            )
+            for row in rows:
+                found.setdefault(row.candidate_key, []).append(ConfirmationRun.from_dict(row.content))
+        return found
 
     def record_confirmation(self, run: ConfirmationRun, *, task: str, hardware: str, effort: str) -> None:
         """Store a fresh run of a candidate; one that is stored already is left as it is."""
@@ -617,14 +620,26 @@ def _of_search(chosen: sa.Select[*Columns], search: SearchRecord) -> sa.Select[*
 
 
 def _rising(session: Session, conditions: Sequence[sa.ColumnElement[bool]]) -> list[tuple[str, float]]:
-    """Keys and accuracies of the evaluations that are more accurate than all cheaper ones, cheapest first."""
-    columns = sa.select(EvaluationRow.key, EvaluationRow.accuracy).where(*conditions)
+    """Keys and accuracies of the evaluations that are more accurate than all cheaper ones, cheapest first.
+
+    Each is looked up from the one before it, so that the index is gone through once, by the database: ten times faster
+    than to read it whole, for a front of ten among 10,000.
+    """
+    following = (
+        sa.select(EvaluationRow.key, EvaluationRow.accuracy, EvaluationRow.energy_pj)
+        .where(
+            *conditions,
+            EvaluationRow.energy_pj >= sa.bindparam("energy_pj"),
+            EvaluationRow.accuracy > sa.bindparam("accuracy"),
+        )
+        .order_by(EvaluationRow.energy_pj, EvaluationRow.accuracy.desc(), EvaluationRow.key)
+        .limit(1)
+    )
     found: list[tuple[str, float]] = []
-    for key, accuracy in session.execute(
-        columns.order_by(EvaluationRow.energy_pj, EvaluationRow.accuracy.desc(), EvaluationRow.key)
-    ):
-        if not found or accuracy > found[-1][1]:
-            found.append((key, accuracy))
+    last = {"energy_pj": 0.0, "accuracy": -1.0}
+    while (row := session.execute(following, last).first()) is not None:
+        found.append((row.key, row.accuracy))
+        last = {"energy_pj": row.energy_pj, "accuracy": row.accuracy}
     return found
 
 
@@ -671,14 +686,33 @@ def _without(session: Session, multipliers: Collection[str]) -> tuple[sa.ColumnE
     return (sa.or_(stored.is_(None), stored.not_in(left_out)),) if left_out else ()
 
 
-def _has_runs(task: str, hardware: str, effort: str) -> sa.ColumnElement[bool]:
-    """The condition that fresh runs were made of an evaluation's candidate."""
-    made = sa.select(ConfirmationRow.candidate_key).where(
+def _alike(candidate: Candidate, *, but: Collection[str]) -> Iterator[sa.ColumnElement[bool]]:
+    """Conditions on evaluations whose candidates have the same knobs as one in canonical form, but for some."""
+    for field in fields(candidate):
+        if field.name not in but:
+            stored = EvaluationRow.content[("candidate", field.name)]
+            match getattr(candidate, field.name):
+                case None:
+                    yield stored.as_string().is_(None)  # such knobs are not stored
+                case int() | float() as number:
+                    yield stored.as_float() == number
+                case text:
+                    yield stored.as_string() == text
+
+
+def _current_runs(task: str, hardware: str, effort: str) -> tuple[sa.ColumnElement[bool], ...]:
+    """Conditions on fresh runs that can be compared with ones made now."""
+    return (
         ConfirmationRow.task == task,
         ConfirmationRow.hardware == hardware,
         ConfirmationRow.version == EVALUATION_VERSION,
         ConfirmationRow.effort == effort,
     )
+
+
+def _has_runs(task: str, hardware: str, effort: str) -> sa.ColumnElement[bool]:
+    """The condition that fresh runs were made of an evaluation's candidate."""
+    made = sa.select(ConfirmationRow.candidate_key).where(*_current_runs(task, hardware, effort))
     return EvaluationRow.candidate_key.in_(made)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from energy import Hardware
 from search.candidate import Candidate, content_hash
-from search.confirming import Confirmer
+from search.confirming import Confirmer, FreshRuns
 from search.evaluation import evaluation_key
 from search.locations import data_dir as find_data_dir
 from search.locations import stage_limit, stage_location
@@ -135,15 +135,15 @@ class Workshop:
 
     def confirmer(self, store: Store, executor: Executor, observer: Observer) -> Confirmer:
         """What makes fresh runs by these workers, and keeps them in that store."""
-        return Confirmer(
+        fresh = FreshRuns(
             store,
             executor,
-            runs=self.task.effort.confirmations,
             task=self.task.identity,
             hardware=self.platform.identity,
             effort=self.effort,
             observer=observer,
         )
+        return Confirmer(fresh, runs=self.task.effort.confirmations)
 
     def told(self, observer: Observer | None, multipliers: Sequence[ChosenMultiplier] = ()) -> Observer:
         """The observer, or that of a notebook, once it was told what a reader of the results has to know."""

@@ -8,15 +8,15 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 
 from search import report
-from search.answering import stored_answer_to
-from search.confirming import Answer, Confirmation
+from search.answering import Stored, confirmations_in
+from search.confirming import Answer
 from search.errors import NothingFoundError
 from search.schema import storage_errors
 from search.store import Record, Store
@@ -42,10 +42,25 @@ class StoredAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """An answer, and what was stored when it was found."""
+class _Source:
+    """What the answers of a place come from.
 
+    Attributes:
+        revision: Of the database, when it was looked at last.
+        basis: Equal while the answers are the same.
+        stored: What was read then.
+    """
+
+    revision: Hashable
     basis: Hashable
+    stored: Stored
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An answer, and what it came from."""
+
+    stored: Stored
     answer: StoredAnswer | None
 
 
@@ -68,8 +83,7 @@ class StoredAnswers:
         self._changes = _Changes(store.url, engine)
         self._seen: Hashable = None
         self._revision: tuple[Hashable, ...] | None = None
-        # place -> revision, what answers depend on
-        self._bases: OrderedDict[_Place, tuple[Hashable, Hashable]] = OrderedDict()
+        self._sources: OrderedDict[_Place, _Source] = OrderedDict()
         self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._lock = threading.Lock()
         self._working: dict[Hashable, tuple[threading.Lock, int]] = {}  # with how many work or wait
@@ -88,10 +102,10 @@ class StoredAnswers:
             seen = self._changes.seen()
             if seen is None or seen != self._seen:
                 return False, None
-            revision, basis = self._bases.get(_Place.of(question), (None, None))
+            source = self._sources.get(_Place.of(question))
             key = _key(question)
             kept = self._kept.get(key)
-            if kept is None or revision is None or revision != self._revision or kept.basis != basis:
+            if kept is None or source is None or source.revision != self._revision or kept.stored is not source.stored:
                 return False, None
             self._kept.move_to_end(key)
             return True, kept.answer
@@ -104,17 +118,17 @@ class StoredAnswers:
             StorageError: If the database cannot be read.
         """
         place, key = _Place.of(question), _key(question)
-        with self._alone(place):  # of many who ask at once, one reads the front
-            basis = self._basis(place)
+        with self._alone(place):  # of many who ask at once, one reads what is stored
+            stored = self._stored(place)
         with self._alone(key):  # and one works out the answer
             with self._lock:
                 kept = self._kept.get(key)
-                if kept is not None and kept.basis == basis:
+                if kept is not None and kept.stored is stored:
                     self._kept.move_to_end(key)
                     return kept.answer
-            answer = self._find(question)
+            answer = _answer(question, stored)
             with self._lock:
-                self._kept[key] = _Kept(basis, answer)
+                self._kept[key] = _Kept(stored, answer)
                 while len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)
             return answer
@@ -136,8 +150,11 @@ class StoredAnswers:
                 else:
                     del self._working[name]
 
-    def _basis(self, place: _Place) -> Hashable:
-        """What answers depend on. Nothing is read while the lock is held, so that kept answers need not wait."""
+    def _stored(self, place: _Place) -> Stored:
+        """What answers come from, the same object while they stay the same.
+
+        Nothing is read while the lock is held, so that kept answers need not wait.
+        """
         with self._lock:
             seen = self._changes.seen()
             revision = self._revision if seen is not None and seen == self._seen else None
@@ -146,14 +163,10 @@ class StoredAnswers:
             with self._lock:
                 self._revision, self._seen = revision, seen
         with self._lock:
-            known, basis = self._bases.get(place, (None, None))
-        if known != revision:
+            source = self._sources.get(place)
+        if source is None or source.revision != revision:
             task, hardware = find_task(place.dataset), self._uploads.hardware(place.hardware)
-            comparable: dict[str, Any] = {
-                "task": task.identity,
-                "hardware": hardware.identity,
-                "effort": place.effort,
-            }
+            comparable = {"task": task.identity, "hardware": hardware.identity, "effort": place.effort}
             without = self._uploads.unnamed_multipliers(place.own_multipliers)
             baseline = self._store.evaluation_of(task.space.baseline(), **comparable)
             basis = (
@@ -162,49 +175,17 @@ class StoredAnswers:
                 tuple(self._store.keys_with_runs(**comparable)),
                 revision[1:],  # of it, the number of evaluations says nothing
             )
+            if source is not None and source.basis == basis:
+                stored = source.stored
+            else:
+                stored = Stored.read(self._store, task, hardware, effort=place.effort, without_multipliers=without)
+            source = _Source(revision, basis, stored)
             with self._lock:
-                self._bases[place] = (revision, basis)
-                self._bases.move_to_end(place)
-                while len(self._bases) > _KEPT:
-                    self._bases.popitem(last=False)
-        return basis
-
-    def _find(self, question: Question) -> StoredAnswer | None:
-        task, hardware = find_task(question.dataset), self._uploads.hardware(question.hardware)
-        comparable: dict[str, Any] = {
-            "task": task.identity,
-            "hardware": hardware.identity,
-            "effort": question.effort,
-        }
-        baseline = self._store.evaluation_of(task.space.baseline(), **comparable)
-        without = self._uploads.unnamed_multipliers(question.own_multipliers)
-        highest = self._store.highest_accuracy(**comparable, without_multipliers=without)
-        if baseline is None or highest is None:
-            return None
-        configurations: tuple[Record, ...] = ()
-        answer = Answer(
-            target=question.target,
-            baseline=baseline,
-            record=None,
-            confirmation=None,
-            baseline_confirmation=None,
-            rejected=(),
-        )
-        confirmations: dict[str, Confirmation] = {}
-        with suppress(NothingFoundError):  # nothing reaches the target
-            found, answer, confirmations = stored_answer_to(
-                self._store,
-                task,
-                hardware,
-                question.target,
-                effort=question.effort,
-                hardware=question.hardware,
-                without_multipliers=without,
-            )
-            configurations = found.records
-        response = _response(question, configurations, answer, confirmations, highest=highest)
-        trivial = question.min_accuracy is None and answer.record is not None and answer.record.key == baseline.key
-        return StoredAnswer(confirmed=answer.confirmed and not trivial, content=response.model_dump_json().encode())
+                self._sources[place] = source
+                self._sources.move_to_end(place)
+                while len(self._sources) > _KEPT:
+                    self._sources.popitem(last=False)
+        return source.stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,14 +231,38 @@ def _key(question: Question) -> Hashable:
     return _Place.of(question), question.min_accuracy, question.max_accuracy_drop
 
 
+def _answer(question: Question, stored: Stored) -> StoredAnswer | None:
+    baseline, target = stored.baseline, question.target
+    if baseline is None:
+        return None
+    configurations: tuple[Record, ...] = ()
+    try:
+        found = stored.configurations(target, hardware=question.hardware)
+    except NothingFoundError:  # nothing reaches the target
+        answer = Answer(
+            target=target,
+            baseline=baseline,
+            record=None,
+            confirmation=None,
+            baseline_confirmation=None,
+            rejected=(),
+        )
+    else:
+        configurations = found.records
+        answer = stored.with_confirmed_before(stored.answer(found, target))
+    response = _response(question, configurations, answer, highest=stored.highest_accuracy)
+    trivial = question.min_accuracy is None and answer.record is not None and answer.record.key == baseline.key
+    return StoredAnswer(confirmed=answer.confirmed and not trivial, content=response.model_dump_json().encode())
+
+
 def _response(
     question: Question,
     records: tuple[Record, ...],
     answer: Answer,
-    confirmations: dict[str, Confirmation],
     *,
     highest: float,
 ) -> OptimizeResponse:
+    confirmations = confirmations_in(answer)
     rejected = {record.key for record, _ in answer.rejected}
     left = [record for record in records if record.key not in rejected]
     first = [] if answer.record is None else [answer.record]

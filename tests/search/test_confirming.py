@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from search.candidate import Candidate
-from search.confirming import Answer, Confirmer, Mean, Target, knee, paired_error, share_error
+from search.confirming import Answer, Confirmer, FreshRuns, Mean, Target, knee, paired_error, share_error
 from search.evaluation import ConfirmationRun, Evaluation
 from search.executor import Job, Outcome
 from search.store import Record, Store
@@ -80,8 +80,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def answer(store: Store, executor: Truth | None, records: list[Record], target: Target) -> Answer:
-    confirmer = Confirmer(store, executor, runs=RUNS, task="digits", hardware="any", effort="standard")
-    return confirmer.answer(records, records[0], target)
+    fresh = FreshRuns(store, executor, task="digits", hardware="any", effort="standard")
+    return Confirmer(fresh, runs=RUNS).answer(records, records[0], target)
 
 
 BASE = record(8, 0.97, 100.0)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 import energy
 from search import best
-from search.answering import stored_configurations
+from search.answering import Stored
 from search.errors import StorageError
 from search.schema import SCHEMA, open_engine
 from search.store import Store
@@ -604,13 +604,7 @@ def test_answers_are_those_of_the_store(client: TestClient, database: Path) -> N
 
     for wanted in (0.5, 0.9, 0.94):
         with Store.open(f"sqlite:///{database}", create=False) as store:
-            found = stored_configurations(
-                store,
-                find_task("digits"),
-                load_hardware(HARDWARE),
-                Target(min_accuracy=wanted),
-                effort="standard",
-                hardware=HARDWARE,
-            )
+            stored = Stored.read(store, find_task("digits"), load_hardware(HARDWARE), effort="standard")
+            found = stored.configurations(Target(min_accuracy=wanted), hardware=HARDWARE)
         body = client.get("/v1/fronts/digits", params={"min_accuracy": wanted}).json()
         assert [one["id"] for one in body["configurations"]] == [record.id for record in found.records]

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Engine
 
 from energy import load_hardware
 from search import report
-from search.answering import stored_answer_to
+from search.answering import Stored
 from search.candidate import Candidate
 from search.schema import open_engine
 from search.store import Store
@@ -144,7 +144,8 @@ class SteppedWorker:
         """End the job with what is stored by now."""
         assert self._job is not None
         task, hardware, target = find_task("digits"), load_hardware(HARDWARE), self._job.question.target
-        _, answer, _ = stored_answer_to(self._store, task, hardware, target, effort="standard", hardware=HARDWARE)
+        stored = Stored.read(self._store, task, hardware, effort="standard")
+        answer = stored.with_confirmed_before(stored.answer(stored.configurations(target, hardware=HARDWARE), target))
         self.note("answer", report.answer_json(answer))
         self.jobs.finish(self._job, "stepped", JobState.FINISHED, confirmed=answer.confirmed)
 
