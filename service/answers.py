@@ -26,6 +26,7 @@ from service.schemas import OptimizeResponse
 from service.uploads import Uploads
 
 _KEPT = 1000  # answers
+_READ = 100  # places whose stored results are at hand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +184,7 @@ class StoredAnswers:
             with self._lock:
                 self._sources[place] = source
                 self._sources.move_to_end(place)
-                while len(self._sources) > _KEPT:
+                while len(self._sources) > _READ:
                     self._sources.popitem(last=False)
         return source.stored
 
