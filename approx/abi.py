@@ -90,6 +90,20 @@ class Rescale(ctypes.Structure):
     )
 
 
+class Pooling(ctypes.Structure):
+    """Max pooling."""
+
+    _fields_ = (
+        ("values", c_void_p),
+        ("maps", c_int64),
+        ("height", c_int64),
+        ("width", c_int64),
+        ("pooled", c_void_p),
+        ("upstream", c_void_p),
+        ("gradient", c_void_p),
+    )
+
+
 class Threads(ctypes.Structure):
     """Threads to use."""
 

@@ -7,6 +7,7 @@ The library computes integer sums of approximate products; what is not here is d
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -72,6 +73,13 @@ def _output(out: Tensor, rescale: Rescale | None) -> abi.Output:
         return abi.Output(out.data_ptr(), None, None, None)
     bias = None if rescale.bias is None else rescale.bias.data_ptr()
     return abi.Output(None, out.data_ptr(), rescale.scale.data_ptr(), bias)
+
+
+def _pooling(
+    values: Tensor, *, pooled: int | None = None, upstream: int | None = None, gradient: int | None = None
+) -> abi.Pooling:
+    *maps, height, width = values.shape
+    return abi.Pooling(values.data_ptr(), math.prod(maps), height, width, pooled, upstream, gradient)
 
 
 def _as_indices(weight_codes: Tensor, multiplier: Multiplier) -> Tensor:
@@ -291,6 +299,29 @@ class Library:
         self._calls.crosslayer_clear_clipped(
             ctypes.byref(source), c_void_p(gradient.data_ptr()), ctypes.byref(self._threads())
         )
+        return gradient
+
+    def largest_of_four(self, values: Tensor) -> Tensor:
+        """`torch.max_pool2d(values, 2)`.
+
+        Args:
+            values: Contiguous float32, shape (..., height, width).
+        """
+        pooled = torch.empty(*values.shape[:-2], *(size // 2 for size in values.shape[-2:]))
+        job = _pooling(values, pooled=pooled.data_ptr())
+        self._calls.crosslayer_largest_of_four(ctypes.byref(job), ctypes.byref(self._threads()))
+        return pooled
+
+    def largest_of_four_gradient(self, values: Tensor, upstream: Tensor) -> Tensor:
+        """Its gradient.
+
+        Args:
+            values: As for `largest_of_four`.
+            upstream: Contiguous float32, the gradient of what was pooled.
+        """
+        gradient = torch.empty_like(values)
+        job = _pooling(values, upstream=upstream.data_ptr(), gradient=gradient.data_ptr())
+        self._calls.crosslayer_largest_of_four_gradient(ctypes.byref(job), ctypes.byref(self._threads()))
         return gradient
 
     def _scratch(self, purpose: str, size: int) -> Tensor:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from approx.errors import ArgumentError, UnknownNameError
+from approx.pooling import MaxPool2
 
 _SMALL = 20  # pixels: smaller images get the small kernels of a LeNet
 _VGG_BLOCKS = ((2, 1), (2, 2), (3, 4), (3, 8), (3, 8))  # configuration D: convolutions, channels over 4 * width
@@ -152,7 +153,7 @@ def _lenet(architecture: Architecture, image_shape: tuple[int, int, int], classe
     layers: list[nn.Module] = []
     for outputs, padding in ((6, first_padding), (16, kernel // 2 if small else 0))[:convolutions]:
         outputs = _scaled(outputs, architecture)
-        layers += [nn.Conv2d(channels, outputs, kernel, padding=padding), nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [nn.Conv2d(channels, outputs, kernel, padding=padding), nn.ReLU(), MaxPool2()]
         channels = outputs
         height, width = ((size + 2 * padding - kernel + 1) // 2 for size in (height, width))
     hidden = [_scaled(units, architecture) for units in {1: (), 2: (84,), 3: (120, 84)}[architecture.depth]]
@@ -173,7 +174,7 @@ def _vgg(architecture: Architecture, image_shape: tuple[int, int, int], classes:
             outputs = 4 * architecture.width * factor
             layers += [*_normalised(channels, outputs), nn.ReLU()]
             channels = outputs
-        layers.append(nn.MaxPool2d(2))
+        layers.append(MaxPool2())
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
 
 

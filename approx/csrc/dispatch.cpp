@@ -27,11 +27,14 @@ struct Build {
     decltype(&crosslayer_baseline::rescale) rescale;
     decltype(&crosslayer_baseline::codes_as_floats) codes_as_floats;
     decltype(&crosslayer_baseline::clear_clipped) clear_clipped;
+    decltype(&crosslayer_baseline::largest_of_four) largest_of_four;
+    decltype(&crosslayer_baseline::largest_of_four_gradient) largest_of_four_gradient;
 };
 
 #define CROSSLAYER_BUILD_ENTRY(name, build)                                                                  \
     Build { name, build::packed_bytes, build::table_convolution, build::patches, build::rescale,             \
-            build::codes_as_floats, build::clear_clipped }
+            build::codes_as_floats, build::clear_clipped, build::largest_of_four,                            \
+            build::largest_of_four_gradient }
 
 const Build kBuilds[] = {
     CROSSLAYER_BUILD_ENTRY("baseline", crosslayer_baseline),
@@ -100,4 +103,15 @@ CROSSLAYER_EXPORT void crosslayer_codes_as_floats(const CrosslayerInput* input, 
 CROSSLAYER_EXPORT void crosslayer_clear_clipped(const CrosslayerInput* input, float* gradient,
                                                 const CrosslayerThreads* threads) {
     chosen->clear_clipped(*input, gradient, *threads);
+}
+
+// What is pooled of float values.
+CROSSLAYER_EXPORT void crosslayer_largest_of_four(const CrosslayerPooling* job, const CrosslayerThreads* threads) {
+    chosen->largest_of_four(*job, *threads);
+}
+
+// The gradient of the values: of those of a window that are equal, the first has all of it, row by row.
+CROSSLAYER_EXPORT void crosslayer_largest_of_four_gradient(const CrosslayerPooling* job,
+                                                           const CrosslayerThreads* threads) {
+    chosen->largest_of_four_gradient(*job, *threads);
 }

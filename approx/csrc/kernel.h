@@ -66,6 +66,15 @@ struct CrosslayerRescale {
     int64_t images, positions, outputs;
 };
 
+// Max pooling of 2x2 windows that do not overlap; the last row or column of an odd number belongs to none.
+struct CrosslayerPooling {
+    const float* values;  // (maps, height, width)
+    int64_t maps, height, width;
+    float* pooled;          // (maps, height / 2, width / 2), or null if the gradient is asked for:
+    const float* upstream;  // that of what was pooled, of that shape
+    float* gradient;        // that of the values, of theirs
+};
+
 // Runs range(begin, end, context) over [0, count) on several threads, as torch_parallel_for of libtorch does.
 typedef void (*CrosslayerRange)(int64_t begin, int64_t end, void* context);
 typedef int32_t (*CrosslayerParallelFor)(int64_t begin, int64_t end, int64_t grain, CrosslayerRange range, void* context);
@@ -87,4 +96,6 @@ struct CrosslayerThreads {
     void rescale(const CrosslayerRescale&, const CrosslayerThreads&);                           \
     void codes_as_floats(const CrosslayerInput&, float* codes, const CrosslayerThreads&);       \
     void clear_clipped(const CrosslayerInput&, float* gradient, const CrosslayerThreads&);      \
+    void largest_of_four(const CrosslayerPooling&, const CrosslayerThreads&);                   \
+    void largest_of_four_gradient(const CrosslayerPooling&, const CrosslayerThreads&);          \
     }
