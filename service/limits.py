@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.problems import ProblemError, problem
@@ -45,6 +48,24 @@ class Streams:
             yield
         finally:
             self._open -= 1
+
+
+class StrictRoute(APIRoute):
+    """Refuses query parameters where an operation has none; models of parameters refuse those that are not theirs."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, with the check before it."""
+        handle = super().get_route_handler()
+        if self.dependant.query_params:
+            return handle
+
+        async def check(request: Request) -> Response:
+            if request.query_params:
+                name = next(iter(request.query_params))
+                raise ProblemError(422, f"unknown parameter {name!r}: this takes none", pointer=name)
+            return await handle(request)
+
+        return check
 
 
 class KnownHosts:

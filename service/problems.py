@@ -101,7 +101,7 @@ def _of_energy(request: Request, error: Exception) -> JSONResponse:
 
 def _of_validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    errors = [FieldProblem(pointer=_pointer(one["loc"]), detail=one["msg"]) for one in error.errors()]
+    errors = [_field_problem(one) for one in error.errors()]
     return problem(422, "; ".join(f"{one.pointer}: {one.detail}" for one in errors), errors=errors)
 
 
@@ -112,6 +112,12 @@ def _of_http(request: Request, error: Exception) -> JSONResponse:
 
 def _of_bug(request: Request, error: Exception) -> JSONResponse:
     return problem(500, "the service has failed; its log says how")
+
+
+def _field_problem(error: Mapping[str, Any]) -> FieldProblem:
+    if error["type"] == "json_invalid":  # of which the location has the place in the text
+        return FieldProblem(pointer="#", detail=f"no JSON: {error['ctx']['error']} at character {error['loc'][-1]}")
+    return FieldProblem(pointer=_pointer(error["loc"]), detail=error["msg"])
 
 
 def _pointer(location: tuple[str | int, ...]) -> str:

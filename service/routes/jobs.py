@@ -18,6 +18,7 @@ from service.asking import question_of
 from service.dependencies import Client, ClientDep, Services, ServicesDep, needs
 from service.jobs import Job, JobEvent, UnknownJobError
 from service.keys import Scope
+from service.limits import StrictRoute
 from service.problems import ProblemError, responses
 from service.questions import Question
 from service.schemas import JobPage, JobQuery, JobSchema, OptimizeRequest, OptimizeResponse
@@ -29,7 +30,7 @@ _KEEP_ALIVE_S = 15.0
 
 _RETRY_S = 5
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=StrictRoute)
 
 IdempotencyKey = Annotated[
     str | None,

@@ -13,6 +13,7 @@ from service.asking import names_uploads, question_of
 from service.dependencies import ClientDep, Services, ServicesDep
 from service.jobs import Job, JobState
 from service.keys import Scope
+from service.limits import StrictRoute
 from service.problems import responses
 from service.questions import Question
 from service.routes.jobs import ACCEPTED, IdempotencyKey, accepted, submit
@@ -20,7 +21,7 @@ from service.schemas import OptimizeRequest, OptimizeResponse
 
 _POLL_S = 0.25
 
-router = APIRouter(tags=["optimize"])
+router = APIRouter(tags=["optimize"], route_class=StrictRoute)
 
 Prefer = Annotated[
     str | None, Header(max_length=200, description="`wait=N` waits up to N seconds for a confirmed answer (RFC 7240)")

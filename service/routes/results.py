@@ -25,6 +25,7 @@ from search.techniques import TECHNIQUES
 from service.asking import hardware_named, task_named
 from service.dependencies import Client, ClientDep, Services, ServicesDep, needs
 from service.keys import Scope
+from service.limits import StrictRoute
 from service.problems import ProblemError, responses
 from service.schemas import (
     Configuration,
@@ -45,7 +46,7 @@ from service.uploads import UploadedMultiplier, Uploads
 
 _BITS = 8
 
-router = APIRouter(tags=["results"], dependencies=[Depends(needs(Scope.READ))])
+router = APIRouter(tags=["results"], dependencies=[Depends(needs(Scope.READ))], route_class=StrictRoute)
 
 
 @router.get("/fronts/{dataset}", responses=responses(401, 403, 404, 422, 503))
@@ -142,7 +143,7 @@ def estimate_energy(services: ServicesDep, asked: EnergyRequest) -> EnergyRespon
     )
 
 
-@router.get("/datasets", responses=responses(401, 403))
+@router.get("/datasets", responses=responses(401, 403, 422))
 def list_datasets() -> list[DatasetSchema]:
     """What can be searched."""
     tasks = [find_task(name) for name in task_names()]
@@ -152,7 +153,7 @@ def list_datasets() -> list[DatasetSchema]:
     ]
 
 
-@router.get("/hardware", responses=responses(401, 403, 503))
+@router.get("/hardware", responses=responses(401, 403, 422, 503))
 def list_hardware(services: ServicesDep) -> list[HardwareSchema]:
     """What energy can be modelled for."""
     return [_hardware(services.uploads.hardware(name)) for name in services.uploads.hardware_names()]
@@ -177,7 +178,7 @@ def delete_hardware(services: ServicesDep, client: ClientDep, name: str) -> Resp
     return Response(status_code=204)
 
 
-@router.get("/multipliers", responses=responses(401, 403, 503))
+@router.get("/multipliers", responses=responses(401, 403, 422, 503))
 def list_multipliers(services: ServicesDep) -> list[MultiplierSchema]:
     """The multipliers whose energy is known."""
     brought = [_uploaded(one) for one in services.uploads.multipliers()]

@@ -257,6 +257,16 @@ class TestOptimize:
         for path in ("/optimize", "/v1/jobs"):
             assert_problem(client.post(path, json={"dataset": "digits", **body}), 422, words, pointer)
 
+    def test_unknown_parameters_are_refused(self, client: TestClient) -> None:
+        assert_problem(client.get("/v1/datasets?colour=red"), 422, "unknown parameter 'colour'", "colour")
+        assert_problem(client.get("/v1/jobs?colour=red"), 422, "not permitted", "colour")
+        body = {"dataset": "digits", "min_accuracy": 0.5}
+        assert_problem(client.post("/optimize?budget=10", json=body), 422, "unknown parameter 'budget'", "budget")
+
+    def test_what_is_no_json(self, client: TestClient) -> None:
+        response = client.post("/optimize", content=b'{"dataset": }', headers={"content-type": "application/json"})
+        assert_problem(response, 422, "no JSON: Expecting value at character 12", "#")
+
 
 class TestJobs:
     def test_a_job_searches_whatever_is_stored(self, client: TestClient) -> None:
