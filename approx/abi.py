@@ -77,6 +77,28 @@ class Patches(ctypes.Structure):
     )
 
 
+class Weights(ctypes.Structure):
+    """Weight codes and the operands made of them."""
+
+    _fields_ = (
+        ("codes", c_void_p),
+        ("outputs", c_int64),
+        ("channels", c_int64),
+        ("kernel", c_int64),
+        ("low", c_float),
+        ("high", c_float),
+        ("code_mask", c_uint32),
+        ("factors", c_void_p),
+        ("shifts", c_void_p),
+        ("terms", c_int64),
+        ("factor_entries", c_int64),
+        ("indices", c_void_p),
+        ("used", c_void_p),
+        ("operands", c_void_p),
+        ("correction", c_void_p),
+    )
+
+
 class Rescale(ctypes.Structure):
     """Sums of a matrix product on their way to values."""
 

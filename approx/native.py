@@ -26,7 +26,7 @@ from approx.errors import ArgumentError
 from approx.geometry import Geometry
 from approx.methods import RowTable
 from approx.multiplier import Multiplier
-from approx.portable import Rescale, as_kernel, empty_output, finished, weight_indices
+from approx.portable import Rescale, as_kernel, empty_output, finished, operand_range, weight_indices
 from approx.quantization import CodeFormat
 
 _T = TypeVar("_T")
@@ -85,32 +85,6 @@ def _pooling(
 def _as_indices(weight_codes: Tensor, multiplier: Multiplier) -> Tensor:
     """Operand codes as bytes."""
     return weight_indices(weight_codes, multiplier).to(torch.uint8).contiguous()
-
-
-def _as_operands(weight_codes: Tensor, multiplier: Multiplier) -> tuple[Tensor, Tensor, Tensor, bool]:
-    """Factors of the weights, corrections for the shift of the activations' factors, and these factors.
-
-    Terms to which none of the weights contributes are left out.
-
-    Returns:
-        int8, shape (outputs, kernel height x kernel width x terms x channels), as the patches are ordered; int32, shape
-        (outputs,); int8 or uint8, shape (terms, activation codes); whether activations are multiplied as they are.
-    """
-    factors = multiplier.factors
-    assert factors is not None
-    indices = as_kernel(weight_indices(weight_codes, multiplier))
-    operands, activation_bytes, shifts = (
-        factors.weight_bytes[:, indices],
-        factors.activation_bytes,
-        factors.activation_shift,
-    )
-    if factors.terms > 1:
-        used = operands.flatten(1).any(1)
-        used[0] |= not used.any()
-        operands, activation_bytes, shifts = operands[used], activation_bytes[used], shifts[used]
-    correction = (operands.flatten(2).sum(2, dtype=torch.int32) * shifts[:, None]).sum(0, dtype=torch.int32)
-    operands = operands.permute(1, 3, 4, 0, 2).reshape(len(indices), -1)
-    return operands, correction, activation_bytes, factors.keeps_activations
 
 
 def _integer_matmul(left: Tensor, right: Tensor, *, out: Tensor) -> None:
@@ -182,7 +156,7 @@ class Library:
         rescale: Rescale | None,
     ) -> Tensor:
         """By integer matrix products, for one group and factors that fit 8 bits; see `table_convolution`."""
-        operands, correction, activation_bytes, as_they_are = self._prepared(weight_codes, multiplier, _as_operands)
+        operands, correction, activation_bytes, as_they_are = self._prepared(weight_codes, multiplier, self._operands)
         out = empty_output(activations, weight_codes, geometry, rescale)
         positions = out.shape[2] * out.shape[3]
         at_once = max(1, _PATCH_BYTES // max(1, positions * operands.shape[1]))
@@ -212,6 +186,50 @@ class Library:
             )
             self._calls.crosslayer_rescale(ctypes.byref(job), ctypes.byref(self._threads()))
         return out.fill_(torch.nan) if bad else out
+
+    def _operands(self, weight_codes: Tensor, multiplier: Multiplier) -> tuple[Tensor, Tensor, Tensor, bool]:
+        """Factors of the weights, corrections for the shift of the activations' factors, and these factors.
+
+        Terms to which none of the weights contributes are left out.
+
+        Returns:
+            int8, shape (outputs, kernel height x kernel width x terms x channels), as the patches are ordered; int32,
+            shape (outputs,); int8 or uint8, shape (terms, activation codes); whether activations are multiplied as they
+            are.
+        """
+        factors = multiplier.factors
+        assert factors is not None
+        codes = as_kernel(weight_codes).contiguous()
+        if codes.dtype != torch.float32:
+            weight_indices(codes, multiplier)
+            codes = codes.to(torch.float32)
+        outputs, channels, height, width = codes.shape
+        low, high = operand_range(multiplier.weight_bits, multiplier.weight_signed)
+        used = torch.empty(factors.terms, dtype=torch.bool)
+        operands = torch.empty(factors.terms * codes.numel(), dtype=torch.int8)
+        correction = torch.empty(outputs, dtype=torch.int32)
+        job = abi.Weights(
+            codes.data_ptr(),
+            outputs,
+            channels,
+            height * width,
+            low,
+            high,
+            2**multiplier.weight_bits - 1,
+            factors.weight_bytes.data_ptr(),
+            factors.activation_shift.data_ptr(),
+            *factors.weight_bytes.shape,
+            self._scratch("indices", codes.numel()).data_ptr(),
+            used.data_ptr(),
+            operands.data_ptr(),
+            correction.data_ptr(),
+        )
+        terms = self._calls.crosslayer_weight_operands(ctypes.byref(job))
+        if terms < 0:
+            weight_indices(codes, multiplier)  # says what is wrong with them
+        activation_bytes = factors.activation_bytes if terms == factors.terms else factors.activation_bytes[used]
+        operands = operands[: terms * codes.numel()].view(outputs, -1)
+        return operands, correction, activation_bytes, factors.keeps_activations
 
     def _patches(
         self,

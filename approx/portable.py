@@ -59,14 +59,19 @@ def check_range(operand: str, codes: Tensor, bits: int, signed: bool) -> None:
     """
     if not codes.numel():
         return
-    low, high = code_range(bits, signed)
-    low -= signed  # two's complement has one more negative code than quantisation uses
+    low, high = operand_range(bits, signed)
     smallest, largest = codes.aminmax()
     if smallest < low or largest > high:
         raise ArgumentError(
             f"{operand} codes must be in {low}..{high} ({bits} bits, {'signed' if signed else 'unsigned'}), "
             f"got {int(smallest)}..{int(largest)}"
         )
+
+
+def operand_range(bits: int, signed: bool) -> tuple[int, int]:
+    """The least and the largest code of an operand: two's complement has one more than quantisation uses."""
+    low, high = code_range(bits, signed)
+    return low - signed, high
 
 
 def as_kernel(weights: Tensor) -> Tensor:

@@ -53,6 +53,7 @@ class HardwareProblem:
         self._shapes: dict[Network, list[approx.LayerShape]] = {}
         self._densities: dict[Network, dict[str, float]] = {}
         self._usual_density = 0.5
+        self._workloads: dict[Candidate, energy.Workload] = {}  # with these densities
 
     def learn(self, evaluations: Iterable[Evaluation]) -> None:
         """Take the densities of activations from these evaluations, and from no others."""
@@ -68,6 +69,7 @@ class HardwareProblem:
         every = [density for layers in self._densities.values() for density in layers.values()]
         if every:
             self._usual_density = float(np.mean(every))
+        self._workloads.clear()
 
     def distributions(self) -> Mapping[str, BaseDistribution]:
         """Gene -> its distribution."""
@@ -113,6 +115,11 @@ class HardwareProblem:
         return features
 
     def _workload(self, candidate: Candidate) -> energy.Workload:
+        if candidate not in self._workloads:
+            self._workloads[candidate] = self._expected(candidate)
+        return self._workloads[candidate]
+
+    def _expected(self, candidate: Candidate) -> energy.Workload:
         shapes = self._traced(candidate)
         kept = {}
         for shape in shapes:

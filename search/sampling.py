@@ -218,8 +218,7 @@ class Asker:
         wanted = max(self._size - len(members), len(self._trials(TrialState.WAITING)))
         count = max(0, min(wanted, budget - len(complete) - len(running)))
         breeder = self._breeder(generation) if count and generation else None
-        for _ in range(count):
-            self._ask(generation, breeder)
+        self._ask(count, generation, breeder)
         return self._trials(TrialState.RUNNING)
 
     def ask_enrolled(self, genomes: Iterable[Genes], *, budget: int) -> list[FrozenTrial]:
@@ -227,8 +226,7 @@ class Asker:
         running = self.left_running()
         self.enroll(genomes)  # what was left half asked has just been given up, so that it is asked for again
         spent = len(self._trials(TrialState.COMPLETE)) + len(running)
-        for _ in range(min(budget - spent, len(self._trials(TrialState.WAITING)))):
-            self._ask(0, None)
+        self._ask(min(budget - spent, len(self._trials(TrialState.WAITING))), 0, None)
         return self._trials(TrialState.RUNNING)
 
     def ask_one(self) -> FrozenTrial:
@@ -238,20 +236,26 @@ class Asker:
         held = len(complete) + len(self._trials(TrialState.RUNNING))
         generation = held // self._size
         breeder = self._breeder(None) if complete and not self._trials(TrialState.WAITING) else None
-        return self._ask(generation, breeder)
+        (number,) = self._ask(1, generation, breeder)
+        return next(one for one in self._trials(TrialState.RUNNING) if one.number == number)
 
-    def _ask(self, generation: int, breeder: Breeder | None) -> FrozenTrial:
-        key = content_hash({"seed": self._seed, "place": len(self._asked())})
-        self._study.sampler = make_sampler(
-            self._sampler,
-            population_size=self._size,
-            seed=int(key[:8], 16),
-            breeder=breeder,
-            min_accuracy=self._min_accuracy,
-        )
-        trial = self._study.ask(self._distributions)
-        trial.set_user_attr(GENERATION, generation)
-        return next(one for one in reversed(self._trials(TrialState.RUNNING)) if one.number == trial.number)
+    def _ask(self, count: int, generation: int, breeder: Breeder | None) -> list[int]:
+        """Ask for so many trials; their numbers. What is stored is read once for all: that is what takes time."""
+        asked = len(self._asked())
+        numbers = []
+        for place in range(asked, asked + count):
+            key = content_hash({"seed": self._seed, "place": place})
+            self._study.sampler = make_sampler(
+                self._sampler,
+                population_size=self._size,
+                seed=int(key[:8], 16),
+                breeder=breeder,
+                min_accuracy=self._min_accuracy,
+            )
+            trial = self._study.ask(self._distributions)
+            trial.set_user_attr(GENERATION, generation)
+            numbers.append(trial.number)
+        return numbers
 
     def _breeder(self, generation: int | None) -> Breeder | None:
         """For a generation, from what was known before it; for None, from all that is known now."""

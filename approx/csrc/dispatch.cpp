@@ -24,6 +24,7 @@ struct Build {
     decltype(&crosslayer_baseline::packed_bytes) packed_bytes;
     decltype(&crosslayer_baseline::table_convolution) table_convolution;
     decltype(&crosslayer_baseline::patches) patches;
+    decltype(&crosslayer_baseline::weight_operands) weight_operands;
     decltype(&crosslayer_baseline::rescale) rescale;
     decltype(&crosslayer_baseline::codes_as_floats) codes_as_floats;
     decltype(&crosslayer_baseline::clear_clipped) clear_clipped;
@@ -32,8 +33,8 @@ struct Build {
 };
 
 #define CROSSLAYER_BUILD_ENTRY(name, build)                                                                  \
-    Build { name, build::packed_bytes, build::table_convolution, build::patches, build::rescale,             \
-            build::codes_as_floats, build::clear_clipped, build::largest_of_four,                            \
+    Build { name, build::packed_bytes, build::table_convolution, build::patches, build::weight_operands,     \
+            build::rescale, build::codes_as_floats, build::clear_clipped, build::largest_of_four,            \
             build::largest_of_four_gradient }
 
 const Build kBuilds[] = {
@@ -87,6 +88,11 @@ CROSSLAYER_EXPORT int32_t crosslayer_table_convolution(const CrosslayerTableConv
 
 CROSSLAYER_EXPORT int32_t crosslayer_patches(const CrosslayerPatches* job, const CrosslayerThreads* threads) {
     return chosen->patches(*job, *threads);
+}
+
+// Returns how many terms the operands have, or -1 if a code is no integer that the operand holds.
+CROSSLAYER_EXPORT int32_t crosslayer_weight_operands(const CrosslayerWeights* job) {
+    return chosen->weight_operands(*job);
 }
 
 CROSSLAYER_EXPORT void crosslayer_rescale(const CrosslayerRescale* job, const CrosslayerThreads* threads) {

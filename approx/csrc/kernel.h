@@ -58,6 +58,22 @@ struct CrosslayerPatches {
     int8_t* patches;
 };
 
+// Weights as the other operand: (outputs, kernel, terms, channels), without the terms to which no weight contributes.
+struct CrosslayerWeights {
+    const float* codes;  // (outputs, channels, kernel), the height of the kernel times its width
+    int64_t outputs, channels, kernel;
+    float low, high;         // what the operand holds, below 2^22 in magnitude
+    uint32_t code_mask;      // code & code_mask is the operand code
+    const int8_t* factors;   // (terms, weight codes): the byte of each term for each weight code
+    const int32_t* shifts;   // (terms,): by which activations' bytes are less than their factors
+    int64_t terms;
+    int64_t factor_entries;  // weight codes
+    uint8_t* indices;        // scratch, of the size of codes
+    uint8_t* used;           // (terms,): set to whether the term is among the operands
+    int8_t* operands;        // with room for all terms
+    int32_t* correction;     // (outputs,): what the shifts leave out of each sum
+};
+
 // The sums of a matrix product, (images * positions, outputs), with a correction for each output.
 struct CrosslayerRescale {
     CrosslayerOutput output;
@@ -93,6 +109,7 @@ struct CrosslayerThreads {
     int64_t packed_bytes(const CrosslayerInput&);                                               \
     int32_t table_convolution(const CrosslayerTableConvolution&, const CrosslayerThreads&);     \
     int32_t patches(const CrosslayerPatches&, const CrosslayerThreads&);                        \
+    int32_t weight_operands(const CrosslayerWeights&);                                          \
     void rescale(const CrosslayerRescale&, const CrosslayerThreads&);                           \
     void codes_as_floats(const CrosslayerInput&, float* codes, const CrosslayerThreads&);       \
     void clear_clipped(const CrosslayerInput&, float* gradient, const CrosslayerThreads&);      \
