@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Any, TypeVarTuple
@@ -21,6 +21,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
+from search import selecting
 from search.candidate import Candidate, content_hash, is_own_multiplier
 from search.errors import UnknownNameError, UsageError
 from search.evaluation import EVALUATION_VERSION, ConfirmationRun, Evaluation
@@ -459,7 +460,7 @@ class Store:
         with self._session() as session:
             row = session.scalars(
                 sa.select(EvaluationRow)
-                .where(*_current(task, hardware, effort), EvaluationRow.candidate_key == candidate.key)
+                .where(*selecting.comparable(task, hardware, effort), EvaluationRow.candidate_key == candidate.key)
                 .order_by(EvaluationRow.seed)
             ).first()
             return None if row is None else _record(row)
@@ -486,8 +487,8 @@ class Store:
             rows = session.scalars(
                 sa.select(EvaluationRow)
                 .where(
-                    *_current(task, hardware, effort),
-                    *_without(session, without_multipliers),
+                    *selecting.comparable(task, hardware, effort),
+                    *selecting.without_multipliers(session, without_multipliers),
                     EvaluationRow.accuracy >= min_accuracy,
                 )
                 .order_by(EvaluationRow.energy_pj, EvaluationRow.key)
@@ -506,9 +507,9 @@ class Store:
         with self._session() as session:
             rows = session.scalars(
                 sa.select(EvaluationRow).where(
-                    *_current(task, hardware, effort),
-                    *_without(session, without_multipliers),
-                    _has_runs(task, hardware, effort),
+                    *selecting.comparable(task, hardware, effort),
+                    *selecting.without_multipliers(session, without_multipliers),
+                    selecting.has_runs(task, hardware, effort),
                 )
             )
             # Not sorted by SQLite, which would read every evaluation for it.
@@ -518,7 +519,7 @@ class Store:
         """The keys of all evaluations whose candidates have fresh runs."""
         with self._session() as session:
             chosen = sa.select(EvaluationRow.key).where(
-                *_current(task, hardware, effort), _has_runs(task, hardware, effort)
+                *selecting.comparable(task, hardware, effort), selecting.has_runs(task, hardware, effort)
             )
             return sorted(session.scalars(chosen))  # sorted by SQLite, it would read every evaluation for it
 
@@ -546,14 +547,19 @@ class Store:
             near: A candidate; only of those that differ from it.
             by: And do so by no other knobs than these.
         """
-        conditions = [*_current(task, hardware, effort), EvaluationRow.accuracy >= min_accuracy]
+        conditions = [*selecting.comparable(task, hardware, effort), EvaluationRow.accuracy >= min_accuracy]
         if without_seed is not None:
             conditions.append(EvaluationRow.seed != without_seed)
         if near is not None:
-            conditions += [EvaluationRow.candidate_key != near.key, *_alike(near.canonical(), but=by)]
+            conditions += [EvaluationRow.candidate_key != near.key, *selecting.alike(near.canonical(), but=by)]
         with self._session() as session:
             # Only the figures of all are read, and all of the few on the front.
-            keys = [key for key, _ in _rising(session, [*conditions, *_without(session, without_multipliers)])]
+            keys = [
+                key
+                for key, _ in selecting.rising(
+                    session, [*conditions, *selecting.without_multipliers(session, without_multipliers)]
+                )
+            ]
             members = session.scalars(sa.select(EvaluationRow).where(EvaluationRow.key.in_(keys)))
             rows = {row.key: row for row in members}
             return [_record(rows[key]) for key in keys]
@@ -563,7 +569,13 @@ class Store:
     ) -> list[tuple[str, float]]:
         """The keys and accuracies of the same, without what is known of each."""
         with self._session() as session:
-            return _rising(session, [*_current(task, hardware, effort), *_without(session, without_multipliers)])
+            return selecting.rising(
+                session,
+                [
+                    *selecting.comparable(task, hardware, effort),
+                    *selecting.without_multipliers(session, without_multipliers),
+                ],
+            )
 
     def confirmation_runs(
         self, candidate: Candidate, *, task: str, hardware: str, effort: str
@@ -582,7 +594,9 @@ class Store:
         found: dict[str, list[ConfirmationRun]] = {}
         with self._session() as session:
             rows = session.scalars(
-                sa.select(ConfirmationRow).where(*_current_runs(task, hardware, effort)).order_by(ConfirmationRow.run)
+                sa.select(ConfirmationRow)
+                .where(*selecting.comparable_runs(task, hardware, effort))
+                .order_by(ConfirmationRow.run)
             )
             for row in rows:
                 found.setdefault(row.candidate_key, []).append(ConfirmationRun.from_dict(row.content))
@@ -619,30 +633,6 @@ def _of_search(chosen: sa.Select[*Columns], search: SearchRecord) -> sa.Select[*
     )
 
 
-def _rising(session: Session, conditions: Sequence[sa.ColumnElement[bool]]) -> list[tuple[str, float]]:
-    """Keys and accuracies of the evaluations that are more accurate than all cheaper ones, cheapest first.
-
-    Each is looked up from the one before it, so that the index is gone through once, by the database: ten times faster
-    than to read it whole, for a front of ten among 10,000.
-    """
-    following = (
-        sa.select(EvaluationRow.key, EvaluationRow.accuracy, EvaluationRow.energy_pj)
-        .where(
-            *conditions,
-            EvaluationRow.energy_pj >= sa.bindparam("energy_pj"),
-            EvaluationRow.accuracy > sa.bindparam("accuracy"),
-        )
-        .order_by(EvaluationRow.energy_pj, EvaluationRow.accuracy.desc(), EvaluationRow.key)
-        .limit(1)
-    )
-    found: list[tuple[str, float]] = []
-    last = {"energy_pj": 0.0, "accuracy": -1.0}
-    while (row := session.execute(following, last).first()) is not None:
-        found.append((row.key, row.accuracy))
-        last = {"energy_pj": row.energy_pj, "accuracy": row.accuracy}
-    return found
-
-
 def _confirmation_key(candidate: Candidate, task: str, hardware: str, effort: str) -> str:
     return content_hash(
         {
@@ -659,61 +649,10 @@ def _now() -> datetime:
     return datetime.now(UTC).replace(tzinfo=None)
 
 
-def _current(task: str, hardware: str, effort: str) -> tuple[sa.ColumnElement[bool], ...]:
-    """Conditions on evaluations that can be compared with ones made now."""
-    return (
-        EvaluationRow.task == task,
-        EvaluationRow.hardware == hardware,
-        EvaluationRow.version == EVALUATION_VERSION,
-        EvaluationRow.effort == effort,
-        sa.not_(EvaluationRow.stopped),
-    )
-
-
 def _own_multipliers(candidate: Candidate) -> str | None:
     """The multipliers of a candidate that do not come along, as they are stored; None if there are none."""
     names = sorted({name for name in candidate.multipliers if is_own_multiplier(name)})
     return json.dumps(names) if names else None
-
-
-def _without(session: Session, multipliers: Collection[str]) -> tuple[sa.ColumnElement[bool], ...]:
-    """Conditions on evaluations whose candidates have none of some imported multipliers."""
-    if not multipliers:
-        return ()
-    stored = EvaluationRow.own_multipliers
-    found = session.scalars(sa.select(stored).where(stored.is_not(None)).distinct())
-    left_out = [names for names in found if names is not None and not {*multipliers}.isdisjoint(json.loads(names))]
-    return (sa.or_(stored.is_(None), stored.not_in(left_out)),) if left_out else ()
-
-
-def _alike(candidate: Candidate, *, but: Collection[str]) -> Iterator[sa.ColumnElement[bool]]:
-    """Conditions on evaluations whose candidates have the same knobs as one in canonical form, but for some."""
-    for field in fields(candidate):
-        if field.name not in but:
-            stored = EvaluationRow.content[("candidate", field.name)]
-            match getattr(candidate, field.name):
-                case None:
-                    yield stored.as_string().is_(None)  # such knobs are not stored
-                case int() | float() as number:
-                    yield stored.as_float() == number
-                case text:
-                    yield stored.as_string() == text
-
-
-def _current_runs(task: str, hardware: str, effort: str) -> tuple[sa.ColumnElement[bool], ...]:
-    """Conditions on fresh runs that can be compared with ones made now."""
-    return (
-        ConfirmationRow.task == task,
-        ConfirmationRow.hardware == hardware,
-        ConfirmationRow.version == EVALUATION_VERSION,
-        ConfirmationRow.effort == effort,
-    )
-
-
-def _has_runs(task: str, hardware: str, effort: str) -> sa.ColumnElement[bool]:
-    """The condition that fresh runs were made of an evaluation's candidate."""
-    made = sa.select(ConfirmationRow.candidate_key).where(*_current_runs(task, hardware, effort))
-    return EvaluationRow.candidate_key.in_(made)
 
 
 def _search_record(row: SearchRow) -> SearchRecord:

@@ -15,8 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import search.migrations
-from search import schema
-from search import store as store_module
+from search import schema, selecting
 from search.errors import StorageError, UnknownNameError, UsageError
 from search.evaluation import EVALUATION_VERSION
 from search.locations import storage_url, without_password
@@ -82,7 +81,7 @@ def test_evaluations_of_an_older_version_are_not_offered(tmp_path: Path, monkeyp
     with open_store(tmp_path) as store:
         store.record_evaluation("k", formula(CANDIDATE), task="digits", hardware="any", seed=0)
         assert store.evaluations(task="digits", hardware="any")
-        monkeypatch.setattr(store_module, "EVALUATION_VERSION", 99)
+        monkeypatch.setattr(selecting, "EVALUATION_VERSION", 99)
         assert store.evaluations(task="digits", hardware="any") == []
 
 
