@@ -118,8 +118,14 @@ class SyntheticProblem:
         """A hash of the genome."""
         return content_hash(dict(genes))
 
-    def features(self, genes: Genes) -> list[float]:
-        """Knobs as numbers of the size of 1, categories as one number for each value, and what the knobs amount to."""
+    def features(self, genomes: Sequence[Genes]) -> NDArray[np.float64]:
+        """Knobs as numbers of the size of 1, categories as one number for each value, and what the knobs amount to.
+
+        Shape (n, features).
+        """
+        return np.array([self._features(genes) for genes in genomes])
+
+    def _features(self, genes: Genes) -> list[float]:
         columns = _columns([genes])
         numbers = [
             float(np.log10(_energy(columns)[0])) / 2,

@@ -40,8 +40,8 @@ class Problem(Protocol):
         """Equal for genomes that stand for the same candidate."""
         ...
 
-    def features(self, genes: Genes) -> Sequence[float]:
-        """What accuracy depends on, as numbers of about the size of 1; as many for every genome."""
+    def features(self, genomes: Sequence[Genes]) -> NDArray[np.float64]:
+        """What accuracy depends on, as numbers of about the size of 1. Shape (n, features)."""
         ...
 
     def costs(self, genomes: Sequence[Genes]) -> NDArray[np.float64]:
@@ -58,6 +58,9 @@ class Breeder:
         pending: Genomes of this generation that were asked for already, in that order.
         prescreen: Whether children are screened.
         min_accuracy: What is wanted, if anything is: a front is then sought only from a little below it upwards.
+
+    Attributes:
+        open_genes: The genes that have more than one value, with their distributions.
     """
 
     def __init__(
@@ -71,12 +74,13 @@ class Breeder:
     ) -> None:
         self._problem = problem
         self._distributions = dict(problem.distributions())
+        self.open_genes = {name: one for name, one in self._distributions.items() if not one.single()}
         self._made = {problem.identity(genes) for genes, _ in known}
         self._surrogate: Surrogate | None = None
         self._points = np.empty((0, 2))
         if prescreen and len(known) >= _SCREENED_AFTER:
             genomes, accuracies = zip(*known, strict=True)
-            self._surrogate = Surrogate(self._features(genomes), np.array(accuracies))
+            self._surrogate = Surrogate(problem.features(genomes), np.array(accuracies))
             self._floor = max(accuracies) - _DEEPEST_LOSS
             if min_accuracy is not None:
                 self._floor = max(self._floor, min(min_accuracy, max(accuracies)) - _DEEPEST_LOSS / 4)
@@ -129,11 +133,8 @@ class Breeder:
     def _expected(self, genomes: Sequence[Genes], *, confidence: float) -> NDArray[np.float64]:
         """(error, log10 of costs) of each, both to be minimised."""
         assert self._surrogate is not None
-        accuracies = self._surrogate.predict(self._features(genomes), confidence=confidence)
+        accuracies = self._surrogate.predict(self._problem.features(genomes), confidence=confidence)
         return np.column_stack([1 - accuracies, np.log10(self._problem.costs(genomes))])
-
-    def _features(self, genomes: Sequence[Genes]) -> NDArray[np.float64]:
-        return np.array([self._problem.features(genes) for genes in genomes])
 
     def random(self, rng: np.random.Generator) -> dict[str, Any]:
         """A genome drawn from the whole space, whether it was made before or not."""
@@ -144,12 +145,11 @@ class Breeder:
         first = parents[int(rng.integers(len(parents)))]
         second = parents[int(rng.integers(len(parents)))] if rng.random() < _CROSSOVER_SHARE else first
         genes = {name: (first if rng.random() < 0.5 else second)[name] for name in self._distributions}
-        open_genes = [name for name, distribution in self._distributions.items() if not distribution.single()]
-        if not open_genes:
+        if not self.open_genes:
             return genes
-        mutated = rng.random(len(open_genes)) < 1 / len(open_genes)
-        mutated[rng.integers(len(open_genes))] = True
-        for name in (name for name, hit in zip(open_genes, mutated, strict=True) if hit):
+        mutated = rng.random(len(self.open_genes)) < 1 / len(self.open_genes)
+        mutated[rng.integers(len(self.open_genes))] = True
+        for name in (name for name, hit in zip(self.open_genes, mutated, strict=True) if hit):
             genes[name] = _mutated(self._distributions[name], genes[name], rng)
         return genes
 

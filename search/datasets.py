@@ -19,6 +19,7 @@ from http.client import HTTPException
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -196,7 +197,7 @@ def _unpack(archives: Iterable[Path], folder: Path) -> None:
         for archive in archives:
             if _is_unpacked(archive, folder):
                 continue
-            partial = folder / f"{archive.stem}.partial"
+            partial = folder / f"{archive.stem}.{uuid4().hex}"  # another process may be unpacking the same
             with gzip.open(archive) as packed, partial.open("wb") as unpacked:
                 shutil.copyfileobj(packed, unpacked)
             partial.replace(folder / archive.stem)

@@ -13,7 +13,7 @@ from search.task import Task
 
 Split = Literal["validation", "test", "confirmation"]
 
-EVALUATION_VERSION = 4  # raise whenever the same candidate would be measured differently
+EVALUATION_VERSION = 5  # raise whenever the same candidate would be measured differently
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,7 @@ class HardwareProblem:
         self._shapes: dict[Network, list[approx.LayerShape]] = {}
         self._densities: dict[Network, dict[str, float]] = {}
         self._usual_density = 0.5
+        self._candidates: dict[tuple[Any, ...], Candidate] = {}  # of the genomes of this generation
         self._workloads: dict[Candidate, energy.Workload] = {}  # with these densities
 
     def learn(self, evaluations: Iterable[Evaluation]) -> None:
@@ -69,6 +70,7 @@ class HardwareProblem:
         every = [density for layers in self._densities.values() for density in layers.values()]
         if every:
             self._usual_density = float(np.mean(every))
+        self._candidates.clear()
         self._workloads.clear()
 
     def distributions(self) -> Mapping[str, BaseDistribution]:
@@ -77,24 +79,31 @@ class HardwareProblem:
 
     def identity(self, genes: Mapping[str, Any]) -> str:
         """The key of its candidate."""
-        return self._space.decode(genes).key
+        return self._candidate(genes).key
 
     def costs(self, genomes: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
         """What each genome would cost: shape (n, costs)."""
-        workloads = [self._workload(self._space.decode(genes)) for genes in genomes]
+        workloads = [self._workload(self._candidate(genes)) for genes in genomes]
         try:
             return self._estimated(workloads)
         except energy.EnergyError:
             return np.vstack([self._estimated_alone(workload) for workload in workloads])
 
-    def features(self, genes: Mapping[str, Any]) -> list[float]:
-        """Knobs as numbers of the size of 1, categories as one number for each value, and what the knobs amount to."""
-        candidate = self._space.decode(genes)
+    def features(self, genomes: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+        """Knobs as numbers of the size of 1, categories as one number for each value, and what the knobs amount to.
+
+        Shape (n, features).
+        """
+        energies = self.costs(genomes)[:, 0]
+        return np.array([self._features(genes, energy_pj) for genes, energy_pj in zip(genomes, energies, strict=True)])
+
+    def _features(self, genes: Mapping[str, Any], energy_pj: float) -> list[float]:
+        candidate = self._candidate(genes)
         workload = self._workload(candidate)
         failing = weight_memory(candidate, self._hardware.weight_failures).bit_error_rate
         unprotected = failing * 2.0**-candidate.robust_bits
         features = [
-            math.log10(self._estimated_alone(workload)[0, 0]) / 2,
+            math.log10(energy_pj) / 2,
             math.log10(workload.macs) / 2,
             math.log10(sum(layer.nonzero_weights for layer in workload.layers) + 1) / 2,
             math.log(candidate.depth) / 2,
@@ -113,6 +122,12 @@ class HardwareProblem:
                 value = candidate.multiplier if name == "multiplier" else genes[name]
                 features += [float(value == choice) / 2 for choice in distribution.choices]
         return features
+
+    def _candidate(self, genes: Mapping[str, Any]) -> Candidate:
+        genome = tuple(genes[name] for name in self._distributions)
+        if genome not in self._candidates:
+            self._candidates[genome] = self._space.decode(genes)
+        return self._candidates[genome]
 
     def _workload(self, candidate: Candidate) -> energy.Workload:
         if candidate not in self._workloads:

@@ -95,6 +95,12 @@ class CrosslayerSampler(_Enrolling, NSGAIISampler):
                 child_generation_strategy=None if breeder is None else self._child,
             )
 
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """All genes that have a choice: a breeder knows them, where Optuna reads every trial to find them."""
+        if self._breeder is None:
+            return super().infer_relative_search_space(study, trial)
+        return self._breeder.open_genes
+
     def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
         """The elite or, where the wanted accuracy is rare, those that come nearest to it."""
         assert self.population_size is not None

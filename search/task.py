@@ -20,7 +20,8 @@ class Effort:
         approximate_epochs: Epochs of retraining on integer codes with the chosen multiplier.
         batch_size: Images per training step.
         learning_rate: Adam's rate for training from scratch.
-        retrain_learning_rate: Adam's rate for both retrainings.
+        prune_learning_rate: Adam's rate for retraining after pruning.
+        approximate_learning_rate: Adam's rate for retraining on integer codes.
         chips: Chips, each with its own failing memory cells, over which accuracy is averaged.
         confirmations: Fresh runs by which an answer is confirmed; see `search.confirming`.
     """
@@ -30,7 +31,8 @@ class Effort:
     approximate_epochs: float
     batch_size: int
     learning_rate: float
-    retrain_learning_rate: float
+    prune_learning_rate: float
+    approximate_learning_rate: float
     chips: int
     confirmations: int = 5
 
@@ -149,10 +151,11 @@ class Task:
 _MNIST_EFFORT = Effort(
     train_epochs=3,
     prune_epochs=1,
-    approximate_epochs=1,
+    approximate_epochs=0.5,
     batch_size=128,
     learning_rate=2e-3,
-    retrain_learning_rate=5e-4,
+    prune_learning_rate=5e-4,
+    approximate_learning_rate=2e-3,
     chips=3,
 )
 
@@ -169,10 +172,11 @@ _TASKS = {
             effort=Effort(
                 train_epochs=40,
                 prune_epochs=10,
-                approximate_epochs=10,
+                approximate_epochs=3,
                 batch_size=32,
                 learning_rate=3e-3,
-                retrain_learning_rate=1e-3,
+                prune_learning_rate=1e-3,
+                approximate_learning_rate=5e-3,
                 chips=5,
             ),
         ),
@@ -207,7 +211,8 @@ _TASKS = {
                 approximate_epochs=0.5,
                 batch_size=128,
                 learning_rate=1e-3,
-                retrain_learning_rate=3e-4,
+                prune_learning_rate=3e-4,
+                approximate_learning_rate=3e-4,
                 chips=3,
             ),
         ),

@@ -107,7 +107,7 @@ class Training:
         knobs = {"stage": "prune", "after": trained.key, "sparsity": candidate.sparsity}
         weights = {name: layer.weight for name, layer in approx.weight_layers(trained.model)}
         masks = approx.magnitude_masks(weights, candidate.sparsity)
-        key = self._fit(trained.model, knobs, effort.prune_epochs, effort.retrain_learning_rate, masks)
+        key = self._fit(trained.model, knobs, effort.prune_epochs, effort.prune_learning_rate, masks)
         return TrainedNetwork(model=trained.model, masks=masks, key=key)
 
     def approximated(
@@ -156,7 +156,7 @@ class Training:
             measured = early[0] if early else approx.accuracy(model, self._images["validation"])
             return {**model.state_dict(), _EARLY: torch.tensor(measured, dtype=torch.float64)}
 
-        schedule = self._schedule(effort.approximate_epochs, effort.retrain_learning_rate)
+        schedule = self._schedule(effort.approximate_epochs, effort.approximate_learning_rate)
         kept = self._stage(model, knobs, schedule, after_step=after_step, finished=finished)
         measured = kept.pop(_EARLY).item()
         model.load_state_dict(kept)

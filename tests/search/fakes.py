@@ -73,10 +73,13 @@ class FakeProblem:
     def costs(self, genomes: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
         return np.array([[formula(self._space.decode(genes)).energy_pj] for genes in genomes])
 
-    def features(self, genes: Mapping[str, Any]) -> Sequence[float]:
-        candidate = self._space.decode(genes)
-        numbers = (candidate.depth / 3, candidate.width / 8, candidate.sparsity, candidate.weight_bits / 8)
-        return (*numbers, candidate.supply_v, candidate.robust_bits / 4)
+    def features(self, genomes: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+        return np.array([_features(self._space.decode(genes)) for genes in genomes])
+
+
+def _features(candidate: Candidate) -> list[float]:
+    numbers = [candidate.depth / 3, candidate.width / 8, candidate.sparsity, candidate.weight_bits / 8]
+    return [*numbers, candidate.supply_v, candidate.robust_bits / 4]
 
 
 class FakeExecutor:

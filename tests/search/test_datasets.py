@@ -105,6 +105,21 @@ def test_archives_are_unpacked_elsewhere_once(small_mnist: Path, tmp_path: Path)
     assert {path: path.stat().st_mtime_ns for path in unpacked.iterdir()} == times
 
 
+def test_two_processes_may_unpack_the_same_archives(small_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy, others = shutil.copyfileobj, ["at work as well"]
+
+    def copy_after_another_did(*arguments: object) -> None:
+        if others:
+            others.pop()
+            datasets.load(find_task("mnist"), small_mnist)
+        copy(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(shutil, "copyfileobj", copy_after_another_did)
+    data = datasets.load(find_task("mnist"), small_mnist)
+    assert not others
+    assert datasets.load(find_task("mnist"), small_mnist).fingerprint == data.fingerprint
+
+
 def test_a_damaged_unpacked_file_is_named(small_mnist: Path) -> None:
     archive = small_mnist / "MNIST" / "raw" / "train-labels-idx1-ubyte.gz"
     content = gzip.decompress(archive.read_bytes())

@@ -29,7 +29,8 @@ QUICK = Effort(
     approximate_epochs=1,
     batch_size=64,
     learning_rate=3e-3,
-    retrain_learning_rate=1e-3,
+    prune_learning_rate=1e-3,
+    approximate_learning_rate=1e-3,
     chips=3,
 )
 TASK: Task = replace(find_task("digits"), effort=QUICK)

@@ -60,8 +60,8 @@ def test_what_cannot_run_costs_more_than_anything(monkeypatch: pytest.MonkeyPatc
 
 def test_features_are_finite_and_tell_genomes_apart() -> None:
     problem = HardwareProblem(TASK.space, TASK, HARDWARE)
-    features = np.array(problem.features(GENES))
+    (features,) = problem.features([GENES])
     assert np.isfinite(features).all()
     assert (np.abs(features) < 10).all()
     for gene, value in {"width": 3, "sparsity_percent": 55, "multiplier": "asm-1", "supply_mv": 790}.items():
-        assert not np.array_equal(np.array(problem.features({**GENES, gene: value})), features)
+        assert not np.array_equal(problem.features([{**GENES, gene: value}])[0], features)
