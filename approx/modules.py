@@ -130,6 +130,8 @@ class ApproxLayer(nn.Module):
         """The weight codes written to the memory: exact integers, shape of weight, straight-through gradient."""
         scale = self.learned_weight_scale.reshape(-1, *[1] * (self.weight.dim() - 1))
         codes = quantize(self.weight * self.mask, scale, bits=self.config.weight_bits, signed=True)
+        if not self.multiplier.constrains_weights:
+            return codes
         return straight_through(codes, self.multiplier.constrain(codes.detach()))
 
     def read_codes(self) -> Tensor:

@@ -181,7 +181,8 @@ def fit(
                 model.train()
             if after_step is not None:
                 after_step(step + 1, steps)
-                model.train()  # it may have measured
+                if not model.training:  # it measured
+                    model.train()
     best.restore(model)
     model.eval()
 

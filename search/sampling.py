@@ -74,6 +74,7 @@ class CrosslayerSampler(_Enrolling, NSGAIISampler):
         breeder: Makes the children; None leaves them to Optuna.
         min_accuracy: What is wanted, if anything is. As long as hardly any trial comes near it, those that come nearest
             are the parents; else parents are those of NSGA-II, because candidates below it have good genes too.
+        parents: Generation -> its parents, where asks of one generation follow each other: they are read once for all.
     """
 
     def __init__(
@@ -83,8 +84,10 @@ class CrosslayerSampler(_Enrolling, NSGAIISampler):
         seed: int | None = None,
         breeder: Breeder | None = None,
         min_accuracy: float | None = None,
+        parents: dict[int, list[FrozenTrial]] | None = None,
     ) -> None:
         self._breeder = breeder
+        self._parents = {} if parents is None else parents
         self._children = np.random.default_rng(seed)
         self._bound = None if min_accuracy is None else min_accuracy - _SOFT_BOUND
         with warnings.catch_warnings():
@@ -100,6 +103,12 @@ class CrosslayerSampler(_Enrolling, NSGAIISampler):
         if self._breeder is None:
             return super().infer_relative_search_space(study, trial)
         return self._breeder.open_genes
+
+    def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        """The parents of a generation."""
+        if generation not in self._parents:
+            self._parents[generation] = super().get_parent_population(study, generation)
+        return self._parents[generation]
 
     def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
         """The elite or, where the wanted accuracy is rare, those that come nearest to it."""
@@ -249,6 +258,7 @@ class Asker:
         """Ask for so many trials; their numbers. What is stored is read once for all: that is what takes time."""
         asked = len(self._asked())
         numbers = []
+        parents: dict[int, list[FrozenTrial]] = {}
         for place in range(asked, asked + count):
             key = content_hash({"seed": self._seed, "place": place})
             self._study.sampler = make_sampler(
@@ -257,6 +267,7 @@ class Asker:
                 seed=int(key[:8], 16),
                 breeder=breeder,
                 min_accuracy=self._min_accuracy,
+                parents=parents,
             )
             trial = self._study.ask(self._distributions)
             trial.set_user_attr(GENERATION, generation)
@@ -301,6 +312,7 @@ def make_sampler(
     seed: int | None = None,
     breeder: Breeder | None = None,
     min_accuracy: float | None = None,
+    parents: dict[int, list[FrozenTrial]] | None = None,
 ) -> BaseSampler:
     """The sampler of a name.
 
@@ -310,9 +322,12 @@ def make_sampler(
         seed: Of the next ask.
         breeder: Makes the children of `nsga2`.
         min_accuracy: See `CrosslayerSampler`.
+        parents: See there.
     """
     if name == "nsga2":
-        return CrosslayerSampler(population_size=population_size, seed=seed, breeder=breeder, min_accuracy=min_accuracy)
+        return CrosslayerSampler(
+            population_size=population_size, seed=seed, breeder=breeder, min_accuracy=min_accuracy, parents=parents
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         if name == "nsga3":

@@ -157,6 +157,25 @@ def test_the_energy_of_a_layered_candidate_is_that_of_its_layers(data: datasets.
     assert on_hardware(on_hardware(kept, LAYERED, every), LAYERED, HARDWARE) == kept
 
 
+def test_each_stage_has_a_learning_rate_of_its_own(data: datasets.TaskData, tmp_path: Path) -> None:
+    trained: list[str] = []
+
+    def train(effort: Effort) -> list[str]:
+        trained.clear()
+        task, failures = replace(TASK, effort=effort), HARDWARE.weight_failures
+        training = Training(
+            task, data, seed=0, stages=StageStore(tmp_path), failures=failures, on_training=trained.append
+        )
+        training.approximated(CANDIDATE, training.pruned(CANDIDATE))
+        return trained
+
+    assert train(QUICK) == ["train", "prune", "approximate"]
+    assert train(replace(QUICK, approximate_learning_rate=2e-3)) == ["approximate"]
+    assert train(replace(QUICK, prune_learning_rate=2e-3)) == ["prune", "approximate"]
+    assert train(replace(QUICK, learning_rate=2e-3)) == ["train", "prune", "approximate"]
+    assert train(QUICK) == []
+
+
 def test_layers_that_differ_in_their_memory_alone_share_all_training(data: datasets.TaskData, tmp_path: Path) -> None:
     trained: list[str] = []
     training = Training(

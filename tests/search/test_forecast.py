@@ -64,4 +64,6 @@ def test_features_are_finite_and_tell_genomes_apart() -> None:
     assert np.isfinite(features).all()
     assert (np.abs(features) < 10).all()
     for gene, value in {"width": 3, "sparsity_percent": 55, "multiplier": "asm-1", "supply_mv": 790}.items():
-        assert not np.array_equal(problem.features([{**GENES, gene: value}])[0], features)
+        other, again = problem.features([{**GENES, gene: value}, GENES])
+        assert not np.array_equal(other, features)
+        assert np.array_equal(again, features)
