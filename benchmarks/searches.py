@@ -1,8 +1,8 @@
 """What searches of real tasks take, and whether their answers hold: `python -m benchmarks.searches WHAT ...`.
 
 WHAT is `digits`, `mnist`, `idle`, `caching`, `stored` or `answers`. Outcomes are kept in searches.json, from
-which `python -m benchmarks.tables` writes the table in docs/search.md. `answers` takes about an hour, `mnist` half of
-one; the others take minutes.
+which `python -m benchmarks.tables` writes the table in docs/search.md. `answers` and `mnist` take about 20 minutes
+each; the others take minutes.
 """
 
 from __future__ import annotations
@@ -272,9 +272,9 @@ def table(kept: Mapping[str, Any]) -> str:
     if one := kept.get("caching"):
         missed = "" if one["ratio"] >= 3 else ", missed"
         rows += [
-            f"| digits, 200 evaluations: workers' time without kept networks, over that with | {one['ratio']:.1f} | "
+            f"| digits, 200 evaluations: workers' time without kept networks, over that with | {one['ratio']:.2f} | "
             f">= 3{missed} |",
-            f"| the same of the whole search, which also asks and stores | {one['ratio of searching']:.1f} | |",
+            f"| the same of the whole search, which also asks and stores | {one['ratio of searching']:.2f} | |",
         ]
     if one := kept.get("stored"):
         rows += [
