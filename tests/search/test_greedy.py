@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+import energy
 from search.candidate import Candidate
 from search.engine import Observer, open_study, run_search
 from search.errors import UsageError
@@ -24,6 +25,7 @@ from tests.search.fakes import FakeExecutor, formula
 TASK = find_task("digits")
 SPACE = TASK.space
 BASELINE = SPACE.baseline()
+HARDWARE = energy.load_hardware("weight-stationary-45nm")
 Figures = tuple[float, float]
 
 
@@ -162,14 +164,6 @@ def new_search(store: Store, *, budget: int = 40, space: SearchSpace = SPACE) ->
     )
 
 
-class Problem(HardwareProblem):
-    """A space whose costs nobody asks for."""
-
-    def __init__(self, space: SearchSpace) -> None:
-        self._space = space
-        self._distributions = space.distributions()
-
-
 def run(
     store: Store,
     search: SearchRecord,
@@ -182,7 +176,7 @@ def run(
         space,
         store,
         executor,
-        problem=Problem(space),
+        problem=HardwareProblem(space, TASK, HARDWARE),
         key_of=lambda candidate: candidate.key,
         observer=observer or Observer(),
     )
