@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from search.candidate import Candidate
-from search.evaluation import ConfirmationRun
+from search.evaluation import ConfirmationRun, share_error
 from search.executor import Executor, Job
 from search.store import Record, SearchRecord, Store
 from search.task import stored_task
@@ -62,21 +62,12 @@ class Mean:
         )
 
 
-def share_error(share: float, images: int) -> float:
-    """The standard error of a share among images, with Agresti and Coull's two successes and two failures more.
-
-    The American Statistician 52(2), 1998, pages 119 to 126.
-    """
-    share = (share * images + 2) / (images + 4)
-    return math.sqrt(share * (1 - share) / images)
-
-
 def paired_error(differences: Sequence[float], images: int) -> float:
     """The least standard error of a mean difference between two accuracies on the same images.
 
     Where b images are right with one and wrong with the other, and c the other way round, the difference (b - c) / n
     has the variance (b + c) / n^2 or a little less (McNemar, Psychometrika 12(2), 1947). So many images differ at least
-    as the runs' own differences need; two more are added, as above.
+    as the runs' own differences need; two more are added, as in `share_error`.
 
     Args:
         differences: Of each run.

@@ -138,6 +138,7 @@ class Evaluator:
             seconds=spent.seconds,
             cpu_seconds=spent.cpu_seconds,
             joules=spent.joules,
+            images=len((self._data.validation if split == "validation" else self._data.test).labels),
         )
 
     def confirm(self, candidate: Candidate, run: int) -> ConfirmationRun:

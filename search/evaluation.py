@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any, Literal
 
 from energy import Hardware
 from search.candidate import Candidate, content_hash
 from search.task import Task
 
-Split = Literal["validation", "test", "confirmation"]
+Split = Literal["validation", "test"]
 
 EVALUATION_VERSION = 5  # raise whenever the same candidate would be measured differently
+
+
+def share_error(share: float, images: int) -> float:
+    """The standard error of a share among images, with Agresti and Coull's two successes and two failures more.
+
+    The American Statistician 52(2), 1998, pages 119 to 126.
+    """
+    share = (share * images + 2) / (images + 4)
+    return math.sqrt(share * (1 - share) / images)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +49,7 @@ class Evaluation:
         stopped: Whether retraining ended there, because others were clearly better: then that is the accuracy.
         cpu_seconds: Processor time the evaluation took; None if an older version did not measure it.
         joules: Energy that the computer spent on it, where the system tells; see `search.spending`.
+        images: On how many images accuracy was measured; None if an older version did not keep it.
     """
 
     candidate: Candidate
@@ -57,11 +68,24 @@ class Evaluation:
     stopped: bool = False
     cpu_seconds: float | None = None
     joules: float | None = None
+    images: int | None = None
 
     @property
     def accuracy(self) -> float:
         """Mean over chips."""
         return fmean(self.chip_accuracies)
+
+    @property
+    def accuracy_error(self) -> float | None:
+        """The standard error of `accuracy`: what other images and other chips would change, None if no one knows.
+
+        It says nothing of another training, which fresh runs tell, nor of the luck of the best among many.
+        """
+        if self.images is None:
+            return None
+        chips = len(self.chip_accuracies)
+        among_chips = stdev(self.chip_accuracies) / math.sqrt(chips) if chips > 1 else 0.0
+        return math.hypot(share_error(self.accuracy, self.images), among_chips)
 
     @property
     def accuracy_worst(self) -> float:
@@ -92,6 +116,7 @@ class Evaluation:
             "stopped": self.stopped,
             "cpu_seconds": self.cpu_seconds,
             "joules": self.joules,
+            "images": self.images,
         }
 
     @classmethod
@@ -114,6 +139,7 @@ class Evaluation:
             stopped=content.get("stopped", False),
             cpu_seconds=content.get("cpu_seconds"),
             joules=content.get("joules"),
+            images=content.get("images"),
         )
 
 

@@ -19,6 +19,7 @@ def record_json(record: Record, baseline: Record) -> dict[str, Any]:
         "id": record.id,
         "candidate": evaluation.candidate.to_dict(),
         "accuracy": evaluation.accuracy,
+        "accuracy_standard_error": evaluation.accuracy_error,
         "accuracy_worst_chip": evaluation.accuracy_worst,
         "test_accuracy": record.test_accuracy,
         "test_accuracy_worst_chip": None if tested is None else min(tested),
@@ -153,6 +154,11 @@ def _by_layer(words: list[str], between: str) -> str:
 def percent(share: float | None) -> str:
     """A share as a percentage with two decimals, without the sign; a dash for None."""
     return "-" if share is None else f"{share * 100:.2f}"
+
+
+def accuracy(mean: float, error: float | None) -> str:
+    """A mean share as a percentage, with its standard error where that is known."""
+    return f"{percent(mean)} %" + ("" if error is None else f" ± {percent(error)} %")
 
 
 def energy(pj: float) -> str:

@@ -59,7 +59,7 @@ def _confidence(answer: Answer, search: str) -> str:
     accuracy = confirmation.accuracy
     runs = (
         f"{len(confirmation.runs)} fresh runs, trained anew and measured on images held out from each: "
-        f"{report.percent(accuracy.value)} % ± {report.percent(accuracy.standard_error)}, and "
+        f"{report.accuracy(accuracy.value, accuracy.standard_error)}, and "
         f"{report.percent(confirmation.test_accuracy)} % on test images"
     )
     if answer.confirmed:
@@ -92,13 +92,13 @@ def _card(title: str, record: Record, confirmation: Confirmation | None) -> str:
     evaluation = record.evaluation
     facts = {
         "energy": _number(report.energy(evaluation.energy_pj)),
-        "accuracy": f"{report.percent(evaluation.accuracy)} %",
+        "accuracy": report.accuracy(evaluation.accuracy, evaluation.accuracy_error),
         "worst chip": f"{report.percent(evaluation.accuracy_worst)} %",
         "test": "-" if record.test_accuracy is None else f"{report.percent(record.test_accuracy)} %",
     }
     if confirmation is not None:
         accuracy = confirmation.accuracy
-        facts["fresh runs"] = f"{report.percent(accuracy.value)} % ± {report.percent(accuracy.standard_error)}"
+        facts["fresh runs"] = report.accuracy(accuracy.value, accuracy.standard_error)
         facts["their test"] = f"{report.percent(confirmation.test_accuracy)} %"
     facts |= {name: escape(words) for name, words in report.knobs(evaluation.candidate).items()}
     listed = "".join(f"<div><dt>{name}</dt><dd>{words}</dd></div>" for name, words in facts.items())

@@ -174,6 +174,7 @@ def _bars(told: Mapping[str, Importance]) -> str:
 # Heading -> unit or explanation, whether its values are numbers.
 _COLUMNS = (
     ("accuracy", "%", True),
+    ("±", "%", True),
     ("worst chip", "%", True),
     ("test", "%", True),
     ("energy", "low to high", True),
@@ -210,6 +211,7 @@ def _row(result: SearchResult, record: Record) -> str:
     knobs = {name: escape(words) for name, words in report.knobs(candidate).items()}
     cells: tuple[tuple[str, float | str | None], ...] = (
         (report.percent(evaluation.accuracy), evaluation.accuracy),
+        (report.percent(evaluation.accuracy_error), evaluation.accuracy_error),
         (report.percent(evaluation.accuracy_worst), evaluation.accuracy_worst),
         (report.percent(record.test_accuracy), record.test_accuracy),
         (_energy_range(record), evaluation.energy_pj),

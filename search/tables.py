@@ -285,7 +285,7 @@ def plain_table(title: str) -> Table:
 
 def _table(title: str) -> Table:
     table = plain_table(title)
-    for column in ("", "acc %", "worst", "test", "energy", "saves"):
+    for column in ("", "acc %", "±", "worst", "test", "energy", "saves"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for column in report.KNOBS:
         # An import path may be long, and so may the name that a person gives a multiplier.
@@ -303,6 +303,7 @@ def _add_row(table: Table, label: str, record: Record, baseline: Record) -> None
     table.add_row(
         label,
         report.percent(evaluation.accuracy),
+        report.percent(evaluation.accuracy_error),
         report.percent(evaluation.accuracy_worst),
         report.percent(record.test_accuracy),
         report.energy(evaluation.energy_pj),

@@ -69,6 +69,7 @@ class Configuration(BaseModel):
     id: str = Field(description="First digits of the evaluation's key")
     candidate: dict[str, Any] = Field(description="The choice for each technique")
     accuracy: Share = Field(description="Mean over chips on validation images")
+    accuracy_standard_error: float | None = Field(description="Of other images and chips, not of another training")
     accuracy_worst_chip: Share
     test_accuracy: Share | None = Field(description="Mean over chips on test images, where it was measured")
     test_accuracy_worst_chip: Share | None

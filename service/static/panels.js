@@ -54,7 +54,7 @@ export function showAnswer({ record, baseline, target, chosen, answer, outdated,
     element("p", { class: "evidence" }, element("span", { class: `badge ${kind}` }, badge), because),
     chosen || !others(answer, outdated) ? null : element("p", { class: "note" }, others(answer, outdated)),
     list([
-      ["accuracy", words.percent(record.accuracy)],
+      ["accuracy", words.spread(record)],
       ["worst chip", words.percent(record.accuracy_worst_chip)],
       ["test images", words.percent(record.test_accuracy)],
       ...(runs ? [["fresh runs", words.spread(runs)], ["their test", words.percent(runs.test_accuracy)]] : []),

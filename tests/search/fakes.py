@@ -38,6 +38,7 @@ def formula(candidate: Candidate) -> Evaluation:
         macs=size,
         density=1 - candidate.sparsity,
         seconds=0.0,
+        images=1000,
     )
 
 

@@ -33,12 +33,13 @@ def front_of(output: dict[str, Any]) -> list[tuple[str, float, float, float]]:
 
 
 def test_help_answers_at_once() -> None:
-    seconds = []
-    for _ in range(5):
-        began = time.perf_counter()
+    def processor_seconds() -> float:  # the time on the clock is also that of the tests beside this one
+        before = os.times()
         search("--help", check=True)
-        seconds.append(time.perf_counter() - began)
-    assert min(seconds) < 0.5
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    assert min(processor_seconds() for _ in range(5)) < 0.5
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from search.candidate import Candidate
-from search.confirming import Answer, Confirmer, FreshRuns, Mean, Target, knee, paired_error, share_error
-from search.evaluation import ConfirmationRun, Evaluation
+from search.confirming import Answer, Confirmer, FreshRuns, Mean, Target, knee, paired_error
+from search.evaluation import ConfirmationRun, Evaluation, share_error
 from search.executor import Job, Outcome
 from search.store import Record, Store
 from search.task import find_task

@@ -272,8 +272,10 @@ def test_each_split_is_measured_on_its_own_images(data: datasets.TaskData, tmp_p
     shuffled = replace(data, test=wrong)
     shared = evaluator(shuffled, tmp_path)
     candidate = replace(CANDIDATE, supply_v=0.9)
-    assert shared.evaluate(candidate, "validation").accuracy > 0.85
-    assert shared.evaluate(candidate, "test").accuracy < 0.1
+    chosen_by, tested = shared.evaluate(candidate, "validation"), shared.evaluate(candidate, "test")
+    assert chosen_by.accuracy > 0.85
+    assert tested.accuracy < 0.1
+    assert (chosen_by.images, tested.images) == (len(data.validation.labels), len(data.test.labels))
 
 
 def test_read_only_images_are_fine(data: datasets.TaskData, tmp_path: Path) -> None:
