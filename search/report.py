@@ -157,8 +157,10 @@ def percent(share: float | None) -> str:
 
 
 def accuracy(mean: float, error: float | None) -> str:
-    """A mean share as a percentage, with its standard error where that is known."""
-    return f"{percent(mean)} %" + ("" if error is None else f" ± {percent(error)} %")
+    """A mean share as a percentage, with its standard error where that is known; a line may end before the sign."""
+    if error is None:
+        return f"{percent(mean)} %"
+    return f"{percent(mean)} ± {percent(error)} %".replace("± ", "±\u00a0").replace(" %", "\u00a0%")
 
 
 def energy(pj: float) -> str:

@@ -69,9 +69,9 @@
   function hover(points, place) {
     const lines = data.knobs.map((knob, index) => `${knob} ${plain(points.words[place][index])}`);
     const worst = points.worst[place] < points.accuracy[place] ? `, worst chip ${points.worst[place].toFixed(2)} %` : "";
-    const error = points.error[place] === null ? "" : ` ± ${points.error[place].toFixed(2)} %`;
+    const error = points.error[place] === null ? "" : ` ± ${points.error[place].toFixed(2)}`;
     return [
-      `<b>${points.accuracy[place].toFixed(2)} %</b>${error}${worst}`,
+      `<b>${points.accuracy[place].toFixed(2)}${error} %</b>${worst}`,
       `<b>${points.energy[place].toPrecision(3)} ${data.unit}</b>, saves ${(data.baseline.energy[0] / points.energy[place]).toPrecision(3)}x`,
       ...lines,
       points.id[place],

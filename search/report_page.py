@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from search import report
+from search.evaluation import Evaluation
 from search.importance import Importance, knob_importance
 from search.report_answer import answer_section
 from search.report_charts import MOST_POINTS, alone, charts, lines, spread
@@ -174,7 +175,6 @@ def _bars(told: Mapping[str, Importance]) -> str:
 # Heading -> unit or explanation, whether its values are numbers.
 _COLUMNS = (
     ("accuracy", "%", True),
-    ("±", "%", True),
     ("worst chip", "%", True),
     ("test", "%", True),
     ("energy", "low to high", True),
@@ -210,8 +210,7 @@ def _row(result: SearchResult, record: Record) -> str:
     evaluation, candidate = record.evaluation, record.evaluation.candidate
     knobs = {name: escape(words) for name, words in report.knobs(candidate).items()}
     cells: tuple[tuple[str, float | str | None], ...] = (
-        (report.percent(evaluation.accuracy), evaluation.accuracy),
-        (report.percent(evaluation.accuracy_error), evaluation.accuracy_error),
+        (_accuracy(evaluation), evaluation.accuracy),
         (report.percent(evaluation.accuracy_worst), evaluation.accuracy_worst),
         (report.percent(record.test_accuracy), record.test_accuracy),
         (_energy_range(record), evaluation.energy_pj),
@@ -241,6 +240,11 @@ def _row(result: SearchResult, record: Record) -> str:
 
 def _attribute(value: object) -> str:
     return f'"{escape(str(value))}"'
+
+
+def _accuracy(evaluation: Evaluation) -> str:
+    error = evaluation.accuracy_error
+    return report.percent(evaluation.accuracy) + ("" if error is None else f" <small>± {report.percent(error)}</small>")
 
 
 def _energy_range(record: Record) -> str:

@@ -48,8 +48,8 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
     console.print(table)
     failed = f", {result.failed} failed" if result.failed else ""
     lines = [
-        "Accuracy: mean over chips on validation images, by which the front was chosen; test: on images and "
-        "chips used for nothing else.",
+        "Accuracy: mean over chips on validation images, by which the front was chosen; ±: its standard error, of "
+        "other images and chips; test: on images and chips used for nothing else.",
         f"{result.finished} evaluations, {result.distinct} of them different{failed}; "
         f"hypervolume {result.hypervolume:.4f}.",
     ]
@@ -289,7 +289,8 @@ def _table(title: str) -> Table:
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for column in report.KNOBS:
         # An import path may be long, and so may the name that a person gives a multiplier.
-        table.add_column(column, overflow="fold", no_wrap=column not in ("network", "multiplier"))
+        words = "mult." if column == "multiplier" else column  # a terminal of 80 columns is just wide enough
+        table.add_column(words, overflow="fold", no_wrap=column not in ("network", "multiplier"))
     return table
 
 

@@ -10,7 +10,7 @@ export const COMPONENTS = {
 export const percent = (share) => (share === null || share === undefined ? "–" : `${(share * 100).toFixed(2)}\u00a0%`);
 
 /** An accuracy with its standard error, where that is known. */
-export const spread = ({ accuracy, accuracy_standard_error: error }) => percent(accuracy) + (error === null ? "" : ` ± ${percent(error)}`);
+export const spread = ({ accuracy, accuracy_standard_error: error }) => (error === null ? percent(accuracy) : `${(accuracy * 100).toFixed(2)}\u00a0±\u00a0${percent(error)}`);
 
 export const points = (difference) => `${difference < 0 ? "−" : "+"}${Math.abs(difference * 100).toFixed(2)} points`;
 

@@ -324,7 +324,7 @@ def test_a_confirmed_answer_is_shown_with_its_evidence(page: Browser, address: s
     words = page.value(ANSWER)
     assert f"Evaluation {best['id']}" in words
     runs = best["confirmation"]
-    assert f"{runs['accuracy'] * 100:.2f}\u00a0% ± {runs['accuracy_standard_error'] * 100:.2f}\u00a0%" in words
+    assert f"{runs['accuracy'] * 100:.2f}\u00a0±\u00a0{runs['accuracy_standard_error'] * 100:.2f}\u00a0%" in words
     assert f"at least {runs['accuracy_lower_bound'] * 100:.2f}" in words
 
 
