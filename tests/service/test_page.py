@@ -292,7 +292,8 @@ def test_the_slider_chooses_the_cheapest_that_reaches_the_target(page: Browser, 
         assert get(f"{address}/v1/fronts/digits?min_accuracy={target}&select=cheapest")["configurations"] == [best]
         assert page.value(HEADING) == f"Cheapest at {target * 100:.2f}\u00a0% or more"
         assert f"Evaluation {best['id']}" in page.value(ANSWER)
-        assert f"{best['accuracy'] * 100:.2f}\u00a0%" in page.value(ANSWER)
+        accuracy, error = best["accuracy"] * 100, best["accuracy_standard_error"] * 100
+        assert f"{accuracy:.2f}\u00a0±\u00a0{error:.2f}\u00a0%" in page.value(ANSWER)
         assert page.value("document.querySelector('.saving strong').textContent").startswith(f"{best['saving']:.3g}")
         assert f"target={target * 100:.2f}" in page.value("location.search")
     assert len(seen) >= 4
