@@ -212,7 +212,7 @@ _TASKS = {
                 batch_size=128,
                 learning_rate=1e-3,
                 prune_learning_rate=3e-4,
-                approximate_learning_rate=3e-4,
+                approximate_learning_rate=1e-3,
                 chips=3,
             ),
         ),
