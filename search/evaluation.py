@@ -76,7 +76,7 @@ class Evaluation:
         return fmean(self.chip_accuracies)
 
     @property
-    def accuracy_error(self) -> float | None:
+    def accuracy_standard_error(self) -> float | None:
         """The standard error of `accuracy`: what other images and other chips would change, None if no one knows.
 
         It says nothing of another training, which fresh runs tell, nor of the luck of the best among many.

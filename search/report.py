@@ -19,7 +19,7 @@ def record_json(record: Record, baseline: Record) -> dict[str, Any]:
         "id": record.id,
         "candidate": evaluation.candidate.to_dict(),
         "accuracy": evaluation.accuracy,
-        "accuracy_standard_error": evaluation.accuracy_error,
+        "accuracy_standard_error": evaluation.accuracy_standard_error,
         "accuracy_worst_chip": evaluation.accuracy_worst,
         "test_accuracy": record.test_accuracy,
         "test_accuracy_worst_chip": None if tested is None else min(tested),

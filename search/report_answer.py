@@ -92,7 +92,7 @@ def _card(title: str, record: Record, confirmation: Confirmation | None) -> str:
     evaluation = record.evaluation
     facts = {
         "energy": _number(report.energy(evaluation.energy_pj)),
-        "accuracy": report.accuracy(evaluation.accuracy, evaluation.accuracy_error),
+        "accuracy": report.accuracy(evaluation.accuracy, evaluation.accuracy_standard_error),
         "worst chip": f"{report.percent(evaluation.accuracy_worst)} %",
         "test": "-" if record.test_accuracy is None else f"{report.percent(record.test_accuracy)} %",
     }

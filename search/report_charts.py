@@ -94,7 +94,7 @@ def _points(records: Sequence[Record], size: float) -> dict[str, list[Any]]:
     return {
         "id": [record.id for record in records],
         "accuracy": [round(e.accuracy * 100, 4) for e in evaluations],
-        "error": [e.accuracy_error and round(e.accuracy_error * 100, 4) for e in evaluations],
+        "error": [e.accuracy_standard_error and round(e.accuracy_standard_error * 100, 4) for e in evaluations],
         "worst": [round(e.accuracy_worst * 100, 4) for e in evaluations],
         "energy": [e.energy_pj / size for e in evaluations],
         "words": [list(report.knobs(e.candidate).values()) for e in evaluations],

@@ -243,7 +243,7 @@ def _attribute(value: object) -> str:
 
 
 def _accuracy(evaluation: Evaluation) -> str:
-    error = evaluation.accuracy_error
+    error = evaluation.accuracy_standard_error
     return report.percent(evaluation.accuracy) + ("" if error is None else f" <small>± {report.percent(error)}</small>")
 
 

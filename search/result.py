@@ -56,10 +56,10 @@ class SearchResult:
     def to_frame(self) -> pd.DataFrame:
         """The different evaluations as a table: a row each, in order of first trial.
 
-        Its columns are `id`, `on_front`, `is_baseline`, the knobs of `Candidate`, `accuracy`, `accuracy_error`,
-        `accuracy_worst`, `test_accuracy` (shares; NaN where the test images were not read), `energy_pj`,
-        `energy_low_pj`, `energy_high_pj`, an `energy_<component>_pj` for each component, `saving`, `latency_us` and
-        `area_mm2`.
+        Its columns are `id`, `on_front`, `is_baseline`, the knobs of `Candidate`, `accuracy`,
+        `accuracy_standard_error`, `accuracy_worst`, `test_accuracy` (shares; NaN where the test images were not read),
+        `energy_pj`, `energy_low_pj`, `energy_high_pj`, an `energy_<component>_pj` for each component, `saving`,
+        `latency_us` and `area_mm2`.
         """
         import pandas as pd  # takes longer to load than all the rest of this module
 
@@ -75,7 +75,7 @@ class SearchResult:
                     "is_baseline": record.key == self.baseline.key,
                     **evaluation.candidate.to_dict(),
                     "accuracy": evaluation.accuracy,
-                    "accuracy_error": evaluation.accuracy_error,
+                    "accuracy_standard_error": evaluation.accuracy_standard_error,
                     "accuracy_worst": evaluation.accuracy_worst,
                     "test_accuracy": record.test_accuracy,
                     "energy_pj": evaluation.energy_pj,
@@ -87,7 +87,7 @@ class SearchResult:
                     "area_mm2": evaluation.area_mm2,
                 }
             )
-        numbers = ("accuracy_error", "test_accuracy", "energy_low_pj", "energy_high_pj", "area_mm2")
+        numbers = ("accuracy_standard_error", "test_accuracy", "energy_low_pj", "energy_high_pj", "area_mm2")
         return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))  # None is NaN even where a column has no other
 
 

@@ -304,7 +304,7 @@ def _add_row(table: Table, label: str, record: Record, baseline: Record) -> None
     table.add_row(
         label,
         report.percent(evaluation.accuracy),
-        report.percent(evaluation.accuracy_error),
+        report.percent(evaluation.accuracy_standard_error),
         report.percent(evaluation.accuracy_worst),
         report.percent(record.test_accuracy),
         report.energy(evaluation.energy_pj),

@@ -55,7 +55,8 @@ def test_a_frame_has_a_row_for_each_different_evaluation(result: SearchResult) -
     assert (baseline["family"], baseline["depth"], baseline["width"]) == ("mlp", 3, 8)
     row, record = frame.iloc[7], result.evaluations[7]
     assert {name: row[name] for name in record.evaluation.candidate.to_dict()} == record.evaluation.candidate.to_dict()
-    assert (row["accuracy"], row["accuracy_error"]) == (record.evaluation.accuracy, record.evaluation.accuracy_error)
+    assert row["accuracy"] == record.evaluation.accuracy
+    assert row["accuracy_standard_error"] == record.evaluation.accuracy_standard_error
     assert row["energy_mac_pj"] + row["energy_weight_sram_pj"] == pytest.approx(row["energy_pj"])
 
 
