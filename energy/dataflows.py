@@ -126,7 +126,7 @@ def _weight_stationary(layers: Layers, hardware: Hardware) -> Movement:
     row_folds = _ceil(layers.inner, hardware.array_rows)
     column_folds = layers.groups * _ceil(layers.outputs / layers.groups, hardware.array_columns)
     return Movement(
-        weight_passes=np.ones_like(layers.inner),
+        weight_passes=np.ones(layers.inner.shape),
         weight_uses=layers.positions,
         activation_reads=layers.positions * layers.inner * column_folds,
         activation_uses=np.minimum(layers.outputs / layers.groups, hardware.array_columns),

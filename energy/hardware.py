@@ -61,6 +61,8 @@ class Memory:
 
     def stored_bits(self, value_bits: Array | float) -> Array:
         """Bits that a value takes in whole words."""
+        if self.word_bits == 1:  # as most hardware has it; asked for often
+            return np.asarray(np.ceil(value_bits))
         return np.asarray(np.ceil(np.divide(value_bits, self.word_bits)) * self.word_bits)
 
     def robust_share(self, robust_bits: Array, value_bits: Array) -> Array | float:

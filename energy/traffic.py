@@ -62,8 +62,8 @@ def dram_traffic(
         density: Share of nonzero inputs.
         value_bits: Width of a stored activation.
     """
-    nothing = np.zeros_like(weight_bits)
     if hardware.dram is None:
+        nothing = np.zeros(weight_bits.shape)
         return Traffic(weight_bits=nothing, weight_passes=nothing, input_bits=nothing, output_bits=nothing)
     weight_room, activation_room = _bits(hardware.weight_memory), _bits(hardware.activation_memory)
     exists = output_bits > 0  # shorter networks of a batch are filled up with layers of size 0
