@@ -160,7 +160,7 @@ def accuracy(mean: float, error: float | None) -> str:
     """A mean share as a percentage, with its standard error where that is known; a line may end before the sign."""
     if error is None:
         return f"{percent(mean)} %"
-    return f"{percent(mean)} ± {percent(error)} %".replace("± ", "±\u00a0").replace(" %", "\u00a0%")
+    return f"{percent(mean)} ±\u00a0{percent(error)}\u00a0%"
 
 
 def energy(pj: float) -> str:
