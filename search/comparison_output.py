@@ -196,10 +196,15 @@ def _colours(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _line(panel: Axes, comparison: Comparison, row: Row, colour: str, marker: str, *, reference: bool = False) -> None:
-    """A line through all losses, with a filled mark where a choice is confirmed and a hollow one where it is not."""
-    savings = [choice.saving for choice in row.choices]
+    """A line through what is confirmed, with filled marks; what is not has a hollow mark, and no line if others have.
+
+    A line through both would fall where a dearer choice is the first that is confirmed.
+    """
+    savings = dict(enumerate(choice.saving for choice in row.choices))
+    confirmed = {place: savings[place] for place, choice in enumerate(row.choices) if choice.confirmed}
+    line = confirmed or savings
     panel.plot(
-        range(len(savings)), savings, color=colour, linewidth=3 if reference else 1.8, zorder=1 + (not reference)
+        list(line), list(line.values()), color=colour, linewidth=3 if reference else 1.8, zorder=1 + (not reference)
     )
     if reference:
         return
