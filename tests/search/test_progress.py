@@ -1,7 +1,9 @@
 import contextlib
+import importlib
 import io
 import os
 import signal
+import sys
 import warnings
 from datetime import datetime
 from pathlib import Path
@@ -98,6 +100,32 @@ def test_a_request_to_stop_is_not_lost(number: signal.Signals) -> None:
         with pytest.raises(KeyboardInterrupt):
             progress.evaluating(1, 1)
     assert signal.getsignal(number) == before
+
+
+def test_a_request_to_stop_waits_for_what_is_being_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "broken_off"
+    package.mkdir()
+    asking = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    (package / "__init__.py").write_text("import broken_off.inner\nvalue = broken_off.inner.value\n")
+    (package / "inner.py").write_text(f"from broken_off import last\n{asking}value = last.value\n")
+    (package / "last.py").write_text("value = 1\n")
+    (tmp_path / "asks_twice.py").write_text(2 * asking + "value = 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    progress = LineProgress(Console(file=io.StringIO()))
+    try:
+        with interruptible(progress):
+            with pytest.raises(KeyboardInterrupt):
+                importlib.import_module("broken_off")
+            assert sys.getprofile() is None
+            assert progress.stopping
+            assert importlib.import_module("broken_off").value == 1
+        with interruptible(progress := LineProgress(Console(file=io.StringIO()))):
+            with pytest.raises(KeyboardInterrupt):
+                importlib.import_module("asks_twice")
+            assert "asks_twice" not in sys.modules
+    finally:
+        for name in [name for name in sys.modules if name.split(".")[0] == "broken_off"]:
+            del sys.modules[name]
 
 
 @pytest.mark.slow
