@@ -27,7 +27,7 @@ from search.greedy import Greedy
 from search.locations import without_password
 from search.pareto import non_dominated_mask
 from search.result import SearchResult, result_of
-from search.sampling import Asker, generation_of, make_sampler, order_of, was_asked
+from search.sampling import Asker, generation_of, make_sampler, was_asked
 from search.scheduling import LongestFirst, network_of
 from search.schema import engine_options, outlive_restarts, storage_error, storage_errors, tune_sqlite
 from search.space import SearchSpace
@@ -225,11 +225,7 @@ class _Driver:
         """Let the problem know what was evaluated before a generation, or until now."""
         trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         known = [trial for trial in trials if before is None or generation_of(trial) < before]
-        self._problem.learn(
-            self._evaluations[trial.number]
-            for trial in sorted(known, key=order_of)
-            if trial.number in self._evaluations
-        )
+        self._problem.learn(self._evaluations[trial.number] for trial in known if trial.number in self._evaluations)
 
     def _ask_steps(self) -> list[FrozenTrial]:
         """What the greedy strategy has to know before its next step."""

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 SAMPLERS = ("nsga2", "nsga3", "tpe", "gp", "random")
 GENERATION = "generation"  # user attribute of a trial: the generation in which it was asked for
-_ENROLLED = "enrolled"  # user attribute of one that was enrolled: its place among these
 _SOFT_BOUND = 0.03  # accuracy below the target down to which candidates count as feasible
 
 
@@ -126,7 +125,8 @@ class CrosslayerSampler(_Enrolling, NSGAIISampler):
         self, study: Study, search_space: Mapping[str, BaseDistribution], parents: Sequence[FrozenTrial]
     ) -> dict[str, Any]:
         assert self._breeder is not None
-        genes = self._breeder.child([trial.params for trial in sorted(parents, key=order_of)], self._children)
+        ordered = sorted(parents, key=lambda trial: trial.number)
+        genes = self._breeder.child([trial.params for trial in ordered], self._children)
         return {name: genes[name] for name in search_space}
 
 
@@ -187,19 +187,25 @@ class Asker:
             and genes.keys() >= self._distributions.keys()
         }
         held_by = {identity for identity, state in held if state != TrialState.FAIL or identity != self._needed}
-        for place, genes in enumerate(genomes):
+        for genes in genomes:
             if self._problem.identity(genes) not in held_by:
-                self._study.enqueue_trial(dict(genes), user_attrs={_ENROLLED: place})
+                self._study.enqueue_trial(dict(genes))
                 held_by.add(self._problem.identity(genes))
 
     def left_running(self) -> list[FrozenTrial]:
-        """Trials of an earlier run that were asked and never told; one cut off while it was asked is given up."""
-        complete = []
-        for trial in self._trials(TrialState.RUNNING):
-            if was_asked(trial, self._distributions):
-                complete.append(trial)
-            else:
-                self._study.tell(trial.number, state=TrialState.FAIL)
+        """Trials of an earlier run that were asked and never told; one cut off while it was asked is given up.
+
+        With that one go those that were waiting behind it: all are enrolled anew, in the order that they had. Samplers
+        take trials in order of their numbers.
+        """
+        running = self._trials(TrialState.RUNNING)
+        complete = [trial for trial in running if was_asked(trial, self._distributions)]
+        given_up = [trial.number for trial in running if not was_asked(trial, self._distributions)]
+        if given_up:
+            self._study.sampler = RandomSampler()  # which reads nothing for an ask
+            given_up += [self._study.ask().number for _ in self._trials(TrialState.WAITING)]
+        for number in given_up:
+            self._study.tell(number, state=TrialState.FAIL)
         return complete
 
     def next_generation(self) -> int:
@@ -278,7 +284,7 @@ class Asker:
         """For a generation, from what was known before it; for None, from all that is known now."""
         if self._sampler != "nsga2":
             return None
-        asked = sorted(self._asked(), key=order_of)
+        asked = self._asked()
         over = {
             trial.number
             for trial in asked
@@ -353,8 +359,3 @@ def generation_of(trial: FrozenTrial) -> int:
     """The generation in which a trial was asked for; 0 for those of earlier releases."""
     generation: int = trial.user_attrs.get(GENERATION, 0)
     return generation
-
-
-def order_of(trial: FrozenTrial) -> tuple[int, int]:
-    """Where a trial comes among all, whatever its number: a search that was stopped may have enrolled it anew."""
-    return generation_of(trial), trial.user_attrs.get(_ENROLLED, trial.number)

@@ -46,7 +46,7 @@ def run(study: optuna.Study, budget: int = 60, **settings: Any) -> list[dict[str
     asking = asker(study, **settings)
     while trials := asking.ask_generation(budget=budget):
         tell(study, trials)
-    return [trial.params for trial in study.get_trials()]
+    return [trial.params for trial in study.get_trials(states=(TrialState.COMPLETE,))]
 
 
 def test_population_size_is_a_function_of_the_budget() -> None:
@@ -102,8 +102,7 @@ def test_a_search_that_was_cut_off_while_asking_goes_on_as_if_it_had_not(
     with pytest.raises(KeyboardInterrupt):
         run(study)
     monkeypatch.undo()
-    run(study)
-    assert [trial.params for trial in study.get_trials(states=(TrialState.COMPLETE,))] == whole
+    assert run(study) == whole
 
 
 def test_what_failed_is_replaced_and_not_asked_for_again() -> None:
@@ -161,25 +160,53 @@ def test_a_start_that_fails_is_asked_for_again_only_if_the_search_needs_it() -> 
         assert failed == asked
 
 
-def test_a_start_cut_off_while_it_was_asked_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run(study_of())
-    study = study_of()
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "gp"])  # which takes ten seconds for a few
+def test_a_start_cut_off_while_it_was_asked_changes_nothing(sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(study_of(), 30, sampler=sampler)
     set_user_attr = optuna.Trial.set_user_attr
+    for cut_off in (0, 8):
+        study = study_of()
+
+        def dying(trial: optuna.Trial, key: str, value: Any, cut_off: int = cut_off) -> None:
+            if trial.number == cut_off:
+                raise KeyboardInterrupt
+            set_user_attr(trial, key, value)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(optuna.Trial, "set_user_attr", dying)
+            with pytest.raises(KeyboardInterrupt):
+                run(study, 30, sampler=sampler)
+        assert run(study, 30, sampler=sampler) == whole
+
+
+@pytest.mark.parametrize("steps", [0, 5])
+def test_waiting_trials_are_given_up_as_a_whole_whatever_is_cut_off_again(
+    steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(study_of(), 30)
+    study = study_of()
+    set_user_attr, tell_study, left = optuna.Trial.set_user_attr, study.tell, [steps]
 
     def dying(trial: optuna.Trial, key: str, value: Any) -> None:
         if trial.number == 2:
             raise KeyboardInterrupt
         set_user_attr(trial, key, value)
 
-    monkeypatch.setattr(optuna.Trial, "set_user_attr", dying)
-    with pytest.raises(KeyboardInterrupt):
-        run(study)
-    monkeypatch.undo()
-    run(study)
-    complete = [trial.params for trial in study.get_trials(states=(TrialState.COMPLETE,))]
-    starts = len(starting_genomes(SPACE, budget=40))
-    assert sorted(map(str, complete[:starts])) == sorted(map(str, whole[:starts]))
-    assert complete[starts:] == whole[starts:]
+    def failing(number: int, *arguments: Any, **state: Any) -> Any:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return tell_study(number, *arguments, **state)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna.Trial, "set_user_attr", dying)
+        with pytest.raises(KeyboardInterrupt):
+            run(study, 30)
+    with monkeypatch.context() as patched:
+        patched.setattr(study, "tell", failing)
+        with pytest.raises(KeyboardInterrupt):
+            run(study, 30)
+    assert run(study, 30) == whole
 
 
 def test_asynchronous_asks_use_all_that_is_known() -> None:
