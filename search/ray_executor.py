@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from search.multiplier_choice import ChosenMultiplier
     from search.stages import StageStore
 
+_logger = logging.getLogger(__name__)
+
 # Row tables are allocated and freed at every training step; without these, glibc returns each to the system and takes
 # it back page by page, which halves the speed (malloc, mallopt(3)).
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
@@ -64,14 +66,33 @@ class _Worker:
     def __init__(self, task: Task, hardware: Hardware, seed: int, stages: StageStore) -> None:
         self._settings = (task, hardware, seed, stages)
         self._evaluator: Evaluator | None = None
+        self._warnings = _Warnings()
+        logging.getLogger("search").addHandler(self._warnings)
 
-    def evaluate(self, job: Job, data: TaskData, multipliers: Sequence[ChosenMultiplier]) -> Outcome:
+    def evaluate(self, job: Job, data: TaskData, multipliers: Sequence[ChosenMultiplier]) -> tuple[Outcome, list[str]]:
         if self._evaluator is None:
             from search.evaluate import Evaluator
 
             task, hardware, seed, stages = self._settings
             self._evaluator = Evaluator(task, data, hardware, seed=seed, stages=stages, multipliers=multipliers)
-        return self._evaluator.run(job)
+        outcome = self._evaluator.run(job)
+        return outcome, self._warnings.taken()
+
+
+class _Warnings(logging.Handler):
+    """Keeps what a worker logs, which nobody would see, until it comes with an outcome."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._texts.append(record.getMessage())
+
+    def taken(self) -> list[str]:
+        """What came since it was asked last."""
+        texts, self._texts = self._texts, []
+        return texts
 
 
 class RayExecutor:
@@ -116,6 +137,7 @@ class RayExecutor:
             raise ExecutorError("this process uses Ray already; evaluate without it with --workers 0, or shut it down")
         self._timeout_s = timeout_s
         self._seconds: list[float] = []
+        self._warned: set[str] = set()
         handler = signal.getsignal(signal.SIGTERM)
         try:
             _connect(address, workers)
@@ -144,7 +166,7 @@ class RayExecutor:
         Raises:
             ExecutorError: If Ray is lost, or no worker can be kept alive.
         """
-        run = _Run(self._pool, self._shared, iter(jobs))
+        run = _Run(self._pool, self._shared, iter(jobs), self._warn)
         try:
             while run.hand_out():
                 for outcome in run.outcomes():
@@ -159,6 +181,12 @@ class RayExecutor:
         result = outcome.evaluation or outcome.run
         if result is not None:
             self._seconds.append(result.seconds)
+
+    def _warn(self, text: str) -> None:
+        """Log what a worker would have, once for all of them."""
+        if text not in self._warned:
+            self._warned.add(text)
+            _logger.warning("%s", text)
 
     def _limit_s(self) -> float:
         if self._timeout_s is not None:
@@ -277,8 +305,9 @@ class _Attempt:
 class _Run:
     """Which worker is at what, while a list of jobs is evaluated."""
 
-    def __init__(self, pool: _Pool, shared: tuple[Any, Any], jobs: Iterator[Job]) -> None:
+    def __init__(self, pool: _Pool, shared: tuple[Any, Any], jobs: Iterator[Job], warn: Callable[[str], None]) -> None:
         self._pool = pool
+        self._warn = warn
         self._shared = shared
         self._jobs = jobs
         self._all_taken = False
@@ -340,14 +369,17 @@ class _Run:
     def _take(self, answer: Any) -> Outcome | None:
         """The outcome of a job; None if it is to be tried again."""
         one = self._running.pop(answer)
+        outcome: Outcome
         try:
-            outcome: Outcome = ray.get(answer)
+            outcome, warnings = ray.get(answer)
         except RayTaskError as error:  # the worker lives, but cannot evaluate: perhaps its machine lacks something
             self._pool.give_back(one.actor)
             return self._failed(one, _first_line(error.cause or error))
         except _LOST_WORKER as error:
             return self._lost(one, f"its worker died: {_first_line(error)}")
         self._pool.give_back(one.actor)
+        for text in warnings:
+            self._warn(text)
         return outcome
 
     def _lost(self, one: _Attempt, reason: str) -> Outcome | None:

@@ -56,6 +56,16 @@ def test_workers_find_what_this_process_finds(tmp_path: Path) -> None:
     assert not ray.is_initialized()
 
 
+@pytest.mark.slow
+def test_what_workers_warn_of_is_heard_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = datasets.load(TASK, tmp_path)
+    stages = StageStore(tmp_path / "stages", limit_bytes=1)
+    with RayExecutor(TASK, data, HARDWARE, seed=0, stages=stages, workers=2) as executor:
+        assert all(outcome.evaluation for outcome in executor.run(JOBS[:4]))
+    (warning,) = caplog.records
+    assert "bytes is not kept: the limit is 1" in warning.getMessage()
+
+
 def worker_pids(executor: RayExecutor) -> list[int]:
     pool = executor._pool
     actors = [*pool.idle, *pool._coming.values()]
