@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 # Time grows with the third power of points, and is longest for the kernel.
 _POINTS_OF_KERNEL = 100
@@ -33,15 +38,15 @@ class Surrogate:
         errors = np.log(1 - accuracies + _SMALLEST_ERROR)
         lengths = Matern(np.full(features.shape[1], 2.0), length_scale_bounds=(0.05, 50.0), nu=1.5)
         kernel = ConstantKernel(1.0, (1e-2, 1e2)) * lengths + WhiteKernel(1e-2, (1e-4, 1.0))
-        with warnings.catch_warnings():
+        with _threads().limit(limits=1), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: the feature does not matter
             few = _telling(accuracies, _POINTS_OF_KERNEL)
             fitted = GaussianProcessRegressor(kernel, optimizer=_fitted, normalize_y=True).fit(
                 features[few], errors[few]
             )
-        kept = _telling(accuracies, _POINTS)
-        self._process = GaussianProcessRegressor(fitted.kernel_, optimizer=None, normalize_y=True)
-        self._process.fit(features[kept], errors[kept])
+            kept = _telling(accuracies, _POINTS)
+            self._process = GaussianProcessRegressor(fitted.kernel_, optimizer=None, normalize_y=True)
+            self._process.fit(features[kept], errors[kept])
 
     def predict(self, features: NDArray[np.float64], *, confidence: float) -> NDArray[np.float64]:
         """Expected accuracies.
@@ -53,8 +58,17 @@ class Surrogate:
         Returns:
             Shape (m,), at most 1.
         """
-        mean, deviation = self._process.predict(features, return_std=True)
+        with _threads().limit(limits=1):
+            mean, deviation = self._process.predict(features, return_std=True)
         return np.asarray(1 + _SMALLEST_ERROR - np.exp(mean - confidence * deviation)).clip(0, 1)
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    """Those of linear algebra. One is enough for so few points; several wait for each other where cores are busy."""
+    from threadpoolctl import ThreadpoolController  # looks at what is loaded, which scikit-learn has to be
+
+    return ThreadpoolController()
 
 
 def _telling(accuracies: NDArray[np.float64], count: int) -> NDArray[np.int_]:
