@@ -154,9 +154,10 @@ def claimed(search: SearchRecord, url: str) -> Iterator[None]:
     """
     folder = stage_dir(url)
     folder.mkdir(parents=True, exist_ok=True)
-    # Databases on servers share a folder, and each may have a search of this name.
-    server = "" if sqlite_path(url) is not None else f"-{content_hash({'url': url})[:12]}"
-    lock = FileLock(folder / f"{search.name}{server}.lock", blocking=False)
+    # Databases share a folder, those on servers and files that differ in their suffix, and have searches of one name.
+    path = sqlite_path(url)
+    database = content_hash({"url": url})[:12] if path is None else path.resolve().name
+    lock = FileLock(folder / f"{search.name}@{database}.lock", blocking=False)
     try:
         lock.acquire()
     except Timeout:

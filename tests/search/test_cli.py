@@ -69,7 +69,7 @@ def test_networks_are_kept_where_a_person_says(tmp_path: Path, monkeypatch: pyte
     done = search(*command, "--stages", str(stages), "--stages-limit", "1MB", check=True)
     assert json.loads(done.stdout)["networks"] == str(stages)
     assert len(list(stages.glob("*/*.pt"))) == 2  # the baseline trained, and approximated
-    assert [path.name for path in storage.with_suffix(".stages").iterdir()] == ["digits-1.lock"]
+    assert [path.name for path in storage.with_suffix(".stages").iterdir()] == ["digits-1@results.db.lock"]
 
 
 def test_show_and_best_read_what_is_stored(finished: tuple[Path, dict[str, Any]]) -> None:

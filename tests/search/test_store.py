@@ -15,6 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import search.migrations
+import service.tables  # noqa: F401  which belong to the same schema
 from search import schema, selecting
 from search.errors import StorageError, UnknownNameError, UsageError
 from search.evaluation import EVALUATION_VERSION
