@@ -9,7 +9,7 @@ from typing import Any
 
 from energy import Hardware
 from search.candidate import Candidate
-from search.confirming import Answer, Confirmation, Confirmer, Target
+from search.confirming import Answer, Confirmation, Confirmer, RunsOf, Target
 from search.defaults import DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import NothingFoundError
 from search.evaluation import ConfirmationRun
@@ -117,21 +117,37 @@ class Stored:
             )
         return Configurations(records=meeting, baseline=self.baseline)
 
-    def answer(self, configurations: Configurations, target: Target) -> Answer:
-        """The cheapest of some of the evaluations, by the fresh runs that are kept.
+    def answer(self, target: Target, records: Sequence[Record] | None = None) -> Answer:
+        """The cheapest for a target, by the fresh runs that are kept. There has to be a baseline.
 
         Args:
-            configurations: The evaluations.
             target: What is wanted.
+            records: What it is chosen from; by default the front, and what was tried.
         """
-        return self._confirmer().answer(configurations.records, configurations.baseline, target)
+        assert self.baseline is not None
+        records = (*self.front, *self.tried) if records is None else records
+        return self._confirmer(self._runs_of).answer(records, self.baseline, target)
+
+    def lacks_runs(self, target: Target, records: Sequence[Record]) -> bool:
+        """Whether fresh runs that are not kept have a say in an answer; see `answer`."""
+        lacking = False
+
+        def runs_of(candidate: Candidate, count: int) -> Sequence[ConfirmationRun]:
+            nonlocal lacking
+            found = self._runs_of(candidate, count)
+            lacking |= len(found) < count
+            return found
+
+        assert self.baseline is not None
+        self._confirmer(runs_of).answer(records, self.baseline, target)
+        return lacking
 
     def with_confirmed_before(self, answer: Answer) -> Answer:
         """An answer from the front, or a cheaper one that fresh runs confirmed before it was pushed off the front.
 
         What was confirmed once stays so, though another that may be better has taken its place.
         """
-        confirmer = self._confirmer()
+        confirmer = self._confirmer(self._runs_of)
         cost = math.inf if answer.record is None or not answer.confirmed else answer.record.evaluation.energy_pj
         wanted = answer.target.accuracy(answer.baseline.evaluation.accuracy)
         for record in self.tried:
@@ -144,8 +160,9 @@ class Stored:
                 return replace(own, rejected=answer.rejected)
         return answer
 
-    def _confirmer(self) -> Confirmer:
-        return Confirmer(self._runs_of, runs=self.task.with_effort(self.effort).effort.confirmations)
+    def _confirmer(self, runs_of: RunsOf) -> Confirmer:
+        runs = self.task.with_effort(self.effort).effort.confirmations
+        return Confirmer(runs_of, runs=runs, kept_only=True)
 
     def _runs_of(self, candidate: Candidate, count: int) -> Sequence[ConfirmationRun]:
         return [run for run in self.runs.get(candidate.key, ()) if run.run < count]

@@ -344,10 +344,16 @@ def best(
         stored = Stored.read(store, task, platform, effort=effort)
         found = stored.configurations(target, hardware=hardware)
         if knee:
-            found = replace(found, records=(find_knee(found.records),))
-        if not confirm:
-            answer = stored.answer(found, target)
-            return answer if knee else stored.with_confirmed_before(answer)
+            records = [find_knee(found.records)]
+            answer = stored.answer(target, records)
+        else:
+            answer = stored.with_confirmed_before(stored.answer(target))
+            most = answer.record.evaluation.energy_pj if answer.record and answer.confirmed else math.inf
+            wanted = target.accuracy(found.baseline.evaluation.accuracy)
+            place = {"task": task.identity, "hardware": platform.identity, "effort": effort}
+            records = store.evaluations(**place, min_accuracy=wanted, max_pj=most) if confirm else []
+        if not (confirm and stored.lacks_runs(target, records)):
+            return answer
         workshop = Workshop.open(
             task,
             effort,
@@ -358,7 +364,7 @@ def best(
             ray_address=ray_address,
             timeout_s=timeout_s,
         )
-        (answer,) = _confirmed([(found.records, target)], found.baseline, workshop, store, observer)
+        (answer,) = _confirmed([(records, target)], found.baseline, workshop, store, observer)
         if knee:
             return answer
         return Stored.read(store, task, platform, effort=effort).with_confirmed_before(answer)  # runs were made
@@ -478,7 +484,7 @@ def _run(
     key_of = key_function(workshop.task, workshop.data.fingerprint, workshop.platform, search.seed, multipliers)
     result = run_search(search, space, store, executor, problem=problem, key_of=key_of, observer=observer)
     if confirm:
-        workshop.confirmer(store, executor, observer).answer(result.front, result.baseline, stored_target(search))
+        workshop.confirmer(store, executor, observer).answer(result.evaluations, result.baseline, stored_target(search))
     store.finish_search(search)
     return result_of(store, store.find_search(search.name))
 

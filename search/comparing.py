@@ -116,7 +116,7 @@ def compare(
             observer.noted(f"{name}, search {number} of {len(COMBINATIONS)}: {combination.label}{state}")
         if search_begun is not None and finished:
             with Store.open(storage_url(storage), create=False) as store:
-                results.append(result_of(store, search_begun, evaluations=False))
+                results.append(result_of(store, search_begun))
             continue
         results.append(
             api.run(
@@ -150,7 +150,7 @@ def compare(
             observer.noted(f"{name}: confirming the cheapest of each search by fresh runs")
         found = iter(
             api.answers(
-                [(result.front, Target(max_accuracy_drop=loss)) for result in results for loss in limits],
+                [(result.evaluations, Target(max_accuracy_drop=loss)) for result in results for loss in limits],
                 baseline,
                 dataset=dataset,
                 network=network,

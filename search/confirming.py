@@ -7,10 +7,11 @@ anew several times, and the first is the answer whose accuracy is, with 97.5 % c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from search.candidate import Candidate
 from search.evaluation import ConfirmationRun, share_error
@@ -21,11 +22,13 @@ from search.task import stored_task
 if TYPE_CHECKING:
     from search.engine import Observer
 
-# Of each candidate that is tried. Between two and three are, in full, until one is confirmed (digits, six targets), so
-# that with half of 5 % for each about 5 % of the answers may be wrong at worst.
+# Of each candidate that is tried: half of the 5 % of answers that may be wrong, as more than one is tried for most.
 CONFIDENCE = 0.975
 DEFAULT_DROP = 0.02  # in accuracy, where nothing else is asked for
 _FIRST_RUNS = 2  # after which a candidate is given up whose mean is below what is wanted
+_MOST_HIDDEN = 10  # candidates off the front that are tried for an answer
+
+RunsOf: TypeAlias = Callable[[Candidate, int], Sequence[ConfirmationRun]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,17 +221,21 @@ class Confirmer:
     Args:
         runs_of: The first runs of a candidate: so many, or fewer if there are no more.
         runs: How many a candidate needs.
+        kept_only: Whether missing runs were just not made yet. Else they were tried, and failed.
     """
 
-    def __init__(self, runs_of: Callable[[Candidate, int], Sequence[ConfirmationRun]], *, runs: int) -> None:
+    def __init__(self, runs_of: RunsOf, *, runs: int, kept_only: bool) -> None:
         self._runs = runs_of
         self._count = runs
+        self._kept_only = kept_only
 
     def answer(self, records: Sequence[Record], baseline: Record, target: Target) -> Answer:
         """The cheapest of some evaluations for a target.
 
-        They are tried by rising energy; one that costs more than a rejected one must have been more accurate in the
-        search too. If none is confirmed, the answer is the one that comes nearest.
+        Their front is tried by rising energy. A candidate that was only lucky hides others there, which cost more and
+        were measured to be less accurate: so once one was rejected, those are tried that cost less than what was
+        confirmed. If none is confirmed, the answer is the baseline, where it is among the evaluations and the target
+        is relative to it; else the one that comes nearest.
 
         Args:
             records: The evaluations.
@@ -237,33 +244,45 @@ class Confirmer:
         """
         wanted = target.accuracy(baseline.evaluation.accuracy)
         base = self._runs(baseline.evaluation.candidate, self._count) if target.min_accuracy is None else ()
-        rejected: list[tuple[Record, Confirmation]] = []
-        untried: Record | None = None
-        for record in _staircase(records, wanted):
-            confirmation = self._confirmation(record.evaluation.candidate, target, base)
-            if confirmation is None:
-                untried = untried or record
-            elif confirmation.confirmed:
-                return Answer(
-                    target=target,
-                    baseline=baseline,
-                    record=record,
-                    confirmation=confirmation,
-                    baseline_confirmation=_as_confirmation(base),
-                    rejected=tuple(rejected),
-                )
-            else:
-                rejected.append((record, confirmation))
-        best: tuple[Record | None, Confirmation | None] = (untried, None)
-        if untried is None and rejected:
-            best = max(rejected, key=lambda one: one[1].margin.lower_bound)
+        tried: dict[str, tuple[Record, Confirmation | None]] = {}  # by the candidate's key
+
+        def is_confirmed(record: Record) -> bool:
+            candidate = record.evaluation.candidate
+            confirmation = self._confirmation(candidate, target, base)
+            tried[candidate.key] = record, confirmation
+            return confirmation is not None and confirmation.confirmed
+
+        reaching = _reaching(records, wanted)
+        found = next(filter(is_confirmed, _staircase(reaching)), None)
+        below = found or (baseline if target.min_accuracy is None else None)  # which loses nothing
+        hidden = islice(_hidden(reaching, tried, wanted, below=below), _MOST_HIDDEN)
+        found = next(filter(is_confirmed, hidden), found)
+        untried = [record for record, confirmation in tried.values() if confirmation is None]
+        undecided = bool(untried) and self._kept_only
+        if found is None and not undecided and target.min_accuracy is None and baseline in records:
+            found = baseline if is_confirmed(baseline) else None
+        rejected = [
+            (record, confirmation)
+            for record, confirmation in sorted(tried.values(), key=lambda one: _by_energy(one[0]))
+            if confirmation is not None and not confirmation.confirmed
+        ]
+        if found is not None:
+            best: Record | None = found
+        elif rejected and not undecided:
+            best, _ = max(rejected, key=lambda one: one[1].margin.lower_bound)
+        else:
+            best = untried[0] if untried else None
         return Answer(
             target=target,
             baseline=baseline,
-            record=best[0],
-            confirmation=best[1],
+            record=best,
+            confirmation=None if best is None else tried[best.evaluation.candidate.key][1],
             baseline_confirmation=_as_confirmation(base),
-            rejected=tuple(one for one in rejected if one[0] is not best[0]),
+            rejected=tuple(
+                one
+                for one in rejected
+                if one[0] is not best and (found is None or _by_energy(one[0]) < _by_energy(found))
+            ),
         )
 
     def _confirmation(
@@ -308,8 +327,10 @@ def stored_answer(store: Store, search: SearchRecord, records: Sequence[Record],
     """
     effort = search.settings.effort
     kept = FreshRuns(store, None, task=search.task, hardware=search.hardware, effort=effort)
-    confirmer = Confirmer(kept, runs=stored_task(search.task).with_effort(effort).effort.confirmations)
-    return confirmer.answer(records, baseline, target_of(search))
+    runs = stored_task(search.task).with_effort(effort).effort.confirmations
+    confirmer = Confirmer(kept, runs=runs, kept_only=True)
+    tried = store.search_evaluations_with_runs(search)  # which fresh runs may have pushed off the front
+    return confirmer.answer([*records, *tried], baseline, target_of(search))
 
 
 def knee(records: Sequence[Record], *, deepest_loss: float = 0.2) -> Record:
@@ -334,15 +355,50 @@ def _scaled(values: Sequence[float]) -> list[float]:
     return [(value - low) / ((high - low) or 1.0) for value in values]
 
 
-def _staircase(records: Sequence[Record], wanted: float) -> list[Record]:
-    """Evaluations that reach an accuracy, by rising energy, each more accurate than all before it."""
-    steps: list[Record] = []
-    for record in sorted(records, key=lambda one: (one.evaluation.energy_pj, -one.evaluation.accuracy, one.key)):
-        if record.evaluation.stopped or record.evaluation.accuracy < wanted:
+def _reaching(records: Iterable[Record], wanted: float) -> list[Record]:
+    """Evaluations that reach an accuracy, cheapest first; of equally cheap ones the most accurate."""
+    reaching = [one for one in records if one.evaluation.accuracy >= wanted and not one.evaluation.stopped]
+    return sorted(reaching, key=_by_energy)
+
+
+def _by_energy(record: Record) -> tuple[float, float, str]:
+    return record.evaluation.energy_pj, -record.evaluation.accuracy, record.key
+
+
+def _staircase(records: Iterable[Record]) -> Iterator[Record]:
+    """Of evaluations by rising energy, those that are more accurate than all before them."""
+    highest = -math.inf
+    for record in records:
+        if record.evaluation.accuracy > highest:
+            highest = record.evaluation.accuracy
+            yield record
+
+
+def _hidden(
+    records: Iterable[Record],
+    tried: Mapping[str, tuple[Record, Confirmation | None]],
+    wanted: float,
+    *,
+    below: Record | None,
+) -> Iterator[Record]:
+    """Evaluations that rejected ones hide: what costs less is known to be less accurate than they were measured.
+
+    Args:
+        records: By rising energy.
+        tried: Candidates that were tried so far, by their keys; looked at again for each.
+        wanted: The accuracy that is wanted.
+        below: What they have to be cheaper than.
+    """
+    for record in records:
+        if below is not None and _by_energy(record) >= _by_energy(below):
+            return
+        if record.evaluation.candidate.key in tried:
             continue
-        if not steps or record.evaluation.accuracy > steps[-1].evaluation.accuracy:
-            steps.append(record)
-    return steps
+        cheaper = [
+            runs for other, runs in tried.values() if runs is not None and _by_energy(other) < _by_energy(record)
+        ]
+        if cheaper and all(runs.margin.value < record.evaluation.accuracy - wanted for runs in cheaper):
+            yield record
 
 
 def _mean(runs: Sequence[ConfirmationRun]) -> Mean:

@@ -7,6 +7,7 @@ place for and what later searches share.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -438,6 +439,12 @@ class Store:
         with self._session() as session:
             return [_record(row) for row in session.scalars(chosen)]
 
+    def search_evaluations_with_runs(self, search: SearchRecord) -> list[Record]:
+        """Those whose candidates have fresh runs."""
+        made = selecting.has_runs(search.task, search.hardware, search.settings.effort)
+        with self._session() as session:
+            return [_record(row) for row in session.scalars(_of_search(sa.select(EvaluationRow), search).where(made))]
+
     def search_front(self, search: SearchRecord) -> list[Record]:
         """The evaluations of a search that no other beats in accuracy and all costs, most accurate first."""
         costs = [EvaluationRow.energy_pj]
@@ -471,6 +478,7 @@ class Store:
         task: str,
         hardware: str,
         min_accuracy: float = 0.0,
+        max_pj: float = math.inf,
         effort: str = "standard",
         without_multipliers: Collection[str] = (),
     ) -> list[Record]:
@@ -480,6 +488,7 @@ class Store:
             task: Task identity.
             hardware: Hardware identity.
             min_accuracy: Of them.
+            max_pj: Their highest energy.
             effort: Of them.
             without_multipliers: Imported ones, by identity; evaluations of candidates with one of them are left out.
         """
@@ -490,6 +499,7 @@ class Store:
                     *selecting.comparable(task, hardware, effort),
                     *selecting.without_multipliers(session, without_multipliers),
                     EvaluationRow.accuracy >= min_accuracy,
+                    *([] if math.isinf(max_pj) else [EvaluationRow.energy_pj <= max_pj]),
                 )
                 .order_by(EvaluationRow.energy_pj, EvaluationRow.key)
             )

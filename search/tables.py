@@ -103,6 +103,14 @@ def _answer_lines(answer: Answer, record: Record, remedy: str) -> list[str]:
         f"({record.evaluation.accuracy:.2%} in the search), {confirmation.test_accuracy:.2%} on test images"
     )
     cheaper = f" {len(answer.rejected)} cheaper rejected." if answer.rejected else ""
+    if answer.confirmed and record.key == answer.baseline.key and answer.rejected:
+        near, runs = max(answer.rejected, key=lambda one: one[1].margin.lower_bound)
+        saved = answer.baseline.evaluation.energy_pj / near.evaluation.energy_pj
+        return [
+            f"Nothing cheaper is confirmed {answer.target}, {record.id}.{cheaper} Nearest: {near.id}, "
+            f"{report.saving(saved)} less; with 97.5 % confidence it falls {-runs.margin.lower_bound * 100:.2f} points "
+            "short. Ask for less, or search more."
+        ]
     if answer.confirmed:
         return [f"Cheapest {answer.target}, confirmed: {record.id}, {energies}.{cheaper}", f"{fresh}."]
     return [

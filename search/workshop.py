@@ -143,7 +143,7 @@ class Workshop:
             effort=self.effort,
             observer=observer,
         )
-        return Confirmer(fresh, runs=self.task.effort.confirmations)
+        return Confirmer(fresh, runs=self.task.effort.confirmations, kept_only=False)
 
     def told(self, observer: Observer | None, multipliers: Sequence[ChosenMultiplier] = ()) -> Observer:
         """The observer, or that of a notebook, once it was told what a reader of the results has to know."""

@@ -250,7 +250,7 @@ def _answer(question: Question, stored: Stored) -> StoredAnswer | None:
         )
     else:
         configurations = found.records
-        answer = stored.with_confirmed_before(stored.answer(found, target))
+        answer = stored.with_confirmed_before(stored.answer(target))
     response = _response(question, configurations, answer, highest=stored.highest_accuracy)
     trivial = question.min_accuracy is None and answer.record is not None and answer.record.key == baseline.key
     return StoredAnswer(confirmed=answer.confirmed and not trivial, content=response.model_dump_json().encode())

@@ -100,6 +100,9 @@ def test_show_and_best_read_what_is_stored(finished: tuple[Path, dict[str, Any]]
     kept = json.loads(search(*best, "0.3", "--json", check=True).stdout)
     assert kept["confirmed"] is True
     assert kept["confirmation"]["runs"] == 3
+    # All runs are there: no cluster has to be.
+    again = search(*best, "0.3", "--confirm", "--ray-address", "127.0.0.1:1", "--json", check=True)
+    assert json.loads(again.stdout) == kept
 
 
 def test_best_says_what_to_do_when_nothing_reaches_the_target(finished: tuple[Path, dict[str, Any]]) -> None:

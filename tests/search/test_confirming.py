@@ -26,18 +26,28 @@ class Truth:
     workers = 2
 
     def __init__(
-        self, truth: dict[Candidate, float], *, noise: float = 0.0, images: int = 100_000, seed: int = 0
+        self,
+        truth: dict[Candidate, float],
+        *,
+        noise: float = 0.0,
+        images: int = 100_000,
+        seed: int = 0,
+        failing: Candidate | None = None,
     ) -> None:
         self.truth = truth
         self.noise = noise
         self.images = images
         self.jobs: list[Job] = []
+        self.failing = failing
         self._seed = seed
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         for job in jobs:
             self.jobs.append(job)
             assert job.run is not None
+            if job.candidate == self.failing:
+                yield Outcome(key=job.key, error="it diverged")
+                continue
             rng = np.random.default_rng([self._seed, job.run, int(job.candidate.key[:8], 16)])
             accuracy = self.truth[job.candidate] + float(rng.normal(0, self.noise))
             run = ConfirmationRun(
@@ -79,15 +89,18 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def answer(store: Store, executor: Truth | None, records: list[Record], target: Target) -> Answer:
+def answer(
+    store: Store, executor: Truth | None, records: list[Record], target: Target, *, baseline: Record | None = None
+) -> Answer:
     fresh = FreshRuns(store, executor, task="digits", hardware="any", effort="standard")
-    return Confirmer(fresh, runs=RUNS).answer(records, records[0], target)
+    return Confirmer(fresh, runs=RUNS, kept_only=executor is None).answer(records, baseline or records[0], target)
 
 
 BASE = record(8, 0.97, 100.0)
 LUCKY = record(1, 0.955, 1.0)
 SOUND = record(2, 0.96, 2.0)
 DEARER = record(3, 0.965, 3.0)
+HIDDEN = record(4, 0.954, 1.5)
 ALL = [BASE, LUCKY, SOUND, DEARER]
 TRUE = {
     BASE.evaluation.candidate: 0.97,
@@ -136,6 +149,61 @@ def test_what_comes_nearest_is_named_with_its_shortfall(store: Store) -> None:
     assert not short.confirmed
     assert short.shortfall is not None
     assert 0.01 < short.shortfall < 0.02
+
+
+def test_what_a_lucky_one_hid_is_tried_when_that_is_rejected(store: Store) -> None:
+    """In the search, `LUCKY` beat `HIDDEN`: it costs less and was measured to be more accurate."""
+    executor = Truth({**TRUE, HIDDEN.evaluation.candidate: 0.953})
+    found = answer(store, executor, [*ALL, HIDDEN], Target(min_accuracy=0.95))
+    assert (found.record, found.confirmed) == (HIDDEN, True)
+    assert [one for one, _ in found.rejected] == [LUCKY]
+    # Without it there would be this answer, which was found before.
+    assert [job.candidate.width for job in executor.jobs] == [1] * 2 + [2] * RUNS + [4] * RUNS
+    assert answer(store, None, [*ALL, HIDDEN], Target(min_accuracy=0.95)) == found
+
+
+def test_a_hidden_one_is_not_tried_where_a_better_one_was_rejected(store: Store) -> None:
+    """`LUCKY` is on average as accurate as is wanted, which is more than `HIDDEN` was measured to be."""
+    executor = Truth({**TRUE, LUCKY.evaluation.candidate: 0.9545, HIDDEN.evaluation.candidate: 0.99}, images=100)
+    found = answer(store, executor, [*ALL, HIDDEN], Target(min_accuracy=0.95))
+    assert HIDDEN.evaluation.candidate not in {job.candidate for job in executor.jobs}
+    assert LUCKY in [one for one, _ in found.rejected]
+
+
+def test_so_many_hidden_ones_are_tried_and_no_more(store: Store) -> None:
+    hidden = [record(10 + number, 0.954 - 0.0001 * number, 1.1 + number / 100) for number in range(20)]
+    executor = Truth({**TRUE, **{one.evaluation.candidate: 0.94 for one in hidden}})
+    found = answer(store, executor, [*ALL, *hidden], Target(min_accuracy=0.95))
+    assert found.record == SOUND
+    assert [job.candidate.width for job in executor.jobs if job.candidate.width >= 10] == sorted(2 * [*range(10, 20)])
+    assert len(found.rejected) == 11
+
+
+def test_nothing_is_confirmed_but_the_baseline(store: Store) -> None:
+    """Which others beat in the search."""
+    base = record(8, 0.95, 100.0)
+    truth = Truth({**TRUE, **{one.evaluation.candidate: 0.9 for one in (LUCKY, SOUND, DEARER)}})
+    target = Target(max_accuracy_drop=0.02)
+    found = answer(store, truth, [base, LUCKY, SOUND, DEARER], target)
+    assert (found.record, found.confirmed) == (base, True)
+    assert [one for one, _ in found.rejected] == [LUCKY, SOUND, DEARER]
+    # It is no answer where it is not among the evaluations, nor while another is not tried yet.
+    alone = answer(store, truth, [LUCKY], target, baseline=base)
+    assert (alone.record, alone.confirmed) == (LUCKY, False)
+    untried = record(4, 0.97, 5.0)
+    open_yet = answer(store, None, [base, LUCKY, SOUND, DEARER, untried], target)
+    assert (open_yet.record, open_yet.confirmation) == (untried, None)
+
+
+def test_a_candidate_whose_runs_fail_hides_nothing(store: Store) -> None:
+    executor = Truth(TRUE, failing=LUCKY.evaluation.candidate)
+    found = answer(store, executor, ALL, Target(min_accuracy=0.95))
+    assert (found.record, found.confirmed, found.rejected) == (SOUND, True, ())
+    nearest = answer(store, executor, [LUCKY, SOUND], Target(min_accuracy=0.9599))
+    assert nearest.record == SOUND
+    assert nearest.shortfall is not None
+    alone = answer(store, executor, [LUCKY], Target(min_accuracy=0.95))
+    assert (alone.record, alone.confirmation) == (LUCKY, None)
 
 
 def test_a_drop_is_measured_against_the_baseline_on_the_same_images(store: Store) -> None:

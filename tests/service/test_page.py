@@ -145,7 +145,7 @@ class SteppedWorker:
         assert self._job is not None
         task, hardware, target = find_task("digits"), load_hardware(HARDWARE), self._job.question.target
         stored = Stored.read(self._store, task, hardware, effort="standard")
-        answer = stored.with_confirmed_before(stored.answer(stored.configurations(target, hardware=HARDWARE), target))
+        answer = stored.with_confirmed_before(stored.answer(target))
         self.note("answer", report.answer_json(answer))
         self.jobs.finish(self._job, "stepped", JobState.FINISHED, confirmed=answer.confirmed)
 
