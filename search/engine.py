@@ -28,7 +28,7 @@ from search.locations import without_password
 from search.pareto import non_dominated_mask
 from search.result import SearchResult, result_of
 from search.sampling import Asker, generation_of, make_sampler, was_asked
-from search.scheduling import LongestFirst, network_of
+from search.scheduling import LongestFirst
 from search.schema import engine_options, outlive_restarts, storage_error, storage_errors, tune_sqlite
 from search.space import SearchSpace
 from search.starts import starting_genomes
@@ -71,6 +71,10 @@ class Observer:
 
 class LearningProblem(Problem, Protocol):
     """A space of which more is known with every evaluation."""
+
+    def macs(self, candidate: Candidate) -> int:
+        """Multiplications that a candidate makes for an image, whatever they cost."""
+        ...
 
     def learn(self, evaluations: Iterable[Evaluation]) -> None:
         """Take from these evaluations, in order of trial, what helps to forecast costs."""
@@ -254,8 +258,8 @@ class _Driver:
                 jobs.append(self._job(key, candidate, rivals))
         self._observer.evaluating(len(jobs), min(len(jobs), self._executor.workers))
         candidates = {job.key: job.candidate for job in jobs}
-        trained = {network_of(one.candidate): one.macs for one in self._evaluations.values()}
-        schedule = LongestFirst(jobs, trained)
+        evaluated = {one.candidate for one in self._evaluations.values()}
+        schedule = LongestFirst(jobs, evaluated, macs=self._problem.macs)
         for outcome in self._executor.run(schedule):
             schedule.ended(outcome.key)
             self._take(outcome, candidates[outcome.key], numbers[outcome.key])

@@ -68,6 +68,8 @@ class _Worker:
         self._evaluator: Evaluator | None = None
         self._warnings = _Warnings()
         logging.getLogger("search").addHandler(self._warnings)
+        with suppress(ImportError):  # which the first job says
+            import search.evaluate  # noqa: F401  takes seconds, in which the search gets ready
 
     def evaluate(self, job: Job, data: TaskData, multipliers: Sequence[ChosenMultiplier]) -> tuple[Outcome, list[str]]:
         if self._evaluator is None:

@@ -50,10 +50,18 @@ class _Enrolling(BaseGASampler):
     Optuna keeps each trial's generation under the class's name: renaming a subclass makes stored searches start over.
     """
 
+    _numbered: tuple[int, int] | None = None  # a trial and its generation
+
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Give the trial its generation, whatever its parameters come from."""
         super().before_trial(study, trial)
         self.get_trial_generation(study, trial)
+
+    def get_trial_generation(self, study: Study, trial: FrozenTrial) -> int:
+        """The generation of a trial. Optuna reads every trial to find that of a new one, and asks for it twice."""
+        if self._numbered is None or self._numbered[0] != trial.number:
+            self._numbered = trial.number, super().get_trial_generation(study, trial)
+        return self._numbered[1]
 
     def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
         """The elite in order of trial number.

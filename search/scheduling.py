@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 
 from search.candidate import Candidate
 from search.executor import Job
@@ -19,17 +19,27 @@ def network_of(candidate: Candidate) -> Network:
 class LongestFirst:
     """Hands jobs out, the longest first, so that a generation does not end with one worker at a long one.
 
-    The longest are those whose network was not trained yet, then those with the most multiplications. Two that lack the
-    same network are not begun together as long as there is another: one worker would train it and the other wait.
+    What takes longest is guessed from what has to be trained and from multiplications. Two jobs that lack the same
+    network are not begun together as long as there is another: one worker would train it and the other wait.
 
     Args:
         jobs: The jobs.
-        trained: Networks that are trained already, with how many multiplications they make for an image.
+        evaluated: Candidates whose networks, as they are before and after pruning, are trained already.
+        macs: How many multiplications a candidate makes for an image.
     """
 
-    def __init__(self, jobs: Collection[Job], trained: Mapping[Network, int]) -> None:
-        self._left = sorted(jobs, key=lambda job: -trained.get(network_of(job.candidate), math.inf))
-        self._trained = set(trained)
+    def __init__(
+        self, jobs: Collection[Job], evaluated: Collection[Candidate], *, macs: Callable[[Candidate], int]
+    ) -> None:
+        self._trained = {network_of(candidate) for candidate in evaluated}
+        pruned = {(network_of(candidate), candidate.sparsity) for candidate in evaluated}
+
+        def effort(job: Job) -> float:
+            network, sparsity = network_of(job.candidate), job.candidate.sparsity
+            stages = 1 + 3 * (network not in self._trained) + (sparsity > 0 and (network, sparsity) not in pruned)
+            return stages * math.sqrt(macs(job.candidate))  # small networks take longer than their share
+
+        self._left = sorted(jobs, key=effort, reverse=True)
         self._running: dict[str, Network] = {}
 
     def __iter__(self) -> Iterator[Job]:
