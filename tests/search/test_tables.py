@@ -5,8 +5,9 @@ from pathlib import Path
 from rich.console import Console
 
 from search import report, tables
-from search.confirming import Answer, Target
+from search.confirming import Answer, Confirmation, Mean, Target
 from search.engine import Observer, run_search
+from search.evaluation import ConfirmationRun
 from search.store import Record, Store
 from search.task import find_task
 from tests.search.fakes import FakeExecutor, FakeProblem, formula
@@ -56,6 +57,39 @@ def test_a_layered_candidate_fits_a_terminal_of_80_columns() -> None:
     tables.print_answer(Console(file=written, width=80), found)
     for words in ("truncated-4 | 0.80V", "exact |       +3|0|0", "asm-1-3"):
         assert words in written.getvalue()
+
+
+def test_where_only_the_baseline_is_confirmed_the_nearest_is_named() -> None:
+    baseline = find_task("digits").space.baseline()
+    base, near = (
+        Record(key=key * 12, seed=0, evaluation=formula(candidate), test_accuracies=None)
+        for key, candidate in (("a", baseline), ("b", replace(baseline, weight_bits=4)))
+    )
+    run = ConfirmationRun(
+        candidate=baseline,
+        run=0,
+        chip_accuracies=(0.9,),
+        images=100,
+        pool=500,
+        test_accuracies=(0.9,),
+        seconds=1.0,
+    )
+    lacking, none = (Mean(value=0.0, standard_error=0.01, lower_bound=bound) for bound in (-0.02, 0.02))
+    found = Answer(
+        target=Target(max_accuracy_drop=0.02),
+        baseline=base,
+        record=base,
+        confirmation=Confirmation(runs=(run, run), margin=none, confirmed=True),
+        baseline_confirmation=None,
+        rejected=((near, Confirmation(runs=(run, run), margin=lacking, confirmed=False)),),
+    )
+    written = io.StringIO()
+    tables.print_answer(Console(file=written, width=400), found)
+    saved = report.saving(base.evaluation.energy_pj / near.evaluation.energy_pj)
+    assert (
+        "Nothing cheaper is confirmed within 2.00 points of the baseline, aaaaaaaaaaaa. 1 cheaper rejected. "
+        f"Nearest: bbbbbbbbbbbb, {saved} less; with 97.5 % confidence it falls 2.00 points short." in written.getvalue()
+    )
 
 
 def test_a_front_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
