@@ -72,10 +72,6 @@ class Observer:
 class LearningProblem(Problem, Protocol):
     """A space of which more is known with every evaluation."""
 
-    def macs(self, candidate: Candidate) -> int:
-        """Multiplications that a candidate makes for an image, whatever they cost."""
-        ...
-
     def learn(self, evaluations: Iterable[Evaluation]) -> None:
         """Take from these evaluations, in order of trial, what helps to forecast costs."""
         ...
@@ -258,8 +254,7 @@ class _Driver:
                 jobs.append(self._job(key, candidate, rivals))
         self._observer.evaluating(len(jobs), min(len(jobs), self._executor.workers))
         candidates = {job.key: job.candidate for job in jobs}
-        evaluated = {one.candidate for one in self._evaluations.values()}
-        schedule = LongestFirst(jobs, evaluated, macs=self._problem.macs)
+        schedule = LongestFirst(jobs, self._evaluations.values())
         for outcome in self._executor.run(schedule):
             schedule.ended(outcome.key)
             self._take(outcome, candidates[outcome.key], numbers[outcome.key])

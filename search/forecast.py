@@ -73,10 +73,6 @@ class HardwareProblem:
         self._candidates.clear()
         self._workloads.clear()
 
-    def macs(self, candidate: Candidate) -> int:
-        """Multiplications that a candidate makes for an image, whatever they cost."""
-        return self._workload(candidate).macs
-
     def distributions(self) -> Mapping[str, BaseDistribution]:
         """Gene -> its distribution."""
         return self._distributions

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 
 from search.candidate import Candidate
+from search.evaluation import Evaluation
 from search.executor import Job
 
 Network = tuple[str, int, int]
@@ -19,26 +20,35 @@ def network_of(candidate: Candidate) -> Network:
 class LongestFirst:
     """Hands jobs out, the longest first, so that a generation does not end with one worker at a long one.
 
-    What takes longest is guessed from what has to be trained and from multiplications. Two jobs that lack the same
-    network are not begun together as long as there is another: one worker would train it and the other wait.
+    What takes longest is guessed from what has to be trained and from multiplications. How many these are is known of
+    networks that were evaluated; others are not built for it here, as what builds a person's own network may hang. Two
+    jobs that lack the same network are not begun together as long as there is another: one worker would train it and
+    the other wait.
 
     Args:
         jobs: The jobs.
-        evaluated: Candidates whose networks, as they are before and after pruning, are trained already.
-        macs: How many multiplications a candidate makes for an image.
+        evaluations: What was evaluated: of its candidates, the networks before and after pruning are trained already.
     """
 
-    def __init__(
-        self, jobs: Collection[Job], evaluated: Collection[Candidate], *, macs: Callable[[Candidate], int]
-    ) -> None:
-        self._trained = {network_of(candidate) for candidate in evaluated}
-        pruned = {(network_of(candidate), candidate.sparsity) for candidate in evaluated}
+    def __init__(self, jobs: Collection[Job], evaluations: Collection[Evaluation]) -> None:
+        macs = {network_of(one.candidate): one.macs for one in evaluations}
+        pruned = {(network_of(one.candidate), one.candidate.sparsity) for one in evaluations}
+
+        def expected_macs(network: Network) -> float:
+            family, _, width = network
+            alike = [
+                (abs(math.log(width / other_width)), count * width / other_width)
+                for (other_family, _, other_width), count in macs.items()
+                if other_family == family
+            ]
+            return macs[network] if network in macs else min(alike, default=(0.0, math.inf))[1]
 
         def effort(job: Job) -> float:
             network, sparsity = network_of(job.candidate), job.candidate.sparsity
-            stages = 1 + 3 * (network not in self._trained) + (sparsity > 0 and (network, sparsity) not in pruned)
-            return stages * math.sqrt(macs(job.candidate))  # small networks take longer than their share
+            stages = 1 + 3 * (network not in macs) + (sparsity > 0 and (network, sparsity) not in pruned)
+            return stages * math.sqrt(expected_macs(network))  # small networks take longer than their share
 
+        self._trained = set(macs)
         self._left = sorted(jobs, key=effort, reverse=True)
         self._running: dict[str, Network] = {}
 

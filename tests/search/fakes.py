@@ -65,9 +65,6 @@ class FakeProblem:
     def learn(self, evaluations: Iterable[Evaluation]) -> None:
         """There is nothing to learn: costs are known."""
 
-    def macs(self, candidate: Candidate) -> int:
-        return formula(candidate).macs
-
     def distributions(self) -> Mapping[str, BaseDistribution]:
         return self._space.distributions()
 

@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 from search.candidate import Candidate
+from search.evaluation import Evaluation
 from search.executor import Job
 from search.scheduling import LongestFirst
 from search.task import find_task
+from tests.search.fakes import formula
 
 BASELINE = find_task("digits").space.baseline()
 LARGE = replace(BASELINE, width=8)
@@ -13,8 +15,8 @@ MEDIUM = replace(BASELINE, width=4)
 SMALL = replace(BASELINE, width=1)
 
 
-def macs(candidate: Candidate) -> int:
-    return 100 * candidate.width**2
+def evaluations(*candidates: Candidate) -> list[Evaluation]:
+    return [replace(formula(candidate), macs=100 * candidate.width**2) for candidate in candidates]
 
 
 def jobs(**candidates: object) -> list[Job]:
@@ -23,9 +25,10 @@ def jobs(**candidates: object) -> list[Job]:
 
 def test_the_longest_are_first() -> None:
     """Four times as much is to be done where the network is to be trained, twice where it is to be pruned."""
-    evaluated = [LARGE, MEDIUM, replace(MEDIUM, sparsity=0.5), SMALL]
+    evaluated = evaluations(LARGE, MEDIUM, replace(MEDIUM, sparsity=0.5), replace(MEDIUM, width=5), SMALL)
     among = {
         "small": SMALL,
+        "unlike all": replace(SMALL, family="lenet"),
         "pruned": replace(MEDIUM, sparsity=0.5),
         "large": LARGE,
         "new": replace(BASELINE, depth=2, width=3),
@@ -33,13 +36,13 @@ def test_the_longest_are_first() -> None:
         "to be pruned": replace(MEDIUM, sparsity=0.6, width=5),
         "to be pruned more": replace(LARGE, sparsity=0.6),
     }
-    found = [job.key for job in LongestFirst(jobs(**among), [*evaluated, replace(MEDIUM, width=5)], macs=macs)]
-    assert found == ["to be pruned more", "new pruned", "new", "to be pruned", "large", "pruned", "small"]
+    found = [job.key for job in LongestFirst(jobs(**among), evaluated)]
+    assert found == ["unlike all", "new pruned", "to be pruned more", "new", "to be pruned", "large", "pruned", "small"]
 
 
 def test_two_that_lack_a_network_are_not_begun_together() -> None:
     same = [replace(SMALL, width=3, sparsity=share) for share in (0.1, 0.2, 0.3)]
-    schedule = LongestFirst(jobs(a=same[0], b=same[1], c=MEDIUM, d=same[2]), [MEDIUM], macs=macs)
+    schedule = LongestFirst(jobs(a=same[0], b=same[1], c=MEDIUM, d=same[2]), evaluations(MEDIUM))
     handed_out = iter(schedule)
     assert [next(handed_out).key, next(handed_out).key] == ["a", "c"]
     schedule.ended("a")
@@ -48,4 +51,4 @@ def test_two_that_lack_a_network_are_not_begun_together() -> None:
 
 def test_a_worker_does_not_idle_where_all_lack_the_same_network() -> None:
     same = [replace(SMALL, sparsity=share) for share in (0.1, 0.2)]
-    assert [job.key for job in LongestFirst(jobs(a=same[0], b=same[1]), [], macs=macs)] == ["a", "b"]
+    assert [job.key for job in LongestFirst(jobs(a=same[0], b=same[1]), [])] == ["a", "b"]
