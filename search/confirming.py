@@ -329,7 +329,7 @@ def stored_answer(store: Store, search: SearchRecord, records: Sequence[Record],
     kept = FreshRuns(store, None, task=search.task, hardware=search.hardware, effort=effort)
     runs = stored_task(search.task).with_effort(effort).effort.confirmations
     confirmer = Confirmer(kept, runs=runs, kept_only=True)
-    tried = store.search_evaluations_with_runs(search)  # which fresh runs may have pushed off the front
+    tried = store.search_evaluations_with_runs(search)  # off the front too, where a rejected one hid them
     return confirmer.answer([*records, *tried], baseline, target_of(search))
 
 

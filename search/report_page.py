@@ -197,8 +197,9 @@ def _table(result: SearchResult) -> str:
         for place, (name, unit, numeric) in enumerate(_COLUMNS)
     )
     rows = "".join(_row(result, record) for record in result.front)
-    baseline = "" if result.baseline in result.front else _row(result, result.baseline)
-    below = f"<tbody class=baseline>{baseline}</tbody>" if baseline else ""
+    others = {one.key: one for one in (result.answer.record or result.baseline, result.baseline)}
+    off_front = "".join(_row(result, record) for record in others.values() if record not in result.front)
+    below = f"<tbody class=baseline>{off_front}</tbody>" if off_front else ""
     return (
         f"<table class=front><caption class=unseen>The front of {escape(result.search.name)}, most accurate first"
         f"</caption><thead><tr>{heads}<th scope=col>copy</th></tr></thead>"

@@ -44,6 +44,12 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
     for number, record in enumerate(shown, 1):
         _add_row(table, record.id if ids else str(number), record, baseline)
     table.add_section()
+    best = result.answer.record
+    if best is not None and best not in (
+        baseline,
+        *result.front,
+    ):  # others beat it in the search, and fresh runs rejected them
+        _add_row(table, best.id if ids else "best", best, baseline)
     _add_row(table, baseline.id if ids else "base", baseline, baseline)
     console.print(table)
     failed = f", {result.failed} failed" if result.failed else ""

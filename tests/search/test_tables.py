@@ -117,3 +117,11 @@ def test_a_front_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
         candidate = record.evaluation.candidate
         assert f"w{candidate.weight_bits}a{candidate.activation_bits}" in line
         assert f"{record.evaluation.accuracy * 100:.2f}" in line
+    assert not [line for line in lines if line.startswith("best")]  # it is one of these
+
+    off_front = next(one for one in result.evaluations if one not in (result.baseline, *result.front))
+    written = io.StringIO()
+    answer = replace(result.answer, record=off_front)
+    tables.print_result(Console(file=written, width=80), replace(result, answer=answer), show_all=True)
+    (line,) = [line for line in written.getvalue().splitlines() if line.startswith("best")]
+    assert f"{off_front.evaluation.accuracy * 100:.2f}" in line
