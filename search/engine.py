@@ -233,7 +233,7 @@ class _Driver:
         found: dict[str, tuple[float, float] | None] = {
             self._space.decode(trial.params).key: trial.values and (trial.values[0], trial.values[1])
             for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
-            if was_asked(trial, self._genes)  # nothing is known of those that were cut off while they were asked
+            if was_asked(trial, self._genes)  # others may have begun trials of their own
         }
         return self._asker.ask_enrolled(self._greedy.missing(found), budget=self._budget)
 

@@ -3,6 +3,9 @@
 A whole generation is asked before any of it is told, so the order in which evaluations finish changes nothing. Every
 ask has a sampler of its own, seeded by the search's seed and the trial's place, so a search that was stopped goes on as
 if it had not been. Asynchronous searches give this up: they ask for one candidate whenever a worker is free.
+
+Optuna is asked in memory, and a trial is stored when it has all of its genes: in a database Optuna would read all
+trials anew for every ask and write gene by gene, and a search that is killed would leave trials that lack some.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
     BaseGASampler,
@@ -45,29 +49,21 @@ def population_size(budget: int) -> int:
 
 
 class _Enrolling(BaseGASampler):
-    """A genetic sampler whose population has the enqueued trials too, such as the baseline.
+    """A genetic sampler whose population has the enrolled trials too, such as the baseline.
 
     Optuna keeps each trial's generation under the class's name: renaming a subclass makes stored searches start over.
     """
-
-    _numbered: tuple[int, int] | None = None  # a trial and its generation
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Give the trial its generation, whatever its parameters come from."""
         super().before_trial(study, trial)
         self.get_trial_generation(study, trial)
 
-    def get_trial_generation(self, study: Study, trial: FrozenTrial) -> int:
-        """The generation of a trial. Optuna reads every trial to find that of a new one, and asks for it twice."""
-        if self._numbered is None or self._numbered[0] != trial.number:
-            self._numbered = trial.number, super().get_trial_generation(study, trial)
-        return self._numbered[1]
-
     def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
         """The elite in order of trial number.
 
         Optuna keeps a generation's parents and reads them back in that order; had they another one when they are first
-        chosen, the first child of a generation would differ in a search that was stopped there.
+        chosen, the first child of a generation would differ from what it would be if parents were read back for it.
         """
         return sorted(super().select_parent(study, generation), key=lambda trial: trial.number)  # type: ignore[safe-super]
 
@@ -81,7 +77,6 @@ class CrosslayerSampler(_Enrolling, NSGAIISampler):
         breeder: Makes the children; None leaves them to Optuna.
         min_accuracy: What is wanted, if anything is. As long as hardly any trial comes near it, those that come nearest
             are the parents; else parents are those of NSGA-II, because candidates below it have good genes too.
-        parents: Generation -> its parents, where asks of one generation follow each other: they are read once for all.
     """
 
     def __init__(
@@ -91,10 +86,8 @@ class CrosslayerSampler(_Enrolling, NSGAIISampler):
         seed: int | None = None,
         breeder: Breeder | None = None,
         min_accuracy: float | None = None,
-        parents: dict[int, list[FrozenTrial]] | None = None,
     ) -> None:
         self._breeder = breeder
-        self._parents = {} if parents is None else parents
         self._children = np.random.default_rng(seed)
         self._bound = None if min_accuracy is None else min_accuracy - _SOFT_BOUND
         with warnings.catch_warnings():
@@ -110,12 +103,6 @@ class CrosslayerSampler(_Enrolling, NSGAIISampler):
         if self._breeder is None:
             return super().infer_relative_search_space(study, trial)
         return self._breeder.open_genes
-
-    def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
-        """The parents of a generation."""
-        if generation not in self._parents:
-            self._parents[generation] = super().get_parent_population(study, generation)
-        return self._parents[generation]
 
     def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
         """The elite or, where the wanted accuracy is rare, those that come nearest to it."""
@@ -139,7 +126,7 @@ class CrosslayerSampler(_Enrolling, NSGAIISampler):
 
 
 class CrosslayerNSGAIIISampler(_Enrolling, NSGAIIISampler):
-    """NSGA-III that also counts enqueued trials among its population."""
+    """NSGA-III that also counts enrolled trials among its population."""
 
 
 class Asker:
@@ -181,40 +168,11 @@ class Asker:
         self._prescreen = prescreen
         self._min_accuracy = min_accuracy
         self._distributions = dict(problem.distributions())
-
-    def enroll(self, genomes: Iterable[Genes]) -> None:
-        """Have these asked for next, but for those that a trial holds, or waits to hold.
-
-        A trial that was given up because it was cut off while it was asked holds nothing; call `left_running` first.
-        """
-        held = {
-            (self._problem.identity(genes), trial.state)
-            for trial in self._trials()
-            if (trial.state is not TrialState.FAIL or was_asked(trial, self._distributions))
-            and (genes := trial.params or trial.system_attrs.get("fixed_params"))
-            and genes.keys() >= self._distributions.keys()
-        }
-        held_by = {identity for identity, state in held if state != TrialState.FAIL or identity != self._needed}
-        for genes in genomes:
-            if self._problem.identity(genes) not in held_by:
-                self._study.enqueue_trial(dict(genes))
-                held_by.add(self._problem.identity(genes))
+        self._rehearsal = optuna.create_study(directions=study.directions)
 
     def left_running(self) -> list[FrozenTrial]:
-        """Trials of an earlier run that were asked and never told; one cut off while it was asked is given up.
-
-        With that one go those that were waiting behind it: all are enrolled anew, in the order that they had. Samplers
-        take trials in order of their numbers.
-        """
-        running = self._trials(TrialState.RUNNING)
-        complete = [trial for trial in running if was_asked(trial, self._distributions)]
-        given_up = [trial.number for trial in running if not was_asked(trial, self._distributions)]
-        if given_up:
-            self._study.sampler = RandomSampler()  # which reads nothing for an ask
-            given_up += [self._study.ask().number for _ in self._trials(TrialState.WAITING)]
-        for number in given_up:
-            self._study.tell(number, state=TrialState.FAIL)
-        return complete
+        """Trials of an earlier run that were asked and never told."""
+        return [trial for trial in self._asked() if trial.state is TrialState.RUNNING]
 
     def next_generation(self) -> int:
         """The generation for which is asked next."""
@@ -238,55 +196,94 @@ class Asker:
             In order of number; none when the budget is spent.
         """
         running = self.left_running()
-        self.enroll(self._starts)
         generation = self.next_generation()
         if running and any(one.state.is_finished() and generation_of(one) == generation for one in self._asked()):
             return running
         complete = self._trials(TrialState.COMPLETE)
         members = [trial for trial in [*complete, *running] if generation_of(trial) == generation]
-        wanted = max(self._size - len(members), len(self._trials(TrialState.WAITING)))
+        starts = self._not_held(self._starts)
+        wanted = max(self._size - len(members), len(starts))
         count = max(0, min(wanted, budget - len(complete) - len(running)))
         breeder = self._breeder(generation) if count and generation else None
-        self._ask(count, generation, breeder)
-        return self._trials(TrialState.RUNNING)
+        self._ask(count, generation, starts, breeder)
+        return self.left_running()
 
     def ask_enrolled(self, genomes: Iterable[Genes], *, budget: int) -> list[FrozenTrial]:
-        """What was left running, these, and all that was enrolled before, as far as the budget goes."""
-        running = self.left_running()
-        self.enroll(genomes)  # what was left half asked has just been given up, so that it is asked for again
-        spent = len(self._trials(TrialState.COMPLETE)) + len(running)
-        self._ask(min(budget - spent, len(self._trials(TrialState.WAITING))), 0, None)
-        return self._trials(TrialState.RUNNING)
+        """What was left running, and these, as far as the budget goes."""
+        enrolled = self._not_held(genomes)
+        spent = len(self._trials(TrialState.COMPLETE)) + len(self.left_running())
+        self._ask(min(budget - spent, len(enrolled)), 0, enrolled, None)
+        return self.left_running()
 
     def ask_one(self) -> FrozenTrial:
         """One trial, chosen by all that is known now."""
-        self.enroll(self._starts)
+        starts = self._not_held(self._starts)
         complete = self._trials(TrialState.COMPLETE)
-        held = len(complete) + len(self._trials(TrialState.RUNNING))
-        generation = held // self._size
-        breeder = self._breeder(None) if complete and not self._trials(TrialState.WAITING) else None
-        (number,) = self._ask(1, generation, breeder)
-        return next(one for one in self._trials(TrialState.RUNNING) if one.number == number)
+        generation = (len(complete) + len(self.left_running())) // self._size
+        breeder = self._breeder(None) if complete and not starts else None
+        self._ask(1, generation, starts, breeder)
+        return self.left_running()[-1]
 
-    def _ask(self, count: int, generation: int, breeder: Breeder | None) -> list[int]:
-        """Ask for so many trials; their numbers. What is stored is read once for all: that is what takes time."""
-        asked = len(self._asked())
-        numbers = []
-        parents: dict[int, list[FrozenTrial]] = {}
-        for place in range(asked, asked + count):
-            key = content_hash({"seed": self._seed, "place": place})
-            self._study.sampler = make_sampler(
-                self._sampler,
-                population_size=self._size,
-                seed=int(key[:8], 16),
-                breeder=breeder,
-                min_accuracy=self._min_accuracy,
-                parents=parents,
-            )
-            trial = self._study.ask(self._distributions)
+    def _not_held(self, genomes: Iterable[Genes]) -> list[Genes]:
+        """Those of these that no trial holds yet, each once."""
+        asked = self._asked()
+        held = {self._problem.identity(one.params) for one in asked if one.state is not TrialState.FAIL}
+        failed = {self._problem.identity(one.params) for one in asked if one.state is TrialState.FAIL}
+        known = held | failed - {self._needed}
+        return [
+            genes
+            for identity, genes in {self._problem.identity(one): one for one in genomes}.items()
+            if identity not in known
+        ]
+
+    def _ask(self, count: int, generation: int, enrolled: Sequence[Genes], breeder: Breeder | None) -> None:
+        """Ask for so many trials, of which those that are enrolled come first."""
+        asked = self._asked()
+        self._rehearse(asked)
+        for place in range(len(asked), len(asked) + count):
+            self._rehearsal.sampler = self._sampler_of(place, breeder)
+            if place - len(asked) < len(enrolled):
+                self._rehearsal.enqueue_trial(dict(enrolled[place - len(asked)]))
+            trial = self._rehearsal.ask(self._distributions)
             trial.set_user_attr(GENERATION, generation)
-            numbers.append(trial.number)
-        return numbers
+            self._study.add_trial(self._rehearsal.get_trials(deepcopy=False)[trial.number])
+
+    def _rehearse(self, asked: Sequence[FrozenTrial]) -> None:
+        """Make what is in memory what is stored."""
+        known = self._rehearsal.get_trials(deepcopy=False)
+        if [trial.params for trial in known] != [trial.params for trial in asked[: len(known)]]:
+            self._rehearsal, known = optuna.create_study(directions=self._study.directions), []
+        for mine, stored in zip(known, asked, strict=False):
+            if stored.state.is_finished() and not mine.state.is_finished():
+                self._rehearsal.tell(mine.number, stored.values, stored.state)
+        self._rehearsal.add_trials(asked[len(known) :])
+        if not known:
+            self._choose_parents()
+
+    def _choose_parents(self) -> None:
+        """Choose the parents of every generation in memory as they were chosen when it was asked for.
+
+        One generation after the other: each one's are also chosen among those of the one before, and further back than
+        Python's stack is deep.
+        """
+        latest = 0
+        for place, trial in enumerate(self._rehearsal.get_trials(deepcopy=False)):
+            sampler = self._sampler_of(place, None)
+            if isinstance(sampler, BaseGASampler):
+                generation = sampler.get_trial_generation(self._rehearsal, trial)
+                for one in range(latest + 1, generation + 1):
+                    sampler.get_parent_population(self._rehearsal, one)
+                latest = max(latest, generation)
+
+    def _sampler_of(self, place: int, breeder: Breeder | None) -> BaseSampler:
+        """The sampler for a trial by its place among all that were asked for."""
+        return make_sampler(
+            self._sampler,
+            population_size=self._size,
+            seed=int(content_hash({"seed": self._seed, "place": place})[:8], 16),
+            breeder=breeder,
+            min_accuracy=self._min_accuracy,
+        )
 
     def _breeder(self, generation: int | None) -> Breeder | None:
         """For a generation, from what was known before it; for None, from all that is known now."""
@@ -308,7 +305,7 @@ class Asker:
         )
 
     def _asked(self) -> list[FrozenTrial]:
-        """All that were asked for to the end, however they ended; an earlier release's do not say so."""
+        """All that the search asked for, however they ended; an earlier release's do not say so."""
         return [
             trial
             for trial in self._trials()
@@ -326,7 +323,6 @@ def make_sampler(
     seed: int | None = None,
     breeder: Breeder | None = None,
     min_accuracy: float | None = None,
-    parents: dict[int, list[FrozenTrial]] | None = None,
 ) -> BaseSampler:
     """The sampler of a name.
 
@@ -336,12 +332,9 @@ def make_sampler(
         seed: Of the next ask.
         breeder: Makes the children of `nsga2`.
         min_accuracy: See `CrosslayerSampler`.
-        parents: See there.
     """
     if name == "nsga2":
-        return CrosslayerSampler(
-            population_size=population_size, seed=seed, breeder=breeder, min_accuracy=min_accuracy, parents=parents
-        )
+        return CrosslayerSampler(population_size=population_size, seed=seed, breeder=breeder, min_accuracy=min_accuracy)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         if name == "nsga3":
@@ -354,7 +347,7 @@ def make_sampler(
 
 
 def was_asked(trial: FrozenTrial, genes: Collection[str]) -> bool:
-    """Whether a trial was asked for to the end, and not cut off in the middle.
+    """Whether a search asked for a trial, and not somebody else who uses the study, for whatever genes.
 
     Args:
         trial: The trial, in whatever state.

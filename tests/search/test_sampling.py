@@ -1,15 +1,16 @@
 """How candidates are asked for."""
 
+import sys
 from typing import Any
 
 import numpy as np
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from search.breeding import Breeder
 from search.pareto import hypervolume
-from search.sampling import GENERATION, SAMPLERS, Asker, CrosslayerSampler, population_size
+from search.sampling import GENERATION, SAMPLERS, Asker, CrosslayerSampler, make_sampler, population_size
 from search.starts import starting_genomes
 from search.task import find_task
 from tests.search.fakes import FakeProblem, formula
@@ -29,7 +30,7 @@ def asker(study: optuna.Study, *, sampler: str = "nsga2", prescreen: bool = True
         PROBLEM,
         sampler=sampler,
         seed=settings.pop("seed", 0),
-        population_size=10,
+        population_size=settings.pop("population_size", 10),
         starts=settings.pop("starts", starting_genomes(SPACE, budget=40)),
         prescreen=prescreen,
         **settings,
@@ -83,26 +84,27 @@ def test_one_seed_gives_one_search(sampler: str) -> None:
         assert run(study_of(), budget=budget, sampler=sampler, seed=1) != first
 
 
-@pytest.mark.parametrize("killed_after", [3, 17, 24, 33])
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "gp"])  # which takes ten seconds for a few
+@pytest.mark.parametrize("killed_after", [1, 3, 17, 24, 33])
 def test_a_search_that_was_cut_off_while_asking_goes_on_as_if_it_had_not(
-    killed_after: int, monkeypatch: pytest.MonkeyPatch
+    killed_after: int, sampler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run(study_of())
+    whole = run(study_of(), sampler=sampler)
     study, asked = study_of(), 0
-    ask = study.ask
+    add_trial = study.add_trial
 
-    def dying(*arguments: Any) -> optuna.Trial:
+    def dying(trial: FrozenTrial) -> None:
         nonlocal asked
         asked += 1
         if asked == killed_after:
             raise KeyboardInterrupt
-        return ask(*arguments)
+        add_trial(trial)
 
-    monkeypatch.setattr(study, "ask", dying)
+    monkeypatch.setattr(study, "add_trial", dying)
     with pytest.raises(KeyboardInterrupt):
-        run(study)
+        run(study, sampler=sampler)
     monkeypatch.undo()
-    assert run(study) == whole
+    assert run(study, sampler=sampler) == whole
 
 
 def test_what_failed_is_replaced_and_not_asked_for_again() -> None:
@@ -160,53 +162,43 @@ def test_a_start_that_fails_is_asked_for_again_only_if_the_search_needs_it() -> 
         assert failed == asked
 
 
-@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "gp"])  # which takes ten seconds for a few
-def test_a_start_cut_off_while_it_was_asked_changes_nothing(sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "gp"])
+def test_trials_that_others_asked_for_change_nothing(sampler: str) -> None:
     whole = run(study_of(), 30, sampler=sampler)
-    set_user_attr = optuna.Trial.set_user_attr
-    for cut_off in (0, 8):
-        study = study_of()
-
-        def dying(trial: optuna.Trial, key: str, value: Any, cut_off: int = cut_off) -> None:
-            if trial.number == cut_off:
-                raise KeyboardInterrupt
-            set_user_attr(trial, key, value)
-
-        with monkeypatch.context() as patched:
-            patched.setattr(optuna.Trial, "set_user_attr", dying)
-            with pytest.raises(KeyboardInterrupt):
-                run(study, 30, sampler=sampler)
-        assert run(study, 30, sampler=sampler) == whole
-
-
-@pytest.mark.parametrize("steps", [0, 5])
-def test_waiting_trials_are_given_up_as_a_whole_whatever_is_cut_off_again(
-    steps: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = run(study_of(), 30)
     study = study_of()
-    set_user_attr, tell_study, left = optuna.Trial.set_user_attr, study.tell, [steps]
+    study.ask().suggest_int("depth", 1, 3)
+    study.enqueue_trial({"depth": 2})
+    assert run(study, 30, sampler=sampler) == whole
+    assert [trial.state for trial in study.get_trials()][:2] == [TrialState.RUNNING, TrialState.WAITING]
 
-    def dying(trial: optuna.Trial, key: str, value: Any) -> None:
-        if trial.number == 2:
-            raise KeyboardInterrupt
-        set_user_attr(trial, key, value)
 
-    def failing(number: int, *arguments: Any, **state: Any) -> Any:
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        return tell_study(number, *arguments, **state)
+def test_a_search_that_another_went_on_with_is_gone_on_with_from_there() -> None:
+    whole = run(study_of(), 50)
+    study = study_of()
+    held_up, other = asker(study), asker(study)
+    for asking in (held_up, other, other, held_up):
+        tell(study, asking.ask_generation(budget=50))
+    assert run(study, 50) == whole
 
-    with monkeypatch.context() as patched:
-        patched.setattr(optuna.Trial, "set_user_attr", dying)
-        with pytest.raises(KeyboardInterrupt):
-            run(study, 30)
-    with monkeypatch.context() as patched:
-        patched.setattr(study, "tell", failing)
-        with pytest.raises(KeyboardInterrupt):
-            run(study, 30)
-    assert run(study, 30) == whole
+
+@pytest.mark.parametrize("sampler", ["nsga2", "nsga3"])
+def test_a_search_of_many_generations_is_gone_on_with(sampler: str) -> None:
+    study, rng = study_of(), np.random.default_rng(0)
+    breeder = Breeder(PROBLEM, known=[], prescreen=False)
+    name = type(make_sampler(sampler, population_size=2)).__name__
+    for number in range(sys.getrecursionlimit()):
+        genes = breeder.random(rng)
+        study.add_trial(
+            optuna.create_trial(
+                params=genes,
+                distributions=dict(SPACE.distributions()),
+                values=(formula(SPACE.decode(genes)).accuracy, formula(SPACE.decode(genes)).energy_pj),
+                user_attrs={GENERATION: number // 2},
+                system_attrs={f"{name}:generation": number // 2},
+            )
+        )
+    found = asker(study, population_size=2, sampler=sampler, prescreen=False, starts=()).ask_generation(budget=2000)
+    assert [trial.user_attrs[GENERATION] for trial in found] == [sys.getrecursionlimit() // 2] * 2
 
 
 def test_asynchronous_asks_use_all_that_is_known() -> None:
