@@ -480,7 +480,7 @@ def _run(
     from search.result import result_of
 
     register(multipliers)
-    problem = HardwareProblem(space, workshop.task, workshop.platform, costs=search.settings.costs)
+    problem = HardwareProblem(space, workshop.task, workshop.platform, costs=search.settings.costs, executor=executor)
     key_of = key_function(workshop.task, workshop.data.fingerprint, workshop.platform, search.seed, multipliers)
     result = run_search(search, space, store, executor, problem=problem, key_of=key_of, observer=observer)
     if confirm:

@@ -85,7 +85,8 @@ class Breeder:
             if min_accuracy is not None:
                 self._floor = max(self._floor, min(min_accuracy, max(accuracies)) - _DEEPEST_LOSS / 4)
             costs = np.log10(problem.costs(genomes))
-            self._ceilings = costs.max(axis=0)
+            # What failed may be what the hardware cannot run, at costs beyond all bounds.
+            self._ceilings = costs[np.array(accuracies) > 0].max(axis=0, initial=costs.min())
             self._points = np.column_stack([1 - np.array(accuracies), costs])
             self._points = self._points[non_dominated_mask(self._points)]
         for genes in pending:

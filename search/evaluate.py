@@ -26,7 +26,7 @@ from search.spending import Meter
 from search.stages import StageStore
 from search.stopping import Rival, bar, is_beaten
 from search.task import Task
-from search.training import TrainedNetwork, Training
+from search.training import TrainedNetwork, Training, untrained_layers
 from search.workload import workload_of
 
 _CONFIRMING = 2**32  # seeds of confirmation runs begin here: no search has one of them
@@ -69,6 +69,8 @@ class Evaluator:
     def run(self, job: Job) -> Outcome:
         """Evaluate one job; whatever goes wrong becomes its outcome, so that one candidate never ends a search."""
         try:
+            if job.untrained:
+                return Outcome(key=job.key, layers=untrained_layers(self._task, job.candidate))
             if job.run is not None:
                 return Outcome(key=job.key, run=self.confirm(job.candidate, job.run))
             evaluation = self.evaluate(job.candidate, job.split, rivals=job.rivals, costs=job.costs)

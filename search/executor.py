@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from search.candidate import Candidate
 from search.evaluation import ConfirmationRun, Evaluation, Split
 from search.stopping import Rival
+
+if TYPE_CHECKING:
+    from approx import LayerShape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,7 @@ class Job:
         rivals: A candidate that early in its retraining is clearly beaten by one of them is not trained to the end.
         costs: What the costs of rivals are, as `Evaluation` calls it.
         run: Number of the confirmation run to make instead of an evaluation; see `search.confirming`.
+        untrained: Whether to build the network and look at its layers, and no more.
     """
 
     key: str
@@ -33,15 +37,17 @@ class Job:
     rivals: tuple[Rival, ...] = ()
     costs: tuple[str, ...] = ("energy_pj",)
     run: int | None = None
+    untrained: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a job ended: with an evaluation, with a confirmation run, or with the reason why there is none."""
+    """How a job ended: with what was wanted of it, or with the reason why there is none."""
 
     key: str
     evaluation: Evaluation | None = None
     run: ConfirmationRun | None = None
+    layers: tuple[LayerShape, ...] | None = None
     error: str | None = None
 
 

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from optuna.distributions import CategoricalDistribution
 
 import approx
 import energy
 from search.candidate import Candidate
+from search.errors import SearchError
 from search.evaluation import Evaluation
+from search.executor import Executor, Job
 from search.scheduling import Network, network_of
 from search.space import SearchSpace
 from search.task import Task
-from search.training import untrained, weight_memory
+from search.training import untrained_layers, weight_memory
 from search.workload import workload_of
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-_CANNOT_RUN = 1e30  # the costs of what the hardware cannot run
+_logger = logging.getLogger(__name__)
+
+_CANNOT_RUN = 1e30  # the costs of what the hardware cannot run, or nobody can build
 _LEAST_FAILURES = 1e-6  # of bits; fewer are as good as none
 
 
@@ -40,17 +44,26 @@ class HardwareProblem:
         task: What is classified.
         hardware: What energy is modelled for.
         costs: What is minimised, as `Evaluation` calls it: energy_pj first.
+        executor: Builds networks of a person's own, which may hang, or kill the process that builds them; None has this
+            process build them.
     """
 
     def __init__(
-        self, space: SearchSpace, task: Task, hardware: energy.Hardware, *, costs: Sequence[str] = ("energy_pj",)
+        self,
+        space: SearchSpace,
+        task: Task,
+        hardware: energy.Hardware,
+        *,
+        costs: Sequence[str] = ("energy_pj",),
+        executor: Executor | None = None,
     ) -> None:
         self._space = space
         self._task = task
         self._hardware = hardware
         self._costs = tuple(costs)
+        self._executor = executor
         self._distributions = space.distributions()
-        self._shapes: dict[Network, list[approx.LayerShape]] = {}
+        self._layers: dict[Network, Sequence[approx.LayerShape] | None] = {}  # None: it cannot be built
         self._densities: dict[Network, dict[str, float]] = {}
         self._usual_density = 0.5
         self._candidates: dict[tuple[Any, ...], Candidate] = {}  # of the genomes of this generation
@@ -82,12 +95,20 @@ class HardwareProblem:
         return self._candidate(genes).key
 
     def costs(self, genomes: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-        """What each genome would cost: shape (n, costs)."""
-        workloads = [self._workload(self._candidate(genes)) for genes in genomes]
+        """What each genome would cost: shape (n, costs).
+
+        Raises:
+            SearchError: If the baseline's network cannot be built.
+        """
+        candidates = [self._candidate(genes) for genes in genomes]
+        self._build(candidates)
+        workloads = [self._workload(candidate) for candidate in candidates]
         try:
-            return self._estimated(workloads)
+            costs = self._estimated(workloads)
         except energy.EnergyError:
-            return np.vstack([self._estimated_alone(workload) for workload in workloads])
+            costs = np.vstack([self._estimated_alone(workload) for workload in workloads])
+        costs[[self._layers[network_of(candidate)] is None for candidate in candidates]] = _CANNOT_RUN
+        return costs
 
     def features(self, genomes: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
         """Knobs as numbers of the size of 1, categories as one number for each value, and what the knobs amount to.
@@ -135,24 +156,39 @@ class HardwareProblem:
         return self._workloads[candidate]
 
     def _expected(self, candidate: Candidate) -> energy.Workload:
-        shapes = self._traced(candidate)
+        shapes = self._layers_of(candidate)
         kept = {}
         for shape in shapes:
             weights = shape.inner * shape.outputs
             kept[shape.name] = weights - min(round(candidate.sparsity * weights), weights - 1)  # as magnitude_masks
         return workload_of(candidate, shapes, self._hardware, kept=kept)
 
-    def _traced(self, candidate: Candidate) -> list[approx.LayerShape]:
-        """The layers of its network, with the densities that are expected."""
+    def _layers_of(self, candidate: Candidate) -> list[approx.LayerShape]:
+        """The layers of its network, with the densities that are expected; the baseline's, if it cannot be built."""
         network = network_of(candidate)
-        if network not in self._shapes:
-            example = torch.ones(1, *self._task.image_shape)
-            self._shapes[network] = approx.trace(untrained(self._task, candidate, seed=0), example)
+        layers = self._layers[network] or self._layers[network_of(self._space.baseline())] or ()
         densities = self._densities.get(network, {})
-        return [
-            replace(shape, input_density=densities.get(shape.name, self._usual_density))
-            for shape in self._shapes[network]
-        ]
+        return [replace(layer, input_density=densities.get(layer.name, self._usual_density)) for layer in layers]
+
+    def _build(self, candidates: Sequence[Candidate]) -> None:
+        """Find the layers of all networks that are not known yet."""
+        baseline = self._space.baseline()
+        new = {network_of(one): one for one in (baseline, *candidates) if network_of(one) not in self._layers}
+        if self._executor is None or self._task.network is None:
+            self._layers |= {network: untrained_layers(self._task, one) for network, one in new.items()}
+            return
+        networks = {f"{number}": network for number, network in enumerate(new)}
+        jobs = [Job(key=key, candidate=new[network], untrained=True) for key, network in networks.items()]
+        for outcome in self._executor.run(jobs):
+            family, depth, width = network = networks[outcome.key]
+            if outcome.layers is None and network == network_of(baseline):
+                raise SearchError(f"the network of the baseline cannot be built: {outcome.error}")
+            if outcome.layers is None:
+                _logger.warning(
+                    "%s cannot build its network of depth %d and width %d, which is passed over: %s",
+                    *(family, depth, width, outcome.error),
+                )
+            self._layers[network] = outcome.layers
 
     def _estimated(self, workloads: Sequence[energy.Workload]) -> NDArray[np.float64]:
         report = energy.estimate_batch(workloads, self._hardware)

@@ -323,6 +323,9 @@ class _Run:
             if job is None:
                 self._all_taken = True
                 break
+            if not self._pool.idle:  # any more: making up the job took one, which was lost
+                self._again.appendleft((job, failures))
+                break
             with _ray_errors():
                 actor = self._pool.take()
                 reached = actor.__ray_ready__.remote()

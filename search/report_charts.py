@@ -25,6 +25,7 @@ def charts(result: SearchResult, trials: Sequence[TrialEnd]) -> dict[str, Any]:
     stopped = spread([record for record in result.evaluations if record.evaluation.stopped], MOST_POINTS)
     size, unit = report.energy_unit(median(record.evaluation.energy_pj for record in result.evaluations))
     target = result.answer.target.accuracy(result.baseline.evaluation.accuracy)
+    found = result.answer.record
     return {
         "name": result.search.name,
         "unit": unit,
@@ -32,6 +33,7 @@ def charts(result: SearchResult, trials: Sequence[TrialEnd]) -> dict[str, Any]:
         "target": target * 100,
         "third": result.search.settings.third,
         "baseline": _points([result.baseline], size),
+        "answer": _points([] if found is None or found.key == result.baseline.key else [found], size),
         "front": _points(result.front, size),
         "behind": _points(behind, size),
         "stopped": _points(stopped, size),

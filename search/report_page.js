@@ -97,7 +97,7 @@
   }
 
   // All that is drawn large, and the accuracies in which it lies near the baseline.
-  const large = [data.baseline, data.front, ...Object.values(data.alone)];
+  const large = [data.baseline, data.answer, data.front, ...Object.values(data.alone)];
   const baselineAccuracy = data.baseline.accuracy[0];
   const near = (() => {
     const found = { x: [], y: [] };
@@ -148,6 +148,9 @@
         },
         accent,
       ),
+      ...(data.answer.id.length
+        ? [scatter(data.answer, "answer", { marker: { symbol: "circle-open", color: ink, size: narrow.matches ? 13 : 17, line: { width: 2, color: ink } } })]
+        : []),
       scatter(data.baseline, "baseline", { marker: { symbol: "star", color: ink, size: 15, line: { color: paper, width: 1 } } }, ink),
     );
     const limits = chosen("front-range") === "near" && !byId("front-range").hidden;

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 
 from search.candidate import Candidate
 from search.evaluation import Evaluation
 from search.executor import Job
 
 Network = tuple[str, int, int]
+
+_TRAINING = 3  # times what retraining takes, after pruning or on integer codes
 
 
 def network_of(candidate: Candidate) -> Network:
@@ -20,46 +23,87 @@ def network_of(candidate: Candidate) -> Network:
 class LongestFirst:
     """Hands jobs out, the longest first, so that a generation does not end with one worker at a long one.
 
-    What takes longest is guessed from what has to be trained and from multiplications. How many these are is known of
-    networks that were evaluated; others are not built for it here, as what builds a person's own network may hang. Two
-    jobs that lack the same network are not begun together as long as there is another: one worker would train it and
-    the other wait.
+    How long a job takes is guessed from what has to be trained, multiplications, and what others of its family took.
+    How many multiplications there are is known of networks that were evaluated; others are not built for it here, as
+    what builds a person's own network may hang. While a network is being trained for one job, others that lack it come
+    later, as long as there are any: a second worker would only wait for the first.
 
     Args:
         jobs: The jobs.
-        evaluations: What was evaluated: of its candidates, the networks before and after pruning are trained already.
+        evaluations: What was evaluated, in that order: of its candidates, the networks before and after pruning are
+            trained already.
+        clock: Tells the time in seconds.
     """
 
-    def __init__(self, jobs: Collection[Job], evaluations: Collection[Evaluation]) -> None:
-        macs = {network_of(one.candidate): one.macs for one in evaluations}
-        pruned = {(network_of(one.candidate), one.candidate.sparsity) for one in evaluations}
-
-        def expected_macs(network: Network) -> float:
-            family, _, width = network
-            alike = [
-                (abs(math.log(width / other_width)), count * width / other_width)
-                for (other_family, _, other_width), count in macs.items()
-                if other_family == family
-            ]
-            return macs[network] if network in macs else min(alike, default=(0.0, math.inf))[1]
-
-        def effort(job: Job) -> float:
-            network, sparsity = network_of(job.candidate), job.candidate.sparsity
-            stages = 1 + 3 * (network not in macs) + (sparsity > 0 and (network, sparsity) not in pruned)
-            return stages * math.sqrt(expected_macs(network))  # small networks take longer than their share
-
-        self._trained = set(macs)
-        self._left = sorted(jobs, key=effort, reverse=True)
-        self._running: dict[str, Network] = {}
+    def __init__(
+        self,
+        jobs: Collection[Job],
+        evaluations: Collection[Evaluation],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._past = _Past(evaluations)
+        self._left = sorted(jobs, key=lambda job: self._past.seconds(job.candidate), reverse=True)
+        self._trained = set(self._past.macs)
+        self._running: dict[str, tuple[Network, float]] = {}  # with when its network should be trained
 
     def __iter__(self) -> Iterator[Job]:
         while self._left:
-            busy = set(self._running.values()) - self._trained
+            now = self._clock()
+            busy = {network for network, trained_at in self._running.values() if trained_at > now} - self._trained
             place = next((n for n, job in enumerate(self._left) if network_of(job.candidate) not in busy), 0)
             job = self._left.pop(place)
-            self._running[job.key] = network_of(job.candidate)
+            self._running[job.key] = network_of(job.candidate), now + self._past.training_seconds(job.candidate)
             yield job
 
     def ended(self, key: str) -> None:
         """A job ended, and its network is trained."""
-        self._trained.add(self._running.pop(key))
+        network, _ = self._running.pop(key)
+        self._trained.add(network)
+
+
+class _Past:
+    """What earlier evaluations tell of how long others take.
+
+    Attributes:
+        macs: Network -> its multiplications, of all that are trained.
+    """
+
+    def __init__(self, evaluations: Collection[Evaluation]) -> None:
+        self.macs: dict[Network, int] = {}
+        self._pruned: set[tuple[Network, float]] = set()
+        spent: dict[str, tuple[float, float]] = {}  # family -> seconds, and what was trained in these
+        for one in evaluations:
+            seconds, size = spent.get(one.candidate.family, (0.0, 0.0))
+            trained = self._stages(one.candidate) * _size(one.macs)
+            spent[one.candidate.family] = seconds + one.seconds, size + trained
+            self.macs[network_of(one.candidate)] = one.macs
+            self._pruned.add((network_of(one.candidate), one.candidate.sparsity))
+        self._pace = {family: seconds / size for family, (seconds, size) in spent.items() if seconds and size}
+
+    def seconds(self, candidate: Candidate) -> float:
+        """How long a candidate should take; infinite where nothing is known of its family."""
+        return self._stages(candidate) * self._seconds_a_stage(candidate)
+
+    def training_seconds(self, candidate: Candidate) -> float:
+        """How much of that is the training of its network before all else."""
+        return _TRAINING * self._seconds_a_stage(candidate)
+
+    def _stages(self, candidate: Candidate) -> int:
+        network, sparsity = network_of(candidate), candidate.sparsity
+        pruning = sparsity > 0 and (network, sparsity) not in self._pruned
+        return 1 + pruning + _TRAINING * (network not in self.macs)
+
+    def _seconds_a_stage(self, candidate: Candidate) -> float:
+        family, _, width = network = network_of(candidate)
+        alike = [
+            (abs(math.log(width / other_width)), count * width / other_width)
+            for (other_family, _, other_width), count in self.macs.items()
+            if other_family == family
+        ]
+        macs = self.macs[network] if network in self.macs else min(alike, default=(0.0, math.inf))[1]
+        return self._pace.get(family, 1.0) * _size(macs)
+
+
+def _size(macs: float) -> float:
+    return math.sqrt(macs)  # small networks take longer than their share

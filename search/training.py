@@ -259,6 +259,16 @@ def untrained(task: Task, candidate: Candidate, *, seed: int) -> nn.Module:
     return approx.build_network(architecture, image_shape=shape, classes=classes, seed=seed)
 
 
+def untrained_layers(task: Task, candidate: Candidate) -> tuple[approx.LayerShape, ...]:
+    """The layers of a candidate's network before it is trained; the densities of their inputs say nothing.
+
+    Raises:
+        UsageError: As for `untrained`.
+        approx.ApproxError: If it has no layers that can be approximated.
+    """
+    return tuple(approx.trace(untrained(task, candidate, seed=0), torch.ones(1, *task.image_shape)))
+
+
 _FAILURES = {"silicon-14nm": approx.SILICON_14NM, "hybrid-22nm": approx.HYBRID_22NM}
 
 

@@ -1,5 +1,8 @@
 """Costs are known before training but for how many activations are zero."""
 
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +10,15 @@ import pytest
 
 import energy
 from search import datasets
+from search.errors import SearchError
 from search.evaluate import Evaluator
 from search.evaluation import Evaluation
+from search.executor import Job, Outcome
 from search.forecast import HardwareProblem
 from search.stages import StageStore
-from search.task import find_task
+from search.task import OwnNetwork, find_task
+from search.training import untrained_layers
+from tests.search.fakes import FakeExecutor
 
 TASK = find_task("digits").with_effort("quick")
 HARDWARE = energy.load_hardware("weight-stationary-45nm")
@@ -56,6 +63,56 @@ def test_what_cannot_run_costs_more_than_anything(monkeypatch: pytest.MonkeyPatc
     problem = HardwareProblem(TASK.space, TASK, HARDWARE, costs=COSTS)
     monkeypatch.setattr("search.forecast.energy.estimate_batch", refuse)
     assert (problem.costs([GENES, GENES]) == 1e30).all()
+
+
+OWN = TASK.with_network(OwnNetwork(path="nets:build", folder="/nowhere", max_depth=3, max_width=8, fingerprint="00"))
+
+
+class Builder(FakeExecutor):
+    """Builds multilayer perceptrons, but none of these widths."""
+
+    def __init__(self, *refused: int) -> None:
+        super().__init__()
+        self._refused = refused
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        for job in jobs:
+            self.jobs.append(job)
+            assert job.untrained
+            if job.candidate.width in self._refused:
+                yield Outcome(key=job.key, error="tried 2 times; it took more than 10 s")
+            else:
+                yield Outcome(key=job.key, layers=untrained_layers(TASK, replace(job.candidate, family="mlp")))
+
+
+def own(width: int) -> dict[str, object]:
+    return {**OWN.space.encode(OWN.space.baseline()), "depth": 1, "width": width}
+
+
+def test_what_the_executor_cannot_build_costs_more_than_anything_and_is_passed_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    executor = Builder(2)
+    problem = HardwareProblem(OWN.space, OWN, HARDWARE, costs=COSTS, executor=executor)
+    with caplog.at_level(logging.WARNING, logger="search"):
+        costs = problem.costs([own(1), own(2), own(3)])
+        again = problem.costs([own(2), own(3)])
+    assert (costs[1] == 1e30).all()
+    assert (costs[[0, 2]] < 1e30).all()
+    assert np.array_equal(again, costs[1:])
+    assert sorted(job.candidate.width for job in executor.jobs) == [1, 2, 3, 8]  # and the baseline's
+    assert np.isfinite(problem.features([own(2)])).all()
+    (warning,) = caplog.messages
+    assert warning == (
+        "nets:build cannot build its network of depth 1 and width 2, which is passed over: tried 2 times; it took more "
+        "than 10 s"
+    )
+
+
+def test_a_baseline_that_cannot_be_built_ends_a_search() -> None:
+    problem = HardwareProblem(OWN.space, OWN, HARDWARE, executor=Builder(8))
+    with pytest.raises(SearchError, match=r"the network of the baseline cannot be built: tried 2 times"):
+        problem.costs([own(1)])
 
 
 def test_features_are_finite_and_tell_genomes_apart() -> None:

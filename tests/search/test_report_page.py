@@ -160,6 +160,14 @@ def test_the_answer_is_at_the_accuracy_that_was_asked_for(tmp_path: Path) -> Non
     assert "No configuration at 99.99 % accuracy or more." in written(unreached, trials).words
 
 
+def test_the_chart_marks_the_answer_wherever_it_lies_but_not_the_baseline(storage: Path) -> None:
+    result, trials = stored(storage)
+    hidden = next(record for record in result.evaluations if record not in (*result.front, result.baseline))
+    for record, marked in ((hidden, [hidden.id]), (result.baseline, []), (None, [])):
+        found = replace(result, answer=replace(result.answer, record=record))
+        assert charts(found, trials)["answer"]["id"] == marked
+
+
 def test_the_page_needs_nothing_from_anywhere(storage: Path) -> None:
     found = written(*stored(storage))
     assert found.loads == ["data:,"]

@@ -1,6 +1,7 @@
 """How candidates are asked for."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -233,6 +234,31 @@ def test_screened_children_gain_more_than_others() -> None:
     screened = [gained(prescreen=True, seed=seed) for seed in range(6)]
     others = [gained(prescreen=False, seed=seed) for seed in range(6)]
     assert sum(screened) > 1.5 * sum(others)
+
+
+class Unbuildable(FakeProblem):
+    """Candidates of width 1 cannot be built: they cost more than anything, and none can be evaluated."""
+
+    def costs(self, genomes: Sequence[Any]) -> np.ndarray:
+        return np.where([[genes["width"] == 1] for genes in genomes], 1e30, super().costs(genomes))
+
+
+def test_costs_of_what_cannot_be_built_leave_others_apart() -> None:
+    """A front that had to reach to such costs would count for little how much cheaper one child is than another."""
+    found = []
+    for problem in (PROBLEM, Unbuildable(SPACE)):
+        rng = np.random.default_rng(0)
+        random = [Breeder(problem, known=[], prescreen=False).random(rng) for _ in range(30)]
+        known = [
+            (genes, 0.0 if genes["width"] == 1 else formula(SPACE.decode(genes)).accuracy)
+            for genes in ({**one, "width": 1 + place % 8} for place, one in enumerate(random))
+        ]
+        breeder = Breeder(problem, known=known)
+        children = [breeder.child([genes for genes, accuracy in known if accuracy], rng) for _ in range(20)]
+        found.append([formula(SPACE.decode(genes)).energy_pj for genes in children if genes["width"] > 1])
+    buildable, unbuildable = found
+    assert len(unbuildable) >= 18  # one in twenty is not screened
+    assert np.median(np.log10(unbuildable)) < np.median(np.log10(buildable)) + 0.3
 
 
 def test_an_exhausted_space_repeats_itself_instead_of_never_ending() -> None:

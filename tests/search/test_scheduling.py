@@ -49,6 +49,23 @@ def test_two_that_lack_a_network_are_not_begun_together() -> None:
     assert [job.key for job in handed_out] == ["b", "d"]
 
 
+def test_one_that_lacks_a_network_is_begun_when_that_should_be_trained() -> None:
+    """Were it left to the end, a generation would end with it."""
+    measured = [replace(one, seconds=30.0) for one in evaluations(MEDIUM)]  # three quarters of it for its network
+    clock = iter([0.0, 0.0, 22.0, 23.0, 24.0])
+    same = [replace(MEDIUM, depth=2, sparsity=share) for share in (0.1, 0.2)]
+    others = {f"{bits}": replace(MEDIUM, activation_bits=bits) for bits in (2, 3, 4)}
+    schedule = LongestFirst(jobs(a=same[0], b=same[1], **others), measured, clock=clock.__next__)
+    assert [job.key for job in schedule] == ["a", "2", "3", "b", "4"]
+
+
+def test_families_have_a_pace_of_their_own() -> None:
+    slow = replace(SMALL, family="lenet")
+    measured = [replace(one, seconds=1.0) for one in evaluations(LARGE, SMALL)]
+    measured += [replace(one, seconds=20.0) for one in evaluations(slow)]
+    assert [job.key for job in LongestFirst(jobs(large=LARGE, slow=slow), measured)] == ["slow", "large"]
+
+
 def test_a_worker_does_not_idle_where_all_lack_the_same_network() -> None:
     same = [replace(SMALL, sparsity=share) for share in (0.1, 0.2)]
     assert [job.key for job in LongestFirst(jobs(a=same[0], b=same[1]), [])] == ["a", "b"]

@@ -282,6 +282,49 @@ def test_candidates_that_hang_or_kill_or_fail_are_given_up_and_the_search_goes_o
         assert any(reason in error for error in stored), stored
 
 
+UNBUILDABLE = """
+import os, time
+from torch import nn
+
+def build(image_shape, classes, width):
+    if width == 1:
+        time.sleep(3600)
+    if width == 2:
+        os._exit(1)
+    if width == 3:
+        raise MemoryError("no room for it")
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(width), nn.ReLU(), nn.LazyLinear(classes))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_networks_whose_building_hangs_or_kills_or_fails_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, asynchronous: bool
+) -> None:
+    """What children would cost is found where they are evaluated: the driver survives whatever builds them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "unbuildable.py").write_text(UNBUILDABLE)
+    result = run(
+        tmp_path / "results.db",
+        network="unbuildable:build",
+        techniques=("network", "multiplier"),
+        workers=2,
+        budget=14,
+        timeout_s=10,
+        asynchronous=asynchronous,
+    )
+    assert result.finished == 14
+    assert {record.evaluation.candidate.width for record in result.evaluations} <= {4, 5, 6, 7, 8}
+    for width, reason in (
+        (1, "tried 2 times; it took more than 10 s"),
+        (2, "tried 2 times; its worker died"),
+        (3, "failed: MemoryError: no room for it"),
+    ):
+        assert any(f"of depth 1 and width {width}, which" in text and reason in text for text in caplog.messages)
+
+
 @pytest.mark.slow
 def test_a_search_waits_for_a_locked_database(undisturbed: tuple[Ends, list[Any]], tmp_path: Path) -> None:
     storage = tmp_path / "results.db"
