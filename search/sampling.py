@@ -168,7 +168,7 @@ class Asker:
         self._prescreen = prescreen
         self._min_accuracy = min_accuracy
         self._distributions = dict(problem.distributions())
-        self._rehearsal = optuna.create_study(directions=study.directions)
+        self._mirror = optuna.create_study(directions=study.directions)  # of the study, in memory, where Optuna is asked
 
     def left_running(self) -> list[FrozenTrial]:
         """Trials of an earlier run that were asked and never told."""
@@ -239,24 +239,24 @@ class Asker:
     def _ask(self, count: int, generation: int, enrolled: Sequence[Genes], breeder: Breeder | None) -> None:
         """Ask for so many trials, of which those that are enrolled come first."""
         asked = self._asked()
-        self._rehearse(asked)
+        self._update_mirror(asked)
         for place in range(len(asked), len(asked) + count):
-            self._rehearsal.sampler = self._sampler_of(place, breeder)
+            self._mirror.sampler = self._sampler_of(place, breeder)
             if place - len(asked) < len(enrolled):
-                self._rehearsal.enqueue_trial(dict(enrolled[place - len(asked)]))
-            trial = self._rehearsal.ask(self._distributions)
+                self._mirror.enqueue_trial(dict(enrolled[place - len(asked)]))
+            trial = self._mirror.ask(self._distributions)
             trial.set_user_attr(GENERATION, generation)
-            self._study.add_trial(self._rehearsal.get_trials(deepcopy=False)[trial.number])
+            self._study.add_trial(self._mirror.get_trials(deepcopy=False)[trial.number])
 
-    def _rehearse(self, asked: Sequence[FrozenTrial]) -> None:
-        """Make what is in memory what is stored."""
-        known = self._rehearsal.get_trials(deepcopy=False)
+    def _update_mirror(self, asked: Sequence[FrozenTrial]) -> None:
+        """Bring the trials in memory up to what is stored, from which others may have gone on."""
+        known = self._mirror.get_trials(deepcopy=False)
         if [trial.params for trial in known] != [trial.params for trial in asked[: len(known)]]:
-            self._rehearsal, known = optuna.create_study(directions=self._study.directions), []
+            self._mirror, known = optuna.create_study(directions=self._study.directions), []
         for mine, stored in zip(known, asked, strict=False):
             if stored.state.is_finished() and not mine.state.is_finished():
-                self._rehearsal.tell(mine.number, stored.values, stored.state)
-        self._rehearsal.add_trials(asked[len(known) :])
+                self._mirror.tell(mine.number, stored.values, stored.state)
+        self._mirror.add_trials(asked[len(known) :])
         if not known:
             self._choose_parents()
 
@@ -267,12 +267,12 @@ class Asker:
         Python's stack is deep.
         """
         latest = 0
-        for place, trial in enumerate(self._rehearsal.get_trials(deepcopy=False)):
+        for place, trial in enumerate(self._mirror.get_trials(deepcopy=False)):
             sampler = self._sampler_of(place, None)
             if isinstance(sampler, BaseGASampler):
-                generation = sampler.get_trial_generation(self._rehearsal, trial)
+                generation = sampler.get_trial_generation(self._mirror, trial)
                 for one in range(latest + 1, generation + 1):
-                    sampler.get_parent_population(self._rehearsal, one)
+                    sampler.get_parent_population(self._mirror, one)
                 latest = max(latest, generation)
 
     def _sampler_of(self, place: int, breeder: Breeder | None) -> BaseSampler:
