@@ -168,7 +168,8 @@ class Asker:
         self._prescreen = prescreen
         self._min_accuracy = min_accuracy
         self._distributions = dict(problem.distributions())
-        self._mirror = optuna.create_study(directions=study.directions)  # of the study, in memory, where Optuna is asked
+        # Of the study, in memory: here Optuna is asked.
+        self._mirror = optuna.create_study(directions=study.directions)
 
     def left_running(self) -> list[FrozenTrial]:
         """Trials of an earlier run that were asked and never told."""
