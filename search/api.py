@@ -480,7 +480,9 @@ def _run(
     from search.result import result_of
 
     register(multipliers)
-    problem = HardwareProblem(space, workshop.task, workshop.platform, costs=search.settings.costs, executor=executor)
+    problem = HardwareProblem(space, workshop.task, workshop.platform, costs=search.settings.costs)
+    if workshop.task.network is not None and search.settings.sampler == "nsga2" and search.settings.prescreen:
+        problem.build_networks(executor)
     key_of = key_function(workshop.task, workshop.data.fingerprint, workshop.platform, search.seed, multipliers)
     result = run_search(search, space, store, executor, problem=problem, key_of=key_of, observer=observer)
     if confirm:

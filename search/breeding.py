@@ -45,7 +45,10 @@ class Problem(Protocol):
         ...
 
     def costs(self, genomes: Sequence[Genes]) -> NDArray[np.float64]:
-        """What is known without training, to be minimised: energy, then others. Shape (n, 1 or 2), all above 0."""
+        """What is known without training, to be minimised: energy, then others. Shape (n, 1 or 2), all above 0.
+
+        Infinite where it is known that a candidate cannot be evaluated.
+        """
         ...
 
 
@@ -85,10 +88,10 @@ class Breeder:
             if min_accuracy is not None:
                 self._floor = max(self._floor, min(min_accuracy, max(accuracies)) - _DEEPEST_LOSS / 4)
             costs = np.log10(problem.costs(genomes))
-            # What failed may be what the hardware cannot run, at costs beyond all bounds.
-            self._ceilings = costs[np.array(accuracies) > 0].max(axis=0, initial=costs.min())
-            self._points = np.column_stack([1 - np.array(accuracies), costs])
-            self._points = self._points[non_dominated_mask(self._points)]
+            points = np.column_stack([1 - np.array(accuracies), costs])
+            points = points[np.isfinite(costs).all(axis=1)]
+            self._ceilings = points[:, 1:].max(axis=0, initial=-np.inf)
+            self._points = points[non_dominated_mask(points)]
         for genes in pending:
             self._take(genes)
 
@@ -109,7 +112,7 @@ class Breeder:
         for _ in range(max(_TRIES, 2 * wanted)):
             genes = self.random(rng) if rng.random() < _RANDOM_SHARE and wanted > 1 else self.bred(parents, rng)
             identity = self._problem.identity(genes)
-            if identity not in self._made:
+            if identity not in self._made and (wanted > 1 or self._can_be_evaluated(genes)):
                 children.setdefault(identity, genes)
                 if len(children) == wanted:
                     break
@@ -118,6 +121,9 @@ class Breeder:
             genes = candidates[self._most_promising(candidates) if len(candidates) > 1 else 0]
         self._take(genes)
         return genes
+
+    def _can_be_evaluated(self, genes: Genes) -> bool:
+        return self._surrogate is None or bool(np.isfinite(self._problem.costs([genes])).all())
 
     def _take(self, genes: Genes) -> None:
         """Note a child: it is not made again, and what it is expected to add is not expected of another."""
@@ -129,7 +135,7 @@ class Breeder:
         expected = self._expected(candidates, confidence=_CONFIDENCE)
         gains = hypervolume_gains(self._points, expected, (1 - self._floor, *self._ceilings))
         # Where nothing is gained, as long as none is accurate enough, the most accurate is next.
-        return int(np.lexsort((expected[:, 0], -gains))[0])
+        return int(np.lexsort((expected[:, 0], -gains, ~np.isfinite(expected).all(axis=1)))[0])
 
     def _expected(self, genomes: Sequence[Genes], *, confidence: float) -> NDArray[np.float64]:
         """(error, log10 of costs) of each, both to be minimised."""

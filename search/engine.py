@@ -27,7 +27,7 @@ from search.greedy import Greedy
 from search.locations import without_password
 from search.pareto import non_dominated_mask
 from search.result import SearchResult, result_of
-from search.sampling import Asker, generation_of, make_sampler, was_asked
+from search.sampling import GENERATION, Asker, generation_of, was_asked
 from search.scheduling import LongestFirst
 from search.schema import engine_options, outlive_restarts, storage_error, storage_errors, tune_sqlite
 from search.space import SearchSpace
@@ -181,6 +181,8 @@ class _Driver:
         """Refuse to go on with a search whose space an older version had otherwise."""
         genes = self._space.distributions()
         for trial in self._study.get_trials(deepcopy=False):
+            if GENERATION not in trial.user_attrs:
+                continue  # others may have trials of their own
             for name, distribution in trial.distributions.items():
                 try:
                     check_distribution_compatibility(distribution, genes[name])
@@ -223,9 +225,13 @@ class _Driver:
 
     def _learn(self, *, before: int | None) -> None:
         """Let the problem know what was evaluated before a generation, or until now."""
+        self._problem.learn(self._evaluations[trial.number] for trial in self._complete(before=before))
+
+    def _complete(self, *, before: int | None) -> list[FrozenTrial]:
+        """The search's trials that are complete, of generations before one, or all."""
         trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        known = [trial for trial in trials if before is None or generation_of(trial) < before]
-        self._problem.learn(self._evaluations[trial.number] for trial in known if trial.number in self._evaluations)
+        found = [trial for trial in trials if trial.number in self._evaluations]
+        return [trial for trial in found if before is None or generation_of(trial) < before]
 
     def _ask_steps(self) -> list[FrozenTrial]:
         """What the greedy strategy has to know before its next step."""
@@ -262,7 +268,7 @@ class _Driver:
     def _evaluate_as_workers_are_free(self) -> None:
         """Ask for a candidate whenever a worker has nothing to do, by all that is known by then."""
         asked: dict[str, tuple[Candidate, list[int]]] = {}
-        left = self._asker.left_running()
+        left = self._asker.running()
 
         def jobs() -> Iterator[Job]:
             while True:
@@ -300,8 +306,7 @@ class _Driver:
 
     def _rivals(self, *, before: int | None) -> tuple[Rival, ...]:
         """The front of what was evaluated before a generation, or until now."""
-        trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        known = [trial.values for trial in trials if before is None or generation_of(trial) < before]
+        known = [trial.values for trial in self._complete(before=before)]
         if not known:
             return ()
         points = np.array(known) * [-1, *[1] * len(self._search.settings.costs)]
@@ -406,7 +411,6 @@ def open_study(url: str, search: SearchRecord, storage: optuna.storages.RDBStora
         study_name=search.name,
         storage=storage or open_optuna(url),
         directions=[StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * len(costs)],
-        sampler=make_sampler(search.settings.sampler, population_size=search.population_size),
         load_if_exists=True,
     )
     if study.metric_names is None:

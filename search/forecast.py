@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_CANNOT_RUN = 1e30  # the costs of what the hardware cannot run, or nobody can build
+_MOST_PJ = 1e12  # of energy as a feature: more is no different
 _LEAST_FAILURES = 1e-6  # of bits; fewer are as good as none
 
 
@@ -44,30 +44,43 @@ class HardwareProblem:
         task: What is classified.
         hardware: What energy is modelled for.
         costs: What is minimised, as `Evaluation` calls it: energy_pj first.
-        executor: Builds networks of a person's own, which may hang, or kill the process that builds them; None has this
-            process build them.
     """
 
     def __init__(
-        self,
-        space: SearchSpace,
-        task: Task,
-        hardware: energy.Hardware,
-        *,
-        costs: Sequence[str] = ("energy_pj",),
-        executor: Executor | None = None,
+        self, space: SearchSpace, task: Task, hardware: energy.Hardware, *, costs: Sequence[str] = ("energy_pj",)
     ) -> None:
         self._space = space
         self._task = task
         self._hardware = hardware
         self._costs = tuple(costs)
-        self._executor = executor
         self._distributions = space.distributions()
         self._layers: dict[Network, Sequence[approx.LayerShape] | None] = {}  # None: it cannot be built
         self._densities: dict[Network, dict[str, float]] = {}
         self._usual_density = 0.5
         self._candidates: dict[tuple[Any, ...], Candidate] = {}  # of the genomes of this generation
         self._workloads: dict[Candidate, energy.Workload] = {}  # with these densities
+
+    def build_networks(self, executor: Executor) -> None:
+        """Have an executor build all networks of the space, so that this process builds none.
+
+        A person's own may hang, or end the process that builds them. What cannot be built costs infinitely much.
+
+        Raises:
+            SearchError: If the baseline's network cannot be built.
+        """
+        new = {network_of(candidate): candidate for candidate in self._space.networks()}
+        networks = {f"{number}": network for number, network in enumerate(new)}
+        jobs = [Job(key=key, candidate=new[network], untrained=True) for key, network in networks.items()]
+        for outcome in executor.run(jobs):
+            family, depth, width = network = networks[outcome.key]
+            if outcome.layers is None and network == network_of(self._space.baseline()):
+                raise SearchError(f"the network of the baseline cannot be built: {outcome.error}")
+            if outcome.layers is None:
+                _logger.warning(
+                    "%s cannot build its network of depth %d and width %d, which is passed over: %s",
+                    *(family, depth, width, outcome.error),
+                )
+            self._layers[network] = outcome.layers
 
     def learn(self, evaluations: Iterable[Evaluation]) -> None:
         """Take the densities of activations from these evaluations, and from no others."""
@@ -95,27 +108,18 @@ class HardwareProblem:
         return self._candidate(genes).key
 
     def costs(self, genomes: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-        """What each genome would cost: shape (n, costs).
-
-        Raises:
-            SearchError: If the baseline's network cannot be built.
-        """
+        """What each genome would cost: shape (n, costs); infinite where it cannot be built, or not run."""
         candidates = [self._candidate(genes) for genes in genomes]
-        self._build(candidates)
-        workloads = [self._workload(candidate) for candidate in candidates]
-        try:
-            costs = self._estimated(workloads)
-        except energy.EnergyError:
-            costs = np.vstack([self._estimated_alone(workload) for workload in workloads])
-        costs[[self._layers[network_of(candidate)] is None for candidate in candidates]] = _CANNOT_RUN
+        costs = self._costs_if_built(candidates)
+        costs[[self._layers[network_of(candidate)] is None for candidate in candidates]] = np.inf
         return costs
 
     def features(self, genomes: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
         """Knobs as numbers of the size of 1, categories as one number for each value, and what the knobs amount to.
 
-        Shape (n, features).
+        Where a network cannot be built, they amount to what they would with the baseline's. Shape (n, features).
         """
-        energies = self.costs(genomes)[:, 0]
+        energies = self._costs_if_built([self._candidate(genes) for genes in genomes])[:, 0].clip(max=_MOST_PJ)
         return np.array([self._features(genes, energy_pj) for genes, energy_pj in zip(genomes, energies, strict=True)])
 
     def _features(self, genes: Mapping[str, Any], energy_pj: float) -> list[float]:
@@ -166,29 +170,20 @@ class HardwareProblem:
     def _layers_of(self, candidate: Candidate) -> list[approx.LayerShape]:
         """The layers of its network, with the densities that are expected; the baseline's, if it cannot be built."""
         network = network_of(candidate)
-        layers = self._layers[network] or self._layers[network_of(self._space.baseline())] or ()
+        if network not in self._layers:
+            self._layers[network] = untrained_layers(self._task, candidate)
+        layers = self._layers[network]
+        if layers is None:
+            return self._layers_of(self._space.baseline())
         densities = self._densities.get(network, {})
         return [replace(layer, input_density=densities.get(layer.name, self._usual_density)) for layer in layers]
 
-    def _build(self, candidates: Sequence[Candidate]) -> None:
-        """Find the layers of all networks that are not known yet."""
-        baseline = self._space.baseline()
-        new = {network_of(one): one for one in (baseline, *candidates) if network_of(one) not in self._layers}
-        if self._executor is None or self._task.network is None:
-            self._layers |= {network: untrained_layers(self._task, one) for network, one in new.items()}
-            return
-        networks = {f"{number}": network for number, network in enumerate(new)}
-        jobs = [Job(key=key, candidate=new[network], untrained=True) for key, network in networks.items()]
-        for outcome in self._executor.run(jobs):
-            family, depth, width = network = networks[outcome.key]
-            if outcome.layers is None and network == network_of(baseline):
-                raise SearchError(f"the network of the baseline cannot be built: {outcome.error}")
-            if outcome.layers is None:
-                _logger.warning(
-                    "%s cannot build its network of depth %d and width %d, which is passed over: %s",
-                    *(family, depth, width, outcome.error),
-                )
-            self._layers[network] = outcome.layers
+    def _costs_if_built(self, candidates: Sequence[Candidate]) -> NDArray[np.float64]:
+        workloads = [self._workload(candidate) for candidate in candidates]
+        try:
+            return self._estimated(workloads)
+        except energy.EnergyError:
+            return np.vstack([self._estimated_alone(workload) for workload in workloads])
 
     def _estimated(self, workloads: Sequence[energy.Workload]) -> NDArray[np.float64]:
         report = energy.estimate_batch(workloads, self._hardware)
@@ -199,4 +194,4 @@ class HardwareProblem:
         try:
             return self._estimated([workload])
         except energy.EnergyError:
-            return np.full((1, len(self._costs)), _CANNOT_RUN)
+            return np.full((1, len(self._costs)), np.inf)

@@ -54,6 +54,7 @@ _CHECK_S = 2.0
 # A cluster's head may be started again, but for no longer than Ray waits for it; on this machine nobody does that.
 _SILENT_S = {"here": 5.0, "elsewhere": 40.0}
 _LEAST_TIMEOUT_S = 600
+_BUILDING_S = 60  # for a network that is not to be trained
 _TIMEOUT_FACTOR = 20  # over the median of the evaluations so far; without a limit given, longer ones have hung
 _LONGEST_FACTOR = 3  # over the longest: where networks are kept, most evaluations are short and some are not
 _LOST_WORKER = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, ObjectLostError)
@@ -323,9 +324,6 @@ class _Run:
             if job is None:
                 self._all_taken = True
                 break
-            if not self._pool.idle:  # any more: making up the job took one, which was lost
-                self._again.appendleft((job, failures))
-                break
             with _ray_errors():
                 actor = self._pool.take()
                 reached = actor.__ray_ready__.remote()
@@ -360,9 +358,12 @@ class _Run:
 
     def give_up_after(self, limit_s: float) -> list[Outcome]:
         """End the workers whose job takes too long; the outcomes of those that took too long before."""
-        late = [answer for answer, one in self._running.items() if time.monotonic() - one.since > limit_s]
-        with _ray_errors():
-            outcomes = [self._lost(self._running.pop(answer), f"it took more than {limit_s:g} s") for answer in late]
+        outcomes = []
+        for answer, one in list(self._running.items()):
+            allowed_s = min(limit_s, _BUILDING_S) if one.job.untrained else limit_s
+            if time.monotonic() - one.since > allowed_s:
+                with _ray_errors():
+                    outcomes.append(self._lost(self._running.pop(answer), f"it took more than {allowed_s:g} s"))
         return [outcome for outcome in outcomes if outcome is not None]
 
     def leave(self) -> None:

@@ -171,9 +171,9 @@ class Asker:
         # Of the study, in memory: here Optuna is asked.
         self._mirror = optuna.create_study(directions=study.directions)
 
-    def left_running(self) -> list[FrozenTrial]:
-        """Trials of an earlier run that were asked and never told."""
-        return [trial for trial in self._asked() if trial.state is TrialState.RUNNING]
+    def running(self) -> list[FrozenTrial]:
+        """Trials that were asked for and not told yet, in order of number."""
+        return self._asked(TrialState.RUNNING)
 
     def next_generation(self) -> int:
         """The generation for which is asked next."""
@@ -196,34 +196,34 @@ class Asker:
         Returns:
             In order of number; none when the budget is spent.
         """
-        running = self.left_running()
+        running = self.running()
         generation = self.next_generation()
         if running and any(one.state.is_finished() and generation_of(one) == generation for one in self._asked()):
             return running
-        complete = self._trials(TrialState.COMPLETE)
+        complete = self._asked(TrialState.COMPLETE)
         members = [trial for trial in [*complete, *running] if generation_of(trial) == generation]
         starts = self._not_held(self._starts)
         wanted = max(self._size - len(members), len(starts))
         count = max(0, min(wanted, budget - len(complete) - len(running)))
         breeder = self._breeder(generation) if count and generation else None
         self._ask(count, generation, starts, breeder)
-        return self.left_running()
+        return self.running()
 
     def ask_enrolled(self, genomes: Iterable[Genes], *, budget: int) -> list[FrozenTrial]:
         """What was left running, and these, as far as the budget goes."""
         enrolled = self._not_held(genomes)
-        spent = len(self._trials(TrialState.COMPLETE)) + len(self.left_running())
+        spent = len(self._asked(TrialState.COMPLETE, TrialState.RUNNING))
         self._ask(min(budget - spent, len(enrolled)), 0, enrolled, None)
-        return self.left_running()
+        return self.running()
 
     def ask_one(self) -> FrozenTrial:
         """One trial, chosen by all that is known now."""
         starts = self._not_held(self._starts)
-        complete = self._trials(TrialState.COMPLETE)
-        generation = (len(complete) + len(self.left_running())) // self._size
+        complete = self._asked(TrialState.COMPLETE)
+        generation = (len(complete) + len(self.running())) // self._size
         breeder = self._breeder(None) if complete and not starts else None
         self._ask(1, generation, starts, breeder)
-        return self.left_running()[-1]
+        return self.running()[-1]
 
     def _not_held(self, genomes: Iterable[Genes]) -> list[Genes]:
         """Those of these that no trial holds yet, each once."""
@@ -262,19 +262,22 @@ class Asker:
             self._choose_parents()
 
     def _choose_parents(self) -> None:
-        """Choose the parents of every generation in memory as they were chosen when it was asked for.
+        """Choose the parents of every whole generation in memory as they were chosen when it was asked for.
 
         One generation after the other: each one's are also chosen among those of the one before, and further back than
         Python's stack is deep.
         """
+        sampler = self._sampler_of(0, None)
+        if not isinstance(sampler, BaseGASampler):
+            return
         latest = 0
         for place, trial in enumerate(self._mirror.get_trials(deepcopy=False)):
-            sampler = self._sampler_of(place, None)
-            if isinstance(sampler, BaseGASampler):
-                generation = sampler.get_trial_generation(self._mirror, trial)
-                for one in range(latest + 1, generation + 1):
-                    sampler.get_parent_population(self._mirror, one)
-                latest = max(latest, generation)
+            generation = sampler.get_trial_generation(self._mirror, trial)
+            for one in range(latest + 1, generation + 1):
+                choosing = self._sampler_of(place, None)
+                assert isinstance(choosing, BaseGASampler)
+                choosing.get_parent_population(self._mirror, one)
+            latest = max(latest, generation)
 
     def _sampler_of(self, place: int, breeder: Breeder | None) -> BaseSampler:
         """The sampler for a trial by its place among all that were asked for."""
@@ -305,16 +308,10 @@ class Asker:
             min_accuracy=self._min_accuracy,
         )
 
-    def _asked(self) -> list[FrozenTrial]:
-        """All that the search asked for, however they ended; an earlier release's do not say so."""
-        return [
-            trial
-            for trial in self._trials()
-            if trial.state is TrialState.COMPLETE or was_asked(trial, self._distributions)
-        ]
-
-    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
-        return self._study.get_trials(deepcopy=False, states=states or None)
+    def _asked(self, *states: TrialState) -> list[FrozenTrial]:
+        """All that the search asked for, in order of number, or those in some states."""
+        trials = self._study.get_trials(deepcopy=False, states=states or None)
+        return [trial for trial in trials if was_asked(trial, self._distributions)]
 
 
 def make_sampler(
@@ -348,7 +345,7 @@ def make_sampler(
 
 
 def was_asked(trial: FrozenTrial, genes: Collection[str]) -> bool:
-    """Whether a search asked for a trial, and not somebody else who uses the study, for whatever genes.
+    """Whether a search asked for a trial, and not somebody else who uses its study.
 
     Args:
         trial: The trial, in whatever state.
@@ -358,6 +355,6 @@ def was_asked(trial: FrozenTrial, genes: Collection[str]) -> bool:
 
 
 def generation_of(trial: FrozenTrial) -> int:
-    """The generation in which a trial was asked for; 0 for those of earlier releases."""
-    generation: int = trial.user_attrs.get(GENERATION, 0)
+    """The generation in which a search asked for a trial."""
+    generation: int = trial.user_attrs[GENERATION]
     return generation

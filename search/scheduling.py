@@ -44,22 +44,21 @@ class LongestFirst:
         self._clock = clock
         self._past = _Past(evaluations)
         self._left = sorted(jobs, key=lambda job: self._past.seconds(job.candidate), reverse=True)
-        self._trained = set(self._past.macs)
-        self._running: dict[str, tuple[Network, float]] = {}  # with when its network should be trained
+        self._running: dict[str, Network] = {}
+        self._trained_at = dict.fromkeys(self._past.macs, -math.inf)  # or when it should be, by the clock
 
     def __iter__(self) -> Iterator[Job]:
         while self._left:
             now = self._clock()
-            busy = {network for network, trained_at in self._running.values() if trained_at > now} - self._trained
-            place = next((n for n, job in enumerate(self._left) if network_of(job.candidate) not in busy), 0)
-            job = self._left.pop(place)
-            self._running[job.key] = network_of(job.candidate), now + self._past.training_seconds(job.candidate)
+            waits = [self._trained_at.get(network_of(job.candidate), now) - now for job in self._left]
+            job = self._left.pop(min(range(len(waits)), key=lambda place: max(0.0, waits[place])))
+            network = self._running[job.key] = network_of(job.candidate)
+            self._trained_at.setdefault(network, now + self._past.training_seconds(job.candidate))
             yield job
 
     def ended(self, key: str) -> None:
         """A job ended, and its network is trained."""
-        network, _ = self._running.pop(key)
-        self._trained.add(network)
+        self._trained_at[self._running.pop(key)] = -math.inf
 
 
 class _Past:
@@ -76,7 +75,7 @@ class _Past:
         for one in evaluations:
             seconds, size = spent.get(one.candidate.family, (0.0, 0.0))
             trained = self._stages(one.candidate) * _size(one.macs)
-            spent[one.candidate.family] = seconds + one.seconds, size + trained
+            spent[one.candidate.family] = seconds + (one.cpu_seconds or one.seconds), size + trained
             self.macs[network_of(one.candidate)] = one.macs
             self._pruned.add((network_of(one.candidate), one.candidate.sparsity))
         self._pace = {family: seconds / size for family, (seconds, size) in spent.items() if seconds and size}

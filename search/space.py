@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 from search.candidate import NOMINAL_V, Candidate, multiplier_name
@@ -132,6 +132,15 @@ class SearchSpace:
             nominal_mv = round(NOMINAL_V * 1000)
             space = replace(space, supply_mv=range(nominal_mv, nominal_mv + 1), robust_bits=range(1))
         return space
+
+    def networks(self) -> list[Candidate]:
+        """The baseline, and a candidate of every family, depth and width."""
+        alleles, baseline = self._alleles(), self.baseline()
+        sizes = product(alleles["family"], alleles["depth"], alleles["width"])
+        return [
+            baseline,
+            *(replace(baseline, family=family, depth=depth, width=width) for family, depth, width in sizes),
+        ]
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """Gene name -> its Optuna distribution. Where steps differ, a gene is the place among the knob's values."""
