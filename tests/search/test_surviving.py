@@ -299,9 +299,8 @@ def build(image_shape, classes, width):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("asynchronous", [False, True])
 def test_networks_whose_building_hangs_or_kills_or_fails_are_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, asynchronous: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What children would cost is found where they are evaluated: the driver survives whatever builds them."""
     monkeypatch.chdir(tmp_path)
@@ -314,7 +313,6 @@ def test_networks_whose_building_hangs_or_kills_or_fails_are_passed_over(
         workers=2,
         budget=14,
         timeout_s=10,
-        asynchronous=asynchronous,
     )
     assert result.finished == 14
     asked = open_study(f"sqlite:///{tmp_path / 'results.db'}", result.search).get_trials()
