@@ -26,7 +26,7 @@ from tests.postgresql import Server
 from tests.service.test_cli import free_port
 
 KILLS = int(os.environ.get("CROSSLAYER_TEST_KILLS", "4"))
-BUDGET = 12 * KILLS
+BUDGET = 20 * KILLS
 ASKED = OptimizeRequest(dataset="digits", max_accuracy_drop=0.9, effort="quick", budget=BUDGET)
 LEASE_S = 1
 
@@ -94,7 +94,7 @@ def endure(url: str, stages: Path, undisturbed: list[str], more: Iterator[Callab
             killed = 0
             with JobStore.open(url) as jobs:
                 for number in range(KILLS):
-                    time.sleep(moments.uniform(0.5, 6))
+                    time.sleep(moments.uniform(0.5, 4))
                     victims[number % len(victims)]()
                     killed += not_ended(jobs, job.id)
             following.join(timeout=400)
