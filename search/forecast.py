@@ -72,15 +72,13 @@ class HardwareProblem:
         networks = {f"{number}": network for number, network in enumerate(new)}
         jobs = [Job(key=key, candidate=new[network], untrained=True) for key, network in networks.items()]
         for outcome in executor.run(jobs):
-            family, depth, width = network = networks[outcome.key]
-            if outcome.layers is None and network == network_of(self._space.baseline()):
-                raise SearchError(f"the network of the baseline cannot be built: {outcome.error}")
-            if outcome.layers is None:
-                _logger.warning(
-                    "%s cannot build its network of depth %d and width %d, which is passed over: %s",
-                    *(family, depth, width, outcome.error),
-                )
+            network = networks[outcome.key]
             self._layers[network] = outcome.layers
+            if outcome.layers is None:
+                if network == network_of(self._space.baseline()):
+                    raise SearchError(f"the network of the baseline cannot be built: {outcome.error}")
+                built = "{} cannot build its network of depth {} and width {}".format(*network)
+                _logger.warning("%s, which is passed over: %s", built, outcome.error)
 
     def learn(self, evaluations: Iterable[Evaluation]) -> None:
         """Take the densities of activations from these evaluations, and from no others."""
