@@ -22,9 +22,9 @@ import torch
 from torch import nn
 
 import approx
-from search import datasets
+from search.evaluation import datasets
 from search.locations import cache_dir, data_dir
-from search.task import find_task
+from search.space.task import find_task
 
 RATES = (0.0, 0.001, 0.005, 0.01)
 PUBLISHED = {  # bit error rate -> accuracy in percent

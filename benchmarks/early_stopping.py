@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from statistics import quantiles
 
+from search.evaluation.early_stopping import is_beaten
 from search.locations import storage_url
-from search.stopping import is_beaten
-from search.store import Store
+from search.store.store import Store
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from energy.gates.arithmetic import add
 from energy.gates.characterise import as_values, sign_and_magnitude
 from energy.gates.circuit import Circuit
 from energy.multiplier_cost import LANES_PER_BANK, multiplier_cost
-from search.characterising import catalogue_names
+from search.multipliers.characterisation import catalogue_names
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "multiplier-energy.md"
 NEURONS = Path(__file__).parent / "neurons.json"

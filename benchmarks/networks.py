@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import approx
-from search.task import find_task
+from search.space.task import find_task
 
 LENET5 = approx.Architecture(family="lenet", depth=3, width=6)
 RESNET20 = approx.Architecture(family="resnet", depth=3, width=16)

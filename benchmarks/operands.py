@@ -18,9 +18,9 @@ from torch import Tensor, nn
 import approx
 from approx.quantization import quantize
 from benchmarks.networks import LENET5
-from search import datasets
+from search.evaluation import datasets
 from search.locations import data_dir
-from search.task import find_task
+from search.space.task import find_task
 
 HISTOGRAMS = Path(__file__).parents[1] / "energy" / "operand_histograms.csv"
 BITS = 8

@@ -25,9 +25,9 @@ import optuna
 from numpy.typing import NDArray
 
 from benchmarks.synthetic import FLOOR, SyntheticProblem
-from search.breeding import Breeder, Genes
 from search.pareto import hypervolume, non_dominated_mask
-from search.sampling import Asker, population_size
+from search.sampling.asker import Asker, population_size
+from search.sampling.offspring import Breeder, Genes
 
 REFERENCE = Path(__file__).parent / "sampling_reference.json"
 DOCUMENT = Path(__file__).parents[1] / "docs" / "search.md"

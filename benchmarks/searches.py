@@ -22,19 +22,20 @@ from typing import Any
 
 import search
 from energy import load_hardware
-from search import api, datasets
-from search.candidate import Candidate
-from search.confirming import Answer, Target
+from search.answers.confirmation import Answer, Target
+from search.answers.result import SearchResult
+from search.api import _run as api
+from search.api.workshop import default_workers
 from search.defaults import DEFAULT_HARDWARE
 from search.engine import Observer
-from search.executor import Job
-from search.multiplier_choice import choose
-from search.ray_executor import RayExecutor
-from search.result import SearchResult
-from search.stages import StageStore
-from search.store import Record, SearchRecord, Store
-from search.task import find_task
-from search.workshop import default_workers
+from search.evaluation import datasets
+from search.evaluation.cache.cache import StageStore
+from search.executors.ray_executor import RayExecutor
+from search.executors.serial import Job
+from search.multipliers.choice import choose
+from search.space.candidate import Candidate
+from search.space.task import find_task
+from search.store.store import Record, SearchRecord, Store
 
 KEPT = Path(__file__).parent / "searches.json"
 TARGETS = (

@@ -25,7 +25,7 @@ from typing import Any
 
 import search
 from benchmarks.searches import STORED, fill
-from search.workshop import default_workers
+from search.api.workshop import default_workers
 from service.client import Client
 from service.schemas import OptimizeRequest
 

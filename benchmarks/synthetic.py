@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
-from search.breeding import Genes
-from search.candidate import content_hash
+from search.sampling.offspring import Genes
+from search.space.candidate import content_hash
 
 NOISE = 0.004  # standard deviation of a measured accuracy
 FLOOR = 0.2  # accuracy below the baseline's down to which a front counts
@@ -38,7 +38,7 @@ _PRUNING_KNEE = {"first": 0.45, "middle": 0.80, "last": 0.65}
 
 
 class SyntheticProblem:
-    """The space; satisfies `search.breeding.Problem`."""
+    """The space; satisfies `search.sampling.offspring.Problem`."""
 
     def distributions(self) -> Mapping[str, BaseDistribution]:
         """Gene -> its distribution."""

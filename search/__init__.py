@@ -8,16 +8,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from search.answering import Configurations as Configurations
-    from search.api import best as best
-    from search.api import configurations as configurations
-    from search.api import resume as resume
-    from search.api import run as run
-    from search.candidate import Candidate as Candidate
-    from search.comparing import compare as compare
-    from search.comparison import Comparison as Comparison
-    from search.confirming import Answer as Answer
-    from search.confirming import Confirmation as Confirmation
+    from search.answers.comparison import Comparison as Comparison
+    from search.answers.confirmation import Answer as Answer
+    from search.answers.confirmation import Confirmation as Confirmation
+    from search.answers.result import SearchResult as SearchResult
+    from search.answers.stored import Configurations as Configurations
+    from search.api._compare import compare as compare
+    from search.api._export import Exported as Exported
+    from search.api._export import export as export
+    from search.api._run import best as best
+    from search.api._run import configurations as configurations
+    from search.api._run import resume as resume
+    from search.api._run import run as run
     from search.errors import DatasetError as DatasetError
     from search.errors import ExecutorError as ExecutorError
     from search.errors import NothingFoundError as NothingFoundError
@@ -25,45 +27,43 @@ if TYPE_CHECKING:
     from search.errors import StorageError as StorageError
     from search.errors import UnknownNameError as UnknownNameError
     from search.errors import UsageError as UsageError
-    from search.evaluation import Evaluation as Evaluation
-    from search.exporting import Exported as Exported
-    from search.exporting import export as export
-    from search.report_file import write_report as write_report
-    from search.result import SearchResult as SearchResult
-    from search.store import Record as Record
-    from search.store import SearchRecord as SearchRecord
-    from search.store import Store as Store
-    from search.task import find_task as find_task
-    from search.task import task_names as task_names
+    from search.evaluation.evaluation import Evaluation as Evaluation
+    from search.report.page.file import write_report as write_report
+    from search.space.candidate import Candidate as Candidate
+    from search.space.task import find_task as find_task
+    from search.space.task import task_names as task_names
+    from search.store.store import Record as Record
+    from search.store.store import SearchRecord as SearchRecord
+    from search.store.store import Store as Store
 
 _HOME = {
-    "Answer": "search.confirming",
-    "Candidate": "search.candidate",
-    "Comparison": "search.comparison",
-    "Confirmation": "search.confirming",
-    "Configurations": "search.answering",
+    "Answer": "search.answers.confirmation",
+    "Candidate": "search.space.candidate",
+    "Comparison": "search.answers.comparison",
+    "Confirmation": "search.answers.confirmation",
+    "Configurations": "search.answers.stored",
     "DatasetError": "search.errors",
-    "Evaluation": "search.evaluation",
+    "Evaluation": "search.evaluation.evaluation",
     "ExecutorError": "search.errors",
-    "Exported": "search.exporting",
+    "Exported": "search.api._export",
     "NothingFoundError": "search.errors",
-    "Record": "search.store",
+    "Record": "search.store.store",
     "SearchError": "search.errors",
-    "SearchRecord": "search.store",
-    "SearchResult": "search.result",
+    "SearchRecord": "search.store.store",
+    "SearchResult": "search.answers.result",
     "StorageError": "search.errors",
-    "Store": "search.store",
+    "Store": "search.store.store",
     "UnknownNameError": "search.errors",
     "UsageError": "search.errors",
-    "best": "search.api",
-    "compare": "search.comparing",
-    "configurations": "search.api",
-    "export": "search.exporting",
-    "find_task": "search.task",
-    "resume": "search.api",
-    "run": "search.api",
-    "task_names": "search.task",
-    "write_report": "search.report_file",
+    "best": "search.api._run",
+    "compare": "search.api._compare",
+    "configurations": "search.api._run",
+    "export": "search.api._export",
+    "find_task": "search.space.task",
+    "resume": "search.api._run",
+    "run": "search.api._run",
+    "task_names": "search.space.task",
+    "write_report": "search.report.page.file",
 }
 
 __all__ = [

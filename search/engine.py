@@ -1,7 +1,7 @@
 """The search itself: an asker asks, an executor evaluates, the store keeps.
 
 A trial is told only after its evaluation is stored, so that a kill at any moment loses no finished evaluation; on
-resume, trials that were asked and never told are evaluated first. How asks are scheduled is in `search.sampling`.
+resume, trials that were asked and never told are evaluated first. How asks are scheduled is in `search.sampling.asker`.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.breeding import Problem
-from search.candidate import Candidate, content_hash
+from search.answers.result import SearchResult, result_of
 from search.errors import SearchError, StorageError
-from search.evaluation import Evaluation
-from search.executor import Executor, Job, Outcome
-from search.greedy import Greedy
+from search.evaluation.early_stopping import Rival, bar, is_beaten
+from search.evaluation.evaluation import Evaluation
+from search.executors.schedule import LongestFirst
+from search.executors.serial import Executor, Job, Outcome
 from search.locations import without_password
 from search.pareto import non_dominated_mask
-from search.result import SearchResult, result_of
-from search.sampling import GENERATION, Asker, generation_of, was_asked
-from search.scheduling import LongestFirst
-from search.schema import engine_options, outlive_restarts, storage_error, storage_errors, tune_sqlite
-from search.space import SearchSpace
-from search.starts import starting_genomes
-from search.stopping import Rival, bar, is_beaten
-from search.store import Record, SearchRecord, Store
+from search.sampling.asker import GENERATION, Asker, generation_of, was_asked
+from search.sampling.greedy import Greedy
+from search.sampling.offspring import Problem
+from search.sampling.starts import starting_genomes
+from search.space.candidate import Candidate, content_hash
+from search.space.search_space import SearchSpace
+from search.store.schema import engine_options, outlive_restarts, storage_error, storage_errors, tune_sqlite
+from search.store.store import Record, SearchRecord, Store
 
 _APART = -1  # stands for the trial of a baseline that lies outside of the space
 

@@ -14,13 +14,13 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Engine
 
-from search import report
-from search.answering import Stored, confirmations_in
-from search.confirming import Answer
+from search.answers.confirmation import Answer
+from search.answers.stored import Stored, confirmations_in
 from search.errors import NothingFoundError
-from search.schema import storage_errors
-from search.store import Record, Store
-from search.task import find_task
+from search.report import words as report
+from search.space.task import find_task
+from search.store.schema import storage_errors
+from search.store.store import Record, Store
 from service.questions import Question
 from service.schemas import OptimizeResponse
 from service.uploads import Uploads

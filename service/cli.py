@@ -18,9 +18,9 @@ from typing import Any
 
 import click
 
-from search import cli_options as options
-from search.cli_errors import reported_errors
-from search.cli_running import command_line
+from search.cli import options
+from search.cli.errors import reported_errors
+from search.cli.running import command_line
 from search.errors import UsageError
 from search.locations import STORAGE_VARIABLE
 
@@ -263,7 +263,7 @@ def upgrade(debug: bool, storage: str | None) -> None:
     with reported_errors(debug):
         from search.engine import study_names
         from search.locations import storage_url, without_password
-        from search.schema import SCHEMA, open_engine
+        from search.store.schema import SCHEMA, open_engine
 
         url = storage_url(storage)
         open_engine(url, create=True).dispose()
@@ -362,7 +362,7 @@ def _worker_beside(url: str, given: dict[str, Any]) -> Iterator[None]:
 @contextmanager
 def _keys(storage: str | None) -> Iterator[Any]:
     from search.locations import storage_url
-    from search.schema import open_engine
+    from search.store.schema import open_engine
     from service.keys import KeyStore
 
     url = storage_url(storage)

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from search.errors import StorageError
-from search.schema import open_engine
+from search.store.schema import open_engine
 from service.keys import KeyStore
 from service.limits import KnownHosts
 from service.problems import database_lost, problem

@@ -12,8 +12,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.engine import Engine
 
 from search.errors import StorageError
-from search.schema import SCHEMA, open_engine, storage_errors, stored_schema
-from search.store import Store
+from search.store.schema import SCHEMA, open_engine, storage_errors, stored_schema
+from search.store.store import Store
 from service.answers import StoredAnswers
 from service.jobs import JobStore
 from service.keys import KeyStore, Scope

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session, aliased, sessionmaker
 
-from search.schema import open_engine, storage_errors
+from search.store.schema import open_engine, storage_errors
 from service.job_state import JobState as JobState
 from service.questions import Question
 from service.tables import IdempotencyRow, JobEventRow, JobRow, WorkerRow
@@ -141,7 +141,7 @@ class JobStore:
         """Open the database, made if need be.
 
         Raises:
-            StorageError: See `search.schema.open_engine`.
+            StorageError: See `search.store.schema.open_engine`.
         """
         return cls(url, open_engine(url, create=True))
 

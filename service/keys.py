@@ -19,7 +19,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
 from search.errors import UnknownNameError, UsageError
-from search.schema import storage_errors
+from search.store.schema import storage_errors
 from service.tables import KeyRow
 
 _PREFIX = "crosslayer_"  # by which scanners for leaked secrets find it

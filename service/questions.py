@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from search.candidate import content_hash, is_own_multiplier
-from search.confirming import Target
+from search.answers.confirmation import Target
 from search.defaults import DEFAULT_BUDGET, DEFAULT_EFFORT, DEFAULT_HARDWARE
+from search.space.candidate import content_hash, is_own_multiplier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +20,9 @@ class Question:
         min_accuracy: The accuracy that is wanted, in (0, 1]; None if it is relative to the baseline's.
         max_accuracy_drop: How far below the baseline's it may be, in [0, 1).
         hardware: A name from `energy.hardware_names()`, or the identity of what a client brought.
-        effort: Of each evaluation, one of `search.task.EFFORTS`.
+        effort: Of each evaluation, one of `search.space.task.EFFORTS`.
         budget: Evaluations of a search for it.
-        space: A name from `search.space_choice.SPACES`.
+        space: A name from `search.space.space_file.SPACES`.
         seed: Of a search for it.
         multipliers: What a search chooses among, beside the exact one: names that come along, and identities of those
             that clients brought; None for what it usually does.

@@ -1,4 +1,4 @@
-"""The service's tables, in the database of results: `search/migrations` makes them with all others."""
+"""The service's tables, in the database of results: `search/store/migrations` makes them with all others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from search.schema import Base
+from search.store.schema import Base
 
 
 class JobRow(Base):

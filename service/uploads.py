@@ -20,11 +20,11 @@ from sqlalchemy.orm import Session, sessionmaker
 import energy
 from energy import Hardware, hardware_names, load_hardware, parse_hardware
 from energy.multiplier_cost import relative_costs, shipped_multipliers
-from search.candidate import multiplier_identity
 from search.errors import UnknownNameError, UsageError
-from search.multiplier_choice import keep_multiplier, multiplier_of_table
-from search.multiplier_costs import claimed_costs
-from search.schema import storage_errors
+from search.multipliers.choice import keep_multiplier, multiplier_of_table
+from search.multipliers.costs import claimed_costs
+from search.space.candidate import multiplier_identity
+from search.store.schema import storage_errors
 from service.tables import UploadRow
 
 MOST_UPLOADS = 200  # of each kind

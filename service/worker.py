@@ -19,9 +19,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from energy import hardware_names
-from search import api, report
-from search.candidate import Candidate
-from search.cli_running import interruptible
+from search.answers.result import SearchResult
+from search.api import _run as api
+from search.cli.running import interruptible
 from search.errors import (
     ExecutorError,
     NewerSchemaError,
@@ -31,9 +31,10 @@ from search.errors import (
     UnknownNameError,
 )
 from search.locations import MULTIPLIER_VARIABLE
-from search.progress import Stoppable
-from search.result import SearchResult
-from search.store import Record, SearchRecord
+from search.report import words as report
+from search.report.progress import Stoppable
+from search.space.candidate import Candidate
+from search.store.store import Record, SearchRecord
 from service.jobs import Job, JobState, JobStore, LeaseLostError
 from service.questions import Question
 
@@ -45,7 +46,7 @@ _PAUSES_S = (2.0, 5.0, 15.0, 30.0, 60.0)  # before another look, where the last 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """Where and by what evaluations are made; see `search.api.run`.
+    """Where and by what evaluations are made; see `search.run`.
 
     Attributes:
         storage: Results database, as an SQLAlchemy URL.

@@ -10,7 +10,7 @@ import pytest
 
 import energy.multiplier_cost  # noqa: F401  `energy` has a function of this name
 from approx import catalog
-from tests.postgresql import Server, running_server
+from tests.support.postgresql import Server, running_server
 
 TEST_DATA_VARIABLE = "CROSSLAYER_TEST_DATA"
 

@@ -11,17 +11,17 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from energy import EnergyError, Hardware, HardwareError, WorkloadError, estimate, hardware_names
 from energy.multiplier_cost import multiplier_cost, shipped_multipliers
-from search import report
-from search.answering import stored_alone
-from search.candidate import Candidate
-from search.confirming import knee
+from search.answers.confirmation import knee
+from search.answers.energy import score_candidate, stored_workload
+from search.answers.stored import stored_alone
 from search.defaults import DEFAULT_HARDWARE
 from search.errors import UnknownNameError, UsageError
-from search.scoring import score_candidate, stored_workload
-from search.space import MULTIPLIERS
-from search.store import Record
-from search.task import Task, find_task, stored_names, stored_task, task_names
-from search.techniques import TECHNIQUES
+from search.report import words as report
+from search.space.candidate import Candidate
+from search.space.search_space import MULTIPLIERS
+from search.space.task import Task, find_task, stored_names, stored_task, task_names
+from search.space.techniques import TECHNIQUES
+from search.store.store import Record
 from service.asking import hardware_named, task_named
 from service.dependencies import Client, ClientDep, Services, ServicesDep, needs
 from service.keys import Scope

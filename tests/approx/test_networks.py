@@ -16,7 +16,7 @@ from approx import (
 )
 from approx.errors import ArgumentError, UnknownNameError
 from approx.networks import ResidualBlock
-from search.datasets import import_torchvision
+from search.evaluation.datasets import import_torchvision
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
 

@@ -10,8 +10,8 @@ from torch import nn
 
 import approx
 from approx import Architecture, FaultyMemory, LabelledImages, LayerApproximation, Schedule
-from search import datasets
-from search.task import find_task
+from search.evaluation import datasets
+from search.space.task import find_task
 
 pytestmark = pytest.mark.slow
 

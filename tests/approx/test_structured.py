@@ -18,7 +18,7 @@ from approx import (
     weight_layers,
 )
 from approx.errors import ArgumentError
-from search.datasets import import_torchvision
+from search.evaluation.datasets import import_torchvision
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 

@@ -20,7 +20,7 @@ from approx import (
 )
 from approx.convert import FoldedBatchNorm
 from approx.errors import ArgumentError
-from search.datasets import import_torchvision
+from search.evaluation.datasets import import_torchvision
 
 
 def real(*shape: int) -> Tensor:

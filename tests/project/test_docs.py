@@ -16,7 +16,7 @@ import approx
 import energy
 from approx import catalog
 from approx.native import NATIVE_VARIABLE
-from search.cli import cli
+from search.cli.main import cli
 from search.locations import (
     DATA_DIR_VARIABLE,
     MULTIPLIER_VARIABLE,
@@ -24,7 +24,7 @@ from search.locations import (
     STAGES_VARIABLE,
     STORAGE_VARIABLE,
 )
-from search.task import task_names
+from search.space.task import task_names
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.timing import processor_seconds
+from tests.support.timing import processor_seconds
 
 HEAVY = {"torch", "torchvision", "ray", "sklearn"}
 
@@ -17,7 +17,8 @@ def loaded_by(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["service.app", "search", "search.api", "search.cli", "search.store", "search.result"]
+    "module",
+    ["service.app", "search", "search.api._run", "search.cli.main", "search.store.store", "search.answers.result"],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(module: str) -> None:
     assert not loaded_by(f"import {module}") & HEAVY

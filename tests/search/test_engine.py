@@ -7,18 +7,18 @@ import pytest
 from optuna.trial import TrialState
 
 from energy.hardware import Cell
-from search.candidate import NOMINAL_V, Candidate
+from search.answers.result import SearchResult, front, front_hypervolume, result_of
 from search.engine import Observer, open_study, run_search
 from search.errors import SearchError
-from search.evaluation import Evaluation
-from search.executor import Job, Outcome
-from search.multiplier_choice import choose
-from search.result import SearchResult, front, front_hypervolume, result_of
-from search.sampling import population_size
-from search.space import SearchSpace
-from search.store import Record, SearchRecord, Store
-from search.task import find_task
-from tests.search.fakes import FakeExecutor, FakeProblem, formula
+from search.evaluation.evaluation import Evaluation
+from search.executors.serial import Job, Outcome
+from search.multipliers.choice import choose
+from search.sampling.asker import population_size
+from search.space.candidate import NOMINAL_V, Candidate
+from search.space.search_space import SearchSpace
+from search.space.task import find_task
+from search.store.store import Record, SearchRecord, Store
+from tests.support.fakes import FakeExecutor, FakeProblem, formula
 
 SPACE = find_task("digits").space
 

@@ -24,14 +24,14 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 import search
-from search.candidate import Candidate
+from search.answers.result import SearchResult
 from search.engine import Observer, open_study
 from search.errors import StorageError
-from search.result import SearchResult
-from search.sampling import GENERATION
-from search.store import Record, Store
-from search.task import find_task
-from tests.postgresql import Server
+from search.sampling.asker import GENERATION
+from search.space.candidate import Candidate
+from search.space.task import find_task
+from search.store.store import Record, Store
+from tests.support.postgresql import Server
 
 BUDGET = 11  # a generation, and one evaluation of the next
 SEED = 3

@@ -15,14 +15,14 @@ from sqlalchemy.exc import OperationalError
 
 import energy
 from search import best
-from search.answering import Stored
+from search.answers.stored import Stored
 from search.errors import StorageError
-from search.schema import SCHEMA, open_engine
-from search.store import Store
+from search.store.schema import SCHEMA, open_engine
+from search.store.store import Store
 from service.jobs import JobState, JobStore, QueueLimits
 from service.keys import KeyStore, Scope
-from tests.search.fakes import formula, fresh_run
-from tests.service.stored import HARDWARE, RUNS, SPACE, candidate, client_of, store_results
+from tests.support.fakes import formula, fresh_run
+from tests.support.stored import HARDWARE, RUNS, SPACE, candidate, client_of, store_results
 
 MULTIPLIER_OF_MINE = "mine@01234567"
 
@@ -609,8 +609,8 @@ class TestLimits:
 def test_answers_are_those_of_the_store(client: TestClient, database: Path) -> None:
     """The service and `search best` cannot tell different things."""
     from energy import load_hardware
-    from search.confirming import Target
-    from search.task import find_task
+    from search.answers.confirmation import Target
+    from search.space.task import find_task
 
     for wanted in (0.5, 0.9, 0.94):
         with Store.open(f"sqlite:///{database}", create=False) as store:

@@ -14,10 +14,10 @@ import httpx2
 import pytest
 from click.testing import CliRunner, Result
 
-from search.cli import cli
-from search.schema import SCHEMA
+from search.cli.main import cli
+from search.store.schema import SCHEMA
 from service.jobs import JobState, JobStore
-from tests.service.stored import store_results
+from tests.support.stored import store_results
 
 
 def invoke(*arguments: object) -> Result:

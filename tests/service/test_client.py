@@ -25,9 +25,9 @@ from service.client import (
 from service.jobs import JobStore
 from service.schemas import EvaluationSchema, FrontSchema, HardwareSchema, JobSchema, OptimizeResponse
 from tests.project.test_imports import loaded_by
-from tests.service.stored import SPACE, store_results
 from tests.service.test_cli import free_port, serving
 from tests.service.test_uploads import MINE
+from tests.support.stored import SPACE, store_results
 
 ASKED = OptimizeRequest(dataset="digits", min_accuracy=0.9)
 
@@ -218,7 +218,7 @@ def test_a_killed_service_loses_no_event(tmp_path: Path) -> None:
 def test_keys(tmp_path: Path) -> None:
     from click.testing import CliRunner
 
-    from search.cli import cli
+    from search.cli.main import cli
 
     database = tmp_path / "results.db"
     store_results(database)

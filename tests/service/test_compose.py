@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 import yaml
 
-from search.cli import cli
+from search.cli.main import cli
 from service.client import Client, ServiceError
-from tests.postgresql import Server
 from tests.service.test_cli import free_port
+from tests.support.postgresql import Server
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"

@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from search.engine import open_optuna
-from search.schema import open_engine
+from search.store.schema import open_engine
 from service.dashboard import create_dashboard
 from service.keys import KeyStore, Scope
 from service.settings import Settings

@@ -11,9 +11,9 @@ import pytest
 
 from service.client import Client
 from service.schemas import OptimizeRequest
-from tests.service.stored import candidate, store_results
 from tests.service.test_cli import serving
 from tests.service.test_uploads import MINE
+from tests.support.stored import candidate, store_results
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text().partition("**Over HTTP**")[2].partition("**From Python**")[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from search.schema import open_engine
+from search.store.schema import open_engine
 from service.jobs import (
     IdempotencyError,
     Job,
@@ -23,7 +23,7 @@ from service.jobs import (
 )
 from service.questions import Question
 from service.tables import JobRow
-from tests.postgresql import Server, running_server
+from tests.support.postgresql import Server, running_server
 
 LEASE_S = 30.0
 MANY = QueueLimits(all=1000, each=1000)

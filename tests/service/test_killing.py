@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from search import api
+from search.api import _run as api
 from search.errors import StorageError
-from search.store import Store
+from search.store.store import Store
 from service.client import Client, Event, UnreachableError
 from service.jobs import JobState, JobStore, QueueLimits
 from service.questions import Question
 from service.schemas import JobSchema, OptimizeRequest
-from tests.postgresql import Server
 from tests.service.test_cli import free_port
+from tests.support.postgresql import Server
 
 KILLS = int(os.environ.get("CROSSLAYER_TEST_KILLS", "4"))
 BUDGET = 20 * KILLS

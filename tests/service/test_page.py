@@ -18,21 +18,21 @@ import uvicorn
 from sqlalchemy.engine import Engine
 
 from energy import load_hardware
-from search import report
-from search.answering import Stored
-from search.candidate import Candidate
-from search.schema import open_engine
-from search.store import Store
-from search.task import find_task
+from search.answers.stored import Stored
+from search.report import words as report
+from search.space.candidate import Candidate
+from search.space.task import find_task
+from search.store.schema import open_engine
+from search.store.store import Store
 from service.app import create_app
 from service.jobs import Job, JobState, JobStore, QueueLimits
 from service.keys import KeyStore, Scope
 from service.questions import Question
 from service.settings import Settings
 from service.tables import JobEventRow, JobRow
-from tests.search.browser import Browser, find_browser
-from tests.search.fakes import formula, fresh_run
-from tests.service.stored import HARDWARE, RUNS, candidate, client_of
+from tests.support.browser import Browser, find_browser
+from tests.support.fakes import formula, fresh_run
+from tests.support.stored import HARDWARE, RUNS, candidate, client_of
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 BASELINE = candidate()

@@ -14,12 +14,12 @@ from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from search.schema import open_engine
+from search.store.schema import open_engine
 from service.app import create_app
 from service.jobs import QueueLimits
 from service.keys import KeyStore, Scope
 from service.settings import Settings
-from tests.service.stored import store_results
+from tests.support.stored import store_results
 
 EXAMPLES = 15  # of each operation, good and bad
 

@@ -10,13 +10,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 import energy
-from search.store import Store
+from search.store.store import Store
 from service.jobs import JobState, JobStore
 from service.keys import KeyStore, Scope
 from service.worker import Work, Worker
-from tests.search.fakes import formula, fresh_run
-from tests.service.stored import HARDWARE, RUNS, SPACE, candidate, client_of, store_results
 from tests.service.test_app import assert_problem
+from tests.support.fakes import formula, fresh_run
+from tests.support.stored import HARDWARE, RUNS, SPACE, candidate, client_of, store_results
 
 FILE = (resources.files("energy") / "hardware" / "weight-stationary-45nm.yaml").read_text()
 MINE = FILE.replace("name: weight-stationary-45nm", "name: mine").replace("clock_mhz: ", "clock_mhz: 1")

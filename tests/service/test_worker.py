@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from search import api
+from search.api import _run as api
 from search.errors import NewerSchemaError, StorageError
-from search.schema import open_engine
-from search.store import Store
+from search.store.schema import open_engine
+from search.store.store import Store
 from service.jobs import Job, JobState, JobStore, QueueLimits
 from service.questions import Question
 from service.tables import JobRow
 from service.worker import Work, Worker
-from tests.service.stored import client_of
+from tests.support.stored import client_of
 
 BUDGET = 5
 

@@ -1,0 +1,28 @@
+"""Write the front in README.md from a finished search: `python -m benchmarks.readme_front [--storage URL] NAME`."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def main() -> None:
+    """Replace the table between the markers by the first rows that `search show` prints, and the answer below them."""
+    arguments = sys.argv[1:] or ["digits-1"]
+    shown = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "search", "show", *arguments], capture_output=True, text=True, check=True
+    )
+    lines = [line.rstrip() for line in shown.stdout.splitlines()]
+    end = next(number for number, line in enumerate(lines) if line.startswith("base "))
+    answer = next(number for number, line in enumerate(lines) if line.startswith(("Cheapest", "NOT CONFIRMED")))
+    table = "\n".join([*(line for line in lines[1 : end + 1] if line), "", *lines[answer:]])
+    pattern = re.compile(r"(<!-- front: .*? -->\n```\n).*?(\n```\n<!-- end -->)", re.DOTALL)
+    README.write_text(pattern.sub(lambda match: match[1] + table + match[2], README.read_text()))
+
+
+if __name__ == "__main__":
+    main()

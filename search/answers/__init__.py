@@ -1,0 +1,1 @@
+"""What is concluded from stored evaluations and fresh runs."""

@@ -1,0 +1,419 @@
+"""Answers that hold: the cheapest configuration whose accuracy fresh runs confirm.
+
+The cheapest of many measured configurations is, on average, a lucky one. So candidates are taken by energy, trained
+anew several times, and the first is the answer whose accuracy is, with 97.5 % confidence, not below what is wanted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, TypeAlias
+
+from search.evaluation.evaluation import ConfirmationRun, share_error
+from search.executors.serial import Executor, Job
+from search.space.candidate import Candidate
+from search.space.task import stored_task
+from search.store.store import Record, SearchRecord, Store
+
+if TYPE_CHECKING:
+    from search.engine import Observer
+
+# Of each candidate that is tried: half of the 5 % of answers that may be wrong, as more than one is tried for most.
+CONFIDENCE = 0.975
+DEFAULT_DROP = 0.02  # in accuracy, where nothing else is asked for
+_FIRST_RUNS = 2  # after which a candidate is given up whose mean is below what is wanted
+_MOST_HIDDEN = 10  # candidates off the front that are tried for an answer
+
+RunsOf: TypeAlias = Callable[[Candidate, int], Sequence[ConfirmationRun]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mean:
+    """A mean over runs with what is known of its error.
+
+    Attributes:
+        value: The mean.
+        standard_error: Its standard error.
+        lower_bound: What it truly is at least, with `CONFIDENCE`.
+    """
+
+    value: float
+    standard_error: float
+    lower_bound: float
+
+    @classmethod
+    def of(cls, values: Sequence[float], *, least_error: float) -> Mean:
+        """The mean of what runs found, with the bound of Student's t distribution.
+
+        Args:
+            values: Of runs; at least two.
+            least_error: What its standard error is taken to be if that among the runs is smaller: few runs may agree by
+                chance.
+        """
+        from scipy.special import stdtrit  # scipy.stats has the same and takes half a second to load
+
+        error = max(stdev(values) / math.sqrt(len(values)), least_error)
+        mean = fmean(values)
+        return cls(
+            value=mean,
+            standard_error=error,
+            lower_bound=mean - float(stdtrit(len(values) - 1, CONFIDENCE)) * error,
+        )
+
+
+def paired_error(differences: Sequence[float], images: int) -> float:
+    """The least standard error of a mean difference between two accuracies on the same images.
+
+    Where b images are right with one and wrong with the other, and c the other way round, the difference (b - c) / n
+    has the variance (b + c) / n^2 or a little less (McNemar, Psychometrika 12(2), 1947). So many images differ at least
+    as the runs' own differences need; two more are added, as in `share_error`.
+
+    Args:
+        differences: Of each run.
+        images: On how many images, all together.
+    """
+    return math.sqrt(fmean(abs(one) for one in differences) * images + 2) / images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """Fresh runs of a candidate.
+
+    Attributes:
+        runs: The runs, in order of their number; at least two.
+        margin: By how much its accuracy is above what was wanted, or below if it is negative.
+        confirmed: Whether it is not below, with `CONFIDENCE`, after as many runs as were asked for.
+    """
+
+    runs: tuple[ConfirmationRun, ...]
+    margin: Mean
+    confirmed: bool
+
+    @property
+    def accuracy(self) -> Mean:
+        """On the images that each run held out."""
+        return _mean(self.runs)
+
+    @property
+    def test_accuracy(self) -> float:
+        """Mean on the test images, by which nothing was decided."""
+        return fmean(run.test_accuracy for run in self.runs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What is wanted: an accuracy, or one relative to the baseline's.
+
+    Attributes:
+        min_accuracy: The accuracy, in (0, 1]; None if it is relative.
+        max_accuracy_drop: How far below the baseline's it may be, in [0, 1).
+    """
+
+    min_accuracy: float | None = None
+    max_accuracy_drop: float | None = None
+
+    def accuracy(self, baseline: float) -> float:
+        """What is wanted, where the baseline's accuracy is this."""
+        if self.min_accuracy is not None:
+            return self.min_accuracy
+        assert self.max_accuracy_drop is not None
+        return baseline - self.max_accuracy_drop
+
+    def __str__(self) -> str:
+        if self.min_accuracy is not None:
+            return f"at {self.min_accuracy:.2%} or more"
+        return f"within {(self.max_accuracy_drop or 0) * 100:.2f} points of the baseline"
+
+
+def target_of(search: SearchRecord) -> Target:
+    """What a search was made for."""
+    if search.min_accuracy is not None:
+        return Target(min_accuracy=search.min_accuracy)
+    drop = search.settings.max_accuracy_drop
+    return Target(max_accuracy_drop=DEFAULT_DROP if drop is None else drop)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The cheapest configuration for a target.
+
+    Attributes:
+        target: What was wanted.
+        baseline: The evaluation that savings are against.
+        record: The evaluation of the configuration; None if none reaches the target by what the search measured.
+        confirmation: Its fresh runs; None if there are none.
+        baseline_confirmation: Those of the baseline; None if the target is not relative to it.
+        rejected: Cheaper ones that fresh runs did not confirm, by energy.
+    """
+
+    target: Target
+    baseline: Record
+    record: Record | None
+    confirmation: Confirmation | None
+    baseline_confirmation: Confirmation | None
+    rejected: tuple[tuple[Record, Confirmation], ...]
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the configuration's accuracy is known to be what was wanted."""
+        return self.confirmation is not None and self.confirmation.confirmed
+
+    @property
+    def shortfall(self) -> float | None:
+        """By how much the lower bound misses the target; 0 for a confirmed answer, None without fresh runs."""
+        return None if self.confirmation is None else max(0.0, -self.confirmation.margin.lower_bound)
+
+
+class FreshRuns:
+    """Makes fresh runs of candidates, or finds those that were made.
+
+    Args:
+        store: Keeps every run.
+        executor: Makes runs; None finds those that are kept.
+        task: Task identity.
+        hardware: Hardware identity.
+        effort: Of each run.
+        observer: Is told of what is under way.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        executor: Executor | None,
+        *,
+        task: str,
+        hardware: str,
+        effort: str,
+        observer: Observer | None = None,
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._place = {"task": task, "hardware": hardware, "effort": effort}
+        self._observer = observer
+
+    def __call__(self, candidate: Candidate, count: int) -> list[ConfirmationRun]:
+        """The first runs of a candidate, so many if they are there or can be made."""
+        kept = {run.run: run for run in self._store.confirmation_runs(candidate, **self._place)}
+        missing = [number for number in range(count) if number not in kept]
+        if missing and self._executor is not None:
+            if self._observer is not None:
+                self._observer.confirming(candidate, len(missing))
+            jobs = [Job(key=f"{candidate.key}/{number}", candidate=candidate, run=number) for number in missing]
+            for outcome in self._executor.run(jobs):
+                if outcome.run is None:
+                    if self._observer is not None:
+                        self._observer.failed(candidate, outcome.error or "no reason is known")
+                    continue
+                if self._observer is not None:
+                    self._observer.storing()
+                self._store.record_confirmation(outcome.run, **self._place)
+                kept[outcome.run.run] = outcome.run
+        return [kept[number] for number in range(count) if number in kept]
+
+
+class Confirmer:
+    """Finds the cheapest configuration that fresh runs confirm.
+
+    Args:
+        runs_of: The first runs of a candidate: so many, or fewer if there are no more.
+        runs: How many a candidate needs.
+        kept_only: Whether missing runs were just not made yet. Else they were tried, and failed.
+    """
+
+    def __init__(self, runs_of: RunsOf, *, runs: int, kept_only: bool) -> None:
+        self._runs = runs_of
+        self._count = runs
+        self._kept_only = kept_only
+
+    def answer(self, records: Sequence[Record], baseline: Record, target: Target) -> Answer:
+        """The cheapest of some evaluations for a target.
+
+        Their front is tried by rising energy. A candidate that was only lucky hides others there, which cost more and
+        were measured to be less accurate: so once one was rejected, those are tried that cost less than what was
+        confirmed. If none is confirmed, the answer is the baseline, where it is among the evaluations and the target
+        is relative to it; else the one that comes nearest.
+
+        Args:
+            records: The evaluations.
+            baseline: The evaluation that savings are against.
+            target: What is wanted.
+        """
+        wanted = target.accuracy(baseline.evaluation.accuracy)
+        base = self._runs(baseline.evaluation.candidate, self._count) if target.min_accuracy is None else ()
+        tried: dict[str, tuple[Record, Confirmation | None]] = {}  # by the candidate's key
+
+        def is_confirmed(record: Record) -> bool:
+            candidate = record.evaluation.candidate
+            confirmation = self._confirmation(candidate, target, base)
+            tried[candidate.key] = record, confirmation
+            return confirmation is not None and confirmation.confirmed
+
+        reaching = _reaching(records, wanted)
+        found = next(filter(is_confirmed, _staircase(reaching)), None)
+        below = found or (baseline if target.min_accuracy is None else None)  # which loses nothing
+        hidden = islice(_hidden(reaching, tried, wanted, below=below), _MOST_HIDDEN)
+        found = next(filter(is_confirmed, hidden), found)
+        untried = [record for record, confirmation in tried.values() if confirmation is None]
+        undecided = bool(untried) and self._kept_only
+        if found is None and not undecided and target.min_accuracy is None and baseline in records:
+            found = baseline if is_confirmed(baseline) else None
+        rejected = [
+            (record, confirmation)
+            for record, confirmation in sorted(tried.values(), key=lambda one: _by_energy(one[0]))
+            if confirmation is not None and not confirmation.confirmed
+        ]
+        if found is not None:
+            best: Record | None = found
+        elif rejected and not undecided:
+            best, _ = max(rejected, key=lambda one: one[1].margin.lower_bound)
+        else:
+            best = untried[0] if untried else None
+        return Answer(
+            target=target,
+            baseline=baseline,
+            record=best,
+            confirmation=None if best is None else tried[best.evaluation.candidate.key][1],
+            baseline_confirmation=_as_confirmation(base),
+            rejected=tuple(
+                one
+                for one in rejected
+                if one[0] is not best and (found is None or _by_energy(one[0]) < _by_energy(found))
+            ),
+        )
+
+    def _confirmation(
+        self, candidate: Candidate, target: Target, base: Sequence[ConfirmationRun]
+    ) -> Confirmation | None:
+        """The runs of a candidate against a target; None if they, or those of the baseline, are not all there."""
+        if target.min_accuracy is None and len(base) < self._count:
+            return None
+        found: Sequence[ConfirmationRun] = ()
+        for count in dict.fromkeys((min(_FIRST_RUNS, self._count), self._count)):
+            found = self._runs(candidate, count)
+            if len(found) < count:
+                return None
+            if target.min_accuracy is not None:
+                above = [run.accuracy - target.min_accuracy for run in found]
+            else:
+                # The same images were held out from both, so that what is hard about them cancels.
+                drop = target.max_accuracy_drop or 0.0
+                above = [run.accuracy - other.accuracy + drop for run, other in zip(found, base, strict=False)]
+            if count < self._count and fmean(above) < 0:
+                break
+        if target.min_accuracy is not None:
+            least_error = share_error(fmean(run.accuracy for run in found), _images(found))
+        elif candidate.canonical() == base[0].candidate:
+            return _as_confirmation(found, drop=target.max_accuracy_drop or 0.0)
+        else:
+            differences = [run.accuracy - other.accuracy for run, other in zip(found, base, strict=False)]
+            least_error = paired_error(differences, _images(found))
+        margin = Mean.of(above, least_error=least_error)
+        confirmed = len(found) == self._count and margin.lower_bound >= 0
+        return Confirmation(runs=tuple(found), margin=margin, confirmed=confirmed)
+
+
+def stored_answer(store: Store, search: SearchRecord, records: Sequence[Record], baseline: Record) -> Answer:
+    """The answer to what a search was made for, by the fresh runs that are kept.
+
+    Args:
+        store: Keeps them.
+        search: The search.
+        records: Its front.
+        baseline: The evaluation that savings are against.
+    """
+    effort = search.settings.effort
+    kept = FreshRuns(store, None, task=search.task, hardware=search.hardware, effort=effort)
+    runs = stored_task(search.task).with_effort(effort).effort.confirmations
+    confirmer = Confirmer(kept, runs=runs, kept_only=True)
+    tried = store.search_evaluations_with_runs(search)  # off the front too, where a rejected one hid them
+    return confirmer.answer([*records, *tried], baseline, target_of(search))
+
+
+def knee(records: Sequence[Record], *, deepest_loss: float = 0.2) -> Record:
+    """The member of a front beyond which more saving costs accuracy faster than before it.
+
+    It lies farthest from the line between the ends of the front, in accuracy and the logarithm of energy, both scaled
+    to the front; members more than `deepest_loss` less accurate than the best are left out.
+
+    Args:
+        records: A front, of at least one.
+        deepest_loss: In accuracy.
+    """
+    best = max(record.evaluation.accuracy for record in records)
+    near = [record for record in records if record.evaluation.accuracy >= best - deepest_loss]
+    errors = _scaled([1 - record.evaluation.accuracy for record in near])
+    energies = _scaled([math.log(record.evaluation.energy_pj) for record in near])
+    return min(zip(near, errors, energies, strict=True), key=lambda one: (one[1] + one[2], one[0].key))[0]
+
+
+def _scaled(values: Sequence[float]) -> list[float]:
+    low, high = min(values), max(values)
+    return [(value - low) / ((high - low) or 1.0) for value in values]
+
+
+def _reaching(records: Iterable[Record], wanted: float) -> list[Record]:
+    """Evaluations that reach an accuracy, cheapest first; of equally cheap ones the most accurate."""
+    reaching = [one for one in records if one.evaluation.accuracy >= wanted and not one.evaluation.stopped]
+    return sorted(reaching, key=_by_energy)
+
+
+def _by_energy(record: Record) -> tuple[float, float, str]:
+    return record.evaluation.energy_pj, -record.evaluation.accuracy, record.key
+
+
+def _staircase(records: Iterable[Record]) -> Iterator[Record]:
+    """Of evaluations by rising energy, those that are more accurate than all before them."""
+    highest = -math.inf
+    for record in records:
+        if record.evaluation.accuracy > highest:
+            highest = record.evaluation.accuracy
+            yield record
+
+
+def _hidden(
+    records: Iterable[Record],
+    tried: Mapping[str, tuple[Record, Confirmation | None]],
+    wanted: float,
+    *,
+    below: Record | None,
+) -> Iterator[Record]:
+    """Evaluations that rejected ones hide: what costs less is known to be less accurate than they were measured.
+
+    Args:
+        records: By rising energy.
+        tried: Candidates that were tried so far, by their keys; looked at again for each.
+        wanted: The accuracy that is wanted.
+        below: What they have to be cheaper than.
+    """
+    for record in records:
+        if below is not None and _by_energy(record) >= _by_energy(below):
+            return
+        if record.evaluation.candidate.key in tried:
+            continue
+        cheaper = [
+            runs for other, runs in tried.values() if runs is not None and _by_energy(other) < _by_energy(record)
+        ]
+        if cheaper and all(runs.margin.value < record.evaluation.accuracy - wanted for runs in cheaper):
+            yield record
+
+
+def _mean(runs: Sequence[ConfirmationRun]) -> Mean:
+    accuracies = [run.accuracy for run in runs]
+    return Mean.of(accuracies, least_error=share_error(fmean(accuracies), _images(runs)))
+
+
+def _images(runs: Sequence[ConfirmationRun]) -> int:
+    """On how many different images runs were measured: once all were held out, no more come."""
+    return min(sum(run.images for run in runs), runs[0].pool)
+
+
+def _as_confirmation(runs: Sequence[ConfirmationRun], *, drop: float = 0.0) -> Confirmation | None:
+    """The baseline's own runs: whatever they find, it loses nothing."""
+    if len(runs) < _FIRST_RUNS:
+        return None
+    margin = Mean(value=drop, standard_error=0.0, lower_bound=drop)
+    return Confirmation(runs=tuple(runs), margin=margin, confirmed=True)

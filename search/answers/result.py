@@ -1,0 +1,160 @@
+"""What a search found: its front against its baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.answers.confirmation import Answer, stored_answer
+from search.errors import SearchError
+from search.pareto import hypervolume, non_dominated_mask
+from search.space.task import stored_task
+from search.store.store import Record, SearchRecord, Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        search: The search.
+        baseline: The largest network, dense, exact, at nominal voltage.
+        front: The non-dominated evaluations, most accurate first.
+        evaluations: The different evaluations, in order of first trial, those stopped early too; none if only the front
+            was asked for.
+        finished: Trials that ended with an evaluation.
+        distinct: Different evaluations among those.
+        failed: Trials that ended with an error.
+        answer: The cheapest configuration for what the search was made for, by the fresh runs that were made.
+    """
+
+    search: SearchRecord
+    baseline: Record
+    front: tuple[Record, ...]
+    evaluations: tuple[Record, ...]
+    finished: int
+    distinct: int
+    failed: int
+    answer: Answer
+
+    def saving(self, record: Record) -> float:
+        """How many times less energy than the baseline."""
+        return self.baseline.evaluation.energy_pj / record.evaluation.energy_pj
+
+    @property
+    def hypervolume(self) -> float:
+        """See `front_hypervolume`."""
+        return front_hypervolume(self.front, self.baseline)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The different evaluations as a table: a row each, in order of first trial.
+
+        Its columns are `id`, `on_front`, `is_baseline`, the knobs of `Candidate`, `accuracy`,
+        `accuracy_standard_error`, `accuracy_worst`, `test_accuracy` (shares; NaN where the test images were not read),
+        `energy_pj`, `energy_low_pj`, `energy_high_pj`, an `energy_<component>_pj` for each component, `saving`,
+        `latency_us` and `area_mm2`.
+        """
+        import pandas as pd  # takes longer to load than all the rest of this module
+
+        on_front = {record.key for record in self.front}
+        rows = []
+        for record in self.evaluations:
+            evaluation = record.evaluation
+            low, high = evaluation.energy_range_pj or (None, None)
+            rows.append(
+                {
+                    "id": record.id,
+                    "on_front": record.key in on_front,
+                    "is_baseline": record.key == self.baseline.key,
+                    **evaluation.candidate.to_dict(),
+                    "accuracy": evaluation.accuracy,
+                    "accuracy_standard_error": evaluation.accuracy_standard_error,
+                    "accuracy_worst": evaluation.accuracy_worst,
+                    "test_accuracy": record.test_accuracy,
+                    "energy_pj": evaluation.energy_pj,
+                    "energy_low_pj": low,
+                    "energy_high_pj": high,
+                    **{f"energy_{name}_pj": pj for name, pj in evaluation.components_pj.items()},
+                    "saving": self.saving(record),
+                    "latency_us": evaluation.latency_us,
+                    "area_mm2": evaluation.area_mm2,
+                }
+            )
+        numbers = ("accuracy_standard_error", "test_accuracy", "energy_low_pj", "energy_high_pj", "area_mm2")
+        return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))  # None is NaN even where a column has no other
+
+
+def front_hypervolume(records: Sequence[Record], baseline: Record) -> float:
+    """Area that these evaluations dominate in the plane of accuracy and decades of energy below the baseline.
+
+    Accuracy counts from 0 and energy as log10(baseline / energy), so that a tenfold saving at perfect accuracy adds 1.
+    """
+    points = _points(records)
+    points[:, 1] = np.log10(points[:, 1] / baseline.evaluation.energy_pj)
+    return hypervolume(points, (1.0, 0.0))
+
+
+def front(records: Sequence[Record], costs: Sequence[str] = ("energy_pj",)) -> list[Record]:
+    """The evaluations that no other beats in accuracy and all costs, most accurate first; those stopped early are none.
+
+    Args:
+        records: The evaluations.
+        costs: What is minimised, as `Evaluation` calls it.
+    """
+    records = [record for record in records if not record.evaluation.stopped]
+    mask = non_dominated_mask(_points(records, costs))
+    members = [record for record, kept in zip(records, mask, strict=True) if kept]
+    return sorted(members, key=lambda r: (-r.evaluation.accuracy, r.evaluation.energy_pj, r.key))
+
+
+def result_of(store: Store, search: SearchRecord, *, evaluations: bool = True) -> SearchResult:
+    """What a stored search found so far, with the answer to what it was made for.
+
+    Args:
+        store: Where it is stored.
+        search: The search.
+        evaluations: Whether those off the front are read too, which takes seconds where there are ten thousand.
+
+    Raises:
+        SearchError: If its baseline was never evaluated.
+    """
+    baseline = _baseline(store, search)
+    members = store.search_front(search)
+    counts = store.trial_counts(search)
+    return SearchResult(
+        search=search,
+        baseline=baseline,
+        front=tuple(members),
+        evaluations=tuple(store.search_evaluations(search)) if evaluations else (),
+        finished=counts.finished,
+        distinct=counts.distinct,
+        failed=counts.failed,
+        answer=stored_answer(store, search, members, baseline),
+    )
+
+
+def _baseline(store: Store, search: SearchRecord) -> Record:
+    task = stored_task(search.task)
+    candidate = task.space.baseline()
+    for record in store.search_evaluations(search, candidate=candidate, limit=1):
+        return record
+    for record in store.search_evaluations(search, limit=1):
+        first = record.evaluation.candidate
+        if replace(first, family=candidate.family, depth=candidate.depth, width=candidate.width) == candidate:
+            return record  # an older version's, whose largest network was another one
+    raise SearchError(
+        f"the baseline of search {search.name!r} is not evaluated yet; go on with: search resume {search.name}"
+    )
+
+
+def _points(records: Sequence[Record], costs: Sequence[str] = ("energy_pj",)) -> NDArray[np.float64]:
+    """(error, costs) of each: shape (n, 1 + costs), all to be minimised."""
+    rows = [(1 - r.evaluation.accuracy, *(getattr(r.evaluation, cost) for cost in costs)) for r in records]
+    return np.array(rows, dtype=np.float64).reshape(-1, 1 + len(costs))

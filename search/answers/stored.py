@@ -1,0 +1,206 @@
+"""Answers from what is stored alone: no run is made for them, so they take milliseconds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from energy import Hardware
+from search.answers.confirmation import Answer, Confirmation, Confirmer, RunsOf, Target
+from search.defaults import DEFAULT_EFFORT, DEFAULT_HARDWARE
+from search.errors import NothingFoundError
+from search.evaluation.evaluation import ConfirmationRun
+from search.space.candidate import Candidate
+from search.space.task import Task
+from search.space.techniques import TECHNIQUES
+from search.store.store import Record, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configurations:
+    """The answer to "what are the cheapest configurations at this accuracy?".
+
+    Attributes:
+        records: The non-dominated stored evaluations whose validation accuracy reaches the target, cheapest first; at
+            least one.
+        baseline: The evaluation that savings are against.
+    """
+
+    records: tuple[Record, ...]
+    baseline: Record
+
+    @property
+    def best(self) -> Record:
+        """The cheapest."""
+        return self.records[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What is stored of a task on a hardware, read once to answer many questions.
+
+    Attributes:
+        task: Of what.
+        platform: On which hardware.
+        effort: Of the evaluations.
+        baseline: The evaluation that savings are against; None if there is none yet.
+        front: The evaluations that no other beats in accuracy and energy, cheapest first.
+        tried: Those whose candidates have fresh runs, cheapest first; they may be off the front by now.
+        runs: The fresh runs, each candidate's in order of their number: key of the candidate -> runs.
+    """
+
+    task: Task
+    platform: Hardware
+    effort: str
+    baseline: Record | None
+    front: tuple[Record, ...]
+    tried: tuple[Record, ...]
+    runs: Mapping[str, Sequence[ConfirmationRun]]
+
+    @classmethod
+    def read(
+        cls, store: Store, task: Task, platform: Hardware, *, effort: str, without_multipliers: Collection[str] = ()
+    ) -> Stored:
+        """Read it.
+
+        Args:
+            store: Where it is.
+            task: Of what.
+            platform: On which hardware.
+            effort: Of the evaluations.
+            without_multipliers: Imported ones, by identity; configurations with one of them are left out.
+        """
+        place: dict[str, Any] = {"task": task.identity, "hardware": platform.identity, "effort": effort}
+        return cls(
+            task=task,
+            platform=platform,
+            effort=effort,
+            baseline=store.evaluation_of(task.space.baseline(), **place),
+            front=tuple(store.front(**place, without_multipliers=without_multipliers)),
+            tried=tuple(store.evaluations_with_runs(**place, without_multipliers=without_multipliers)),
+            runs=store.all_confirmation_runs(**place),
+        )
+
+    @property
+    def highest_accuracy(self) -> float:
+        """That any of the evaluations has; 0 if there are none."""
+        return self.front[-1].evaluation.accuracy if self.front else 0.0
+
+    def configurations(self, target: Target, *, hardware: str) -> Configurations:
+        """The evaluations that reach a target, and that no other beats in accuracy and energy.
+
+        Args:
+            target: What is wanted.
+            hardware: As a person called the hardware, for messages.
+
+        Raises:
+            NothingFoundError: If there are none; the message has the command that makes some.
+        """
+        command = f"search run {self.task.options}"
+        if hardware != DEFAULT_HARDWARE:
+            command += f" --hardware {hardware}"
+        if self.effort != DEFAULT_EFFORT:
+            command += f" --effort {self.effort}"
+        if self.baseline is None:
+            raise NothingFoundError(
+                f"no search of {self.task.words} on {self.platform.identity} is stored yet; make one with: {command}"
+            )
+        wanted = target.accuracy(self.baseline.evaluation.accuracy)
+        meeting = tuple(record for record in self.front if record.evaluation.accuracy >= wanted)
+        if not meeting:
+            raise NothingFoundError(
+                f"no stored configuration of {self.task.words} reaches {wanted:.2%}; the most accurate reaches "
+                f"{self.highest_accuracy:.2%}. Ask for less, or search more with another --seed or a larger --budget: "
+                f"{command}"
+            )
+        return Configurations(records=meeting, baseline=self.baseline)
+
+    def answer(self, target: Target, records: Sequence[Record] | None = None) -> Answer:
+        """The cheapest for a target, by the fresh runs that are kept. There has to be a baseline.
+
+        Args:
+            target: What is wanted.
+            records: What it is chosen from; by default the front, and what was tried.
+        """
+        assert self.baseline is not None
+        records = (*self.front, *self.tried) if records is None else records
+        return self._confirmer(self._runs_of).answer(records, self.baseline, target)
+
+    def lacks_runs(self, target: Target, records: Sequence[Record]) -> bool:
+        """Whether fresh runs that are not kept have a say in an answer; see `answer`."""
+        lacking = False
+
+        def runs_of(candidate: Candidate, count: int) -> Sequence[ConfirmationRun]:
+            nonlocal lacking
+            found = self._runs_of(candidate, count)
+            lacking |= len(found) < count
+            return found
+
+        assert self.baseline is not None
+        self._confirmer(runs_of).answer(records, self.baseline, target)
+        return lacking
+
+    def with_confirmed_before(self, answer: Answer) -> Answer:
+        """An answer from the front, or a cheaper one that fresh runs confirmed before it was pushed off the front.
+
+        What was confirmed once stays so, though another that may be better has taken its place.
+        """
+        confirmer = self._confirmer(self._runs_of)
+        cost = math.inf if answer.record is None or not answer.confirmed else answer.record.evaluation.energy_pj
+        wanted = answer.target.accuracy(answer.baseline.evaluation.accuracy)
+        for record in self.tried:
+            if record.evaluation.energy_pj >= cost:
+                break
+            if record.evaluation.accuracy < wanted or record.key == answer.baseline.key:
+                continue
+            own = confirmer.answer([record], answer.baseline, answer.target)
+            if own.confirmed:
+                return replace(own, rejected=answer.rejected)
+        return answer
+
+    def _confirmer(self, runs_of: RunsOf) -> Confirmer:
+        runs = self.task.with_effort(self.effort).effort.confirmations
+        return Confirmer(runs_of, runs=runs, kept_only=True)
+
+    def _runs_of(self, candidate: Candidate, count: int) -> Sequence[ConfirmationRun]:
+        return [run for run in self.runs.get(candidate.key, ()) if run.run < count]
+
+
+def confirmations_in(answer: Answer) -> dict[str, Confirmation]:
+    """The fresh runs of all that an answer names, by the keys of their evaluations."""
+    found = {record.key: runs for record, runs in answer.rejected}
+    if answer.record is not None and answer.confirmation is not None:
+        found[answer.record.key] = answer.confirmation
+    if answer.baseline_confirmation is not None:
+        found[answer.baseline.key] = answer.baseline_confirmation
+    return found
+
+
+def stored_alone(
+    store: Store,
+    task: Task,
+    platform: Hardware,
+    baseline: Record,
+    *,
+    effort: str,
+    without_multipliers: Collection[str] = (),
+) -> dict[str, list[Record]]:
+    """What each technique achieves alone: technique -> stored evaluations, cheapest first, each more accurate.
+
+    Args:
+        store: Where they are.
+        task: Of what.
+        platform: On which hardware.
+        baseline: What others differ from, by one technique.
+        effort: Of the evaluations.
+        without_multipliers: As for `Stored.read`.
+    """
+    place: dict[str, Any] = {"task": task.identity, "hardware": platform.identity, "effort": effort}
+    return {
+        technique: store.front(
+            **place, without_multipliers=without_multipliers, near=baseline.evaluation.candidate, by=knobs
+        )
+        for technique, knobs in TECHNIQUES.items()
+    }

@@ -1,0 +1,1 @@
+"""What Python, the command line and the service call."""

@@ -1,0 +1,143 @@
+"""The command `search crosscheck`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from search.cli import options
+from search.cli.errors import print_json, reported_errors
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from search.crosscheck.agreement import Agreement, Crosscheck
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+@click.command()
+@click.argument("name")
+@click.option("--members", type=int, metavar="N", help="Score N of the front, evenly spread.  [default: all]")
+@click.option(
+    "--hardware",
+    metavar="FILE.yaml",
+    help="Accelerator of the search, if it does not come with the package.",
+)
+@options.storage
+@options.as_json
+@click.pass_obj
+def crosscheck(
+    debug: bool, name: str, members: int | None, hardware: str | None, storage: str | None, as_json: bool
+) -> None:
+    """Score a search's front with ZigZag, and compare the rankings.
+
+    Both models get the same layers, array, memories and energies per bit, and score every network as
+    if it were dense. Takes some seconds for each different layer. ZigZag is installed with
+    pip install 'crosslayer[crosscheck]'.
+    """
+    with reported_errors(debug):
+        from search.answers.result import result_of
+        from search.crosscheck import agreement as checking
+        from search.crosscheck.zigzag import load_zigzag
+        from search.locations import storage_url
+        from search.report import console as tables
+        from search.store.store import Store
+
+        load_zigzag()  # a missing one is named before anything else is looked at
+        with Store.open(storage_url(storage), create=False) as store:
+            search = store.find_search(name)
+            front = result_of(store, search, evaluations=False).front
+        platform = checking.hardware_of(search.hardware, hardware)
+        found = checking.crosscheck(checking.spread(front, members), platform, on_layer=_progress())
+        if as_json:
+            print_json(_as_json(name, platform.identity, len(front), found))
+        else:
+            _print(tables.open_console(), name, platform.identity, len(front), found)
+
+
+def _progress() -> Callable[[int, int, float], None]:
+    """A line on stderr at the beginning, and then every few seconds."""
+    told = 0.0
+
+    def on_layer(done: int, layers: int, seconds_left: float) -> None:
+        nonlocal told
+        if done and time.monotonic() - told < _SECONDS_BETWEEN_LINES and done < layers:
+            return
+        told = time.monotonic()
+        left = f", about {seconds_left:.0f} s left" if done < layers else ""
+        click.echo(f"ZigZag: {done} of {layers} different layers scored{left}", err=True)
+
+    return on_layer
+
+
+def _print(console: Console, name: str, hardware: str, size: int, found: Crosscheck) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from search.report import words as report
+
+    scored = len(found.records)
+    title = f"Front of {name} on {hardware} by two models" + (f", {scored} of {size} members" if scored < size else "")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
+    table.add_column("id", no_wrap=True)
+    for column in ("acc %", "searched", "dense", "ZigZag", "ratio"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in report.KNOBS:
+        table.add_column(column, overflow="fold", no_wrap=column != "network")
+    for record, comparison in zip(found.records, found.comparisons, strict=True):
+        table.add_row(
+            record.id,
+            report.percent(record.evaluation.accuracy),
+            report.energy(record.evaluation.energy_pj),
+            report.energy(comparison.ours.total_pj),
+            report.energy(comparison.zigzag.total_pj),
+            f"{comparison.ratio:.2f}",
+            *report.knobs(record.evaluation.candidate).values(),
+        )
+    console.print(table)
+    ratios = [comparison.ratio for comparison in found.comparisons]
+    for line in (
+        f"Rank agreement of dense and ZigZag, like for like: {_words(found.dense)}.",
+        f"Of searched and ZigZag: {_words(found.searched)}.",
+        f"ZigZag's energy is {min(ratios):.2f} to {max(ratios):.2f} of ours; {found.layers} different layers, "
+        f"{found.seconds:.0f} s.",
+        "Dense, ZigZag: MACs, memories and DRAM of the network without its zeros, as ZigZag knows none; no registers, "
+        "clock, leakage, metadata.",
+        "Searched: what the search reported, which has them all. ZigZag picks the order of loops itself.",
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _words(agreement: Agreement) -> str:
+    if agreement.spearman is None or agreement.kendall is None:
+        return "undefined, as there is nothing to rank"
+    return f"Spearman {agreement.spearman:.3f}, Kendall {agreement.kendall:.3f}"
+
+
+def _as_json(name: str, hardware: str, size: int, found: Crosscheck) -> dict[str, Any]:
+    return {
+        "name": name,
+        "hardware": hardware,
+        "front": size,
+        "layers": found.layers,
+        "seconds": found.seconds,
+        "agreement": {"dense": asdict(found.dense), "searched": asdict(found.searched)},
+        "members": [
+            {
+                "id": record.id,
+                "accuracy": record.evaluation.accuracy,
+                "searched_pj": record.evaluation.energy_pj,
+                "dense_pj": comparison.ours.total_pj,
+                "zigzag_pj": comparison.zigzag.total_pj,
+                "ratio": comparison.ratio,
+                "dense_components_pj": asdict(comparison.ours),
+                "zigzag_components_pj": asdict(comparison.zigzag),
+            }
+            for record, comparison in zip(found.records, found.comparisons, strict=True)
+        ],
+    }

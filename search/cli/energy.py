@@ -1,0 +1,68 @@
+"""The command `search energy`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from search.cli import options
+from search.cli.errors import print_json, reported_errors
+
+
+@click.command(name="energy")
+@click.option(
+    "--candidate",
+    "source",
+    required=True,
+    metavar="FILE|ID",
+    help="A stored evaluation, or a JSON file with a candidate or a workload.",
+)
+@click.option(
+    "--hardware",
+    metavar="NAME|FILE.yaml",
+    help="Accelerator.  [default: the evaluation's own, else weight-stationary-45nm]",
+)
+@click.option(
+    "--dataset", default="digits", show_default=True, metavar="NAME", help="Whose images, for a candidate in a file."
+)
+@click.option("--network", metavar="MODULE:FUNCTION", help="Your own network, for a candidate in a file.")
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Where to draw a stacked bar for every layer, such as energy.png.",
+)
+@options.storage
+@options.as_json
+@click.pass_obj
+def energy_command(
+    debug: bool,
+    source: str,
+    hardware: str | None,
+    dataset: str,
+    network: str | None,
+    picture: Path | None,
+    storage: str | None,
+    as_json: bool,
+) -> None:
+    """Show where the energy of a candidate goes, on this or other hardware.
+
+    ID is what `search best` names and `search show NAME --ids` lists. Nothing is trained: a stored
+    evaluation keeps its layers, and those of a candidate in a file follow from its network.
+    """
+    with reported_errors(debug):
+        from search.answers.energy import score
+        from search.report import console as tables
+        from search.report import energy_console as energy_tables
+        from search.report.pictures import check_picture, draw_energy
+
+        if picture is not None:
+            check_picture(picture)
+        scored = score(source, hardware=hardware, dataset=dataset, network=network, storage=storage)
+        if picture is not None:
+            draw_energy(scored.report, picture, title=f"{scored.title} on {scored.hardware.identity}")
+        if as_json:
+            print_json(energy_tables.energy_json(scored))
+        else:
+            energy_tables.print_energy(tables.open_console(), scored, picture)

@@ -1,0 +1,80 @@
+"""The command `search export`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from statistics import fmean
+
+import click
+
+from search.cli import options
+from search.cli.errors import print_json, reported_errors
+
+
+@click.command()
+@click.argument("evaluation_id", metavar="ID")
+@click.option("--out", required=True, type=click.Path(file_okay=False), metavar="DIR", help="Folder to write to.")
+@click.option("--overwrite", is_flag=True, help="Replace what was exported there before.")
+@options.storage
+@options.data_dir
+@options.stages
+@options.as_json
+@click.pass_obj
+def export(
+    debug: bool,
+    evaluation_id: str,
+    out: str,
+    overwrite: bool,
+    storage: str | None,
+    data_dir: str | None,
+    stages: str | None,
+    as_json: bool,
+) -> None:
+    """Write the model of an evaluation to a folder.
+
+    ID is what `search best` names and `search show NAME --ids` lists. The folder gets the state of the
+    network, its integer codes and scales, the multiplier's table, the faults of one chip, and ONNX.
+    """
+    with reported_errors(debug):
+        from search.api._export import export as export_evaluation
+        from search.report import words as report
+
+        def on_training(stage: str) -> None:
+            click.echo(f"search: the result of the stage {stage!r} is not kept any more; training it again", err=True)
+
+        done = export_evaluation(
+            evaluation_id,
+            out=out,
+            storage=storage,
+            data_dir=data_dir,
+            stages=stages,
+            overwrite=overwrite,
+            on_training=on_training,
+        )
+        recorded = done.record.evaluation.chip_accuracies
+        if as_json:
+            print_json(
+                {
+                    "id": done.record.id,
+                    "folder": str(done.folder),
+                    "files": list(done.files),
+                    "recorded_chip_accuracies": list(recorded),
+                    "chip_accuracies": list(done.chip_accuracies),
+                    "onnx_equals_model": done.onnx_equals_model,
+                    "candidate": asdict(done.record.evaluation.candidate),
+                }
+            )
+            return
+        click.echo(f"Wrote {', '.join(done.files)} to {done.folder}")
+        accuracy = report.percent(fmean(done.chip_accuracies))
+        if done.chip_accuracies == recorded:
+            click.echo(f"Loaded again, it has the validation accuracy that was recorded: {accuracy} %")
+        else:
+            click.echo(
+                f"Loaded again, it has {accuracy} % validation accuracy, not the recorded "
+                f"{report.percent(fmean(recorded))} %: this machine rounds differently, or trained it again",
+                err=True,
+            )
+        if not done.onnx_equals_model:
+            click.echo("network.onnx multiplies exactly, so it does not compute what this multiplier does")
+        click.echo(f'Use it with: approx.load("{done.folder}")')

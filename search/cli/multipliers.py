@@ -1,0 +1,209 @@
+"""The commands about arithmetic: `search multipliers` and `search doctor`. Everything heavy is imported inside them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from search.cli.errors import print_json, reported_errors
+
+_EXIT_INTERRUPTED = 130  # as shells have it: 128 and SIGINT
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(invoke_without_command=True)
+@_json
+@click.pass_context
+def multipliers(context: click.Context, as_json: bool) -> None:
+    """List approximate multipliers; show one; import or characterise your own.
+
+    Without a command, lists the catalogue at 8 bits, unsigned as in most publications, and what was
+    imported. Names with numbers have more members than are listed: broken-array-3-5, drum-7.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    with _errors(context.obj):
+        from search.multipliers import catalogue as found
+        from search.report import console as tables
+
+        listed = [found.describe(multiplier) for multiplier in found.listed()]
+        if as_json:
+            print_json([found.as_json(described) for described in listed])
+        else:
+            tables.print_multipliers(tables.open_console(), listed)
+
+
+@multipliers.command()
+@click.argument("name")
+@click.option("--bits", type=int, default=8, show_default=True, help="Width of both operands, 2 to 12.")
+@click.option("--signed", is_flag=True, help="Operands are signed.  [default: as it was imported, else unsigned]")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to draw the error heat map.  [default: NAME.png]",
+)
+@_json
+@click.pass_obj
+def show(debug: bool, name: str, bits: int, signed: bool, out: Path | None, as_json: bool) -> None:
+    """Show a multiplier's errors, and draw them as a heat map."""
+    with _errors(debug):
+        from search.multipliers import catalogue as found
+        from search.multipliers import heatmap
+        from search.report import console as tables
+
+        described = found.describe(found.find(name, bits=bits, signed=signed))
+        picture = heatmap.draw_errors(described.multiplier, out or Path(f"{name}.png"))
+        if as_json:
+            print_json({**found.as_json(described), "heat_map": str(picture)})
+        else:
+            tables.print_multiplier(tables.open_console(), described, picture)
+
+
+@multipliers.command(name="import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", help="What to call it; of many tables or functions in the file, the one to take.")
+@click.option("--signed", is_flag=True, help="Operands are signed. Names such as mul8s_1L2H say so themselves.")
+@_json
+@click.pass_obj
+def import_(debug: bool, file: Path, name: str | None, signed: bool, as_json: bool) -> None:
+    """Import truth tables or a C model.
+
+    Takes .npy, .npz, .csv and .c files, keeps the multipliers in them, and prints their errors.
+    Tables have shape (activation codes, weight codes). A C model is compiled and run on this
+    machine: import only what you trust.
+    """
+    with _errors(debug):
+        from search.multipliers import catalogue as found
+        from search.report import console as tables
+
+        added = [found.describe(multiplier) for multiplier in found.import_file(file, name=name, signed=signed)]
+        for described in added:
+            if doubt := found.doubt(described.multiplier):
+                click.echo(f"search: {doubt}", err=True)
+        if as_json:
+            print_json([found.as_json(described) for described in added])
+        else:
+            tables.print_multipliers(tables.open_console(), added)
+
+
+@multipliers.command()
+@click.argument("subject", metavar="NAME|FILE.v", required=False)
+@click.option("--name", help="What to call the multiplier of a file.  [default: the file's name]")
+@click.option("--signed", is_flag=True, help="Operands and product of a file's circuit are two's complement.")
+@click.option("--top", metavar="MODULE", help="The module in a file.  [default: the one that no other uses]")
+@click.option("--weights", metavar="PORT", help="The input for the weight.  [default: the second one]")
+@click.option("--overwrite", is_flag=True, help="Replace the multiplier of that name, as after editing its file.")
+@click.option("--all", "everything", is_flag=True, help="The whole catalogue: make the table of this package again.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="With --all: the folder for multipliers.csv and its provenance.",
+)
+@_json
+@click.pass_obj
+def characterise(
+    debug: bool,
+    subject: str | None,
+    name: str | None,
+    signed: bool,
+    top: str | None,
+    weights: str | None,
+    overwrite: bool,
+    everything: bool,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Find a multiplier's energy and area in gates.
+
+    Of a name of the catalogue, such as drum-7, Verilog is written; or give your own: two inputs of
+    2 to 8 bits, one output, no registers. Yosys maps it to cells, simulation proves what it
+    computes for all operands, and its energy is counted beside the exact multiplier's. A search
+    can use it from then on.
+
+    Needs Yosys, Icarus Verilog and the OSU 180 nm cells; on Debian or Ubuntu:
+    apt-get install yosys iverilog qflow-tech-osu018
+    """
+    with _interruptible(), _errors(debug):  # loading takes seconds, too
+        from search.errors import UsageError
+        from search.multipliers import characterisation as characterising
+        from search.multipliers import shipped_table as shipped_costs
+        from search.report import console as tables
+
+        if everything == (subject is not None) or everything != (out is not None):
+            raise UsageError("give the name of a multiplier or a Verilog file; or --all with --out FOLDER")
+        is_file = subject is not None and (
+            Path(subject).suffix.lower() in (".v", ".sv", *characterising.VHDL_SUFFIXES) or Path(subject).is_file()
+        )
+        if not is_file and (name or signed or top or weights or overwrite):
+            raise UsageError("--name, --signed, --top, --weights and --overwrite go with a Verilog file")
+        console = tables.open_console(stderr=True)
+        with console.status("Synthesising") as status:
+
+            def on_row(done: int, total: int) -> None:
+                status.update(f"{done} of {total} circuits and widths")
+
+            if subject is None:
+                assert out is not None
+                for path in shipped_costs.characterise_all(out, on_row=on_row):
+                    click.echo(path)
+                return
+            if is_file:
+                found = characterising.characterise_file(
+                    Path(subject),
+                    name=name,
+                    signed=signed,
+                    top=top,
+                    weight_port=weights,
+                    overwrite=overwrite,
+                    on_row=on_row,
+                )
+            else:
+                found = characterising.characterise_name(subject, on_row=on_row)
+        if found.doubt:
+            click.echo(f"search: {found.doubt}", err=True)
+        if as_json:
+            print_json(characterising.as_json(found))
+        else:
+            tables.print_characterised(tables.open_console(), found)
+
+
+@click.command()
+@_json
+@click.pass_obj
+def doctor(debug: bool, as_json: bool) -> None:
+    """Say which kernels are in use here."""
+    with _errors(debug):
+        from search.cli import diagnosis
+        from search.report import console as tables
+
+        found = diagnosis.diagnose()
+        if as_json:
+            print_json(found)
+        else:
+            tables.print_diagnosis(tables.open_console(), found)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends what keeps nothing until it is done."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("search: stopped; nothing was kept", err=True)
+        sys.exit(_EXIT_INTERRUPTED)
+
+
+@contextmanager
+def _errors(debug: bool) -> Iterator[None]:
+    with reported_errors(debug):
+        from approx import ApproxError
+        from search.errors import UsageError
+
+        try:
+            yield
+        except ApproxError as error:
+            raise UsageError(str(error)) from error

@@ -1,0 +1,33 @@
+"""The command `search report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from search.cli import options
+from search.cli.errors import reported_errors
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.html",
+    help="Where to write it.  [default: NAME.html]",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@options.storage
+@click.pass_obj
+def report(debug: bool, name: str, out: Path | None, overwrite: bool, storage: str | None) -> None:
+    """Write what a search found as a web page in one file.
+
+    It has the front, where the energy goes, what the knobs do, and every configuration of the front to
+    copy. It needs no network and no other file, so it can be sent or kept.
+    """
+    with reported_errors(debug):
+        from search.report.page.file import write_report
+
+        click.echo(f"Wrote {write_report(name, out or Path(f'{name}.html'), storage=storage, overwrite=overwrite)}")

@@ -1,0 +1,78 @@
+"""What every command does that evaluates for a while: shows progress, and stops when it is asked to."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from rich.console import Console
+
+    from search.report.progress import LineProgress, LiveProgress, Stoppable
+
+EXIT_INTERRUPTED = 130
+_NAMES = {"timeout_s": "timeout"}  # of options that are called otherwise than their parameter
+
+
+def open_progress(console: Console) -> LiveProgress | LineProgress:
+    """A live display on a terminal, plain lines elsewhere."""
+    from search.report.progress import LineProgress, LiveProgress
+
+    return LiveProgress(console) if console.is_terminal else LineProgress(console)
+
+
+def command_line(words: Sequence[str], options: Mapping[str, object]) -> str:
+    """A command to type: its words, and its options by the names of their parameters, but for those that are None."""
+    line = list(words)
+    for parameter, value in options.items():
+        if parameter == "confirm":
+            line += [] if value else ["--no-confirm"]
+        elif value is not None:
+            line += [f"--{_NAMES.get(parameter, parameter).replace('_', '-')}", str(value)]
+    return shlex.join(line)
+
+
+@contextmanager
+def interruptible(progress: Stoppable) -> Iterator[None]:
+    """Let Ctrl-C, and a polite request to end (SIGTERM), stop a search; it is told of both.
+
+    Modules being imported are imported first, unless asked twice: of a package whose import is broken off, Python
+    forgets the package and keeps its submodules, so that this process could never import it again.
+    """
+
+    def interrupt(_: int, frame: FrameType | None) -> None:
+        importing = None if progress.stopping else _outermost_import(frame)
+        progress.stopping = True
+        if importing is None:
+            raise KeyboardInterrupt
+
+        def stop(left: FrameType, event: str, _: object) -> None:
+            if left is importing and event == "return":
+                sys.setprofile(None)
+                raise KeyboardInterrupt
+
+        sys.setprofile(stop)
+
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _outermost_import(frame: FrameType | None) -> FrameType | None:
+    """The call of Python's import system that all the others under way were made by, if there is any."""
+    found = None
+    while frame is not None:
+        code = frame.f_code
+        if (code.co_filename, code.co_name) == ("<frozen importlib._bootstrap>", "_find_and_load"):
+            found = frame
+        frame = frame.f_back
+    return found

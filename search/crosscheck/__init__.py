@@ -1,0 +1,1 @@
+"""A front scored by a second model, ZigZag."""

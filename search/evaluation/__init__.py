@@ -1,0 +1,1 @@
+"""One evaluation, from a candidate to its accuracy and energy."""

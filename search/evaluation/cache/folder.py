@@ -1,0 +1,110 @@
+"""Stages kept in a folder of this machine, or of one that it mounts."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from search.evaluation.cache.place import LEFTOVER_S, PARTIAL, STAGE, KeptStage
+
+_LOCK = ".lock"
+
+
+class StageFolder:
+    """A folder of stages; a `search.evaluation.cache.place.StagePlace`.
+
+    A stage is the file `ab/abc....pt`. It is written under another name and renamed, so it appears whole or not at all.
+    It is not forced to the disk: should the machine lose power, its digest tells. Its time of modification is the time
+    of its last use.
+
+    Whoever computes a stage holds a lock on a file beside it, which the system releases when that process ends in
+    whatever way. The file is removed by its holder alone, while it holds the lock: `filelock` takes no lock on a file
+    that was removed meanwhile but begins anew, so two processes never hold the lock of one stage. (Removed after the
+    release, it could be the file that another process has locked since, and a third would make and lock a new one.)
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, key: str) -> bytes | None:
+        """See `StagePlace`."""
+        try:
+            return self._path(key, STAGE).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write(self, key: str, content: bytes) -> None:
+        """See `StagePlace`."""
+        path = self._path(key, STAGE)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._path(key, f".{uuid4().hex}{PARTIAL}")  # one a writer: two may write where none could claim
+        try:
+            partial.write_bytes(content)
+            os.replace(partial, path)
+        except BaseException:
+            with suppress(OSError):
+                partial.unlink()
+            raise
+
+    def remove(self, key: str) -> None:
+        """See `StagePlace`."""
+        self._path(key, STAGE).unlink(missing_ok=True)
+
+    def mark_used(self, key: str) -> None:
+        """See `StagePlace`."""
+        with suppress(OSError):  # evicted meanwhile, or another person's file
+            os.utime(self._path(key, STAGE))
+
+    def survey(self) -> list[KeptStage]:
+        """See `StagePlace`."""
+        kept = []
+        leftover_before = time.time() - LEFTOVER_S
+        for shard in self._shards():
+            for entry in os.scandir(shard):
+                try:
+                    status = entry.stat()
+                except FileNotFoundError:
+                    continue
+                key, _, ending = entry.name.partition(".")
+                if f".{ending}" == STAGE:
+                    kept.append(KeptStage(key=key, size_bytes=status.st_size, used_s=status.st_mtime))
+                elif status.st_mtime < leftover_before:
+                    _remove_leftover(entry.path)
+        return kept
+
+    @contextmanager
+    def claimed(self, key: str) -> Iterator[None]:
+        """See `StagePlace`."""
+        path = self._path(key, _LOCK)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path):
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    path.unlink()
+
+    def _path(self, key: str, ending: str) -> Path:
+        return self._folder / key[:2] / f"{key}{ending}"
+
+    def _shards(self) -> list[str]:
+        try:
+            return [entry.path for entry in os.scandir(self._folder) if entry.is_dir()]
+        except FileNotFoundError:
+            return []
+
+
+def _remove_leftover(path: str) -> None:
+    """Remove an old file that is not a stage, unless it is a lock that is held."""
+    with suppress(OSError, Timeout):
+        if path.endswith(PARTIAL):
+            os.unlink(path)
+        elif path.endswith(_LOCK):
+            with FileLock(path, blocking=False):
+                os.unlink(path)

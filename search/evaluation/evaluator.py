@@ -1,0 +1,203 @@
+"""Evaluate one candidate: the only file that knows both `approx` and `energy`.
+
+    candidate -> train -> prune + retrain -> approximate + retrain -> store in faulty memory -> accuracy
+                                                  +-> workload ----------------------------> energy
+
+The stages are in `search.evaluation.training`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+
+import approx
+import energy
+from search.evaluation.cache.cache import StageStore
+from search.evaluation.datasets import TaskData, fold
+from search.evaluation.early_stopping import Rival, bar, is_beaten
+from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split
+from search.evaluation.meter import Meter
+from search.evaluation.training import TrainedNetwork, Training, untrained_layers
+from search.evaluation.workload import workload_of
+from search.executors.serial import Job, Outcome
+from search.multipliers.choice import ChosenMultiplier, register
+from search.space.candidate import Candidate
+from search.space.task import Task
+
+_CONFIRMING = 2**32  # seeds of confirmation runs begin here: no search has one of them
+_TRACED_IMAGES = 64  # enough for the share of activations that are zero
+
+
+class Evaluator:
+    """Evaluates candidates of one task on one hardware under one seed.
+
+    Args:
+        task: What is classified.
+        data: Its images.
+        hardware: What energy is modelled for.
+        seed: Of the search.
+        stages: Keeps what is trained.
+        multipliers: What this process has to know of multipliers that do not come with the package.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        data: TaskData,
+        hardware: energy.Hardware,
+        *,
+        seed: int,
+        stages: StageStore,
+        multipliers: Iterable[ChosenMultiplier] = (),
+    ) -> None:
+        register(multipliers)
+        self._task = task
+        self._hardware = hardware
+        self._data = data
+        self._stages = stages
+        self._training = self._trained_on(data, seed)
+
+    def _trained_on(self, data: TaskData, seed: int) -> Training:
+        failures = self._hardware.weight_failures
+        return Training(self._task, data, seed=seed, stages=self._stages, failures=failures)
+
+    def run(self, job: Job) -> Outcome:
+        """Evaluate one job; whatever goes wrong becomes its outcome, so that one candidate never ends a search."""
+        try:
+            if job.untrained:
+                return Outcome(key=job.key, layers=untrained_layers(self._task, job.candidate))
+            if job.run is not None:
+                return Outcome(key=job.key, run=self.confirm(job.candidate, job.run))
+            evaluation = self.evaluate(job.candidate, job.split, rivals=job.rivals, costs=job.costs)
+            return Outcome(key=job.key, evaluation=evaluation)
+        except Exception as error:
+            return Outcome(key=job.key, error=f"{type(error).__name__}: {error}")
+
+    def evaluate(
+        self,
+        candidate: Candidate,
+        split: Split,
+        *,
+        rivals: Sequence[Rival] = (),
+        costs: Sequence[str] = ("energy_pj",),
+    ) -> Evaluation:
+        """Train what is not kept yet, then measure accuracy on `split` and model the energy.
+
+        Runs on one thread whatever the process is set to, so that every worker finds the same result.
+
+        Args:
+            candidate: What to evaluate.
+            split: Images to measure accuracy on.
+            rivals: By which the retraining may end early.
+            costs: What their costs are, as `Evaluation` calls it.
+
+        Raises:
+            approx.ApproxError: If the candidate names something unknown, or its training diverges.
+            UsageError: If a person's own network cannot be built, or was edited meanwhile.
+            energy.EnergyError: If no energy is known for its multiplier.
+        """
+        meter = Meter()
+        candidate = candidate.canonical()
+        with _one_thread():
+            pruned = self._training.pruned(candidate)
+            workload = self._workload(candidate, pruned)
+            report = energy.estimate(workload, self._hardware)
+            figures = {
+                "energy_pj": report.energy_pj,
+                "area_mm2": report.area_mm2.value,
+                "latency_us": report.latency_us,
+            }
+            to_reach = bar(rivals, tuple(figures[cost] for cost in costs))
+            accuracies: tuple[float, ...]
+            try:
+                model, early = self._training.approximated(candidate, pruned, judge=partial(_judge, to_reach))
+            except _BeatenError as beaten:
+                stopped, early, accuracies = True, beaten.early, (beaten.early,)
+            else:
+                stopped = False
+                accuracies = self._training.chip_accuracies(candidate, model, split, dense_layers=report.dense_layers)
+        weights = sum(layer.weights for layer in workload.layers)
+        spent = meter.spent()
+        return Evaluation(
+            candidate=candidate,
+            chip_accuracies=accuracies,
+            components_pj=report.components,
+            latency_us=report.latency_us,
+            macs=workload.macs,
+            density=sum(layer.nonzero_weights for layer in workload.layers) / weights,
+            energy_range_pj=(report.energy_band.low, report.energy_band.high),
+            area_mm2=report.area_mm2.value,
+            workload=workload.to_dict(),
+            dense_layers=report.dense_layers,
+            failures=self._hardware.weight_failures,
+            early_accuracy=early,
+            stopped=stopped,
+            seconds=spent.seconds,
+            cpu_seconds=spent.cpu_seconds,
+            joules=spent.joules,
+            images=len((self._data.validation if split == "validation" else self._data.test).labels),
+        )
+
+    def confirm(self, candidate: Candidate, run: int) -> ConfirmationRun:
+        """Train a candidate anew: from other random numbers, on another split of the images, for other chips.
+
+        Args:
+            candidate: What to train.
+            run: Number of the run, which decides them all.
+
+        Raises:
+            approx.ApproxError: As for `evaluate`, which see for the others.
+        """
+        started = time.perf_counter()
+        candidate = candidate.canonical()
+        data = fold(self._data, run)
+        training = self._trained_on(data, _CONFIRMING + run)
+        with _one_thread():
+            pruned = training.pruned(candidate)
+            report = energy.estimate(self._workload(candidate, pruned), self._hardware)
+            model, _ = training.approximated(candidate, pruned)
+            held_out, tested = (
+                training.chip_accuracies(candidate, model, split, dense_layers=report.dense_layers)
+                for split in ("validation", "test")
+            )
+        return ConfirmationRun(
+            candidate=candidate,
+            run=run,
+            chip_accuracies=held_out,
+            images=len(data.validation.labels),
+            pool=len(data.train.labels) + len(data.validation.labels),
+            test_accuracies=tested,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _workload(self, candidate: Candidate, pruned: TrainedNetwork) -> energy.Workload:
+        shapes = approx.trace(pruned.model, self._training.calibration_data()[:_TRACED_IMAGES])
+        return workload_of(candidate, shapes, self._hardware, kept=pruned.kept_weights)
+
+
+class _BeatenError(Exception):
+    """Early in its retraining, a candidate is so far below others that it is not trained to the end."""
+
+    def __init__(self, early: float) -> None:
+        super().__init__(early)
+        self.early = early
+
+
+def _judge(to_reach: float | None, early: float) -> None:
+    if is_beaten(early, to_reach):
+        raise _BeatenError(early)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,66 @@
+"""Making the table of multiplier costs that comes with the package, and saying how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from energy import gates
+from energy.gates import simulation, stimulus
+from energy.multiplier_cost import LANES_PER_BANK, CostRow, write_cost_table
+from search.errors import StorageError
+from search.multipliers.characterisation import catalogue_names, characterise_rows
+
+
+def characterise_all(folder: Path, *, on_row: Callable[[int, int], None]) -> list[Path]:
+    """Make the table that comes with the package again, and its provenance; says where they are.
+
+    Raises:
+        energy.EnergyError: If a proof or a tool fails.
+        StorageError: If they cannot be written.
+    """
+    tools = gates.find_tools()
+    rows = characterise_rows(tools, catalogue_names(), on_row=on_row)
+    return write_shipped_table(tools, folder, rows)
+
+
+def write_shipped_table(tools: gates.Tools, folder: Path, rows: Sequence[CostRow]) -> list[Path]:
+    """Write the table that comes with the package, and its provenance.
+
+    Raises:
+        StorageError: If they cannot be written.
+    """
+    table, provenance = folder / "multipliers.csv", folder / "multipliers.provenance.yaml"
+    content = yaml.safe_dump(_provenance(tools, rows), sort_keys=False, width=118)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_cost_table(table, rows)
+        provenance.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write to {folder}: {error.strerror or error}") from None
+    return [table, provenance]
+
+
+def _provenance(tools: gates.Tools, rows: Sequence[CostRow]) -> dict[str, Any]:
+    """How rows were made."""
+    return {
+        "made_by": "search multipliers characterise --all --out energy",
+        "method": "docs/multiplier-energy.md",
+        "tools": gates.tool_versions(tools),
+        "cell_library": {
+            "name": tools.library.name,
+            "from": "Oklahoma State University, TSMC 180 nm; Debian package qflow-tech-osu018",
+            "nominal_v": tools.library.nominal_v,
+        },
+        "proof": "all operand pairs of every mapped netlist, by Icarus Verilog and by energy.gates.simulation",
+        "operations": stimulus.OPERATIONS,
+        "seed": stimulus.SEED,
+        "products_per_held_weight": stimulus.HELD,
+        "delay_step_ns": simulation.STEP_NS,
+        "recorded_operands": "energy/operand_histograms.csv",
+        "lanes_per_bank": LANES_PER_BANK,
+        "rows": len(rows),
+    }

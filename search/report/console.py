@@ -1,0 +1,327 @@
+"""Results as tables and sentences on a console."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from search.answers.confirmation import Answer
+from search.answers.result import SearchResult
+from search.report import words as report
+from search.store.store import Record, SearchRecord, TrialCounts
+
+if TYPE_CHECKING:
+    from search.multipliers.catalogue import Described  # so does this
+    from search.multipliers.characterisation import Characterised  # which loads torch
+
+_SHOWN_LOSS = 0.10  # front members further below the baseline's accuracy are only counted
+
+
+def open_console(*, stderr: bool = False) -> Console:
+    """A console; one that is not a terminal, and so has no width of its own, is wide enough for every table."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=100)
+
+
+def print_result(console: Console, result: SearchResult, *, show_all: bool = False, ids: bool = False) -> None:
+    """The front of a search against its baseline, and what was asked of it.
+
+    Args:
+        console: Where to print.
+        result: What the search found.
+        show_all: Whether to show members of the front that are far less accurate than the baseline.
+        ids: Whether rows are named by the evaluations' ids instead of being numbered.
+    """
+    baseline = result.baseline
+    floor = 0.0 if show_all else baseline.evaluation.accuracy - _SHOWN_LOSS
+    shown = [record for record in result.front if record.evaluation.accuracy >= floor]
+    table = _table(f"Front of {result.search.name} ({report.task_words(result.search.task)})")
+    for number, record in enumerate(shown, 1):
+        _add_row(table, record.id if ids else str(number), record, baseline)
+    table.add_section()
+    best = result.answer.record
+    if best is not None and best not in (
+        baseline,
+        *result.front,
+    ):  # others beat it in the search, and fresh runs rejected them
+        _add_row(table, best.id if ids else "best", best, baseline)
+    _add_row(table, baseline.id if ids else "base", baseline, baseline)
+    console.print(table)
+    failed = f", {result.failed} failed" if result.failed else ""
+    lines = [
+        "Accuracy: mean over chips on validation images, by which the front was chosen; ±: its standard error, of "
+        "other images and chips; test: on images and chips used for nothing else.",
+        f"{result.finished} evaluations, {result.distinct} of them different{failed}; "
+        f"hypervolume {result.hypervolume:.4f}.",
+    ]
+    if hidden := len(result.front) - len(shown):
+        lines.append(
+            f"{hidden} more on the front, over {_SHOWN_LOSS * 100:.0f} points below the baseline: "
+            f"search show {result.search.name} --all"
+        )
+    if result.answer.record is None:
+        highest = report.percent(result.front[0].evaluation.accuracy)
+        lines.append(f"There is none {result.answer.target}; the most accurate reaches {highest}%.")
+    else:
+        remedy = f"Confirm it with: search resume {result.search.name}"
+        lines += _answer_lines(result.answer, result.answer.record, remedy)
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
+
+
+def print_places(console: Console, places: Mapping[str, str]) -> None:
+    """Where everything was written, by what it is."""
+    for name, place in places.items():
+        console.print(f"{name.capitalize() + ':':<11}{place}", soft_wrap=True, highlight=False, markup=False)
+
+
+def print_answer(console: Console, answer: Answer) -> None:
+    """The cheapest configuration for a target against the baseline, and how well that is known."""
+    table = _table(f"Cheapest {answer.target}")
+    record = answer.record or answer.baseline
+    if record.key != answer.baseline.key:
+        _add_row(table, record.id, record, answer.baseline)
+    _add_row(table, "base", answer.baseline, answer.baseline)
+    console.print(table)
+    for line in _answer_lines(answer, record, "Confirm it without --no-confirm"):
+        console.print(line, highlight=False, markup=False)
+    console.print(f"Take it along with: search export {record.id} --out DIR", highlight=False)
+
+
+def _answer_lines(answer: Answer, record: Record, remedy: str) -> list[str]:
+    """What an answer says, in sentences, and what to do where it was not confirmed yet."""
+    confirmation = answer.confirmation
+    saved = answer.baseline.evaluation.energy_pj / record.evaluation.energy_pj
+    energies = f"{report.energy(record.evaluation.energy_pj)}, {report.saving(saved)} less than the baseline"
+    if confirmation is None:
+        return [
+            f"Cheapest {answer.target}: {record.id}, {energies}. Not confirmed by fresh runs: the cheapest of many "
+            f"is, on average, a little lucky. {remedy}"
+        ]
+    accuracy = confirmation.accuracy
+    fresh = (
+        f"{len(confirmation.runs)} fresh runs: {accuracy.value:.2%} ± {accuracy.standard_error:.2%} on images held out "
+        f"({record.evaluation.accuracy:.2%} in the search), {confirmation.test_accuracy:.2%} on test images"
+    )
+    cheaper = f" {len(answer.rejected)} cheaper rejected." if answer.rejected else ""
+    if answer.confirmed and record.key == answer.baseline.key and answer.rejected:
+        near, runs = max(answer.rejected, key=lambda one: one[1].margin.lower_bound)
+        saved = answer.baseline.evaluation.energy_pj / near.evaluation.energy_pj
+        return [
+            f"Nothing cheaper is confirmed {answer.target}, {record.id}.{cheaper} Nearest: {near.id}, "
+            f"{report.saving(saved)} less; with 97.5 % confidence it falls {-runs.margin.lower_bound * 100:.2f} points "
+            "short. Ask for less, or search more."
+        ]
+    if answer.confirmed:
+        return [f"Cheapest {answer.target}, confirmed: {record.id}, {energies}.{cheaper}", f"{fresh}."]
+    return [
+        f"NOT CONFIRMED {answer.target}. Nearest: {record.id}, {energies}; with 97.5 % confidence it falls "
+        f"{(answer.shortfall or 0) * 100:.2f} points short. Ask for less, or search more.",
+        f"{fresh}.",
+    ]
+
+
+def print_searches(console: Console, searches: Sequence[SearchRecord], counts: Mapping[int, TrialCounts]) -> None:
+    """The stored searches, a line each.
+
+    Args:
+        console: Where to print.
+        searches: In the order to be shown.
+        counts: Of each search, by its id.
+    """
+    if not searches:
+        console.print("no searches yet; make one with: search run")
+        return
+    table = plain_table("Stored searches, newest first (times in UTC)")
+    for column in ("name", "dataset", "hardware", "seed", "evaluated", "started"):
+        table.add_column(column, overflow="fold")
+    for search in searches:
+        table.add_row(
+            search.name,
+            report.task_words(search.task),
+            search.hardware,
+            str(search.seed),
+            f"{counts[search.id].finished}/{search.budget}",
+            f"{search.created_at:%Y-%m-%d %H:%M}",
+        )
+    console.print(table)
+
+
+def print_multipliers(console: Console, listed: Sequence[Described]) -> None:
+    """Multipliers with their errors, a line each."""
+    table = plain_table("Errors over all operand pairs")
+    table.add_column("multiplier", overflow="fold")
+    for column in ("operands", "MAE", "WCE", "MRE %", "EP %", "bias", "energy", "area"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for described in listed:
+        metrics = described.metrics
+        table.add_row(
+            described.multiplier.name,
+            _operands(described),
+            f"{metrics.mae:.4g}",
+            str(metrics.wce),
+            f"{metrics.mre_nonzero * 100:.3g}",
+            f"{metrics.error_probability * 100:.3g}",
+            f"{metrics.bias:.4g}",
+            *(
+                "-" if figure is None else f"{figure.value:.2f}"
+                for figure in (described.relative_energy, described.relative_area)
+            ),
+        )
+    console.print(table)
+    console.print(
+        "MAE, WCE: mean and largest absolute error. MRE: mean relative error of non-zero products.\n"
+        "EP: share of pairs in error. Energy, area: over the exact multiplier's in gates, with a signed\n"
+        "weight and the operands of a trained network.\n"
+        "More: search multipliers show NAME",
+        highlight=False,
+    )
+
+
+def print_multiplier(console: Console, described: Described, picture: Path) -> None:
+    """Everything that is known of one multiplier."""
+    multiplier, metrics = described.multiplier, described.metrics
+    commutes = {True: "yes", False: "no", None: "its operands differ"}[metrics.commutative]
+    lines = {
+        "multiplier": f"{multiplier.name}, {_operands(described)} (activation x weight)",
+        "from": multiplier.provenance or "-",
+        "mean absolute error": f"{metrics.mae:.6g}",
+        "worst-case error": str(metrics.wce),
+        "mean relative error": f"{metrics.mre_nonzero:.4%} over non-zero products, {metrics.mre_all:.4%} over all, "
+        "relative to at least 1",
+        "mean squared error": f"{metrics.mse:.6g}",
+        "error probability": f"{metrics.error_probability:.4%}",
+        "bias": f"{metrics.bias:.6g}",
+        "commutative": commutes,
+        "zero times x is zero": "yes" if metrics.zero_preserving else "no: pruned weights and padding are not free",
+        "rank of the error": "-" if metrics.error_rank is None else str(metrics.error_rank),
+        "in layers": described.method,
+        **_cost_lines(described),
+        "sha-256 of the table": multiplier.digest,
+        "heat map": str(picture),
+    }
+    _print_lines(console, lines)
+
+
+def _cost_lines(described: Described) -> dict[str, str]:
+    """What is known of a multiplier's cost, in gates and from publications."""
+    lines = {}
+    for form, cost in described.costs.items():
+        lines[f"energy, {form}"] = (
+            f"{cost.relative_energy:.3g} of the exact multiplier's for a trained network's operands, "
+            f"{cost.relative_energy_stationary:.3g} with the weight held, {cost.relative_energy_uniform:.3g} for "
+            f"uniform ones ({cost.source})"
+        )
+        lines[f"area, {form}"] = f"{cost.relative_area:.3g} of the exact multiplier's"
+    multiplier = described.multiplier
+    for what, figure in (("energy", multiplier.relative_energy), ("area", multiplier.relative_area)):
+        if figure is not None and not figure.source.startswith("gates: "):
+            lines[f"published {what}"] = f"{figure.value:.3g} of the exact multiplier's ({figure.source})"
+    if not lines:
+        lines["energy"] = f"unknown; from a circuit: search multipliers characterise {multiplier.name}"
+    return lines
+
+
+def print_characterised(console: Console, found: Characterised) -> None:
+    """A multiplier's cost over the exact one's: of a person's circuit its own width first, of a name all equal ones."""
+    circuit = found.circuit
+    if circuit is not None:
+        console.print(
+            f"Circuit: module {circuit.module} of {circuit.file}; activation {circuit.activation_port} "
+            f"({circuit.activation_bits} bits), weight {circuit.weight_port} ({circuit.weight_bits} bits), "
+            f"{'signed' if circuit.signed else 'unsigned'}",
+            highlight=False,
+            markup=False,  # ports may have any name
+            soft_wrap=True,
+        )
+    table = plain_table(f"{found.name}, over the exact multiplier of the same operands")
+    table.add_column("operands")
+    for column in ("energy", "weight held", "uniform", "area", "cells"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in found.shown:
+        cost = found.relative[row.key]
+        table.add_row(
+            f"{row.form}, {row.activation_bits} x {row.weight_bits}",
+            *(
+                f"{value:.3f}"
+                for value in (
+                    cost.relative_energy,
+                    cost.relative_energy_stationary,
+                    cost.relative_energy_uniform,
+                    cost.relative_area,
+                )
+            ),
+            str(row.cells),
+        )
+    console.print(table)
+    if circuit is not None:
+        console.print("Narrower operands run in the whole circuit.", highlight=False)
+    if found.twin is not None:
+        console.print(
+            f"The same products as {found.twin.name}, which takes {found.twin.relative_energy:.2f}", highlight=False
+        )
+    kept = "It comes with the package." if found.kept_in is None else f"Kept in {found.kept_in}"
+    console.print(
+        "Energy: for a trained network's operands, both new for each product; weight held: each weight\n"
+        "stays for many products; uniform: all operands equally likely. Layer: signed weight, unsigned\n"
+        f"activation. Other widths: --json. {kept}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def print_diagnosis(console: Console, found: Mapping[str, str]) -> None:
+    """What the installation computes with."""
+    _print_lines(console, found)
+
+
+def _print_lines(console: Console, lines: Mapping[str, str]) -> None:
+    width = max(map(len, lines)) + 2
+    for name, text in lines.items():
+        console.print(f"{name + ':':<{width}}{text}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _operands(described: Described) -> str:
+    multiplier = described.multiplier
+    activation = f"{'s' if multiplier.activation_signed else 'u'}{multiplier.activation_bits}"
+    return f"{activation} x {'s' if multiplier.weight_signed else 'u'}{multiplier.weight_bits}"
+
+
+def plain_table(title: str) -> Table:
+    """An empty table in the style of all."""
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
+
+
+def _table(title: str) -> Table:
+    table = plain_table(title)
+    for column in ("", "acc %", "±", "worst", "test", "energy", "saves"):
+        table.add_column(column, justify="right" if column else "left", no_wrap=True)
+    for column in report.KNOBS:
+        # An import path may be long, and so may the name that a person gives a multiplier.
+        words = "mult." if column == "multiplier" else column  # a terminal of 80 columns is just wide enough
+        table.add_column(words, overflow="fold", no_wrap=column not in ("network", "multiplier"))
+    return table
+
+
+def _add_row(table: Table, label: str, record: Record, baseline: Record) -> None:
+    evaluation = record.evaluation
+    knobs = report.knobs(evaluation.candidate)
+    # Of layers that differ, a line each, so that the table still fits a terminal.
+    knobs["multiplier"] = knobs["multiplier"].replace(" | ", " |\n")
+    if "|" in knobs["memory"]:
+        knobs["memory"] = knobs["memory"].replace(" ", "\n")
+    table.add_row(
+        label,
+        report.percent(evaluation.accuracy),
+        report.percent(evaluation.accuracy_standard_error),
+        report.percent(evaluation.accuracy_worst),
+        report.percent(record.test_accuracy),
+        report.energy(evaluation.energy_pj),
+        report.saving(baseline.evaluation.energy_pj / evaluation.energy_pj),
+        *knobs.values(),
+    )

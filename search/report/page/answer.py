@@ -1,0 +1,110 @@
+"""The answer of a search as HTML: the cheapest that is accurate enough, and how well that is known."""
+
+from __future__ import annotations
+
+from html import escape
+
+from search.answers.confirmation import Answer, Confirmation, Target
+from search.answers.result import SearchResult
+from search.report import words as report
+from search.store.store import Record
+
+
+def answer_section(result: SearchResult) -> str:
+    """A headline, what stands behind it, and a card each for the answer and for the baseline."""
+    answer, baseline = result.answer, result.baseline
+    found, condition = answer.record, _condition(answer.target)
+    confidence = _confidence(answer, result.search.name)
+    cards = [_card("Baseline", baseline, answer.baseline_confirmation)]
+    if found is None:
+        highest = result.front[0].evaluation.accuracy
+        headline = f"No configuration {condition}."
+        sentence = f"The most accurate reaches {report.percent(highest)} %."
+    elif found.key == baseline.key:
+        headline = f"Nothing cheaper {condition} yet."
+        cheaper = len(answer.rejected)
+        measured = f"{cheaper} cheaper {'one was' if cheaper == 1 else 'ones were'}"
+        sentence = (
+            f"{measured} by what the search measured, which fresh runs did not confirm."
+            if cheaper
+            else "No other evaluation costs less."
+        )
+    else:
+        unsure = "" if answer.confirmed else ", not confirmed"
+        headline = f"<strong>{_number(report.saving(result.saving(found)))}</strong> less energy {condition}{unsure}."
+        sentence = (
+            f"One inference costs <b>{_number(report.energy(found.evaluation.energy_pj))}</b> instead of "
+            f"{_number(report.energy(baseline.evaluation.energy_pj))}, at {_accuracies(found)} instead of "
+            f"{report.percent(baseline.evaluation.accuracy)} %. {confidence}"
+        )
+        title = condition.replace("the baseline's accuracy", "the baseline")
+        cards.insert(0, _card(f"Cheapest {title}", found, answer.confirmation))
+    return f"<p class=headline>{headline}</p><p>{sentence} {_effort(result)}</p><div class=cards>{''.join(cards)}</div>"
+
+
+def _condition(target: Target) -> str:
+    if target.min_accuracy is not None:
+        return f"at {report.percent(target.min_accuracy)} % accuracy or more"
+    return f"within {(target.max_accuracy_drop or 0) * 100:g} points of the baseline's accuracy"
+
+
+def _confidence(answer: Answer, search: str) -> str:
+    """Whether fresh runs confirm it."""
+    confirmation = answer.confirmation
+    if confirmation is None:
+        return (
+            "<b>Not confirmed by fresh runs</b>: the cheapest of many measured configurations is, on average, a little "
+            f"lucky. Confirm it with <code>search resume {escape(search)}</code>."
+        )
+    accuracy = confirmation.accuracy
+    runs = (
+        f"{len(confirmation.runs)} fresh runs, trained anew and measured on images held out from each: "
+        f"{report.accuracy(accuracy.value, accuracy.standard_error)}, and "
+        f"{report.percent(confirmation.test_accuracy)} % on test images"
+    )
+    if answer.confirmed:
+        return f"<b>Confirmed</b> by {runs}."
+    short = report.percent(answer.shortfall)
+    return f"<b>Not confirmed</b>: with 97.5 % confidence it falls {short} points short, by {runs}."
+
+
+def _effort(result: SearchResult) -> str:
+    failed = f", and {result.failed} more failed" if result.failed else ""
+    different = "" if result.distinct == result.finished else f", {result.distinct:,} of them different"
+    plural = "" if result.finished == 1 else "s"
+    left = max(0, result.search.budget - result.finished)
+    unfinished = (
+        f" The search is not finished: {left} evaluations are left to make."
+        if result.search.finished_at is None
+        else ""
+    )
+    return f"Found with {result.finished:,} evaluation{plural}{different}{failed}.{unfinished}"
+
+
+def _accuracies(record: Record) -> str:
+    """The accuracy on validation images, with the worst chip where that says more."""
+    evaluation = record.evaluation
+    mean, worst = report.percent(evaluation.accuracy), report.percent(evaluation.accuracy_worst)
+    return f"{mean} % accuracy" + ("" if worst == mean else f" ({worst} % on the worst chip)")
+
+
+def _card(title: str, record: Record, confirmation: Confirmation | None) -> str:
+    evaluation = record.evaluation
+    facts = {
+        "energy": _number(report.energy(evaluation.energy_pj)),
+        "accuracy": report.accuracy(evaluation.accuracy, evaluation.accuracy_standard_error),
+        "worst chip": f"{report.percent(evaluation.accuracy_worst)} %",
+        "test": "-" if record.test_accuracy is None else f"{report.percent(record.test_accuracy)} %",
+    }
+    if confirmation is not None:
+        accuracy = confirmation.accuracy
+        facts["fresh runs"] = report.accuracy(accuracy.value, accuracy.standard_error)
+        facts["their test"] = f"{report.percent(confirmation.test_accuracy)} %"
+    facts |= {name: escape(words) for name, words in report.knobs(evaluation.candidate).items()}
+    listed = "".join(f"<div><dt>{name}</dt><dd>{words}</dd></div>" for name, words in facts.items())
+    return f"<section class=card><h2>{escape(title)}</h2><dl>{listed}</dl></section>"
+
+
+def _number(words: str) -> str:
+    """A number with its unit, which no line break parts."""
+    return f"<span class=number>{escape(words).replace(' ', '&nbsp;')}</span>"

@@ -1,0 +1,198 @@
+"""What the charts of a search's page show, as JSON values. How they look is in `page.js`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log10
+from statistics import median
+from typing import Any
+
+from search.answers.result import SearchResult, front_hypervolume
+from search.report import words as report
+from search.report.pictures import COMPONENT_COLOURS
+from search.space.candidate import multiplier_name
+from search.space.techniques import TECHNIQUES, techniques_of
+from search.store.store import Record, TrialEnd
+
+MOST_POINTS = 2000  # of evaluations behind the front: more are neither told apart nor drawn quickly
+MOST_LINES = 400  # of evaluations across the knobs, beside those of the front
+LOSSES = (0.5, 1.0, 2.0, 5.0)  # percentage points below the baseline
+
+
+def charts(result: SearchResult, trials: Sequence[TrialEnd]) -> dict[str, Any]:
+    """All that the page's charts show. Accuracies are percentages, energies in `unit`."""
+    behind = spread(trained(result), MOST_POINTS)
+    stopped = spread([record for record in result.evaluations if record.evaluation.stopped], MOST_POINTS)
+    size, unit = report.energy_unit(median(record.evaluation.energy_pj for record in result.evaluations))
+    target = result.answer.target.accuracy(result.baseline.evaluation.accuracy)
+    found = result.answer.record
+    return {
+        "name": result.search.name,
+        "unit": unit,
+        "knobs": list(report.KNOBS),
+        "target": target * 100,
+        "third": result.search.settings.third,
+        "baseline": _points([result.baseline], size),
+        "answer": _points([] if found is None or found.key == result.baseline.key else [found], size),
+        "front": _points(result.front, size),
+        "behind": _points(behind, size),
+        "stopped": _points(stopped, size),
+        "alone": {name: _points(records, size) for name, records in alone(result).items()},
+        "course": _course(result, trials),
+        "breakdown": _breakdown(result),
+        "knob_axes": _knob_axes(lines(result)),
+    }
+
+
+def trained(result: SearchResult) -> list[Record]:
+    """The evaluations that were trained to the end; of the others only an early accuracy is known."""
+    return [record for record in result.evaluations if not record.evaluation.stopped]
+
+
+def alone(result: SearchResult) -> dict[str, list[Record]]:
+    """Technique -> the evaluations that differ from the baseline by it alone, cheapest first."""
+    found: dict[str, list[Record]] = {technique: [] for technique in TECHNIQUES}
+    baseline = result.baseline.evaluation.candidate
+    for record in sorted(trained(result), key=lambda r: (r.evaluation.energy_pj, r.key)):
+        techniques = techniques_of(record.evaluation.candidate, baseline)
+        if len(techniques) == 1:
+            found[next(iter(techniques))].append(record)
+    return found
+
+
+def cheapest_within(result: SearchResult, points: float) -> Record:
+    """The cheapest evaluation that loses at most so many percentage points to the baseline, or the baseline."""
+    floor = result.baseline.evaluation.accuracy - points / 100 - 1e-9  # sums of binary fractions miss by a little
+    return report.cheapest_at(result.evaluations, floor) or result.baseline
+
+
+def chosen(result: SearchResult) -> list[tuple[str, Record]]:
+    """The baseline and the cheapest within each of `LOSSES`, each different one once, with what it stands for."""
+    losses: dict[str, list[str]] = {}
+    records = {result.baseline.key: result.baseline}
+    for loss in LOSSES:
+        record = cheapest_within(result, loss)
+        records.setdefault(record.key, record)
+        losses.setdefault(record.key, []).append(f"{loss:g}")
+    words = []
+    for key, record in records.items():
+        within = losses.get(key, [])
+        if key == result.baseline.key:
+            words.append(("Baseline", record))
+        else:
+            joined = " and ".join(filter(None, (", ".join(within[:-1]), within[-1])))
+            words.append((f"Within {joined} point{'' if joined == '1' else 's'}", record))
+    return words
+
+
+def lines(result: SearchResult) -> list[Record]:
+    """The evaluations drawn across the knobs: the front, and others evenly over the search; the best last, on top."""
+    records = {record.key: record for record in (*spread(trained(result), MOST_LINES), *result.front)}
+    return sorted(records.values(), key=lambda r: (r.evaluation.accuracy, -r.evaluation.energy_pj, r.key))
+
+
+def _points(records: Sequence[Record], size: float) -> dict[str, list[Any]]:
+    evaluations = [record.evaluation for record in records]
+    return {
+        "id": [record.id for record in records],
+        "accuracy": [round(e.accuracy * 100, 4) for e in evaluations],
+        "error": [e.accuracy_standard_error and round(e.accuracy_standard_error * 100, 4) for e in evaluations],
+        "worst": [round(e.accuracy_worst * 100, 4) for e in evaluations],
+        "energy": [e.energy_pj / size for e in evaluations],
+        "words": [list(report.knobs(e.candidate).values()) for e in evaluations],
+    }
+
+
+def _course(result: SearchResult, trials: Sequence[TrialEnd]) -> dict[str, list[float]]:
+    """The hypervolume after each trial that ended with an evaluation."""
+    records = {record.key: record for record in result.evaluations}
+    members: list[Record] = []
+    volume, volumes = 0.0, []
+    for trial in trials:
+        record = None if trial.evaluation_key is None else records.pop(trial.evaluation_key, None)
+        if trial.evaluation_key is None:
+            continue
+        if record is not None and not any(_beats(member, record) for member in members):  # not seen before, and new
+            members = [*(member for member in members if not _beats(record, member)), record]
+            volume = front_hypervolume(members, result.baseline)
+        volumes.append(volume)
+    return {"evaluation": [float(number) for number in range(1, len(volumes) + 1)], "hypervolume": volumes}
+
+
+def _beats(one: Record, other: Record) -> bool:
+    """Whether one is at least as accurate and as cheap."""
+    a, b = one.evaluation, other.evaluation
+    return a.accuracy >= b.accuracy and a.energy_pj <= b.energy_pj
+
+
+def _breakdown(result: SearchResult) -> dict[str, Any]:
+    """The energy of the chosen evaluations by component, in pJ, and in words."""
+    bars = chosen(result)
+    found = {name for _, record in bars for name, pj in record.evaluation.components_pj.items() if pj > 0}
+    names = [name for name in COMPONENT_COLOURS if name in found]
+    names += sorted(found - set(names))  # what another version of the energy model had
+    return {
+        "bars": [
+            {"label": label, "total": report.energy(record.evaluation.energy_pj), "pj": record.evaluation.energy_pj}
+            for label, record in bars
+        ],
+        "components": [
+            {
+                "name": name.replace("_", " "),
+                "colour": COMPONENT_COLOURS.get(name, "#777777"),
+                "pj": (values := [record.evaluation.components_pj.get(name, 0.0) for _, record in bars]),
+                "words": [report.energy(value) for value in values],
+            }
+            for name in names
+        ],
+    }
+
+
+def _knob_axes(records: Sequence[Record]) -> dict[str, Any]:
+    """An axis for each knob that varies, and what the others always are."""
+    axes: list[dict[str, Any]] = []
+    constant = []
+    for (name, unit), values in _knob_values(records).items():
+        different = sorted(set(values))
+        label = f"{name}, {unit}" if unit else name
+        if len(different) == 1:
+            constant.append(f"{name} {different[0]} {unit}".strip())
+        elif isinstance(different[0], str):
+            places = {value: place for place, value in enumerate(different)}
+            axes.append({"label": label, "values": [places[value] for value in values], "names": different})
+        else:
+            axes.append({"label": label, "values": values})
+    return {
+        "axes": axes,
+        "constant": constant,
+        "log_energy": [log10(record.evaluation.energy_pj) for record in records],
+        "accuracy": [round(record.evaluation.accuracy * 100, 4) for record in records],
+    }
+
+
+def _knob_values(records: Sequence[Record]) -> dict[tuple[str, str], list[Any]]:
+    """The values of each knob, by its name and unit."""
+    candidates = [record.evaluation.candidate for record in records]
+    values: dict[tuple[str, str], list[Any]] = {
+        ("network", ""): [c.family for c in candidates],
+        ("depth", ""): [c.depth for c in candidates],
+        ("width", ""): [c.width for c in candidates],
+        ("prune", "%"): [round(c.sparsity * 100, 2) for c in candidates],
+        ("weight bits", ""): [c.weight_bits for c in candidates],
+        ("activation bits", ""): [c.activation_bits for c in candidates],
+        ("multiplier", ""): [multiplier_name(c.multiplier) for c in candidates],
+        ("memory", "V"): [c.supply_v for c in candidates],
+        ("robust bits", ""): [c.robust_bits for c in candidates],
+    }
+    if any(len(set(c.groups)) > 1 for c in candidates):
+        for place, where in ((0, "first layer"), (2, "last layer")):
+            values["multiplier", where] = [multiplier_name(c.groups[place].multiplier) for c in candidates]
+            values["robust bits", where] = [c.groups[place].robust_bits for c in candidates]
+    return values
+
+
+def spread(records: Sequence[Record], most: int) -> Sequence[Record]:
+    """So many of these at most, evenly over their order."""
+    if len(records) <= most:
+        return records
+    return [records[place * len(records) // most] for place in range(most)]

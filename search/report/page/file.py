@@ -1,0 +1,47 @@
+"""Write what a search found as a web page in one file."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+from search.answers.result import result_of
+from search.errors import UsageError
+from search.locations import storage_url
+from search.report.page.page import page
+from search.store.store import Store
+
+
+def write_report(
+    name: str, path: str | os.PathLike[str], *, storage: str | None = None, overwrite: bool = False
+) -> Path:
+    """Write what a stored search found as one HTML file, which needs no network to be read; returns its path.
+
+    Args:
+        name: Of the search.
+        path: The file.
+        storage: Results database; see `search.locations.storage_url`.
+        overwrite: Whether a file that is there is replaced.
+
+    Raises:
+        UsageError: If no search has this name, or the file is there or cannot be written.
+        StorageError: If the database does not exist or cannot be used.
+        SearchError: If the search has not evaluated its baseline yet.
+    """
+    file = Path(path)
+    with Store.open(storage_url(storage), create=False) as store:
+        search = store.find_search(name)
+        if file.exists() and not overwrite:
+            raise UsageError(f"{file} exists; name another file with --out, or replace it with --overwrite")
+        result = result_of(store, search)
+        trials = store.trial_ends(search)
+    written_by = {name: version(name) for name in ("crosslayer", "torch", "optuna")}
+    text = page(result, trials, written_by={**written_by, "Python": platform.python_version()})
+    try:
+        with file.open("w" if overwrite else "x", encoding="utf-8") as opened:
+            opened.write(text)
+    except OSError as error:
+        raise UsageError(f"cannot write {file}: {error.strerror or error}; name another file with --out") from None
+    return file

@@ -1,0 +1,79 @@
+"""The energy of a network as a picture: a stacked bar for every layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import energy
+from search.errors import UsageError
+from search.report import words as report
+
+# Colours that stay apart for colour-blind readers (P. Tol's "bright" and "muted" sets), one for each component.
+COMPONENT_COLOURS = {
+    "mac": "#4477AA",
+    "registers": "#66CCEE",
+    "clock": "#332288",
+    "weight_sram": "#228833",
+    "metadata": "#999933",
+    "activation_sram": "#CCBB44",
+    "partial_sums": "#EE6677",
+    "dram": "#AA3377",
+    "leakage": "#BBBBBB",
+}
+_ENDINGS = (".png", ".svg", ".pdf")
+
+
+def draw_energy(found: energy.EnergyReport, path: Path, *, title: str) -> Path:
+    """Draw the energy of each layer, stacked by component; returns the path.
+
+    Args:
+        found: The energies.
+        path: A .png, .svg or .pdf file.
+        title: What stands above it.
+
+    Raises:
+        UsageError: If the file has another ending, or cannot be written.
+    """
+    check_picture(path)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    layers = found.layers
+    largest = max(sum(components.values()) for components in layers.values())
+    size, unit = report.energy_unit(largest)
+    figure = Figure(figsize=(min(24, max(7.2, 2.5 + 0.36 * len(layers))), 4.4), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    below = [0.0] * len(layers)
+    for component in energy.COMPONENTS:
+        heights = [layers[name][component] / size for name in layers]
+        if any(heights):
+            label = f"{component.replace('_', ' ')}, {report.energy(found.components[component])}"
+            axes.bar(
+                range(len(layers)), heights, bottom=below, color=COMPONENT_COLOURS[component], label=label, width=0.8
+            )
+        below = [low + height for low, height in zip(below, heights, strict=True)]
+    axes.set_xticks(range(len(layers)), list(layers))
+    if len(layers) > 6 or max(map(len, layers)) > 8:
+        for tick in axes.get_xticklabels():
+            tick.set(rotation=45, ha="right", rotation_mode="anchor", fontsize="small")
+    axes.set_xlabel("layer")
+    axes.set_ylabel(f"energy of one inference, {unit}")
+    axes.set_title(title, fontsize="medium")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(title="component, in all", frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise UsageError(f"cannot draw to {path}: {error.strerror or error}; name another file") from None
+    return path
+
+
+def check_picture(path: Path) -> None:
+    """See that a picture can be written in the format that a file's ending asks for.
+
+    Raises:
+        UsageError: If it cannot.
+    """
+    if path.suffix.lower() not in _ENDINGS:
+        raise UsageError(f"cannot draw to {path}: its ending must be one of {', '.join(_ENDINGS)}")

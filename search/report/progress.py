@@ -1,0 +1,313 @@
+"""What a person sees while a search runs: a live display on a terminal or in a notebook, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
+
+from search.answers.confirmation import target_of
+from search.answers.result import front, front_hypervolume
+from search.engine import Observer
+from search.report import words as report
+from search.space.candidate import Candidate
+from search.space.task import stored_task
+from search.store.store import Record, SearchRecord
+
+_PACE_AFTER = 5  # evaluations; the first includes starting the workers
+
+
+@dataclass(kw_only=True)
+class SearchState:
+    """Where a search stands, as both displays show it."""
+
+    search: SearchRecord | None = None
+    baseline_candidate: Candidate | None = None
+    records: dict[str, Record] = field(default_factory=dict)
+    baseline: Record | None = None
+    trials: int = 0
+    made: int = 0
+    to_go: int = 0
+    workers: int = 0
+    first_made_at: float | None = None
+
+    def start(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
+        """Begin or go on with a search, and forget what was shown of another one."""
+        self.records, self.baseline = {}, None
+        self.made, self.to_go, self.first_made_at = 0, 0, None
+        self.search = search
+        self.baseline_candidate = stored_task(search.task).space.baseline()
+        for record in done:
+            self.add(record)
+        self.trials = trials
+
+    def end_trial(self, record: Record, *, reused: bool) -> None:
+        """Count a trial that ended with an evaluation, made now or known before."""
+        self.add(record)
+        self.trials += 1
+        if not reused:
+            self.made += 1
+            self.end_job()
+            self.first_made_at = self.first_made_at or time.monotonic()
+
+    def end_job(self) -> None:
+        """One evaluation fewer is under way, whether it gave a result or not."""
+        self.to_go = max(0, self.to_go - 1)
+
+    def add(self, record: Record) -> None:
+        """Take in an evaluation."""
+        self.records[record.key] = record
+        if record.evaluation.candidate == self.baseline_candidate:
+            self.baseline = record
+
+    def seconds_left(self) -> float | None:
+        """Time to the end of the budget at the pace so far; None before there is one."""
+        if self.search is None or self.first_made_at is None or self.made < _PACE_AFTER:
+            return None
+        pace = (time.monotonic() - self.first_made_at) / (self.made - 1)
+        return pace * max(0, self.search.budget - self.trials)
+
+    def running(self) -> int:
+        """Evaluations under way."""
+        return min(self.to_go, self.workers)
+
+    def hypervolume(self) -> float | None:
+        """Of the front so far; None before the baseline is known."""
+        if self.baseline is None:
+            return None
+        return front_hypervolume(front(list(self.records.values())), self.baseline)
+
+    def target(self) -> tuple[str, float] | None:
+        """The accuracy for which the cheapest is shown, in words and as a number."""
+        target = None if self.search is None else target_of(self.search)
+        if target is None or (target.min_accuracy is None and self.baseline is None):
+            return None
+        return str(target), target.accuracy(self.baseline.evaluation.accuracy if self.baseline else 0.0)
+
+    def cheapest(self) -> str:
+        """The cheapest candidate at the target so far, in one line."""
+        target = self.target()
+        if target is None:
+            return "evaluating the baseline first"
+        words, accuracy = target
+        record = report.cheapest_at(tuple(self.records.values()), accuracy)
+        if record is None:
+            return f"nothing {words} yet"
+        evaluation = record.evaluation
+        parts = [f"{report.energy(evaluation.energy_pj)} at {evaluation.accuracy:.2%}"]
+        if record is self.baseline:
+            parts.append("the baseline itself")
+        elif self.baseline is not None:
+            ratio = self.baseline.evaluation.energy_pj / evaluation.energy_pj
+            parts.append(f"{report.saving(ratio)} less than the baseline")
+        knobs = [value for value in report.knobs(evaluation.candidate).values() if value != "-"]
+        return f"cheapest {words}: {', '.join(parts)} ({', '.join(knobs)})"
+
+
+class Stoppable(Observer):
+    """Ends a search that was asked to stop, even where the exception that a signal raised was lost.
+
+    It is raised wherever the process happens to be, and Python ignores what is raised in a destructor or a callback.
+    """
+
+    stopping = False
+
+    def evaluating(self, count: int, workers: int) -> None:
+        """Stop, if that was asked for."""
+        if self.stopping:
+            raise KeyboardInterrupt
+
+    def evaluated(self, record: Record, *, reused: bool) -> None:
+        """Stop, if that was asked for: the evaluation is stored."""
+        if self.stopping:
+            raise KeyboardInterrupt
+
+
+class LineProgress(Stoppable):
+    """One plain line now and then, for logs and pipes."""
+
+    def __init__(self, console: Console, *, interval_s: float = 5.0) -> None:
+        self.search_name: str | None = None  # of the search that was begun, if any
+        self._console = console
+        self._interval_s = interval_s
+        self._state = SearchState()
+        self._last_line = 0.0
+
+    def stored(self, search: SearchRecord) -> None:
+        """Note its name."""
+        self.search_name = search.name
+
+    def noted(self, text: str) -> None:
+        """Write it."""
+        self._write(text)
+
+    def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
+        """Say what is being searched."""
+        self._state.start(search, done, trials)
+        task = stored_task(search.task)
+        network = f"; network {task.network.path}" if task.network else ""
+        known = f", {trials} evaluated before" if trials else ""
+        self._write(f"search {search.name}: {task.title}{network}; budget {search.budget}{known}")
+
+    def evaluating(self, count: int, workers: int) -> None:
+        """Note how many are under way."""
+        super().evaluating(count, workers)
+        self._state.to_go, self._state.workers = count, workers
+
+    def evaluated(self, record: Record, *, reused: bool) -> None:
+        """Write a line if the last one is old enough, or this is the end."""
+        super().evaluated(record, reused=reused)
+        state = self._state
+        state.end_trial(record, reused=reused)
+        assert state.search is not None
+        ended = state.trials >= state.search.budget
+        if ended or time.monotonic() - self._last_line >= self._interval_s:
+            self._last_line = time.monotonic()
+            left = state.seconds_left()
+            volume = state.hypervolume()
+            self._show(
+                f"{state.trials}/{state.search.budget} evaluated"
+                + ("" if ended else f", {state.running()} running")
+                + ("" if left is None or ended else f", {_duration(left)} left")
+                + ("" if volume is None else f", hypervolume {volume:.4f}")
+                + f"; {state.cheapest()}"
+            )
+
+    def failed(self, candidate: Candidate, error: str) -> None:
+        """Say which candidate failed and why."""
+        self._state.end_job()
+        self._write(f"failed: {', '.join(report.knobs(candidate).values())}: {error}")
+
+    def testing(self, count: int) -> None:
+        """Say that the search is over."""
+        if count:
+            self._show(f"measuring {count} results on the test images")
+
+    def confirming(self, candidate: Candidate, runs: int) -> None:
+        """Say what is trained anew."""
+        self._show(f"confirming by {runs} fresh runs: {', '.join(report.knobs(candidate).values())}")
+
+    def _write(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    def _show(self, line: str) -> None:
+        """Write where the search stands."""
+        self._write(line)
+
+    def __enter__(self) -> LineProgress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return None
+
+
+class NotebookProgress(LineProgress):
+    """One line below a notebook's cell, written over as the search goes on; notes and failures stay above it."""
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        super().__init__(Console(file=sys.stdout, width=100, force_jupyter=False), interval_s=0.5)
+        self._line: Any = display({"text/plain": "preparing"}, raw=True, display_id=True)
+
+    def _show(self, line: str) -> None:
+        self._line.update({"text/plain": line}, raw=True)
+
+
+def in_notebook() -> bool:
+    """Whether this process runs the cells of a notebook."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+class LiveProgress(Stoppable):
+    """A bar and the state of the search, redrawn in place on a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.search_name: str | None = None  # of the search that was begun, if any
+        self._state = SearchState()
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[pace]}"),
+            console=console,
+        )
+        self._task = self._bar.add_task("preparing", total=None, pace="")
+        self._details = Text("")
+        self._live = Live(Group(self._bar, self._details), console=console, refresh_per_second=4, transient=True)
+
+    def stored(self, search: SearchRecord) -> None:
+        """Note its name."""
+        self.search_name = search.name
+
+    def noted(self, text: str) -> None:
+        """Write it above the display."""
+        self._live.console.print(text, markup=False, highlight=False)
+
+    def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
+        """Show the budget."""
+        self._state.start(search, done, trials)
+        self._bar.update(self._task, description=search.name, total=search.budget)
+        self._show()
+
+    def evaluating(self, count: int, workers: int) -> None:
+        """Show how many are under way."""
+        super().evaluating(count, workers)
+        self._state.to_go, self._state.workers = count, workers
+        self._show()
+
+    def evaluated(self, record: Record, *, reused: bool) -> None:
+        """Show the state with this evaluation."""
+        super().evaluated(record, reused=reused)
+        self._state.end_trial(record, reused=reused)
+        self._show()
+
+    def failed(self, candidate: Candidate, error: str) -> None:
+        """Write above the display which candidate failed and why."""
+        self._state.end_job()
+        words = ", ".join(report.knobs(candidate).values())
+        self._live.console.print(f"failed: {words}: {error}", markup=False, highlight=False)
+
+    def testing(self, count: int) -> None:
+        """Show that the search is over."""
+        self._details.plain = f"measuring {count} results on the test images" if count else ""
+
+    def confirming(self, candidate: Candidate, runs: int) -> None:
+        """Show what is trained anew."""
+        self._details.plain = f"confirming by {runs} fresh runs: {', '.join(report.knobs(candidate).values())}"
+
+    def _show(self) -> None:
+        state = self._state
+        left = state.seconds_left()
+        pace = f"{state.running()} running"
+        if left is not None:
+            pace += f", {_duration(left)} left"
+        self._bar.update(self._task, completed=state.trials, pace=pace)
+        volume = state.hypervolume()
+        self._details.plain = ("" if volume is None else f"hypervolume {volume:.4f}\n") + state.cheapest()
+
+    def __enter__(self) -> LiveProgress:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._live.stop()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -1,0 +1,183 @@
+"""Results as JSON values and as the words of tables. No printing here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search.answers.confirmation import Answer, Confirmation
+from search.answers.result import SearchResult
+from search.space.candidate import Candidate, multiplier_name
+from search.space.task import stored_names
+from search.store.store import Record, SearchRecord
+
+
+def record_json(record: Record, baseline: Record) -> dict[str, Any]:
+    """One evaluation with its saving. Accuracies are shares in [0, 1], energies pJ per inference."""
+    evaluation = record.evaluation
+    tested = record.test_accuracies
+    return {
+        "id": record.id,
+        "candidate": evaluation.candidate.to_dict(),
+        "accuracy": evaluation.accuracy,
+        "accuracy_standard_error": evaluation.accuracy_standard_error,
+        "accuracy_worst_chip": evaluation.accuracy_worst,
+        "test_accuracy": record.test_accuracy,
+        "test_accuracy_worst_chip": None if tested is None else min(tested),
+        "energy_pj": evaluation.energy_pj,
+        "energy_low_pj": evaluation.energy_range_pj and evaluation.energy_range_pj[0],
+        "energy_high_pj": evaluation.energy_range_pj and evaluation.energy_range_pj[1],
+        "saving": baseline.evaluation.energy_pj / evaluation.energy_pj,
+        "components_pj": dict(evaluation.components_pj),
+        "latency_us": evaluation.latency_us,
+        "area_mm2": evaluation.area_mm2,
+        "macs": evaluation.macs,
+        "density": evaluation.density,
+        "seed": record.seed,
+        "effort": record.effort,
+        "seconds": evaluation.seconds,
+        "cpu_seconds": evaluation.cpu_seconds,
+        "joules": evaluation.joules,
+    }
+
+
+def search_json(search: SearchRecord) -> dict[str, Any]:
+    """A search without its results."""
+    dataset, network = stored_names(search.task)
+    return {
+        "name": search.name,
+        "dataset": dataset,
+        "network": network,
+        "hardware": search.hardware,
+        "seed": search.seed,
+        "budget": search.budget,
+        "population_size": search.population_size,
+        "min_accuracy": search.min_accuracy,
+        "multipliers": search.multipliers and list(search.multipliers),
+        "space": search.space and dict(search.space),
+        "sampler": search.settings.sampler,
+        "prescreen": search.settings.prescreen,
+        "asynchronous": search.settings.asynchronous,
+        "effort": search.settings.effort,
+        "third_objective": search.settings.third,
+        "created_at": search.created_at.isoformat(timespec="seconds") + "Z",
+        "finished": search.finished_at is not None,
+    }
+
+
+def result_json(result: SearchResult) -> dict[str, Any]:
+    """A search with its baseline and front, most accurate first."""
+    return {
+        **search_json(result.search),
+        "evaluations": result.finished,
+        "distinct": result.distinct,
+        "failed": result.failed,
+        "hypervolume": result.hypervolume,
+        "baseline": record_json(result.baseline, result.baseline),
+        "front": [record_json(record, result.baseline) for record in result.front],
+        "answer": answer_json(result.answer),
+    }
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """The cheapest configuration for a target, and how well that is known."""
+    target = answer.target
+    found: dict[str, Any] = {
+        "min_accuracy": target.min_accuracy,
+        "max_accuracy_drop": target.max_accuracy_drop,
+        "confirmed": answer.confirmed,
+        "shortfall": answer.shortfall,
+        "baseline": record_json(answer.baseline, answer.baseline),
+        "best": None,
+        "confirmation": None if answer.confirmation is None else confirmation_json(answer.confirmation),
+        "baseline_confirmation": None,
+        "rejected": [
+            {**record_json(record, answer.baseline), "confirmation": confirmation_json(confirmation)}
+            for record, confirmation in answer.rejected
+        ],
+    }
+    if answer.record is not None:
+        found["best"] = record_json(answer.record, answer.baseline)
+    if answer.baseline_confirmation is not None:
+        found["baseline_confirmation"] = confirmation_json(answer.baseline_confirmation)
+    return found
+
+
+def confirmation_json(confirmation: Confirmation) -> dict[str, Any]:
+    """Fresh runs of a candidate. Accuracies are shares in [0, 1]."""
+    accuracy = confirmation.accuracy
+    return {
+        "confirmed": confirmation.confirmed,
+        "runs": len(confirmation.runs),
+        "accuracy": accuracy.value,
+        "accuracy_standard_error": accuracy.standard_error,
+        "accuracy_lower_bound": accuracy.lower_bound,
+        "margin_lower_bound": confirmation.margin.lower_bound,
+        "test_accuracy": confirmation.test_accuracy,
+    }
+
+
+def cheapest_at(records: list[Record] | tuple[Record, ...], min_accuracy: float) -> Record | None:
+    """The evaluation of least energy whose validation accuracy reaches a target."""
+    meeting = [r for r in records if r.evaluation.accuracy >= min_accuracy and not r.evaluation.stopped]
+    return min(meeting, key=lambda r: (r.evaluation.energy_pj, r.key), default=None)
+
+
+def task_words(identity: str) -> str:
+    """A stored task in words: its dataset, and the import path of a person's own network, if any."""
+    return ", ".join(filter(None, stored_names(identity)))
+
+
+KNOBS = ("network", "prune", "bits", "multiplier", "memory")
+
+
+def knobs(candidate: Candidate) -> dict[str, str]:
+    """The four techniques of a candidate in words, under the names in `KNOBS`.
+
+    Where layers differ, there are three words with a | between two: of the first layer, the middle and the last.
+    """
+    bits = _by_layer([str(group.robust_bits) for group in candidate.groups], "|")
+    robust = "" if bits == "0" else f" +{bits}"
+    words = (
+        f"{candidate.family} {candidate.depth}x{candidate.width}",
+        f"{candidate.sparsity:.0%}" if candidate.sparsity else "-",
+        f"w{candidate.weight_bits}a{candidate.activation_bits}",
+        _by_layer([multiplier_name(group.multiplier) for group in candidate.groups], " | "),
+        f"{candidate.supply_v:.2f}V{robust}",
+    )
+    return dict(zip(KNOBS, words, strict=True))
+
+
+def _by_layer(words: list[str], between: str) -> str:
+    return between.join(words) if len(set(words)) > 1 else words[0]
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage with two decimals, without the sign; a dash for None."""
+    return "-" if share is None else f"{share * 100:.2f}"
+
+
+def accuracy(mean: float, error: float | None) -> str:
+    """A mean share as a percentage, with its standard error where that is known; a line may end before the sign."""
+    if error is None:
+        return f"{percent(mean)} %"
+    return f"{percent(mean)} ±\u00a0{percent(error)}\u00a0%"
+
+
+def energy(pj: float) -> str:
+    """An energy with a fitting unit and three significant digits."""
+    size, unit = energy_unit(pj)
+    return f"{pj / size:.3g} {unit}"
+
+
+def energy_unit(pj: float) -> tuple[float, str]:
+    """The unit that fits an energy: how many pJ it is, and its name."""
+    rounded = float(f"{pj:.3g}")  # as it is shown: 999.6 pJ are 1 nJ
+    for unit, size in (("mJ", 1e9), ("uJ", 1e6), ("nJ", 1e3)):
+        if rounded >= size:
+            return size, unit
+    return 1.0, "pJ"
+
+
+def saving(ratio: float) -> str:
+    """A ratio of energies as "12.3x"."""
+    return f"{ratio:.3g}x" if ratio < 100 else f"{ratio:.0f}x"

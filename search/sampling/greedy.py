@@ -1,0 +1,92 @@
+"""The sequential strategy that a joint search is compared with: one knob a step further at a time.
+
+From the baseline, each knob alone is tried one step further; the step that saves most energy for the accuracy it loses
+is taken, and so on, until no step keeps the accuracy that is wanted. It is how accelerators are often tuned by hand.
+Every step is trained as it would be in a joint search. The family of the network stays, because families have no order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from search.sampling.offspring import Genes
+from search.sampling.starts import along
+from search.space.search_space import SearchSpace
+
+_STEPS = 8  # from the dearest to the cheapest value of a gene
+_LEAST_LOSS = 0.001  # of accuracy: steps that lose less are told apart by what they save
+_DEEPEST_LOSS = 0.05  # where nothing is wanted, no step goes further below where it began
+
+Found = Mapping[str, tuple[float, float] | None]
+
+
+class Greedy:
+    """Says what to evaluate next, given what has been.
+
+    Args:
+        space: The space. It begins at its largest, most exact candidate.
+        min_accuracy: What is wanted, if that is an accuracy.
+        max_accuracy_drop: Else how far below where it begins it may go; None for 5 points.
+    """
+
+    def __init__(
+        self, space: SearchSpace, *, min_accuracy: float | None = None, max_accuracy_drop: float | None = None
+    ) -> None:
+        self._space = space
+        self._min_accuracy = min_accuracy
+        self._deepest_loss = _DEEPEST_LOSS if max_accuracy_drop is None else max_accuracy_drop
+        distributions = space.distributions()
+        self._genes = [name for name, one in distributions.items() if name != "family" and not one.single()]
+        # Each step is looked at many times, as every path begins at the beginning.
+        self._values = {
+            name: [along(space, name, share / _STEPS) for share in range(_STEPS + 1)] for name in distributions
+        }
+
+    def missing(self, found: Found) -> list[Genes]:
+        """The genomes to evaluate before the next step can be chosen; none at the end.
+
+        Args:
+            found: Key of a candidate -> its accuracy and energy; None if it failed.
+        """
+        place = dict.fromkeys(self._genes, 0)
+        if self._key(place) not in found:
+            return [self._genome(place)]
+        here = found[self._key(place)]
+        wanted = self._min_accuracy
+        if wanted is None and here is not None:
+            wanted = here[0] - self._deepest_loss
+        while here is not None:
+            steps = self._steps(place)
+            unknown = {self._key(step): self._genome(step) for step in steps if self._key(step) not in found}
+            if unknown:
+                return list(unknown.values())
+            best, worth, reached = place, 0.0, None
+            for step in steps:
+                there = found[self._key(step)]
+                if there is not None and there[0] >= (wanted or 0) and _worth(here, there) > worth:
+                    best, worth, reached = step, _worth(here, there), there
+            place, here = best, reached
+        return []
+
+    def _steps(self, place: Mapping[str, int]) -> list[dict[str, int]]:
+        """Each gene alone further by as many steps as change the candidate."""
+        steps = []
+        for gene in self._genes:
+            for share in range(place[gene] + 1, _STEPS + 1):
+                step = {**place, gene: share}
+                if self._key(step) != self._key(place):
+                    steps.append(step)
+                    break
+        return steps
+
+    def _genome(self, place: Mapping[str, int]) -> Genes:
+        return {name: values[place.get(name, 0)] for name, values in self._values.items()}
+
+    def _key(self, place: Mapping[str, int]) -> str:
+        return self._space.decode(self._genome(place)).key
+
+
+def _worth(here: tuple[float, float], there: tuple[float, float]) -> float:
+    """Decades of energy saved for the accuracy lost."""
+    return math.log10(here[1] / there[1]) / max(here[0] - there[0], _LEAST_LOSS)

@@ -1,0 +1,120 @@
+"""The configurations with which a search begins: what an engineer would try first.
+
+They show each technique's reach, and give the first generation good genes to cross.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from optuna.distributions import CategoricalDistribution, IntDistribution
+
+import energy
+from search.space.candidate import Candidate
+from search.space.search_space import SearchSpace
+from search.space.techniques import TECHNIQUES
+
+Genes = Mapping[str, Any]
+
+# How far along from the baseline to the cheapest value of each knob: beyond, networks fail altogether.
+_ALONE = (0.4, 0.7)
+_DIAGONAL = (0.4, 0.5, 0.6, 0.7, 0.75, 0.8)
+_ROBUST_SHARE = 0.4  # of the choice of bits in 8T cells, where the voltage is lowered
+_GENES = {"sparsity": "sparsity_percent", "supply_v": "supply_mv"}  # where they have another name than the knob
+_RISING = ("sparsity_percent",)  # genes whose largest value is the cheapest
+
+
+def starting_genomes(
+    space: SearchSpace, *, budget: int, own: Sequence[Candidate] = (), earlier: Iterable[Candidate] = ()
+) -> list[Genes]:
+    """Genomes to evaluate first, each once: the baseline, the user's own, then as many others as half the budget holds.
+
+    The others are all techniques together from mild to aggressive, each technique alone, and the best of earlier
+    searches.
+
+    Args:
+        space: The space. Candidates that it does not hold, which may be the baseline too, are left out.
+        budget: Evaluations of the search.
+        own: Candidates that a person wants to be evaluated; they are, whatever the budget.
+        earlier: Candidates that did well before.
+    """
+    first = [candidate.canonical() for candidate in (space.baseline(), *own) if space.holds(candidate.canonical())]
+    genomes = {candidate: space.encode(candidate) for candidate in first}
+    others: list[Genes] = [*_diagonal(space), *_each_alone(space)]
+    others += [space.encode(candidate) for candidate in earlier if space.holds(candidate)]
+    for genes in others:
+        candidate = space.decode(genes)
+        if len(genomes) < budget // 2 and candidate not in genomes:
+            genomes[candidate] = dict(genes)
+    return list(genomes.values())
+
+
+def _diagonal(space: SearchSpace) -> list[Genes]:
+    """All techniques together. Each point has another family, so that something is known of all of them."""
+    start = dearest(space)
+    families = space.families
+    return [
+        {
+            **{gene: along(space, gene, share) for gene in start},
+            "family": families[(families.index(start["family"]) - place) % len(families)],
+        }
+        for place, share in enumerate(_DIAGONAL)
+    ]
+
+
+def _each_alone(space: SearchSpace) -> list[Genes]:
+    start = dearest(space)
+    return [
+        {**start, **{gene: along(space, gene, share) for gene in start if _belongs(gene, knobs)}}
+        for share in _ALONE
+        for knobs in TECHNIQUES.values()
+    ]
+
+
+def _belongs(gene: str, knobs: Iterable[str]) -> bool:
+    """Whether a gene is that of one of these knobs."""
+    return any(gene == _GENES.get(knob, knob) for knob in knobs)
+
+
+def dearest(space: SearchSpace) -> dict[str, Any]:
+    """The genome of the largest, most exact candidate: the baseline, if the space holds it."""
+    start: dict[str, Any] = {}
+    for gene, distribution in space.distributions().items():
+        if isinstance(distribution, CategoricalDistribution):
+            wanted = space.baseline().family if gene == "family" else "exact"
+            start[gene] = wanted if wanted in distribution.choices else distribution.choices[-1]
+        else:
+            assert isinstance(distribution, IntDistribution)
+            cheap_is_high = gene in _RISING or gene.startswith("robust_bits")
+            start[gene] = distribution.low if cheap_is_high else distribution.high
+    return start
+
+
+def along(space: SearchSpace, gene: str, share: float) -> Any:
+    """The value that lies a share of the way from the dearest to the cheapest of a gene; the family stays.
+
+    Bits in 8T cells are many or none: they cost energy, and save it only by what voltage they allow.
+    """
+    distribution, first = space.distributions()[gene], dearest(space)[gene]
+    if isinstance(distribution, CategoricalDistribution):
+        if gene == "family":
+            return first
+        # An approximate multiplier may cost more than the exact one, which comes first all the same.
+        ordered = sorted(distribution.choices, key=lambda name: (name != first, -_relative_energy(str(name))))
+        return ordered[round(share * (len(ordered) - 1))]
+    assert isinstance(distribution, IntDistribution)
+    if gene.startswith("robust_bits"):
+        share = _ROBUST_SHARE if share > 0 else 0.0
+    steps = round(share * (distribution.high - distribution.low) / distribution.step) * distribution.step
+    return first + steps if first == distribution.low else first - steps
+
+
+def _relative_energy(multiplier: str) -> float:
+    """Of a multiplier at the widest operands at which its cost is known; the exact one's is 1."""
+    for bits in (8, 4, 2):
+        try:
+            return energy.multiplier_cost(multiplier, weight_bits=bits, activation_bits=bits).relative_energy_stationary
+        except energy.WorkloadError:
+            continue
+    return 1.0

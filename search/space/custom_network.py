@@ -1,0 +1,222 @@
+"""Networks of a person's own: found by an import path, checked, told from edited ones, and built.
+
+    build(image_shape=(C, H, W), classes=N)                   -> nn.Module
+    build(image_shape=(C, H, W), classes=N, depth=D, width=W) -> nn.Module
+
+The depth and width that a function takes are searched; it may take one of them, or neither.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import approx
+from search.errors import UsageError
+from search.space.candidate import content_hash
+from search.space.task import OwnNetwork
+
+_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_LONGEST_PATH = 300  # characters: with the rest of an identity it fits the database's columns
+_LARGEST = {"depth": 3, "width": 8}  # up to which the knobs that a function takes are searched
+_sources: dict[Path, str] = {}  # file -> SHA-256 of its content when this process first used it
+
+
+def find_network(path: str, *, folder: str, image_shape: tuple[int, int, int], classes: int) -> OwnNetwork:
+    """The network that the function at an import path builds.
+
+    Args:
+        path: `package.module:function`.
+        folder: Where the module is looked for before anywhere else.
+        image_shape: Channels, height and width of an image.
+        classes: Number of classes.
+
+    Raises:
+        UsageError: If there is no such function, or what it builds does not classify these images, cannot be
+            approximated, or is not the same at each call.
+    """
+    if len(path) > _LONGEST_PATH or ".py:" in path or not _PATH.fullmatch(path):
+        raise UsageError(
+            f"--network must be package.module:function, such as nets:build for build() in nets.py, got {path!r}"
+        )
+    function = _Function(path, folder, image_shape, classes)
+    model, again = function.largest(), function.largest()
+    if model is again:
+        raise UsageError(f"--network {path} returns the same network at each call; have it build a new one")
+    if not all(map(torch.equal, model.parameters(), again.parameters())):
+        raise UsageError(
+            f"--network {path} gives a network other weights at each call; have it draw random numbers from torch "
+            "alone, from its global generator"
+        )
+    config = approx.LayerApproximation(weight_bits=8, activation_bits=8, multiplier="exact")
+    try:
+        approx.approximate(model, config, calibration_data=torch.ones(1, *image_shape))
+    except approx.ApproxError as error:
+        raise UsageError(f"--network {path} builds a network that cannot be approximated: {error}") from error
+    return function.describe(model)
+
+
+def build_own_network(
+    network: OwnNetwork, *, depth: int, width: int, image_shape: tuple[int, int, int], classes: int, seed: int
+) -> nn.Module:
+    """Build a network that was found, in this process or in another one.
+
+    Args:
+        network: From `find_network`.
+        depth: Not used if the function takes none.
+        width: Not used if the function takes none.
+        image_shape: Channels, height and width of an image.
+        classes: Number of classes.
+        seed: Of torch's random numbers while it is built; the global random state is left alone.
+
+    Raises:
+        UsageError: If it cannot be built, or is not what was found any more.
+    """
+    return _unchanged(network, image_shape, classes).build(depth=depth, width=width, seed=seed)
+
+
+@functools.cache
+def _unchanged(network: OwnNetwork, image_shape: tuple[int, int, int], classes: int) -> _Function:
+    """The function of a network, which this process may have imported later than the one that found it."""
+    function = _Function(network.path, network.folder, image_shape, classes)
+    if function.describe(function.largest()) != network:
+        raise UsageError(f"--network {network.path} was edited after the search began; begin it again")
+    return function
+
+
+class _Function:
+    """An imported function that builds networks for the images of one task."""
+
+    def __init__(self, path: str, folder: str, image_shape: tuple[int, int, int], classes: int) -> None:
+        self._path = path
+        self._folder = folder
+        self._image_shape = image_shape
+        self._classes = classes
+        self._function = _import_function(path, folder)
+        self._knobs = _knobs(self._function, path)
+
+    def largest(self) -> nn.Module:
+        """The largest network, from a fixed seed."""
+        return self.build(depth=_LARGEST["depth"], width=_LARGEST["width"], seed=0)
+
+    def build(self, *, depth: int, width: int, seed: int) -> nn.Module:
+        """Call the function and have the network classify one image, which also gives lazy layers their shape."""
+        knobs = {name: {"depth": depth, "width": width}[name] for name in self._knobs}
+        settings = "".join(f", {name}={value}" for name, value in knobs.items())
+        call = f"--network {self._path}(image_shape={self._image_shape}, classes={self._classes}{settings})"
+        image = torch.zeros(1, *self._image_shape)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            try:
+                model = self._function(image_shape=self._image_shape, classes=self._classes, **knobs)
+            except Exception as error:
+                raise UsageError(f"{call} failed: {_words(error)}") from error
+            if not isinstance(model, nn.Module):
+                raise UsageError(f"{call} must return a torch.nn.Module, got {type(model).__name__}")
+            try:
+                with torch.no_grad():
+                    scores = model.eval()(image)
+            except Exception as error:
+                raise UsageError(f"{call} returned a network that fails on an image: {_words(error)}") from error
+        if not isinstance(scores, Tensor) or scores.shape != (1, self._classes):
+            given = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
+            raise UsageError(
+                f"{call} returned a network whose output for one image must be a tensor of shape "
+                f"{(1, self._classes)}, got {given}"
+            )
+        return model
+
+    def describe(self, model: nn.Module) -> OwnNetwork:
+        """What tells the network from an edited one, `model` being its largest."""
+        own = [self._path.partition(":")[0], self._function.__module__]
+        modules = {*own, *(type(module).__module__ for module in model.modules())}
+        content = {
+            "path": self._path,
+            "sources": {name: _source_hash(name) for name in modules if name.partition(".")[0] != "torch"},
+            "model": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model)),  # where an object lies is chance
+            "shapes": [[name, list(weights.shape)] for name, weights in model.named_parameters()],
+        }
+        return OwnNetwork(
+            path=self._path,
+            folder=self._folder,
+            max_depth=self._knobs.get("depth", 1),
+            max_width=self._knobs.get("width", 1),
+            fingerprint=content_hash(content),
+        )
+
+
+def _import_function(path: str, folder: str) -> Callable[..., Any]:
+    module_name, _, name = path.partition(":")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
+            raise UsageError(
+                f"--network {path}: there is no module {error.name!r} in {folder}, nor is one installed; run the "
+                "command in the folder that holds it"
+            ) from None
+        raise UsageError(
+            f"--network {path}: {module_name!r} cannot be imported from {folder}: {_words(error)}"
+        ) from error
+    place = getattr(module, "__file__", None) or module_name
+    if not hasattr(module, name):
+        known = [name for name, value in vars(module).items() if callable(value)]
+        near = get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"--network {path}: {place} has no {name!r}{hint}")
+    function: Callable[..., Any] = getattr(module, name)
+    if not callable(function):
+        raise UsageError(
+            f"--network {path}: {name!r} in {place} is of type {type(function).__name__}; name a function that builds "
+            "a network"
+        )
+    return function
+
+
+def _knobs(function: Callable[..., Any], path: str) -> dict[str, int]:
+    """The knobs that a function takes, with their largest values."""
+    wanted = "it must take image_shape and classes by name, may take depth and width, and must need nothing else"
+    try:
+        signature = inspect.signature(function)
+    except ValueError:
+        raise UsageError(f"--network {path}: Python does not know its arguments; {wanted}") from None
+    knobs = {name: largest for name, largest in _LARGEST.items() if name in signature.parameters}
+    try:
+        signature.bind(image_shape=None, classes=None, **knobs)
+    except TypeError:
+        raise UsageError(f"--network {path} takes {signature}; {wanted}") from None
+    return knobs
+
+
+def _source_hash(module_name: str) -> str | None:
+    """SHA-256 of a module's file; None if it has none.
+
+    Raises:
+        UsageError: If the file is not what this process imported any more.
+    """
+    name = getattr(sys.modules.get(module_name), "__file__", None)
+    if name is None or not Path(name).is_file():
+        return None
+    file = Path(name).resolve()
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    if _sources.setdefault(file, found) != found:
+        raise UsageError(f"{file} was edited after this process imported it; start a new one")
+    return found
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,206 @@
+"""Which space a search searches: one by name, or one that a file restricts or extends.
+
+Torch is imported only where a file says how large networks or how low voltages may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from energy import Hardware, HardwareError
+from energy.records import Record, read_record, read_text
+from search.errors import UnknownNameError, UsageError
+from search.multipliers.choice import ChosenMultiplier, choose
+from search.space.candidate import NOMINAL_V
+from search.space.search_space import SearchSpace, rising
+from search.space.task import Task
+
+SPACES = ("default", "layered")
+KEYS = (
+    "families",
+    "depth",
+    "width",
+    "sparsity",
+    "weight_bits",
+    "activation_bits",
+    "multipliers",
+    "supply_v",
+    "robust_bits",
+    "layered",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenSpace:
+    """A space for a task and hardware.
+
+    Attributes:
+        space: The space, before it is restricted to multipliers and to the hardware's memory cells.
+        multipliers: Those that a file names; None if none does.
+    """
+
+    space: SearchSpace
+    multipliers: tuple[ChosenMultiplier, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limits:
+    """What an ordered knob may be in a file.
+
+    Attributes:
+        gene: Its name in the space.
+        low: The least, in the space's units.
+        high: The most.
+        step: Of a range that gives none.
+        units: How many of the space's units are one of the file's.
+        why: What sets the limits.
+    """
+
+    gene: str
+    low: int
+    high: int
+    step: int = 1
+    units: int = 1
+    why: str = ""
+
+
+def choose_space(name: str, task: Task, hardware: Hardware) -> ChosenSpace:
+    """The space of this name.
+
+    Args:
+        name: `default`, `layered`, or the path of a YAML file (it ends in .yaml or .yml); see docs/search-space.md.
+        task: What is searched.
+        hardware: What energy is modelled for.
+
+    Raises:
+        UsageError: If there is no such space, or the file is malformed or asks for what networks, hardware or the model
+            of failures do not allow.
+    """
+    if name in SPACES:
+        return ChosenSpace(space=replace(task.space, layered=name == "layered"), multipliers=None)
+    if not name.endswith((".yaml", ".yml")):
+        near = get_close_matches(name, SPACES, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UnknownNameError(
+            f"unknown space {name!r}; {hint}--space takes {', '.join(SPACES)}, or the path of a .yaml file"
+        )
+    try:
+        return _from_file(read_record(read_text(Path(name), "space"), name, example=_EXAMPLE), task, hardware)
+    except HardwareError as error:  # what records raise, whatever they are of
+        raise UsageError(str(error)) from None
+
+
+_EXAMPLE = "the example in docs/search-space.md"
+
+
+def _from_file(record: Record, task: Task, hardware: Hardware) -> ChosenSpace:
+    space = task.space
+    changes: dict[str, Any] = {"baseline_family": space.baseline().family}
+    if "families" in record:
+        wanted = record.items("families")
+        for family in wanted:
+            if family not in space.families:
+                raise record.refuse("families", f"among {', '.join(space.families)}", family)
+        changes["families"] = tuple(family for family in space.families if family in wanted)
+    if "layered" in record:
+        changes["layered"] = record.truth("layered")
+    space = replace(space, **changes)
+    knobs = {key: limits for key, limits in _limits(record, space, task, hardware).items() if key in record}
+    values: dict[str, Any] = {limits.gene: _values(record, key, limits) for key, limits in knobs.items()}
+    multipliers = _multipliers(record) if "multipliers" in record else None
+    record.finish(optional=KEYS)
+    return ChosenSpace(space=replace(space, **values), multipliers=multipliers)
+
+
+def _limits(record: Record, space: SearchSpace, task: Task, hardware: Hardware) -> Mapping[str, _Limits]:
+    """Key -> what it may hold, of the ordered knobs."""
+    most_depth, most_width, lowest_mv = space.max_depth, space.max_width, 0
+    if task.network is None and ("depth" in record or "width" in record):
+        from approx import network_family
+
+        found = [network_family(family) for family in space.families]
+        most_depth = min(family.max_depth for family in found)
+        most_width = min(family.max_width for family in found)
+    if "supply_v" in record:
+        from search.evaluation.training import lowest_supply_mv
+
+        lowest_mv = lowest_supply_mv(hardware.weight_failures)
+    cell = hardware.weight_memory.cell
+    if "robust_bits" in record and cell != "hybrid":
+        raise record.wrong(
+            "robust_bits",
+            f"the weight memory of {hardware.name} has {cell} cells only, which leave no choice; leave the key out, or "
+            "choose hardware whose weight_memory has cell: hybrid",
+        )
+    networks = f"which {' and '.join(space.families)} allow" + ("s" if len(space.families) == 1 else "")
+    return {
+        "depth": _Limits(gene="depth", low=1, high=most_depth, why=networks),
+        "width": _Limits(gene="width", low=1, high=most_width, why=networks),
+        "sparsity": _Limits(gene="sparsity_percent", low=0, high=99, step=5, units=100),
+        "weight_bits": _Limits(gene="weight_bits", low=2, high=8),
+        "activation_bits": _Limits(gene="activation_bits", low=2, high=8),
+        "supply_v": _Limits(
+            gene="supply_mv",
+            low=lowest_mv,
+            high=round(NOMINAL_V * 1000),
+            step=10,
+            units=1000,
+            why="from where half of the cells fail to where none does",
+        ),
+        "robust_bits": _Limits(gene="robust_bits", low=0, high=8),
+    }
+
+
+def _values(record: Record, key: str, limits: _Limits) -> Sequence[int]:
+    """The values of an ordered knob, in the space's units."""
+    if record.is_list(key):
+        return rising(_whole(record, key, number, limits) for number in record.items(key))
+    if not record.is_mapping(key):
+        raise record.wrong(key, "give a list of values, or a range {low: ..., high: ..., step: ...}")
+    range_of = record.mapping(key)
+    low, high = (_whole(range_of, end, range_of.number(end), limits) for end in ("low", "high"))
+    step = limits.step
+    if "step" in range_of:
+        step = _in_units(range_of, "step", range_of.number("step"), limits)
+        if step < 1:
+            raise range_of.refuse("step", "above 0", step / limits.units)
+    range_of.finish(optional=("step",))
+    if low > high:
+        raise record.wrong(key, f"the range from {low / limits.units:g} to {high / limits.units:g} is empty")
+    return rising(range(low, high + 1, step))
+
+
+def _whole(record: Record, key: str, number: object, limits: _Limits) -> int:
+    """A value within the limits, in the space's units."""
+    value = _in_units(record, key, number, limits)
+    if not limits.low <= value <= limits.high:
+        why = f", {limits.why}" if limits.why else ""
+        wanted = f"between {limits.low / limits.units:g} and {limits.high / limits.units:g}{why}"
+        raise record.refuse(key, wanted, number)
+    return value
+
+
+def _in_units(record: Record, key: str, number: object, limits: _Limits) -> int:
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise record.refuse(key, "a number" if limits.units > 1 else "a whole number", number)
+    units = number * limits.units
+    if not abs(units) < 1e9 or abs(units - round(units)) > 1e-6:  # inf and nan too
+        raise record.refuse(
+            key, f"a multiple of {1 / limits.units:g}" if limits.units > 1 else "a whole number", number
+        )
+    return round(units)
+
+
+def _multipliers(record: Record) -> tuple[ChosenMultiplier, ...]:
+    names = record.items("multipliers")
+    for name in names:
+        if not isinstance(name, str):
+            raise record.refuse("multipliers", "a list of names", name)
+    try:
+        return choose(names)
+    except UsageError as error:
+        raise record.wrong("multipliers", str(error).removeprefix("--multipliers: ")) from None

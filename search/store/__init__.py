@@ -1,0 +1,1 @@
+"""Searches, evaluations and fresh runs in SQL."""

@@ -1,0 +1,188 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import approx
+import energy
+import search
+from search.api import _run as api
+from search.cli.main import cli
+from search.errors import UnknownNameError, UsageError
+from search.evaluation import datasets
+from search.evaluation.cache.cache import StageStore
+from search.evaluation.evaluator import Evaluator
+from search.locations import multiplier_dir, stage_dir
+from search.multipliers.choice import choose
+from search.space.task import find_task
+from search.store.store import Record, Store
+from tests.support.fakes import forget_multipliers, imported, keep
+
+NETWORK = """
+from torch import nn
+
+def build(image_shape, classes, width):
+    channels, height, columns = image_shape
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(width * height * columns // 4, classes),
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search of few evaluations, and one of an own network."""
+    folder = tmp_path_factory.mktemp("export")
+    (folder / "exported_network.py").write_text(NETWORK)
+    storage = folder / "results.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        api.run(budget=4, workers=0, confirm=False, storage=str(storage))
+        api.run(budget=2, workers=0, confirm=False, storage=str(storage), network="exported_network:build")
+    return storage
+
+
+def records(storage: Path, name: str) -> list[Record]:
+    with Store.open(f"sqlite:///{storage}", create=False) as store:
+        return store.search_evaluations(store.find_search(name))
+
+
+def exported(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(cli, ["export", *arguments])
+    return result.exit_code, result.output
+
+
+def test_an_exported_model_has_the_recorded_accuracy_on_every_chip(storage: Path, tmp_path: Path) -> None:
+    for number, record in enumerate(records(storage, "digits-1")):
+        done = search.export(record.id, out=tmp_path / str(number), storage=str(storage))
+        assert done.chip_accuracies == record.evaluation.chip_accuracies
+        facts = approx.saved_facts(done.folder)
+        assert facts["candidate"] == record.evaluation.candidate.to_dict()
+        assert facts["validation_accuracy_per_chip"] == list(record.evaluation.chip_accuracies)
+        layers = dict(approx.approx_layers(approx.load(done.folder)))
+        assert {layer.config.weight_bits for layer in layers.values()} == {record.evaluation.candidate.weight_bits}
+
+
+def test_the_command_says_what_it_wrote(storage: Path, tmp_path: Path) -> None:
+    identity = records(storage, "digits-1")[0].id
+    code, output = exported(identity, "--out", str(tmp_path / "net"), "--storage", str(storage))
+    assert code == 0, output
+    assert "network.onnx" in output
+    assert "it has the validation accuracy that was recorded" in output
+    assert f'approx.load("{tmp_path / "net"}")' in output
+    code, output = exported(identity, "--out", str(tmp_path / "net"), "--storage", str(storage))
+    assert code == 2
+    assert "a model is saved in" in output
+    assert "--overwrite" in output
+    code, output = exported(
+        identity, "--out", str(tmp_path / "net"), "--storage", str(storage), "--overwrite", "--json"
+    )
+    assert code == 0
+    found = json.loads(output)
+    assert found["id"] == identity
+    assert found["chip_accuracies"] == found["recorded_chip_accuracies"]
+
+
+def test_what_is_not_kept_any_more_is_trained_again_to_the_same(storage: Path, tmp_path: Path) -> None:
+    record = records(storage, "digits-1")[-1]
+    moved = tmp_path / "results.db"
+    moved.write_bytes(storage.read_bytes())  # without the stages beside it
+    trained: list[str] = []
+    done = search.export(record.id, out=tmp_path / "net", storage=str(moved), on_training=trained.append)
+    assert done.chip_accuracies == record.evaluation.chip_accuracies
+    assert trained == ["train", *(["prune"] if record.evaluation.candidate.sparsity else []), "approximate"]
+    search.export(record.id, out=tmp_path / "again", storage=str(moved), on_training=trained.append)
+    assert trained.count("train") == 1
+
+
+def test_an_own_network_is_exported_where_it_lies(
+    storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = records(storage, "digits-2")[0]
+    monkeypatch.chdir(storage.parent)
+    done = search.export(record.id, out=tmp_path / "net", storage=str(storage))
+    assert done.chip_accuracies == record.evaluation.chip_accuracies
+    content = json.loads((tmp_path / "net" / "config.json").read_text())
+    assert content["builder"] == "exported_network:build"
+    assert content["arguments"] == {"image_shape": [1, 8, 8], "classes": 10, "width": record.evaluation.candidate.width}
+    with torch.no_grad():
+        assert approx.load(tmp_path / "net")(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+
+
+def test_an_imported_multiplier_is_exported_while_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_multipliers(monkeypatch)
+    storage, multiplier = tmp_path / "results.db", imported(dropped_bits=4)
+    keep(multiplier)
+    (own,) = (chosen for chosen in choose(["mine"]) if chosen.imported)
+    task, hardware = find_task("digits"), energy.load_hardware("weight-stationary-45nm")
+    candidate = replace(task.space.baseline(), family="mlp", depth=1, width=2, multiplier=own.identity)
+    with Store.open(f"sqlite:///{storage}", create=True) as store:
+        evaluator = Evaluator(
+            task,
+            datasets.load(task, tmp_path),
+            hardware,
+            seed=0,
+            stages=StageStore(stage_dir(store.url)),
+            multipliers=[own],
+        )
+        found = evaluator.evaluate(candidate, "validation")
+        store.record_evaluation("ab" * 32, found, task=task.identity, hardware=hardware.identity, seed=0)
+    forget_multipliers(monkeypatch)
+    done = search.export("abab", out=tmp_path / "net", storage=str(storage))
+    assert done.chip_accuracies == found.chip_accuracies
+    assert not done.onnx_equals_model
+    forget_multipliers(monkeypatch)
+    for _, layer in approx.approx_layers(approx.load(tmp_path / "net")):
+        wanted = multiplier.adapted(weight_bits=8, activation_bits=8, weight_signed=True, activation_signed=False)
+        assert layer.multiplier.digest == wanted.digest
+
+    (multiplier_dir() / f"{multiplier.digest}.npz").unlink()
+    with pytest.raises(UsageError, match=f"multiplier '{own.identity}' is not kept in .* any more; import it again"):
+        search.export("abab", out=tmp_path / "again", storage=str(storage))
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_layered_candidate_is_exported_layer_by_layer(tmp_path: Path) -> None:
+    storage = tmp_path / "results.db"
+    task, hardware = find_task("digits"), energy.load_hardware("weight-stationary-45nm")
+    candidate = replace(
+        task.space.baseline(),
+        depth=2,
+        width=1,
+        supply_v=0.75,
+        multiplier_first="truncated-2",
+        multiplier_last="asm-1",
+        robust_bits_last=3,
+    ).canonical()
+    with Store.open(f"sqlite:///{storage}", create=True) as store:
+        data = datasets.load(task, tmp_path)
+        found = Evaluator(task, data, hardware, seed=0, stages=StageStore(stage_dir(store.url))).evaluate(
+            candidate, "validation"
+        )
+        store.record_evaluation("ab" * 32, found, task=task.identity, hardware=hardware.identity, seed=0)
+    done = search.export("abab", out=tmp_path / "net", storage=str(storage))
+    assert done.chip_accuracies == found.chip_accuracies
+    layers = [layer for _, layer in approx.approx_layers(approx.load(tmp_path / "net"))]
+    assert [layer.config.multiplier for layer in layers] == ["truncated-2", "exact", "asm-1"]
+    assert [layer.weight_memory and layer.weight_memory.robust_bits for layer in layers] == [0, 0, 3]
+
+
+def test_ids_that_name_nothing_or_too_much_are_refused(storage: Path, tmp_path: Path) -> None:
+    for identity, message in (
+        ("ffffffffffff", "no stored evaluation has the id 'ffffffffffff'"),
+        ("nothing!", "an evaluation's id is 4 to 64 hexadecimal digits, got 'nothing!'"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            search.export(identity, out=tmp_path / "net", storage=str(storage))
+    with Store.open(f"sqlite:///{storage}", create=False) as store:
+        record = records(storage, "digits-1")[0]
+        twin = record.key[:20] + "0" * 44
+        store.record_evaluation(twin, replace(record.evaluation), task="other", hardware="h", seed=0)
+    with pytest.raises(UsageError, match="several evaluations have an id that begins with"):
+        search.export(record.key[:12], out=tmp_path / "net", storage=str(storage))
+    assert issubclass(UnknownNameError, UsageError)
+    assert not (tmp_path / "net").exists()

@@ -1,0 +1,298 @@
+"""The command line as a person meets it: in processes of its own, on the real digits."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from search.space.search_space import MULTIPLIERS
+from tests.support.timing import processor_seconds
+
+SEARCH = [sys.executable, "-m", "search"]
+QUICK = ["--effort", "quick", "--no-confirm"]  # what is tested here is not what a search finds
+BUDGET = 12  # a generation, and the beginning of the next
+RUN = ["run", "--budget", str(BUDGET), *QUICK, "--techniques", "multiplier,memory"]  # one network, trained once
+
+
+def search(*arguments: str, check: bool = False, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*SEARCH, *arguments], capture_output=True, text=True, check=check, timeout=300, cwd=folder)
+
+
+def front_of(output: dict[str, Any]) -> list[tuple[str, float, float, float]]:
+    return [(r["id"], r["accuracy"], r["test_accuracy"], r["energy_pj"]) for r in output["front"]]
+
+
+def test_help_answers_at_once() -> None:
+    assert min(processor_seconds([*SEARCH, "--help"]) for _ in range(5)) < 0.5
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A small finished search: its database and what it printed."""
+    storage = tmp_path_factory.mktemp("finished") / "results.db"
+    command = [*RUN, "--workers", "0", "--storage", str(storage), "--json"]
+    done = search(*command, check=True)
+    return storage, json.loads(done.stdout)
+
+
+def test_run_prints_json_alone_on_stdout(finished: tuple[Path, dict[str, Any]]) -> None:
+    storage, output = finished
+    assert output["evaluations"] == BUDGET
+    assert output["failed"] == 0
+    assert output["multipliers"] == list(MULTIPLIERS)
+    assert output["storage"] == f"sqlite:///{storage}"
+    assert output["dashboard"] == f"optuna-dashboard sqlite:///{storage}"
+    assert output["baseline"]["saving"] == 1
+    assert output["baseline"]["accuracy"] > 0.9
+    accuracies = [record["accuracy"] for record in output["front"]]
+    energies = [record["energy_pj"] for record in output["front"]]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert energies == sorted(energies, reverse=True)
+    assert all(record["test_accuracy"] is not None for record in output["front"])
+
+
+def test_networks_are_kept_where_a_person_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages, storage = tmp_path / "shared", tmp_path / "results.db"
+    monkeypatch.setenv("CROSSLAYER_STAGES", "memory://unused")
+    command = ["run", "--budget", "1", *QUICK, "--workers", "0", "--storage", str(storage), "--json"]
+    done = search(*command, "--stages", str(stages), "--stages-limit", "1MB", check=True)
+    assert json.loads(done.stdout)["networks"] == str(stages)
+    assert len(list(stages.glob("*/*.pt"))) == 2  # the baseline trained, and approximated
+    assert [path.name for path in storage.with_suffix(".stages").iterdir()] == ["digits-1@results.db.lock"]
+
+
+def test_show_and_best_read_what_is_stored(finished: tuple[Path, dict[str, Any]]) -> None:
+    storage, output = finished
+    listed = json.loads(search("show", "--storage", str(storage), "--json", check=True).stdout)
+    assert [(s["name"], s["evaluations"], s["finished"]) for s in listed] == [("digits-1", BUDGET, True)]
+    shown = json.loads(search("show", "digits-1", "--storage", str(storage), "--json", check=True).stdout)
+    assert front_of(shown) == front_of(output)
+    assert shown["answer"] == output["answer"]
+
+    for command in (["show"], ["show", "digits-1"]):
+        printed = search(*command, "--storage", str(storage), check=True).stdout
+        assert max(len(line) for line in printed.splitlines()) <= 100
+        assert "digits-1" in printed
+
+    target = output["front"][1]["accuracy"]
+    best = ["best", *QUICK, "--storage", str(storage), "--min-accuracy"]
+    found = json.loads(search(*best, str(target), "--json", check=True).stdout)
+    assert found["confirmed"] is False
+    assert found["best"]["energy_pj"] == min(r["energy_pj"] for r in output["front"] if r["accuracy"] >= target)
+    printed = " ".join(search(*best, "0.3", check=True).stdout.split())
+    assert "Not confirmed by fresh runs" in printed
+    assert "Confirm it without --no-confirm" in printed
+
+    printed = " ".join(search(*best, "0.3", "--confirm", "--workers", "0", check=True).stdout.split())
+    assert "Cheapest at 30.00% or more, confirmed: " in printed
+    assert re.search(r"3 fresh runs: [\d.]+% ± [\d.]+% on images held out", printed)
+    kept = json.loads(search(*best, "0.3", "--json", check=True).stdout)
+    assert kept["confirmed"] is True
+    assert kept["confirmation"]["runs"] == 3
+    # All runs are there: no cluster has to be.
+    again = search(*best, "0.3", "--confirm", "--ray-address", "127.0.0.1:1", "--json", check=True)
+    assert json.loads(again.stdout) == kept
+
+
+def test_best_says_what_to_do_when_nothing_reaches_the_target(finished: tuple[Path, dict[str, Any]]) -> None:
+    storage, _ = finished
+    done = search("best", "--min-accuracy", "1", "--effort", "quick", "--storage", str(storage))
+    assert done.returncode == 1
+    assert re.match(r"search: no stored configuration of 'digits' reaches 100.00%; the most accurate", done.stderr)
+    done = search("best", "--min-accuracy", "0.9", "--dataset", "mnist", "--storage", str(storage))
+    assert done.returncode == 1
+    assert "make one with: search run --dataset mnist" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["run", "--budget", "0"], 2, "--budget must be at least 1, got 0"),
+        (["run", "--budget", "-3"], 2, "--budget must be at least 1, got -3"),
+        (["run", "--budget", "many"], 2, "'many' is not a valid integer"),
+        (["run", "--dataset", "mnits"], 2, "unknown dataset 'mnits'; did you mean 'mnist'?"),
+        (["run", "--min-accuracy", "0"], 2, "--min-accuracy must be above 0 and at most 1"),
+        (["run", "--min-accuracy", "95"], 2, "such as 0.95 for 95 %, got 95"),
+        (["run", "--min-accuracy", "nan"], 2, "--min-accuracy must be above 0 and at most 1"),
+        (["run", "--workers", "-1"], 2, "--workers must be at least 0, got -1"),
+        (["run", "--timeout", "0"], 2, "--timeout must be above 0 seconds, got 0"),
+        (
+            ["run", "--workers", "0", "--timeout", "9"],
+            2,
+            "--timeout needs workers, and --workers 0 evaluates in this pr",
+        ),
+        (["run", "--techniques", "network", "--multipliers", "asm-1"], 2, "--techniques leaves them out"),
+        (["run", "--stages-limit", "much"], 2, "--stages-limit 'much' is not a size; give one such as 500MB or 10GB"),
+        (["run", "--stages", "s4://bucket"], 2, "the protocol s4:// is not known; give a folder or a URL"),
+        (["run", "--hardware", "tpu"], 2, "unknown hardware 'tpu'"),
+        (["run", "--multipliers", "drumm-4"], 2, "unknown multiplier 'drumm-4'; did you mean 'drum-4'"),
+        (["run", "--multipliers", "asm-1,drum-7"], 2, "search multipliers characterise drum-7"),
+        (["run", "--multipliers", "asm-1,,exact"], 2, "takes names with a comma between two of them, got 'asm-1,,ex"),
+        (["run", "--space", "layerd"], 2, "unknown space 'layerd'; did you mean 'layered'?"),
+        (["run", "--space", "gone.yaml"], 2, "cannot read space file gone.yaml"),
+        (["run", "--resume", "--space", "layered"], 2, "in this --space to resume"),
+        (["run", "--resume"], 2, "there is no search of 'digits' with seed 0"),
+        (["run", "--resume", "--name", "gone"], 2, "no search named 'gone'"),
+        (["run", "--network", "nets"], 2, "--network must be package.module:function"),
+        (["run", "--network", "gone:build"], 2, "there is no module 'gone' in"),
+        (["best", "--min-accuracy", "0.9", "--network", "gone:build"], 2, "there is no module 'gone' in"),
+        (["best", "--min-accuracy", "2"], 2, "--min-accuracy must be above 0 and at most 1"),
+        (["report", "digits-1", "--storage", "/nowhere/results.db"], 1, "no results yet: there is no file /nowhere"),
+        (["show", "--storage", "/nowhere/results.db"], 1, "no results yet: there is no file /nowhere/results.db"),
+        (["show", "--storage", "mysql://host/name"], 1, "needs the Python package 'MySQLdb'"),
+        (["run", "--dataset", "mnist", "--data-dir", "/nowhere"], 1, "could not be downloaded"),
+    ],
+)
+def test_bad_input_is_one_clear_line(arguments: Sequence[str], code: int, message: str, tmp_path: Path) -> None:
+    own = [] if "--storage" in arguments or arguments[0] == "best" else ["--storage", str(tmp_path / "results.db")]
+    done = search(*arguments, *own)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    if "not a valid integer" not in message:  # click adds its usage line there
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_debug_shows_the_traceback() -> None:
+    done = search("--debug", "run", "--budget", "0")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+def finished_trials(storage: Path, name: str = "digits-1") -> dict[int, dict[str, Any]]:
+    study = optuna.load_study(study_name=name, storage=f"sqlite:///{storage}")
+    return {t.number: {**t.params, "at": t.datetime_complete} for t in study.trials if t.state.is_finished()}
+
+
+def wait_for_trials(storage: Path, count: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        with contextlib.suppress(KeyError, optuna.exceptions.StorageInternalError):  # no tables yet, or half of them
+            if len(finished_trials(storage)) >= count:
+                return
+        time.sleep(0.2)
+    raise AssertionError("no progress")
+
+
+@pytest.mark.slow
+def test_a_killed_search_of_two_workers_ends_like_one_of_none_and_repeats_nothing(
+    finished: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    storage = tmp_path / "results.db"
+    command = [*RUN, "--workers", "2", "--storage", str(storage), "--json"]
+    with subprocess.Popen([*SEARCH, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_trials(storage, 4, process)
+        os.kill(process.pid, signal.SIGKILL)
+    before = finished_trials(storage)
+    assert 4 <= len(before) < BUDGET
+    done = search(*command, "--resume", check=True)
+    after = finished_trials(storage)
+    assert len(after) == BUDGET
+    assert {number: after[number] for number in before} == before
+    output = json.loads(done.stdout)
+    assert output["name"] == "digits-1"
+    assert front_of(output) == front_of(finished[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, "2"), (signal.SIGTERM, "0")])
+def test_an_interrupted_search_says_how_to_go_on(number: signal.Signals, workers: str, tmp_path: Path) -> None:
+    storage = tmp_path / "results.db"
+    command = ["run", "--budget", "60", "--effort", "quick", "--workers", workers, "--storage", str(storage)]
+    with subprocess.Popen([*SEARCH, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_trials(storage, 2, process)
+        began = time.monotonic()
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+        assert time.monotonic() - began < 10
+    assert process.returncode == 130
+    assert errors.strip().endswith(f"Go on with: search resume digits-1 --storage {storage} --workers {workers}")
+    assert "Traceback" not in errors
+    assert len(finished_trials(storage)) >= 2
+
+
+def test_resuming_a_finished_search_changes_nothing(finished: tuple[Path, dict[str, Any]]) -> None:
+    storage, output = finished
+    again = search("run", "--workers", "0", "--no-confirm", "--storage", str(storage), "--resume", "--json")
+    assert front_of(json.loads(again.stdout)) == front_of(output)
+    done = search("run", "--resume", "--name", "digits-1", "--seed", "7", "--storage", str(storage))
+    assert done.returncode == 2
+    assert "has seed 0, not 7; resume it with --seed 0" in done.stderr
+
+
+def test_progress_on_a_pipe_is_plain_lines(finished: tuple[Path, dict[str, Any]]) -> None:
+    storage, _ = finished
+    printed = search(*RUN, "--workers", "0", "--storage", str(storage), "--min-accuracy", "0.8", check=True).stdout
+    assert "\x1b" not in printed
+    assert re.search(r"search digits-\d: scikit-learn's handwritten digits, 8x8; budget 12", printed)
+    assert re.search(r"12/12 evaluated, hypervolume \d\.\d+; cheapest at 80.00% or more: ", printed)
+    assert "Cheapest at 80.00% or more" in printed
+    assert f"Storage:   sqlite:///{storage}" in printed
+
+
+NETS = """
+from torch import nn
+
+def build(image_shape, classes, width):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 2 * width), nn.ReLU(), nn.Linear(2 * width, classes))
+"""
+
+
+def write_nets(folder: Path, remark: str = "") -> Path:
+    folder.mkdir()
+    (folder / "nets.py").write_text(NETS + remark)
+    return folder
+
+
+def evaluation_count(storage: Path) -> int:
+    with contextlib.closing(sqlite3.connect(storage)) as connection:
+        return int(connection.execute("SELECT COUNT(*) FROM evaluations").fetchone()[0])
+
+
+@pytest.mark.slow
+def test_an_own_network_is_searched_and_never_mixed_with_another(tmp_path: Path) -> None:
+    storage = tmp_path / "results.db"
+    here, copied = write_nets(tmp_path / "here"), write_nets(tmp_path / "copied")
+    edited = write_nets(tmp_path / "edited", "# a remark")
+    own, kept = ["--network", "nets:build"], ["--storage", str(storage)]
+    command = ["run", *own, *kept, "--budget", "3", *QUICK, "--workers", "0"]
+    output = json.loads(search(*command, "--json", check=True, folder=here).stdout)
+    assert (output["name"], output["dataset"], output["network"]) == ("digits-1", "digits", "nets:build")
+    assert output["evaluations"] == 3
+    baseline = output["baseline"]["candidate"]
+    assert (baseline["family"], baseline["depth"], baseline["width"]) == ("nets:build", 1, 8)
+
+    made = evaluation_count(storage)
+    again = json.loads(search(*command, "--json", check=True, folder=copied).stdout)
+    assert front_of(again) == front_of(output)
+    assert evaluation_count(storage) == made
+    printed = search(*command, check=True, folder=edited).stdout
+    assert "; network nets:build; budget 3" in printed
+    assert "(digits, nets:build)" in printed
+    assert "nets:build 1x8" in printed
+    assert evaluation_count(storage) == 2 * made
+
+    assert "digits, nets:build" in search("show", *kept, check=True).stdout
+    assert json.loads(search("show", "digits-1", *kept, "--json", check=True).stdout)["network"] == "nets:build"
+    best = ["best", "--min-accuracy", "0.1", *QUICK, *kept]
+    assert "nets:build 1x" in search(*best, *own, check=True, folder=here).stdout
+    assert "make one with: search run --dataset digits --effort quick\n" in search(*best).stderr
+
+    resume = ["run", "--resume", "--name", "digits-1", "--budget", "4", "--no-confirm", "--workers", "0", *kept]
+    assert "has the network nets:build; resume it with --network nets:build" in search(*resume).stderr
+    assert "nets:build was edited after search 'digits-1' began" in search(*resume, *own, folder=edited).stderr
+    longer = search(*resume, *own, "--json", check=True, folder=copied)
+    assert json.loads(longer.stdout)["evaluations"] == 4

@@ -1,0 +1,398 @@
+import importlib
+import importlib.util
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import energy
+from benchmarks.energy_validation import LENET
+from benchmarks.energy_validation import workload as lenet_workload
+from search.cli.crosscheck import crosscheck as command
+from search.crosscheck import agreement as checking
+from search.crosscheck import zigzag
+from search.crosscheck.zigzag import INSTALL, Parts
+from search.crosscheck.zigzag_inputs import (
+    ZigzagLayer,
+    dense,
+    zigzag_accelerator,
+    zigzag_layers,
+    zigzag_mapping,
+    zigzag_workload,
+)
+from search.errors import UsageError
+from search.space.candidate import Candidate
+from search.space.task import find_task
+from search.store.store import Record, Store
+from tests.support.fakes import formula
+
+NEEDS_ZIGZAG = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("zigzag", "six")),
+    reason=f"ZigZag is not installed: {INSTALL}",
+)
+HARDWARE = energy.load_hardware("weight-stationary-45nm")
+DRAM = energy.load_hardware("weight-stationary-45nm-dram")
+CONVOLUTION = energy.LayerWorkload(
+    name="conv",
+    positions=64,
+    inner=9,
+    outputs=4,
+    input_values=64,
+    nonzero_weights=20,
+    kernel_height=3,
+    kernel_width=3,
+    output_height=8,
+    activation_density=0.5,
+)
+LINEAR = energy.LayerWorkload(
+    name="fc", positions=1, inner=64, outputs=10, input_values=64, nonzero_weights=100, activation_density=0.5
+)
+
+
+def network(*layers: energy.LayerWorkload, batch: int = 1) -> energy.Workload:
+    return energy.Workload(
+        layers=layers or (CONVOLUTION, LINEAR),
+        weight_bits=6,
+        activation_bits=5,
+        multiplier="exact",
+        weight_memory_v=0.8,
+        robust_bits=2,
+        batch=batch,
+    )
+
+
+def fake_zigzag(layer: ZigzagLayer) -> Parts:
+    return Parts(mac=1.0, weight_sram=layer.outputs * layer.channels * 10.0, activation_sram=2.0, dram=3.0)
+
+
+def record(workload: energy.Workload | None, candidate: Candidate | None = None, key: str = "abc") -> Record:
+    evaluation = formula(candidate or find_task("digits").space.baseline())
+    evaluation = replace(evaluation, workload=None if workload is None else workload.to_dict())
+    return Record(key=key, seed=0, evaluation=evaluation, test_accuracies=None)
+
+
+@pytest.mark.parametrize("values", [4, 9, 40])
+@pytest.mark.parametrize("levels", [2, 5, 1000])
+def test_rank_correlations_are_those_of_scipy(values: int, levels: int) -> None:
+    stats = importlib.import_module("scipy.stats")
+    random = np.random.default_rng(values * levels)
+    for _ in range(20):
+        first, second = (random.integers(levels, size=values).astype(float).tolist() for _ in range(2))
+        if min(len(set(first)), len(set(second))) == 1:
+            continue
+        assert checking.spearman(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
+        assert checking.kendall(first, second) == pytest.approx(stats.kendalltau(first, second).statistic)
+
+
+def test_rank_correlations_by_hand() -> None:
+    # 1 2 3 4 against 1 3 2 4: one of six pairs is swapped, and two ranks are off by one.
+    assert checking.kendall([1, 2, 3, 4], [10, 30, 20, 40]) == pytest.approx((5 - 1) / 6)
+    assert checking.spearman([1, 2, 3, 4], [10, 30, 20, 40]) == pytest.approx(1 - 6 * 2 / (4 * 15))
+    assert checking.agreement([1, 2, 3], [6, 5, 4]) == checking.Agreement(spearman=-1.0, kendall=-1.0)
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [2.0, 2.0, 2.0]])
+def test_nothing_to_rank_has_no_correlation(values: list[float]) -> None:
+    assert checking.agreement(values, values) == checking.Agreement(spearman=None, kendall=None)
+
+
+def test_a_dense_network_has_no_zeros() -> None:
+    assert [layer.nonzero_weights for layer in dense(network()).layers] == [36, 640]
+    assert {layer.activation_density for layer in dense(network()).layers} == {1.0}
+
+
+@pytest.mark.parametrize("hardware", [HARDWARE, DRAM, energy.load_hardware("output-stationary-45nm")])
+def test_layers_keep_their_shape_and_the_table_keeps_its_numbers(hardware: energy.Hardware) -> None:
+    workload = network()
+    report = energy.estimate(dense(workload), hardware)
+    entries = report.table.values()
+    for layer, given in zip(zigzag_layers(workload, hardware), workload.layers, strict=True):
+        (asked,) = zigzag_workload(layer)
+        sizes = dict(zip(asked["loop_dims"], asked["loop_sizes"], strict=True))
+        assert math.prod(sizes.values()) == given.macs
+        assert sizes["OY"] * sizes["OX"] == given.positions
+        assert math.prod(asked["pr_loop_sizes"]) * sizes["C"] * sizes["G"] == given.input_values
+        sum_bits = 6 + 5 + math.ceil(math.log2(given.inner))
+        assert asked["operand_precision"] == {"W": 6, "I": 5, "O": sum_bits, "O_final": 5}
+        accelerator = zigzag_accelerator(layer)
+        assert accelerator["operational_array"]["sizes"] == [16, 16]
+        memories = accelerator["memories"]
+        assert memories["weight_memory"]["size"] == report.weight_memory_kb * 8192
+        assert memories["activation_memory"]["size"] == report.activation_memory_kb * 8192
+        for name, entry in (
+            ("weight_memory", "weight_read_bit_pj"),
+            ("activation_memory", "activation_read_bit_pj"),
+            ("dram", "dram_bit_pj"),
+        ):
+            if name in memories:
+                port = memories[name]["ports"][0]["bandwidth_max"]
+                assert memories[name]["r_cost"] / port == pytest.approx(entries[entry])
+
+
+def test_layers_of_their_own_keep_the_energies_of_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    workload = replace(network(replace(CONVOLUTION, multiplier="asm-1", robust_bits=5), LINEAR), robust_bits=0)
+    first, last = zigzag_layers(workload, HARDWARE)
+    plain = zigzag_layers(replace(network(), robust_bits=0), HARDWARE)
+    assert first.weight_read_pj > last.weight_read_pj
+    assert [last.weight_read_pj, last.weight_write_pj] == [plain[1].weight_read_pj, plain[1].weight_write_pj]
+    monkeypatch.setattr(checking, "run_zigzag", lambda layer: replace(fake_zigzag(layer), mac=1.0))
+    report = energy.estimate(dense(workload), HARDWARE)
+    expected = sum(
+        report.table.values(index)["multiply_pj"] + report.table.values()["add_pj_per_bit"] * float(bits)
+        for index, bits in enumerate(report.counts.sum_bits[0])
+    )
+    assert checking.compare(workload, HARDWARE).zigzag.mac == pytest.approx(expected)
+
+
+def test_memories_are_in_order_from_the_array_to_dram() -> None:
+    layer = zigzag_layers(network(), DRAM)[0]
+    accelerator = zigzag_accelerator(layer)
+    assert list(accelerator["memories"]) == ["register", "weight_memory", "activation_memory", "dram"]
+
+
+def test_the_register_of_an_element_is_that_of_the_dataflow() -> None:
+    for name, operand, bits in (("weight-stationary-45nm", "I2", 6), ("output-stationary-45nm", "O", 15)):
+        layer = zigzag_layers(network(), energy.load_hardware(name))[0]
+        register = zigzag_accelerator(layer)["memories"]["register"]
+        assert register["operands"] == [operand]
+        assert register["size"] == bits
+        assert register["r_cost"] == register["w_cost"] == 0.0
+
+
+def test_feature_maps_that_stay_on_the_chip_do_not_pass_through_dram() -> None:
+    kept = zigzag_layers(network(), DRAM)
+    assert [layer.from_dram for layer in kept] == [("I", "W"), ("W", "O")]
+    assert DRAM.dram is not None
+    moving = replace(DRAM, dram=replace(DRAM.dram, keeps_feature_maps=False))
+    assert {layer.from_dram for layer in zigzag_layers(network(), moving)} == {("I", "W", "O")}
+    assert {layer.from_dram for layer in zigzag_layers(network(), HARDWARE)} == {()}
+    memories = zigzag_accelerator(kept[0])["memories"]
+    assert memories["dram"]["operands"] == ["I1", "I2"]
+
+
+def test_outputs_that_stay_find_room_at_the_width_of_their_sums() -> None:
+    big = replace(CONVOLUTION, outputs=64, nonzero_weights=576)  # 64 * 64 sums of 15 bits and 64 inputs of 5
+    (layer,) = zigzag_layers(network(big), HARDWARE)
+    assert layer.activation_memory_bits == max(8192 * 8, 64 * 64 * 15 + 64 * 5)
+    bigger = replace(big, outputs=128, nonzero_weights=1152)
+    (layer,) = zigzag_layers(network(bigger), HARDWARE)
+    assert layer.activation_memory_bits == 64 * 128 * 15 + 64 * 5
+
+
+def test_channels_fill_the_rows_of_the_array_in_the_fewest_folds() -> None:
+    for (channels, kernel), folds in {(1, 3): 1, (1, 5): 2, (20, 5): 35, (800, 1): 50, (16, 3): 9}.items():
+        layer = replace(
+            CONVOLUTION,
+            inner=channels * kernel**2,
+            kernel_height=kernel,
+            kernel_width=kernel,
+            input_values=64 * channels,
+            nonzero_weights=1,
+        )
+        (asked,) = zigzag_layers(network(layer), HARDWARE)
+        (mapping,) = zigzag_mapping(asked)
+        along = dict(text.split(", ") for text in mapping["spatial_mapping"]["D1"])
+        sizes = {"C": channels, "FY": kernel, "FX": kernel}
+        assert math.prod(int(factor) for factor in along.values()) <= 16
+        assert math.prod(-(-size // int(along[name])) for name, size in sizes.items()) == folds
+        assert mapping["spatial_mapping"]["D2"] == ["K, 4"]
+
+
+def test_positions_fill_the_rows_where_outputs_are_stationary() -> None:
+    (layer,) = zigzag_layers(network(CONVOLUTION), energy.load_hardware("output-stationary-45nm"))
+    (mapping,) = zigzag_mapping(layer)
+    assert mapping["spatial_mapping"] == {"D1": ["B, 1", "OY, 2", "OX, 8"], "D2": ["K, 4"]}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "kernel", "stride"),
+    [
+        ((28, 28), (24, 24), 5, 1),
+        ((8, 8), (8, 8), 3, 1),
+        ((8, 8), (4, 4), 3, 2),
+        ((8, 8), (4, 4), 5, 1),
+        ((8, 8), (4, 4), 1, 2),
+        ((12, 6), (12, 6), 3, 1),
+        ((1, 1), (1, 1), 1, 1),
+        ((7, 7), (1, 1), 7, 1),
+    ],
+)
+def test_inputs_and_strides_follow_from_a_layers_numbers(
+    inputs: tuple[int, int], outputs: tuple[int, int], kernel: int, stride: int
+) -> None:
+    layer = energy.LayerWorkload(
+        name="conv",
+        positions=math.prod(outputs),
+        inner=2 * kernel**2,
+        outputs=4,
+        input_values=2 * math.prod(inputs),
+        nonzero_weights=0,
+        kernel_height=kernel,
+        kernel_width=kernel,
+        output_height=outputs[0],
+    )
+    (found,) = zigzag_layers(network(layer), HARDWARE)
+    assert (found.input_height, found.input_width, found.stride) == (*inputs, stride)
+
+
+def test_a_depthwise_layer_has_a_group_for_every_channel() -> None:
+    layer = replace(CONVOLUTION, groups=4, input_values=256)
+    (found,) = zigzag_layers(network(layer), HARDWARE)
+    assert (found.groups, found.outputs, found.channels) == (4, 1, 1)
+
+
+def test_what_zigzag_cannot_express_is_said() -> None:
+    eyeriss = energy.load_hardware("row-stationary-65nm")
+    with pytest.raises(UsageError, match="row-stationary-65nm is row-stationary"):
+        zigzag_layers(replace(network(), robust_bits=0), eyeriss)
+    odd = replace(CONVOLUTION, input_values=3)
+    with pytest.raises(UsageError, match="layer 'conv' cannot be expressed in ZigZag: 8 x 8 positions of a 3 x 3"):
+        zigzag_layers(network(odd), HARDWARE)
+
+
+def test_hardware_is_that_of_the_search(tmp_path: Path) -> None:
+    assert checking.hardware_of("weight-stationary-45nm") == HARDWARE
+    with pytest.raises(UsageError, match=r"ran on mine@1234, which does not come with the package; add --hardware"):
+        checking.hardware_of("mine@1234")
+    with pytest.raises(UsageError, match="ran on weight-stationary-45nm, but --hardware hybrid-22nm is hybrid-22nm"):
+        checking.hardware_of("weight-stationary-45nm", "hybrid-22nm")
+
+
+def test_members_are_spread_over_the_front() -> None:
+    records = [record(network(), key=str(number)) for number in range(10)]
+    assert [one.key for one in checking.spread(records, 4)] == ["0", "3", "6", "9"]
+    assert checking.spread(records, None) == checking.spread(records, 99) == tuple(records)
+    with pytest.raises(UsageError, match="--members must be at least 2"):
+        checking.spread(records, 1)
+
+
+def test_equal_layers_are_scored_once_and_both_models_take_the_mac_from_one_table(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scored: list[ZigzagLayer] = []
+    told: list[tuple[int, int]] = []
+
+    def scoring(layer: ZigzagLayer) -> Parts:
+        scored.append(layer)
+        return fake_zigzag(layer)
+
+    monkeypatch.setattr(checking, "load_zigzag", lambda: None)
+    monkeypatch.setattr(checking, "run_zigzag", scoring)
+    twice = network(CONVOLUTION, replace(CONVOLUTION, name="again", nonzero_weights=1), LINEAR)
+    found = checking.crosscheck(
+        [record(twice), record(twice)], HARDWARE, on_layer=lambda done, layers, _: told.append((done, layers))
+    )
+    assert len(scored) == found.layers == 2
+    assert told == [(0, 2), (1, 2), (2, 2)]
+    entries = energy.estimate(dense(twice), HARDWARE).table.values()
+    sum_bits = 2 * (11 + 4) + 11 + 6
+    comparison = found.comparisons[0]
+    assert comparison.zigzag.mac == pytest.approx(3 * entries["multiply_pj"] + sum_bits * entries["add_pj_per_bit"])
+    assert comparison.zigzag.weight_sram == 2 * 4 * 10 + 10 * 64 * 10
+    assert comparison.ours.mac == pytest.approx(energy.estimate(dense(twice), HARDWARE).components["mac"])
+    assert found.dense == found.searched == checking.Agreement(spearman=None, kendall=None)
+
+
+def test_an_evaluation_of_an_older_version_has_nothing_to_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "load_zigzag", lambda: None)
+    with pytest.raises(UsageError, match="evaluation abc was made by an older version, which did not keep its layers"):
+        checking.crosscheck([record(None)], HARDWARE)
+
+
+def stored(folder: Path, workloads: Sequence[energy.Workload]) -> Path:
+    """A search whose front is the baseline and smaller networks, with these workloads."""
+    path = folder / "results.db"
+    with Store.open(f"sqlite:///{path}", create=True) as store:
+        search = store.create_search(
+            name="small",
+            task="digits",
+            hardware=HARDWARE.identity,
+            seed=0,
+            budget=len(workloads),
+            population_size=10,
+            min_accuracy=None,
+        )
+        baseline = find_task("digits").space.baseline()
+        for number, workload in enumerate(workloads):
+            candidate = replace(baseline, width=baseline.width - number)
+            evaluation = replace(formula(candidate), workload=workload.to_dict())
+            key = f"{number}" * 64
+            store.record_evaluation(key, evaluation, task="digits", hardware=HARDWARE.identity, seed=0)
+            store.record_trial(search, number, evaluation_key=key)
+    return path
+
+
+def test_the_command_prints_members_and_agreement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "load_zigzag", lambda: None)
+    monkeypatch.setattr(zigzag, "load_zigzag", lambda: None)
+    monkeypatch.setattr(checking, "run_zigzag", fake_zigzag)
+    layers = [replace(LINEAR, outputs=outputs, nonzero_weights=1) for outputs in (40, 30, 20)]
+    path = stored(tmp_path, [network(layer) for layer in layers])
+    runner = CliRunner()
+    asked = runner.invoke(command, ["small", "--storage", str(path), "--json"], obj=False)
+    assert asked.exit_code == 0, asked.output
+    assert "ZigZag: 3 of 3 different layers scored" in asked.stderr
+    printed = json.loads(asked.stdout)
+    assert printed["agreement"]["dense"] == {"spearman": pytest.approx(1), "kendall": pytest.approx(1)}
+    assert [one["id"] for one in printed["members"]] == ["0" * 12, "1" * 12, "2" * 12]
+    for member in printed["members"]:
+        assert member["ratio"] == pytest.approx(member["zigzag_pj"] / member["dense_pj"])
+        assert sum(member["zigzag_components_pj"].values()) == pytest.approx(member["zigzag_pj"])
+    table = runner.invoke(command, ["small", "--storage", str(path), "--members", "2"], obj=False)
+    assert table.exit_code == 0, table.output
+    assert "2 of 3 members" in table.stdout
+    assert "Spearman 1.000, Kendall 1.000" in table.stdout
+
+
+def test_a_missing_zigzag_is_named_with_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "zigzag"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "zigzag", None)
+    done = CliRunner().invoke(command, ["small", "--storage", str(tmp_path / "none.db")], obj=False)
+    assert done.exit_code == 2
+    assert "pip install 'crosslayer[crosscheck]'" in done.stderr
+
+
+@NEEDS_ZIGZAG
+@pytest.mark.parametrize("name", ["weight-stationary-45nm", "weight-stationary-45nm-dram", "output-stationary-45nm"])
+def test_zigzag_agrees_on_a_tiny_network(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    found = checking.compare(network(batch=2), energy.load_hardware(name))
+    assert found.zigzag.mac == pytest.approx(found.ours.mac)
+    assert found.zigzag.dram == pytest.approx(found.ours.dram)
+    assert found.zigzag.weight_sram == pytest.approx(found.ours.weight_sram, rel=0.05)
+    assert found.zigzag.activation_sram == pytest.approx(found.ours.activation_sram, rel=0.25)
+    assert capfd.readouterr() == ("", "")
+
+
+@NEEDS_ZIGZAG
+def test_zigzag_maps_a_layer_that_fits_the_array_as_a_whole() -> None:
+    layer = replace(LINEAR, inner=16, input_values=16, nonzero_weights=1)
+    found = checking.compare(network(layer), HARDWARE)
+    assert found.ratio == pytest.approx(1, abs=0.05)
+
+
+@NEEDS_ZIGZAG
+@pytest.mark.slow
+def test_the_published_lenet() -> None:
+    # 28x28 images, 64 KB + 64 KB, every feature map through DRAM, 0.23 pJ for a MAC
+    assert DRAM.dram is not None
+    hardware = replace(
+        DRAM,
+        weight_memory=replace(DRAM.weight_memory, capacity_kb=64),
+        activation_memory=replace(DRAM.activation_memory, capacity_kb=64),
+        dram=replace(DRAM.dram, keeps_feature_maps=False),
+    )
+    workload = lenet_workload(LENET)
+    table = replace(energy.estimate(workload, hardware).table, multiply_pj=0.23, add_pj_per_bit=0.0)
+    found = checking.compare(workload, hardware, table=table)
+    for parts in (found.ours, found.zigzag):
+        assert parts.mac == pytest.approx(0.527e6, rel=0.01)
+        assert parts.dram == pytest.approx(73.24e6, rel=0.01)
+        # Between what two other tools found for the same memories: 4.72 and 9.06 uJ.
+        assert 4.72e6 < parts.weight_sram + parts.activation_sram < 9.06e6

@@ -1,0 +1,302 @@
+import errno
+import io
+import os
+import signal
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+
+from search.evaluation.cache import objects as stage_objects
+from search.evaluation.cache.cache import StageStore, Tensors
+from search.evaluation.cache.objects import StageObjects
+from tests.search.evaluation.cache.test_cache import (
+    KEY,
+    PROCESSES,
+    assert_equal,
+    computed,
+    key_of,
+    tensors_of,
+    wait_until,
+)
+
+
+class Shared(AbstractFileSystem):  # type: ignore[misc]
+    """Stands for a server that several processes reach."""
+
+    protocol = "shared"
+    cachable = False
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> Any:
+        return LocalFileSystem().ls(path, detail)
+
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> Any:
+        return open(path, mode)
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        os.makedirs(path, exist_ok=exist_ok)
+
+    def mv(self, path1: str, path2: str, **_: Any) -> None:
+        os.replace(path1, path2)
+
+    def _rm(self, path: str) -> None:
+        os.unlink(path)
+
+
+fsspec.register_implementation("shared", Shared, clobber=True)
+
+
+class Memory(MemoryFileSystem):  # type: ignore[misc]
+    """Objects that one test sees, whose creations may fail."""
+
+    cachable = False
+
+    def __init__(self, refusal: Exception | None = None) -> None:
+        super().__init__(global_store=False)
+        self.pseudo_dirs = [""]
+        self.refusal = refusal
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        if mode == "xb" and self.refusal is not None and (self.refusal.args != ("exists",) or self.exists(path)):
+            raise self.refusal
+        return super()._open(path, mode, **options)
+
+    def endings(self) -> list[str]:
+        return sorted(path.partition(".")[2] for path in self.store)
+
+
+def store_in(filesystem: AbstractFileSystem, limit_bytes: int | None = None) -> StageStore:
+    store = StageStore("memory://place", limit_bytes=limit_bytes)
+    store._place = StageObjects(filesystem, "/stages")
+    return store
+
+
+@pytest.fixture(autouse=True)
+def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_fast(monkeypatch)
+
+
+def be_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("_HEARTBEAT_S", 0.05), ("_STALE_S", 0.4), ("_POLL_S", 0.02)):
+        monkeypatch.setattr(stage_objects, name, seconds)
+
+
+def _slowly(folder: Path, log: Path, seconds: float) -> None:
+    def compute() -> Tensors:
+        with log.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        time.sleep(seconds)
+        return tensors_of(1)
+
+    with pytest.MonkeyPatch.context() as patches:
+        be_fast(patches)
+        assert_equal(StageStore(f"shared://{folder}").get_or_compute(KEY, compute), tensors_of(1))
+
+
+def test_of_several_processes_one_computes(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    # Longer than a lease without heartbeats would be valid.
+    workers = [PROCESSES.Process(target=_slowly, args=(tmp_path / "stages", log, 1)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    assert len(log.read_text().split()) == 1
+    left = {path.name.partition(".")[2] for path in (tmp_path / "stages").rglob("*.*")}
+    assert left <= {"pt", "used"}
+
+
+def test_another_process_takes_over_from_one_that_is_killed(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    first = PROCESSES.Process(target=_slowly, args=(tmp_path / "stages", log, 600))
+    first.start()
+    wait_until(lambda: log.exists() and bool(log.read_text()))
+    second = PROCESSES.Process(target=_slowly, args=(tmp_path / "stages", log, 0))
+    second.start()
+    second.join(timeout=1.5)
+    assert second.exitcode is None
+    assert first.pid is not None
+    os.kill(first.pid, signal.SIGKILL)
+    first.join()
+    second.join()
+    assert second.exitcode == 0
+    assert log.read_text().split() == [str(first.pid), str(second.pid)]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_of_several_threads_one_computes_and_nothing_else_is_left(asynchronous: bool) -> None:
+    memory = Memory()
+    memory.async_impl = asynchronous  # another way to create exclusively
+    computations = []
+
+    def ask() -> None:
+        def compute() -> Tensors:
+            computations.append(1)
+            time.sleep(0.6)  # longer than a lease without heartbeats would be valid
+            return tensors_of(1)
+
+        assert_equal(store_in(memory).get_or_compute(KEY, compute), tensors_of(1))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(computations) == 1
+    assert set(memory.endings()) == {"pt", "used"}
+
+
+def test_a_lease_that_is_not_refreshed_is_taken_over() -> None:
+    memory = Memory()
+    lease = f"/stages/{key_of(1)[:2]}/{key_of(1)}.lease"
+    memory.pipe_file(lease, b"of a worker that was killed")
+    began = time.monotonic()
+    assert computed(store_in(memory), 1)
+    assert 0.4 < time.monotonic() - began < 5
+    assert memory.endings() == ["pt"]
+
+
+def test_a_holder_whose_lease_was_taken_over_leaves_the_new_one_alone() -> None:
+    memory = Memory()
+    place = StageObjects(memory, "/stages")
+    lease = f"/stages/{KEY[:2]}/{KEY}.lease"
+    with place.claimed(KEY):
+        memory.pipe_file(lease, b"another's")
+        time.sleep(0.2)
+        assert memory.cat_file(lease) == b"another's"
+    assert memory.cat_file(lease) == b"another's"
+
+
+@pytest.mark.parametrize("refusal", [NotImplementedError("xb"), ValueError("mode xb"), TypeError("mode")])
+def test_a_driver_that_cannot_create_exclusively_keeps_stages_all_the_same(refusal: Exception) -> None:
+    memory = Memory(refusal)
+    assert computed(store_in(memory), 1)
+    assert not computed(store_in(memory), 1)
+    assert memory.endings() == ["pt", "used"]
+
+
+@pytest.mark.parametrize("refusal", [OSError("exists"), RuntimeError("exists"), FileExistsError("exists")])
+def test_a_refused_creation_means_a_lease_by_whatever_name(refusal: Exception) -> None:
+    memory = Memory(refusal)
+    place = StageObjects(memory, "/stages")
+    order = []
+
+    def wait() -> None:
+        with StageObjects(memory, "/stages").claimed(KEY):
+            order.append("second")
+
+    with place.claimed(KEY):
+        second = threading.Thread(target=wait)
+        second.start()
+        time.sleep(0.6)
+        order.append("first")
+    second.join()
+    assert order == ["first", "second"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no route"), PermissionError(errno.EACCES, "no route")])
+@pytest.mark.parametrize("method", ["cat_file", "pipe_file", "mv", "find"])
+def test_whatever_a_driver_raises_costs_nothing_but_time(
+    method: str, error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    memory = Memory()
+    store = store_in(memory)
+    monkeypatch.setattr(memory, method, fail)
+    assert computed(store, 1)
+    assert computed(store, 2)
+    assert caplog.text.count("no route") == 1
+    assert "partial" not in " ".join(memory.endings())
+
+
+def test_a_use_counts_for_eviction() -> None:
+    memory = Memory()
+    computed(store_in(memory), 9)
+    (size,) = (kept.size_bytes for kept in StageObjects(memory, "/stages").survey())
+    StageObjects(memory, "/stages").remove(key_of(9))
+    for number in range(4):
+        computed(store_in(memory), number)
+        time.sleep(0.005)
+    assert not computed(store_in(memory), 0)
+    computed(store_in(memory, limit_bytes=4 * size), 4)
+    left = {kept.key for kept in StageObjects(memory, "/stages").survey()}
+    assert left == {key_of(0), key_of(3), key_of(4)}
+
+
+def test_uses_are_noted_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory()
+    computed(store_in(memory), 1)
+    store = store_in(memory)
+    written = []
+    write = memory.pipe_file
+
+    def counted(path: str, content: bytes, **options: Any) -> None:
+        written.append(path)
+        write(path, content, **options)
+
+    monkeypatch.setattr(memory, "pipe_file", counted)
+    for _ in range(5):
+        assert not computed(store, 1)
+    assert len(written) == 1
+
+
+def test_what_killed_writers_left_is_cleaned_away() -> None:
+    memory = Memory()
+    computed(store_in(memory), 1)
+    for name in ("ab-old.1.partial", "ab-new.2.partial", "ab-old.lease", "ab-new.lease", "ab-evicted.used"):
+        memory.pipe_file(f"/stages/ab/{name}", b"")
+        if "old" in name:
+            memory.store[f"/stages/ab/{name}"].created -= timedelta(days=1)
+    StageObjects(memory, "/stages").survey()
+    assert memory.endings() == ["2.partial", "lease", "pt"]
+
+
+def test_listings_tell_times_in_many_ways() -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    for facts in (
+        {"mtime": moment.timestamp(), "created": 0.0},
+        {"LastModified": moment},
+        {"updated": "2026-01-02T03:04:05Z"},
+        {"modified": "not a time", "created": int(moment.timestamp())},
+    ):
+        assert stage_objects._written_s(facts) == moment.timestamp()
+    assert stage_objects._written_s({"name": "x", "size": 1}) is None
+
+
+def test_nobody_waits_for_a_worker_that_was_killed_after_it_kept_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage_objects, "_STALE_S", 600.0)
+    memory = Memory()
+    computed(store_in(memory), 1)
+    memory.pipe_file(f"/stages/{key_of(1)[:2]}/{key_of(1)}.lease", b"of that worker")
+    began = time.monotonic()
+    with StageObjects(memory, "/stages").claimed(key_of(1)):
+        assert time.monotonic() - began < 60
+
+
+def test_a_lease_that_another_overwrote_is_not_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = Memory()
+    create = memory.open
+    lost: list[str] = []
+
+    def lose_the_first(path: str, mode: str = "rb", **options: Any) -> Any:
+        if mode != "xb" or lost:
+            return create(path, mode, **options)
+        lost.append(path)
+        memory.pipe_file(path, b"another's")
+        return io.BytesIO()
+
+    monkeypatch.setattr(memory, "open", lose_the_first)
+    began = time.monotonic()
+    with StageObjects(memory, "/stages").claimed(KEY):
+        assert time.monotonic() - began > 0.4  # until the other one's was stale
+    assert len(lost) == 1

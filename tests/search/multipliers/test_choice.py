@@ -1,0 +1,163 @@
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import approx
+import energy
+from search.errors import UnknownNameError, UsageError
+from search.locations import multiplier_dir
+from search.multipliers.choice import (
+    choose,
+    name_in_layers,
+    register,
+    register_stored_cost,
+    register_stored_multiplier,
+)
+from search.multipliers.costs import keep_costs
+from tests.support.fakes import forget_multipliers, imported, keep, own_rows
+
+ALL = range(2, 9)
+
+
+@pytest.fixture(autouse=True)
+def _new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget_multipliers(monkeypatch)
+
+
+def test_the_exact_one_is_always_there_and_the_order_is_their_own() -> None:
+    one, other = choose(["drum-4", "asm-1", "drum-4"]), choose(["asm-1", "exact", "drum-4"])
+    assert one == other
+    assert [chosen.identity for chosen in one] == ["exact", "asm-1", "drum-4"]
+    assert [chosen.identity for chosen in choose([])] == ["exact"]
+
+
+def test_an_imported_one_is_found_with_all_that_another_process_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    multiplier = imported()
+    identity = keep(multiplier)
+    chosen = pickle.loads(pickle.dumps(choose(["mine"])))  # noqa: S301
+    assert [one.identity for one in chosen] == ["exact", identity]
+    assert identity == f"mine@{multiplier.digest[:8]}"
+    assert chosen[1].limits is None
+    assert [one.identity for one in choose([identity])] == ["exact", identity]
+
+    forget_multipliers(monkeypatch)
+    register(chosen)
+    register(chosen)
+    widths: dict[str, Any] = {"weight_bits": 6, "activation_bits": 5}
+    assert energy.multiplier_cost(identity, **widths).relative_energy == pytest.approx(
+        energy.multiplier_cost("truncated-4", **widths).relative_energy
+    )
+    found = approx.find_multiplier(name_in_layers(identity), activation_signed=False, **widths)
+    wanted = multiplier.adapted(weight_signed=True, activation_signed=False, **widths)
+    assert torch.equal(found.table(), wanted.table())
+
+
+def test_two_multipliers_of_one_name_live_in_one_process() -> None:
+    for dropped_bits in (2, 3):
+        multiplier = imported("n" * 64, dropped_bits=dropped_bits)
+        identity = keep(multiplier)
+        register(choose([multiplier.name]))
+        widths: dict[str, Any] = {"weight_bits": 8, "activation_bits": 8, "weight_signed": False}
+        found = approx.find_multiplier(name_in_layers(identity), activation_signed=False, **widths)
+        assert found.digest == multiplier.digest
+        (multiplier_dir() / f"{multiplier.digest}.npz").unlink()
+
+
+def test_what_a_circuit_does_not_take_is_known_at_the_start() -> None:
+    keep(imported("signed", signed=True), activation_bits=7)
+    keep(imported("narrow", bits=4), weight_bits=5, activation_bits=4)
+    keep(imported("partly", bits=8), weight_bits=3, activation_bits=8)
+    found = {chosen.identity.partition("@")[0]: chosen for chosen in choose(["signed", "narrow", "partly"])}
+    assert (found["signed"].max_weight_bits, found["signed"].max_activation_bits) == (8, 7)
+    assert (found["narrow"].max_weight_bits, found["narrow"].max_activation_bits) == (4, 4)
+    assert (found["partly"].max_weight_bits, found["partly"].max_activation_bits) == (3, 8)
+    assert found["signed"].limits == (
+        "multiplier signed is searched with at most 8-bit weights and 7-bit activations, the widest that it takes and "
+        "whose energy is known"
+    )
+
+
+def test_unlisted_members_of_the_catalogue_are_taken_once_their_energy_is_known() -> None:
+    with pytest.raises(
+        UsageError, match=r"no energy is known for 'drum-7'; .*: search multipliers characterise drum-7$"
+    ):
+        choose(["drum-7"])
+    keep_costs(own_rows("drum-7", weight_bits=ALL, activation_bits=ALL))
+    keep_costs(own_rows("ssm-3", weight_bits=ALL, activation_bits=ALL))
+    _, drum, ssm = choose(["drum-7", "ssm-3"])
+    assert (drum.identity, drum.imported, drum.limits) == ("drum-7", None, None)
+    assert drum.costs is not None
+    assert len(drum.costs) == 49
+    assert (ssm.max_weight_bits, ssm.max_activation_bits) == (6, 6)  # static segments are at least half of an operand
+
+
+def test_energy_that_is_not_known_is_asked_for() -> None:
+    approx.MultiplierLibrary(multiplier_dir()).add(imported())
+    with pytest.raises(UsageError, match=r"no energy is known for 'mine'; .* characterise FILE.v --name mine$"):
+        choose(["mine"])
+    keep_costs(own_rows("mine", weight_bits=[8], activation_bits=[7, 8]))
+    with pytest.raises(UsageError, match="must be known from 2 x 2 bits on, weights x activations; it is for 8 x 7, 8"):
+        choose(["mine"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("drumm-4", "unknown multiplier 'drumm-4'; did you mean 'drum-4'"),
+        ("mul8u_1KVX", "unknown multiplier 'mul8u_1KVX'; did you mean 'mul8u_1KVL'"),
+        ("qqqq", "unknown multiplier 'qqqq'; List them with: search multipliers"),
+        ("asm-7", r"names are asm-1\[-3\[-5\[-7\]\]\]"),
+        ("no name", "unknown multiplier 'no name'"),
+        ("gone@01234567", "multiplier 'gone@01234567' is not kept in .* any more; import it again as 'gone'"),
+        ("drum-4@01234567", "multiplier 'drum-4@01234567'"),
+    ],
+)
+def test_unknown_names(name: str, message: str) -> None:
+    keep(imported("mul8u_1KVL"))
+    with pytest.raises(UnknownNameError, match=message):
+        choose([name])
+
+
+def test_a_damaged_file_is_named_where_something_is_missing() -> None:
+    keep(imported("other"))
+    (multiplier_dir() / "abc.npz").write_text("junk")
+    assert len(choose(["other"])) == 2
+    with pytest.raises(UnknownNameError, match=r"unknown multiplier 'mine'.*abc.npz is damaged"):
+        choose(["mine"])
+
+
+def test_a_name_that_means_another_multiplier_now_is_refused() -> None:
+    former, latter = imported(), imported(dropped_bits=5)
+    identity = keep(former)
+    register_stored_multiplier(identity)
+    (multiplier_dir() / f"{former.digest}.npz").unlink()
+    with pytest.raises(UsageError, match=f"multiplier '{identity}' is not kept in .* any more; import it again"):
+        register_stored_multiplier(identity)
+    other = keep(latter)
+    for ask in (register_stored_multiplier, lambda name: choose([name])):
+        with pytest.raises(UsageError, match=f"'mine' is '{other}' now, which computes something else"):
+            ask(identity)
+    register_stored_multiplier(other)
+    register_stored_multiplier("drum-4")
+
+
+def test_the_cost_of_a_stored_multiplier_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = keep(imported())
+    forget_multipliers(monkeypatch)
+    register_stored_cost(identity)
+    register_stored_cost("exact")
+    register_stored_cost("gone@01234567")
+    assert energy.multiplier_cost(identity, weight_bits=8, activation_bits=8).relative_energy > 0
+    with pytest.raises(energy.WorkloadError):
+        energy.multiplier_cost("gone@01234567", weight_bits=8, activation_bits=8)
+
+
+def test_a_damaged_table_of_costs_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSLAYER_MULTIPLIER_DIR", str(tmp_path))
+    (tmp_path / "costs.csv").write_text("name,form\nmine,layer\n")
+    with pytest.raises(energy.WorkloadError, match=r"costs.csv is no table of multiplier costs"):
+        choose(["drum-7"])
+    assert len(choose(["drum-4"])) == 2  # which needs it not

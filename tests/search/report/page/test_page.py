@@ -1,0 +1,510 @@
+"""What a search found as a web page: its text, and the page in a browser."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import search
+from search.answers.confirmation import Answer, Target
+from search.answers.result import SearchResult, front, front_hypervolume, result_of
+from search.engine import Observer, run_search
+from search.errors import UnknownNameError, UsageError
+from search.evaluation.evaluation import Evaluation
+from search.report.page.charts import MOST_POINTS, alone, charts, cheapest_within, chosen
+from search.report.page.importance import knob_importance
+from search.report.page.page import page
+from search.sampling.asker import population_size
+from search.space.candidate import Candidate
+from search.space.task import OwnNetwork, find_task
+from search.store.store import Record, SearchRecord, Store, TrialEnd
+from tests.support.browser import Browser, find_browser
+from tests.support.fakes import FakeExecutor, FakeProblem, formula
+
+SPACE = find_task("digits").space
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \"quotes\" 'too' {{data}}"
+
+
+def measured(candidate: Candidate) -> Evaluation:
+    """A formula's evaluation with all that the real ones have."""
+    found = formula(candidate)
+    return replace(found, energy_range_pj=(found.energy_pj / 2, found.energy_pj * 2), area_mm2=0.1, seconds=1.5)
+
+
+def run(
+    storage: Path,
+    *,
+    budget: int = 60,
+    min_accuracy: float | None = None,
+    evaluate: Callable[[Candidate], Evaluation] = measured,
+) -> str:
+    """A search in a database of its own; returns its name."""
+    with Store.open(f"sqlite:///{storage}", create=True) as store:
+        found = store.create_search(
+            name=None,
+            task="digits",
+            hardware="any",
+            seed=0,
+            budget=budget,
+            population_size=population_size(budget),
+            min_accuracy=min_accuracy,
+            multipliers=SPACE.multipliers,
+        )
+        executor = FakeExecutor(evaluate=evaluate)
+        run_search(
+            found,
+            SPACE,
+            store,
+            executor,
+            problem=FakeProblem(SPACE),
+            key_of=lambda candidate: candidate.key,
+            observer=Observer(),
+        )
+        return found.name
+
+
+def stored(storage: Path, name: str = "digits-1") -> tuple[SearchResult, list[TrialEnd]]:
+    with Store.open(f"sqlite:///{storage}", create=False) as store:
+        found = store.find_search(name)
+        return result_of(store, found), store.trial_ends(found)
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search of 60 evaluations, some of which failed with an error that an HTML parser could misread."""
+
+    def sometimes(candidate: Candidate) -> Evaluation:
+        if candidate.weight_bits == 2:
+            raise ArithmeticError(HOSTILE)
+        return measured(candidate)
+
+    path = tmp_path_factory.mktemp("report") / "results.db"
+    run(path, evaluate=sometimes)
+    return path
+
+
+class Page(HTMLParser):
+    """What a page says, what scripts it has, and what it would load."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.scripts: list[str] = []
+        self.loads: list[str] = []
+        self.words = ""
+        self._inside: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ("script", "style"):
+            self._inside.append(tag)
+        if tag == "script":
+            self.scripts.append("")
+        self.loads += [
+            value or ""
+            for name, value in attrs
+            if name in ("src", "srcset", "data", "action", "poster") or (name == "href" and tag != "a")
+        ]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("script", "style"):
+            self._inside.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not self._inside:
+            self.words += data
+        elif self._inside[-1] == "script":
+            self.scripts[-1] += data
+
+
+def written(result: SearchResult, trials: list[TrialEnd]) -> Page:
+    return Page(page(result, trials, written_by={"crosslayer": "1.2.3"}))
+
+
+def test_the_page_says_what_was_found_and_how(storage: Path) -> None:
+    result, trials = stored(storage)
+    found = written(result, trials)
+    words = " ".join(found.words.split())
+    cheapest = cheapest_within(result, 2)
+    assert (
+        f"{result.saving(cheapest):.3g}x less energy within 2 points of the baseline's accuracy, not confirmed."
+        in words
+    )
+    assert "scikit-learn's handwritten digits, 8x8" in words
+    assert result.failed > 0
+    assert re.search(rf"Found with 60 evaluations\b.* and {result.failed} more failed\.", words)
+    for record in (*result.front, result.baseline):
+        assert record.id in words
+    for word in ("crosslayer 1.2.3", "any", ", ".join(SPACE.multipliers), "60 evaluations, 10 in a generation"):
+        assert word in words
+    assert f"{result.hypervolume:.4f}" in words
+    assert f"{1.5 * result.distinct // 60:.0f} min" in words
+
+
+def test_the_answer_is_at_the_accuracy_that_was_asked_for(tmp_path: Path) -> None:
+    run(tmp_path / "results.db", min_accuracy=0.9)
+    assert (
+        "x less energy at 90.00 % accuracy or more, not confirmed." in written(*stored(tmp_path / "results.db")).words
+    )
+    result, trials = stored(tmp_path / "results.db")
+    assert "Not confirmed by fresh runs: " in written(result, trials).words
+    assert "search resume digits-1." in written(result, trials).words
+    unreached = replace(result, answer=replace(result.answer, target=Target(min_accuracy=0.9999), record=None))
+    assert "No configuration at 99.99 % accuracy or more." in written(unreached, trials).words
+
+
+def test_the_chart_marks_the_answer_wherever_it_lies_but_not_the_baseline(storage: Path) -> None:
+    result, trials = stored(storage)
+    hidden = next(record for record in result.evaluations if record not in (*result.front, result.baseline))
+    for record, marked in ((hidden, [hidden.id]), (result.baseline, []), (None, [])):
+        found = replace(result, answer=replace(result.answer, record=record))
+        assert charts(found, trials)["answer"]["id"] == marked
+
+
+def test_the_page_needs_nothing_from_anywhere(storage: Path) -> None:
+    found = written(*stored(storage))
+    assert found.loads == ["data:,"]
+    assert len(found.scripts) == 3
+    assert "plotly.js" in found.scripts[1]
+
+
+def test_nothing_that_a_person_named_is_markup(storage: Path) -> None:
+    result, trials = stored(storage)
+    path = '<i onclick="x">"nets"</i>:build'
+    network = OwnNetwork(path=path, folder="", max_depth=3, max_width=8, fingerprint="00")
+    multiplier = "</script><b>mine</b>@0123"
+
+    def renamed(record: Record) -> Record:
+        candidate = replace(record.evaluation.candidate, family=path, multiplier=multiplier)
+        return replace(record, evaluation=replace(record.evaluation, candidate=candidate))
+
+    hostile = replace(
+        result,
+        search=replace(
+            result.search,
+            name=HOSTILE,
+            hardware=HOSTILE,
+            task=f"digits@{network.identity}",
+            multipliers=(multiplier,),
+        ),
+        baseline=renamed(result.baseline),
+        front=tuple(map(renamed, result.front)),
+        evaluations=tuple(map(renamed, result.evaluations)),
+    )
+    text = page(hostile, trials, written_by={})
+    found = Page(text)
+    assert len(found.scripts) == 3
+    assert found.loads == ["data:,"]
+    assert not re.search(r"<(i|b|img) ?(onclick|src=x|>mine)", text.replace(found.scripts[1], ""))
+    assert found.words.count(HOSTILE) >= 3  # the title, the heading, the error: as they were written
+    data = json.loads(found.scripts[0])
+    assert data["name"] == HOSTILE
+    assert data["front"]["words"][0][0].startswith(path)
+
+
+def test_one_evaluation_is_enough_for_a_page(tmp_path: Path) -> None:
+    run(tmp_path / "results.db", budget=1)
+    words = written(*stored(tmp_path / "results.db")).words
+    assert "Nothing cheaper within 2 points of the baseline's accuracy yet." in words
+    assert "It takes at least 30 different evaluations to tell." in words
+
+
+def test_an_unfinished_search_says_so(tmp_path: Path) -> None:
+    run(tmp_path / "results.db", budget=10)
+    result, trials = stored(tmp_path / "results.db")
+    longer = replace(result, search=replace(result.search, budget=25, finished_at=None))
+    words = written(longer, trials).words
+    assert "The search is not finished: 15 evaluations are left to make." in words
+    assert "not yet" in words
+
+
+def test_failed_evaluations_are_listed_with_their_errors(storage: Path) -> None:
+    result, trials = stored(storage)
+    words = written(result, trials).words
+    assert "Failed evaluations" in words
+    assert HOSTILE in words
+    failed = [str(trial.number) for trial in trials if trial.error]
+    assert ", ".join(failed[:8]) in words
+    assert "Failed evaluations" not in written(result, [trial for trial in trials if not trial.error]).words
+
+
+def records_of(candidates: list[Candidate]) -> list[Record]:
+    return [
+        Record(key=f"{i:064}", seed=0, evaluation=formula(c), test_accuracies=None) for i, c in enumerate(candidates)
+    ]
+
+
+def test_the_knob_that_decides_is_the_most_important() -> None:
+    candidates = [
+        replace(SPACE.baseline(), width=1 + i % 8, depth=1 + i // 8 % 3, sparsity=i % 5 / 10) for i in range(120)
+    ]
+    records = records_of(candidates)
+    found = knob_importance(records, [float(c.width) for c in candidates], maximised=True)
+    assert next(iter(found.shares)) == "width"
+    assert found.shares.keys() == {"width", "depth", "sparsity"}
+    assert sum(found.shares.values()) == pytest.approx(1)
+    assert found == knob_importance(records, [-float(c.width) for c in candidates], maximised=False)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "values", "missing"),
+    [
+        ([SPACE.baseline()] * 3, [1.0, 2.0, 3.0], "It takes at least 30"),
+        ([SPACE.baseline()] * 40, [float(i) for i in range(40)], "no knob was varied"),
+        ([replace(SPACE.baseline(), width=1 + i % 8) for i in range(40)], [1.0] * 40, "the same value"),
+    ],
+)
+def test_why_no_importance_can_be_told(candidates: list[Candidate], values: list[float], missing: str) -> None:
+    found = knob_importance(records_of(candidates), values, maximised=True)
+    assert found.shares == {}
+    assert missing in found.missing
+
+
+def test_knobs_that_do_not_vary_are_named(tmp_path: Path) -> None:
+    run(tmp_path / "results.db", budget=40)
+    result, trials = stored(tmp_path / "results.db")
+
+    def of_baseline(record: Record) -> Record:
+        return replace(record, evaluation=replace(record.evaluation, candidate=SPACE.baseline()))
+
+    constant = replace(result, evaluations=tuple(map(of_baseline, result.evaluations)), front=result.front[:1])
+    constant = replace(constant, front=tuple(map(of_baseline, constant.front)))
+    found = written(constant, trials)
+    assert "Nothing to tell: no knob was varied." in found.words
+    axes = json.loads(found.scripts[0])["knob_axes"]
+    assert axes["axes"] == []
+    assert "memory 0.9 V" in axes["constant"]
+
+
+def test_each_technique_alone_is_marked() -> None:
+    baseline = SPACE.baseline()
+    records = records_of(
+        [
+            baseline,
+            replace(baseline, width=2),
+            replace(baseline, sparsity=0.5),
+            replace(baseline, multiplier="asm-1", weight_bits=6),
+            replace(baseline, supply_v=0.8, robust_bits=1),
+            replace(baseline, supply_v=0.8, sparsity=0.5),
+        ]
+    )
+    found = alone(bare_result(records))
+    assert {name: [record.key for record in members] for name, members in found.items()} == {
+        name: [records[place].key] for place, name in enumerate(("network", "pruning", "multiplier", "memory"), start=1)
+    }
+
+
+def bare_result(records: list[Record], **changes: Any) -> SearchResult:
+    """A result of these evaluations, the first of which is the baseline."""
+    began = datetime(2026, 1, 1)
+    record = SearchRecord(
+        id=1,
+        name="digits-1",
+        task="digits",
+        hardware="any",
+        seed=0,
+        budget=len(records),
+        population_size=10,
+        min_accuracy=None,
+        created_at=began,
+        finished_at=began,
+    )
+    members = tuple(front(records))
+    return SearchResult(
+        search=replace(record, **changes),
+        baseline=records[0],
+        front=members,
+        evaluations=tuple(records),
+        finished=len(records),
+        distinct=len(records),
+        failed=0,
+        answer=Answer(
+            target=Target(max_accuracy_drop=0.02),
+            baseline=records[0],
+            record=members[-1],
+            confirmation=None,
+            baseline_confirmation=None,
+            rejected=(),
+        ),
+    )
+
+
+def test_the_chosen_ones_are_different_and_within_their_loss(storage: Path) -> None:
+    result, _ = stored(storage)
+    bars = chosen(result)
+    assert bars[0] == ("Baseline", result.baseline)
+    assert len({record.key for _, record in bars}) == len(bars)
+    for loss in (0.5, 1, 2, 5):
+        record = cheapest_within(result, loss)
+        assert record.evaluation.accuracy >= result.baseline.evaluation.accuracy - loss / 100 - 1e-6
+        (label,) = [label for label, one in bars if one.key == record.key]
+        assert record == result.baseline or f"{loss:g}" in label
+
+
+def test_the_hypervolume_rises_to_that_of_the_front(storage: Path) -> None:
+    result, trials = stored(storage)
+    course = charts(result, trials)["course"]
+    volumes = course["hypervolume"]
+    assert course["evaluation"] == list(range(1, result.finished + 1))
+    assert volumes == sorted(volumes)
+    assert volumes[-1] == pytest.approx(result.hypervolume)
+    records = {record.key: record for record in result.evaluations}
+    early = [records[t.evaluation_key] for t in trials if t.evaluation_key][:25]
+    assert volumes[24] == pytest.approx(front_hypervolume(early, result.baseline))
+
+
+def test_of_very_many_evaluations_some_are_drawn_and_the_page_says_so() -> None:
+    candidates = [
+        replace(
+            SPACE.baseline(), width=1 + i % 8, sparsity=round(i // 8 % 95 / 100, 2), supply_v=0.75 + i // 760 / 1000
+        )
+        for i in range(2 * MOST_POINTS)
+    ]
+    result = bare_result(records_of([SPACE.baseline(), *candidates]))
+    data = charts(result, [])
+    assert len(data["behind"]["id"]) == MOST_POINTS
+    assert data["behind"]["id"][0] == result.baseline.id
+    assert "2,000 of 4,001 evaluations are drawn" in written(result, []).words
+
+
+def test_a_report_is_written_from_python_and_replaces_nothing(storage: Path, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    assert search.write_report("digits-1", path, storage=str(storage)) == path
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>")
+    assert re.search(r"crosslayer [\d.]+, torch 2[\d.]+.*, optuna [\d.]+, Python 3", text)
+    with pytest.raises(UsageError, match=r"page.html exists; name another file with --out, or replace it with --overw"):
+        search.write_report("digits-1", path, storage=str(storage))
+    path.write_text("mine")
+    search.write_report("digits-1", path, storage=str(storage), overwrite=True)
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    with pytest.raises(UsageError, match=r"cannot write .*: No such file or directory; name another file"):
+        search.write_report("digits-1", tmp_path / "gone" / "page.html", storage=str(storage))
+    with pytest.raises(UnknownNameError, match=r"no search named 'digits-2'.*did you mean 'digits-1'"):
+        search.write_report("digits-2", tmp_path / "other.html", storage=str(storage))
+    assert not (tmp_path / "other.html").exists()
+
+
+def test_the_command_writes_a_file_named_after_the_search(storage: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "search", "report", "digits-1", "--storage", str(storage)]
+
+    def call(*more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, *more], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
+
+    assert call().stdout == "Wrote digits-1.html\n"
+    refused = call()
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "search: digits-1.html exists; name another file with --out, or replace it with --overwrite\n"
+    )
+    assert call("--overwrite").returncode == 0
+    assert call("--out", "other.html").stdout == "Wrote other.html\n"
+
+
+# In a browser --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    path = find_browser()
+    if path is None:
+        pytest.skip("needs a browser: chromium or google-chrome")
+    with Browser(path, tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def file(storage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return search.write_report("digits-1", tmp_path_factory.mktemp("pages") / "page.html", storage=str(storage))
+
+
+WIDER_THAN_THE_WINDOW = "document.documentElement.scrollWidth > innerWidth"
+CHARTS = ("front-chart", "energy-chart", "knobs-chart", "progress-chart")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_page_fits_its_window_without_a_complaint(browser: Browser, file: Path, width: int, dark: bool) -> None:
+    browser.requests.clear()
+    browser.complaints.clear()
+    browser.show(file, width=width, dark=dark)
+    for chart in CHARTS:
+        browser.wait_for(f"document.querySelector('#{chart} .main-svg') !== null")
+    assert browser.value("innerWidth") == width
+    assert not browser.value(WIDER_THAN_THE_WINDOW)
+    assert browser.value("document.querySelector('#front-chart .main-svg').clientWidth") <= width
+    browser.resize(700)
+    browser.wait_for("document.querySelector('#front-chart .main-svg').clientWidth > 500")
+    browser.wait_for("document.querySelector('#front-chart .main-svg').clientWidth <= 700")
+    assert not browser.value(WIDER_THAN_THE_WINDOW)
+    assert browser.complaints == []
+    assert [url for url in browser.requests if not url.startswith(("data:", "blob:"))] == [file.as_uri()]
+
+
+@pytest.mark.slow
+def test_a_page_of_one_evaluation_draws_too(browser: Browser, tmp_path: Path) -> None:
+    run(tmp_path / "results.db", budget=1)
+    one = search.write_report("digits-1", tmp_path / "one.html", storage=str(tmp_path / "results.db"))
+    browser.complaints.clear()
+    browser.show(one, width=1440)
+    browser.wait_for("document.querySelector('#progress-chart .main-svg') !== null")
+    assert "No knob was varied" in browser.value("document.getElementById('knobs-chart').textContent")
+    assert browser.complaints == []
+
+
+@pytest.mark.slow
+def test_the_charts_answer_to_their_choices(browser: Browser, file: Path) -> None:
+    browser.complaints.clear()
+    browser.show(file, width=1440)
+    y_range = "document.getElementById('front-chart').layout.yaxis.range"
+    near = browser.value(y_range)
+    browser.value("document.querySelector('input[name=front-range][value=all]').click()")
+    browser.wait_for(f"{y_range}[0] < {near[0]} - 5")
+    for scale, axis in (("energy", "linear"), ("log", "log"), ("share", "linear")):
+        browser.value(f"document.querySelector('input[name=energy-scale][value={scale}]').click()")
+        browser.wait_for(f"document.getElementById('energy-chart')._fullLayout.xaxis.type === '{axis}'")
+    colours = "document.getElementById('knobs-chart').data[0].line.cmin"
+    before = browser.value(colours)
+    browser.value("document.querySelector('input[name=knobs-colour][value=energy]').click()")
+    browser.wait_for(f"{colours} !== {before}")
+    assert browser.complaints == []
+
+
+@pytest.mark.slow
+def test_the_table_sorts_by_the_keyboard(browser: Browser, file: Path) -> None:
+    browser.show(file, width=1440)
+    energies = (
+        "[...document.querySelectorAll('table.front tbody')[0].rows].map((row) => Number(row.cells[3].dataset.value))"
+    )
+    heading = "document.querySelectorAll('table.front th')[3]"
+    browser.value(f"{heading}.querySelector('button').focus()")
+    for order, reverse in (("descending", True), ("ascending", False)):
+        browser.press("Enter", 13)
+        browser.wait_for(f"{heading}.getAttribute('aria-sort') === '{order}'")
+        found = browser.value(energies)
+        assert found == sorted(found, reverse=reverse)
+    assert browser.value("document.querySelectorAll('table.front th[aria-sort=ascending]').length") == 1
+
+
+@pytest.mark.slow
+def test_buttons_copy_a_configuration_and_a_command(browser: Browser, storage: Path, file: Path) -> None:
+    result, _ = stored(storage)
+    browser.show(file, width=1440)
+    # What the page would put on the clipboard, which a headless browser has no reader for.
+    browser.value("window.copied = []; navigator.clipboard.writeText = async (text) => { copied.push(text); }; 0")
+    browser.value(
+        "for (const button of document.querySelector('table.front tbody tr').querySelectorAll('.copy')) button.click()"
+    )
+    browser.wait_for("copied.length === 2")
+    configuration, command = browser.value("copied")
+    assert Candidate.from_dict(json.loads(configuration)) == result.front[0].evaluation.candidate
+    assert command == f"search export {result.front[0].id} --out DIR"
+    browser.wait_for("document.getElementById('said').textContent.startsWith('Copied: ')")

@@ -1,0 +1,145 @@
+import contextlib
+import importlib
+import io
+import os
+import signal
+import sys
+import warnings
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from search.cli.running import interruptible
+from search.report.progress import LineProgress, LiveProgress, SearchState
+from search.space.candidate import Candidate
+from search.space.task import find_task
+from search.store.store import Record, SearchRecord
+from tests.support.fakes import formula
+
+BASELINE = find_task("digits").space.baseline()
+
+
+def record(**change: object) -> Record:
+    candidate = Candidate.from_dict({**BASELINE.to_dict(), **change})
+    return Record(key=candidate.key, seed=0, evaluation=formula(candidate), test_accuracies=None)
+
+
+def search(min_accuracy: float | None = None) -> SearchRecord:
+    return SearchRecord(
+        id=1,
+        name="mine",
+        task="digits",
+        hardware="any",
+        seed=0,
+        budget=20,
+        population_size=10,
+        min_accuracy=min_accuracy,
+        created_at=datetime(2026, 1, 1),
+        finished_at=None,
+    )
+
+
+def test_state_counts_what_runs_and_what_is_reused() -> None:
+    state = SearchState()
+    state.start(search(), [record()], trials=2)
+    state.to_go, state.workers = 3, 2
+    assert (state.trials, state.running()) == (2, 2)
+    state.end_trial(record(width=4), reused=False)
+    state.end_trial(record(width=4), reused=True)
+    assert (state.trials, state.made, state.running()) == (4, 1, 2)
+    state.end_job()
+    assert state.running() == 1
+    assert state.seconds_left() is None
+
+
+def test_the_cheapest_is_named_against_the_target() -> None:
+    state = SearchState()
+    state.start(search(), [], trials=0)
+    assert state.cheapest() == "evaluating the baseline first"
+    state.add(record())
+    assert "the baseline itself" in state.cheapest()
+    state.add(record(weight_bits=6))
+    assert "1.33x less than the baseline" in state.cheapest()
+    assert state.cheapest().startswith("cheapest within 2.00 points of the baseline: ")
+    state.start(search(min_accuracy=0.999), [], trials=0)
+    assert state.cheapest() == "nothing at 99.90% or more yet"
+
+
+def test_both_displays_show_the_same_state() -> None:
+    for display in (LineProgress, LiveProgress):
+        written = io.StringIO()
+        with display(Console(file=written, width=100, force_terminal=display is LiveProgress)) as progress:
+            assert progress.search_name is None
+            progress.noted("mine takes at most 7 bits [sic]")
+            progress.stored(search())
+            progress.started(search(), [], 0)
+            progress.evaluating(2, 2)
+            progress.evaluated(record(), reused=False)
+            progress.failed(BASELINE, "out of memory [sic]")
+            progress.testing(3)
+            assert progress.search_name == "mine"
+        text = written.getvalue()
+        assert "the baseline itself" in text
+        assert "out of memory [sic]" in text
+        assert "mine takes at most 7 bits [sic]" in text
+        assert "measuring 3 results on the test images" in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_to_stop_is_not_lost(number: signal.Signals) -> None:
+    progress = LineProgress(Console(file=io.StringIO()))
+    before = signal.getsignal(number)
+    with interruptible(progress):
+        progress.started(search(), [], 0)
+        with contextlib.suppress(KeyboardInterrupt):  # as Python does in a destructor
+            os.kill(os.getpid(), number)
+        with pytest.raises(KeyboardInterrupt):
+            progress.evaluated(record(), reused=False)
+        with pytest.raises(KeyboardInterrupt):
+            progress.evaluating(1, 1)
+    assert signal.getsignal(number) == before
+
+
+def test_a_request_to_stop_waits_for_what_is_being_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "broken_off"
+    package.mkdir()
+    asking = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    (package / "__init__.py").write_text("import broken_off.inner\nvalue = broken_off.inner.value\n")
+    (package / "inner.py").write_text(f"from broken_off import last\n{asking}value = last.value\n")
+    (package / "last.py").write_text("value = 1\n")
+    (tmp_path / "asks_twice.py").write_text(2 * asking + "value = 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    progress = LineProgress(Console(file=io.StringIO()))
+    try:
+        with interruptible(progress):
+            with pytest.raises(KeyboardInterrupt):
+                importlib.import_module("broken_off")
+            assert sys.getprofile() is None
+            assert progress.stopping
+            assert importlib.import_module("broken_off").value == 1
+        with interruptible(progress := LineProgress(Console(file=io.StringIO()))):
+            with pytest.raises(KeyboardInterrupt):
+                importlib.import_module("asks_twice")
+            assert "asks_twice" not in sys.modules
+    finally:
+        for name in [name for name in sys.modules if name.split(".")[0] == "broken_off"]:
+            del sys.modules[name]
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_where_a_search_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    client = pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    call = f"search.run(budget=2, workers=0, effort='quick', confirm=False, storage={str(tmp_path / 'results.db')!r})"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(f"import search\n{call};")])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of programs that are not ours
+        client.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = notebook.cells[0].outputs
+    (line,) = [one.data["text/plain"] for one in outputs if one.output_type == "display_data"]
+    assert line.startswith("measuring")
+    assert "search digits-1: " in "".join(one.text for one in outputs if one.output_type == "stream")

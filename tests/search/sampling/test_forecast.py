@@ -1,0 +1,127 @@
+"""Costs are known before training but for how many activations are zero."""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import energy
+from search.errors import SearchError
+from search.evaluation import datasets
+from search.evaluation.cache.cache import StageStore
+from search.evaluation.evaluation import Evaluation
+from search.evaluation.evaluator import Evaluator
+from search.evaluation.training import untrained_layers
+from search.executors.serial import Job, Outcome
+from search.sampling.forecast import HardwareProblem
+from search.space.task import OwnNetwork, find_task
+from tests.support.fakes import FakeExecutor
+
+TASK = find_task("digits").with_effort("quick")
+HARDWARE = energy.load_hardware("weight-stationary-45nm")
+COSTS = ("energy_pj", "area_mm2")
+GENES = {
+    **TASK.space.encode(TASK.space.baseline()),
+    "depth": 1,
+    "width": 2,
+    "sparsity_percent": 50,
+    "weight_bits": 5,
+    "multiplier": "truncated-4",
+    "supply_mv": 800,
+    "robust_bits": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    folder: Path = tmp_path_factory.mktemp("stages")
+    data = datasets.load(TASK, folder)
+    evaluator = Evaluator(TASK, data, HARDWARE, seed=0, stages=StageStore(folder))
+    return evaluator.evaluate(TASK.space.decode(GENES), "validation")
+
+
+def test_costs_are_exact_once_the_network_was_evaluated(evaluation: Evaluation) -> None:
+    problem = HardwareProblem(TASK.space, TASK, HARDWARE, costs=COSTS)
+    problem.learn([evaluation])
+    assert problem.costs([GENES]) == pytest.approx(np.array([[evaluation.energy_pj, evaluation.area_mm2]]))
+    other = {**GENES, "supply_mv": 900}
+    assert problem.costs([other])[0, 0] > problem.costs([GENES])[0, 0]
+
+
+def test_costs_are_near_before(evaluation: Evaluation) -> None:
+    problem = HardwareProblem(TASK.space, TASK, HARDWARE)
+    assert problem.costs([GENES])[0, 0] == pytest.approx(evaluation.energy_pj, rel=0.25)
+
+
+def test_what_cannot_run_costs_more_than_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(workloads: object, hardware: object) -> energy.BatchReport:
+        raise energy.WorkloadError("too large")
+
+    problem = HardwareProblem(TASK.space, TASK, HARDWARE, costs=COSTS)
+    monkeypatch.setattr("search.sampling.forecast.energy.estimate_batch", refuse)
+    assert np.isposinf(problem.costs([GENES, GENES])).all()
+
+
+OWN = TASK.with_network(OwnNetwork(path="nets:build", folder="/nowhere", max_depth=3, max_width=8, fingerprint="00"))
+
+
+class Builder(FakeExecutor):
+    """Builds multilayer perceptrons, but none of these widths."""
+
+    def __init__(self, *refused: int) -> None:
+        super().__init__()
+        self._refused = refused
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        for job in jobs:
+            self.jobs.append(job)
+            assert job.untrained
+            if job.candidate.width in self._refused:
+                yield Outcome(key=job.key, error="tried 2 times; it took more than 10 s")
+            else:
+                yield Outcome(key=job.key, layers=untrained_layers(TASK, replace(job.candidate, family="mlp")))
+
+
+def own(width: int) -> dict[str, object]:
+    return {**OWN.space.encode(OWN.space.baseline()), "depth": 1, "width": width}
+
+
+def test_what_the_executor_cannot_build_costs_more_than_anything(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    executor = Builder(2)
+    small = replace(OWN.space, depth=range(1, 2))
+    problem = HardwareProblem(small, OWN, HARDWARE, costs=COSTS)
+    with caplog.at_level(logging.WARNING, logger="search"):
+        problem.build_networks(executor)
+    costs = problem.costs([own(1), own(2), own(3)])
+    assert np.isposinf(costs[1]).all()
+    assert np.isfinite(costs[[0, 2]]).all()
+    sizes = [(job.candidate.depth, job.candidate.width) for job in executor.jobs]
+    assert sorted(sizes) == [*((1, width) for width in range(1, 9)), (3, 8)]  # and the baseline
+    assert (np.abs(problem.features([own(2)])) < 10).all()
+    (warning,) = caplog.messages
+    assert warning == (
+        "nets:build cannot build its network of depth 1 and width 2, which is passed over: tried 2 times; it took more "
+        "than 10 s"
+    )
+
+
+def test_a_baseline_that_cannot_be_built_ends_a_search() -> None:
+    problem = HardwareProblem(OWN.space, OWN, HARDWARE)
+    with pytest.raises(SearchError, match=r"the network of the baseline cannot be built: tried 2 times"):
+        problem.build_networks(Builder(8))
+
+
+def test_features_are_finite_and_tell_genomes_apart() -> None:
+    problem = HardwareProblem(TASK.space, TASK, HARDWARE)
+    (features,) = problem.features([GENES])
+    assert np.isfinite(features).all()
+    assert (np.abs(features) < 10).all()
+    for gene, value in {"width": 3, "sparsity_percent": 55, "multiplier": "asm-1", "supply_mv": 790}.items():
+        other, again = problem.features([{**GENES, gene: value}, GENES])
+        assert not np.array_equal(other, features)
+        assert np.array_equal(again, features)

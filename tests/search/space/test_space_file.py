@@ -1,0 +1,213 @@
+"""Spaces by name and from files."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import search
+from energy import Hardware, load_hardware
+from search.errors import UsageError
+from search.evaluation.training import lowest_supply_mv
+from search.multipliers.choice import choose
+from search.space import task
+from search.space.search_space import SearchSpace
+from search.space.space_file import KEYS, ChosenSpace, choose_space
+from search.space.task import OwnNetwork, Task, find_task
+from search.store.store import Store
+
+ROOT = Path(__file__).parents[3]
+DOCUMENT = (ROOT / "docs" / "search-space.md").read_text()
+(EXAMPLE,) = re.findall(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
+TASK = find_task("digits")
+HARDWARE = load_hardware("weight-stationary-45nm")
+SIX = replace(HARDWARE, weight_memory=replace(HARDWARE.weight_memory, cell="6T"))
+
+
+def read(folder: Path, text: str, *, of: Task = TASK, hardware: Hardware = HARDWARE) -> ChosenSpace:
+    path = folder / "space.yaml"
+    path.write_text(text)
+    return choose_space(str(path), of, hardware)
+
+
+def test_spaces_by_name() -> None:
+    assert choose_space("default", TASK, HARDWARE) == ChosenSpace(space=TASK.space, multipliers=None)
+    assert choose_space("layered", TASK, SIX).space == replace(TASK.space, layered=True)
+    with pytest.raises(UsageError, match="unknown space 'layerd'; did you mean 'layered'"):
+        choose_space("layerd", TASK, HARDWARE)
+    with pytest.raises(UsageError, match=r"cannot read space file gone.yaml: No such file"):
+        choose_space("gone.yaml", TASK, HARDWARE)
+
+
+def test_the_example_of_the_document(tmp_path: Path) -> None:
+    found = read(tmp_path, EXAMPLE)
+    assert found.space == replace(
+        TASK.space,
+        baseline_family="mlp",
+        families=("lenet",),
+        depth=range(2, 4),
+        width=range(2, 13, 2),
+        sparsity_percent=range(0, 99, 7),
+        weight_bits=(2, 4, 8),
+        activation_bits=range(4, 9),
+        supply_mv=range(660, 901, 20),
+        robust_bits=(0, 2, 4, 8),
+        layered=True,
+    )
+    assert found.multipliers == choose(["asm-1", "asm-1-3", "truncated-2"])
+    assert found.space.baseline() == TASK.space.baseline()
+
+
+def test_the_document_names_every_key_and_the_defaults() -> None:
+    for key in KEYS:
+        assert f"`{key}`" in DOCUMENT
+    space = TASK.space
+    for values, scale, words in (
+        (space.sparsity_percent, 100, "0 to 0.95, step 0.05"),
+        (space.supply_mv, 1000, "0.70 to 0.90, step 0.01"),
+    ):
+        assert isinstance(values, range)
+        low, high, step = map(float, re.findall(r"[\d.]+", words))
+        assert [values[0] / scale, values[-1] / scale, values.step / scale] == [low, high, step]
+        assert words in DOCUMENT
+
+
+@pytest.mark.parametrize(
+    ("text", "change"),
+    [
+        ("width: {low: 1, high: 12}\nfamilies: [lenet]", {"families": ("lenet",), "width": range(1, 13)}),
+        ("width: [64]\nfamilies: [mlp]", {"families": ("mlp",), "width": range(64, 65)}),
+        ("sparsity: [0.99, 0, 0.5]", {"sparsity_percent": (0, 50, 99)}),
+        ("sparsity: {low: 0.3, high: 0.6}", {"sparsity_percent": range(30, 61, 5)}),
+        ("supply_v: {low: 0.6, high: 0.9, step: 0.013}", {"supply_mv": range(600, 901, 13)}),
+        ("supply_v: [0.9]", {"supply_mv": range(900, 901)}),
+        ("robust_bits: [8, 0, 0]", {"robust_bits": range(0, 9, 8)}),
+        ("families: [mlp, lenet]", {}),
+        ("layered: true", {"layered": True}),
+    ],
+)
+def test_files_restrict_and_extend(text: str, change: dict[str, object], tmp_path: Path) -> None:
+    found = read(tmp_path, text)
+    assert found.space == replace(TASK.space, baseline_family="mlp", **change)  # type: ignore[arg-type]
+    assert found.multipliers is None
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("# nothing", 0, "is empty; start from the example in docs/search-space.md"),
+        ("[1]", 1, "the file must be a mapping of keys to values"),
+        ("layered: true\nwieght_bits: [2]", 2, "unknown key 'wieght_bits'; did you mean 'weight_bits'? Keys here: lay"),
+        ("colour: red", 1, "unknown key 'colour'. Keys here: families, depth"),
+        ("width: [1]\nwidth: [2]", 2, "the key 'width' stands twice"),
+        ("width: 3", 1, "width: give a list of values, or a range {low: ..., high: ..., step: ...}"),
+        ("\nwidth: []", 2, "width must be a list of at least one value"),
+        ("width: [[1]]", 1, "width must be a single value"),
+        ("width: [two]", 1, "width must be a whole number, got 'two'"),
+        ("width: [2.5]", 1, "width must be a whole number, got 2.5"),
+        ("width: [true]", 1, "width must be a whole number, got True"),
+        ("width: [13]", 1, "width must be between 1 and 12, which lenet and mlp allow, got 13"),
+        ("families: [mlp]\ndepth: [4]", 2, "depth must be between 1 and 3, which mlp allows, got 4"),
+        ("depth:\n  low: 1\n  high: 5", 3, "depth.high must be between 1 and 3"),
+        ("depth: {low: 3, high: 2}", 1, "depth: the range from 3 to 2 is empty"),
+        ("depth: {low: 1}", 1, "the key 'depth.high' is missing"),
+        ("depth: {low: 1, high: 2, by: 1}", 1, "unknown key 'depth.by'. Keys here: low, high, step"),
+        ("depth: {low: 1, high: 3, step: 0}", 1, "depth.step must be above 0, got 0"),
+        ("sparsity: [1]", 1, "sparsity must be between 0 and 0.99, got 1"),
+        ("sparsity: [0.125]", 1, "sparsity must be a multiple of 0.01, got 0.125"),
+        ("sparsity: [.inf]", 1, "sparsity must be a multiple of 0.01, got inf"),
+        ("weight_bits: [9]", 1, "weight_bits must be between 2 and 8, got 9"),
+        ("activation_bits: {low: 1, high: 8}", 1, "activation_bits.low must be between 2 and 8, got 1"),
+        (
+            "supply_v: [0.59]",
+            1,
+            "supply_v must be between 0.6 and 0.9, from where half of the cells fail to where none",
+        ),
+        ("supply_v: [900]", 1, "supply_v must be between 0.6 and 0.9"),
+        ("robust_bits: [9]", 1, "robust_bits must be between 0 and 8, got 9"),
+        ("families: [resnet]", 1, "families must be among lenet, mlp, got 'resnet'"),
+        ("families: mlp", 1, "families must be a list of at least one value"),
+        ("layered: maybe", 1, "layered must be true or false, got 'maybe'"),
+        ("multipliers: [asm-1,\n  drumm-4]", 1, "multipliers: unknown multiplier 'drumm-4'; did you mean 'drum-4'"),
+        ("multipliers: [3]", 1, "multipliers must be a list of names, got 3"),
+        ("width: [1\n", 2, "not valid YAML"),
+    ],
+)
+def test_mistakes_are_named_with_their_line(text: str, line: int, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, text)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path / "space.yaml") + (f":{line}: " if line else ""))
+
+
+def test_robust_bits_need_a_hybrid_memory(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"space.yaml:1: robust_bits: the weight memory of .* has 6T cells only"):
+        read(tmp_path, "robust_bits: [1]", hardware=SIX)
+    assert read(tmp_path, "layered: true", hardware=SIX).space.layered
+
+
+def test_networks_of_ones_own_have_their_own_limits(tmp_path: Path) -> None:
+    network = OwnNetwork(path="nets:build", folder="", max_depth=1, max_width=8, fingerprint="0")
+    own = TASK.with_network(network)
+    assert read(tmp_path, "width: [4, 8]", of=own).space.width == range(4, 9, 4)
+    with pytest.raises(UsageError, match="depth must be between 1 and 1, which nets:build allows, got 2"):
+        read(tmp_path, "depth: [2]", of=own)
+
+
+def test_voltages_reach_down_to_where_half_of_the_cells_fail() -> None:
+    assert lowest_supply_mv("silicon-14nm") == 600
+    assert 500 < lowest_supply_mv("hybrid-22nm") < 520
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let an evaluation be less work."""
+    effort = replace(TASK.effort, train_epochs=2, prune_epochs=1, approximate_epochs=1, chips=2)
+    monkeypatch.setitem(task._TASKS, TASK.name, replace(TASK, effort=effort))
+
+
+def space_of(storage: str, name: str) -> SearchSpace:
+    with Store.open(f"sqlite:///{storage}", create=False) as store:
+        content = store.find_search(name).space
+    assert content is not None
+    return TASK.space.with_values(content)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_layered_search(tmp_path: Path) -> None:
+    storage = str(tmp_path / "results.db")
+    result = search.run(space="layered", budget=12, workers=0, confirm=False, storage=storage)
+    assert (result.finished, result.failed) == (12, 0)
+    assert space_of(storage, "digits-1").layered
+    with Store.open(f"sqlite:///{storage}", create=False) as store:
+        found = [record.evaluation.candidate for record in store.search_evaluations(result.search)]
+    assert result.baseline.evaluation.candidate == found[0] == TASK.space.baseline()
+    assert any(len(candidate.multipliers) > 1 for candidate in found)
+    with pytest.raises(UsageError, match="search 'digits-1' searches another space than --space says now"):
+        search.run(space="default", name="digits-1", resume=True, storage=storage)
+    with pytest.raises(UsageError, match="in this --space to resume"):
+        search.run(space="default", resume=True, storage=storage)
+    assert search.run(space="layered", resume=True, workers=0, confirm=False, storage=storage).finished == 12
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_search_of_a_file_is_resumed_in_its_space(tmp_path: Path) -> None:
+    storage, path = str(tmp_path / "results.db"), tmp_path / "space.yaml"
+    path.write_text("families: [mlp]\ndepth: [1]\nwidth: [1, 2, 4]\nmultipliers: [asm-1]\nweight_bits: [4, 8]\n")
+    with pytest.raises(UsageError, match="multipliers are chosen twice, by --multipliers and in"):
+        search.run(space=path, multipliers=["asm-1"], storage=storage)
+    begun = search.run(space=path, budget=3, workers=0, confirm=False, storage=storage)
+    assert begun.search.multipliers == ("exact", "asm-1")
+    path.unlink()
+    more = search.run(budget=6, workers=0, confirm=False, storage=storage, name=begun.search.name, resume=True)
+    assert (more.finished, more.failed) == (6, 0)
+    assert more.baseline.evaluation.candidate == TASK.space.baseline()
+    with Store.open(f"sqlite:///{storage}", create=False) as store:
+        found = [record.evaluation.candidate for record in store.search_evaluations(more.search)]
+    assert {(c.family, c.depth) for c in found[1:]} == {("mlp", 1)}
+    assert {c.width for c in found[1:]} <= {1, 2, 4}
+    assert {c.weight_bits for c in found[1:]} <= {4, 8}
+    path.write_text("families: [mlp]\n")
+    with pytest.raises(UsageError, match="searches another space"):
+        search.run(space=path, name=begun.search.name, resume=True, storage=storage)

@@ -1,0 +1,161 @@
+"""A search without training: evaluations by formula, at once, in any order; and multipliers as if imported."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any, Self
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution
+
+import approx
+import energy
+from approx import catalog
+from energy.multiplier_cost import CostKey, CostRow, shipped_rows
+from search.evaluation.evaluation import ConfirmationRun, Evaluation
+from search.executors.serial import Job, Outcome
+from search.locations import multiplier_dir
+from search.multipliers.choice import ChosenMultiplier
+from search.multipliers.costs import keep_costs
+from search.space.candidate import Candidate, multiplier_identity
+from search.space.search_space import SearchSpace
+
+
+def formula(candidate: Candidate) -> Evaluation:
+    """More of everything is more accurate and costs more; too low a voltage without robust bits is fatal."""
+    size = candidate.depth * candidate.width
+    accuracy = 1 - 0.5 / size - 0.2 / candidate.weight_bits**2 - 0.1 * candidate.sparsity**4
+    accuracy -= max(0.0, 0.8 - candidate.supply_v) * max(0, 5 - candidate.robust_bits)
+    work = size * candidate.weight_bits * candidate.activation_bits * (1 - candidate.sparsity)
+    return Evaluation(
+        candidate=candidate,
+        chip_accuracies=(max(0.0, accuracy), max(0.0, accuracy - 0.01)),
+        components_pj={"mac": work, "weight_sram": work * candidate.supply_v**2},
+        latency_us=1.0,
+        macs=size,
+        density=1 - candidate.sparsity,
+        seconds=0.0,
+        images=1000,
+    )
+
+
+def fresh_run(candidate: Candidate, run: int) -> ConfirmationRun:
+    """What a fresh run would find: a little less than the search, as the best of many is a little lucky."""
+    accuracy = max(0.0, formula(candidate).accuracy - 0.002 - 0.001 * (run % 3))
+    return ConfirmationRun(
+        candidate=candidate,
+        run=run,
+        chip_accuracies=(accuracy,),
+        images=10_000,
+        pool=100_000,
+        test_accuracies=(accuracy,),
+        seconds=0,
+    )
+
+
+class FakeProblem:
+    """What is known of a space whose evaluations are by formula."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self._space = space
+
+    def learn(self, evaluations: Iterable[Evaluation]) -> None:
+        """There is nothing to learn: costs are known."""
+
+    def distributions(self) -> Mapping[str, BaseDistribution]:
+        return self._space.distributions()
+
+    def identity(self, genes: Mapping[str, Any]) -> str:
+        return self._space.decode(genes).key
+
+    def costs(self, genomes: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+        return np.array([[formula(self._space.decode(genes)).energy_pj] for genes in genomes])
+
+    def features(self, genomes: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+        return np.array([_features(self._space.decode(genes)) for genes in genomes])
+
+
+def _features(candidate: Candidate) -> list[float]:
+    numbers = [candidate.depth / 3, candidate.width / 8, candidate.sparsity, candidate.weight_bits / 8]
+    return [*numbers, candidate.supply_v, candidate.robust_bits / 4]
+
+
+class FakeExecutor:
+    """Yields outcomes in a shuffled order and notes what it was asked for."""
+
+    workers = 1
+
+    def __init__(self, order_seed: int = 0, evaluate: Callable[[Candidate], Evaluation] = formula) -> None:
+        self._random = np.random.default_rng(order_seed)
+        self._evaluate = evaluate
+        self.jobs: list[Job] = []
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        listed = list(jobs)
+        for index in self._random.permutation(len(listed)):
+            job = listed[index]
+            self.jobs.append(job)
+            if job.run is not None:
+                yield Outcome(key=job.key, run=fresh_run(job.candidate, job.run))
+                continue
+            try:
+                evaluation = self._evaluate(job.candidate)
+            except ArithmeticError as error:
+                yield Outcome(key=job.key, evaluation=None, error=str(error))
+            else:
+                yield Outcome(key=job.key, evaluation=evaluation, error=None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return None
+
+
+def imported(name: str = "mine", *, signed: bool = False, bits: int = 8, dropped_bits: int = 3) -> approx.Multiplier:
+    """A multiplier as one is imported, whose products lack some of the lowest bits."""
+    return approx.multiplier_from_function(
+        name,
+        lambda activation, weight: (activation * weight >> dropped_bits) << dropped_bits,
+        signed=signed,
+        weight_bits=bits,
+        activation_bits=bits,
+    )
+
+
+def own_rows(name: str, *, weight_bits: Iterable[int], activation_bits: Iterable[int]) -> list[CostRow]:
+    """What characterising would have found of a multiplier in layers."""
+    widths = set(product(weight_bits, activation_bits))
+    return [
+        replace(row, name=name)
+        for row in shipped_rows()
+        if (row.name, row.form) == ("truncated-4", "layer") and (row.weight_bits, row.activation_bits) in widths
+    ]
+
+
+def keep(multiplier: approx.Multiplier, *, weight_bits: int = 8, activation_bits: int = 8) -> str:
+    """Keep a multiplier and its cost up to some widths, as the commands do; returns what candidates call it."""
+    approx.MultiplierLibrary(multiplier_dir()).add(multiplier)
+    widths = {"weight_bits": range(2, weight_bits + 1), "activation_bits": range(2, activation_bits + 1)}
+    keep_costs(own_rows(multiplier.name, **widths))
+    return multiplier_identity(multiplier.name, multiplier.digest)
+
+
+def chosen_import(multiplier: approx.Multiplier) -> ChosenMultiplier:
+    """A multiplier that was found with its costs at all widths, without a folder."""
+    costs: dict[CostKey, energy.MultiplierCost] = {
+        ("layer", w, a): energy.multiplier_cost("truncated-4", weight_bits=w, activation_bits=a)
+        for w, a in product(range(2, 9), range(2, 9))
+    }
+    return ChosenMultiplier(
+        identity=multiplier_identity(multiplier.name, multiplier.digest), imported=multiplier, costs=costs
+    )
+
+
+def forget_multipliers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process know no multipliers and costs but the package's, as a new one does."""
+    monkeypatch.setattr(sys.modules["energy.multiplier_cost"], "_registered", {})
+    monkeypatch.setattr(catalog, "_registered", {})

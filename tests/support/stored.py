@@ -1,0 +1,38 @@
+"""A service on results that no training made: evaluations and fresh runs by formula."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fastapi.testclient import TestClient
+
+from search.space.candidate import Candidate
+from search.space.task import find_task
+from search.store.store import Store
+from service.app import create_app
+from service.settings import Settings
+from tests.support.fakes import formula, fresh_run
+
+HARDWARE = "weight-stationary-45nm"
+SPACE = find_task("digits").space
+WIDTHS = (8, 4, 2)
+RUNS = find_task("digits").effort.confirmations
+
+
+def candidate(**changes: Any) -> Candidate:
+    return replace(SPACE.baseline(), **changes).canonical()
+
+
+def store_results(database: Path, *, confirmed: tuple[int, ...] = WIDTHS, more: tuple[Candidate, ...] = ()) -> None:
+    """Evaluations of three widths, the baseline's first, and of more; fresh runs of some widths, and of those."""
+    with Store.open(f"sqlite:///{database}", create=True) as store:
+        for one in (*(candidate(width=width) for width in WIDTHS), *more):
+            store.record_evaluation(one.key, formula(one), task="digits", hardware=HARDWARE, seed=0)
+            for run in range(RUNS if one.width in confirmed else 0):
+                store.record_confirmation(fresh_run(one, run), task="digits", hardware=HARDWARE, effort="standard")
+
+
+def client_of(database: Path, **settings: Any) -> TestClient:
+    """A client of a service on a database, from this machine."""
+    app = create_app(Settings(storage=f"sqlite:///{database}", **settings))
+    return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
