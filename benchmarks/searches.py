@@ -27,12 +27,12 @@ from search.answers.result import SearchResult
 from search.api import _run as api
 from search.api.workshop import default_workers
 from search.defaults import DEFAULT_HARDWARE
-from search.engine import Observer
 from search.evaluation import datasets
 from search.evaluation.cache.cache import StageStore
+from search.evaluation.job import Confirm, Done
 from search.executors.ray_executor import RayExecutor
-from search.executors.serial import Job
 from search.multipliers.choice import choose
+from search.observer import Observer
 from search.space.candidate import Candidate
 from search.space.task import find_task
 from search.store.store import Record, SearchRecord, Store
@@ -245,7 +245,7 @@ def _retrained(
     task = find_task("digits")
     ordered = sorted(candidates, key=lambda candidate: candidate.key)
     jobs = [
-        Job(key=f"{place}/{run}", candidate=candidate, run=run)
+        Confirm(key=f"{place}/{run}", candidate=candidate, run=run)
         for run in FRESH_RUNS
         for place, candidate in enumerate(ordered)
     ]
@@ -260,9 +260,9 @@ def _retrained(
         multipliers=choose(sorted({name for candidate in ordered for name in candidate.multipliers})),
     ) as executor:
         for outcome in executor.run(jobs):
-            assert outcome.run is not None, outcome.error
+            assert isinstance(outcome, Done), outcome
             found.setdefault(int(outcome.key.partition("/")[0]), []).append(
-                (outcome.run.accuracy, outcome.run.test_accuracy)
+                (outcome.result.accuracy, outcome.result.test_accuracy)
             )
     held_out, test = (
         {candidate: fmean(run[part] for run in found[place]) for place, candidate in enumerate(ordered)}

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
+from search.content_hash import content_hash
 from search.sampling.offspring import Genes
-from search.space.candidate import content_hash
 
 NOISE = 0.004  # standard deviation of a measured accuracy
 FLOOR = 0.2  # accuracy below the baseline's down to which a front counts

@@ -19,54 +19,25 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.answers.result import SearchResult, result_of
+from search.content_hash import content_hash
 from search.errors import SearchError, StorageError
 from search.evaluation.early_stopping import Rival, bar, is_beaten
 from search.evaluation.evaluation import Evaluation
+from search.evaluation.job import Evaluate, Executor, Failed, Outcome
 from search.executors.schedule import LongestFirst
-from search.executors.serial import Executor, Job, Outcome
 from search.locations import without_password
+from search.observer import Observer
 from search.pareto import non_dominated_mask
 from search.sampling.asker import GENERATION, Asker, generation_of, was_asked
 from search.sampling.greedy import Greedy
 from search.sampling.offspring import Problem
 from search.sampling.starts import starting_genomes
-from search.space.candidate import Candidate, content_hash
+from search.space.candidate import Candidate
 from search.space.search_space import SearchSpace
 from search.store.schema import engine_options, outlive_restarts, storage_error, storage_errors, tune_sqlite
 from search.store.store import Record, SearchRecord, Store
 
 _APART = -1  # stands for the trial of a baseline that lies outside of the space
-
-
-class Observer:
-    """Is told how a search goes on, in the process that runs it. This one ignores it; others override."""
-
-    def stored(self, search: SearchRecord) -> None:
-        """The search has a name and is stored: it can be gone on with, whatever happens from now on."""
-
-    def noted(self, text: str) -> None:
-        """There is something that a reader of the results has to know."""
-
-    def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
-        """The search begins or goes on, with so many trials ended before in these evaluations."""
-
-    def storing(self) -> None:
-        """Something is about to be asked or stored; what is raised here keeps it from being."""
-
-    def evaluating(self, count: int, workers: int) -> None:
-        """This many evaluations are handed to the executor, of which so many run at a time."""
-
-    def evaluated(self, record: Record, *, reused: bool) -> None:
-        """A trial ended with an evaluation, made now or known before."""
-
-    def failed(self, candidate: Candidate, error: str) -> None:
-        """A trial, or a measurement on the test images, ended without an evaluation."""
-
-    def testing(self, count: int) -> None:
-        """The search is over; this many of its results are being measured on the test images."""
-
-    def confirming(self, candidate: Candidate, runs: int) -> None:
-        """This many fresh runs of a candidate are being made."""
 
 
 class LearningProblem(Problem, Protocol):
@@ -208,12 +179,12 @@ class _Driver:
         record = known
         if record is None:
             self._observer.evaluating(1, 1)
-            (outcome,) = self._executor.run([Job(key=key, candidate=baseline)])
-            if outcome.evaluation is None:
+            (outcome,) = self._executor.run([Evaluate(key=key, candidate=baseline)])
+            if isinstance(outcome, Failed):
                 self._store.record_trial(self._search, _APART, error=outcome.error)
-                self._observer.failed(baseline, outcome.error or "")
+                self._observer.failed(baseline, outcome.error)
                 raise _no_baseline(outcome.error)
-            record = self._record(key, outcome.evaluation)
+            record = self._record(key, outcome.result)
         self._store.record_trial(self._search, _APART, evaluation_key=key)
         self._observer.evaluated(record, reused=known is not None)
 
@@ -246,7 +217,7 @@ class _Driver:
     def _evaluate(self, trials: Sequence[FrozenTrial]) -> None:
         """Evaluate a generation; equal candidates once, and those known already not at all."""
         numbers: dict[str, list[int]] = {}
-        jobs: list[Job] = []
+        jobs: list[Evaluate] = []
         rivals = self._rivals(before=min(map(generation_of, trials)))
         for trial in trials:
             candidate = self._space.decode(trial.params)
@@ -270,7 +241,7 @@ class _Driver:
         asked: dict[str, tuple[Candidate, list[int]]] = {}
         left = self._asker.running()
 
-        def jobs() -> Iterator[Job]:
+        def jobs() -> Iterator[Evaluate]:
             while True:
                 running = [number for _, numbers in asked.values() for number in numbers]
                 if left:
@@ -299,10 +270,10 @@ class _Driver:
                 candidate, numbers = asked.pop(outcome.key)
                 self._take(outcome, candidate, numbers)
 
-    def _job(self, key: str, candidate: Candidate, rivals: tuple[Rival, ...]) -> Job:
+    def _job(self, key: str, candidate: Candidate, rivals: tuple[Rival, ...]) -> Evaluate:
         if candidate == self._space.baseline():
             rivals = ()  # everything is compared with it
-        return Job(key=key, candidate=candidate, rivals=rivals, costs=self._search.settings.costs)
+        return Evaluate(key=key, candidate=candidate, rivals=rivals, costs=self._search.settings.costs)
 
     def _rivals(self, *, before: int | None) -> tuple[Rival, ...]:
         """The front of what was evaluated before a generation, or until now."""
@@ -335,13 +306,13 @@ class _Driver:
     def _costs(self, evaluation: Evaluation) -> tuple[float, ...]:
         return tuple(getattr(evaluation, cost) for cost in self._search.settings.costs)
 
-    def _take(self, outcome: Outcome, candidate: Candidate, numbers: Sequence[int]) -> None:
+    def _take(self, outcome: Outcome[Evaluation], candidate: Candidate, numbers: Sequence[int]) -> None:
         """Store and tell how the trials of a candidate ended."""
         self._observer.storing()
-        if outcome.evaluation is None:
-            self._tell_failure(numbers, candidate, outcome.error or "no reason is known")
+        if isinstance(outcome, Failed):
+            self._tell_failure(numbers, candidate, outcome.error)
             return
-        record = self._record(outcome.key, outcome.evaluation)
+        record = self._record(outcome.key, outcome.result)
         for position, number in enumerate(numbers):
             self._tell(number, record, reused=position > 0)
 
@@ -383,19 +354,19 @@ class _Driver:
         result = result_of(self._store, self._search, evaluations=False)
         records = {record.key: record for record in (result.baseline, *result.front)}
         jobs = [
-            Job(key=key, candidate=record.evaluation.candidate, split="test")
+            Evaluate(key=key, candidate=record.evaluation.candidate, split="test")
             for key, record in records.items()
             if record.test_accuracies is None
         ]
         self._observer.testing(len(jobs))
         for outcome in self._executor.run(jobs):
-            if outcome.evaluation is None:
-                self._observer.failed(records[outcome.key].evaluation.candidate, outcome.error or "")
+            if isinstance(outcome, Failed):
+                self._observer.failed(records[outcome.key].evaluation.candidate, outcome.error)
             else:
-                self._store.record_test(outcome.key, outcome.evaluation.chip_accuracies)
+                self._store.record_test(outcome.key, outcome.result.chip_accuracies)
 
 
-def _no_baseline(error: str | None) -> SearchError:
+def _no_baseline(error: str) -> SearchError:
     return SearchError(f"the baseline cannot be evaluated, and no saving can be told without: {error}")
 
 

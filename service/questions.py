@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from search.answers.confirmation import Target
+from search.content_hash import content_hash
 from search.defaults import DEFAULT_BUDGET, DEFAULT_EFFORT, DEFAULT_HARDWARE
-from search.space.candidate import content_hash, is_own_multiplier
+from search.multipliers.identity import is_imported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ class Question:
     @property
     def own_multipliers(self) -> tuple[str, ...]:
         """Those among them that clients brought."""
-        return tuple(sorted({name for name in self.multipliers or () if is_own_multiplier(name)}))
+        return tuple(sorted({name for name in self.multipliers or () if is_imported(name)}))
 
     @property
     def key(self) -> str:

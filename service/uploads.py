@@ -23,7 +23,7 @@ from energy.multiplier_cost import relative_costs, shipped_multipliers
 from search.errors import UnknownNameError, UsageError
 from search.multipliers.choice import keep_multiplier, multiplier_of_table
 from search.multipliers.costs import claimed_costs
-from search.space.candidate import multiplier_identity
+from search.multipliers.identity import multiplier_identity
 from search.store.schema import storage_errors
 from service.tables import UploadRow
 

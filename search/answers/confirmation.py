@@ -14,13 +14,13 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, TypeAlias
 
 from search.evaluation.evaluation import ConfirmationRun, share_error
-from search.executors.serial import Executor, Job
+from search.evaluation.job import Confirm, Executor, Failed
 from search.space.candidate import Candidate
 from search.space.task import stored_task
 from search.store.store import Record, SearchRecord, Store
 
 if TYPE_CHECKING:
-    from search.engine import Observer
+    from search.observer import Observer
 
 # Of each candidate that is tried: half of the 5 % of answers that may be wrong, as more than one is tried for most.
 CONFIDENCE = 0.975
@@ -202,16 +202,16 @@ class FreshRuns:
         if missing and self._executor is not None:
             if self._observer is not None:
                 self._observer.confirming(candidate, len(missing))
-            jobs = [Job(key=f"{candidate.key}/{number}", candidate=candidate, run=number) for number in missing]
+            jobs = [Confirm(key=f"{candidate.key}/{number}", candidate=candidate, run=number) for number in missing]
             for outcome in self._executor.run(jobs):
-                if outcome.run is None:
+                if isinstance(outcome, Failed):
                     if self._observer is not None:
-                        self._observer.failed(candidate, outcome.error or "no reason is known")
+                        self._observer.failed(candidate, outcome.error)
                     continue
                 if self._observer is not None:
                     self._observer.storing()
-                self._store.record_confirmation(outcome.run, **self._place)
-                kept[outcome.run.run] = outcome.run
+                self._store.record_confirmation(outcome.result, **self._place)
+                kept[outcome.result.run] = outcome.result
         return [kept[number] for number in range(count) if number in kept]
 
 

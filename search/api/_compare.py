@@ -27,7 +27,7 @@ from search.space.task import EFFORTS, Task
 from search.store.store import Record, SearchRecord, Store
 
 if TYPE_CHECKING:
-    from search.engine import Observer
+    from search.observer import Observer
 
 LOSSES = (0.005, 0.01, 0.02, 0.05)
 DEFAULT_BUDGET = 60

@@ -10,10 +10,10 @@ from filelock import FileLock, Timeout
 from sqlalchemy.exc import SQLAlchemyError
 
 from energy import Hardware
+from search.content_hash import content_hash
 from search.errors import SearchBusyError, UsageError
 from search.locations import sqlite_path, stage_dir
 from search.multipliers.choice import ChosenMultiplier
-from search.space.candidate import content_hash
 from search.space.search_space import SearchSpace
 from search.space.task import Task, stored_names
 from search.store.schema import engine_options, storage_errors

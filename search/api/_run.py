@@ -37,8 +37,8 @@ from search.space.task import Task, find_task, stored_names
 from search.store.store import Record, SearchRecord, SearchSettings, Store
 
 if TYPE_CHECKING:
-    from search.engine import Observer
-    from search.executors.serial import Executor
+    from search.evaluation.job import Executor
+    from search.observer import Observer
 
 _EARLIER = 6  # candidates of earlier searches that a new one begins with
 _EARLIER_LOSS = 0.2  # how far below the most accurate of these they may be

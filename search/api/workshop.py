@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING
 
 from energy import Hardware
 from search.answers.confirmation import Confirmer, FreshRuns
+from search.content_hash import content_hash
 from search.evaluation.evaluation import evaluation_key
 from search.locations import data_dir as find_data_dir
 from search.locations import stage_limit, stage_location
 from search.multipliers.choice import ChosenMultiplier
-from search.space.candidate import Candidate, content_hash
+from search.space.candidate import Candidate
 from search.space.task import Task
 from search.store.store import Store
 
 if TYPE_CHECKING:
-    from search.engine import Observer
     from search.evaluation.cache.cache import StageStore
     from search.evaluation.datasets import TaskData
-    from search.executors.serial import Executor
+    from search.evaluation.job import Executor
+    from search.observer import Observer
 
 
 def default_workers() -> int:
@@ -147,7 +148,7 @@ class Workshop:
 
     def told(self, observer: Observer | None, multipliers: Sequence[ChosenMultiplier] = ()) -> Observer:
         """The observer, or that of a notebook, once it was told what a reader of the results has to know."""
-        from search.engine import Observer
+        from search.observer import Observer
         from search.report.progress import NotebookProgress, in_notebook
 
         if observer is None:

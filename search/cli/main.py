@@ -23,7 +23,7 @@ from search.errors import UsageError
 
 if TYPE_CHECKING:
     from search.answers.result import SearchResult
-    from search.engine import Observer
+    from search.observer import Observer
 
 
 # The service's commands, which bring FastAPI and are of a package that this one does not depend on.

@@ -9,7 +9,8 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 from energy import Hardware
-from search.space.candidate import Candidate, content_hash
+from search.content_hash import content_hash
+from search.space.candidate import Candidate
 from search.space.task import Task
 
 Split = Literal["validation", "test"]

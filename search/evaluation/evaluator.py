@@ -21,10 +21,10 @@ from search.evaluation.cache.cache import StageStore
 from search.evaluation.datasets import TaskData, fold
 from search.evaluation.early_stopping import Rival, bar, is_beaten
 from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split
+from search.evaluation.job import Done, Failed, Job, Outcome, Result
 from search.evaluation.meter import Meter
 from search.evaluation.training import TrainedNetwork, Training, untrained_layers
 from search.evaluation.workload import workload_of
-from search.executors.serial import Job, Outcome
 from search.multipliers.choice import ChosenMultiplier, register
 from search.space.candidate import Candidate
 from search.space.task import Task
@@ -66,17 +66,16 @@ class Evaluator:
         failures = self._hardware.weight_failures
         return Training(self._task, data, seed=seed, stages=self._stages, failures=failures)
 
-    def run(self, job: Job) -> Outcome:
-        """Evaluate one job; whatever goes wrong becomes its outcome, so that one candidate never ends a search."""
+    def run(self, job: Job[Result]) -> Outcome[Result]:
+        """Do one job; whatever goes wrong becomes its outcome, so that one candidate never ends a search."""
         try:
-            if job.untrained:
-                return Outcome(key=job.key, layers=untrained_layers(self._task, job.candidate))
-            if job.run is not None:
-                return Outcome(key=job.key, run=self.confirm(job.candidate, job.run))
-            evaluation = self.evaluate(job.candidate, job.split, rivals=job.rivals, costs=job.costs)
-            return Outcome(key=job.key, evaluation=evaluation)
+            return Done(key=job.key, result=job.done_by(self))
         except Exception as error:
-            return Outcome(key=job.key, error=f"{type(error).__name__}: {error}")
+            return Failed(key=job.key, error=f"{type(error).__name__}: {error}")
+
+    def inspect(self, candidate: Candidate) -> tuple[approx.LayerShape, ...]:
+        """Look at the layers of a candidate's network before it is trained; see `untrained_layers`."""
+        return untrained_layers(self._task, candidate)
 
     def evaluate(
         self,

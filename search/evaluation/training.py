@@ -16,14 +16,16 @@ import torch
 from torch import Tensor, nn
 
 import approx
+from search.content_hash import content_hash
 from search.evaluation import early_stopping as stopping
 from search.evaluation.cache.cache import StageStore
 from search.evaluation.datasets import ImageSet, TaskData
 from search.evaluation.evaluation import EVALUATION_VERSION, Split
-from search.multipliers.choice import name_in_layers
-from search.space.candidate import NOMINAL_V, Candidate, content_hash
+from search.multipliers.identity import name_in_layers
+from search.space.candidate import Candidate
 from search.space.custom_network import build_own_network
 from search.space.task import Task
+from search.space.weight_memory import weight_memory
 
 _EARLY = "early_accuracy"  # beside a network's tensors, whose names have a dot
 _CALIBRATION_IMAGES = 512
@@ -269,34 +271,8 @@ def untrained_layers(task: Task, candidate: Candidate) -> tuple[approx.LayerShap
     return tuple(approx.trace(untrained(task, candidate, seed=0), torch.ones(1, *task.image_shape)))
 
 
-_FAILURES = {"silicon-14nm": approx.SILICON_14NM, "hybrid-22nm": approx.HYBRID_22NM}
-
-
-def weight_memory(candidate: Candidate, failures: str) -> approx.FaultyMemory:
-    """What the memory of the candidate's weights does, at its share of the nominal voltage of a model of failures.
-
-    Of layers with robust bits of their own, `Training.put_in_memory` says how many.
-    """
-    model = _FAILURES[failures]
-    voltage = round(candidate.supply_v / NOMINAL_V * model.nominal_v, 6)
-    return model.at(voltage, robust_bits=candidate.robust_bits)
-
-
 def _stage_key(knobs: Mapping[str, Any], schedule: approx.Schedule) -> str:
     return content_hash({**knobs, **asdict(schedule)})
-
-
-def lowest_supply_mv(failures: str) -> int:
-    """The lowest supply voltage of a candidate, in mV, at which no more than half of the cells fail, to the percent.
-
-    Below, a model of failures says nothing: reading the opposite of every bit would be more accurate than what it says.
-
-    Args:
-        failures: One of `energy.hardware.FAILURES`.
-    """
-    model, nominal_mv = _FAILURES[failures], round(NOMINAL_V * 1000)
-    rates = {mv: model.bit_error_rate(mv / nominal_mv * model.nominal_v) for mv in range(1, nominal_mv + 1)}
-    return next(mv for mv, rate in rates.items() if round(rate, 2) <= 0.5)
 
 
 def _seed(key: str) -> int:

@@ -7,17 +7,10 @@ import time
 from collections.abc import Callable, Collection, Iterator
 
 from search.evaluation.evaluation import Evaluation
-from search.executors.serial import Job
-from search.space.candidate import Candidate
-
-Network = tuple[str, int, int]
+from search.evaluation.job import Evaluate
+from search.space.candidate import Candidate, Network
 
 _TRAINING = 3  # times what retraining takes, after pruning or on integer codes
-
-
-def network_of(candidate: Candidate) -> Network:
-    """What has to be trained before all else, and is shared by candidates that have it in common."""
-    return candidate.family, candidate.depth, candidate.width
 
 
 class LongestFirst:
@@ -37,7 +30,7 @@ class LongestFirst:
 
     def __init__(
         self,
-        jobs: Collection[Job],
+        jobs: Collection[Evaluate],
         evaluations: Collection[Evaluation],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -47,12 +40,12 @@ class LongestFirst:
         self._running: dict[str, Network] = {}
         self._trained_at = dict.fromkeys(self._past.macs, -math.inf)  # or when it should be, by the clock
 
-    def __iter__(self) -> Iterator[Job]:
+    def __iter__(self) -> Iterator[Evaluate]:
         while self._left:
             now = self._clock()
-            waits = [self._trained_at.get(network_of(job.candidate), now) - now for job in self._left]
+            waits = [self._trained_at.get(job.candidate.network, now) - now for job in self._left]
             job = self._left.pop(min(range(len(waits)), key=lambda place: max(0.0, waits[place])))
-            network = self._running[job.key] = network_of(job.candidate)
+            network = self._running[job.key] = job.candidate.network
             self._trained_at.setdefault(network, now + self._past.training_seconds(job.candidate))
             yield job
 
@@ -76,8 +69,8 @@ class _Past:
             seconds, size = spent.get(one.candidate.family, (0.0, 0.0))
             trained = self._stages(one.candidate) * _size(one.macs)
             spent[one.candidate.family] = seconds + (one.cpu_seconds or one.seconds), size + trained
-            self.macs[network_of(one.candidate)] = one.macs
-            self._pruned.add((network_of(one.candidate), one.candidate.sparsity))
+            self.macs[one.candidate.network] = one.macs
+            self._pruned.add((one.candidate.network, one.candidate.sparsity))
         self._pace = {family: seconds / size for family, (seconds, size) in spent.items() if seconds and size}
 
     def seconds(self, candidate: Candidate) -> float:
@@ -89,12 +82,12 @@ class _Past:
         return _TRAINING * self._seconds_a_stage(candidate)
 
     def _stages(self, candidate: Candidate) -> int:
-        network, sparsity = network_of(candidate), candidate.sparsity
+        network, sparsity = candidate.network, candidate.sparsity
         pruning = sparsity > 0 and (network, sparsity) not in self._pruned
         return 1 + pruning + _TRAINING * (network not in self.macs)
 
     def _seconds_a_stage(self, candidate: Candidate) -> float:
-        family, _, width = network = network_of(candidate)
+        family, _, width = network = candidate.network
         alike = [
             (abs(math.log(width / other_width)), count * width / other_width)
             for (other_family, _, other_width), count in self.macs.items()

@@ -17,13 +17,12 @@ from energy.multiplier_cost import EXACT, CostKey, shipped_rows
 from search.errors import UnknownNameError, UsageError
 from search.locations import multiplier_dir
 from search.multipliers.costs import claimed_costs, keep_costs, register_own_costs
-from search.space.candidate import multiplier_identity, multiplier_name
+from search.multipliers.identity import multiplier_identity, multiplier_name, name_in_layers
 
 if TYPE_CHECKING:
     from approx import Multiplier
 
 _MIN_BITS, _MAX_BITS = 2, 8
-_LONGEST_NAME = 55  # characters of a name beside a digest, within approx's 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,12 +136,6 @@ def register_stored_cost(identity: str) -> None:
     """
     if multiplier_name(identity) in register_own_costs() and "@" in identity:
         energy.register_multiplier_cost(identity, _known_costs(multiplier_name(identity)))
-
-
-def name_in_layers(identity: str) -> str:
-    """The name under which `approx` knows a candidate's multiplier: its names have no @."""
-    name, at, digest = identity.partition("@")
-    return f"{name[:_LONGEST_NAME]}.{digest}" if at else name
 
 
 def _register_imported(identity: str, multiplier: Multiplier) -> None:

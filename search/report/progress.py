@@ -16,7 +16,7 @@ from rich.text import Text
 
 from search.answers.confirmation import target_of
 from search.answers.result import front, front_hypervolume
-from search.engine import Observer
+from search.observer import Observer
 from search.report import words as report
 from search.space.candidate import Candidate
 from search.space.task import stored_task

@@ -6,7 +6,8 @@ from typing import Any
 
 from search.answers.confirmation import Answer, Confirmation
 from search.answers.result import SearchResult
-from search.space.candidate import Candidate, multiplier_name
+from search.multipliers.identity import multiplier_name
+from search.space.candidate import Candidate
 from search.space.task import stored_names
 from search.store.store import Record, SearchRecord
 

@@ -29,8 +29,8 @@ from optuna.samplers import (
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from search.content_hash import content_hash
 from search.sampling.offspring import Breeder, Genes, Problem
-from search.space.candidate import content_hash
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -16,13 +16,13 @@ import approx
 import energy
 from search.errors import SearchError
 from search.evaluation.evaluation import Evaluation
-from search.evaluation.training import untrained_layers, weight_memory
+from search.evaluation.job import Done, Executor, Inspect
+from search.evaluation.training import untrained_layers
 from search.evaluation.workload import workload_of
-from search.executors.schedule import Network, network_of
-from search.executors.serial import Executor, Job
-from search.space.candidate import Candidate
+from search.space.candidate import Candidate, Network
 from search.space.search_space import SearchSpace
 from search.space.task import Task
+from search.space.weight_memory import weight_memory
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -68,14 +68,16 @@ class HardwareProblem:
         Raises:
             SearchError: If the baseline's network cannot be built.
         """
-        new = {network_of(candidate): candidate for candidate in self._space.networks()}
+        new = {candidate.network: candidate for candidate in self._space.networks()}
         networks = {f"{number}": network for number, network in enumerate(new)}
-        jobs = [Job(key=key, candidate=new[network], untrained=True) for key, network in networks.items()]
+        jobs = [Inspect(key=key, candidate=new[network]) for key, network in networks.items()]
         for outcome in executor.run(jobs):
             network = networks[outcome.key]
-            self._layers[network] = outcome.layers
-            if outcome.layers is None:
-                if network == network_of(self._space.baseline()):
+            if isinstance(outcome, Done):
+                self._layers[network] = outcome.result
+            else:
+                self._layers[network] = None
+                if network == self._space.baseline().network:
                     raise SearchError(f"the network of the baseline cannot be built: {outcome.error}")
                 built = "{} cannot build its network of depth {} and width {}".format(*network)
                 _logger.warning("%s, which is passed over: %s", built, outcome.error)
@@ -84,7 +86,7 @@ class HardwareProblem:
         """Take the densities of activations from these evaluations, and from no others."""
         found: dict[Network, dict[str, list[float]]] = {}
         for evaluation in evaluations:
-            layers = found.setdefault(network_of(evaluation.candidate), {})
+            layers = found.setdefault(evaluation.candidate.network, {})
             for layer in (evaluation.workload or {"layers": []})["layers"]:
                 layers.setdefault(layer["name"], []).append(layer["activation_density"])
         self._densities = {
@@ -109,7 +111,7 @@ class HardwareProblem:
         """What each genome would cost: shape (n, costs); infinite where it cannot be built, or not run."""
         candidates = [self._candidate(genes) for genes in genomes]
         costs = self._costs_if_built(candidates)
-        costs[[self._layers[network_of(candidate)] is None for candidate in candidates]] = np.inf
+        costs[[self._layers[candidate.network] is None for candidate in candidates]] = np.inf
         return costs
 
     def features(self, genomes: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
@@ -167,7 +169,7 @@ class HardwareProblem:
 
     def _layers_of(self, candidate: Candidate) -> list[approx.LayerShape]:
         """The layers of its network, with the densities that are expected; the baseline's, if it cannot be built."""
-        network = network_of(candidate)
+        network = candidate.network
         if network not in self._layers:
             self._layers[network] = untrained_layers(self._task, candidate)
         layers = self._layers[network]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
+from search.content_hash import content_hash
 from search.errors import UsageError
+
+Network = tuple[str, int, int]  # family, depth, width
 
 NOMINAL_V = 0.9  # at and above, no cell of the weight memory fails (approx.SILICON_14NM.v_min; a test compares them)
 
@@ -29,32 +30,6 @@ def is_exact(multiplier: str, *, weight_bits: int, activation_bits: int) -> bool
         return True
     kept = _KEEPS_BITS.fullmatch(multiplier)
     return kept is not None and max(weight_bits - 1, activation_bits) <= int(kept[1])  # a weight has a sign
-
-
-def content_hash(content: Any) -> str:
-    """SHA-256, in hex, of a JSON value in its one canonical spelling."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def multiplier_identity(name: str, digest: str) -> str:
-    """What candidates call an imported multiplier, whose name may come to mean another one.
-
-    Args:
-        name: Its name.
-        digest: SHA-256, in hex, of what it computes.
-    """
-    return f"{name}@{digest[:8]}"
-
-
-def is_own_multiplier(identity: str) -> bool:
-    """Whether a candidate's multiplier is an imported one, which does not come along."""
-    return "@" in identity
-
-
-def multiplier_name(identity: str) -> str:
-    """The name by which people know the multiplier of a candidate."""
-    return identity.partition("@")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +147,11 @@ class Candidate:
             self.multiplier if multiplier is None else multiplier,
             self.robust_bits if robust_bits is None else robust_bits,
         )
+
+    @property
+    def network(self) -> Network:
+        """Return what has to be trained before all else, and is shared by candidates that have it in common."""
+        return self.family, self.depth, self.width
 
     @property
     def multipliers(self) -> tuple[str, ...]:

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 import approx
+from search.content_hash import content_hash
 from search.errors import UsageError
-from search.space.candidate import content_hash
 from search.space.task import OwnNetwork
 
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")

@@ -13,7 +13,8 @@ from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 from search.errors import UsageError
-from search.space.candidate import NOMINAL_V, Candidate, multiplier_name
+from search.multipliers.identity import multiplier_name
+from search.space.candidate import NOMINAL_V, Candidate
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -126,7 +126,7 @@ def _limits(record: Record, space: SearchSpace, task: Task, hardware: Hardware) 
         most_depth = min(family.max_depth for family in found)
         most_width = min(family.max_width for family in found)
     if "supply_v" in record:
-        from search.evaluation.training import lowest_supply_mv
+        from search.space.weight_memory import lowest_supply_mv
 
         lowest_mv = lowest_supply_mv(hardware.weight_failures)
     cell = hardware.weight_memory.cell

@@ -22,11 +22,13 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
+from search.content_hash import content_hash
 from search.errors import UnknownNameError, UsageError
 from search.evaluation.evaluation import EVALUATION_VERSION, ConfirmationRun, Evaluation
 from search.locations import without_password
+from search.multipliers.identity import is_imported
 from search.pareto import non_dominated_mask
-from search.space.candidate import Candidate, content_hash, is_own_multiplier
+from search.space.candidate import Candidate
 from search.space.task import stored_names
 from search.store import queries as selecting
 from search.store.schema import ConfirmationRow, EvaluationRow, SearchRow, TrialRow, open_engine, storage_errors
@@ -661,7 +663,7 @@ def _now() -> datetime:
 
 def _own_multipliers(candidate: Candidate) -> str | None:
     """The multipliers of a candidate that do not come along, as they are stored; None if there are none."""
-    names = sorted({name for name in candidate.multipliers if is_own_multiplier(name)})
+    names = sorted({name for name in candidate.multipliers if is_imported(name)})
     return json.dumps(names) if names else None
 
 

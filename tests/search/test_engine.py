@@ -8,11 +8,12 @@ from optuna.trial import TrialState
 
 from energy.hardware import Cell
 from search.answers.result import SearchResult, front, front_hypervolume, result_of
-from search.engine import Observer, open_study, run_search
+from search.engine import open_study, run_search
 from search.errors import SearchError
 from search.evaluation.evaluation import Evaluation
-from search.executors.serial import Job, Outcome
+from search.evaluation.job import Job, Outcome, Result
 from search.multipliers.choice import choose
+from search.observer import Observer
 from search.sampling.asker import population_size
 from search.space.candidate import NOMINAL_V, Candidate
 from search.space.search_space import SearchSpace
@@ -106,7 +107,7 @@ def test_evolution_beats_random_search(store: Store) -> None:
 def test_equal_candidates_are_evaluated_once(store: Store) -> None:
     executor = FakeExecutor()
     result = run(store, new_search(store, budget=100), executor)
-    evaluated = [job.key for job in executor.jobs if job.split == "validation"]
+    evaluated = [job.key for job in executor.evaluated()]
     assert len(evaluated) == len(set(evaluated)) == result.distinct
     assert result.finished == 100
 
@@ -122,7 +123,7 @@ def test_a_later_search_reuses_what_is_stored(store: Store) -> None:
 def test_the_front_and_the_baseline_are_measured_on_test_images(store: Store) -> None:
     executor = FakeExecutor()
     result = run(store, new_search(store), executor)
-    tested = {job.candidate.key for job in executor.jobs if job.split == "test"}
+    tested = {job.candidate.key for job in executor.evaluated("test")}
     assert tested == {r.evaluation.candidate.key for r in (result.baseline, *result.front)}
     assert all(record.test_accuracy is not None for record in result.front)
 
@@ -154,7 +155,7 @@ def test_an_interrupted_search_goes_on_as_if_it_had_not_been(tmp_path: Path, eva
             run(store, search, first, InterruptAfter(evaluations))
         result = run(store, search, second)
         assert trials(store, search) == whole
-        evaluated = [job.key for job in first.jobs + second.jobs if job.split == "validation"]
+        evaluated = [job.key for job in first.evaluated() + second.evaluated()]
         assert len(evaluated) == len(set(evaluated))
         assert result.finished == 40
 
@@ -219,7 +220,7 @@ def test_two_drivers_that_tell_the_same_do_not_disturb_each_other(store: Store) 
     search = new_search(store, budget=20)
 
     class Overtaken(FakeExecutor):
-        def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        def run(self, jobs: Iterable[Job[Result]]) -> Iterator[Outcome[Result]]:
             for number, outcome in enumerate(super().run(jobs)):
                 if number == 2 and not overtaken:
                     overtaken.append(run(store, search, FakeExecutor()))

@@ -25,8 +25,9 @@ from optuna.trial import TrialState
 
 import search
 from search.answers.result import SearchResult
-from search.engine import Observer, open_study
+from search.engine import open_study
 from search.errors import StorageError
+from search.observer import Observer
 from search.sampling.asker import GENERATION
 from search.space.candidate import Candidate
 from search.space.task import find_task

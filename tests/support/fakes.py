@@ -15,12 +15,14 @@ import approx
 import energy
 from approx import catalog
 from energy.multiplier_cost import CostKey, CostRow, shipped_rows
-from search.evaluation.evaluation import ConfirmationRun, Evaluation
-from search.executors.serial import Job, Outcome
+from search.evaluation.early_stopping import Rival
+from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split
+from search.evaluation.job import Done, Evaluate, Failed, Job, Outcome, Result
 from search.locations import multiplier_dir
 from search.multipliers.choice import ChosenMultiplier
 from search.multipliers.costs import keep_costs
-from search.space.candidate import Candidate, multiplier_identity
+from search.multipliers.identity import multiplier_identity
+from search.space.candidate import Candidate
 from search.space.search_space import SearchSpace
 
 
@@ -91,22 +93,31 @@ class FakeExecutor:
     def __init__(self, order_seed: int = 0, evaluate: Callable[[Candidate], Evaluation] = formula) -> None:
         self._random = np.random.default_rng(order_seed)
         self._evaluate = evaluate
-        self.jobs: list[Job] = []
+        self.jobs: list[Job[Any]] = []
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+    def run(self, jobs: Iterable[Job[Result]]) -> Iterator[Outcome[Result]]:
         listed = list(jobs)
         for index in self._random.permutation(len(listed)):
             job = listed[index]
             self.jobs.append(job)
-            if job.run is not None:
-                yield Outcome(key=job.key, run=fresh_run(job.candidate, job.run))
-                continue
             try:
-                evaluation = self._evaluate(job.candidate)
+                yield Done(key=job.key, result=job.done_by(self))
             except ArithmeticError as error:
-                yield Outcome(key=job.key, evaluation=None, error=str(error))
-            else:
-                yield Outcome(key=job.key, evaluation=evaluation, error=None)
+                yield Failed(key=job.key, error=str(error))
+
+    def evaluated(self, split: Split = "validation") -> list[Evaluate]:
+        return [job for job in self.jobs if isinstance(job, Evaluate) and job.split == split]
+
+    def evaluate(
+        self, candidate: Candidate, split: Split, *, rivals: tuple[Rival, ...], costs: tuple[str, ...]
+    ) -> Evaluation:
+        return self._evaluate(candidate)
+
+    def confirm(self, candidate: Candidate, run: int) -> ConfirmationRun:
+        return fresh_run(candidate, run)
+
+    def inspect(self, candidate: Candidate) -> tuple[approx.LayerShape, ...]:
+        raise NotImplementedError("no test builds networks by formula")
 
     def __enter__(self) -> Self:
         return self

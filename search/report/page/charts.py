@@ -8,9 +8,9 @@ from statistics import median
 from typing import Any
 
 from search.answers.result import SearchResult, front_hypervolume
+from search.multipliers.identity import multiplier_name
 from search.report import words as report
 from search.report.pictures import COMPONENT_COLOURS
-from search.space.candidate import multiplier_name
 from search.space.techniques import TECHNIQUES, techniques_of
 from search.store.store import Record, TrialEnd
 

@@ -4,14 +4,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pytest
 
+from approx import LayerShape
 from search.answers.confirmation import Answer, Confirmer, FreshRuns, Mean, Target, knee, paired_error
-from search.evaluation.evaluation import ConfirmationRun, Evaluation, share_error
-from search.executors.serial import Job, Outcome
+from search.evaluation.early_stopping import Rival
+from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split, share_error
+from search.evaluation.job import Confirm, Done, Failed, Job, Outcome, Result
 from search.space.candidate import Candidate
 from search.space.task import find_task
 from search.store.store import Record, Store
@@ -37,29 +39,40 @@ class Truth:
         self.truth = truth
         self.noise = noise
         self.images = images
-        self.jobs: list[Job] = []
+        self.jobs: list[Job[Any]] = []
         self.failing = failing
         self._seed = seed
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+    def run(self, jobs: Iterable[Job[Result]]) -> Iterator[Outcome[Result]]:
         for job in jobs:
             self.jobs.append(job)
-            assert job.run is not None
-            if job.candidate == self.failing:
-                yield Outcome(key=job.key, error="it diverged")
-                continue
-            rng = np.random.default_rng([self._seed, job.run, int(job.candidate.key[:8], 16)])
-            accuracy = self.truth[job.candidate] + float(rng.normal(0, self.noise))
-            run = ConfirmationRun(
-                candidate=job.candidate,
-                run=job.run,
-                chip_accuracies=(accuracy - 0.01, accuracy + 0.01),
-                images=self.images,
-                pool=10 * self.images,
-                test_accuracies=(accuracy,),
-                seconds=1.0,
-            )
-            yield Outcome(key=job.key, run=run)
+            try:
+                yield Done(key=job.key, result=job.done_by(self))
+            except ArithmeticError as error:
+                yield Failed(key=job.key, error=str(error))
+
+    def evaluate(
+        self, candidate: Candidate, split: Split, *, rivals: tuple[Rival, ...], costs: tuple[str, ...]
+    ) -> Evaluation:
+        raise NotImplementedError
+
+    def inspect(self, candidate: Candidate) -> tuple[LayerShape, ...]:
+        raise NotImplementedError
+
+    def confirm(self, candidate: Candidate, run: int) -> ConfirmationRun:
+        if candidate == self.failing:
+            raise ArithmeticError("it diverged")
+        rng = np.random.default_rng([self._seed, run, int(candidate.key[:8], 16)])
+        accuracy = self.truth[candidate] + float(rng.normal(0, self.noise))
+        return ConfirmationRun(
+            candidate=candidate,
+            run=run,
+            chip_accuracies=(accuracy - 0.01, accuracy + 0.01),
+            images=self.images,
+            pool=10 * self.images,
+            test_accuracies=(accuracy,),
+            seconds=1.0,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -212,7 +225,8 @@ def test_a_drop_is_measured_against_the_baseline_on_the_same_images(store: Store
     assert found.record == SOUND
     assert found.confirmed
     assert found.baseline_confirmation is not None
-    assert {job.run for job in executor.jobs if job.candidate == BASELINE} == set(range(RUNS))
+    runs = {job.run for job in executor.jobs if isinstance(job, Confirm) and job.candidate == BASELINE}
+    assert runs == set(range(RUNS))
 
 
 def test_what_was_stopped_early_or_never_reached_the_target_is_not_tried(store: Store) -> None:

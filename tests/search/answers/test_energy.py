@@ -15,9 +15,9 @@ from search.answers.energy import score
 from search.api import _run as api
 from search.cli.main import cli
 from search.errors import UsageError
-from search.evaluation.training import weight_memory
 from search.evaluation.workload import workload_of
 from search.report.energy_console import print_energy
+from search.space.weight_memory import weight_memory
 from search.store.store import Record, Store
 from tests.support.fakes import formula
 

@@ -10,8 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from search.answers.result import SearchResult, front, result_of
-from search.engine import Observer, run_search
+from search.engine import run_search
 from search.evaluation.evaluation import EVALUATION_VERSION
+from search.observer import Observer
 from search.pareto import non_dominated_mask
 from search.sampling.asker import population_size
 from search.space.task import find_task

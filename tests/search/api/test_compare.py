@@ -20,10 +20,10 @@ from search.answers.comparison import COMBINATIONS, Choice, Combination, Compari
 from search.api._compare import LOSSES
 from search.api.workshop import Workshop
 from search.cli.main import cli
-from search.engine import Observer
 from search.errors import UsageError
 from search.evaluation.evaluation import ConfirmationRun, Evaluation
-from search.executors.serial import Job, Outcome
+from search.evaluation.job import Job, Outcome, Result
+from search.observer import Observer
 from search.report.comparison import NOT_CONFIRMED, check_folder, print_comparison, write_comparison
 from search.space.candidate import Candidate
 from search.space.task import find_task
@@ -56,33 +56,27 @@ class Executor(FakeExecutor):
         self._left = dies_after
         self.runs: list[tuple[Candidate, int]] = []
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+    def run(self, jobs: Iterable[Job[Result]]) -> Iterator[Outcome[Result]]:
         for job in jobs:
             if self._left is not None:
                 if self._left == 0:
                     raise KilledError
                 self._left -= 1
-            if job.run is None:
-                yield from super().run([job])
-                continue
-            self.runs.append((job.candidate, job.run))
-            # Every run differs a little from the others, by the same for all candidates.
-            accuracy = self._fresh(job.candidate) + 1e-5 * job.run
-            yield Outcome(
-                key=job.key,
-                run=ConfirmationRun(
-                    candidate=job.candidate,
-                    run=job.run,
-                    chip_accuracies=(accuracy,),
-                    images=self._images,
-                    pool=10 * self._images,
-                    test_accuracies=(accuracy - 0.01,),
-                    seconds=0.0,
-                ),
-            )
+            yield from super().run([job])
 
-    def evaluated(self) -> list[str]:
-        return [job.key for job in self.jobs if job.split == "validation"]
+    def confirm(self, candidate: Candidate, run: int) -> ConfirmationRun:
+        self.runs.append((candidate, run))
+        # Every run differs a little from the others, by the same for all candidates.
+        accuracy = self._fresh(candidate) + 1e-5 * run
+        return ConfirmationRun(
+            candidate=candidate,
+            run=run,
+            chip_accuracies=(accuracy,),
+            images=self._images,
+            pool=10 * self._images,
+            test_accuracies=(accuracy - 0.01,),
+            seconds=0.0,
+        )
 
 
 class Notes(Observer):
@@ -210,7 +204,7 @@ def test_a_comparison_that_was_killed_goes_on(tmp_path: Path) -> None:
             compare(first, parts, budget=3)
         assert len(first.jobs) == jobs
         assert again(second, parts, observer=notes, budget=None, effort=None) == whole
-        evaluated = first.evaluated() + second.evaluated()
+        evaluated = [job.key for job in first.evaluated() + second.evaluated()]
         assert len(evaluated) == len(set(evaluated)) == len(whole_executor.evaluated())
         assert any("finished before" in text for text in notes.texts) == (jobs == 20)
     third = Executor()

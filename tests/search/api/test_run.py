@@ -12,10 +12,10 @@ from search.answers.confirmation import Target
 from search.answers.result import result_of
 from search.api._resume import claimed
 from search.api.workshop import key_function
-from search.engine import Observer
 from search.errors import DatasetError, NothingFoundError, UsageError
 from search.locations import multiplier_dir
 from search.multipliers.choice import ChosenMultiplier
+from search.observer import Observer
 from search.space.search_space import MULTIPLIERS
 from search.space.task import find_task
 from search.store.store import Record, SearchRecord, Store

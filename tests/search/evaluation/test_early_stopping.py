@@ -10,8 +10,8 @@ from search.evaluation import datasets
 from search.evaluation.cache.cache import StageStore
 from search.evaluation.early_stopping import MARGIN, Rival, bar, is_beaten
 from search.evaluation.evaluator import Evaluator
+from search.evaluation.job import Done, Evaluate
 from search.evaluation.meter import Meter
-from search.executors.serial import Job
 from search.space.task import find_task
 
 TASK = find_task("digits").with_effort("quick")
@@ -41,10 +41,10 @@ def test_a_candidate_is_beaten_where_it_is_clearly_below() -> None:
 
 def evaluate(folder: Path, against: Iterable[Rival]) -> tuple[float, bool, float]:
     evaluator = Evaluator(TASK, datasets.load(TASK, folder), HARDWARE, seed=0, stages=StageStore(folder))
-    outcome = evaluator.run(Job(key="k", candidate=CANDIDATE, rivals=tuple(against)))
-    assert outcome.evaluation is not None, outcome.error
-    assert outcome.evaluation.early_accuracy is not None
-    return outcome.evaluation.accuracy, outcome.evaluation.stopped, outcome.evaluation.early_accuracy
+    outcome = evaluator.run(Evaluate(key="k", candidate=CANDIDATE, rivals=tuple(against)))
+    assert isinstance(outcome, Done), outcome
+    assert outcome.result.early_accuracy is not None
+    return outcome.result.accuracy, outcome.result.stopped, outcome.result.early_accuracy
 
 
 def test_stopping_depends_on_the_rivals_and_not_on_what_is_kept(tmp_path: Path) -> None:

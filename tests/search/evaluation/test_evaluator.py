@@ -13,9 +13,9 @@ from search.evaluation import datasets
 from search.evaluation.cache.cache import StageStore
 from search.evaluation.evaluation import Evaluation, evaluation_key
 from search.evaluation.evaluator import Evaluator
+from search.evaluation.job import Done, Evaluate, Failed
 from search.evaluation.training import Training
 from search.evaluation.workload import on_hardware
-from search.executors.serial import Job
 from search.multipliers.choice import choose
 from search.space.candidate import Candidate
 from search.space.search_space import MULTIPLIERS
@@ -228,19 +228,17 @@ def test_an_imported_multiplier_is_emulated_and_costed(
     data: datasets.TaskData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = chosen_import(imported(dropped_bits=6))
-    job = Job(key="k", candidate=replace(CANDIDATE, multiplier=chosen.identity), split="validation")
+    job = Evaluate(key="k", candidate=replace(CANDIDATE, multiplier=chosen.identity), split="validation")
     forget_multipliers(monkeypatch)
     unknown = evaluator(data, tmp_path).run(job)
-    assert unknown.error is not None
+    assert isinstance(unknown, Failed)
     assert chosen.identity in unknown.error
-    found = (
-        Evaluator(TASK, data, HARDWARE, seed=0, stages=StageStore(tmp_path), multipliers=[chosen]).run(job).evaluation
-    )
-    assert found is not None
-    assert found.candidate.multiplier == chosen.identity
+    found = Evaluator(TASK, data, HARDWARE, seed=0, stages=StageStore(tmp_path), multipliers=[chosen]).run(job)
+    assert isinstance(found, Done)
+    assert found.result.candidate.multiplier == chosen.identity
     like = evaluator(data, tmp_path).evaluate(replace(CANDIDATE, multiplier="truncated-4"), "validation")
-    assert found.components_pj == like.components_pj  # which its costs were copied from
-    assert found.chip_accuracies != like.chip_accuracies
+    assert found.result.components_pj == like.components_pj  # which its costs were copied from
+    assert found.result.chip_accuracies != like.chip_accuracies
 
 
 def test_multipliers_of_one_name_share_no_stage(data: datasets.TaskData, tmp_path: Path) -> None:
@@ -290,10 +288,9 @@ def test_read_only_images_are_fine(data: datasets.TaskData, tmp_path: Path) -> N
 
 
 def test_what_is_wrong_with_a_candidate_becomes_its_outcome(data: datasets.TaskData, tmp_path: Path) -> None:
-    bad = Job(key="k", candidate=replace(CANDIDATE, multiplier="asm-7"), split="validation")
+    bad = Evaluate(key="k", candidate=replace(CANDIDATE, multiplier="asm-7"), split="validation")
     outcome = evaluator(data, tmp_path).run(bad)
-    assert outcome.evaluation is None
-    assert outcome.error is not None
+    assert isinstance(outcome, Failed)
     assert "asm-7" in outcome.error
 
 
@@ -332,9 +329,9 @@ def test_an_error_of_any_kind_becomes_an_outcome(
         raise NotADirectoryError("none of ours")
 
     monkeypatch.setattr(approx, "fit", fail)
-    job = Job(key="k", candidate=CANDIDATE, split="validation")
+    job = Evaluate(key="k", candidate=CANDIDATE, split="validation")
     outcome = evaluator(data, tmp_path).run(job)
-    assert outcome.evaluation is None
+    assert isinstance(outcome, Failed)
     assert outcome.error == "NotADirectoryError: none of ours"
 
 

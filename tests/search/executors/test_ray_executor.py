@@ -13,10 +13,12 @@ import energy
 from search.errors import ExecutorError
 from search.evaluation import datasets
 from search.evaluation.cache.cache import StageStore
+from search.evaluation.evaluation import Evaluation
 from search.evaluation.evaluator import Evaluator
-from search.executors import ray_executor
+from search.evaluation.job import Done, Evaluate, Executor, Failed, Outcome
+from search.executors import ray_executor, ray_pool
 from search.executors.ray_executor import RayExecutor
-from search.executors.serial import Executor, Job, Outcome, SerialExecutor
+from search.executors.serial import SerialExecutor
 from search.space.task import find_task
 from tests.search.evaluation.test_evaluator import CANDIDATE, QUICK
 from tests.support.fakes import chosen_import, imported
@@ -25,19 +27,18 @@ TASK = replace(find_task("digits"), effort=QUICK)
 HARDWARE = energy.load_hardware("weight-stationary-45nm")
 OWN = chosen_import(imported())
 JOBS = [
-    Job(key=f"{name} {split}", candidate=replace(CANDIDATE, multiplier=name, supply_v=0.78), split=split)
+    Evaluate(key=f"{name} {split}", candidate=replace(CANDIDATE, multiplier=name, supply_v=0.78), split=split)
     for name in ("exact", "truncated-4", "asm-1", OWN.identity, "no such")
     for split in ("validation", "test")
 ]
 
 
-def outcomes(executor: Executor) -> dict[str, Outcome]:
-    found: dict[str, Outcome] = {}
+def outcomes(executor: Executor) -> dict[str, Outcome[Evaluation]]:
+    found: dict[str, Outcome[Evaluation]] = {}
     for outcome in executor.run(JOBS):
         assert outcome.key not in found
-        if outcome.evaluation is not None:
-            evaluation = replace(outcome.evaluation, seconds=0.0, cpu_seconds=None, joules=None)
-            outcome = replace(outcome, evaluation=evaluation)
+        if isinstance(outcome, Done):
+            outcome = replace(outcome, result=replace(outcome.result, seconds=0.0, cpu_seconds=None, joules=None))
         found[outcome.key] = outcome
     return found
 
@@ -53,7 +54,8 @@ def test_workers_find_what_this_process_finds(tmp_path: Path) -> None:
         in_workers = outcomes(executor)
         assert list(executor.run([])) == []
     assert in_workers == outcomes(serial)
-    assert {key for key, outcome in in_workers.items() if outcome.error} == {"no such validation", "no such test"}
+    failed = {key for key, outcome in in_workers.items() if isinstance(outcome, Failed)}
+    assert failed == {"no such validation", "no such test"}
     assert not ray.is_initialized()
 
 
@@ -62,7 +64,7 @@ def test_what_workers_warn_of_is_heard_once(tmp_path: Path, caplog: pytest.LogCa
     data = datasets.load(TASK, tmp_path)
     stages = StageStore(tmp_path / "stages", limit_bytes=1)
     with RayExecutor(TASK, data, HARDWARE, seed=0, stages=stages, workers=2) as executor:
-        assert all(outcome.evaluation for outcome in executor.run(JOBS[:4]))
+        assert all(isinstance(outcome, Done) for outcome in executor.run(JOBS[:4]))
     (warning,) = caplog.records
     assert "bytes is not kept: the limit is 1" in warning.getMessage()
 
@@ -82,7 +84,7 @@ def test_a_worker_that_dies_is_replaced_and_its_job_tried_again(tmp_path: Path) 
     ) as executor:
         workers = worker_pids(executor)
         assert len(set(workers)) == 2
-        found: dict[str, Outcome] = {}
+        found: dict[str, Outcome[Evaluation]] = {}
         for outcome in executor.run(JOBS):
             if not found:
                 for pid in workers:
@@ -91,9 +93,9 @@ def test_a_worker_that_dies_is_replaced_and_its_job_tried_again(tmp_path: Path) 
         for pid in worker_pids(executor):
             os.kill(pid, signal.SIGKILL)
         # Dead before they had anything to do, which no job is to blame for: as often as there are tries.
-        assert all(outcome.evaluation is not None for outcome in executor.run(JOBS[:2]))
+        assert all(isinstance(outcome, Done) for outcome in executor.run(JOBS[:2]))
     assert found.keys() == {job.key for job in JOBS}
-    assert all(outcome.evaluation is not None for key, outcome in found.items() if "no such" not in key)
+    assert all(isinstance(outcome, Done) for key, outcome in found.items() if "no such" not in key)
 
 
 def test_ray_that_cannot_start_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +113,7 @@ def test_an_interrupt_while_it_starts_leaves_nothing_behind(tmp_path: Path, monk
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ray_executor, "_Pool", interrupt)
+    monkeypatch.setattr(ray_executor, "RayPool", interrupt)
     with pytest.raises(KeyboardInterrupt):
         RayExecutor(
             TASK, datasets.load(TASK, tmp_path), HARDWARE, seed=0, stages=StageStore(tmp_path / "stages"), workers=1
@@ -131,13 +133,13 @@ def test_an_interrupt_while_it_starts_leaves_nothing_behind(tmp_path: Path, monk
 def test_workers_wait_for_their_turn_on_a_cluster(
     shared: bool, there: int, free: int, waits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_executor, "_START_S", -1)
+    monkeypatch.setattr(ray_pool, "_START_S", -1)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": float(there)} if there else {})
     monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": float(free)} if free else {})
     never_there = SimpleNamespace(__ray_ready__=SimpleNamespace(remote=object))
-    pool = ray_executor._Pool(lambda: never_there, 1, shared=shared)
+    pool = ray_pool.RayPool(lambda: never_there, 1, shared=shared)
     if waits:
-        monkeypatch.setattr(ray_executor, "_START_S", 60)
+        monkeypatch.setattr(ray_pool, "_START_S", 60)
         pool._alive_at -= 100
         pool.check()
     else:

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from search.evaluation.evaluation import Evaluation
+from search.evaluation.job import Evaluate
 from search.executors.schedule import LongestFirst
-from search.executors.serial import Job
 from search.space.candidate import Candidate
 from search.space.task import find_task
 from tests.support.fakes import formula
@@ -19,8 +19,8 @@ def evaluations(*candidates: Candidate) -> list[Evaluation]:
     return [replace(formula(candidate), macs=100 * candidate.width**2) for candidate in candidates]
 
 
-def jobs(**candidates: object) -> list[Job]:
-    return [Job(key=key, candidate=candidate) for key, candidate in candidates.items()]  # type: ignore[arg-type]
+def jobs(**candidates: object) -> list[Evaluate]:
+    return [Evaluate(key=key, candidate=candidate) for key, candidate in candidates.items()]  # type: ignore[arg-type]
 
 
 def test_the_longest_are_first() -> None:

@@ -9,14 +9,9 @@ import approx
 import energy
 from search.errors import UnknownNameError, UsageError
 from search.locations import multiplier_dir
-from search.multipliers.choice import (
-    choose,
-    name_in_layers,
-    register,
-    register_stored_cost,
-    register_stored_multiplier,
-)
+from search.multipliers.choice import choose, register, register_stored_cost, register_stored_multiplier
 from search.multipliers.costs import keep_costs
+from search.multipliers.identity import name_in_layers
 from tests.support.fakes import forget_multipliers, imported, keep, own_rows
 
 ALL = range(2, 9)

@@ -5,8 +5,9 @@ from pathlib import Path
 from rich.console import Console
 
 from search.answers.confirmation import Answer, Confirmation, Mean, Target
-from search.engine import Observer, run_search
+from search.engine import run_search
 from search.evaluation.evaluation import ConfirmationRun
+from search.observer import Observer
 from search.report import console as tables
 from search.report import words as report
 from search.space.task import find_task

@@ -9,10 +9,11 @@ import pytest
 
 import energy
 from search.answers.result import SearchResult
-from search.engine import Observer, open_study, run_search
+from search.engine import open_study, run_search
 from search.errors import UsageError
 from search.evaluation.evaluation import Evaluation
-from search.executors.serial import Job, Outcome
+from search.evaluation.job import Job, Outcome, Result
+from search.observer import Observer
 from search.sampling.forecast import HardwareProblem
 from search.sampling.greedy import Greedy
 from search.space.candidate import Candidate
@@ -145,7 +146,7 @@ def test_steps_of_the_layered_space_change_layers_apart() -> None:
 class Executor(FakeExecutor):
     """Takes jobs from whatever has them."""
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+    def run(self, jobs: Iterable[Job[Result]]) -> Iterator[Outcome[Result]]:
         return super().run(list(jobs))
 
 
@@ -182,7 +183,7 @@ def run(
 
 
 def evaluated(executor: Executor) -> list[Candidate]:
-    return [job.candidate for job in executor.jobs if job.split == "validation"]
+    return [job.candidate for job in executor.evaluated()]
 
 
 def test_a_search_takes_the_steps_and_ends_before_its_budget(store: Store) -> None:
@@ -192,7 +193,7 @@ def test_a_search_takes_the_steps_and_ends_before_its_budget(store: Store) -> No
     assert {one.key for one in evaluated(executor)} == set(found)
     assert evaluated(executor)[0] == asked[0][0] == BASELINE
     assert result.finished == len(found) < 60
-    assert all(not job.rivals for job in executor.jobs)
+    assert all(not job.rivals for job in executor.evaluated())
 
 
 @pytest.mark.parametrize("budget", [1, 2, 11])

@@ -19,7 +19,8 @@ from approx import (
 )
 from energy import load_hardware
 from search.errors import UsageError
-from search.space.candidate import NOMINAL_V, Candidate, LayerKnobs, multiplier_identity, multiplier_name
+from search.multipliers.identity import multiplier_identity, multiplier_name
+from search.space.candidate import NOMINAL_V, Candidate, LayerKnobs
 from tests.support.strategies import candidates
 
 EXAMPLE = Candidate(

@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from search.engine import Observer, run_search
+from search.engine import run_search
 from search.errors import UsageError
 from search.evaluation import datasets
 from search.evaluation.cache.cache import StageStore
 from search.evaluation.evaluation import Evaluation, evaluation_key
 from search.evaluation.evaluator import Evaluator
-from search.executors.serial import Job
+from search.evaluation.job import Evaluate, Failed
+from search.observer import Observer
 from search.space import custom_network as own_network
 from search.space.candidate import Candidate
 from search.space.custom_network import build_own_network, find_network
@@ -282,8 +283,8 @@ def test_an_evaluation_of_dropout_depends_on_its_seed_alone(data: datasets.TaskD
 def test_a_network_that_cannot_be_built_small_is_an_outcome(data: datasets.TaskData, tmp_path: Path) -> None:
     network = find(write(tmp_path, NETS.replace("    hidden =", "    assert depth == 3\n    hidden =")))
     evaluator = Evaluator(task_of(network), data, HARDWARE, seed=0, stages=StageStore(tmp_path))
-    outcome = evaluator.run(Job(key="k", candidate=replace(candidate_of(network), depth=1), split="validation"))
-    assert outcome.error is not None
+    outcome = evaluator.run(Evaluate(key="k", candidate=replace(candidate_of(network), depth=1), split="validation"))
+    assert isinstance(outcome, Failed)
     assert "classes=10, depth=1, width=8) failed: AssertionError" in outcome.error
 
 

@@ -9,12 +9,12 @@ import pytest
 import search
 from energy import Hardware, load_hardware
 from search.errors import UsageError
-from search.evaluation.training import lowest_supply_mv
 from search.multipliers.choice import choose
 from search.space import task
 from search.space.search_space import SearchSpace
 from search.space.space_file import KEYS, ChosenSpace, choose_space
 from search.space.task import OwnNetwork, Task, find_task
+from search.space.weight_memory import lowest_supply_mv
 from search.store.store import Store
 
 ROOT = Path(__file__).parents[3]

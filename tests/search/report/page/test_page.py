@@ -16,9 +16,10 @@ import pytest
 import search
 from search.answers.confirmation import Answer, Target
 from search.answers.result import SearchResult, front, front_hypervolume, result_of
-from search.engine import Observer, run_search
+from search.engine import run_search
 from search.errors import UnknownNameError, UsageError
 from search.evaluation.evaluation import Evaluation
+from search.observer import Observer
 from search.report.page.charts import MOST_POINTS, alone, charts, cheapest_within, chosen
 from search.report.page.importance import knob_importance
 from search.report.page.page import page

@@ -1,0 +1,141 @@
+"""Jobs: what an executor is asked to do, how that ends, and who does it.
+
+An `Executor` evaluates anywhere: in this process (`search.executors.serial`) or in Ray workers
+(`search.executors.ray_executor`). Its outcomes are the same everywhere, because they depend on the job alone.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeAlias, TypeVar
+
+from search.evaluation.early_stopping import Rival
+from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split
+from search.space.candidate import Candidate
+
+if TYPE_CHECKING:
+    from approx import LayerShape
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job(ABC, Generic[Result]):
+    """Something to do with a candidate.
+
+    Attributes:
+        key: Names the job in its outcome.
+        candidate: The candidate.
+    """
+
+    key: str
+    candidate: Candidate
+
+    @abstractmethod
+    def done_by(self, worker: JobWorker) -> Result:
+        """Do it, and return the result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluate(Job[Evaluation]):
+    """Measure accuracy and model energy.
+
+    Attributes:
+        split: Images to measure accuracy on.
+        rivals: A candidate that early in its retraining is clearly beaten by one of them is not trained to the end.
+        costs: What the costs of rivals are, as `Evaluation` calls it.
+    """
+
+    split: Split = "validation"
+    rivals: tuple[Rival, ...] = ()
+    costs: tuple[str, ...] = ("energy_pj",)
+
+    def done_by(self, worker: JobWorker) -> Evaluation:
+        """Evaluate the candidate."""
+        return worker.evaluate(self.candidate, self.split, rivals=self.rivals, costs=self.costs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirm(Job[ConfirmationRun]):
+    """Make a fresh run; see `search.answers.confirmation`.
+
+    Attributes:
+        run: Its number, which decides all that is random in it.
+    """
+
+    run: int
+
+    def done_by(self, worker: JobWorker) -> ConfirmationRun:
+        """Make the run."""
+        return worker.confirm(self.candidate, self.run)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspect(Job["tuple[LayerShape, ...]"]):
+    """Build the candidate's network and look at its layers, without training it."""
+
+    def done_by(self, worker: JobWorker) -> tuple[LayerShape, ...]:
+        """Build the network."""
+        return worker.inspect(self.candidate)
+
+
+class JobWorker(Protocol):
+    """Does jobs of every kind."""
+
+    def evaluate(
+        self, candidate: Candidate, split: Split, *, rivals: tuple[Rival, ...], costs: tuple[str, ...]
+    ) -> Evaluation:
+        """Measure accuracy and model energy."""
+        ...
+
+    def confirm(self, candidate: Candidate, run: int) -> ConfirmationRun:
+        """Make a fresh run."""
+        ...
+
+    def inspect(self, candidate: Candidate) -> tuple[LayerShape, ...]:
+        """Look at the layers of a network that is not trained."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done(Generic[Result]):
+    """A job that ended with its result."""
+
+    key: str
+    result: Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A job that ended without a result, and why."""
+
+    key: str
+    error: str
+
+
+Outcome: TypeAlias = Done[Result] | Failed
+
+
+class Executor(Protocol):
+    """Does jobs. A context manager; its workers live until it is left."""
+
+    @property
+    def workers(self) -> int:
+        """How many jobs run at a time."""
+        ...
+
+    def run(self, jobs: Iterable[Job[Result]]) -> Iterator[Outcome[Result]]:
+        """Do every job and yield each outcome once, in order of completion.
+
+        A job is taken from `jobs` when a worker is free for it, so that jobs can be made as outcomes come in.
+
+        Raises:
+            ExecutorError: If no worker can be kept alive.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...

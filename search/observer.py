@@ -1,0 +1,39 @@
+"""Who is notified of the progress of a search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from search.space.candidate import Candidate
+from search.store.store import Record, SearchRecord
+
+
+class Observer:
+    """Is told how a search goes on, in the process that runs it. This one ignores it; others override."""
+
+    def stored(self, search: SearchRecord) -> None:
+        """The search has a name and is stored: it can be gone on with, whatever happens from now on."""
+
+    def noted(self, text: str) -> None:
+        """There is something that a reader of the results has to know."""
+
+    def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
+        """The search begins or goes on, with so many trials ended before in these evaluations."""
+
+    def storing(self) -> None:
+        """Something is about to be asked or stored; what is raised here keeps it from being."""
+
+    def evaluating(self, count: int, workers: int) -> None:
+        """This many evaluations are handed to the executor, of which so many run at a time."""
+
+    def evaluated(self, record: Record, *, reused: bool) -> None:
+        """A trial ended with an evaluation, made now or known before."""
+
+    def failed(self, candidate: Candidate, error: str) -> None:
+        """A trial, or a measurement on the test images, ended without an evaluation."""
+
+    def testing(self, count: int) -> None:
+        """The search is over; this many of its results are being measured on the test images."""
+
+    def confirming(self, candidate: Candidate, runs: int) -> None:
+        """This many fresh runs of a candidate are being made."""
