@@ -15,11 +15,11 @@ import numpy as np
 
 import approx
 from benchmarks import published_power
+from energy.cost_table import LANES_PER_BANK, multiplier_cost
 from energy.gates import simulation, stimulus, synthesis, verilog
 from energy.gates.arithmetic import add
 from energy.gates.characterise import as_values, sign_and_magnitude
 from energy.gates.circuit import Circuit
-from energy.multiplier_cost import LANES_PER_BANK, multiplier_cost
 from search.multipliers.characterisation import catalogue_names
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "multiplier-energy.md"

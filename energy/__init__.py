@@ -7,6 +7,9 @@ from energy.actions import ActionCounts as ActionCounts
 from energy.actions import count_actions as count_actions
 from energy.compression import FORMATS as FORMATS
 from energy.compression import format_bits as format_bits
+from energy.cost_table import MultiplierCost as MultiplierCost
+from energy.cost_table import multiplier_cost as multiplier_cost
+from energy.cost_table import register_multiplier_cost as register_multiplier_cost
 from energy.errors import EnergyError as EnergyError
 from energy.errors import HardwareError as HardwareError
 from energy.errors import WorkloadError as WorkloadError
@@ -23,9 +26,6 @@ from energy.model import BatchReport as BatchReport
 from energy.model import EnergyReport as EnergyReport
 from energy.model import estimate as estimate
 from energy.model import estimate_batch as estimate_batch
-from energy.multiplier_cost import MultiplierCost as MultiplierCost
-from energy.multiplier_cost import multiplier_cost as multiplier_cost
-from energy.multiplier_cost import register_multiplier_cost as register_multiplier_cost
 from energy.table import EnergyTable as EnergyTable
 from energy.technology import Technology as Technology
 from energy.technology import dram_energies as dram_energies

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from energy.cost_table import multiplier_cost
 from energy.errors import WorkloadError
-from energy.multiplier_cost import multiplier_cost
 
 Array = NDArray[np.float64]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from energy import Hardware, hardware_names
-from energy.multiplier_cost import shipped_multipliers
+from energy.cost_table import shipped_multipliers
 from search.errors import UnknownNameError
 from search.space.task import Task, find_task
 from service.dependencies import Services

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 import energy
 from energy import Hardware, hardware_names, load_hardware, parse_hardware
-from energy.multiplier_cost import relative_costs, shipped_multipliers
+from energy.cost_table import relative_costs, shipped_multipliers
 from search.errors import UnknownNameError, UsageError
 from search.multipliers.choice import keep_multiplier, multiplier_of_table
 from search.multipliers.costs import claimed_costs

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-import energy.multiplier_cost  # noqa: F401  `energy` has a function of this name
 from approx import catalog
+from energy import cost_table
 from tests.support.postgresql import Server, running_server
 
 TEST_DATA_VARIABLE = "CROSSLAYER_TEST_DATA"
@@ -38,7 +38,7 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _own_multipliers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what a test registers in this process from the tests after it."""
-    for module in (catalog, sys.modules["energy.multiplier_cost"]):
+    for module in (catalog, cost_table):
         monkeypatch.setattr(module, "_registered", dict(module._registered))
 
 

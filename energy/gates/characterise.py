@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from energy.cost_table import EXACT, CostRow
 from energy.errors import WorkloadError
 from energy.gates.errors import GateProofError
 from energy.gates.netlist import Netlist
@@ -22,7 +23,6 @@ from energy.gates.simulation import Codes, cell_areas_um2, cell_energies_fj, com
 from energy.gates.stimulus import KINDS, Pairs, activation_values, all_pairs, random_pairs, weight_values
 from energy.gates.synthesis import Synthesised, Tools, simulate_independently, synthesise
 from energy.gates.verilog import SHARED, TOP, TWOS_COMPLEMENT, Design, Operands, designs
-from energy.multiplier_cost import EXACT, CostRow
 
 Table = NDArray[np.int32] | NDArray[np.int64]
 

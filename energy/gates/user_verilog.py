@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from energy.cost_table import CostRow
 from energy.gates.arithmetic import negate_if
 from energy.gates.characterise import Encoder, Expected, Table, as_values, measure, sign_and_magnitude
 from energy.gates.circuit import Circuit
@@ -22,7 +23,6 @@ from energy.gates.errors import GateDesignError, GateProofError
 from energy.gates.simulation import Codes, compute
 from energy.gates.stimulus import Pairs
 from energy.gates.synthesis import Synthesised, Tools, escaped, simulate_independently, synthesise
-from energy.multiplier_cost import CostRow
 
 MIN_BITS, MAX_BITS = 2, 8
 MAX_PRODUCT_BITS = 31

@@ -15,7 +15,7 @@ import click
 import approx
 import energy
 from approx import Figure
-from energy.multiplier_cost import MultiplierCost, multiplier_cost
+from energy.cost_table import MultiplierCost, multiplier_cost
 from search.errors import UsageError
 from search.locations import multiplier_dir
 from search.multipliers.costs import register_own_costs

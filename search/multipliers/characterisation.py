@@ -21,7 +21,7 @@ import yaml
 import approx
 from approx.catalog import check_name
 from energy import WorkloadError, gates
-from energy.multiplier_cost import (
+from energy.cost_table import (
     EXACT,
     CostKey,
     CostRow,

@@ -13,7 +13,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import energy
-from energy.multiplier_cost import EXACT, CostKey, shipped_rows
+from energy.cost_table import EXACT, CostKey, shipped_rows
 from search.errors import UnknownNameError, UsageError
 from search.locations import multiplier_dir
 from search.multipliers.costs import claimed_costs, keep_costs, register_own_costs

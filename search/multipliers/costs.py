@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from energy.multiplier_cost import (
+from energy.cost_table import (
     EXACT,
     CostKey,
     CostRow,

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from energy import gates
+from energy.cost_table import LANES_PER_BANK, CostRow, write_cost_table
 from energy.gates import simulation, stimulus
-from energy.multiplier_cost import LANES_PER_BANK, CostRow, write_cost_table
 from search.errors import StorageError
 from search.multipliers.characterisation import catalogue_names, characterise_rows
 

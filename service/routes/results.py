@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Response
 
 from energy import EnergyError, Hardware, HardwareError, WorkloadError, estimate, hardware_names
-from energy.multiplier_cost import multiplier_cost, shipped_multipliers
+from energy.cost_table import multiplier_cost, shipped_multipliers
 from search.answers.confirmation import knee
 from search.answers.energy import score_candidate, stored_workload
 from search.answers.stored import stored_alone

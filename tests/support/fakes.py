@@ -1,6 +1,5 @@
 """A search without training: evaluations by formula, at once, in any order; and multipliers as if imported."""
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -14,10 +13,11 @@ from optuna.distributions import BaseDistribution
 import approx
 import energy
 from approx import catalog
-from energy.multiplier_cost import CostKey, CostRow, shipped_rows
 from search.evaluation.early_stopping import Rival
 from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split
 from search.evaluation.job import Done, Evaluate, Failed, Job, Outcome, Result
+from energy import cost_table
+from energy.cost_table import CostKey, CostRow, shipped_rows
 from search.locations import multiplier_dir
 from search.multipliers.choice import ChosenMultiplier
 from search.multipliers.costs import keep_costs
@@ -168,5 +168,5 @@ def chosen_import(multiplier: approx.Multiplier) -> ChosenMultiplier:
 
 def forget_multipliers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process know no multipliers and costs but the package's, as a new one does."""
-    monkeypatch.setattr(sys.modules["energy.multiplier_cost"], "_registered", {})
+    monkeypatch.setattr(cost_table, "_registered", {})
     monkeypatch.setattr(catalog, "_registered", {})

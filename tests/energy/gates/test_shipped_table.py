@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from energy import WorkloadError
-from energy.multiplier_cost import (
+from energy.cost_table import (
     _registered,
     characterised_multipliers,
     multiplier_cost,

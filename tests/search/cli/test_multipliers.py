@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 import approx
 from approx import native
-from energy.multiplier_cost import multiplier_cost, shipped_rows
+from energy.cost_table import multiplier_cost, shipped_rows
 from search.cli.main import cli
 from search.multipliers.costs import keep_costs
 

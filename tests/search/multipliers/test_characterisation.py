@@ -12,11 +12,11 @@ from click.testing import CliRunner, Result
 
 import approx
 from energy import gates
+from energy.cost_table import CostKey, CostRow, _registered, multiplier_cost, shipped_rows
 from energy.gates.characterise import as_values, encoder_of
 from energy.gates.simulation import compute
 from energy.gates.synthesis import synthesise
 from energy.gates.verilog import TOP, designs
-from energy.multiplier_cost import CostKey, CostRow, _registered, multiplier_cost, shipped_rows
 from search.cli.main import cli
 from search.locations import multiplier_cost_file, multiplier_dir
 from search.multipliers.characterisation import SHIPPED_KEYS, catalogue_names, characterise_rows, expected

@@ -17,8 +17,8 @@ from approx import (
     network_family,
     trace,
 )
+from energy.cost_table import characterised_multipliers
 from energy.hardware import Cell
-from energy.multiplier_cost import characterised_multipliers
 from search.errors import UsageError
 from search.evaluation.workload import workload_of
 from search.multipliers.choice import ChosenMultiplier, choose
