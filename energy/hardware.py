@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from energy.errors import HardwareError
 from energy.estimates import Estimate
-from energy.records import Record, read_record, read_text
+from energy.records import YamlMapping, read_mapping, read_text
 from energy.sram import SramCurve
 from energy.technology import Technology, dram_energies, load_technology, technology_names
 from energy.unit_energies import UnitEnergies, unit_energies
@@ -210,7 +210,7 @@ def load_hardware(name: str) -> Hardware:
         HardwareError: If there is no such description, or it is malformed.
     """
     if name.endswith(".yaml"):
-        return _hardware(read_record(read_text(Path(name), "hardware"), name), Path(name).parent)
+        return _hardware(read_mapping(read_text(Path(name), "hardware"), name), Path(name).parent)
     if name not in hardware_names():
         raise HardwareError(
             f"unknown hardware {name!r}; choose one of {', '.join(hardware_names())}, or give the path of a .yaml file"
@@ -229,7 +229,7 @@ def parse_hardware(text: str, *, name: str) -> Hardware:
         HardwareError: If it is malformed.
     """
     try:
-        return _hardware(read_record(text, name), None)
+        return _hardware(read_mapping(text, name), None)
     except RecursionError:
         raise HardwareError(f"{name}: mappings and lists stand too deep in one another") from None
     except OverflowError:
@@ -239,72 +239,72 @@ def parse_hardware(text: str, *, name: str) -> Hardware:
 @cache
 def _shipped_hardware(name: str) -> Hardware:
     text = (resources.files("energy") / "hardware" / f"{name}.yaml").read_text(encoding="utf-8")
-    return _hardware(read_record(text, f"{name}.yaml"), Path())
+    return _hardware(read_mapping(text, f"{name}.yaml"), Path())
 
 
-def _hardware(record: Record, folder: Path | None) -> Hardware:
-    """The description in a record; in the folder may be a file with its technology."""
-    name = record.text("name")
-    technology_name = record.text("technology")
+def _hardware(content: YamlMapping, folder: Path | None) -> Hardware:
+    """The description in a content; in the folder may be a file with its technology."""
+    name = content.text("name")
+    technology_name = content.text("technology")
     if technology_name.endswith(".yaml"):
         if folder is None:
-            raise record.refuse("technology", f"one of {', '.join(technology_names())}", technology_name)
+            raise content.invalid("technology", f"one of {', '.join(technology_names())}", technology_name)
         technology_name = str(folder / technology_name)
     technology = load_technology(technology_name)
-    dataflow = cast("Dataflow", record.choice("dataflow", DATAFLOWS))
-    array, weight_memory = record.mapping("array"), record.mapping("weight_memory")
+    dataflow = cast("Dataflow", content.choice("dataflow", DATAFLOWS))
+    array, weight_memory = content.mapping("array"), content.mapping("weight_memory")
     hardware = Hardware(
         name=name,
         technology=technology,
-        flavour=record.choice("flavour", list(technology.leakage)),
+        flavour=content.choice("flavour", list(technology.leakage)),
         dataflow=dataflow,
         array_rows=array.whole("rows"),
         array_columns=array.whole("columns"),
-        clock_mhz=_clock(record),
-        supply_v=_supply(record, technology),
-        zeros=cast("Zeros", record.choice("zeros", ZEROS)),
-        partial_sum_bits=record.whole_or("partial_sum_bits", "full"),
-        compressed_weights=record.choice("weight_format", ("dense", "compressed")) == "compressed",
+        clock_mhz=_clock(content),
+        supply_v=_supply(content, technology),
+        zeros=cast("Zeros", content.choice("zeros", ZEROS)),
+        partial_sum_bits=content.whole_or("partial_sum_bits", "full"),
+        compressed_weights=content.choice("weight_format", ("dense", "compressed")) == "compressed",
         weight_failures=weight_memory.choice("failures", FAILURES),
         weight_memory=_memory(weight_memory, technology),
-        activation_memory=_memory(record.mapping("activation_memory"), technology, holds_weights=False),
-        dram=_dram(record),
-        scratchpads=_scratchpads(record, dataflow),
+        activation_memory=_memory(content.mapping("activation_memory"), technology, holds_weights=False),
+        dram=_dram(content),
+        scratchpads=_scratchpads(content, dataflow),
     )
     array.finish()
-    record.finish()
+    content.finish()
     return hardware
 
 
-def _memory(record: Record, technology: Technology, *, holds_weights: bool = True) -> Memory:
+def _memory(content: YamlMapping, technology: Technology, *, holds_weights: bool = True) -> Memory:
     memory = Memory(
-        capacity_kb=record.whole_or("capacity_kb", "fitted"),
-        bank_kb=record.whole("bank_kb"),
-        port_bits=record.whole("port_bits"),
-        word_bits=record.whole("word_bits"),
-        cell=cast("Cell", record.choice("cell", CELLS if holds_weights else CELLS[:2])),
-        supply_v=_supply(record, technology),
+        capacity_kb=content.whole_or("capacity_kb", "fitted"),
+        bank_kb=content.whole("bank_kb"),
+        port_bits=content.whole("port_bits"),
+        word_bits=content.whole("word_bits"),
+        cell=cast("Cell", content.choice("cell", CELLS if holds_weights else CELLS[:2])),
+        supply_v=_supply(content, technology),
     )
     if memory.capacity_kb is not None and memory.capacity_kb % memory.bank_kb:
-        raise record.refuse(
+        raise content.invalid(
             "capacity_kb", f"a whole number of banks of {memory.bank_kb} KB, or fitted", memory.capacity_kb
         )
-    record.finish()
+    content.finish()
     return memory
 
 
-def _clock(record: Record) -> float:
-    clock_mhz = record.positive("clock_mhz")
+def _clock(content: YamlMapping) -> float:
+    clock_mhz = content.positive("clock_mhz")
     if not 1 <= clock_mhz <= 20_000:
-        raise record.refuse("clock_mhz", "in MHz, between 1 and 20000", clock_mhz)
+        raise content.invalid("clock_mhz", "in MHz, between 1 and 20000", clock_mhz)
     return clock_mhz
 
 
-def _supply(record: Record, technology: Technology) -> float:
-    supply_v = record.positive("supply_v")
+def _supply(content: YamlMapping, technology: Technology) -> float:
+    supply_v = content.positive("supply_v")
     # A slip of the unit (900 for 900 mV) would otherwise give energies a million times too high.
     if not 0.3 * technology.nominal_v <= supply_v <= 1.5 * technology.nominal_v:
-        raise record.refuse(
+        raise content.invalid(
             "supply_v",
             f"in volts, between 0.3 and 1.5 times the nominal {technology.nominal_v} V of the technology",
             supply_v,
@@ -312,10 +312,10 @@ def _supply(record: Record, technology: Technology) -> float:
     return supply_v
 
 
-def _dram(record: Record) -> Dram | None:
-    if record.is_word("dram", "none"):
+def _dram(content: YamlMapping) -> Dram | None:
+    if content.is_word("dram", "none"):
         return None
-    mapping = record.mapping("dram")
+    mapping = content.mapping("dram")
     dram = Dram(
         interface=mapping.choice("interface", list(dram_energies())),
         keeps_feature_maps=mapping.choice("feature_maps", ("kept", "moved")) == "kept",
@@ -325,12 +325,12 @@ def _dram(record: Record) -> Dram | None:
     return dram
 
 
-def _scratchpads(record: Record, dataflow: Dataflow) -> Scratchpads | None:
+def _scratchpads(content: YamlMapping, dataflow: Dataflow) -> Scratchpads | None:
     if dataflow != "row-stationary":
-        if "scratchpads" in record:
-            raise record.refuse("scratchpads", f"left out, as the dataflow is {dataflow}", "scratchpads")
+        if "scratchpads" in content:
+            raise content.invalid("scratchpads", f"left out, as the dataflow is {dataflow}", "scratchpads")
         return None
-    mapping = record.mapping("scratchpads")
+    mapping = content.mapping("scratchpads")
     pads = Scratchpads(weights=mapping.whole("weights"), inputs=mapping.whole("inputs"), sums=mapping.whole("sums"))
     mapping.finish()
     return pads

@@ -1,4 +1,4 @@
-"""Reading YAML files whose every key is checked, with errors that name the file, the line and what is allowed."""
+"""Read YAML files and check every key; errors name the file, the line and the allowed values."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from energy.estimates import Estimate
 _MOST = 1_000_000
 
 
-class Record:
-    """A YAML mapping whose keys are taken one by one, checked, and must all be used.
+class YamlMapping:
+    """A YAML mapping whose keys are read one by one and checked; `finish` rejects those that were not read.
 
     Args:
-        node: The mapping.
+        node: The parsed node.
         file: The file's name, for errors.
-        path: Keys that lead to it, each with a dot behind it.
+        path: Keys that lead to the mapping, each followed by a dot.
 
     Raises:
-        HardwareError: If it is not a mapping, or a key stands twice.
+        HardwareError: If the node is not a mapping, or a key is duplicated.
     """
 
     def __init__(self, node: yaml.Node | None, file: str, path: str = "") -> None:
@@ -36,11 +36,11 @@ class Record:
             raise HardwareError(f"{file}:{self._line}: {what} must be a mapping of keys to values")
         self._nodes: dict[str, yaml.Node] = {}
         self._key_lines: dict[str, int] = {}
-        self._taken: list[str] = []
+        self._read: list[str] = []
         for key_node, value_node in node.value:
             key, line = str(key_node.value), key_node.start_mark.line + 1
             if key in self._nodes:
-                raise HardwareError(f"{file}:{line}: the key {path + key!r} stands twice")
+                raise HardwareError(f"{file}:{line}: duplicate key {path + key!r}")
             self._nodes[key] = value_node
             self._key_lines[key] = line
 
@@ -49,33 +49,33 @@ class Record:
 
     @property
     def keys(self) -> list[str]:
-        """All keys, in their order in the file."""
+        """All keys, in file order."""
         return list(self._nodes)
 
-    def refuse(self, key: str, wanted: str, given: object) -> HardwareError:
-        """An error about the value of a key, which was taken."""
+    def invalid(self, key: str, wanted: str, given: object) -> HardwareError:
+        """Make the error that a key's value is not what it must be."""
         return HardwareError(f"{self._where(key)}: {self._path}{key} must be {wanted}, got {given!r}")
 
-    def wrong(self, key: str, reason: str) -> HardwareError:
-        """An error about a key, in words of its own."""
+    def error(self, key: str, reason: str) -> HardwareError:
+        """Make an error about a key."""
         return HardwareError(f"{self._where(key)}: {self._path}{key}: {reason}")
 
     def text(self, key: str) -> str:
-        """A text that is not empty."""
+        """Read a string that is not empty."""
         value = self._value(key)
         if not isinstance(value, str) or not value.strip():
-            raise self.refuse(key, "a text", value)
+            raise self.invalid(key, "a string", value)
         return value
 
     def choice(self, key: str, allowed: Collection[str]) -> str:
-        """One of some words."""
+        """Read one of the allowed words."""
         value = self._value(key)
         if value not in allowed:
-            raise self.refuse(key, f"one of {', '.join(allowed)}", value)
+            raise self.invalid(key, f"one of {', '.join(allowed)}", value)
         return str(value)
 
     def is_word(self, key: str, word: str) -> bool:
-        """Whether the value is this word, which stands in place of a mapping."""
+        """Whether the value is this word instead of a mapping."""
         node = self._node(key)
         return isinstance(node, yaml.ScalarNode) and node.value == word
 
@@ -88,104 +88,106 @@ class Record:
         return isinstance(self._node(key), yaml.MappingNode)
 
     def items(self, key: str) -> list[Any]:
-        """The single values of a list that has some."""
+        """Read a list of at least one scalar."""
         node = self._node(key)
         if not isinstance(node, yaml.SequenceNode) or not node.value:
             raise HardwareError(f"{self._where(key)}: {self._path}{key} must be a list of at least one value")
         return [self._constructed(key, item) for item in node.value]
 
     def number(self, key: str) -> Any:
-        """A value, as a number if it is one; the caller checks it."""
+        """Read a scalar, as a number if it is one; the caller checks it."""
         return self._number(key)
 
     def truth(self, key: str) -> bool:
-        """True or false."""
+        """Read a boolean."""
         value = self._value(key)
         if not isinstance(value, bool):
-            raise self.refuse(key, "true or false", value)
+            raise self.invalid(key, "true or false", value)
         return value
 
     def positive(self, key: str) -> float:
-        """A positive, finite number."""
+        """Read a positive, finite number."""
         value = self._number(key)
         if not _is_positive(value):
-            raise self.refuse(key, "a positive number", value)
+            raise self.invalid(key, "a positive number", value)
         return float(value)
 
     def not_negative(self, key: str) -> float:
-        """A finite number of at least 0."""
+        """Read a finite number of at least 0."""
         value = self._number(key)
         if value != 0 and not _is_positive(value):
-            raise self.refuse(key, "a number of at least 0", value)
+            raise self.invalid(key, "a number of at least 0", value)
         return float(value)
 
     def whole(self, key: str) -> int:
-        """A whole number from 1 to a million, which no count here exceeds."""
+        """Read an integer from 1 to 1,000,000, which no count here exceeds."""
         value = self._value(key)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
-            raise self.refuse(key, f"a whole number from 1 to {_MOST}", value)
+            raise self.invalid(key, f"a whole number from 1 to {_MOST}", value)
         return value
 
     def whole_or(self, key: str, word: str) -> int | None:
-        """A whole number from 1 to a million, or None for a word that stands for none."""
+        """Read an integer from 1 to 1,000,000, or a word that means None."""
         value = self._value(key)
         if value == word:
             return None
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST:
-            raise self.refuse(key, f"a whole number from 1 to {_MOST}, or {word}", value)
+            raise self.invalid(key, f"a whole number from 1 to {_MOST}, or {word}", value)
         return value
 
     def estimate(self, key: str) -> Estimate:
-        """Three numbers of at least 0 under low, value and high, in rising order."""
-        record = self.mapping(key)
-        found = Estimate(record.not_negative("low"), record.not_negative("value"), record.not_negative("high"))
-        record.finish()
+        """Read three numbers of at least 0 under low, value and high, in ascending order."""
+        content = self.mapping(key)
+        found = Estimate(content.not_negative("low"), content.not_negative("value"), content.not_negative("high"))
+        content.finish()
         if not found.low <= found.value <= found.high:
-            raise self.refuse(key, "low <= value <= high", tuple(found))
+            raise self.invalid(key, "low <= value <= high", tuple(found))
         return found
 
     def positive_estimate(self, key: str) -> Estimate:
-        """Three numbers above 0, likewise."""
+        """Read an estimate whose three numbers are above 0."""
         found = self.estimate(key)
         if not found.low > 0:
-            raise self.refuse(key, "above 0", tuple(found))
+            raise self.invalid(key, "above 0", tuple(found))
         return found
 
-    def mapping(self, key: str) -> Record:
-        """A nested mapping."""
-        return Record(self._node(key), self._file, f"{self._path}{key}.")
+    def mapping(self, key: str) -> YamlMapping:
+        """Read a nested mapping."""
+        return YamlMapping(self._node(key), self._file, f"{self._path}{key}.")
 
-    def sourced(self, key: str) -> Record:
-        """A nested mapping that says where its numbers come from."""
-        record = self.mapping(key)
-        record.check_source()
-        return record
+    def sourced(self, key: str) -> YamlMapping:
+        """Read a nested mapping that gives the source of its numbers."""
+        content = self.mapping(key)
+        content.check_source()
+        return content
 
-    def sourced_mappings(self, key: str) -> dict[str, Record]:
-        """Names, each of a mapping that says where its numbers come from."""
+    def sourced_mappings(self, key: str) -> dict[str, YamlMapping]:
+        """Read a mapping of names to mappings that give the source of their numbers."""
         names = self.mapping(key)
         return {name: names.sourced(name) for name in names.keys}
 
-    def sourced_list(self, key: str) -> list[Record]:
-        """At least two mappings, each of which says where its numbers come from."""
+    def sourced_list(self, key: str) -> list[YamlMapping]:
+        """Read a list of at least two mappings that give the source of their numbers."""
         node = self._node(key)
         if not isinstance(node, yaml.SequenceNode) or len(node.value) < 2:
             raise HardwareError(f"{self._where(key)}: {self._path}{key} must be a list of at least two points")
-        records = [Record(item, self._file, f"{self._path}{key}[{index}].") for index, item in enumerate(node.value)]
-        for record in records:
-            record.check_source()
-        return records
+        mappings = [
+            YamlMapping(item, self._file, f"{self._path}{key}[{index}].") for index, item in enumerate(node.value)
+        ]
+        for content in mappings:
+            content.check_source()
+        return mappings
 
     def check_source(self) -> None:
-        """Take the source and its year, which every number needs."""
+        """Read the source and its year, which every number needs."""
         self.text("source")
         self.whole("year")
 
     def finish(self, optional: Collection[str] = ()) -> None:
-        """Refuse keys that nobody took, naming those that were taken or could have been."""
-        known = list(dict.fromkeys([*self._taken, *optional]))
+        """Raise HardwareError if a key was not read, naming those that were read and the `optional` ones."""
+        known = list(dict.fromkeys([*self._read, *optional]))
         for key in self._nodes:
-            if key not in self._taken:
+            if key not in self._read:
                 near = get_close_matches(key, known, n=1)
                 meant = f"; did you mean {near[0]!r}?" if near else ""
                 raise HardwareError(
@@ -197,15 +199,15 @@ class Record:
 
     def _node(self, key: str) -> yaml.Node:
         if key not in self._nodes:
-            near = get_close_matches(key, [other for other in self._nodes if other not in self._taken], n=1)
+            near = get_close_matches(key, [other for other in self._nodes if other not in self._read], n=1)
             meant = f"; line {self._key_lines[near[0]]} has {near[0]!r}" if near else ""
             raise HardwareError(f"{self._file}:{self._line}: the key {self._path + key!r} is missing{meant}")
-        if key not in self._taken:
-            self._taken.append(key)
+        if key not in self._read:
+            self._read.append(key)
         return self._nodes[key]
 
     def _number(self, key: str) -> Any:
-        """A value, as a number if it is one that YAML 1.1 takes for a text, such as 2.0e2."""
+        """Read a scalar; a number that YAML 1.1 parses as a string, such as 2.0e2, is converted."""
         value = self._value(key)
         try:
             return float(value) if isinstance(value, str) else value
@@ -224,22 +226,22 @@ class Record:
             return node.value
 
 
-def read_record(text: str, file: str, *, example: str = "one of those in energy/hardware") -> Record:
-    """The mapping that a YAML file holds.
+def read_mapping(text: str, file: str, *, example: str = "one of those in energy/hardware") -> YamlMapping:
+    """Parse YAML whose top level is a mapping.
 
     Args:
-        text: What the file holds.
-        file: Its name, for errors.
-        example: What to start from instead of an empty file.
+        text: YAML.
+        file: The file's name, for errors.
+        example: What to suggest as a starting point if the file is empty.
 
     Raises:
-        HardwareError: If it is not YAML, or not a mapping.
+        HardwareError: If the text is not valid YAML, or not a mapping.
     """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is None:
             raise HardwareError(f"{file} is empty; start from {example}")
-        return Record(node, file)
+        return YamlMapping(node, file)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise HardwareError(f"{file}:{line}: not valid YAML: {error.problem or error.context}") from None
@@ -248,10 +250,14 @@ def read_record(text: str, file: str, *, example: str = "one of those in energy/
 
 
 def read_text(path: Path, what: str) -> str:
-    """The text of a file.
+    """Read a text file.
+
+    Args:
+        path: The file.
+        what: What it describes, for errors.
 
     Raises:
-        HardwareError: If it cannot be read, or is no text.
+        HardwareError: If the file cannot be read, or is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8")

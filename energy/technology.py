@@ -10,7 +10,7 @@ from pathlib import Path
 
 from energy.errors import HardwareError
 from energy.estimates import Estimate
-from energy.records import Record, read_record, read_text
+from energy.records import YamlMapping, read_mapping, read_text
 from energy.sram import PortPoint, SramPoint
 
 _PORTS = "sram_ports"  # files of this folder that are no technologies
@@ -102,7 +102,7 @@ def load_technology(name: str) -> Technology:
         HardwareError: If there is no such table, or it is malformed.
     """
     if name.endswith(".yaml"):
-        return _technology(read_record(read_text(Path(name), "technology"), name))
+        return _technology(read_mapping(read_text(Path(name), "technology"), name))
     if name not in technology_names():
         raise HardwareError(
             f"unknown technology {name!r}; choose one of {', '.join(technology_names())}, "
@@ -116,20 +116,20 @@ def _shipped_technology(name: str) -> Technology:
     return _technology(_shipped(name))
 
 
-def _technology(record: Record) -> Technology:
-    multiply, add, register = record.sourced("multiply"), record.sourced("add"), record.sourced("register")
-    clock = record.sourced("clock")
+def _technology(content: YamlMapping) -> Technology:
+    multiply, add, register = content.sourced("multiply"), content.sourced("add"), content.sourced("register")
+    clock = content.sourced("clock")
     scratchpad, cell, area = (
-        record.sourced("scratchpad"),
-        record.sourced("eight_transistor_cell"),
-        record.mapping("area"),
+        content.sourced("scratchpad"),
+        content.sourced("eight_transistor_cell"),
+        content.mapping("area"),
     )
-    points = record.sourced_list("sram_access_64bit")
-    leakage = record.sourced_mappings("leakage")
+    points = content.sourced_list("sram_access_64bit")
+    leakage = content.sourced_mappings("leakage")
     logic_area, sram_area = area.sourced("logic"), area.sourced("sram")
     technology = Technology(
-        node_nm=record.whole("node_nm"),
-        nominal_v=record.positive("nominal_v"),
+        node_nm=content.whole("node_nm"),
+        nominal_v=content.positive("nominal_v"),
         multiply_pj_per_bit2=multiply.estimate("energy_pj_per_bit2"),
         multiply_pj_per_bit=multiply.estimate("energy_pj_per_bit"),
         add_pj_per_bit=add.estimate("energy_pj_per_bit"),
@@ -160,7 +160,7 @@ def _technology(record: Record) -> Technology:
     )
     capacities = [point.capacity_kb for point in technology.sram]
     if sorted(set(capacities)) != capacities:
-        raise record.refuse("sram_access_64bit", "by rising capacity, each once", capacities)
+        raise content.invalid("sram_access_64bit", "by rising capacity, each once", capacities)
     for used in (
         multiply,
         add,
@@ -175,15 +175,15 @@ def _technology(record: Record) -> Technology:
         *leakage.values(),
     ):
         used.finish()
-    record.finish()
+    content.finish()
     return technology
 
 
 @cache
 def dram_energies() -> dict[str, Estimate]:
     """DRAM interface -> energy in pJ of one bit moved."""
-    record = _shipped(_DRAM)
-    entries = {name: record.sourced(name) for name in record.keys}
+    content = _shipped(_DRAM)
+    entries = {name: content.sourced(name) for name in content.keys}
     energies = {name: entry.estimate("energy_pj_per_bit") for name, entry in entries.items()}
     for entry in entries.values():
         entry.finish()
@@ -192,9 +192,9 @@ def dram_energies() -> dict[str, Estimate]:
 
 @cache
 def _load_ports() -> tuple[PortPoint, ...]:
-    record = _shipped(_PORTS)
+    content = _shipped(_PORTS)
     points = []
-    for item in record.sourced_list("ports"):
+    for item in content.sourced_list("ports"):
         widths = item.mapping("fj_per_bit")
         points.append(
             PortPoint(
@@ -204,12 +204,12 @@ def _load_ports() -> tuple[PortPoint, ...]:
         )
         widths.finish()
         item.finish()
-    record.finish()
+    content.finish()
     return tuple(points)
 
 
-def _shipped(name: str) -> Record:
-    return read_record((_folder() / f"{name}.yaml").read_text(encoding="utf-8"), f"{name}.yaml")
+def _shipped(name: str) -> YamlMapping:
+    return read_mapping((_folder() / f"{name}.yaml").read_text(encoding="utf-8"), f"{name}.yaml")
 
 
 def _folder() -> Traversable:

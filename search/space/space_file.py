@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from energy import Hardware, HardwareError
-from energy.records import Record, read_record, read_text
+from energy.records import YamlMapping, read_mapping, read_text
 from search.errors import UnknownNameError, UsageError
 from search.multipliers.choice import ChosenMultiplier, choose
 from search.space.candidate import NOMINAL_V
@@ -89,22 +89,22 @@ def choose_space(name: str, task: Task, hardware: Hardware) -> ChosenSpace:
             f"unknown space {name!r}; {hint}--space takes {', '.join(SPACES)}, or the path of a .yaml file"
         )
     try:
-        return _from_file(read_record(read_text(Path(name), "space"), name, example=_EXAMPLE), task, hardware)
-    except HardwareError as error:  # what records raise, whatever they are of
+        return _from_file(read_mapping(read_text(Path(name), "space"), name, example=_EXAMPLE), task, hardware)
+    except HardwareError as error:  # `energy.records` raises it for any file
         raise UsageError(str(error)) from None
 
 
 _EXAMPLE = "the example in docs/search-space.md"
 
 
-def _from_file(record: Record, task: Task, hardware: Hardware) -> ChosenSpace:
+def _from_file(record: YamlMapping, task: Task, hardware: Hardware) -> ChosenSpace:
     space = task.space
     changes: dict[str, Any] = {"baseline_family": space.baseline().family}
     if "families" in record:
         wanted = record.items("families")
         for family in wanted:
             if family not in space.families:
-                raise record.refuse("families", f"among {', '.join(space.families)}", family)
+                raise record.invalid("families", f"among {', '.join(space.families)}", family)
         changes["families"] = tuple(family for family in space.families if family in wanted)
     if "layered" in record:
         changes["layered"] = record.truth("layered")
@@ -116,7 +116,7 @@ def _from_file(record: Record, task: Task, hardware: Hardware) -> ChosenSpace:
     return ChosenSpace(space=replace(space, **values), multipliers=multipliers)
 
 
-def _limits(record: Record, space: SearchSpace, task: Task, hardware: Hardware) -> Mapping[str, _Limits]:
+def _limits(record: YamlMapping, space: SearchSpace, task: Task, hardware: Hardware) -> Mapping[str, _Limits]:
     """Key -> what it may hold, of the ordered knobs."""
     most_depth, most_width, lowest_mv = space.max_depth, space.max_width, 0
     if task.network is None and ("depth" in record or "width" in record):
@@ -131,7 +131,7 @@ def _limits(record: Record, space: SearchSpace, task: Task, hardware: Hardware) 
         lowest_mv = lowest_supply_mv(hardware.weight_failures)
     cell = hardware.weight_memory.cell
     if "robust_bits" in record and cell != "hybrid":
-        raise record.wrong(
+        raise record.error(
             "robust_bits",
             f"the weight memory of {hardware.name} has {cell} cells only, which leave no choice; leave the key out, or "
             "choose hardware whose weight_memory has cell: hybrid",
@@ -155,52 +155,52 @@ def _limits(record: Record, space: SearchSpace, task: Task, hardware: Hardware) 
     }
 
 
-def _values(record: Record, key: str, limits: _Limits) -> Sequence[int]:
+def _values(record: YamlMapping, key: str, limits: _Limits) -> Sequence[int]:
     """The values of an ordered knob, in the space's units."""
     if record.is_list(key):
         return rising(_whole(record, key, number, limits) for number in record.items(key))
     if not record.is_mapping(key):
-        raise record.wrong(key, "give a list of values, or a range {low: ..., high: ..., step: ...}")
+        raise record.error(key, "give a list of values, or a range {low: ..., high: ..., step: ...}")
     range_of = record.mapping(key)
     low, high = (_whole(range_of, end, range_of.number(end), limits) for end in ("low", "high"))
     step = limits.step
     if "step" in range_of:
         step = _in_units(range_of, "step", range_of.number("step"), limits)
         if step < 1:
-            raise range_of.refuse("step", "above 0", step / limits.units)
+            raise range_of.invalid("step", "above 0", step / limits.units)
     range_of.finish(optional=("step",))
     if low > high:
-        raise record.wrong(key, f"the range from {low / limits.units:g} to {high / limits.units:g} is empty")
+        raise record.error(key, f"the range from {low / limits.units:g} to {high / limits.units:g} is empty")
     return rising(range(low, high + 1, step))
 
 
-def _whole(record: Record, key: str, number: object, limits: _Limits) -> int:
+def _whole(record: YamlMapping, key: str, number: object, limits: _Limits) -> int:
     """A value within the limits, in the space's units."""
     value = _in_units(record, key, number, limits)
     if not limits.low <= value <= limits.high:
         why = f", {limits.why}" if limits.why else ""
         wanted = f"between {limits.low / limits.units:g} and {limits.high / limits.units:g}{why}"
-        raise record.refuse(key, wanted, number)
+        raise record.invalid(key, wanted, number)
     return value
 
 
-def _in_units(record: Record, key: str, number: object, limits: _Limits) -> int:
+def _in_units(record: YamlMapping, key: str, number: object, limits: _Limits) -> int:
     if isinstance(number, bool) or not isinstance(number, int | float):
-        raise record.refuse(key, "a number" if limits.units > 1 else "a whole number", number)
+        raise record.invalid(key, "a number" if limits.units > 1 else "a whole number", number)
     units = number * limits.units
     if not abs(units) < 1e9 or abs(units - round(units)) > 1e-6:  # inf and nan too
-        raise record.refuse(
+        raise record.invalid(
             key, f"a multiple of {1 / limits.units:g}" if limits.units > 1 else "a whole number", number
         )
     return round(units)
 
 
-def _multipliers(record: Record) -> tuple[ChosenMultiplier, ...]:
+def _multipliers(record: YamlMapping) -> tuple[ChosenMultiplier, ...]:
     names = record.items("multipliers")
     for name in names:
         if not isinstance(name, str):
-            raise record.refuse("multipliers", "a list of names", name)
+            raise record.invalid("multipliers", "a list of names", name)
     try:
         return choose(names)
     except UsageError as error:
-        raise record.wrong("multipliers", str(error).removeprefix("--multipliers: ")) from None
+        raise record.error("multipliers", str(error).removeprefix("--multipliers: ")) from None

@@ -87,8 +87,8 @@ def test_a_technology_of_ones_own_lies_beside_the_hardware(tmp_path: Path) -> No
         ),
         ("partial_sum_bits: full", "partial_sum_bits: half", "must be a whole number from 1 to 1000000, or full"),
         ("name: weight", "name: [weight", "mine.yaml:3: not valid YAML"),
-        ("name: weight-stationary-45nm", "name: ''", "name must be a text, got ''"),
-        ("name: weight", "name: x\nname: weight", "mine.yaml:3: the key 'name' stands twice"),
+        ("name: weight-stationary-45nm", "name: ''", "name must be a string, got ''"),
+        ("name: weight", "name: x\nname: weight", "mine.yaml:3: duplicate key 'name'"),
     ],
 )
 def test_mistakes_in_a_file_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:

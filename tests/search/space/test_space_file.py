@@ -100,7 +100,7 @@ def test_files_restrict_and_extend(text: str, change: dict[str, object], tmp_pat
         ("[1]", 1, "the file must be a mapping of keys to values"),
         ("layered: true\nwieght_bits: [2]", 2, "unknown key 'wieght_bits'; did you mean 'weight_bits'? Keys here: lay"),
         ("colour: red", 1, "unknown key 'colour'. Keys here: families, depth"),
-        ("width: [1]\nwidth: [2]", 2, "the key 'width' stands twice"),
+        ("width: [1]\nwidth: [2]", 2, "duplicate key 'width'"),
         ("width: 3", 1, "width: give a list of values, or a range {low: ..., high: ..., step: ...}"),
         ("\nwidth: []", 2, "width must be a list of at least one value"),
         ("width: [[1]]", 1, "width must be a single value"),
