@@ -1,12 +1,13 @@
-"""What an inference costs: a table of energies per action times closed-form counts of actions.
+"""Energy, time and area of an inference: energies per action times closed-form counts of actions.
 
-Needs no deep-learning framework. `docs/energy-model.md` has the formulas and what they leave out.
+Needs no deep-learning framework. `docs/energy-model.md` has the formulas and their limits.
 """
 
 from energy.actions import ActionCounts as ActionCounts
 from energy.actions import count_actions as count_actions
 from energy.compression import FORMATS as FORMATS
 from energy.compression import format_bits as format_bits
+from energy.cost_table import CostTable as CostTable
 from energy.cost_table import MultiplierCost as MultiplierCost
 from energy.cost_table import multiplier_cost as multiplier_cost
 from energy.cost_table import register_multiplier_cost as register_multiplier_cost
@@ -40,6 +41,7 @@ __all__ = [
     "FORMATS",
     "ActionCounts",
     "BatchReport",
+    "CostTable",
     "Dram",
     "EnergyError",
     "EnergyReport",

@@ -8,15 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
 
+from energy.arrays import Array
 from energy.compression import smallest_format_bits
-from energy.dataflows import Layers, movement
+from energy.dataflows import movement
 from energy.hardware import Hardware
 from energy.traffic import dram_traffic
 from energy.workload import Workload, WorkloadBatch
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +78,7 @@ def count_actions(workload: Workload, hardware: Hardware) -> ActionCounts:
         workload: The network's layers and knobs.
         hardware: The accelerator.
     """
-    return one_workload(count_batch(WorkloadBatch.single(workload), hardware))
+    return one_workload(count_batch(workload.alone, hardware))
 
 
 def one_workload(counts: ActionCounts) -> ActionCounts:
@@ -90,9 +88,8 @@ def one_workload(counts: ActionCounts) -> ActionCounts:
 
 def count_batch(work: WorkloadBatch, hardware: Hardware) -> ActionCounts:
     """Count the actions of every layer of many workloads: arrays of shape (workloads, layers)."""
-    knobs = work.knobs
-    layers = layers_of(work)
-    weight_bits, activation_bits = knobs[0], knobs[1]
+    layers, knobs = work.layers, work.knobs
+    weight_bits, activation_bits = knobs.weight_bits, knobs.activation_bits
     moved = movement(layers, hardware)
 
     weights = layers.inner * layers.outputs
@@ -115,7 +112,7 @@ def count_batch(work: WorkloadBatch, hardware: Hardware) -> ActionCounts:
     stored_sum = activation_memory.stored_bits(sum_bits)
     if hardware.compressed_weights:
         more_area = hardware.technology.eight_transistor_cell.area.value - 1
-        value_size = 1 + memory.robust_share(work.robust_bits, weight_bits) * more_area
+        value_size = 1 + memory.robust_share(knobs.robust_bits, weight_bits) * more_area
         value_bits, metadata_bits = smallest_format_bits(
             weights, layers.nonzero_weights, stored_weight, (1 + memory.metadata_is_8t * more_area) / value_size
         )
@@ -170,36 +167,6 @@ def count_batch(work: WorkloadBatch, hardware: Hardware) -> ActionCounts:
         stored_value_bits=value_bits,
         stored_metadata_bits=metadata_bits,
         live_activation_bits=live_bits,
-    )
-
-
-def layers_of(work: WorkloadBatch) -> Layers:
-    """The numbers of all layers, for a whole batch of images."""
-    (
-        positions,
-        inner,
-        outputs,
-        input_values,
-        nonzero_weights,
-        groups,
-        kernel_height,
-        kernel_width,
-        output_height,
-        activation_density,
-    ) = work.layers
-    batch = work.knobs[4]
-    return Layers(
-        positions=positions * batch,
-        inner=inner,
-        outputs=outputs,
-        input_values=input_values * batch,
-        nonzero_weights=nonzero_weights,
-        groups=groups,
-        kernel_height=kernel_height,
-        kernel_width=kernel_width,
-        output_height=output_height,
-        activation_density=activation_density,
-        batch=batch,
     )
 
 

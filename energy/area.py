@@ -1,27 +1,31 @@
-"""Area of an accelerator's array and memories; pads, control, clock and wiring between blocks are left out."""
+"""Area of an accelerator's array and memories, without pads, control, clock and wiring between blocks."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from energy.actions import ActionCounts
+from energy.arrays import Array
+from energy.cost_table import CostTable
 from energy.estimates import Estimate
 from energy.hardware import Hardware
 from energy.table import MemorySizes
 from energy.workload import WorkloadBatch
 
-Array = NDArray[np.float64]
 
+def area_mm2(
+    work: WorkloadBatch, counts: ActionCounts, hardware: Hardware, sizes: MemorySizes, costs: CostTable
+) -> Array:
+    """Compute the area in mm2 of an array built for the workload's widths and multipliers: shape (3, workloads).
 
-def area_mm2(work: WorkloadBatch, counts: ActionCounts, hardware: Hardware, sizes: MemorySizes) -> Array:
-    """Area in mm2 if the array is built for the workload's widths and multiplier: shape (3, workloads).
+    The first axis is low, value, high. An element has every multiplier that some layer uses, an adder as wide as the
+    widest sum, and its registers or scratchpads.
 
-    The first axis is low, value, high. An element has a multiplier, or every multiplier that some layer
-    uses, an adder as wide as the widest sum, and its registers or scratchpads.
+    Raises:
+        WorkloadError: If the cost of a multiplier is unknown.
     """
-    weight_bits, activation_bits = work.knobs[:2]
-    relative_area = work.knobs[9]
+    weight_bits, activation_bits = work.knobs.weight_bits, work.knobs.activation_bits
+    relative_area = _relative_areas(work, costs)
     technology, pads = hardware.technology, hardware.scratchpads
     sum_bits = counts.sum_bits.max(axis=-1, keepdims=True)
     register_um2 = _column(technology.register_um2_per_bit)
@@ -45,6 +49,14 @@ def area_mm2(work: WorkloadBatch, counts: ActionCounts, hardware: Hardware, size
     memories = _column(technology.sram_um2_per_bit) * 8192 * six_transistor_kb
     areas: Array = (element * (hardware.array_rows * hardware.array_columns) + memories) * 1e-6
     return areas
+
+
+def _relative_areas(work: WorkloadBatch, costs: CostTable) -> Array:
+    """Relative area of all multipliers of an element together: shape (workloads, 1)."""
+    areas = [costs.cost(name, weight_bits=w, activation_bits=a).relative_area for name, w, a in work.multipliers]
+    rows = [tuple(row) for row in work.multiplier_of.tolist()]
+    totals = {row: sum(areas[place] for place in dict.fromkeys(row)) for row in dict.fromkeys(rows)}
+    return np.array([[totals[row]] for row in rows])
 
 
 def _column(numbers: Estimate) -> Array:

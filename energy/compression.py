@@ -11,9 +11,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from energy.arrays import Array
 
 FORMATS = ("dense", "bitmask", "relative-index")
 INDEX_BITS = 4

@@ -1,15 +1,15 @@
-"""What a multiplier costs beside the exact one, looked up in tables of synthesised and simulated circuits.
+"""Costs of multipliers relative to the exact multiplier, from tables of synthesised and simulated circuits.
 
 The shipped table, `energy/multipliers.csv`, holds absolute figures of one cell library; only ratios to the exact
-multiplier of the same widths, operands and form leave this module. `energy.gates` makes such tables, and
-[multiplier-energy.md](../docs/multiplier-energy.md) says how.
+multiplier of the same widths, operands and form leave this module. `energy.gates` produces such tables, as described in
+[multiplier-energy.md](../docs/multiplier-energy.md).
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -27,7 +27,7 @@ CostKey = tuple[str, int, int]  # form, weight bits, activation bits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostRow:
-    """A circuit's own figures, in the cell library's units: a row of a cost table.
+    """The absolute figures of one circuit, in the cell library's units: a row of a cost table.
 
     Attributes:
         name: The multiplier.
@@ -37,12 +37,12 @@ class CostRow:
         cells: Library cells of the multiplier itself.
         area_um2: Their area.
         energy_uniform_fj: Energy per product if all operands are equally likely.
-        energy_recorded_fj: Energy per product for the operands of a trained network, both new every time.
-        energy_stationary_fj: The same, but each weight staying for many products, as weight-stationary arrays hold it.
-        shared_area_um2: Area of what `LANES_PER_BANK` multipliers share.
-        shared_energy_uniform_fj: Energy per operation of what they share, likewise.
-        shared_energy_recorded_fj: Likewise.
-        shared_energy_stationary_fj: Likewise.
+        energy_recorded_fj: Energy per product for the operands of a trained network, both new for each product.
+        energy_stationary_fj: The same, but each weight is held for many products, as in weight-stationary arrays.
+        shared_area_um2: Area of the circuit that `LANES_PER_BANK` multipliers share.
+        shared_energy_uniform_fj: Energy per operation of the shared circuit, for uniform operands.
+        shared_energy_recorded_fj: Energy per operation of the shared circuit, for recorded operands.
+        shared_energy_stationary_fj: Energy per operation of the shared circuit, for held weights.
     """
 
     name: str
@@ -61,21 +61,21 @@ class CostRow:
 
     @property
     def key(self) -> CostKey:
-        """What the row is looked up by, besides its name."""
+        """The form and widths under which the row is looked up."""
         return self.form, self.weight_bits, self.activation_bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MultiplierCost:
-    """A multiplier's cost over that of the exact one of the same widths, operands and form.
+    """The cost of a multiplier divided by that of the exact one of the same widths, operands and form.
 
     Attributes:
-        relative_energy: Energy per product for a trained network's operands, both new for every product, with the
-            multiplier's part of what it shares with others. The value to use unless the weight stays.
-        relative_energy_stationary: The same if the weight stays for many products.
-        relative_energy_uniform: The same if both operands are new and all are equally likely.
-        relative_area: Area, likewise.
-        source: How the figures were got.
+        relative_energy: Energy per product for a trained network's operands, both new for each product, including the
+            multiplier's share of a shared circuit. The value to use unless weights are stationary.
+        relative_energy_stationary: The same if the weight is held for many products.
+        relative_energy_uniform: The same if both operands are new for each product and all are equally likely.
+        relative_area: Area, including the share of a shared circuit.
+        source: Where the figures are from.
     """
 
     relative_energy: float
@@ -95,7 +95,6 @@ class MultiplierCost:
         return max(self.relative_energy, self.relative_energy_stationary, self.relative_energy_uniform)
 
 
-_registered: dict[str, Mapping[CostKey, MultiplierCost]] = {}
 _EXACT_COST = MultiplierCost(
     relative_energy=1.0,
     relative_energy_stationary=1.0,
@@ -105,85 +104,139 @@ _EXACT_COST = MultiplierCost(
 )
 
 
-def multiplier_cost(name: str, *, weight_bits: int, activation_bits: int, form: str = "layer") -> MultiplierCost:
-    """What a multiplier costs over the exact one.
+@dataclass(frozen=True, slots=True)
+class CostTable:
+    """Costs of multipliers: the exact one, those of the shipped table, and added ones.
+
+    A value that can be passed to other processes: its pickle holds the added multipliers only.
+
+    Attributes:
+        added: Name of a multiplier -> its costs by form, weight bits and activation bits.
+
+    Raises:
+        WorkloadError: If an added multiplier has the name of a built-in one.
+
+    Example:
+        >>> CostTable().cost("exact", weight_bits=8, activation_bits=8).relative_energy
+        1.0
+    """
+
+    added: Mapping[str, Mapping[CostKey, MultiplierCost]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in self.added:
+            if name == EXACT or name in _shipped():
+                raise WorkloadError(f"the cost of multiplier {name!r} is built in; choose another name")
+        copied = {name: dict(costs) for name, costs in self.added.items()}  # nobody else can change it
+        object.__setattr__(self, "added", copied)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all multipliers whose cost is known, the added ones last."""
+        return [EXACT, *_shipped(), *self.added]
+
+    def including(self, name: str, costs: Mapping[CostKey, MultiplierCost]) -> CostTable:
+        """Return a table that has another multiplier too, or new costs of an added one.
+
+        Args:
+            name: The multiplier.
+            costs: Its cost for every form, weight width and activation width in which it can be used.
+
+        Raises:
+            WorkloadError: If a built-in multiplier has the name.
+        """
+        return CostTable({**self.added, name: costs})
+
+    def cost(self, name: str, *, weight_bits: int, activation_bits: int, form: str = "layer") -> MultiplierCost:
+        """Look up the cost of a multiplier.
+
+        Args:
+            name: One of `names`.
+            weight_bits: Any width for `exact`; 2 to 8 for multipliers of the shipped table.
+            activation_bits: The same range.
+            form: `layer`, as networks use multipliers; or `unsigned` or `signed`, for both operands.
+
+        Raises:
+            WorkloadError: If no cost is known for the name, or none for these operands.
+        """
+        if name == EXACT:
+            return _EXACT_COST
+        costs = self.added.get(name)
+        if costs is None:
+            costs = _shipped().get(name)
+        if costs is None:
+            raise WorkloadError(_unknown(name, self.names))
+        found = costs.get((form, weight_bits, activation_bits))
+        if found is None:
+            raise WorkloadError(_unknown_operands(name, (form, weight_bits, activation_bits), costs))
+        return found
+
+
+_known = CostTable()  # with what this process registered
+
+
+def known_costs() -> CostTable:
+    """Return the table used where none is given: the shipped one with the registered multipliers of this process."""
+    return _known
+
+
+def register_multiplier_cost(name: str, costs: Mapping[CostKey, MultiplierCost]) -> None:
+    """Make the costs of a multiplier known in this process, or replace those registered before.
+
+    A convenience for interactive use; programs pass a `CostTable` instead.
 
     Args:
-        name: A multiplier of the shipped table, or one that was given to `register_multiplier_cost`.
-        weight_bits: 2 to 8; any for `exact`.
-        activation_bits: Likewise.
-        form: `layer`, as networks use multipliers; or `unsigned` or `signed`, both operands alike.
+        name: The multiplier.
+        costs: Its cost for every form, weight width and activation width in which it can be used.
+
+    Raises:
+        WorkloadError: If a built-in multiplier has the name.
+    """
+    global _known
+    _known = _known.including(name, costs)
+
+
+def multiplier_cost(name: str, *, weight_bits: int, activation_bits: int, form: str = "layer") -> MultiplierCost:
+    """Look up the cost of a built-in or registered multiplier; see `CostTable.cost`.
 
     Raises:
         WorkloadError: If no cost is known for the name, or none for these operands.
     """
-    if name == EXACT:
-        return _EXACT_COST
-    costs = _registered.get(name)
-    if costs is None:
-        costs = _shipped().get(name)
-    if costs is None:
-        raise WorkloadError(_unknown(name))
-    found = costs.get((form, weight_bits, activation_bits))
-    if found is None:
-        raise WorkloadError(_unknown_operands(name, (form, weight_bits, activation_bits), costs))
-    return found
-
-
-def shipped_multipliers() -> list[str]:
-    """Names that `multiplier_cost` knows in every process."""
-    return [EXACT, *_shipped()]
-
-
-def characterised_multipliers() -> list[str]:
-    """Names that `multiplier_cost` knows: those that come along, then the registered ones."""
-    return [*shipped_multipliers(), *(name for name in _registered if name not in _shipped())]
-
-
-def register_multiplier_cost(name: str, costs: Mapping[CostKey, MultiplierCost]) -> None:
-    """Make a multiplier's costs known in this process; a name that is registered again gets the new costs.
-
-    Args:
-        name: The multiplier.
-        costs: Its cost for every form, weight width and activation width that it may be asked for.
-
-    Raises:
-        WorkloadError: If the name is the shipped table's.
-    """
-    if name == EXACT or name in _shipped():
-        raise WorkloadError(f"the cost of multiplier {name!r} comes with the package; register another name")
-    _registered[name] = dict(costs)
+    return _known.cost(name, weight_bits=weight_bits, activation_bits=activation_bits, form=form)
 
 
 def relative_costs(
     rows: Iterable[CostRow], *, exact: Iterable[CostRow] | None = None, source: str
 ) -> dict[str, dict[CostKey, MultiplierCost]]:
-    """Rows as costs relative to the exact multiplier's, by name.
+    """Divide rows by those of the exact multiplier.
 
     Args:
-        rows: Of any multipliers.
-        exact: Rows of exact multipliers to divide by; the shipped table's if None.
-        source: What the costs say of themselves.
+        rows: Rows of any multipliers.
+        exact: Rows of exact multipliers to divide by; those of the shipped table if None.
+        source: The `MultiplierCost.source` of the results.
+
+    Returns:
+        Name -> cost by form, weight bits and activation bits.
 
     Raises:
-        WorkloadError: If there is no exact multiplier like one of the rows.
+        WorkloadError: If no exact multiplier has the form and widths of a row.
     """
     denominators = {row.key: row for row in (shipped_rows() if exact is None else exact) if row.name == EXACT}
     found: dict[str, dict[CostKey, MultiplierCost]] = {}
     for row in rows:
-        beside = denominators.get(row.key)
-        if beside is None:
+        reference = denominators.get(row.key)
+        if reference is None:
             raise WorkloadError(
                 f"multiplier {row.name!r} is characterised as {_operands(row.key)}, but no exact multiplier is"
             )
         found.setdefault(row.name, {})[row.key] = MultiplierCost(
             relative_energy=_with_share(row.energy_recorded_fj, row.shared_energy_recorded_fj)
-            / beside.energy_recorded_fj,
+            / reference.energy_recorded_fj,
             relative_energy_stationary=_with_share(row.energy_stationary_fj, row.shared_energy_stationary_fj)
-            / beside.energy_stationary_fj,
+            / reference.energy_stationary_fj,
             relative_energy_uniform=_with_share(row.energy_uniform_fj, row.shared_energy_uniform_fj)
-            / beside.energy_uniform_fj,
-            relative_area=_with_share(row.area_um2, row.shared_area_um2) / beside.area_um2,
+            / reference.energy_uniform_fj,
+            relative_area=_with_share(row.area_um2, row.shared_area_um2) / reference.area_um2,
             source=source,
         )
     return found
@@ -194,21 +247,21 @@ def _with_share(own: float, shared: float) -> float:
 
 
 def read_cost_table(path: Path) -> list[CostRow]:
-    """A cost table's rows.
+    """Read the rows of a cost table.
 
     Raises:
-        WorkloadError: If the file cannot be read or is no cost table.
+        WorkloadError: If the file cannot be read or is not a cost table.
     """
     try:
         return _parsed(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise WorkloadError(f"cannot read multiplier costs from {path}: {error.strerror or error}") from None
     except (KeyError, TypeError, ValueError):
-        raise WorkloadError(f"{path} is no table of multiplier costs; delete it and characterise again") from None
+        raise WorkloadError(f"{path} is not a table of multiplier costs; delete it and characterise again") from None
 
 
 def write_cost_table(path: Path, rows: Iterable[CostRow]) -> None:
-    """Write a cost table, sorted, so that the same rows give the same file."""
+    """Write a cost table, sorted so that the same rows give the same file."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(_COLUMNS)
@@ -221,7 +274,7 @@ def write_cost_table(path: Path, rows: Iterable[CostRow]) -> None:
 
 @cache
 def shipped_rows() -> tuple[CostRow, ...]:
-    """The rows of the table that comes with the package."""
+    """Read the rows of the shipped table."""
     return tuple(_parsed(files("energy").joinpath("multipliers.csv").read_text(encoding="utf-8")))
 
 
@@ -255,12 +308,11 @@ def _parsed(text: str) -> list[CostRow]:
     return rows
 
 
-def _unknown(name: str) -> str:
-    known = characterised_multipliers()
+def _unknown(name: str, known: list[str]) -> str:
     near = get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     return (
-        f"no energy is known for multiplier {name!r}; {hint}known are {', '.join(known)}; "
+        f"no energy is known for multiplier {name!r}; {hint}known multipliers are {', '.join(known)}; "
         f"characterise it with: search multipliers characterise {name}"
     )
 
@@ -274,7 +326,7 @@ def _unknown_operands(name: str, asked: CostKey, costs: Mapping[CostKey, Multipl
     most_weight, most_activation = (max(bits) for bits in zip(*widths, strict=True))
     return (
         f"no energy is known for multiplier {name!r} as {_operands(asked)}; "
-        f"known are at most {most_weight}-bit weights and {most_activation}-bit activations"
+        f"the widest known are {most_weight}-bit weights and {most_activation}-bit activations"
     )
 
 

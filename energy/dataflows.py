@@ -9,42 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from energy.arrays import Array
 from energy.hardware import Hardware, Scratchpads
-
-Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layers:
-    """Numbers of layers, each of shape (..., layers); see `energy.workload.LayerWorkload`.
-
-    Attributes:
-        positions: Output positions of the whole batch.
-        inner: Products summed into one output.
-        outputs: Output channels.
-        input_values: Activations read, of the whole batch.
-        nonzero_weights: Weights left after pruning.
-        groups: Independent products.
-        kernel_height: Rows of the kernel.
-        kernel_width: Columns of the kernel.
-        output_height: Rows of output positions of one image.
-        activation_density: Share of nonzero inputs.
-        batch: Images in the batch.
-    """
-
-    positions: Array
-    inner: Array
-    outputs: Array
-    input_values: Array
-    nonzero_weights: Array
-    groups: Array
-    kernel_height: Array
-    kernel_width: Array
-    output_height: Array
-    activation_density: Array
-    batch: Array
+from energy.workload import Layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
+from energy.arrays import Array
 from energy.errors import HardwareError
 from energy.estimates import Estimate
 from energy.records import YamlMapping, read_mapping, read_text
@@ -23,7 +23,6 @@ from energy.sram import SramCurve
 from energy.technology import Technology, dram_energies, load_technology, technology_names
 from energy.unit_energies import UnitEnergies, unit_energies
 
-Array = NDArray[np.float64]
 Dataflow = Literal["weight-stationary", "output-stationary", "row-stationary"]
 Zeros = Literal["none", "gated", "fetch-gated", "skipped"]
 Cell = Literal["6T", "8T", "hybrid"]

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
-from numpy.typing import NDArray
 
 from energy.actions import ActionCounts, count_batch
 from energy.area import area_mm2
+from energy.arrays import Array
+from energy.cost_table import CostTable, known_costs
 from energy.estimates import Estimate
 from energy.hardware import Hardware
 from energy.table import EnergyTable, energy_table, memory_sizes
 from energy.workload import Workload, WorkloadBatch
-
-Array = NDArray[np.float64]
 
 COMPONENTS = (
     "mac",
@@ -42,8 +41,9 @@ class EnergyReport:
         cycles: Clock cycles of a batch.
         weight_memory_kb: Capacity of the weight memory.
         activation_memory_kb: Capacity of the activation memory.
-        workload: What was asked.
+        workload: The estimated workload.
         hardware: The accelerator.
+        costs: Costs of the multipliers.
     """
 
     energies_pj: Array = field(repr=False)
@@ -55,12 +55,14 @@ class EnergyReport:
     activation_memory_kb: int
     workload: Workload = field(repr=False)
     hardware: Hardware = field(repr=False)
+    costs: CostTable = field(repr=False)
 
     @property
     def area_mm2(self) -> Estimate:
         """Area of array and memories, if they are built for this workload."""
-        work = WorkloadBatch.single(self.workload)
-        areas = area_mm2(work, self.counts, self.hardware, memory_sizes(work, self.counts, self.hardware))
+        work = self.workload.alone
+        sizes = memory_sizes(work, self.counts, self.hardware)
+        areas = area_mm2(work, self.counts, self.hardware, sizes, self.costs)
         return Estimate(*areas[:, 0].tolist())
 
     @property
@@ -122,23 +124,27 @@ class BatchReport:
         return np.asarray(self.components_pj[:, 1].sum(axis=0))
 
 
-def estimate(workload: Workload, hardware: Hardware, table: EnergyTable | None = None) -> EnergyReport:
-    """Estimate what one inference costs.
+def estimate(
+    workload: Workload, hardware: Hardware, table: EnergyTable | None = None, *, costs: CostTable | None = None
+) -> EnergyReport:
+    """Estimate energy, time and area of one inference.
 
     Args:
         workload: The network's layers and knobs.
         hardware: The accelerator.
-        table: Energy per action; by default `energy_table(workload, hardware)`.
+        table: Energy per action; computed from the workload and the hardware by default.
+        costs: Costs of the multipliers; by default the shipped table with what `register_multiplier_cost` added.
 
     Raises:
-        WorkloadError: If the hardware cannot run it: it has memories too small and no DRAM, or no cells for the robust
-            bits.
+        WorkloadError: If the cost of a multiplier is unknown, or the hardware cannot run the workload: its memories are
+            too small and it has no DRAM, or it has no cells for the robust bits.
     """
-    work = WorkloadBatch.single(workload)
+    costs = known_costs() if costs is None else costs
+    work = workload.alone
     counts = count_batch(work, hardware)
     sizes = memory_sizes(work, counts, hardware)
     if table is None:
-        table = energy_table(work, hardware, sizes)
+        table = energy_table(work, hardware, sizes, costs)
     cycles = float(counts.cycles.sum())
     return EnergyReport(
         energies_pj=_energies(counts, table, workload.batch)[:, :, 0],
@@ -150,30 +156,35 @@ def estimate(workload: Workload, hardware: Hardware, table: EnergyTable | None =
         activation_memory_kb=int(sizes.activation_kb[0, 0]),
         workload=workload,
         hardware=hardware,
+        costs=costs,
     )
 
 
-def estimate_batch(work: WorkloadBatch | Sequence[Workload], hardware: Hardware) -> BatchReport:
+def estimate_batch(
+    work: WorkloadBatch | Sequence[Workload], hardware: Hardware, *, costs: CostTable | None = None
+) -> BatchReport:
     """Estimate many workloads at once: the same figures as `estimate`, many times faster.
 
     Args:
-        work: The workloads.
+        work: The workloads; at least one.
         hardware: The accelerator.
+        costs: Costs of the multipliers; by default the shipped table with what `register_multiplier_cost` added.
 
     Raises:
-        WorkloadError: If there is none, or the hardware cannot run one of them.
+        WorkloadError: If there is no workload, or one of them cannot be estimated; see `estimate`.
     """
+    costs = known_costs() if costs is None else costs
     batch = work if isinstance(work, WorkloadBatch) else WorkloadBatch.of(work)
     counts = count_batch(batch, hardware)
     sizes = memory_sizes(batch, counts, hardware)
-    table = energy_table(batch, hardware, sizes).averaged(counts)
-    # Every layer of a workload has the same table now, so that its counts can be added up first.
+    table = energy_table(batch, hardware, sizes, costs).averaged(counts)
+    # All layers of a workload have the same table now, so their counts can be added up first.
     summed = ActionCounts(**{one.name: getattr(counts, one.name).sum(axis=-1, keepdims=True) for one in fields(counts)})
-    energies = _energies(summed, table, batch.knobs[4])
+    energies = _energies(summed, table, batch.layers.batch)
     return BatchReport(
         components_pj=energies[..., 0],
         latency_us=summed.cycles[:, 0] / hardware.clock_mhz,
-        area_mm2=area_mm2(batch, counts, hardware, sizes),
+        area_mm2=area_mm2(batch, counts, hardware, sizes, costs),
     )
 
 

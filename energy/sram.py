@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from energy.arrays import Array
 from energy.estimates import Estimate
 
 TABLE_PORT_BITS = 64  # the port of the points in technology files
@@ -73,9 +73,9 @@ class SramCurve:
         # Sources of different slopes may cross beyond their points.
         ordered = np.array([np.minimum(low, value), value, np.maximum(high, value)])
         self._curves = ordered.swapaxes(0, 1).reshape(6, -1)
-        self._known: dict[float, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+        self._known: dict[float, tuple[Array, Array]] = {}
 
-    def pj_per_bit(self, capacity_kb: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def pj_per_bit(self, capacity_kb: Array) -> tuple[Array, Array]:
         """Energy of one bit read and of one bit written, in pJ: each of shape (3, *capacity_kb.shape).
 
         The first axis is low, value, high.
@@ -90,7 +90,7 @@ class SramCurve:
         shape = (3, *capacity_kb.shape)
         return read.reshape(shape), written.reshape(shape)
 
-    def _interpolated(self, capacity_kb: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _interpolated(self, capacity_kb: Array) -> tuple[Array, Array]:
         at = np.log2(capacity_kb)
         grid = self._grid
         left = np.minimum(np.searchsorted(grid, at, side="right"), len(grid) - 1) - 1
@@ -109,7 +109,7 @@ def _port_factor(port: PortPoint, port_bits: int) -> float:
     return float(wanted - table)
 
 
-def _extended(at: NDArray[np.float64], x: Sequence[float], y: Sequence[float]) -> NDArray[np.float64]:
+def _extended(at: Array, x: Sequence[float], y: Sequence[float]) -> Array:
     """Linear interpolation whose first and last segments go on for ever."""
     right = np.clip(np.searchsorted(x, at), 1, len(x) - 1)
     x0, x1, y0, y1 = (np.asarray(v)[index] for v in (x, y) for index in (right - 1, right))

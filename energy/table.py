@@ -1,41 +1,38 @@
-"""Energy per action: the second factor of the model, for a workload's widths, multiplier, voltage and memory sizes."""
+"""Energy per action, the second factor of the model: depends on widths, multiplier, voltage and memory sizes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from energy.actions import ActionCounts
+from energy.arrays import Array
+from energy.cost_table import CostTable
 from energy.errors import WorkloadError
 from energy.hardware import Hardware, Memory
 from energy.workload import WorkloadBatch
-
-Array = NDArray[np.float64]
-
-_FRESH, _STATIONARY = [0, 1, 3], [0, 2, 3]  # low, value and high among `WorkloadBatch.relative_energies`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyTable:
     """Energy per action in pJ: a number, or an array whose first axis is low, value, high.
 
-    The last axis of `multiply_pj`, `weight_read_bit_pj` and `weight_write_bit_pj` is the layers where these have
-    multipliers or robust bits of their own.
+    The last axis of `multiply_pj`, `weight_read_bit_pj` and `weight_write_bit_pj` is the layers if these differ in
+    multiplier or robust bits.
 
     Attributes:
         multiply_pj: One multiplication with the workload's multiplier and widths.
-        add_pj_per_bit: Accumulating, per bit of the partial sum.
+        add_pj_per_bit: One addition, per bit of the partial sum.
         register_read_bit_pj: One bit read from a register or scratchpad of the array.
-        register_write_bit_pj: One bit written there.
+        register_write_bit_pj: One bit written to one.
         clock_bit_pj: Clocking one bit of the array's registers for one cycle.
         weight_read_bit_pj: One bit of a stored weight read, averaged over 6T and 8T cells.
-        weight_write_bit_pj: One bit written there.
+        weight_write_bit_pj: One bit of a stored weight written.
         metadata_read_bit_pj: One bit of metadata read.
         activation_read_bit_pj: One bit of an activation or partial sum read.
-        activation_write_bit_pj: One bit of one written.
-        dram_bit_pj: One bit moved from or to DRAM; 0 without DRAM.
+        activation_write_bit_pj: One bit of an activation or partial sum written.
+        dram_bit_pj: One bit moved to or from DRAM; 0 without DRAM.
         leakage_pj_per_cycle: Leakage of both memories in one clock cycle.
     """
 
@@ -54,11 +51,11 @@ class EnergyTable:
 
     @classmethod
     def ones(cls) -> EnergyTable:
-        """A table in which every action costs 1, so that counts can be checked by hand."""
+        """Make a table in which every action costs 1, so that counts can be checked by hand."""
         return cls(**dict.fromkeys(cls.__dataclass_fields__, 1.0))
 
     def values(self, layer: int = 0) -> dict[str, float]:
-        """Entry -> its likely value for one layer of a single workload; for all, where they do not differ."""
+        """Return the likely value of each entry, for one layer of a single workload if layers differ."""
         found = {}
         for name in self.__dataclass_fields__:
             entry = np.asarray(getattr(self, name))
@@ -67,7 +64,7 @@ class EnergyTable:
         return found
 
     def averaged(self, counts: ActionCounts) -> EnergyTable:
-        """The table for the layers of each workload together: means over them, by how often each has the action."""
+        """Average the entries over the layers of each workload, weighted by the counts of the action."""
         weights = {
             "multiply_pj": counts.macs,
             "weight_read_bit_pj": counts.weight_read_bits,
@@ -86,13 +83,13 @@ class EnergyTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemorySizes:
-    """Capacities, and what of the weight memory is metadata; each of shape (workloads, 1).
+    """Capacities of the memories and composition of the weight memory; each of shape (workloads, 1).
 
     Attributes:
         weight_kb: Capacity of the weight memory, in KB of 1024 bytes.
-        activation_kb: Capacity of the activation memory.
-        metadata_share: Metadata among the stored bits.
-        robust_share: Bits in 8T cells among those of the stored weights themselves.
+        activation_kb: Capacity of the activation memory, in KB.
+        metadata_share: Metadata as a share of all bits in the weight memory.
+        robust_share: Bits in 8T cells as a share of the bits of weights, metadata excluded.
     """
 
     weight_kb: Array
@@ -102,16 +99,16 @@ class MemorySizes:
 
 
 def memory_sizes(work: WorkloadBatch, counts: ActionCounts, hardware: Hardware) -> MemorySizes:
-    """How large the memories are: as the hardware says or, where it follows the network, the fewest banks that hold it.
+    """Size the memories: as the hardware says, or the fewest banks that hold the network where capacity is fitted.
 
     Raises:
-        WorkloadError: If a memory of fixed size is too small for the network and there is no DRAM to fetch it from.
+        WorkloadError: If a memory of fixed size is too small for the network and there is no DRAM.
     """
     metadata = counts.stored_metadata_bits.sum(axis=-1, keepdims=True)
     stored = counts.stored_value_bits.sum(axis=-1, keepdims=True) + metadata
     live = counts.live_activation_bits.max(axis=-1, keepdims=True)
-    robust_share = hardware.weight_memory.robust_share(work.robust_bits, work.knobs[0])
-    if work.by_layer is not None:
+    robust_share = hardware.weight_memory.robust_share(work.knobs.robust_bits, work.knobs.weight_bits)
+    if work.layered:
         values = counts.stored_value_bits
         robust_share = (robust_share * values).sum(axis=-1, keepdims=True)
         robust_share = robust_share / np.maximum(values.sum(axis=-1, keepdims=True), 1)
@@ -134,29 +131,31 @@ def _capacity_kb(bits: Array, memory: Memory, hardware: Hardware, what: str) -> 
     return np.full(bits.shape, float(memory.capacity_kb))
 
 
-def energy_table(work: WorkloadBatch, hardware: Hardware, sizes: MemorySizes) -> EnergyTable:
-    """Energy per action for these widths, multipliers, voltages and memory sizes.
+def energy_table(work: WorkloadBatch, hardware: Hardware, sizes: MemorySizes, costs: CostTable) -> EnergyTable:
+    """Compute energy per action for these widths, multipliers, voltages and memory sizes.
 
-    - A multiplier of w by a bits has w * a partial-product cells; energy follows their number, with a small linear
-      part. An approximate one costs its relative energy times that, which depends on whether the weight stays.
-    - Dynamic energy follows the square of each part's supply voltage (`energy.scaling`). Leakage current is held
-      constant, so leakage power follows the voltage.
-    - Robust bits sit in 8T cells of a hybrid memory, and so does all metadata, whose errors would spoil many weights.
+    - A multiplier of w by a bits has w * a partial-product cells; its energy follows their number, with a small linear
+      part. For an approximate one this is multiplied by its relative energy, which is lower if the weight is held.
+    - Dynamic energy follows the square of each part's supply voltage (`energy.scaling`). Leakage current is taken as
+      constant, so leakage power is proportional to the voltage.
+    - Robust bits are stored in 8T cells of a hybrid memory, and so is all metadata: an error there spoils many weights.
 
     Args:
         work: The workloads.
         hardware: The accelerator.
-        sizes: Of its memories; see `memory_sizes`.
+        sizes: Sizes of the memories; see `memory_sizes`.
+        costs: Costs of the multipliers.
 
     Returns:
         Entries of shape (3, workloads, 1) or (3, 1, 1), or (3, workloads, layers) where layers differ.
 
     Raises:
-        WorkloadError: If bits are to be robust and the weight memory has no such cells, or its voltage is far from the
-            technology's.
+        WorkloadError: If the cost of a multiplier is unknown, robust bits are wanted of a weight memory without 8T
+            cells, or its voltage is far from the technology's.
     """
-    weight_bits, activation_bits, weight_v = work.knobs[:3]
-    robust_bits = work.robust_bits
+    knobs = work.knobs
+    weight_bits, activation_bits, weight_v = knobs.weight_bits, knobs.activation_bits, knobs.weight_memory_v
+    robust_bits = knobs.robust_bits
     memory, activation_memory = hardware.weight_memory, hardware.activation_memory
     if memory.cell != "hybrid" and robust_bits.any():
         raise WorkloadError(
@@ -164,7 +163,7 @@ def energy_table(work: WorkloadBatch, hardware: Hardware, sizes: MemorySizes) ->
             f"{robust_bits.max():g}; choose hardware whose weight_memory has cell: hybrid"
         )
     units, nominal_v = hardware.unit_energies, hardware.technology.nominal_v
-    if not ((weight_v >= 0.2 * nominal_v) & (weight_v <= 1.5 * nominal_v)).all():  # a slip of the unit
+    if not ((weight_v >= 0.2 * nominal_v) & (weight_v <= 1.5 * nominal_v)).all():  # such as 900 for 900 mV
         raise WorkloadError(
             f"weight_memory_v must be in volts, between 0.2 and 1.5 times the nominal {nominal_v} V of "
             f"{hardware.name}, got {weight_v.min():g} to {weight_v.max():g}"
@@ -172,7 +171,7 @@ def energy_table(work: WorkloadBatch, hardware: Hardware, sizes: MemorySizes) ->
     multiply = units.multiply_per_bit2 * (weight_bits * activation_bits)
     multiply = multiply + units.multiply_per_bit * ((weight_bits + activation_bits) / 2)
 
-    robust_share = sizes.robust_share if work.by_layer is None else memory.robust_share(robust_bits, weight_bits)
+    robust_share = memory.robust_share(robust_bits, weight_bits) if work.layered else sizes.robust_share
     metadata_8t, activation_8t = memory.metadata_is_8t, activation_memory.cell == "8T"
     weight_ratio, activation_ratio = weight_v / nominal_v, activation_memory.supply_v / nominal_v
     weight_square = weight_ratio**2
@@ -186,7 +185,7 @@ def energy_table(work: WorkloadBatch, hardware: Hardware, sizes: MemorySizes) ->
     leaking_kb = sizes.weight_kb * weight_ratio * (1 + eight_transistor_share * units.more_area)
     leaking_kb = leaking_kb + sizes.activation_kb * activation_ratio * (1 + activation_8t * units.more_area)
     return EnergyTable(
-        multiply_pj=multiply * work.relative_energies[_STATIONARY if hardware.weights_stay else _FRESH],
+        multiply_pj=multiply * _relative_energies(work, costs, stationary=hardware.weights_stay),
         add_pj_per_bit=units.add_per_bit,
         register_read_bit_pj=units.register_read_per_bit,
         register_write_bit_pj=units.register_write_per_bit,
@@ -199,3 +198,16 @@ def energy_table(work: WorkloadBatch, hardware: Hardware, sizes: MemorySizes) ->
         dram_bit_pj=units.dram_per_bit,
         leakage_pj_per_cycle=units.leakage_per_kb_cycle * leaking_kb,
     )
+
+
+def _relative_energies(work: WorkloadBatch, costs: CostTable, *, stationary: bool) -> Array:
+    """Low, likely and high relative energy: shape (3, workloads, 1), or (3, workloads, layers) where layers differ."""
+    found = [costs.cost(name, weight_bits=w, activation_bits=a) for name, w, a in work.multipliers]
+    bands = np.array(
+        [
+            [one.low for one in found],
+            [one.relative_energy_stationary if stationary else one.relative_energy for one in found],
+            [one.high for one in found],
+        ]
+    )
+    return bands.take(work.multiplier_of, axis=1)

@@ -12,12 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from energy.dataflows import Layers
+from energy.arrays import Array
 from energy.hardware import Hardware, Memory
-
-Array = NDArray[np.float64]
+from energy.workload import Layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from energy.arrays import Array
 from energy.estimates import Estimate
 from energy.scaling import voltage_ratio
 from energy.technology import Technology
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,24 +1,23 @@
-"""What an inference has to do, in plain numbers: the input of the energy model.
+"""The work of one inference in plain numbers: the input of the energy model.
 
-Every layer is the matrix product that it amounts to: `positions` output positions (1 for a fully connected layer), each
-the sum of `inner` products, for `outputs` channels. A convolution of C channels with a K x K kernel has inner =
-C * K * K. A grouped layer is `groups` such products beside each other, each with its share of the outputs; a depthwise
-one has a group for every channel.
+Every layer is described as a matrix product: `positions` output positions (1 for a fully connected layer), each the sum
+of `inner` products, for `outputs` channels. A convolution of C channels with a K x K kernel has inner = C * K * K. A
+grouped layer consists of `groups` independent products, each with its share of the outputs; a depthwise layer has one
+group per channel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from energy.cost_table import multiplier_cost
+from energy.arrays import Array
 from energy.errors import WorkloadError
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,19 +28,19 @@ class LayerWorkload:
         name: The layer's name in its network.
         positions: Output positions per channel.
         inner: Products summed into one output.
-        outputs: Output channels, of all groups together.
+        outputs: Output channels of all groups.
         input_values: Distinct activation values read by the layer.
         nonzero_weights: Weights left after pruning; `inner * outputs` when dense.
-        groups: Independent products beside each other.
+        groups: Independent products.
         kernel_height: Rows of the kernel; 1 for a fully connected layer.
         kernel_width: Columns of the kernel.
         output_height: Rows of output positions.
         activation_density: Share of the inputs that are not zero, in [0, 1].
-        multiplier: Name of its multiplier; None for the workload's own.
-        robust_bits: Top bits of each of its weights in 8T cells; None for the workload's own.
+        multiplier: Name of its multiplier; None for the workload's.
+        robust_bits: Top bits of each weight stored in 8T cells; None for the workload's.
 
     Raises:
-        WorkloadError: If a number is out of range, or numbers contradict each other.
+        WorkloadError: If a number is out of range, or two numbers contradict each other.
     """
 
     name: str
@@ -103,31 +102,30 @@ class LayerWorkload:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of the dense layer."""
+        """Multiply-accumulate operations of the dense layer."""
         return self.positions * self.inner * self.outputs
-
-
-# Rows of a workload's matrix: the numbers of its layers.
-_ROWS = tuple(one.name for one in fields(LayerWorkload) if one.type in ("int", "float"))
-_DIVISORS = ("groups", "kernel_height", "kernel_width", "output_height")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """One inference: its layers, and the knobs that all of them share.
+    """One inference: its layers and the knobs that they share.
 
     Attributes:
-        layers: In order of execution; at least one, of different names.
+        layers: At least one, in order of execution; names are unique.
         weight_bits: Width of a weight.
         activation_bits: Width of an activation.
-        multiplier: Name of the multiplier; see `energy.multiplier_cost`. Layers may have others.
+        multiplier: Name of the multiplier, looked up in a `CostTable` when the workload is estimated. A layer can
+            override it.
         weight_memory_v: Supply voltage of the weight memory, in volts.
-        robust_bits: How many of each weight's top bits sit in 8T cells of a hybrid memory; the rest sit in 6T cells.
-            Layers may have other numbers.
-        batch: Inferences made together, which share each weight that is fetched.
+        robust_bits: How many of each weight's top bits are stored in 8T cells of a hybrid memory; the rest are in 6T
+            cells. A layer can override it.
+        batch: Inferences run together, which share each weight that is fetched.
+        matrix: Numbers of the layers, for the whole batch; shape (numbers, 1, layers).
+        layer_multipliers: Multiplier of each layer; one entry if all layers have the same multiplier and robust bits.
+        layer_robust_bits: Robust bits of each layer; one entry in the same case.
 
     Raises:
-        WorkloadError: If there is no layer, a knob lies out of range, or no energy is known for the multiplier.
+        WorkloadError: If there is no layer, a name is duplicated, or a knob is out of range.
     """
 
     layers: tuple[LayerWorkload, ...]
@@ -138,16 +136,16 @@ class Workload:
     robust_bits: int
     batch: int = 1
     matrix: Array = field(init=False, repr=False, compare=False)
-    knobs: Array = field(init=False, repr=False, compare=False)
-    by_layer: Array | None = field(init=False, repr=False, compare=False)
+    layer_multipliers: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    layer_robust_bits: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.layers:
             raise WorkloadError("a workload needs at least one layer, got none")
         names = [layer.name for layer in self.layers]
         if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise WorkloadError(f"layers need different names, got {twice!r} twice")
+            duplicate = next(name for name in names if names.count(name) > 1)
+            raise WorkloadError(f"layers need unique names, got {duplicate!r} more than once")
         for name in ("weight_bits", "activation_bits", "batch"):
             if getattr(self, name) < 1:
                 raise WorkloadError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -157,40 +155,18 @@ class Workload:
                 self._check_robust_bits(f"layer {layer.name!r}: ", layer.robust_bits)
         if not self.weight_memory_v > 0:
             raise WorkloadError(f"weight_memory_v must be positive, got {self.weight_memory_v}")
-        # As arrays, so that the model needs no loop over layers, nor over workloads (`WorkloadBatch`).
-        rows = [[getattr(layer, name) for layer in self.layers] for name in _ROWS]
-        used = [
-            (layer.multiplier or self.multiplier, self.robust_bits if layer.robust_bits is None else layer.robust_bits)
-            for layer in self.layers
-        ]
-        costs = {
-            name: multiplier_cost(name, weight_bits=self.weight_bits, activation_bits=self.activation_bits)
-            for name in dict.fromkeys(name for name, _ in used)
-        }
-        different = {
-            (name, robust_bits): (
-                robust_bits,
-                costs[name].low,
-                costs[name].relative_energy,
-                costs[name].relative_energy_stationary,
-                costs[name].high,
-            )
-            for name, robust_bits in dict.fromkeys(used)
-        }
-        robust_bits, *relative_energies = different[used[0]]
-        knobs = (
-            self.weight_bits,
-            self.activation_bits,
-            self.weight_memory_v,
-            robust_bits,
-            self.batch,
-            *relative_energies,
-            sum(cost.relative_area for cost in costs.values()),  # each element has every multiplier that layers use
+        multipliers = tuple(layer.multiplier or self.multiplier for layer in self.layers)
+        robust_bits = tuple(
+            self.robust_bits if layer.robust_bits is None else layer.robust_bits for layer in self.layers
         )
-        by_layer = np.array([different[one] for one in used], dtype=np.float64).T if len(different) > 1 else None
-        object.__setattr__(self, "matrix", np.array(rows, dtype=np.float64))
-        object.__setattr__(self, "knobs", np.array(knobs, dtype=np.float64))
-        object.__setattr__(self, "by_layer", by_layer)
+        if len(set(zip(multipliers, robust_bits, strict=True))) == 1:
+            multipliers, robust_bits = multipliers[:1], robust_bits[:1]
+        matrix = np.array([[getattr(layer, name) for layer in self.layers] for name in _NUMBERS], dtype=np.float64)
+        if self.batch > 1:
+            matrix[_PER_IMAGE] *= self.batch
+        object.__setattr__(self, "matrix", matrix[:, None])
+        object.__setattr__(self, "layer_multipliers", multipliers)
+        object.__setattr__(self, "layer_robust_bits", robust_bits)
 
     def _check_robust_bits(self, where: str, robust_bits: int) -> None:
         if not 0 <= robust_bits <= self.weight_bits:
@@ -200,21 +176,26 @@ class Workload:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of the dense network."""
+        """Multiply-accumulate operations of the dense network."""
         return sum(layer.macs for layer in self.layers)
 
+    @cached_property
+    def alone(self) -> WorkloadBatch:
+        """The workload as a batch of one."""
+        return WorkloadBatch.of([self])
+
     def to_dict(self) -> dict[str, Any]:
-        """As a JSON object."""
+        """Convert to a JSON object."""
         shared = {one.name: getattr(self, one.name) for one in fields(self) if one.init}
         layers = ({key: value for key, value in asdict(layer).items() if value is not None} for layer in self.layers)
         return shared | {"layers": list(layers)}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Workload:
-        """From a JSON object, such as `to_dict` makes.
+        """Create a workload from a JSON object as `to_dict` returns it.
 
         Raises:
-            WorkloadError: If a key is missing, unknown, or of the wrong type, or a number is out of range.
+            WorkloadError: If a key is missing or unknown, or a value is of the wrong type or out of range.
         """
         layers = content.get("layers")
         if not isinstance(layers, list):
@@ -223,69 +204,132 @@ class Workload:
         return cls(**_checked(cls, {**content, "layers": read}, "the workload"))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """The layers of a batch of workloads as arrays of shape (workloads, layers); see `LayerWorkload`.
+
+    Shorter networks are padded with layers whose sizes are 0.
+
+    Attributes:
+        positions: Output positions of the whole batch of images.
+        inner: Products summed into one output.
+        outputs: Output channels.
+        input_values: Activations read, of the whole batch of images.
+        nonzero_weights: Weights left after pruning.
+        groups: Independent products.
+        kernel_height: Rows of the kernel.
+        kernel_width: Columns of the kernel.
+        output_height: Rows of output positions of one image.
+        activation_density: Share of nonzero inputs.
+        batch: Images, which share each weight that is fetched; shape (workloads, 1).
+    """
+
+    positions: Array
+    inner: Array
+    outputs: Array
+    input_values: Array
+    nonzero_weights: Array
+    groups: Array
+    kernel_height: Array
+    kernel_width: Array
+    output_height: Array
+    activation_density: Array
+    batch: Array
+
+
+# Rows of a workload's matrix, those that grow with its batch, and those that may not be 0 where a network is padded.
+_NUMBERS = tuple(one.name for one in fields(LayerWorkload) if one.type in ("int", "float"))
+_PER_IMAGE = [_NUMBERS.index(name) for name in ("positions", "input_values")]
+_DIVISORS = [_NUMBERS.index(name) for name in ("groups", "kernel_height", "kernel_width", "output_height")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knobs:
+    """The knobs of a batch of workloads as arrays of shape (workloads, 1); see `Workload`.
+
+    Attributes:
+        weight_bits: Width of a weight.
+        activation_bits: Width of an activation.
+        weight_memory_v: Supply voltage of the weight memory.
+        robust_bits: Top bits of each weight in 8T cells; shape (workloads, layers) if the batch is layered.
+    """
+
+    weight_bits: Array
+    activation_bits: Array
+    weight_memory_v: Array
+    robust_bits: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadBatch:
     """Many workloads as arrays, to be estimated together.
 
     Attributes:
-        layers: Shape (rows, workloads, layers): the numbers of `LayerWorkload`; those of the absent layers of shorter
-            networks are 0.
-        knobs: Shape (knobs, workloads, 1).
-        by_layer: Shape (5, workloads, layers): of layers with knobs of their own, those in whose place they are; None
-            if there are none.
+        layers: The numbers of their layers.
+        knobs: The numbers that all layers of a workload share.
+        multipliers: Distinct multipliers, each with the width of its weights and activations.
+        multiplier_of: Index into `multipliers` of each workload's multiplier, of shape (workloads, 1); or of each
+            layer's, of shape (workloads, layers), if the batch is layered.
     """
 
-    layers: Array
-    knobs: Array
-    by_layer: Array | None = None
+    layers: Layers
+    knobs: Knobs
+    multipliers: tuple[tuple[str, int, int], ...]
+    multiplier_of: NDArray[np.intp]
 
     @property
-    def robust_bits(self) -> Array:
-        """Top bits of each weight in 8T cells: shape (workloads, 1), or (workloads, layers) where layers differ."""
-        bits: Array = self.knobs[3] if self.by_layer is None else self.by_layer[0]
-        return bits
-
-    @property
-    def relative_energies(self) -> Array:
-        """Of the multipliers: the lowest, of fresh weights, of weights that stay, the highest; likewise behind that."""
-        energies: Array = self.knobs[5:9] if self.by_layer is None else self.by_layer[1:]
-        return energies
-
-    @classmethod
-    def single(cls, workload: Workload) -> WorkloadBatch:
-        """Of one workload."""
-        by_layer = None if workload.by_layer is None else workload.by_layer[:, None]
-        return cls(layers=workload.matrix[:, None], knobs=workload.knobs[:, None, None], by_layer=by_layer)
+    def layered(self) -> bool:
+        """Whether the layers of some workload differ in multiplier or robust bits."""
+        return bool(self.multiplier_of.shape[1] > 1)
 
     @classmethod
     def of(cls, workloads: Sequence[Workload]) -> WorkloadBatch:
-        """From workloads, of any numbers of layers.
+        """Make a batch of workloads, whose numbers of layers may differ.
 
         Raises:
-            WorkloadError: If there is none.
+            WorkloadError: If there is no workload.
         """
         if not workloads:
             raise WorkloadError("a batch needs at least one workload, got none")
-        depths = {workload.matrix.shape[1] for workload in workloads}
-        if len(depths) == 1:
-            layers = np.stack([workload.matrix for workload in workloads], axis=1)
+        depths = [workload.matrix.shape[2] for workload in workloads]
+        if len(set(depths)) == 1:
+            matrices = np.concatenate([workload.matrix for workload in workloads], axis=1)
         else:
-            layers = np.zeros((len(_ROWS), len(workloads), max(depths)))
-            layers[[_ROWS.index(name) for name in _DIVISORS]] = 1
-            for index, workload in enumerate(workloads):
-                layers[:, index, : workload.matrix.shape[1]] = workload.matrix
-        knobs = np.stack([workload.knobs for workload in workloads], axis=1)[:, :, None]
-        if all(workload.by_layer is None for workload in workloads):
-            return cls(layers=layers, knobs=knobs)
-        by_layer = np.repeat(knobs[[3, 5, 6, 7, 8]], layers.shape[2], axis=2)
-        for index, workload in enumerate(workloads):
-            if workload.by_layer is not None:
-                by_layer[:, index, : workload.by_layer.shape[1]] = workload.by_layer
-        return cls(layers=layers, knobs=knobs, by_layer=by_layer)
+            matrices = np.zeros((len(_NUMBERS), len(workloads), max(depths)))
+            matrices[_DIVISORS] = 1
+            for index, (workload, depth) in enumerate(zip(workloads, depths, strict=True)):
+                matrices[:, index, :depth] = workload.matrix[:, 0]
+        width = matrices.shape[2] if any(len(workload.layer_multipliers) > 1 for workload in workloads) else 1
+        shared = [(one.weight_bits, one.activation_bits, one.weight_memory_v, one.batch) for one in workloads]
+        weight_bits, activation_bits, weight_memory_v, batch = np.array(shared, dtype=np.float64).T[:, :, None]
+        used = [(one.layer_multipliers, one.weight_bits, one.activation_bits) for one in workloads]
+        multipliers: dict[tuple[str, int, int], int] = {}
+        places = {  # most workloads of a batch use one of a few combinations
+            (names, w, a): tuple(multipliers.setdefault((name, w, a), len(multipliers)) for name in names)
+            for names, w, a in dict.fromkeys(used)
+        }
+        return cls(
+            layers=Layers(**dict(zip(_NUMBERS, matrices, strict=True)), batch=batch),
+            knobs=Knobs(
+                weight_bits=weight_bits,
+                activation_bits=activation_bits,
+                weight_memory_v=weight_memory_v,
+                robust_bits=_rows([workload.layer_robust_bits for workload in workloads], width).astype(np.float64),
+            ),
+            multipliers=tuple(multipliers),
+            multiplier_of=_rows([places[one] for one in used], width),
+        )
+
+
+def _rows(values: Sequence[tuple[int, ...]], width: int) -> NDArray[np.intp]:
+    """Stack rows of one value for all layers, or one for each; the first value takes the place of missing ones."""
+    distinct = {row: place for place, row in enumerate(dict.fromkeys(values))}
+    rows = np.array([row + row[:1] * (width - len(row)) for row in distinct], dtype=np.intp)
+    return rows[[distinct[row] for row in values]]
 
 
 def _checked(kind: type, content: object, what: str) -> dict[str, Any]:
-    """The arguments of a dataclass out of a JSON object."""
+    """Check a JSON object against the fields of a dataclass, and return it as its arguments."""
     known = {one.name: one for one in fields(kind) if one.init}
     if not isinstance(content, Mapping):
         raise WorkloadError(f"{what} must be an object of keys and values, got {content!r}")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from energy import Hardware, hardware_names
-from energy.cost_table import shipped_multipliers
+from energy import CostTable, Hardware, hardware_names
 from search.errors import UnknownNameError
 from search.space.task import Task, find_task
 from service.dependencies import Services
@@ -71,7 +70,7 @@ def multiplier_named(name: str, uploads: Uploads, *, pointer: str) -> UploadedMu
     Raises:
         ProblemError: 422, if it is unknown.
     """
-    if name in shipped_multipliers():
+    if name in CostTable().names:
         return None
     try:
         return uploads.multiplier(name)

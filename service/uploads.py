@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 import energy
 from energy import Hardware, hardware_names, load_hardware, parse_hardware
-from energy.cost_table import relative_costs, shipped_multipliers
+from energy.cost_table import CostTable, relative_costs
 from search.errors import UnknownNameError, UsageError
 from search.multipliers.choice import keep_multiplier, multiplier_of_table
 from search.multipliers.costs import claimed_costs
@@ -150,7 +150,7 @@ class Uploads:
         Raises:
             UsageError: If it is no table of a multiplier, its name is taken or none for one, or no more may be kept.
         """
-        if name in shipped_multipliers():
+        if name in CostTable().names:
             raise UsageError(f"a multiplier named {name!r} comes along; choose another name")
         made = multiplier_of_table(name, table, signed=signed, source=client)
         about = {"name": name, "signed": signed, "relative_energy": relative_energy, "relative_area": relative_area}

@@ -38,8 +38,8 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _own_multipliers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what a test registers in this process from the tests after it."""
-    for module in (catalog, cost_table):
-        monkeypatch.setattr(module, "_registered", dict(module._registered))
+    monkeypatch.setattr(catalog, "_registered", dict(catalog._registered))
+    monkeypatch.setattr(cost_table, "_known", cost_table.known_costs())
 
 
 @pytest.fixture

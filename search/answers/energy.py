@@ -109,7 +109,7 @@ def score(
             candidate=None,
             workload=workload,
             hardware=platform,
-            report=energy.estimate(workload, platform),
+            report=_in_file(path, lambda: energy.estimate(workload, platform)),
             baseline=None,
             notes=(_NO_BASELINE,),
         )

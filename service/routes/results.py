@@ -9,8 +9,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from energy import EnergyError, Hardware, HardwareError, WorkloadError, estimate, hardware_names
-from energy.cost_table import multiplier_cost, shipped_multipliers
+from energy import (
+    CostTable,
+    EnergyError,
+    Hardware,
+    HardwareError,
+    WorkloadError,
+    estimate,
+    hardware_names,
+    multiplier_cost,
+)
 from search.answers.confirmation import knee
 from search.answers.energy import score_candidate, stored_workload
 from search.answers.stored import stored_alone
@@ -182,7 +190,7 @@ def delete_hardware(services: ServicesDep, client: ClientDep, name: str) -> Resp
 def list_multipliers(services: ServicesDep) -> list[MultiplierSchema]:
     """The multipliers whose energy is known."""
     brought = [_uploaded(one) for one in services.uploads.multipliers()]
-    return [*map(_multiplier, shipped_multipliers()), *brought]
+    return [*map(_multiplier, CostTable().names), *brought]
 
 
 @router.post("/multipliers", status_code=201, responses=responses(400, 401, 403, 413, 415, 422, 503))

@@ -9,16 +9,19 @@ from hypothesis import strategies as st
 
 from energy import (
     COMPONENTS,
+    CostTable,
     EnergyTable,
     Hardware,
     Workload,
     WorkloadBatch,
     WorkloadError,
+    count_actions,
     estimate,
     estimate_batch,
     hardware_names,
     load_hardware,
     multiplier_cost,
+    register_multiplier_cost,
 )
 from tests.energy.networks import ALEXNET, LENET, convolution, fully_connected, workload
 
@@ -369,6 +372,35 @@ def test_dram_is_an_option() -> None:
     assert with_dram.energy_pj - without.energy_pj == pytest.approx(with_dram.components["dram"] + onto_chip)
 
 
-def test_unknown_multipliers_have_no_energy() -> None:
-    with pytest.raises(WorkloadError, match=r"asm-1-7.*characterise"):
-        workload(*LENET, multiplier="asm-1-7")
+@pytest.mark.parametrize(
+    "work", [workload(*LENET, multiplier="magic"), workload(replace(LENET[0], multiplier="magic"), *LENET[1:])]
+)
+def test_unknown_multipliers_have_no_energy(work: Workload) -> None:
+    for run in (lambda: estimate(work, HARDWARE), lambda: estimate_batch([workload(*LENET), work], HARDWARE)):
+        with pytest.raises(WorkloadError, match=r"multiplier 'magic'.*characterise"):
+            run()
+    assert count_actions(work, HARDWARE).macs.sum() > 0  # counts need no costs
+
+
+def test_a_cost_table_gives_multipliers_their_energy_and_area() -> None:
+    key = ("layer", 8, 8)
+    costs = CostTable({"mine": {key: CostTable().cost("asm-1", weight_bits=8, activation_bits=8)}})
+    layered = (replace(LENET[0], multiplier="exact"), *LENET[1:])
+    for layers in (LENET, layered):
+        mine, twin = (workload(*layers, multiplier=name) for name in ("mine", "asm-1"))
+        found, expected = estimate(mine, HARDWARE, costs=costs), estimate(twin, HARDWARE)
+        assert found.energies_pj.tolist() == expected.energies_pj.tolist()
+        assert found.area_mm2 == expected.area_mm2
+        together = estimate_batch([mine, workload(*LENET)], HARDWARE, costs=costs)
+        assert together.energy_pj[0] == pytest.approx(expected.energy_pj)
+        assert together.area_mm2[1, 0] == pytest.approx(expected.area_mm2.value)
+        with pytest.raises(WorkloadError, match="'mine'"):
+            estimate(mine, HARDWARE)
+
+
+def test_a_registered_multiplier_is_known_without_a_table() -> None:
+    register_multiplier_cost("mine", {("layer", 8, 8): multiplier_cost("asm-1", weight_bits=8, activation_bits=8)})
+    mine, twin = (workload(*LENET, multiplier=name) for name in ("mine", "asm-1"))
+    assert estimate(mine, HARDWARE).energy_pj == estimate(twin, HARDWARE).energy_pj
+    with pytest.raises(WorkloadError, match="'mine'"):
+        estimate(mine, HARDWARE, costs=CostTable())

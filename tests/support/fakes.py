@@ -168,5 +168,5 @@ def chosen_import(multiplier: approx.Multiplier) -> ChosenMultiplier:
 
 def forget_multipliers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process know no multipliers and costs but the package's, as a new one does."""
-    monkeypatch.setattr(cost_table, "_registered", {})
+    monkeypatch.setattr(cost_table, "_known", energy.CostTable())
     monkeypatch.setattr(catalog, "_registered", {})

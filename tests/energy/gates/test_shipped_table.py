@@ -1,6 +1,6 @@
 """The table that comes with the package, and looking things up in it."""
 
-from collections.abc import Iterator
+import pickle
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,8 +9,8 @@ import yaml
 
 from energy import WorkloadError
 from energy.cost_table import (
-    _registered,
-    characterised_multipliers,
+    CostTable,
+    known_costs,
     multiplier_cost,
     read_cost_table,
     register_multiplier_cost,
@@ -22,18 +22,10 @@ from energy.cost_table import (
 KEYS = [("layer", w, a) for w in range(2, 9) for a in range(2, 9)] + [("unsigned", 8, 8), ("signed", 8, 8)]
 
 
-@pytest.fixture
-def _clean_registry() -> Iterator[None]:
-    kept = dict(_registered)
-    yield
-    _registered.clear()
-    _registered.update(kept)
-
-
 def test_every_listed_multiplier_has_every_form_and_width() -> None:
     found = {(row.name, *row.key) for row in shipped_rows()}
     assert len(found) == len(shipped_rows())
-    assert found == {(name, *key) for name in characterised_multipliers() for key in KEYS}
+    assert found == {(name, *key) for name in CostTable().names for key in KEYS}
     assert all(row.area_um2 >= 0 and row.energy_recorded_fj >= 0 for row in shipped_rows())
 
 
@@ -105,8 +97,8 @@ def test_looking_up() -> None:
             "layer",
             r"did you mean 'drum-\d'.* characterise it with: search multipliers characterise drum-7",
         ),
-        ("drum-4", 9, "layer", "known are at most 8-bit weights and 8-bit activations"),
-        ("drum-4", 4, "unsigned", "known are at most 8-bit weights"),
+        ("drum-4", 9, "layer", "the widest known are 8-bit weights and 8-bit activations"),
+        ("drum-4", 4, "unsigned", "the widest known are 8-bit weights"),
         ("drum-4", 8, "other", "form must be one of layer, unsigned, signed, got 'other'"),
     ],
 )
@@ -115,7 +107,6 @@ def test_what_is_not_known(name: str, bits: int, form: str, complaint: str) -> N
         multiplier_cost(name, weight_bits=bits, activation_bits=bits, form=form)
 
 
-@pytest.mark.usefixtures("_clean_registry")
 def test_own_costs(tmp_path: Path) -> None:
     rows = [row for row in shipped_rows() if row.name == "drum-3"]
     path = tmp_path / "costs.csv"
@@ -126,15 +117,41 @@ def test_own_costs(tmp_path: Path) -> None:
     found = multiplier_cost("mine", weight_bits=8, activation_bits=8)
     assert found.source == "here"
     assert found.relative_energy == multiplier_cost("drum-3", weight_bits=8, activation_bits=8).relative_energy
-    assert "mine" in characterised_multipliers()
+    assert known_costs().names == [*CostTable().names, "mine"]
     with pytest.raises(WorkloadError, match="no energy is known for multiplier 'mine' as layer, 9-bit"):
         multiplier_cost("mine", weight_bits=9, activation_bits=8)
-    with pytest.raises(WorkloadError, match="comes with the package; register another name"):
+    with pytest.raises(WorkloadError, match="is built in; choose another name"):
         register_multiplier_cost("drum-3", costs)
     path.write_text("name,form\nx,layer\n")
-    with pytest.raises(WorkloadError, match="no table of multiplier costs"):
+    with pytest.raises(WorkloadError, match="is not a table of multiplier costs"):
         read_cost_table(path)
     with pytest.raises(WorkloadError, match="cannot read multiplier costs"):
         read_cost_table(tmp_path / "none.csv")
     with pytest.raises(WorkloadError, match="but no exact multiplier is"):
         relative_costs(rows, exact=[], source="here")
+
+
+def test_a_table_is_a_value() -> None:
+    cost = CostTable().cost("drum-3", weight_bits=8, activation_bits=8)
+    costs = {("layer", 8, 8): cost}
+    one = CostTable({"mine": costs})
+    two = one.including("other", costs)
+    assert (one.names, two.names) == ([*CostTable().names, "mine"], [*CostTable().names, "mine", "other"])
+    assert two == CostTable({"mine": costs, "other": costs})
+    assert two != one
+    other = {("layer", 8, 8): CostTable().cost("exact", weight_bits=8, activation_bits=8)}
+    assert two.including("mine", other).cost("mine", weight_bits=8, activation_bits=8).relative_energy == 1
+    assert two.cost("mine", weight_bits=8, activation_bits=8) == cost
+    costs.clear()  # what was given is copied
+    assert one.cost("mine", weight_bits=8, activation_bits=8) == cost
+    with pytest.raises(WorkloadError, match="the cost of multiplier 'exact' is built in"):
+        one.including("exact", other)
+    with pytest.raises(WorkloadError, match="no energy is known for multiplier 'mime'; did you mean 'mine'"):
+        one.cost("mime", weight_bits=8, activation_bits=8)
+
+
+def test_the_pickle_of_a_table_holds_what_was_added() -> None:
+    table = CostTable({"mine": {("layer", 8, 8): CostTable().cost("drum-3", weight_bits=8, activation_bits=8)}})
+    written = pickle.dumps(table)
+    assert pickle.loads(written) == table  # noqa: S301  written above
+    assert len(written) < 1000

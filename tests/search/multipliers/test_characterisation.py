@@ -1,7 +1,6 @@
 """Circuits compute what the emulator does; the shipped table can be made again; a person's own multipliers."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -11,8 +10,8 @@ import yaml
 from click.testing import CliRunner, Result
 
 import approx
-from energy import gates
-from energy.cost_table import CostKey, CostRow, _registered, multiplier_cost, shipped_rows
+from energy import CostTable, cost_table, gates
+from energy.cost_table import CostKey, CostRow, multiplier_cost, shipped_rows
 from energy.gates.characterise import as_values, encoder_of
 from energy.gates.simulation import compute
 from energy.gates.synthesis import synthesise
@@ -24,14 +23,6 @@ from search.multipliers.costs import register_own_costs
 from search.multipliers.shipped_table import write_shipped_table
 
 MINE = "module mine(input [3:0] a, input [3:0] w, output [7:0] p); assign p = a[3:1] * w << 1; endmodule"
-
-
-@pytest.fixture(autouse=True)
-def _clean_registry() -> Iterator[None]:
-    kept = dict(_registered)
-    yield
-    _registered.clear()
-    _registered.update(kept)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +88,9 @@ def test_the_table_is_written_with_its_provenance(tools: gates.Tools, tmp_path: 
     assert set(yaml.safe_load(provenance.read_text())) == set(shipped)
 
 
-def test_a_verilog_file_becomes_a_multiplier(tools: gates.Tools, tmp_path: Path) -> None:
+def test_a_verilog_file_becomes_a_multiplier(
+    tools: gates.Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "mine.v"
     file.write_text(MINE)
     result = run(str(file), "--json")
@@ -117,7 +110,7 @@ def test_a_verilog_file_becomes_a_multiplier(tools: gates.Tools, tmp_path: Path)
     assert mine["relative_energy"] == layer.relative_energy
     assert set(mine["costs"]) == {"layer"}
 
-    _registered.clear()
+    monkeypatch.setattr(cost_table, "_known", CostTable())
     assert register_own_costs() == ["mine"]  # by a later process
     assert multiplier_cost("mine", weight_bits=2, activation_bits=2).relative_area > 1  # too large a circuit for these
     assert found["circuit"] == {

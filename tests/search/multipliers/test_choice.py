@@ -153,6 +153,6 @@ def test_the_cost_of_a_stored_multiplier_is_found_again(monkeypatch: pytest.Monk
 def test_a_damaged_table_of_costs_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CROSSLAYER_MULTIPLIER_DIR", str(tmp_path))
     (tmp_path / "costs.csv").write_text("name,form\nmine,layer\n")
-    with pytest.raises(energy.WorkloadError, match=r"costs.csv is no table of multiplier costs"):
+    with pytest.raises(energy.WorkloadError, match=r"costs.csv is not a table of multiplier costs"):
         choose(["drum-7"])
     assert len(choose(["drum-4"])) == 2  # which needs it not

@@ -17,7 +17,7 @@ from approx import (
     network_family,
     trace,
 )
-from energy.cost_table import characterised_multipliers
+from energy.cost_table import known_costs
 from energy.hardware import Cell
 from search.errors import UsageError
 from search.evaluation.workload import workload_of
@@ -218,7 +218,7 @@ def test_the_baseline_is_the_most_expensive_network(name: str) -> None:
 
 
 def test_the_default_multipliers_are_those_that_no_other_beats_and_the_alphabet_sets() -> None:
-    names = [name for name in multiplier_names() if name in characterised_multipliers()]
+    names = [name for name in multiplier_names() if name in known_costs().names]
     points = {}
     for name in names:
         multiplier = find_multiplier(name, weight_bits=8, activation_bits=8, activation_signed=False)
@@ -243,6 +243,6 @@ def test_the_default_multipliers_need_nothing_of_a_persons() -> None:
 
 def test_the_energy_of_every_member_of_the_space_is_known() -> None:
     for name in multiplier_names():
-        if name in characterised_multipliers():
+        if name in known_costs().names:
             for bits in range(2, 9):
                 energy.multiplier_cost(name, weight_bits=bits, activation_bits=10 - bits)
