@@ -3,11 +3,11 @@
 Works on its own; see `docs/architecture.md` for how it fits the rest.
 """
 
-from approx.catalog import families as families
-from approx.catalog import find_multiplier as find_multiplier
-from approx.catalog import multiplier_from_function as multiplier_from_function
-from approx.catalog import multiplier_names as multiplier_names
-from approx.catalog import register_multiplier as register_multiplier
+from approx.arithmetic.convolution import method as method
+from approx.arithmetic.ops import approx_conv2d as approx_conv2d
+from approx.arithmetic.ops import approx_linear as approx_linear
+from approx.arithmetic.ops import quantized_conv2d as quantized_conv2d
+from approx.arithmetic.ops import quantized_linear as quantized_linear
 from approx.config import FaultyMemory as FaultyMemory
 from approx.config import LayerApproximation as LayerApproximation
 from approx.config import NetworkApproximation as NetworkApproximation
@@ -16,22 +16,17 @@ from approx.convert import approximate as approximate
 from approx.convert import set_memory as set_memory
 from approx.convert import use_chip as use_chip
 from approx.convert import weight_layers as weight_layers
-from approx.convolution import method as method
-from approx.error_metrics import ErrorMetrics as ErrorMetrics
-from approx.error_metrics import error_metrics as error_metrics
-from approx.error_metrics import error_table as error_table
 from approx.errors import ApproxError as ApproxError
 from approx.errors import ArgumentError as ArgumentError
 from approx.errors import ImportFileError as ImportFileError
 from approx.errors import SavedModelError as SavedModelError
 from approx.errors import UnknownNameError as UnknownNameError
-from approx.families import Family as Family
 from approx.faults import FaultMap as FaultMap
 from approx.faults import fault_map as fault_map
 from approx.faults import read_back as read_back
-from approx.importing import import_multipliers as import_multipliers
-from approx.importing import multiplier_from_table as multiplier_from_table
-from approx.library import MultiplierLibrary as MultiplierLibrary
+from approx.layer_shapes import LayerShape as LayerShape
+from approx.layer_shapes import layer_order as layer_order
+from approx.layer_shapes import trace as trace
 from approx.memory import HYBRID_22NM as HYBRID_22NM
 from approx.memory import SILICON_14NM as SILICON_14NM
 from approx.memory import FailureCurve as FailureCurve
@@ -43,8 +38,20 @@ from approx.modules import ApproxConv2d as ApproxConv2d
 from approx.modules import ApproxConvTranspose2d as ApproxConvTranspose2d
 from approx.modules import ApproxLayer as ApproxLayer
 from approx.modules import ApproxLinear as ApproxLinear
-from approx.multiplier import Figure as Figure
-from approx.multiplier import Multiplier as Multiplier
+from approx.multipliers.catalog import families as families
+from approx.multipliers.catalog import find_multiplier as find_multiplier
+from approx.multipliers.catalog import multiplier_from_function as multiplier_from_function
+from approx.multipliers.catalog import multiplier_names as multiplier_names
+from approx.multipliers.catalog import register_multiplier as register_multiplier
+from approx.multipliers.families import Family as Family
+from approx.multipliers.library import MultiplierLibrary as MultiplierLibrary
+from approx.multipliers.metrics import ErrorMetrics as ErrorMetrics
+from approx.multipliers.metrics import error_metrics as error_metrics
+from approx.multipliers.metrics import error_table as error_table
+from approx.multipliers.multiplier import Figure as Figure
+from approx.multipliers.multiplier import Multiplier as Multiplier
+from approx.multipliers.table_files import import_multipliers as import_multipliers
+from approx.multipliers.table_files import multiplier_from_table as multiplier_from_table
 from approx.networks import Architecture as Architecture
 from approx.networks import NetworkFamily as NetworkFamily
 from approx.networks import build_named_network as build_named_network
@@ -53,10 +60,6 @@ from approx.networks import family_names as family_names
 from approx.networks import network_family as network_family
 from approx.onnx_export import equal_in_onnx as equal_in_onnx
 from approx.onnx_export import to_onnx as to_onnx
-from approx.ops import approx_conv2d as approx_conv2d
-from approx.ops import approx_linear as approx_linear
-from approx.ops import quantized_conv2d as quantized_conv2d
-from approx.ops import quantized_linear as quantized_linear
 from approx.pruning import Sparsity as Sparsity
 from approx.pruning import global_magnitude_masks as global_magnitude_masks
 from approx.pruning import gradual_sparsities as gradual_sparsities
@@ -73,9 +76,6 @@ from approx.saving import load as load
 from approx.saving import save as save
 from approx.saving import saved_facts as saved_facts
 from approx.structured import prune_channels as prune_channels
-from approx.trace import LayerShape as LayerShape
-from approx.trace import layer_order as layer_order
-from approx.trace import trace as trace
 from approx.training import DivergedError as DivergedError
 from approx.training import LabelledImages as LabelledImages
 from approx.training import Schedule as Schedule

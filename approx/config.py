@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from approx.errors import ArgumentError
-from approx.multiplier import MAX_BITS, MAX_TABLE_BITS, MIN_BITS
+from approx.multipliers.multiplier import MAX_BITS, MAX_TABLE_BITS, MIN_BITS
 
 GRADIENTS = ("straight-through", "difference")
 GRANULARITIES = ("channel", "tensor")

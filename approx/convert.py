@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from approx.arithmetic.ops import INT32_MAX
 from approx.attention import SplitAttention, can_split
-from approx.catalog import find_multiplier
 from approx.config import FaultyMemory, LayerApproximation, NetworkApproximation
 from approx.errors import ArgumentError
 from approx.modules import ApproxConv2d, ApproxConvTranspose2d, ApproxLayer, ApproxLinear
-from approx.multiplier import Multiplier
+from approx.multipliers.catalog import find_multiplier
+from approx.multipliers.multiplier import Multiplier
 from approx.observation import LayerInputs, observe
-from approx.ops import INT32_MAX
 from approx.quantization import calibrate_scale, code_range, percentile_scale
 
 WeightLayer = nn.Linear | nn.Conv2d | nn.ConvTranspose2d

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from approx.arithmetic.native import never_changes
 from approx.config import FaultyMemory
 from approx.faults import FaultMap, fault_map, memory_seed, read_back
-from approx.native import never_changes
 
 if TYPE_CHECKING:
     from approx.modules import ApproxLayer

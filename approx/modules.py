@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from approx.catalog import find_multiplier
+from approx.arithmetic.ops import quantized_conv2d, quantized_linear
 from approx.config import LayerApproximation
 from approx.errors import ArgumentError
 from approx.faults import FaultMap, fault_map, memory_seed
 from approx.layer_memory import KeptCodes, LayerOnChip
-from approx.multiplier import Multiplier
-from approx.ops import quantized_conv2d, quantized_linear
+from approx.multipliers.catalog import find_multiplier
+from approx.multipliers.multiplier import Multiplier
 from approx.quantization import quantize, straight_through
 
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from approx.arithmetic.pooling import MaxPool2
 from approx.errors import ArgumentError, UnknownNameError
-from approx.pooling import MaxPool2
 
 _SMALL = 20  # pixels: smaller images get the small kernels of a LeNet
 _VGG_BLOCKS = ((2, 1), (2, 2), (3, 4), (3, 8), (3, 8))  # configuration D: convolutions, channels over 4 * width

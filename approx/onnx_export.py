@@ -31,7 +31,7 @@ from torch.utils._pytree import tree_leaves
 from approx.convert import approx_layers, replace_everywhere, use_chip
 from approx.errors import ArgumentError
 from approx.modules import ApproxConv2d, ApproxConvTranspose2d, ApproxLayer
-from approx.multiplier import Multiplier
+from approx.multipliers.multiplier import Multiplier
 from approx.quantization import code_range
 
 if TYPE_CHECKING:

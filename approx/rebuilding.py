@@ -18,8 +18,8 @@ from approx.config import FaultyMemory, LayerApproximation
 from approx.convert import FoldedBatchNorm, WeightLayer, approx_layers, build_layer, replace_everywhere, split_attention
 from approx.errors import ApproxError, ArgumentError, SavedModelError
 from approx.modules import ApproxLayer
-from approx.multiplier import Multiplier
-from approx.saved_multipliers import MultiplierKey, multiplier_key
+from approx.multipliers.multiplier import Multiplier
+from approx.multipliers.saved_multipliers import MultiplierKey, multiplier_key
 
 DESCRIPTION_KEYS = frozenset({"folded", "layers", "shared", "frozen", "non_persistent"})
 

@@ -34,9 +34,9 @@ from approx.convert import approx_layers, use_chip
 from approx.errors import ArgumentError, SavedModelError
 from approx.layer_memory import stored_words
 from approx.modules import ApproxLayer
+from approx.multipliers.saved_multipliers import arrays_of, described, multiplier_key, multiplier_names, multiplier_of
 from approx.onnx_export import equal_in_onnx, to_onnx
 from approx.rebuilding import DESCRIPTION_KEYS, description, full_state, rebuilt
-from approx.saved_multipliers import arrays_of, described, multiplier_key, multiplier_names, multiplier_of
 
 FORMAT = "crosslayer model"
 FORMAT_VERSION = 1

@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import approx
-from approx import native, portable
-from approx.geometry import Geometry
-from approx.multiplier import Multiplier
-from approx.native import never_changes
-from approx.ops import approx_linear
+from approx.arithmetic import native, portable
+from approx.arithmetic.geometry import Geometry
+from approx.arithmetic.native import never_changes
+from approx.arithmetic.ops import approx_linear
+from approx.multipliers.multiplier import Multiplier
 from approx.quantization import CodeFormat
 from benchmarks.measuring import Result, compare, report, timed
 from benchmarks.networks import workloads

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from approx import native
+from approx.arithmetic import native
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from approx import catalog
 from energy import cost_table
+from approx.multipliers import catalog
 from tests.support.postgresql import Server, running_server
 
 TEST_DATA_VARIABLE = "CROSSLAYER_TEST_DATA"

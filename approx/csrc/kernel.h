@@ -1,5 +1,5 @@
-// The C interface of the native arithmetic: plain structs and functions, loaded with ctypes. approx/abi.py mirrors
-// every struct here field by field.
+// The C interface of the native arithmetic: plain structs and functions, loaded with ctypes.
+// approx/arithmetic/abi.py mirrors every struct here field by field.
 #pragma once
 
 #include <cstdint>

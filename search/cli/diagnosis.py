@@ -7,8 +7,8 @@ from importlib.metadata import version
 
 import torch
 
-from approx import native
-from approx.convolution import integer_matmul_is_exact
+from approx.arithmetic import native
+from approx.arithmetic.convolution import integer_matmul_is_exact
 
 
 def diagnose() -> dict[str, str]:

@@ -19,7 +19,7 @@ import torch
 import yaml
 
 import approx
-from approx.catalog import check_name
+from approx.multipliers.catalog import check_name
 from energy import WorkloadError, gates
 from energy.cost_table import (
     EXACT,

@@ -96,7 +96,7 @@ def multiplier_of_table(name: str, table: Sequence[Sequence[int]], *, signed: bo
     import numpy as np
 
     import approx
-    from approx.catalog import check_name
+    from approx.multipliers.catalog import check_name
 
     try:
         check_name(name)
@@ -215,7 +215,7 @@ def _known_costs(name: str) -> dict[CostKey, energy.MultiplierCost]:
 def _could_be_imported(name: str) -> bool:
     """Whether a multiplier of a person's can have the name, with or without a digest behind it."""
     import approx
-    from approx.catalog import check_name
+    from approx.multipliers.catalog import check_name
 
     try:
         check_name(multiplier_name(name))

@@ -20,13 +20,13 @@ from approx import (
     FaultyMemory,
     LayerApproximation,
     approximate,
-    catalog,
     fake_quantize,
     multiplier_from_function,
     register_multiplier,
     use_chip,
 )
 from approx.errors import ArgumentError
+from approx.multipliers import catalog
 from approx.quantization import code_range
 
 KINDS = {nn.Linear: ApproxLinear, nn.Conv2d: ApproxConv2d, nn.ConvTranspose2d: ApproxConvTranspose2d}

@@ -203,7 +203,7 @@ def test_training_goes_on_as_it_would_have(tmp_path: Path) -> None:
 def test_a_table_and_a_set_of_weights_that_multiply_alike_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("approx.catalog._registered", {})
+    monkeypatch.setattr("approx.multipliers.catalog._registered", {})
     alphabets = approx.find_multiplier("asm-1", weight_bits=8, activation_bits=8, activation_signed=True)
     table = approx.Multiplier(
         name="table", weight_bits=8, activation_bits=8, activation_signed=True, lut=alphabets.table()
@@ -234,11 +234,11 @@ def test_a_network_of_fewer_channels_comes_back(tmp_path: Path) -> None:
 def test_a_multiplier_of_ones_own_comes_back_without_being_registered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("approx.catalog._registered", {})
+    monkeypatch.setattr("approx.multipliers.catalog._registered", {})
     approx.register_multiplier(approx.multiplier_from_function("mine", lambda a, w: (a & ~1) * w, signed=True))
     model = converted(replace(EIGHT, multiplier="mine"))
     save(model, tmp_path / "model")
-    monkeypatch.setattr("approx.catalog._registered", {})
+    monkeypatch.setattr("approx.multipliers.catalog._registered", {})
     approx.register_multiplier(approx.multiplier_from_function("mine", lambda a, w: a + w, signed=True))
     assert_equal(model, approx.load(tmp_path / "model"))
 

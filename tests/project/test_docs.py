@@ -14,8 +14,8 @@ from torch import nn
 
 import approx
 import energy
-from approx import catalog
-from approx.native import NATIVE_VARIABLE
+from approx.arithmetic.native import NATIVE_VARIABLE
+from approx.multipliers import catalog
 from search.cli.main import cli
 from search.locations import (
     DATA_DIR_VARIABLE,

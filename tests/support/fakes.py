@@ -12,12 +12,12 @@ from optuna.distributions import BaseDistribution
 
 import approx
 import energy
-from approx import catalog
 from search.evaluation.early_stopping import Rival
 from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split
 from search.evaluation.job import Done, Evaluate, Failed, Job, Outcome, Result
 from energy import cost_table
 from energy.cost_table import CostKey, CostRow, shipped_rows
+from approx.multipliers import catalog
 from search.locations import multiplier_dir
 from search.multipliers.choice import ChosenMultiplier
 from search.multipliers.costs import keep_costs

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import approx
-from approx import native
 from energy.cost_table import multiplier_cost, shipped_rows
+from approx.arithmetic import native
 from search.cli.main import cli
 from search.multipliers.costs import keep_costs
 

@@ -8,15 +8,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, IntDistribution
 
 import energy
-from approx import (
-    Architecture,
-    build_network,
-    error_metrics,
-    find_multiplier,
-    multiplier_names,
-    network_family,
-    trace,
-)
+from approx import Architecture, build_network, error_metrics, find_multiplier, multiplier_names, network_family, trace
 from energy.cost_table import known_costs
 from energy.hardware import Cell
 from search.errors import UsageError

@@ -8,8 +8,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from approx import ErrorMetrics, Multiplier, error_metrics, import_multipliers, importing
+from approx import ErrorMetrics, Multiplier, error_metrics, import_multipliers
 from approx.errors import ArgumentError, ImportFileError
+from approx.multipliers import table_files
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler named cc")
 
@@ -254,7 +255,7 @@ def test_c_forms_found_in_the_wild(tmp_path: Path) -> None:
 def test_c_that_does_not_come_back_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, complaint: str
 ) -> None:
-    monkeypatch.setattr(importing, "_SECONDS", 1)
+    monkeypatch.setattr(table_files, "_SECONDS", 1)
     source = tmp_path / "model.c"
     source.write_text(f"#include <stdlib.h>\nint other(int, int);\nint f(volatile int A, int B) {{ {body} }}\n")
     with pytest.raises(ImportFileError, match=complaint) as caught:

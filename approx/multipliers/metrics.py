@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from approx.methods import table_rank
-from approx.multiplier import MAX_TABLE_BITS, Multiplier
+from approx.multipliers.methods import table_rank
+from approx.multipliers.multiplier import MAX_TABLE_BITS, Multiplier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

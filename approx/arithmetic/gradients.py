@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from approx import native, portable
-from approx.geometry import Geometry
-from approx.multiplier import Multiplier
+from approx.arithmetic import native, portable
+from approx.arithmetic.geometry import Geometry
+from approx.multipliers.multiplier import Multiplier
 from approx.quantization import CodeFormat
 
 _GATHERED_VALUES = 2**22  # slopes looked up at a time

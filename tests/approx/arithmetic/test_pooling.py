@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from approx import native
+from approx.arithmetic import native
+from approx.arithmetic.pooling import MaxPool2
 from approx.errors import ArgumentError
-from approx.pooling import MaxPool2
 
 SHAPES = (
     (1, 40, 30, 30),

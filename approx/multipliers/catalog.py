@@ -11,8 +11,8 @@ from functools import cache
 import torch
 
 from approx.errors import ArgumentError, UnknownNameError
-from approx.families import FAMILIES, PUBLISHED, Family, Operands
-from approx.multiplier import MAX_BITS, MIN_BITS, Multiplier, code_values
+from approx.multipliers.families import FAMILIES, PUBLISHED, Family, Operands
+from approx.multipliers.multiplier import MAX_BITS, MIN_BITS, Multiplier, code_values
 
 _registered: dict[str, Multiplier] = {}
 

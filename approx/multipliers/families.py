@@ -1,4 +1,4 @@
-"""The families of multipliers that come with the package, built from their published definitions (`approx.designs`).
+"""The built-in families of multipliers, built from their published definitions (`approx.multipliers.designs`).
 
 Signed operands are multiplied as sign and magnitude, a magnitude having as many bits as the operand; negating is exact.
 Alphabet set multipliers (Sarwar et al., Multiplier-less artificial neurons, DATE 2016) are made here: a weight is sign
@@ -15,9 +15,9 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from approx import designs
 from approx.errors import ArgumentError
-from approx.multiplier import MAX_BITS, MAX_TABLE_BITS, Figure, Multiplier, code_values
+from approx.multipliers import designs
+from approx.multipliers.multiplier import MAX_BITS, MAX_TABLE_BITS, Figure, Multiplier, code_values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

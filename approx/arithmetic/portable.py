@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from approx.arithmetic.geometry import Geometry
 from approx.errors import ArgumentError
-from approx.geometry import Geometry
-from approx.methods import Factors
-from approx.multiplier import Multiplier
+from approx.multipliers.methods import Factors
+from approx.multipliers.multiplier import Multiplier
 from approx.quantization import CodeFormat, code_range
 
 _FLOAT32_EXACT = 2**24  # every integer up to here is a float32

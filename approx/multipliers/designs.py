@@ -1,8 +1,8 @@
 """What published approximate multipliers compute, as arithmetic on unsigned integers.
 
 Every function takes tensors of non-negative int64 that broadcast together, and returns int64. The designs are defined
-for unsigned operands; `approx.catalog` puts sign logic around them. Where a paper leaves something open, the
-docstring says what was chosen.
+for unsigned operands; `approx.multipliers.families` puts sign logic around them. Where a paper leaves something open,
+the docstring says what was chosen.
 """
 
 from __future__ import annotations

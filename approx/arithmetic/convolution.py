@@ -7,10 +7,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from approx import native, portable
-from approx.geometry import Geometry
-from approx.multiplier import MAX_TABLE_BITS, Multiplier
-from approx.portable import Rescale, as_kernel, weight_indices
+from approx.arithmetic import native, portable
+from approx.arithmetic.geometry import Geometry
+from approx.arithmetic.portable import Rescale, as_kernel, weight_indices
+from approx.multipliers.multiplier import MAX_TABLE_BITS, Multiplier
 from approx.quantization import CodeFormat
 
 

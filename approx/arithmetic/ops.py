@@ -17,13 +17,13 @@ import math
 import torch
 from torch import Tensor
 
+from approx.arithmetic.convolution import convolve
+from approx.arithmetic.geometry import Geometry
+from approx.arithmetic.operators import quantized_convolution
+from approx.arithmetic.portable import check_range
 from approx.config import GRADIENTS
-from approx.convolution import convolve
 from approx.errors import ArgumentError
-from approx.geometry import Geometry
-from approx.multiplier import MAX_TABLE_BITS, Multiplier
-from approx.operators import quantized_convolution
-from approx.portable import check_range
+from approx.multipliers.multiplier import MAX_TABLE_BITS, Multiplier
 from approx.quantization import CodeFormat
 
 INT32_MAX = 2**31 - 1

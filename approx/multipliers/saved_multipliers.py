@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from approx.errors import SavedModelError
-from approx.multiplier import MAX_TABLE_BITS, Multiplier
+from approx.multipliers.multiplier import MAX_TABLE_BITS, Multiplier
 
 MultiplierKey = tuple[str, str, bool]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from approx import find_multiplier, multiplier_names
-from approx.methods import MAX_TERMS, Factors, factorize, row_tables, table_rank
+from approx.multipliers.methods import MAX_TERMS, Factors, factorize, row_tables, table_rank
 
 
 def rank_by_fractions(matrix: list[list[int]]) -> int:

@@ -1,7 +1,7 @@
 """The native kernels of `approx/csrc`, where the installation has them: a plain shared library, called through ctypes.
 
 The library computes integer sums of approximate products; what is not here is done with torch alone
-(`approx.portable`), with the same numbers. Threads are torch's own: `torch.set_num_threads` is honoured.
+(`approx.arithmetic.portable`), with the same numbers. Threads are torch's own: `torch.set_num_threads` is honoured.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 import approx
-from approx import abi
+from approx.arithmetic import abi
+from approx.arithmetic.geometry import Geometry
+from approx.arithmetic.portable import Rescale, as_kernel, empty_output, finished, operand_range, weight_indices
 from approx.errors import ArgumentError
-from approx.geometry import Geometry
-from approx.methods import RowTable
-from approx.multiplier import Multiplier
-from approx.portable import Rescale, as_kernel, empty_output, finished, operand_range, weight_indices
+from approx.multipliers.methods import RowTable
+from approx.multipliers.multiplier import Multiplier
 from approx.quantization import CodeFormat
 
 _T = TypeVar("_T")
@@ -128,7 +128,7 @@ class Library:
         geometry: Geometry,
         rescale: Rescale | None,
     ) -> Tensor:
-        """By row tables; see `approx.portable.table_convolution`.
+        """By row tables; see `approx.arithmetic.portable.table_convolution`.
 
         Args:
             activations: Contiguous, float32 or uint8.
@@ -302,7 +302,7 @@ class Library:
         return found
 
     def codes_as_floats(self, values: Tensor, code_format: CodeFormat) -> Tensor:
-        """See `approx.portable.codes_as_floats`; valid until the next call from this thread."""
+        """See `approx.arithmetic.portable.codes_as_floats`; valid until the next call from this thread."""
         size = 4 * values.numel()
         codes = self._scratch("codes", size)[:size].view(torch.float32).view(values.shape)
         source = _source(values.reshape(1, 1, 1, -1), code_format, Geometry())
@@ -312,7 +312,7 @@ class Library:
         return codes
 
     def clear_clipped(self, gradient: Tensor, values: Tensor, code_format: CodeFormat) -> Tensor:
-        """See `approx.portable.clear_clipped`; in place."""
+        """See `approx.arithmetic.portable.clear_clipped`; in place."""
         source = _source(values.reshape(1, 1, 1, -1), code_format, Geometry())
         self._calls.crosslayer_clear_clipped(
             ctypes.byref(source), c_void_p(gradient.data_ptr()), ctypes.byref(self._threads())

@@ -5,7 +5,7 @@ import torch
 
 from approx import Figure, Multiplier, find_multiplier, multiplier_from_function
 from approx.errors import ArgumentError
-from approx.multiplier import code_values
+from approx.multipliers.multiplier import code_values
 
 
 def test_a_multiplier_needs_one_table_of_the_right_shape() -> None:

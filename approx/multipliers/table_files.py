@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from approx.errors import ArgumentError, ImportFileError
-from approx.multiplier import MAX_TABLE_BITS, MIN_BITS, Multiplier
+from approx.multipliers.multiplier import MAX_TABLE_BITS, MIN_BITS, Multiplier
 
 _SUFFIXES = (".npy", ".npz", ".csv", ".c")
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from approx.errors import ArgumentError
-from approx.methods import Factors, RowTable, factorize, row_tables
+from approx.multipliers.methods import Factors, RowTable, factorize, row_tables
 
 MIN_BITS = 2
 MAX_TABLE_BITS = 8  # a truth table of two 12-bit operands would have 16 million entries

@@ -17,10 +17,10 @@ from approx import (
     multiplier_names,
     register_multiplier,
 )
-from approx import catalog as catalog_module
-from approx.designs import drum, momeni, partial_products, static_segment, truncation_correction
 from approx.errors import ArgumentError
-from approx.multiplier import code_values
+from approx.multipliers import catalog as catalog_module
+from approx.multipliers.designs import drum, momeni, partial_products, static_segment, truncation_correction
+from approx.multipliers.multiplier import code_values
 
 WIDTHS = [(8, 8, False), (8, 8, True), (4, 6, False), (2, 2, False), (7, 3, True)]
 BYTES = torch.arange(256)
@@ -35,7 +35,7 @@ def signed(index: int, bits: int) -> int:
     return index - 2**bits if index >= 2 ** (bits - 1) else index
 
 
-# ---- models that go bit by bit, written from the definitions without looking at approx.designs -------------------
+# ---- models that go bit by bit, written from the definitions without looking at approx.multipliers.designs ---
 
 
 def bits_of(value: int) -> list[int]:

@@ -8,15 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from approx import Multiplier, approx_conv2d, approx_linear, find_multiplier, native, quantized_conv2d, quantized_linear
-from approx.convolution import method
+from approx import Multiplier, approx_conv2d, approx_linear, find_multiplier, quantized_conv2d, quantized_linear
+from approx.arithmetic import native
+from approx.arithmetic.convolution import method
+from approx.arithmetic.geometry import Geometry
+from approx.arithmetic.native import never_changes
+from approx.arithmetic.operators import known_digest
+from approx.arithmetic.portable import row_table_matmul
+from approx.arithmetic.reference import reference_matmul
 from approx.errors import ArgumentError, UnknownNameError
-from approx.geometry import Geometry
-from approx.multiplier import code_values
-from approx.native import never_changes
-from approx.operators import known_digest
-from approx.portable import row_table_matmul
-from approx.reference import reference_matmul
+from approx.multipliers.multiplier import code_values
 
 BUILDS = ("baseline", "x86-64-v3", "x86-64-v4")
 

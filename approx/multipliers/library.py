@@ -13,9 +13,9 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from approx.catalog import check_name
 from approx.errors import ArgumentError, ImportFileError
-from approx.multiplier import MAX_TABLE_BITS, Figure, Multiplier
+from approx.multipliers.catalog import check_name
+from approx.multipliers.multiplier import MAX_TABLE_BITS, Figure, Multiplier
 
 
 class MultiplierLibrary:

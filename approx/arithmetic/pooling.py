@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from approx import native
+from approx.arithmetic import native
 
 _SMALL = 2**15  # values: of fewer, torch has pooled them before a kernel is called
 

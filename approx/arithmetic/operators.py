@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from approx import gradients
-from approx.convolution import convolve
+from approx.arithmetic import gradients
+from approx.arithmetic.convolution import convolve
+from approx.arithmetic.geometry import Geometry
+from approx.arithmetic.portable import Rescale, as_kernel
 from approx.errors import ArgumentError, UnknownNameError
-from approx.geometry import Geometry
-from approx.multiplier import Multiplier
-from approx.portable import Rescale, as_kernel
+from approx.multipliers.multiplier import Multiplier
 from approx.quantization import CodeFormat
 
 # Multipliers by digest, for the registered operators: their arguments can be tensors, numbers and text only.
@@ -79,7 +79,7 @@ def _known(digest: str) -> Multiplier:
     if multiplier is None:
         raise UnknownNameError(
             f"this program uses a multiplier (sha-256 {digest}) that is not known in this process; make it known with "
-            "approx.operators.known_digest(multiplier)"
+            "approx.arithmetic.operators.known_digest(multiplier)"
         )
     return multiplier
 

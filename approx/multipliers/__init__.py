@@ -1,0 +1,1 @@
+"""Multipliers: what they compute, how they are found by name, imported, kept and measured."""
