@@ -8,14 +8,12 @@ from approx.arithmetic.ops import approx_conv2d as approx_conv2d
 from approx.arithmetic.ops import approx_linear as approx_linear
 from approx.arithmetic.ops import quantized_conv2d as quantized_conv2d
 from approx.arithmetic.ops import quantized_linear as quantized_linear
+from approx.chips import set_memory as set_memory
+from approx.chips import use_chip as use_chip
 from approx.config import FaultyMemory as FaultyMemory
 from approx.config import LayerApproximation as LayerApproximation
 from approx.config import NetworkApproximation as NetworkApproximation
-from approx.convert import approx_layers as approx_layers
 from approx.convert import approximate as approximate
-from approx.convert import set_memory as set_memory
-from approx.convert import use_chip as use_chip
-from approx.convert import weight_layers as weight_layers
 from approx.errors import ApproxError as ApproxError
 from approx.errors import ArgumentError as ArgumentError
 from approx.errors import ImportFileError as ImportFileError
@@ -24,6 +22,7 @@ from approx.errors import UnknownNameError as UnknownNameError
 from approx.faults import FaultMap as FaultMap
 from approx.faults import fault_map as fault_map
 from approx.faults import read_back as read_back
+from approx.layer import ApproxLayer as ApproxLayer
 from approx.layer_shapes import LayerShape as LayerShape
 from approx.layer_shapes import layer_order as layer_order
 from approx.layer_shapes import trace as trace
@@ -36,7 +35,6 @@ from approx.memory import Never as Never
 from approx.memory import NormalTail as NormalTail
 from approx.modules import ApproxConv2d as ApproxConv2d
 from approx.modules import ApproxConvTranspose2d as ApproxConvTranspose2d
-from approx.modules import ApproxLayer as ApproxLayer
 from approx.modules import ApproxLinear as ApproxLinear
 from approx.multipliers.catalog import families as families
 from approx.multipliers.catalog import find_multiplier as find_multiplier
@@ -76,6 +74,8 @@ from approx.saving import load as load
 from approx.saving import save as save
 from approx.saving import saved_facts as saved_facts
 from approx.structured import prune_channels as prune_channels
+from approx.surgery import approx_layers as approx_layers
+from approx.surgery import weight_layers as weight_layers
 from approx.training import DivergedError as DivergedError
 from approx.training import LabelledImages as LabelledImages
 from approx.training import Schedule as Schedule

@@ -3,46 +3,25 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from functools import partial
-from typing import NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from approx.arithmetic.ops import INT32_MAX
-from approx.attention import SplitAttention, can_split
-from approx.config import FaultyMemory, LayerApproximation, NetworkApproximation
+from approx.checks import check_model, check_names_to_tensors, check_type, shown
+from approx.config import LayerApproximation, NetworkApproximation
 from approx.errors import ArgumentError
-from approx.modules import ApproxConv2d, ApproxConvTranspose2d, ApproxLayer, ApproxLinear
+from approx.layer import ApproxLayer
+from approx.modules import ApproxConv2d, ApproxConvTranspose2d, ApproxLinear
 from approx.multipliers.catalog import find_multiplier
 from approx.multipliers.multiplier import Multiplier
 from approx.observation import LayerInputs, observe
 from approx.quantization import calibrate_scale, code_range, percentile_scale
-
-WeightLayer = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
-
-
-class FoldedBatchNorm(nn.Identity):
-    """Where a BatchNorm was that is part of the layer before it now."""
-
-
-def weight_layers(model: nn.Module) -> Iterator[tuple[str, WeightLayer]]:
-    """The layers that can be approximated, with their names, in the order of `named_modules`."""
-    for name, module in model.named_modules():
-        if isinstance(module, WeightLayer) and _computes_as(module):
-            yield name, module
-
-
-def approx_layers(model: nn.Module) -> Iterator[tuple[str, ApproxLayer]]:
-    """The approximate layers of a converted model, with their names."""
-    for name, module in model.named_modules():
-        if isinstance(module, ApproxLayer):
-            yield name, module
+from approx.surgery import WeightLayer, fold_batch_norm, replace_everywhere, split_attention, weight_layers
 
 
 def approximate(
@@ -51,33 +30,42 @@ def approximate(
     *,
     calibration_data: Tensor | Iterable[Tensor],
     masks: Mapping[str, Tensor] | None = None,
+    multipliers: Mapping[str, Multiplier] | None = None,
 ) -> nn.Module:
     """A copy of `model` whose layers compute on integer codes with approximate multipliers and memories.
 
     Conv2d, ConvTranspose2d and Linear layers are approximated, and the projections of MultiheadAttention, which become
-    its layers `query`, `key`, `value` and `out_proj`. A BatchNorm that alone uses the output of such a layer is folded
-    into it. Everything else stays in floating point.
+    its layers `query`, `key`, `value` and `out_proj`. A BatchNorm that is the only user of such a layer's output is
+    folded into it. Everything else stays in floating point.
 
     Args:
-        model: The trained network; left as it is.
-        config: How every layer computes, or how each does.
-        calibration_data: A batch of network inputs from which activation scales are set, or several.
+        model: The trained network; it is not changed.
+        config: How every layer computes, or how each one does.
+        calibration_data: One batch of network inputs, or several, from which activation scales are set.
         masks: Layer name -> bool mask of its weight, as from `magnitude_masks`; missing layers are dense.
+        multipliers: Custom multipliers by the names that `config` uses for them, in addition to the catalogue. By
+            default these are the multipliers given to `register_multiplier`.
 
     Returns:
         The converted copy, in evaluation mode, on a chip without faults; see `use_chip`.
 
     Raises:
-        ArgumentError: If weights are multiplied elsewhere than in layers that can be approximated, a layer does not run
-            on the calibration data, and neither is left in floating point by the configuration; if a mask does not fit
-            its layer, a pattern matches no layer, an input of a layer is not finite, the sums of a layer could leave 32
+        ArgumentError: If weights are multiplied outside layers that can be approximated or a layer does not run on the
+            calibration data, and the configuration does not leave it in floating point; if a mask does not fit its
+            layer, a pattern matches no layer, an input of a layer is not finite, the sums of a layer could leave 32
             bits, or the network has nothing to approximate.
         UnknownNameError: If a multiplier is unknown.
     """
-    network = config if isinstance(config, NetworkApproximation) else NetworkApproximation(default=config)
+    check_model("model", model)
+    network = _network_config(config)
+    _check_calibration_data(calibration_data)
+    if multipliers is not None:
+        check_type("multipliers", multipliers, Mapping, "a mapping from names to approx.Multiplier")
+        for name, multiplier in multipliers.items():
+            check_type(f"multipliers[{name!r}]", multiplier, Multiplier, "an approx.Multiplier")
     converted = split_attention(copy.deepcopy(model).eval())
     layers = dict(weight_layers(converted))
-    masks = dict(masks or {})
+    masks = {} if masks is None else masks
     _check_masks(masks, layers)
     norms = {
         name: module
@@ -93,150 +81,17 @@ def approximate(
             if name in seen.foldable and layer_config is not None:
                 fold_batch_norm(converted, name, seen.foldable[name])
             if layer_config is not None:
-                replacement = _calibrated(name, layers[name], layer_config, seen.inputs[name], masks.get(name))
+                inputs = seen.inputs[name]
+                replacement = _calibrated(name, layers[name], layer_config, inputs, masks.get(name), multipliers)
                 if problem := _sums_problem(replacement):
                     if network.leave_unsupported:
                         continue
                     raise ArgumentError(
-                        f"layer {name!r}: {problem}. Use fewer bits, or leave it in floating point by "
+                        f"layer {name!r}: {problem}. Use fewer bits, or leave it in floating point with "
                         f"overrides={{{name!r}: None}} or leave_unsupported=True in a NetworkApproximation"
                     )
                 converted = replace_everywhere(converted, layers[name], replacement)
     return converted.eval()
-
-
-def set_memory(
-    model: nn.Module,
-    *,
-    weights: FaultyMemory | None = None,
-    activations: FaultyMemory | None = None,
-    robust_bits: Mapping[str, int] | None = None,
-    dense_layers: Collection[str] = (),
-) -> None:
-    """Change what the memories of all layers do, in place, and take the model off its chip.
-
-    Args:
-        model: From `approximate`.
-        weights: What the memory of weights does; None is perfect.
-        activations: Likewise that of activations.
-        robust_bits: Layer name -> how many top bits of its weights sit in 8T cells, for layers that differ from
-            `weights`; see `allocate_robust_bits`.
-        dense_layers: Layers whose pruned weights are stored too; those of the others are if `weights` says so.
-
-    Raises:
-        ArgumentError: If a name is not that of a layer, or there is no memory of weights to have robust bits.
-    """
-    layers = dict(approx_layers(model))
-    robust = dict(robust_bits or {})
-    for what, names in (("robust bits", robust.keys()), ("dense storage", set(dense_layers))):
-        if unknown := sorted(names - layers.keys()):
-            raise ArgumentError(f"{what} for {unknown[0]!r}, but the approximate layers are {', '.join(layers)}")
-    if robust and weights is None:
-        raise ArgumentError(
-            "robust_bits are of the memory of weights, which is perfect; give weights=FaultyMemory(...)"
-        )
-    for name, layer in layers.items():
-        layer.weight_memory = weights
-        if weights is not None and name in robust:
-            layer.weight_memory = replace(weights, robust_bits=robust[name])
-        if layer.weight_memory is not None and name in dense_layers:
-            layer.weight_memory = replace(layer.weight_memory, stores_pruned=True)
-        layer.activation_memory = activations
-    use_chip(model, None)
-
-
-def use_chip(model: nn.Module, chip_seed: int | None) -> None:
-    """Put a model on a chip, in place: what its memories do to codes shows from now on.
-
-    The same chip has the same failed cells at every error rate, so those at a lower rate are among those at a higher.
-    Pruned weights cannot fail, unless the memory stores them.
-
-    Args:
-        model: From `approximate`.
-        chip_seed: Names the chip, 0 or more; None is a chip whose memories are perfect.
-
-    Raises:
-        ArgumentError: If the seed is negative.
-    """
-    if chip_seed is not None and chip_seed < 0:
-        raise ArgumentError(f"chip_seed must be at least 0, got {chip_seed}")
-    for name, layer in approx_layers(model):
-        layer.put_on_chip(name, chip_seed)
-
-
-def split_attention(model: nn.Module) -> nn.Module:
-    """The model with its attention in layers that can be approximated, as far as they can; in place but for itself.
-
-    Weights that are computed from other parameters, such as normalised ones, become what they amount to.
-    """
-    for module in list(model.modules()):
-        if isinstance(module, nn.MultiheadAttention) and type(module) is nn.MultiheadAttention and can_split(module):
-            model = replace_everywhere(model, module, SplitAttention(module))
-    for module in list(model.modules()):
-        if isinstance(module, nn.TransformerEncoder):
-            module.use_nested_tensor = False  # it would look for the attention's own weights
-        if isinstance(module, WeightLayer) and parametrize.is_parametrized(module):
-            _fix_parametrised(module)
-    return model
-
-
-def _fix_parametrised(layer: nn.Module) -> None:
-    """Give a layer the parameters that its parametrizations compute, in place.
-
-    torch's own `remove_parametrizations` would break other copies of the layer, which share its class (torch 2.13).
-    """
-    assert isinstance(layer.parametrizations, nn.ModuleDict)
-    fixed = {name: nn.Parameter(getattr(layer, name).detach().clone()) for name in layer.parametrizations}
-    del layer.parametrizations
-    layer.__class__ = type(layer).__bases__[0]
-    for name, value in fixed.items():
-        layer.register_parameter(name, value)
-
-
-def replace_everywhere(model: nn.Module, module: nn.Module, replacement: nn.Module) -> nn.Module:
-    """The model with a layer in the place of another under all its names; in place but for itself."""
-    if module is model:
-        return replacement
-    names = [name for name, one in model.named_modules(remove_duplicate=False) if one is module]
-    for name in names:
-        model.set_submodule(name, replacement)
-    module.forward = partial(_refuse, names[0])
-    return model
-
-
-def _refuse(name: str, *_: object, **__: object) -> NoReturn:
-    """What a layer does that was replaced, so that none still runs where it cannot be found."""
-    raise ArgumentError(
-        f"layer {name!r} was replaced, but the network runs it past its name, as from a plain list; hold it in an "
-        "nn.ModuleList or nn.ModuleDict"
-    )
-
-
-def fold_batch_norm(model: nn.Module, layer_name: str, norm_name: str) -> None:
-    """Make a BatchNorm part of the layer before it, in place.
-
-    y = gamma (w x + b - mean) / sqrt(variance + eps) + beta is a layer with other weights and another bias.
-    """
-    layer, norm = model.get_submodule(layer_name), model.get_submodule(norm_name)
-    assert isinstance(layer, WeightLayer)
-    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    mean, variance = norm.running_mean.double(), norm.running_var.double()
-    gamma = torch.ones_like(mean) if norm.weight is None else norm.weight.detach().double()
-    beta = torch.zeros_like(mean) if norm.bias is None else norm.bias.detach().double()
-    factor = gamma / (variance + norm.eps).sqrt()
-    bias = torch.zeros_like(mean) if layer.bias is None else layer.bias.detach().double()
-    weight = layer.weight.detach().double()
-    if isinstance(layer, nn.ConvTranspose2d):  # (inputs, outputs / groups, ...)
-        per_group = factor.reshape(layer.groups, 1, -1)
-        weight = (weight.reshape(layer.groups, -1, *weight.shape[1:]) * per_group[..., None, None]).flatten(0, 1)
-    else:
-        weight = weight * factor.reshape(-1, *[1] * (weight.dim() - 1))
-    trained = layer.weight.requires_grad
-    layer.weight = nn.Parameter(weight.to(layer.weight.dtype), trained)
-    layer.bias = nn.Parameter(((bias - mean) * factor + beta).to(layer.weight.dtype), trained)
-    replace_everywhere(model, norm, FoldedBatchNorm())
 
 
 def build_layer(
@@ -244,48 +99,69 @@ def build_layer(
     config: LayerApproximation,
     *,
     activation_signed: bool,
+    multiplier: Multiplier,
     mask: Tensor | None = None,
-    multiplier: Multiplier | None = None,
 ) -> ApproxLayer:
     """The approximate form of a layer, not calibrated.
 
     Args:
-        layer: Its parameters become those of the approximate layer.
+        layer: The layer, whose parameters become those of the approximate layer.
         config: How it computes.
         activation_signed: Whether activation codes are signed.
+        multiplier: A multiplier for these operands.
         mask: bool, shape of the layer's weight; dense if None.
-        multiplier: What multiplies; by default what the configuration's name stands for.
     """
     if isinstance(layer, nn.Conv2d):
-        return ApproxConv2d(layer, config, activation_signed=activation_signed, mask=mask, multiplier=multiplier)
+        return ApproxConv2d(layer, config, activation_signed=activation_signed, multiplier=multiplier, mask=mask)
     if isinstance(layer, nn.ConvTranspose2d):
         return ApproxConvTranspose2d(
-            layer, config, activation_signed=activation_signed, mask=mask, multiplier=multiplier
+            layer, config, activation_signed=activation_signed, multiplier=multiplier, mask=mask
         )
     return ApproxLinear(
-        layer.weight, layer.bias, config, activation_signed=activation_signed, mask=mask, multiplier=multiplier
+        layer.weight, layer.bias, config, activation_signed=activation_signed, multiplier=multiplier, mask=mask
     )
 
 
-def _computes_as(layer: WeightLayer) -> bool:
-    """Whether it computes as torch's own layer does, with a weight of its own, not one made of other parameters."""
-    if not isinstance(layer.weight, nn.Parameter):
-        return False
-    own = next(kind for kind in (nn.Linear, nn.Conv2d, nn.ConvTranspose2d) if isinstance(layer, kind))
-    methods = ("forward", "_conv_forward") if own is nn.Conv2d else ("forward",)
-    return all(getattr(type(layer), method) is getattr(own, method) for method in methods)
+def _network_config(config: LayerApproximation | NetworkApproximation) -> NetworkApproximation:
+    hint = ""
+    if isinstance(config, Mapping):
+        hint = "build one with approx.LayerApproximation(**config), or LayerApproximation.from_dict if it was saved"
+    elif isinstance(config, str | Multiplier):
+        hint = "name the multiplier in one: approx.LayerApproximation(multiplier=...)"
+    check_type(
+        "config",
+        config,
+        (LayerApproximation, NetworkApproximation),
+        "an approx.LayerApproximation or approx.NetworkApproximation",
+        hint,
+    )
+    return config if isinstance(config, NetworkApproximation) else NetworkApproximation(default=config)
+
+
+def _check_calibration_data(data: object) -> None:
+    if isinstance(data, np.ndarray):
+        hint = "convert it with torch.from_numpy(...)"
+    elif isinstance(data, Tensor) or (isinstance(data, Iterable) and not isinstance(data, str | Mapping)):
+        return
+    else:
+        hint = "pass a batch of images, such as `images.inputs(slice(0, 512))` of an approx.LabelledImages"
+    raise ArgumentError(
+        f"`calibration_data` must be a tensor of network inputs or an iterable of such tensors, got {shown(data)}; "
+        f"{hint}"
+    )
 
 
 def _check_masks(masks: Mapping[str, Tensor], layers: Mapping[str, WeightLayer]) -> None:
+    check_names_to_tensors("masks", masks)
     if unknown := sorted(masks.keys() - layers.keys()):
-        raise ArgumentError(f"mask for {unknown[0]!r}, but the layers are {', '.join(layers)}")
+        raise ArgumentError(f"`masks` names {unknown[0]!r}, but the layers are {', '.join(layers)}")
     for name, mask in masks.items():
         if mask.shape != layers[name].weight.shape:
             raise ArgumentError(
-                f"layer {name!r}: mask has shape {tuple(mask.shape)}, its weight {tuple(layers[name].weight.shape)}"
+                f"layer {name!r}: its mask has shape {tuple(mask.shape)}, its weight {tuple(layers[name].weight.shape)}"
             )
         if mask.dtype != torch.bool:
-            raise ArgumentError(f"layer {name!r}: mask must be bool, got {mask.dtype}")
+            raise ArgumentError(f"layer {name!r}: its mask must be bool, got {mask.dtype}")
 
 
 def _layer_configs(
@@ -294,11 +170,11 @@ def _layer_configs(
     order: list[str],
     other_weights: Iterable[str],
 ) -> dict[str, LayerApproximation | None]:
-    """How each layer computes; None is in floating point."""
+    """Layer name -> how it computes; None leaves it in floating point."""
     refused = {name: f"layer {name!r} does not run on the calibration data" for name in layers if name not in order}
     for weight in other_weights:
         refused[_owner(weight)] = (
-            f"{weight!r} is multiplied outside of Conv2d, ConvTranspose2d and Linear layers, which alone can be "
+            f"{weight!r} is multiplied outside Conv2d, ConvTranspose2d and Linear layers, the only ones that can be "
             "approximated"
         )
     for name in dict(refused):
@@ -307,14 +183,14 @@ def _layer_configs(
     if refused:
         first, reason = next(iter(refused.items()))
         raise ArgumentError(
-            f"{reason}. To leave it in floating point, say overrides={{{first!r}: None}} or leave_unsupported=True in "
-            "a NetworkApproximation"
+            f"{reason}. To leave it in floating point, pass overrides={{{first!r}: None}} or leave_unsupported=True to "
+            "NetworkApproximation"
         )
     known = [*layers, *map(_owner, other_weights)]
     for pattern in network.overrides:
         if not any(fnmatchcase(name, pattern) for name in known):
             near = get_close_matches(pattern, known, n=3, cutoff=0.4) or known
-            raise ArgumentError(f"no layer is named {pattern!r}; near are {', '.join(near)}")
+            raise ArgumentError(f"no layer is named {pattern!r}; similar names are {', '.join(near)}")
     ends = {order[0]: network.precise_first, order[-1]: network.precise_last} if order else {}
     configs: dict[str, LayerApproximation | None] = {}
     for name in order:
@@ -332,7 +208,7 @@ def _layer_configs(
 
 
 def _owner(weight: str) -> str:
-    """The layer that a parameter is of; a parameter of the network itself stands for itself."""
+    """The layer that owns a parameter; for a parameter of the network itself, the parameter."""
     layer = weight.partition(".parametrizations.")[0]
     return layer if layer != weight else weight.rpartition(".")[0] or weight
 
@@ -346,12 +222,18 @@ def _matching(network: NetworkApproximation, name: str) -> LayerApproximation | 
 
 
 def _calibrated(
-    name: str, layer: WeightLayer, config: LayerApproximation, inputs: LayerInputs, mask: Tensor | None
+    name: str,
+    layer: WeightLayer,
+    config: LayerApproximation,
+    inputs: LayerInputs,
+    mask: Tensor | None,
+    multipliers: Mapping[str, Multiplier] | None,
 ) -> ApproxLayer:
     if not inputs.samples or not inputs.largest < torch.inf:
         raise ArgumentError(f"layer {name!r}: its input on the calibration data is empty or not finite")
-    signed = _activation_signed(name, config, inputs)
-    made = build_layer(layer, config, activation_signed=signed, mask=mask)
+    signed = _activation_signed(name, config, inputs, multipliers)
+    multiplier = _multiplier(config, signed, multipliers)
+    made = build_layer(layer, config, activation_signed=signed, multiplier=multiplier, mask=mask)
     weights = (made.weight * made.mask).flatten(1)
     if config.granularity == "tensor":
         weights = weights.reshape(1, -1)
@@ -359,15 +241,14 @@ def _calibrated(
     if config.calibration == "percentile":
         weight_scale = percentile_scale(weights, bits=config.weight_bits, signed=True, percentile=config.percentile)
         most = torch.tensor(float(code_range(config.weight_bits, signed=True)[1]))
-        weight_scale *= most / made.multiplier.constrain(most)  # to the largest code that the hardware can hold
-        if config.percentile == 100:  # a sample may be without the largest
+        weight_scale *= most / multiplier.constrain(most)  # to the largest code that the hardware can hold
+        if config.percentile == 100:  # a sample may lack the largest value
             sample = sample.new_tensor([[inputs.largest]])
         activation_scale = percentile_scale(
             sample, bits=config.activation_bits, signed=signed, percentile=config.percentile
         )
     else:
-        constrain = made.multiplier.constrain
-        weight_scale = calibrate_scale(weights, bits=config.weight_bits, signed=True, constrain=constrain)
+        weight_scale = calibrate_scale(weights, bits=config.weight_bits, signed=True, constrain=multiplier.constrain)
         largest = sample.new_tensor([inputs.largest])
         activation_scale = calibrate_scale(sample, bits=config.activation_bits, signed=signed, largest=largest)
     made.weight_scale.copy_(weight_scale.expand(len(made.weight)))
@@ -383,24 +264,33 @@ def _sums_problem(layer: ApproxLayer) -> str:
     return f"a sum of {products} products of up to {largest} can leave 32 bits"
 
 
-def _activation_signed(name: str, config: LayerApproximation, inputs: LayerInputs) -> bool:
+def _multiplier(
+    config: LayerApproximation, activation_signed: bool, multipliers: Mapping[str, Multiplier] | None
+) -> Multiplier:
+    return find_multiplier(
+        config.multiplier,
+        weight_bits=config.weight_bits,
+        activation_bits=config.activation_bits,
+        activation_signed=activation_signed,
+        multipliers=multipliers,
+    )
+
+
+def _activation_signed(
+    name: str, config: LayerApproximation, inputs: LayerInputs, multipliers: Mapping[str, Multiplier] | None
+) -> bool:
     negative = inputs.least < 0
     if config.activation_signed is not None:
         if negative and not config.activation_signed:
             raise ArgumentError(
-                f"layer {name!r}: its activations are to be unsigned, but on the calibration data one is "
+                f"layer {name!r}: `activation_signed` is False, but on the calibration data one of its activations is "
                 f"{inputs.least:.4g}"
             )
         return config.activation_signed
     if negative:
         return True
     try:
-        find_multiplier(
-            config.multiplier,
-            weight_bits=config.weight_bits,
-            activation_bits=config.activation_bits,
-            activation_signed=False,
-        )
-    except ArgumentError:  # a signed circuit, which holds codes without a sign in one bit less
+        _multiplier(config, False, multipliers)
+    except ArgumentError:  # a signed circuit, which holds unsigned codes of one bit less
         return True
     return False

@@ -1,36 +1,51 @@
-"""The codes of one layer in the memories of one chip, and codes that are kept because nothing changed."""
+"""The codes of one layer in the memories of one chip, and codes that are reused while nothing changes."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from approx.arithmetic.native import never_changes
-from approx.config import FaultyMemory
+from approx.config import FaultyMemory, LayerApproximation
 from approx.faults import FaultMap, fault_map, memory_seed, read_back
-
-if TYPE_CHECKING:
-    from approx.modules import ApproxLayer
 
 
 class LayerOnChip:
-    """A layer's memories on one chip. Activations of every inference lie in the same cells."""
+    """A layer's memories on one chip. The activations of every inference are in the same cells.
 
-    def __init__(self, layer: ApproxLayer, name: str, chip_seed: int) -> None:
-        self._config = layer.config
-        self._signed = layer.activation_signed
+    Args:
+        config: How the layer computes: the widths of its codes.
+        name: Its name in the network.
+        chip_seed: The number of the chip.
+        activation_signed: Whether activation codes are signed.
+        weight_memory: Faults of the weight memory; None is a perfect one.
+        weight_faults: Its failed cells on this chip; None where it is perfect.
+        activation_memory: Faults of the activation memory; None is a perfect one.
+    """
+
+    def __init__(
+        self,
+        config: LayerApproximation,
+        *,
+        name: str,
+        chip_seed: int,
+        activation_signed: bool,
+        weight_memory: FaultyMemory | None,
+        weight_faults: FaultMap | None,
+        activation_memory: FaultyMemory | None,
+    ) -> None:
+        self._config = config
         self._name = name
         self._chip_seed = chip_seed
-        self._weights, self._activations = layer.weight_memory, layer.activation_memory
-        self._reads = 0  # by which transient errors differ
-        self._weight_faults = layer.weight_faults(name, chip_seed)
+        self._signed = activation_signed
+        self._weights, self._activations = weight_memory, activation_memory
+        self._weight_faults = weight_faults
         self._activation_faults: FaultMap | None = None
+        self._reads = 0  # so that transient errors differ between reads
 
     @property
     def weights_are_steady(self) -> bool:
-        """Whether every read of the weights gives the same."""
+        """Whether every read of the weights gives the same codes."""
         return self._weights is None or self._weights.transient_rate == 0
 
     @property
@@ -39,7 +54,7 @@ class LayerOnChip:
         return self._activations is not None
 
     def read_weights(self, codes: Tensor, mask: Tensor) -> Tensor:
-        """Weight codes as they come back; pruned ones do not change unless they are stored."""
+        """Weight codes as they are read; pruned ones do not change unless they are stored."""
         memory = self._weights
         if memory is None:
             return codes
@@ -53,7 +68,7 @@ class LayerOnChip:
         return read_back(read, struck, bits=bits, signed=True, storage=memory.storage)
 
     def read_activations(self, codes: Tensor) -> Tensor:
-        """Activation codes as they come back, shape (images, ...)."""
+        """Activation codes as they are read, shape (images, ...)."""
         memory = self._activations
         assert memory is not None
         bits = self._config.activation_bits
@@ -84,14 +99,14 @@ class LayerOnChip:
 
 
 def stored_words(memory: FaultyMemory, mask: Tensor) -> Tensor:
-    """Which weights lie in a memory, where a fault can change them: bool, shape of the mask."""
+    """Which weights are stored in a memory, where a fault can change them: bool, shape of the mask."""
     return torch.ones_like(mask) if memory.stores_pruned else mask
 
 
 class KeptCodes:
     """Codes as stored and as read, and copies of the tensors that they were computed from.
 
-    Tensors count their changes, but not those that fused optimisers make (torch 2.13), so contents are compared. That
+    Tensors count their changes, but miss those made by fused optimisers (torch 2.13), so contents are compared, which
     costs less than computing the codes again.
     """
 
@@ -105,14 +120,14 @@ class KeptCodes:
         return type(None), ()  # neither copied nor saved with the layer
 
     def are_of(self, tensors: tuple[Tensor, ...]) -> bool:
-        """Whether they were computed from tensors of this content."""
+        """Whether the codes were computed from tensors with this content."""
         return all(
             copy.device == tensor.device and torch.equal(copy, tensor)
             for copy, tensor in zip(self._copies, tensors, strict=True)
         )
 
     def read(self, chip: LayerOnChip | None, mask: Tensor) -> Tensor:
-        """As read on this chip."""
+        """The codes as read on a chip; None is a chip whose memories are perfect."""
         if chip is None:
             return self._stored
         if not chip.weights_are_steady:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from approx.convert import approx_layers, split_attention, weight_layers
+from approx.surgery import approx_layers, split_attention, weight_layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
-"""What a network does when it runs: what reaches its layers, in which order, and who uses what they give.
+"""Observing a network while it runs: the inputs of its layers, their order, and the users of their outputs.
 
-Nothing is assumed of how a network is written: it is run on calibration data, and every operation is watched.
+Nothing is assumed about how a network is written: it is run on calibration data, and every operation is watched.
 """
 
 from __future__ import annotations
@@ -10,30 +10,32 @@ from dataclasses import dataclass, field
 from math import inf, isfinite
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from approx.checks import shown
 from approx.errors import ArgumentError
 
 _SAMPLED_VALUES = 2**15  # of each input of each layer
-# Operations that multiply activations by weights, by the names torch dispatches them under.
+# Operations that multiply activations by weights, by the names under which torch dispatches them.
 _MULTIPLYING = {
     "convolution", "addmm", "mm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "linear", "_trilinear",
     "_native_multi_head_attention", "_transformer_encoder_layer_fwd",
     "mkldnn_rnn_layer", "lstm", "gru", "rnn_tanh", "rnn_relu", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell",
 }  # fmt: skip
-_MULTIPLYING_VECTORS = {"mv", "addmv", "dot"}  # where a parameter of one dimension is no bias
-_ADDING = {"addmm", "baddbmm", "addbmm", "addmv"}  # their first operand to the product of the others
+_MULTIPLYING_VECTORS = {"mv", "addmv", "dot"}  # where a one-dimensional parameter is not a bias
+_ADDING = {"addmm", "baddbmm", "addbmm", "addmv"}  # their first operand is added to the product of the others
 
 
 @dataclass(slots=True)
 class LayerInputs:
-    """What reached a layer.
+    """The inputs that reached a layer.
 
     Attributes:
-        calls: How often it ran.
+        calls: Number of times the layer ran.
         least: The smallest value.
         largest: The largest magnitude; infinity if a value was not finite.
         samples: Values drawn at random from each call.
@@ -45,7 +47,7 @@ class LayerInputs:
     samples: list[Tensor] = field(default_factory=list)
 
     def see(self, values: Tensor, generator: torch.Generator) -> None:
-        """Take note of one call's input."""
+        """Record the input of one call."""
         self.calls += 1
         flat = values.detach().flatten()
         if not flat.numel():
@@ -59,19 +61,19 @@ class LayerInputs:
         self.samples.append(flat.clone())
 
     def sample(self) -> Tensor:
-        """All that was drawn: shape (n,)."""
+        """All sampled values: shape (n,)."""
         return torch.cat(self.samples)
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What was seen of a network.
+    """What was observed of a network.
 
     Attributes:
-        inputs: Layer name -> what reached it, in the order in which layers first ran.
-        foldable: Name of a layer -> name of the BatchNorm that alone uses its output, right after it.
-        other_weights: Names of parameters that were multiplied outside these layers, or from which alone something was
-            computed that was.
+        inputs: Layer name -> its inputs, in the order in which layers first ran.
+        foldable: Layer name -> name of the BatchNorm right after it, if nothing else uses the layer's output.
+        other_weights: Names of parameters that were multiplied outside these layers, directly or after operations on
+            parameters alone.
     """
 
     inputs: Mapping[str, LayerInputs]
@@ -85,16 +87,16 @@ def observe(
     norms: Mapping[str, nn.Module],
     calibration_data: Tensor | Iterable[Tensor],
 ) -> Observation:
-    """Run a network and watch it.
+    """Run a network and observe it.
 
     Args:
-        model: In evaluation mode.
-        layers: Those whose inputs are wanted, by name.
-        norms: BatchNorm layers that may be folded into them, by name.
+        model: The network, in evaluation mode.
+        layers: Name -> layer whose inputs are wanted.
+        norms: Name -> BatchNorm that may be folded into one of the layers.
         calibration_data: One batch of network inputs, or several.
 
     Raises:
-        ArgumentError: If there is no batch.
+        ArgumentError: If there is no batch, or one is not a tensor.
     """
     watch = _Watch(model, layers, norms)
     batches = [calibration_data] if isinstance(calibration_data, Tensor) else calibration_data
@@ -102,14 +104,31 @@ def observe(
     try:
         with torch.no_grad():
             for batch in batches:
+                if not isinstance(batch, Tensor):
+                    raise ArgumentError(_not_a_batch(batch, seen))
                 with watch:
                     watch.given_back(model(batch))
                 seen += 1
     finally:
         watch.close()
     if not seen:
-        raise ArgumentError("calibration_data has no batch; give one tensor of network inputs, or several")
+        raise ArgumentError("`calibration_data` has no batch; pass one tensor of network inputs, or several")
     return watch.observation()
+
+
+def _not_a_batch(batch: object, number: int) -> str:
+    hint = "pass a tensor of N images, or several such tensors"
+    if isinstance(batch, list | tuple):
+        hint = (
+            "from a DataLoader of images and labels take the images alone, such as "
+            "`torch.cat([images for images, _ in loader])[:512]`"
+        )
+    elif isinstance(batch, np.ndarray):
+        hint = "convert it with torch.from_numpy(...)"
+    return (
+        "`calibration_data` must be a tensor of network inputs or an iterable of such tensors, but its batch "
+        f"{number} is {shown(batch)}; {hint}"
+    )
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -118,13 +137,13 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._generator = torch.Generator().manual_seed(0)
         self._inputs: dict[str, LayerInputs] = {}
         self._layers = layers
-        # Where weights lie, and what was computed from them alone -> the name of a parameter; empty for buffers.
+        # Storage of weights and of what was computed from them alone -> the name of a parameter; empty for buffers.
         self._weights = {_place(buffer): "" for buffer in model.buffers()}
         self._weights |= {_place(parameter): name for name, parameter in model.named_parameters()}
-        self._computed_weights: list[Tensor] = []  # kept, so that no other tensor gets their place
+        self._computed_weights: list[Tensor] = []  # kept, so that no other tensor reuses their storage
         self._other_weights: dict[str, None] = {}
         self._inside = 0  # layers that are running
-        self._outputs: dict[int, tuple[str, Tensor]] = {}  # kept, so that no other tensor gets their identity
+        self._outputs: dict[int, tuple[str, Tensor]] = {}  # kept, so that no other tensor reuses their identity
         self._uses: dict[str, int] = {}
         self._normed: dict[str, set[str]] = {}
         self._norm_calls: dict[str, int] = {}
@@ -158,7 +177,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._norm_calls[name] = self._norm_calls.get(name, 0) + 1
             given = arguments[0] if arguments else named["input"]
             layer, _ = self._outputs.get(id(given), (None, None))
-            # Of other numbers of dimensions the second, which is normalised, is not that of the layer's outputs.
+            # BatchNorm normalises the second dimension, which for other ranks is not that of the layer's outputs.
             if layer is not None and given.dim() == (2 if isinstance(self._layers[layer], nn.Linear) else 4):
                 self._normed.setdefault(layer, set()).add(name)
 
@@ -166,7 +185,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        with self:  # in inference mode operations come whole
+        with self:  # in inference mode composite operations are not decomposed
             parts = func.decompose(*args, **kwargs)
         if parts is not NotImplemented:
             return parts
@@ -196,7 +215,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._uses[name] = self._uses.get(name, 0) + 1
 
     def given_back(self, output: Any) -> None:
-        """What the network returns is used by who called it."""
+        """Count the network's outputs as used by its caller."""
         for leaf in tree_leaves(output):
             if isinstance(leaf, Tensor):
                 self._use(leaf)
@@ -222,7 +241,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _place(tensor: Tensor) -> int:
-    """Where its values lie; views of a tensor lie in the same place."""
+    """Identity of a tensor's storage, which its views share."""
     if tensor.layout != torch.strided or tensor.device.type == "meta" or not tensor.numel():
         return id(tensor)
     return tensor.untyped_storage().data_ptr()

@@ -28,11 +28,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from approx.convert import approx_layers, replace_everywhere, use_chip
+from approx.chips import use_chip
 from approx.errors import ArgumentError
-from approx.modules import ApproxConv2d, ApproxConvTranspose2d, ApproxLayer
+from approx.layer import ApproxLayer
+from approx.modules import ApproxConv2d, ApproxConvTranspose2d
 from approx.multipliers.multiplier import Multiplier
 from approx.quantization import code_range
+from approx.surgery import approx_layers, replace_everywhere
 
 if TYPE_CHECKING:
     import onnx

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from approx.convert import approx_layers, weight_layers
 from approx.errors import ArgumentError
+from approx.surgery import approx_layers, weight_layers
 from approx.training import LabelledImages, Schedule, fit
 
 

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 from approx.config import FaultyMemory, LayerApproximation
-from approx.convert import FoldedBatchNorm, WeightLayer, approx_layers, build_layer, replace_everywhere, split_attention
+from approx.convert import build_layer
 from approx.errors import ApproxError, ArgumentError, SavedModelError
-from approx.modules import ApproxLayer
+from approx.layer import ApproxLayer
 from approx.multipliers.multiplier import Multiplier
 from approx.multipliers.saved_multipliers import MultiplierKey, multiplier_key
+from approx.surgery import FoldedBatchNorm, WeightLayer, approx_layers, replace_everywhere, split_attention
 
 DESCRIPTION_KEYS = frozenset({"folded", "layers", "shared", "frozen", "non_persistent"})
 

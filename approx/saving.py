@@ -30,13 +30,14 @@ from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from approx.convert import approx_layers, use_chip
+from approx.chips import use_chip
 from approx.errors import ArgumentError, SavedModelError
+from approx.layer import ApproxLayer
 from approx.layer_memory import stored_words
-from approx.modules import ApproxLayer
 from approx.multipliers.saved_multipliers import arrays_of, described, multiplier_key, multiplier_names, multiplier_of
 from approx.onnx_export import equal_in_onnx, to_onnx
 from approx.rebuilding import DESCRIPTION_KEYS, description, full_state, rebuilt
+from approx.surgery import approx_layers
 
 FORMAT = "crosslayer model"
 FORMAT_VERSION = 1

@@ -15,9 +15,9 @@ import torch
 import torch_pruning  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from approx.convert import weight_layers
 from approx.errors import ArgumentError
 from approx.pruning import check_sparsity
+from approx.surgery import weight_layers
 
 _Plan = Mapping[str, list[int]]  # layer name -> the output channels to remove
 _WEIGHT_LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from approx.chips import set_memory, use_chip
 from approx.config import FaultyMemory
-from approx.convert import approx_layers, set_memory, use_chip, weight_layers
 from approx.errors import ApproxError, ArgumentError
-from approx.modules import ApproxLayer
+from approx.layer import ApproxLayer
+from approx.surgery import approx_layers, weight_layers
 
 OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("none", "crop-flip")

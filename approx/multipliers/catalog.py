@@ -1,56 +1,66 @@
-"""Multipliers by name: those of the package's families, for any operands, and the user's own."""
+"""Multipliers by name: members of the built-in families, for any operands, and custom multipliers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 
+from approx.checks import check_integer, check_type
 from approx.errors import ArgumentError, UnknownNameError
 from approx.multipliers.families import FAMILIES, PUBLISHED, Family, Operands
-from approx.multipliers.multiplier import MAX_BITS, MIN_BITS, Multiplier, code_values
+from approx.multipliers.multiplier import MAX_BITS, MAX_TABLE_BITS, MIN_BITS, Multiplier, code_values
+
+_ADAPTED = 64  # custom multipliers kept for the operands they were adapted to; long-running processes see many
 
 _registered: dict[str, Multiplier] = {}
 
 
-def multiplier_names() -> list[str]:
-    """Names that listings show: members of the package's families, and registered multipliers.
+def multiplier_names(multipliers: Mapping[str, Multiplier] | None = None) -> list[str]:
+    """Names for listings: common members of the built-in families, and custom multipliers.
 
     Families have more members than are listed; see `families`.
+
+    Args:
+        multipliers: The custom multipliers by name; by default those given to `register_multiplier`.
     """
     names = [_name(prefix, numbers) for prefix, family in FAMILIES.items() for numbers in family.listed]
-    return [*names, *_registered]
+    return [*names, *(_registered if multipliers is None else multipliers)]
 
 
 def check_name(name: str) -> None:
-    """Refuse a name that a multiplier of the user's cannot have.
+    """Reject a name that a custom multiplier cannot have.
 
     Raises:
         ArgumentError: If it is not 1 to 64 letters, digits and . _ + -, or has the form of the catalogue's names.
     """
+    check_type("name", name, str, "text")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", name):
         raise ArgumentError(
             f"a multiplier's name is 1 to 64 letters, digits and . _ + -, the first a letter or digit; got {name!r}"
         )
     if any(re.fullmatch(rf"{prefix}(-\d+)*", name.lower()) for prefix in FAMILIES):
-        raise ArgumentError(f"the name {name!r} is taken by the catalogue; choose another with --name")
+        raise ArgumentError(f"the name {name!r} is taken by the catalogue; choose another `name`")
 
 
 def families() -> list[Family]:
-    """The package's families of multipliers."""
+    """The built-in families of multipliers."""
     return list(FAMILIES.values())
 
 
 def register_multiplier(multiplier: Multiplier) -> None:
-    """Make a multiplier of your own available by its name, in this process.
+    """Make a custom multiplier available by its name, in this process.
+
+    Code that runs in several processes, or for several users, passes `multipliers` to `approximate` instead.
 
     Raises:
-        ArgumentError: If the name cannot be one, or is taken by a multiplier that computes something else.
+        ArgumentError: If the name is not allowed, or belongs to a multiplier that computes something else.
     """
+    check_type("multiplier", multiplier, Multiplier, "an approx.Multiplier")
     check_name(multiplier.name)
     known = _registered.get(multiplier.name)
     if known is not None and known.digest != multiplier.digest:
@@ -71,22 +81,28 @@ def multiplier_from_function(
 
     Args:
         name: Any name.
-        function: From the activation's and the weight's integer value to their product. Called for every pair.
+        function: Maps the integer values of an activation and a weight to their product; called for every pair.
         signed: Whether both operands are signed.
         weight_bits: 2 to 8.
         activation_bits: 2 to 8.
-        provenance: Where it comes from.
+        provenance: Source of the design.
 
     Raises:
-        ArgumentError: If a product is not an integer of 32 bits.
+        ArgumentError: If a width is out of range, or a product is not a 32-bit integer.
     """
+    check_type("name", name, str, "text")
+    check_type("function", function, Callable, "a function of two integers")  # type: ignore[arg-type]
+    for width, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)):
+        check_integer(width, bits)
+        if not MIN_BITS <= bits <= MAX_TABLE_BITS:
+            raise ArgumentError(f"`{width}` must be between {MIN_BITS} and {MAX_TABLE_BITS}, got {bits}")
     table = []
     for activation in code_values(activation_bits, signed).tolist():
         for weight in code_values(weight_bits, signed).tolist():
             value = function(activation, weight)
             if not hasattr(value, "__index__") or not -(2**31) <= value < 2**31:
                 raise ArgumentError(
-                    f"multiplier {name!r}: the product of {activation} and {weight} must be an int of 32 bits, "
+                    f"multiplier {name!r}: the product of {activation} and {weight} must be a 32-bit integer, "
                     f"got {value!r}"
                 )
             table.append(int(value))
@@ -108,20 +124,27 @@ def find_multiplier(
     activation_bits: int,
     activation_signed: bool,
     weight_signed: bool = True,
+    multipliers: Mapping[str, Multiplier] | None = None,
 ) -> Multiplier:
-    """A multiplier for these operands: of the catalogue, built for them, or a registered one, adapted to them.
+    """The multiplier of a name, for these operands: custom ones are adapted to them, the catalogue's built for them.
 
     Args:
-        name: Such as one of `multiplier_names()`.
+        name: The name, such as `drum-4`; see `multiplier_names`.
         weight_bits: 2 to 8, or to 12 for multipliers that recode their operands.
-        activation_bits: Likewise.
+        activation_bits: The same range.
         activation_signed: Whether activation codes are signed.
         weight_signed: Whether weight codes are signed.
+        multipliers: The custom multipliers by name, which are looked up before the catalogue. By default these are the
+            multipliers given to `register_multiplier`.
 
     Raises:
         UnknownNameError: If there is no such name.
-        ArgumentError: If a width is out of range, or a registered multiplier is too narrow.
+        ArgumentError: If a width is out of range, or a custom multiplier is too narrow.
     """
+    hint = "a Multiplier needs no lookup; `adapted` gives it other operands" if isinstance(name, Multiplier) else ""
+    check_type("name", name, str, "the name of a multiplier, such as 'drum-4'", hint)
+    if multipliers is not None:
+        check_type("multipliers", multipliers, Mapping, "a mapping from names to approx.Multiplier")
     operands = Operands(
         weight_bits=weight_bits,
         activation_bits=activation_bits,
@@ -129,14 +152,19 @@ def find_multiplier(
         weight_signed=weight_signed,
     )
     for width, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)):
+        check_integer(width, bits)
         if not MIN_BITS <= bits <= MAX_BITS:
-            raise ArgumentError(f"{width} must be between {MIN_BITS} and {MAX_BITS}, got {bits}")
-    if name in _registered:
-        return _adapted(_registered[name], operands)
-    return _build(name, operands)
+            raise ArgumentError(f"`{width}` must be between {MIN_BITS} and {MAX_BITS}, got {bits}")
+    custom = _registered if multipliers is None else multipliers
+    if name in custom:
+        return _adapted(custom[name], operands)
+    parsed = _parse(name)
+    if parsed is None:
+        raise UnknownNameError(_unknown(name, custom))
+    return _build(name, *parsed, operands)
 
 
-@cache
+@lru_cache(_ADAPTED)
 def _adapted(multiplier: Multiplier, operands: Operands) -> Multiplier:
     return multiplier.adapted(
         weight_bits=operands.weight_bits,
@@ -147,11 +175,7 @@ def _adapted(multiplier: Multiplier, operands: Operands) -> Multiplier:
 
 
 @cache
-def _build(name: str, operands: Operands) -> Multiplier:
-    parsed = _parse(name)
-    if parsed is None:
-        raise UnknownNameError(_unknown(name))
-    prefix, numbers = parsed
+def _build(name: str, prefix: str, numbers: tuple[int, ...], operands: Operands) -> Multiplier:
     family = FAMILIES[prefix]
     built = family.build(numbers, operands)
     energy, area = PUBLISHED.get((name, operands.weight_bits), (None, None))
@@ -175,11 +199,11 @@ def _name(prefix: str, numbers: tuple[int, ...]) -> str:
     return "-".join([prefix, *map(str, numbers)])
 
 
-def _unknown(name: str) -> str:
+def _unknown(name: str, custom: Mapping[str, Multiplier]) -> str:
     for prefix, family in FAMILIES.items():
         if re.fullmatch(rf"{prefix}(-\d+)*-?", name):
             return f"unknown multiplier {name!r}; names are {family.pattern} ({family.parameters or 'without numbers'})"
-    near = get_close_matches(name, multiplier_names(), n=3, cutoff=0.3)
+    near = get_close_matches(name, multiplier_names(custom), n=3, cutoff=0.3)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     patterns = ", ".join(family.pattern for family in FAMILIES.values())
-    return f"unknown multiplier {name!r}; {hint}known are {patterns}, and what approx.register_multiplier was given"
+    return f"unknown multiplier {name!r}; {hint}known are {patterns}, and custom ones that were registered or passed"

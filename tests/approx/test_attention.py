@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from approx import LayerApproximation, NetworkApproximation, approx_layers, approximate
 from approx.attention import SplitAttention, can_split
-from approx.convert import split_attention
 from approx.errors import ArgumentError
+from approx.surgery import split_attention
 
 WIDTH, HEADS, BATCH, QUERIES, KEYS = 8, 2, 3, 5, 4
 

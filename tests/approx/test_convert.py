@@ -25,6 +25,7 @@ from approx import (
     family_names,
     fit,
     magnitude_masks,
+    multiplier_from_function,
     multiplier_names,
     set_memory,
     use_chip,
@@ -152,12 +153,12 @@ def test_saving_and_loading_is_identity(trained: nn.Sequential, images: Labelled
 def test_wrong_masks_and_names_are_refused(trained: nn.Sequential, images: LabelledImages) -> None:
     data = images.inputs(slice(0, 10))
     (first, layer), *_ = weight_layers(trained)
-    with pytest.raises(ArgumentError, match=f"mask for 'nothing', but the layers are {first}, "):
+    with pytest.raises(ArgumentError, match=f"`masks` names 'nothing', but the layers are {first}, "):
         approximate(trained, config(), calibration_data=data, masks={"nothing": torch.ones(1)})
     shape = re.escape(str(tuple(layer.weight.shape)))
-    with pytest.raises(ArgumentError, match=rf"layer '{first}': mask has shape \(1,\), its weight {shape}"):
+    with pytest.raises(ArgumentError, match=rf"layer '{first}': its mask has shape \(1,\), its weight {shape}"):
         approximate(trained, config(), calibration_data=data, masks={first: torch.ones(1, dtype=torch.bool)})
-    with pytest.raises(ArgumentError, match=rf"layer '{first}': mask must be bool, got torch\.float32"):
+    with pytest.raises(ArgumentError, match=rf"layer '{first}': its mask must be bool, got torch\.float32"):
         approximate(trained, config(), calibration_data=data, masks={first: torch.ones_like(layer.weight)})
     with pytest.raises(UnknownNameError, match="unknown multiplier 'exat'"):
         approximate(trained, config("exat"), calibration_data=data)
@@ -325,7 +326,7 @@ def test_the_first_and_the_last_layer_to_run_may_stay_precise_unless_named() -> 
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"overrides": {"body": None}}, "no layer is named 'body'; near are "),
+        ({"overrides": {"body": None}}, "no layer is named 'body'; similar names are "),
         ({"overrides": {"body.*": None, "tail": None}}, "no layer is named 'tail'"),
         ({"overrides": {"*": None}}, "every layer is left in floating point"),
         ({"overrides": {"body.*": None}, "precise_first": True, "precise_last": True}, "every layer is left in"),
@@ -377,7 +378,9 @@ def test_a_layer_that_is_run_past_its_name_is_named() -> None:
 
     model = Listed()
     converted = approximate(model, config(), calibration_data=real(6, 4))
-    with pytest.raises(ArgumentError, match="layer 'early' was replaced, but the network runs it past its name"):
+    with pytest.raises(
+        ArgumentError, match="layer 'early' was replaced, but the network still runs it without using its name"
+    ):
         converted(real(6, 4))
     model(real(6, 4))
 
@@ -387,7 +390,7 @@ def test_activations_are_as_their_layer_says() -> None:
     made = LayerApproximation(activation_signed=True)
     converted = approximate(model, made, calibration_data=real(6, 4))
     assert [layer.activation_signed for _, layer in approx_layers(converted)] == [True, True]
-    with pytest.raises(ArgumentError, match="layer '0': its activations are to be unsigned, but on the calibration"):
+    with pytest.raises(ArgumentError, match="layer '0': `activation_signed` is False, but on the calibration"):
         approximate(model, LayerApproximation(activation_signed=False), calibration_data=real(6, 4))
     unsigned = approximate(model, LayerApproximation(activation_signed=False), calibration_data=real(6, 4).abs())
     assert not any(layer.activation_signed for _, layer in approx_layers(unsigned))
@@ -404,13 +407,15 @@ def test_calibration_data_may_come_in_batches() -> None:
 def test_memory_of_layers_that_are_not_there_is_refused() -> None:
     model = approximate(Backwards(), config(), calibration_data=real(6, 3))
     memory = FaultyMemory(bit_error_rate=0.1)
-    with pytest.raises(ArgumentError, match=r"robust bits for 'tail', but the approximate layers are head, body\.late"):
+    with pytest.raises(
+        ArgumentError, match=r"`robust_bits` names 'tail', but the approximate layers are head, body\.late"
+    ):
         set_memory(model, weights=memory, robust_bits={"tail": 3})
-    with pytest.raises(ArgumentError, match=r"memory of weights, which is perfect; give weights="):
+    with pytest.raises(ArgumentError, match=r"`robust_bits` needs a weight memory; pass weights="):
         set_memory(model, robust_bits={"stem": 3})
     with pytest.raises(ArgumentError, match="robust_bits must be between 0 and 12, got 13"):
         set_memory(model, weights=memory, robust_bits={"stem": 13})
-    with pytest.raises(ArgumentError, match=r"dense storage for 'tail', but the approximate layers are head"):
+    with pytest.raises(ArgumentError, match=r"`dense_layers` names 'tail', but the approximate layers are head"):
         set_memory(model, weights=memory, dense_layers=["tail"])
 
 
@@ -434,3 +439,20 @@ def test_pruned_weights_fail_only_where_they_are_stored() -> None:
     set_memory(model, weights=FaultyMemory(bit_error_rate=0.1, stores_pruned=True))
     use_chip(model, 3)
     assert changed("0") == (True, True)
+
+
+def test_custom_multipliers_can_be_passed_as_a_value(trained: nn.Sequential, images: LabelledImages) -> None:
+    """Copies and files of a network need neither them nor a registry."""
+    data = images.inputs(slice(0, 50))
+    odd = multiplier_from_function("odd", lambda a, w: a * w | 1, signed=False)
+    passed = pickle.loads(pickle.dumps({"odd@1234": odd}))  # noqa: S301  as it reaches another process
+    with pytest.raises(UnknownNameError, match="unknown multiplier 'odd@1234'"):
+        approximate(trained, config("odd@1234"), calibration_data=data)
+    converted = approximate(trained, config("odd@1234"), calibration_data=data, multipliers=passed)
+    behind_signs = odd.adapted(weight_bits=8, activation_bits=8, weight_signed=True, activation_signed=False)
+    assert behind_signs.digest in {layer.multiplier.digest for _, layer in approx_layers(converted)}
+    outputs = converted(data)
+    for again in (copy.deepcopy(converted), pickle.loads(pickle.dumps(converted))):  # noqa: S301
+        assert torch.equal(again(data), outputs)
+    exact = approximate(trained, config(), calibration_data=data, multipliers=passed)
+    assert not torch.equal(exact(data), outputs)

@@ -270,7 +270,7 @@ def test_a_chip_has_errors_of_its_own_and_without_one_there_are_none() -> None:
         assert torch.equal(model(data), perfect)
     use_chip(model, 1)
     assert torch.equal(model(data), seen[0])  # with gradients
-    with pytest.raises(ArgumentError, match="chip_seed must be at least 0, got -1"):
+    with pytest.raises(ArgumentError, match="`chip_seed` must be at least 0, got -1"):
         use_chip(model, -1)
 
 

@@ -396,3 +396,22 @@ def test_exporting_a_model_on_a_chip_leaves_the_chip_as_it_was() -> None:
         use_chip(model, 1)  # anew: nothing is drawn yet
         assert torch.equal(torch.export.export(model, (data,)).module()(data), expected)
         assert torch.equal(model(data), expected)
+
+
+def test_layers_print_their_shape_bits_and_multiplier() -> None:
+    config = LayerApproximation(weight_bits=4, activation_bits=6, multiplier="asm-1", activation_signed=True)
+    linear = converted(nn.Linear(7, 3), real(2, 7), config)
+    assert repr(linear) == (
+        "ApproxLinear(in_features=7, out_features=3, weight_bits=4, activation_bits=6, activation_signed=True, "
+        "multiplier='asm-1')"
+    )
+    convolution = nn.Conv2d(4, 6, (3, 5), stride=2, padding=(1, 2), dilation=(1, 2), groups=2, bias=False)
+    assert repr(converted(convolution, real(1, 4, 12, 12).abs())) == (
+        "ApproxConv2d(4, 6, kernel_size=(3, 5), stride=(2, 2), pad=(2, 2, 1, 1), dilation=(1, 2), groups=2, "
+        "bias=False, weight_bits=8, activation_bits=8, activation_signed=False, multiplier='exact')"
+    )
+    transposed = converted(nn.ConvTranspose2d(4, 2, 3, stride=(2, 1)), real(1, 4, 5, 5).abs())
+    assert repr(transposed) == (
+        "ApproxConvTranspose2d(4, 2, kernel_size=(3, 3), stride=(2, 1), pad=(2, 2, 2, 2), weight_bits=8, "
+        "activation_bits=8, activation_signed=False, multiplier='exact')"
+    )

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from approx import LayerApproximation, NetworkApproximation, approx_layers, approximate
-from approx.convert import FoldedBatchNorm, fold_batch_norm, weight_layers
 from approx.errors import ArgumentError
 from approx.observation import observe
+from approx.surgery import FoldedBatchNorm, fold_batch_norm, weight_layers
 
 EIGHT = LayerApproximation()
 FINE = LayerApproximation(weight_bits=12)  # so that what is left of a difference is the activations'
@@ -371,7 +371,7 @@ def test_inputs_that_are_not_finite_are_refused(value: float, where: int) -> Non
 
 def test_calibration_data_without_values_is_refused() -> None:
     model = nn.Sequential(nn.Linear(4, 4))
-    with pytest.raises(ArgumentError, match="calibration_data has no batch"):
+    with pytest.raises(ArgumentError, match="`calibration_data` has no batch"):
         approximate(model, EIGHT, calibration_data=[])
     with pytest.raises(ArgumentError, match="layer '0': its input on the calibration data is empty"):
         approximate(model, EIGHT, calibration_data=torch.zeros(0, 4))

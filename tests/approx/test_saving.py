@@ -231,14 +231,14 @@ def test_a_network_of_fewer_channels_comes_back(tmp_path: Path) -> None:
     assert_equal(model, approx.load(tmp_path / "model"))
 
 
-def test_a_multiplier_of_ones_own_comes_back_without_being_registered(
+def test_a_custom_multiplier_comes_back_without_being_registered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("approx.multipliers.catalog._registered", {})
     approx.register_multiplier(approx.multiplier_from_function("mine", lambda a, w: (a & ~1) * w, signed=True))
     model = converted(replace(EIGHT, multiplier="mine"))
-    save(model, tmp_path / "model")
     monkeypatch.setattr("approx.multipliers.catalog._registered", {})
+    save(model, tmp_path / "model")
     approx.register_multiplier(approx.multiplier_from_function("mine", lambda a, w: a + w, signed=True))
     assert_equal(model, approx.load(tmp_path / "model"))
 
@@ -319,7 +319,7 @@ def test_what_cannot_be_saved_leaves_nothing(tmp_path: Path) -> None:
         save(converted(), tmp_path / "model", builder="nowhere:build")
     with pytest.raises(ArgumentError, match="arguments must be JSON values"):
         save(converted(), tmp_path / "model", arguments={**NETWORK, "seed": torch.zeros(1)})
-    with pytest.raises(ArgumentError, match="chip_seed must be at least 0, got -1"):
+    with pytest.raises(ArgumentError, match="`chip_seed` must be at least 0, got -1"):
         save(converted(), tmp_path / "model", chip_seed=-1)
     assert not list(tmp_path.iterdir())
 

@@ -18,8 +18,8 @@ from approx import (
     trace,
     use_chip,
 )
-from approx.convert import FoldedBatchNorm
 from approx.errors import ArgumentError
+from approx.surgery import FoldedBatchNorm
 from search.evaluation.datasets import import_torchvision
 
 

@@ -1,5 +1,6 @@
 """The catalogue against published figures, and against models of the circuits that go bit by bit."""
 
+import pickle
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import product
@@ -345,7 +346,7 @@ def test_members_that_are_not_listed_exist_too() -> None:
 
 @pytest.mark.parametrize("bits", [1, 13])
 def test_widths_out_of_range_are_refused(bits: int) -> None:
-    with pytest.raises(ArgumentError, match=f"weight_bits must be between 2 and 12, got {bits}"):
+    with pytest.raises(ArgumentError, match=f"`weight_bits` must be between 2 and 12, got {bits}"):
         find_multiplier("exact", weight_bits=bits, activation_bits=8, activation_signed=False)
 
 
@@ -388,5 +389,26 @@ def test_names_are_taken_once() -> None:
 
 
 def test_a_function_must_give_integers() -> None:
-    with pytest.raises(ArgumentError, match=r"the product of 0 and 0 must be an int of 32 bits, got 0\.5"):
+    with pytest.raises(ArgumentError, match=r"the product of 0 and 0 must be a 32-bit integer, got 0\.5"):
         multiplier_from_function("half", lambda a, w: (a + w + 1) / 2, signed=False)  # type: ignore[arg-type, return-value]
+
+
+def test_custom_multipliers_can_be_passed_as_a_value() -> None:
+    plus = multiplier_from_function("plus", lambda a, w: a + w, signed=True)
+    register_multiplier(multiplier_from_function("registered", lambda a, w: a * w, signed=True))
+    passed = pickle.loads(pickle.dumps({"plus@1234": plus}))  # noqa: S301  as it reaches another process
+
+    def find(name: str, weight_bits: int = 8, multipliers: dict[str, Multiplier] | None = passed) -> Multiplier:
+        return find_multiplier(
+            name, weight_bits=weight_bits, activation_bits=8, activation_signed=True, multipliers=multipliers
+        )
+
+    assert find("plus@1234").table()[3, -4] == -1
+    assert find("plus@1234", weight_bits=4).table()[3, 0xF] == 2
+    assert find("drum-4") is find("drum-4", multipliers=None)
+    assert multiplier_names(passed) == [*multiplier_names({}), "plus@1234"]
+    assert multiplier_names()[-1] == "registered"
+    with pytest.raises(UnknownNameError, match="unknown multiplier 'registered'"):
+        find("registered")
+    with pytest.raises(UnknownNameError, match=r"did you mean 'plus@1234'"):
+        find("plus")
