@@ -5,7 +5,6 @@ The network before its conversion is built anew by a function, and layers are pu
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -16,6 +15,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 
 from approx.config import FaultyMemory, LayerApproximation
 from approx.convert import build_layer
+from approx.custom_modules import import_custom_module
 from approx.errors import ApproxError, ArgumentError, SavedModelError
 from approx.layer import ApproxLayer
 from approx.multipliers.multiplier import Multiplier
@@ -143,7 +143,7 @@ def _built(content: Mapping[str, Any]) -> nn.Module:
     builder: str = content["builder"]
     module_name, _, name = builder.partition(":")
     try:
-        function = getattr(importlib.import_module(module_name), name)
+        function = getattr(import_custom_module(module_name), name)
     except Exception as error:  # the module's own code
         raise SavedModelError(
             f"the network is built by {builder}, which cannot be imported here ({type(error).__name__}: {error}); put "

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 import approx
 from search.content_hash import content_hash
+from approx.custom_modules import import_custom_module
 from search.errors import UsageError
 from search.space.task import OwnNetwork
 
@@ -162,7 +163,7 @@ def _import_function(path: str, folder: str) -> Callable[..., Any]:
         sys.path.insert(0, folder)
     importlib.invalidate_caches()
     try:
-        module = importlib.import_module(module_name)
+        module = import_custom_module(module_name)
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
             raise UsageError(

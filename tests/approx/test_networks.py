@@ -14,9 +14,9 @@ from approx import (
     network_family,
     trace,
 )
+from approx.custom_modules import import_custom_module
 from approx.errors import ArgumentError, UnknownNameError
 from approx.networks import ResidualBlock
-from search.evaluation.datasets import import_torchvision
 
 SHAPES = [(1, 8, 8), (1, 28, 28), (3, 32, 32)]
 
@@ -103,10 +103,8 @@ def test_a_shortcut_strides_and_adds_zero_channels() -> None:
 
 
 def test_vgg_16_is_the_published_one() -> None:
-    import_torchvision()
-    from torchvision.models import vgg16_bn  # the same convolutions, with biases, and a classifier for ImageNet
-
-    theirs = vgg16_bn().features
+    # torchvision's has the same convolutions, with biases, and a classifier for ImageNet.
+    theirs = import_custom_module("torchvision.models").vgg16_bn().features
     biases = sum(layer.out_channels for layer in theirs if isinstance(layer, nn.Conv2d))
     vgg = network("vgg", 5, 16)
     assert parameters(vgg) == parameters(theirs) - biases + 512 * 10 + 10

@@ -1,4 +1,5 @@
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 import approx
 from approx import ArgumentError, FaultyMemory, LayerApproximation, NetworkApproximation, SavedModelError
+from approx.custom_modules import import_custom_module
 
 IMAGES = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 NETWORK = {"family": "lenet", "depth": 2, "width": 3, "image_shape": [1, 8, 8], "classes": 10}
@@ -241,6 +243,20 @@ def test_a_custom_multiplier_comes_back_without_being_registered(
     save(model, tmp_path / "model")
     approx.register_multiplier(approx.multiplier_from_function("mine", lambda a, w: a + w, signed=True))
     assert_equal(model, approx.load(tmp_path / "model"))
+
+
+def test_a_builder_that_imports_torchvision_is_imported_in_a_fresh_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "vision_nets.py").write_text(
+        "from torch import nn\n"
+        "from torchvision.models import resnet18\n"
+        "def build(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    model = converted(network=import_custom_module("vision_nets").build())
+    save(model, tmp_path / "model", builder="vision_nets:build", arguments={})
+    subprocess.run([sys.executable, "-c", "import approx; approx.load('model')"], check=True, cwd=tmp_path)
 
 
 def test_codes_scales_and_table_say_what_the_layer_computes(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from approx import (
     trace,
     weight_layers,
 )
+from approx.custom_modules import import_custom_module
 from approx.errors import ArgumentError
-from search.evaluation.datasets import import_torchvision
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -66,10 +66,7 @@ class Branches(nn.Module):
 
 def from_torchvision(name: str) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
-        import_torchvision()
-        from torchvision import models
-
-        network: nn.Module = getattr(models, name)(weights=None)
+        network: nn.Module = getattr(import_custom_module("torchvision.models"), name)(weights=None)
         return network
 
     return build

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,9 +19,9 @@ from approx import (
     trace,
     use_chip,
 )
+from approx.custom_modules import import_custom_module
 from approx.errors import ArgumentError
 from approx.surgery import FoldedBatchNorm
-from search.evaluation.datasets import import_torchvision
 
 
 def real(*shape: int) -> Tensor:
@@ -40,8 +41,12 @@ def lively(model: nn.Module, data: Tensor) -> nn.Module:
     return model.eval()
 
 
+def torchvision_models() -> ModuleType:
+    return import_custom_module("torchvision.models")
+
+
 def small_vit() -> nn.Module:
-    made: nn.Module = import_torchvision().models.VisionTransformer(
+    made: nn.Module = torchvision_models().VisionTransformer(
         image_size=32, patch_size=8, num_layers=2, num_heads=4, hidden_dim=32, mlp_dim=64, num_classes=10
     )
     return made
@@ -49,9 +54,9 @@ def small_vit() -> nn.Module:
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int, int]] = {
     # How it is built, pixels, approximate layers, BatchNorms.
-    "resnet18": (lambda: import_torchvision().models.resnet18(weights=None, num_classes=10), 32, 21, 20),
+    "resnet18": (lambda: torchvision_models().resnet18(weights=None, num_classes=10), 32, 21, 20),
     "mobilenet_v3_small": (
-        lambda: import_torchvision().models.mobilenet_v3_small(weights=None, num_classes=10), 32, 54, 34,
+        lambda: torchvision_models().mobilenet_v3_small(weights=None, num_classes=10), 32, 54, 34,
     ),
     "a small vit": (small_vit, 32, 1 + 2 * 6 + 1, 0),
 }  # fmt: skip
@@ -141,7 +146,7 @@ def test_a_layer_whose_sums_could_leave_32_bits_is_named_or_left() -> None:
 def test_vit_b_16_as_it_comes() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model: Any = import_torchvision().models.vit_b_16(weights=None, image_size=32, num_classes=10)
+        model: Any = torchvision_models().vit_b_16(weights=None, image_size=32, num_classes=10)
         nn.init.normal_(model.heads.head.weight, std=0.05)
     data = real(4, 3, 32, 32)
     converted = approximate(model, LayerApproximation(), calibration_data=data)

@@ -1,6 +1,7 @@
 """Networks of a person's own, in files as a person would write them."""
 
 import pickle
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -109,6 +110,25 @@ def test_networks_are_built_from_knobs_and_seed_alone(tmp_path: Path) -> None:
     assert shapes == [(12, 64), (12, 12), (10, 12)]
     assert all(map(torch.equal, one.parameters(), same.parameters()))
     assert not all(map(torch.equal, one.parameters(), other.parameters()))
+
+
+def test_a_network_of_torchvision_is_built_in_a_fresh_process(tmp_path: Path) -> None:
+    """As a worker builds it, where torch may be a CPU build and torchvision one for CUDA."""
+    source = (
+        "from torch import nn\n"
+        "from torchvision.models import resnet18\n"
+        "def build(image_shape, classes):\n"
+        "    network = resnet18(num_classes=classes)\n"
+        "    network.conv1 = nn.Conv2d(image_shape[0], 64, 3, padding=1)\n"
+        "    return network\n"
+    )
+    found = find(write(tmp_path, source))
+    code = (
+        "from search.space.custom_network import build_own_network\n"
+        "from search.space.task import OwnNetwork\n"
+        f"build_own_network({found}, depth=1, width=1, image_shape={SHAPE}, classes=10, seed=0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
 
 
 def test_a_class_and_a_package_will_do(tmp_path: Path) -> None:
