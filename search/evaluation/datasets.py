@@ -2,36 +2,35 @@
 
 The validation images are cut from the training images, stratified by class and the same for everyone. Selection uses
 them alone; the test images are for the final report.
+
+Archives are read as they are and never unpacked, so a data folder may be read-only and never holds a file in part.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib
-import shutil
-import sys
-import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import io
+import pickle
+import tarfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from types import ModuleType
-from typing import Any
-from uuid import uuid4
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search.errors import DatasetCorruptError, DatasetMissingError
-from search.locations import DATA_DIR_VARIABLE, cache_dir
+from search.locations import DATA_DIR_VARIABLE
 from search.space.task import Task
 
 _SPLIT_SEED = 2018
 _FOLD_SEED = 1602  # of confirmation runs
 _VALIDATION_SHARE = 0.1
-_DIGITS_VALIDATION_SHARE = 0.25  # of few images: fewer would make accuracies coarse
+_DIGITS_VALIDATION_SHARE = 0.25  # larger, because there are few images and accuracies would be coarse
 _DIGITS_TEST_SHARE = 0.25
 
 
@@ -66,11 +65,11 @@ class TaskData:
 
 
 def load(task: Task, data_dir: Path) -> TaskData:
-    """Load a task's images, downloading them if need be.
+    """Load a task's images, downloading what is missing.
 
     Args:
         task: The task.
-        data_dir: Folder in which its files are looked for, and into which they are downloaded.
+        data_dir: Folder that holds the files, and into which they are downloaded.
 
     Raises:
         DatasetMissingError: If the files are not there and cannot be downloaded.
@@ -79,11 +78,9 @@ def load(task: Task, data_dir: Path) -> TaskData:
     if task.name == "digits":
         development, test = _digits()
         share = _DIGITS_VALIDATION_SHARE
-    elif task.name == "cifar10":
-        development, test = _cifar10(data_dir)
-        share = _VALIDATION_SHARE
     else:
-        development, test = _mnist_like(task, data_dir)
+        layout = _found_layout(task, data_dir) or _download(task, data_dir)
+        development, test = layout.parse(_checked_contents(layout, data_dir))
         share = _VALIDATION_SHARE
     train, validation = _stratified_split(development, share)
     digest = hashlib.sha256()
@@ -93,11 +90,21 @@ def load(task: Task, data_dir: Path) -> TaskData:
     return TaskData(train=train, validation=validation, test=test, fingerprint=digest.hexdigest())
 
 
-def fold(data: TaskData, run: int) -> TaskData:
-    """The same images, with others of the training and validation images held out as validation images.
+def check_data_dir(task: Task, data_dir: Path) -> None:
+    """Check that a folder holds a task's files. Nothing is read or downloaded.
 
-    As in cross-validation: the images are dealt into folds of about as many as there were validation images, stratified
-    by class; run after run holds out another fold, and when all were held out they are dealt anew.
+    Raises:
+        DatasetMissingError: If it does not exist or lacks a file.
+    """
+    if task.name in _LAYOUTS and _found_layout(task, data_dir) is None:
+        raise DatasetMissingError(_absence(task, data_dir))
+
+
+def fold(data: TaskData, run: int) -> TaskData:
+    """Split the training and validation images of a task differently for each run, as in cross-validation.
+
+    They are dealt into stratified folds of about as many images as there were validation images. Each run holds out the
+    next fold for validation; once all were held out, the images are shuffled and dealt again.
 
     Args:
         data: From `load`.
@@ -142,174 +149,232 @@ def _digits() -> tuple[ImageSet, ImageSet]:
     return _stratified_split(images, _DIGITS_TEST_SHARE)
 
 
-def _mnist_like(task: Task, data_dir: Path) -> tuple[ImageSet, ImageSet]:
-    """MNIST and Fashion-MNIST, in the idx files that torchvision reads."""
-    datasets = import_torchvision().datasets
-    dataset_class = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}[task.name]
-    folder = dataset_class.__name__
-    raw = data_dir / folder / "raw"
-    archives = {raw / name: md5 for name, md5 in dataset_class.resources}
-    for archive, md5 in archives.items():
-        if archive.exists():
-            _check_hash(archive, "md5", md5)
-    root = data_dir
-    if all(archive.exists() for archive in archives):
-        unpacked = [_is_unpacked(archive, raw) for archive in archives]
-        if not all(unpacked) or (data_dir / folder / "processed").exists():  # torchvision would prefer the latter
-            root = cache_dir() / "datasets"
-            _unpack(archives, root / folder / "raw")
-    elif any((raw / archive.stem).exists() for archive in archives):
-        raise DatasetMissingError(
-            f"{raw} holds unpacked files, but not all of the archives by which they are checked: "
-            f"{', '.join(archive.name for archive in archives)}. Put the archives beside them, or "
-            "delete the folder to have them downloaded"
-        )
-    else:
-        with _downloading(task.name, raw, [archive.name for archive in archives]):
-            dataset_class(root, download=True)
-    train, test = (dataset_class(root, train=train) for train in (True, False))
-    return _from_torch(train.data[:, None], train.targets), _from_torch(test.data[:, None], test.targets)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Layout:
+    """A set of files in which a data set is distributed.
+
+    Attributes:
+        folder: Where they lie below the data folder; empty for the data folder itself.
+        hashes: Hash of each file by its name, in the order in which `parse` reads them.
+        algorithm: Of the hashes, as `hashlib` names it.
+        parse: Makes the training and the test images of the files' contents.
+        mirrors: Addresses that end in `/`, at one of which the files can be had; none if they are not downloaded.
+    """
+
+    folder: str
+    hashes: Mapping[str, str]
+    algorithm: str
+    parse: Callable[[Mapping[str, bytes]], tuple[ImageSet, ImageSet]]
+    mirrors: tuple[str, ...] = ()
+
+    def missing(self, data_dir: Path) -> list[str]:
+        """Names of the files that are not there."""
+        return [name for name in self.hashes if not (data_dir / self.folder / name).is_file()]
+
+    def __str__(self) -> str:
+        names = ", ".join(self.hashes)
+        return f"{self.folder} with {names}" if self.folder else names
 
 
-def _is_unpacked(archive: Path, folder: Path) -> bool:
-    """Whether the file packed in a .gz archive lies whole in a folder.
+def _found_layout(task: Task, data_dir: Path) -> _Layout | None:
+    """The first layout of which every file is there."""
+    return next((layout for layout in _LAYOUTS[task.name] if not layout.missing(data_dir)), None)
+
+
+def _absence(task: Task, data_dir: Path) -> str:
+    """Say that a folder does not hold a task's files, and what is expected there."""
+    layouts = _LAYOUTS[task.name]
+    expected = f"expected there: {', or '.join(map(str, layouts))}"
+    if not data_dir.is_dir():
+        return f"`data_dir` does not exist: {data_dir}; {expected}"
+    lacking = [
+        f"{layout.folder} lacks {', '.join(layout.missing(data_dir))}; "
+        for layout in layouts
+        if layout.folder and (data_dir / layout.folder).is_dir()
+    ]
+    return f"`data_dir` does not hold the dataset {task.name!r}: {data_dir}; {''.join(lacking)}{expected}"
+
+
+def _checked_contents(layout: _Layout, data_dir: Path) -> dict[str, bytes]:
+    """Read each file of a layout and compare its hash.
 
     Raises:
-        DatasetCorruptError: If it lies there and its content is not what was packed.
+        DatasetMissingError: If a file cannot be read.
+        DatasetCorruptError: If its hash is another one.
     """
-    unpacked = folder / archive.stem
-    if not unpacked.exists():
-        return False
-    with archive.open("rb") as packed:
-        packed.seek(-8, 2)  # a gzip file ends in the CRC-32 and the size of its content (RFC 1952)
-        crc = int.from_bytes(packed.read(4), "little")
-    if zlib.crc32(unpacked.read_bytes()) != crc:
-        raise DatasetCorruptError(
-            f"{unpacked} is damaged: it is not what {archive} holds. Delete it and run the same command again"
-        )
-    return True
+    contents = {}
+    for name, wanted in layout.hashes.items():
+        path = data_dir / layout.folder / name
+        try:
+            contents[name] = path.read_bytes()
+        except OSError as error:
+            raise DatasetMissingError(f"cannot read {path}: {error.strerror}") from None
+        found = hashlib.new(layout.algorithm, contents[name], usedforsecurity=False).hexdigest()
+        if found != wanted:
+            raise DatasetCorruptError(
+                f"{path} is damaged: its {layout.algorithm.upper()} is {found}, it should be {wanted}. "
+                "Delete it and run the same command again"
+            )
+    return contents
 
 
-def _unpack(archives: Iterable[Path], folder: Path) -> None:
-    """Unpack archives into the cache, so that a folder of archives that was given to us stays as it is."""
+def _download(task: Task, data_dir: Path) -> _Layout:
+    """Download those files of a task that are missing, and return their layout.
+
+    A file appears under its name once it is whole, so downloads may be killed, and several processes may download the
+    same. A download that fails leaves no folder behind.
+
+    Raises:
+        DatasetMissingError: If a file cannot be downloaded or written.
+    """
+    layout = next(layout for layout in _LAYOUTS[task.name] if layout.mirrors)
+    folder = data_dir / layout.folder
+    absence = _absence(task, data_dir)
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for archive in archives:
-            if _is_unpacked(archive, folder):
-                continue
-            partial = folder / f"{archive.stem}.{uuid4().hex}"  # another process may be unpacking the same
-            with gzip.open(archive) as packed, partial.open("wb") as unpacked:
-                shutil.copyfileobj(packed, unpacked)
-            partial.replace(folder / archive.stem)
-    except OSError as error:
-        raise DatasetMissingError(
-            f"cannot unpack the archives of the dataset into {folder}: {error.strerror}"
-        ) from None
-
-
-# Hashes of the files of CIFAR-10's binary version, https://www.cs.toronto.edu/~kriz/cifar.html.
-_CIFAR10_BINARY_SHA1 = {
-    "data_batch_1.bin": "aadd24acce27caa71bf4b10992e9e7b2d74c2540",
-    "data_batch_2.bin": "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",
-    "data_batch_3.bin": "1dd00a74ab1d17a6e7d73e185b69dbf31242f295",
-    "data_batch_4.bin": "aab85764eb3584312d3c7f65fd2fd016e36a258e",
-    "data_batch_5.bin": "26e2849e66a845b7f1e4614ae70f4889ae604628",
-    "test_batch.bin": "67eb016db431130d61cd03c7ad570b013799c88c",
-}
-
-
-def _cifar10(data_dir: Path) -> tuple[ImageSet, ImageSet]:
-    binary = data_dir / "cifar-10-batches-bin"
-    if binary.is_dir():
-        return _cifar10_binary(binary)
-    dataset_class = import_torchvision().datasets.CIFAR10
-    python = data_dir / dataset_class.base_folder
-    present = python.is_dir()
-    for name, md5 in [*dataset_class.train_list, *dataset_class.test_list] if present else []:
-        if not (python / name).exists():
-            raise DatasetCorruptError(f"{python} lacks {name}. Delete the folder and run the same command again")
-        _check_hash(python / name, "md5", md5)
-    if not present:
-        wanted = [binary.name, dataset_class.base_folder, dataset_class.filename]
-        with _downloading("cifar10", data_dir, wanted):
-            dataset_class(data_dir, download=True)
-    try:
-        train, test = (dataset_class(data_dir, train=train) for train in (True, False))
-    except RuntimeError as error:
-        raise DatasetCorruptError(f"{python}: {error} Delete the folder and run the same command again") from None
-    return (
-        ImageSet(np.moveaxis(train.data, 3, 1).copy(), np.asarray(train.targets, np.int64)),
-        ImageSet(np.moveaxis(test.data, 3, 1).copy(), np.asarray(test.targets, np.int64)),
-    )
-
-
-def _cifar10_binary(folder: Path) -> tuple[ImageSet, ImageSet]:
-    """Records of one label byte and 3,072 pixel bytes, channel first."""
-    pixels, labels = [], []
-    for name, sha1 in _CIFAR10_BINARY_SHA1.items():
-        if not (folder / name).exists():
-            raise DatasetMissingError(
-                f"{folder} lacks {name}; get cifar-10-binary.tar.gz from "
-                "https://www.cs.toronto.edu/~kriz/cifar.html and unpack it there"
-            )
-        _check_hash(folder / name, "sha1", sha1)
-        records = np.fromfile(folder / name, np.uint8).reshape(-1, 3073)
-        labels.append(records[:, 0].astype(np.int64))
-        pixels.append(records[:, 1:].reshape(-1, 3, 32, 32))
-    return (
-        ImageSet(np.concatenate(pixels[:-1]), np.concatenate(labels[:-1])),
-        ImageSet(pixels[-1], labels[-1]),
-    )
-
-
-@contextmanager
-def _downloading(name: str, folder: Path, files: list[str]) -> Iterator[None]:
-    """Turn whatever stops a download into an error that says what to do."""
-    try:
-        yield
+        for name in layout.missing(data_dir):
+            with TemporaryDirectory(prefix=f"{name}.partial-", dir=folder) as partial:
+                _download_file(layout, name, partial)
+                (Path(partial) / name).replace(folder / name)
     except (OSError, RuntimeError, HTTPException) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise DatasetMissingError(
-            f"dataset {name!r} is not on this machine and could not be downloaded ({reason}). "
-            f"Looked for {', '.join(files)} in {folder}. Put them there, or name another "
-            f"folder with --data-dir or ${DATA_DIR_VARIABLE}, or connect to the network and run "
-            "the same command again"
+            f"dataset {task.name!r} is not on this machine and could not be downloaded ({reason}): {absence}. "
+            f"Put the files there, name another folder with `data_dir` or ${DATA_DIR_VARIABLE}, or connect to the "
+            "network and run the same command again"
         ) from error
+    finally:
+        for path in created:
+            with suppress(OSError):  # it is not empty
+                path.rmdir()
+    return layout
 
 
-def _check_hash(path: Path, algorithm: str, wanted: str) -> None:
-    found = hashlib.new(algorithm, path.read_bytes(), usedforsecurity=False).hexdigest()
-    if found != wanted:
-        raise DatasetCorruptError(
-            f"{path} is damaged: its {algorithm.upper()} is {found}, it should be {wanted}. "
-            "Delete it and run the same command again"
-        )
+def _download_file(layout: _Layout, name: str, folder: str) -> None:
+    from approx.custom_modules import import_custom_module
+
+    download_url = import_custom_module("torchvision.datasets.utils").download_url
+    *others, last = layout.mirrors
+    for mirror in others:
+        with suppress(OSError, RuntimeError, HTTPException):
+            download_url(f"{mirror}{name}", folder, name, layout.hashes[name])
+            return
+    download_url(f"{last}{name}", folder, name, layout.hashes[name])
 
 
-def _from_torch(pixels: Any, labels: Any) -> ImageSet:
-    return ImageSet(pixels.numpy(), labels.numpy().astype(np.int64))
+def _parse_idx(contents: Mapping[str, bytes]) -> tuple[ImageSet, ImageSet]:
+    """Gzipped idx files: images and labels for training, then for the test."""
+    train_pixels, train_labels, test_pixels, test_labels = map(_idx_array, contents.values())
+    return (
+        ImageSet(train_pixels[:, None], train_labels.astype(np.int64)),
+        ImageSet(test_pixels[:, None], test_labels.astype(np.int64)),
+    )
 
 
-def import_torchvision() -> ModuleType:
-    """Import torchvision, also where it was built for CUDA and torch was not.
-
-    There its import fails, because it describes operators that its compiled part does not bring
-    (https://github.com/pytorch/vision/issues/8985). Declaring them lets everything else work.
-    """
-    try:
-        return importlib.import_module("torchvision")
-    except RuntimeError as error:
-        if "torchvision::nms does not exist" not in str(error):
-            raise
-    import torch
-
-    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-        del sys.modules[name]
-    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-    _declared_operators.append(library)
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return importlib.import_module("torchvision")
+def _idx_array(archive: bytes) -> NDArray[np.uint8]:
+    """The array of bytes in a gzipped idx file, whose header is its number of dimensions and their sizes."""
+    content = gzip.decompress(archive)
+    dimensions = content[3]
+    shape = np.frombuffer(content, ">u4", dimensions, offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
 
 
-_declared_operators: list[Any] = []  # a Library takes its operators with it when it is collected
+def _parse_cifar10_records(contents: Mapping[str, bytes]) -> tuple[ImageSet, ImageSet]:
+    """Records of one label byte and 3,072 pixel bytes, channel first."""
+    batches = [np.frombuffer(content, np.uint8).reshape(-1, 3073) for content in contents.values()]
+    return _cifar10_images((batch[:, 1:], batch[:, 0]) for batch in batches)
+
+
+def _parse_cifar10_pickles(contents: Mapping[str, bytes]) -> tuple[ImageSet, ImageSet]:
+    """Pickled dicts of pixels, as in the records, and labels."""
+    batches = [pickle.loads(content, encoding="latin1") for content in contents.values()]  # noqa: S301  hash checked
+    return _cifar10_images((batch["data"], np.asarray(batch["labels"])) for batch in batches)
+
+
+def _parse_cifar10_archive(contents: Mapping[str, bytes]) -> tuple[ImageSet, ImageSet]:
+    """The pickled dicts in an archive."""
+    (archive,) = contents.values()
+    pickles = {}
+    with tarfile.open(fileobj=io.BytesIO(archive)) as members:
+        for name in _CIFAR10_PICKLES.hashes:
+            member = members.extractfile(f"{_CIFAR10_PICKLES.folder}/{name}")
+            assert member is not None
+            pickles[name] = member.read()
+    return _parse_cifar10_pickles(pickles)
+
+
+def _cifar10_images(batches: Iterable[tuple[NDArray[np.uint8], NDArray[np.integer]]]) -> tuple[ImageSet, ImageSet]:
+    """Join the batches of training images; the last one is the test images."""
+    *train, test = (ImageSet(pixels.reshape(-1, 3, 32, 32), labels.astype(np.int64)) for pixels, labels in batches)
+    return (
+        ImageSet(np.concatenate([batch.pixels for batch in train]), np.concatenate([batch.labels for batch in train])),
+        test,
+    )
+
+
+# MD5 hashes and mirrors as in torchvision 0.28 (torchvision/datasets/mnist.py and cifar.py), SHA-1 hashes of the binary
+# version at https://www.cs.toronto.edu/~kriz/cifar.html.
+_MNIST = _Layout(
+    folder="MNIST/raw",
+    hashes={
+        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+        "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+    },
+    algorithm="md5",
+    parse=_parse_idx,
+    mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/"),
+)
+_FASHION_MNIST = _Layout(
+    folder="FashionMNIST/raw",
+    hashes={
+        "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
+        "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+        "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
+    },
+    algorithm="md5",
+    parse=_parse_idx,
+    mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+)
+_CIFAR10_RECORDS = _Layout(
+    folder="cifar-10-batches-bin",
+    hashes={
+        "data_batch_1.bin": "aadd24acce27caa71bf4b10992e9e7b2d74c2540",
+        "data_batch_2.bin": "c0ba65cce70568cd57b4e03e9ac8d2a5367c1795",
+        "data_batch_3.bin": "1dd00a74ab1d17a6e7d73e185b69dbf31242f295",
+        "data_batch_4.bin": "aab85764eb3584312d3c7f65fd2fd016e36a258e",
+        "data_batch_5.bin": "26e2849e66a845b7f1e4614ae70f4889ae604628",
+        "test_batch.bin": "67eb016db431130d61cd03c7ad570b013799c88c",
+    },
+    algorithm="sha1",
+    parse=_parse_cifar10_records,
+)
+_CIFAR10_PICKLES = _Layout(
+    folder="cifar-10-batches-py",
+    hashes={
+        "data_batch_1": "c99cafc152244af753f735de768cd75f",
+        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+        "data_batch_4": "634d18415352ddfa80567beed471001a",
+        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        "test_batch": "40351d587109b95175f43aff81a1287e",
+    },
+    algorithm="md5",
+    parse=_parse_cifar10_pickles,
+)
+_CIFAR10_ARCHIVE = _Layout(
+    folder="",
+    hashes={"cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"},
+    algorithm="md5",
+    parse=_parse_cifar10_archive,
+    mirrors=("https://www.cs.toronto.edu/~kriz/",),
+)
+# By the name of the task. The first layout whose files are all there is read: an archive before its unpacked content.
+_LAYOUTS = {
+    "mnist": (_MNIST,),
+    "fashion-mnist": (_FASHION_MNIST,),
+    "cifar10": (_CIFAR10_RECORDS, _CIFAR10_ARCHIVE, _CIFAR10_PICKLES),
+}
