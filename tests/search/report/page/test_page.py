@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -12,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
 import search
 from search.answers.confirmation import Answer, Target
 from search.answers.result import SearchResult, front, front_hypervolume, result_of
 from search.engine import run_search
+from search.cli.main import cli
 from search.errors import UnknownNameError, UsageError
 from search.evaluation.evaluation import Evaluation
 from search.observer import Observer
@@ -393,19 +393,21 @@ def test_a_report_is_written_from_python_and_replaces_nothing(storage: Path, tmp
     assert not (tmp_path / "other.html").exists()
 
 
-def test_the_command_writes_a_file_named_after_the_search(storage: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "search", "report", "digits-1", "--storage", str(storage)]
+def test_the_command_writes_a_file_named_after_the_search(
+    storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
 
-    def call(*more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command, *more], capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
+    def call(*more: str) -> Result:
+        return CliRunner().invoke(cli, ["report", "digits-1", "--storage", str(storage), *more])
 
     assert call().stdout == "Wrote digits-1.html\n"
     refused = call()
-    assert refused.returncode == 2
+    assert refused.exit_code == 2
     assert refused.stderr == (
         "search: digits-1.html exists; name another file with --out, or replace it with --overwrite\n"
     )
-    assert call("--overwrite").returncode == 0
+    assert call("--overwrite").exit_code == 0
     assert call("--out", "other.html").stdout == "Wrote other.html\n"
 
 
