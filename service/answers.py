@@ -1,6 +1,6 @@
-"""Answers from stored results, fast enough to be asked for by everybody all the time.
+"""Answers from stored results, cached in memory so that they are fast enough for many clients at once.
 
-What an answer comes from is read again only when something that it depends on was stored meanwhile.
+Stored results are read again only once something that the answer depends on has been stored.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 
 from search.answers.confirmation import Answer
 from search.answers.stored import Stored, confirmations_in
@@ -21,20 +21,21 @@ from search.report import words as report
 from search.space.task import find_task
 from search.store.schema import storage_errors
 from search.store.store import Record, Store
+from service.database import Database
 from service.questions import Question
 from service.schemas import OptimizeResponse
 from service.uploads import Uploads
 
-_KEPT = 1000  # answers
-_READ = 100  # places whose stored results are at hand
+_CACHED_ANSWERS = 1000
+_CACHED_SOURCES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredAnswer:
-    """What is stored that answers a question.
+    """An answer from stored results.
 
     Attributes:
-        confirmed: Whether fresh runs confirmed it, and it is more than the baseline for a target relative to it.
+        confirmed: Whether fresh runs confirmed it, and it is not just the baseline for a target relative to it.
         content: An `OptimizeResponse` as JSON.
     """
 
@@ -44,12 +45,12 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What the answers of a place come from.
+    """The stored results that the answers of one scope come from.
 
     Attributes:
-        revision: Of the database, when it was looked at last.
-        basis: Equal while the answers are the same.
-        stored: What was read then.
+        revision: Revision of the database when it was last checked.
+        basis: Value that stays equal while the answers stay the same.
+        stored: The results read then.
     """
 
     revision: Hashable
@@ -58,43 +59,43 @@ class _Source:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """An answer, and what it came from."""
+class _Cached:
+    """An answer, and the stored results it came from."""
 
     stored: Stored
     answer: StoredAnswer | None
 
 
 class StoredAnswers:
-    """Answers questions from the database, and keeps the answers while they are true. Threads may share it.
+    """Answers questions from the database, and caches the answers while they are valid. Threads may share it.
 
     An answer depends on the front of its task, hardware and effort, and on the fresh runs. While a search runs,
-    something is stored every moment, but few evaluations change the front: so fronts are compared, and only if
-    anything was stored.
+    something is stored every moment, but few evaluations change the front. So fronts are compared, and only when
+    anything was stored at all.
 
     Args:
-        store: The results.
-        engine: To their database.
-        uploads: What clients brought.
+        store: The stored results.
+        database: Their database.
+        uploads: The uploads in it.
     """
 
-    def __init__(self, store: Store, engine: Engine, uploads: Uploads) -> None:
+    def __init__(self, store: Store, database: Database, uploads: Uploads) -> None:
         self._store = store
         self._uploads = uploads
-        self._changes = _Changes(store.url, engine)
+        self._changes = _Changes(database)
         self._seen: Hashable = None
         self._revision: tuple[Hashable, ...] | None = None
-        self._sources: OrderedDict[_Place, _Source] = OrderedDict()
-        self._kept: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._sources: OrderedDict[_Scope, _Source] = OrderedDict()
+        self._cached: OrderedDict[Hashable, _Cached] = OrderedDict()
         self._lock = threading.Lock()
-        self._working: dict[Hashable, tuple[threading.Lock, int]] = {}  # with how many work or wait
+        self._working: dict[Hashable, tuple[threading.Lock, int]] = {}  # with how many hold it or wait
 
     def close(self) -> None:
-        """Give back the database connection."""
+        """Close the database connection."""
         self._changes.close()
 
-    def kept(self, question: Question) -> tuple[bool, StoredAnswer | None]:
-        """Whether what is kept answers a question as of now, and the answer; without waiting for anything.
+    def cached(self, question: Question) -> tuple[bool, StoredAnswer | None]:
+        """Whether a valid answer to a question is cached, and the answer; never waits for other threads' work.
 
         Raises:
             StorageError: If the database cannot be read.
@@ -103,40 +104,42 @@ class StoredAnswers:
             seen = self._changes.seen()
             if seen is None or seen != self._seen:
                 return False, None
-            source = self._sources.get(_Place.of(question))
+            source = self._sources.get(_Scope.of(question))
             key = _key(question)
-            kept = self._kept.get(key)
-            if kept is None or source is None or source.revision != self._revision or kept.stored is not source.stored:
+            cached = self._cached.get(key)
+            if cached is None or source is None or source.revision != self._revision:
                 return False, None
-            self._kept.move_to_end(key)
-            return True, kept.answer
+            if cached.stored is not source.stored:
+                return False, None
+            self._cached.move_to_end(key)
+            return True, cached.answer
 
     def to(self, question: Question) -> StoredAnswer | None:
-        """The answer to a question; None if there was no search of its task on its hardware.
+        """The answer to a question; None if there was no search for its task on its hardware.
 
         Raises:
             UsageError: If its data set or hardware is unknown.
             StorageError: If the database cannot be read.
         """
-        place, key = _Place.of(question), _key(question)
-        with self._alone(place):  # of many who ask at once, one reads what is stored
-            stored = self._stored(place)
-        with self._alone(key):  # and one works out the answer
+        scope, key = _Scope.of(question), _key(question)
+        with self._exclusively(scope):  # of many threads that ask at once, one reads the stored results
+            stored = self._stored(scope)
+        with self._exclusively(key):  # and one computes the answer
             with self._lock:
-                kept = self._kept.get(key)
-                if kept is not None and kept.stored is stored:
-                    self._kept.move_to_end(key)
-                    return kept.answer
+                cached = self._cached.get(key)
+                if cached is not None and cached.stored is stored:
+                    self._cached.move_to_end(key)
+                    return cached.answer
             answer = _answer(question, stored)
             with self._lock:
-                self._kept[key] = _Kept(stored, answer)
-                while len(self._kept) > _KEPT:
-                    self._kept.popitem(last=False)
+                self._cached[key] = _Cached(stored, answer)
+                while len(self._cached) > _CACHED_ANSWERS:
+                    self._cached.popitem(last=False)
             return answer
 
     @contextmanager
-    def _alone(self, name: Hashable) -> Iterator[None]:
-        """Do something of which one at a time is enough."""
+    def _exclusively(self, name: Hashable) -> Iterator[None]:
+        """Let one thread at a time execute the block for a name."""
         with self._lock:
             lock, waiting = self._working.get(name, (threading.Lock(), 0))
             self._working[name] = lock, waiting + 1
@@ -151,10 +154,10 @@ class StoredAnswers:
                 else:
                     del self._working[name]
 
-    def _stored(self, place: _Place) -> Stored:
-        """What answers come from, the same object while they stay the same.
+    def _stored(self, scope: _Scope) -> Stored:
+        """The stored results of a scope, the same object while the answers stay the same.
 
-        Nothing is read while the lock is held, so that kept answers need not wait.
+        Nothing is read while the lock is held, so that cached answers need not wait.
         """
         with self._lock:
             seen = self._changes.seen()
@@ -164,60 +167,60 @@ class StoredAnswers:
             with self._lock:
                 self._revision, self._seen = revision, seen
         with self._lock:
-            source = self._sources.get(place)
+            source = self._sources.get(scope)
         if source is None or source.revision != revision:
-            task, hardware = find_task(place.dataset), self._uploads.hardware(place.hardware)
-            comparable = {"task": task.identity, "hardware": hardware.identity, "effort": place.effort}
-            without = self._uploads.unnamed_multipliers(place.own_multipliers)
+            task, hardware = find_task(scope.dataset), self._uploads.hardware(scope.hardware)
+            comparable = {"task": task.identity, "hardware": hardware.identity, "effort": scope.effort}
+            without = self._uploads.unnamed_multipliers(scope.uploaded_multipliers)
             baseline = self._store.evaluation_of(task.space.baseline(), **comparable)
             basis = (
                 tuple(self._store.front_points(**comparable, without_multipliers=without)),
                 baseline and baseline.key,
                 tuple(self._store.keys_with_runs(**comparable)),
-                revision[1:],  # of it, the number of evaluations says nothing
+                revision[1:],  # without the number of evaluations, most of which change nothing
             )
             if source is not None and source.basis == basis:
                 stored = source.stored
             else:
-                stored = Stored.read(self._store, task, hardware, effort=place.effort, without_multipliers=without)
+                stored = Stored.read(self._store, task, hardware, effort=scope.effort, without_multipliers=without)
             source = _Source(revision, basis, stored)
             with self._lock:
-                self._sources[place] = source
-                self._sources.move_to_end(place)
-                while len(self._sources) > _READ:
+                self._sources[scope] = source
+                self._sources.move_to_end(scope)
+                while len(self._sources) > _CACHED_SOURCES:
                     self._sources.popitem(last=False)
         return source.stored
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """What has a front of its own."""
+class _Scope:
+    """The evaluations that share one front."""
 
     dataset: str
     hardware: str
     effort: str
-    own_multipliers: tuple[str, ...]
+    uploaded_multipliers: tuple[str, ...]
 
     @classmethod
-    def of(cls, question: Question) -> _Place:
-        return cls(question.dataset, question.hardware, question.effort, question.own_multipliers)
+    def of(cls, question: Question) -> _Scope:
+        return cls(question.dataset, question.hardware, question.effort, question.uploaded_multipliers)
 
 
 class _Changes:
-    """Tells cheaply whether a database may have changed. A connection of its own is opened when it is needed."""
+    """Detects cheaply whether a database may have changed, by a dedicated connection opened on first use."""
 
-    def __init__(self, url: str, engine: Engine) -> None:
-        self._url = url
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._connection: Connection | None = None
 
     def seen(self) -> Hashable:
-        """Equal while nobody has committed anything; None if that is not known."""
-        if self._engine.dialect.name != "sqlite":
+        """A value that stays equal while nobody commits anything; None if that cannot be known."""
+        if self._database.engine.dialect.name != "sqlite":
             return None
-        with storage_errors(self._url):
+        with storage_errors(self._database.url):
             if self._connection is None:
-                self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+                connection = self._database.engine.connect()
+                self._connection = connection.execution_options(isolation_level="AUTOCOMMIT")
             # Changes with each commit of any other connection: https://www.sqlite.org/pragma.html#pragma_data_version
             return int(self._connection.exec_driver_sql("PRAGMA data_version").scalar_one())
 
@@ -228,8 +231,8 @@ class _Changes:
 
 
 def _key(question: Question) -> Hashable:
-    """What tells questions apart whose stored answers may differ."""
-    return _Place.of(question), question.min_accuracy, question.max_accuracy_drop
+    """A value that differs between questions whose stored answers may differ."""
+    return _Scope.of(question), question.min_accuracy, question.max_accuracy_drop
 
 
 def _answer(question: Question, stored: Stored) -> StoredAnswer | None:
@@ -239,7 +242,7 @@ def _answer(question: Question, stored: Stored) -> StoredAnswer | None:
     configurations: tuple[Record, ...] = ()
     try:
         found = stored.configurations(target, hardware=question.hardware)
-    except NothingFoundError:  # nothing reaches the target
+    except NothingFoundError:  # nothing stored reaches the target
         answer = Answer(
             target=target,
             baseline=baseline,
@@ -265,10 +268,10 @@ def _response(
 ) -> OptimizeResponse:
     confirmations = confirmations_in(answer)
     rejected = {record.key for record, _ in answer.rejected}
-    left = [record for record in records if record.key not in rejected]
+    remaining = [record for record in records if record.key not in rejected]
     first = [] if answer.record is None else [answer.record]
     from_pj = first[0].evaluation.energy_pj if first else 0.0
-    dearer = [one for one in left if one.evaluation.energy_pj > from_pj]
+    costlier = [one for one in remaining if one.evaluation.energy_pj > from_pj]
 
     def as_json(record: Record) -> dict[str, Any]:
         confirmation = confirmations.get(record.key)
@@ -287,8 +290,8 @@ def _response(
             "shortfall": answer.shortfall,
             "baseline": as_json(answer.baseline),
             "highest_accuracy": highest,
-            "configurations": [as_json(one) for one in (*first, *dearer)],
-            "untried": [as_json(one) for one in left if one.evaluation.energy_pj < from_pj],
+            "configurations": [as_json(one) for one in (*first, *costlier)],
+            "untried": [as_json(one) for one in remaining if one.evaluation.energy_pj < from_pj],
             "rejected": [as_json(record) for record, _ in answer.rejected],
         }
     )

@@ -16,11 +16,11 @@ from service.settings import Settings
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Make the application.
+    """Create the application.
 
     Args:
-        settings: How it runs; by default on $CROSSLAYER_STORAGE, else the file in the user's data folder, for requests
-            of this machine.
+        settings: Its settings; by default for the database in $CROSSLAYER_STORAGE, else the file in the user's data
+            folder, and for requests from this machine.
 
     Raises:
         StorageError: If the database cannot be used.
@@ -38,7 +38,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="The cheapest way to run an image classifier in approximate hardware at a given accuracy",
         version=version("crosslayer"),
         lifespan=lifespan,
-        docs_url=None,  # these pages load scripts of other sites; openapi.json needs none
+        docs_url=None,  # these pages load scripts from other sites; openapi.json is enough
         redoc_url=None,
     )
     app.state.services = services
@@ -49,7 +49,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(health.router)
     app.include_router(page.router)
     problems.install(app)
-    app.add_middleware(BodyLimit, most_bytes=settings.most_body_bytes)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     if settings.hosts is not None:
         app.add_middleware(KnownHosts, hosts=settings.hosts)
     return app

@@ -1,6 +1,6 @@
-"""Optuna's dashboard of the searches, to look at only.
+"""Optuna's dashboard of the searches, read-only.
 
-Its page asks for /static and /api, so it has a port of its own; and it is a process of its own, as it loads Optuna.
+It has its own port, because its page requests /static and /api, and its own process, because it loads Optuna.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from search.errors import StorageError
-from search.store.schema import open_engine
+from service.database import Database
 from service.keys import KeyStore
 from service.limits import KnownHosts
 from service.problems import database_lost, problem
@@ -23,10 +23,10 @@ _READS = ("GET", "HEAD")
 
 
 def create_dashboard(settings: Settings) -> ASGIApp:
-    """Make the application.
+    """Create the application.
 
     Args:
-        settings: How it runs.
+        settings: Storage, keys and hosts; the rest is not used.
 
     Raises:
         StorageError: If the database cannot be used.
@@ -35,43 +35,43 @@ def create_dashboard(settings: Settings) -> ASGIApp:
 
     from search.engine import open_optuna
 
-    engine = open_engine(settings.storage, create=True, patient=False)
+    database = Database.open(settings.storage, patient=False)
     pages: ASGIApp = WSGIMiddleware(optuna_dashboard.wsgi(open_optuna(settings.storage)))  # type: ignore[assignment]
     guarded: ASGIApp = ReadOnly(pages)
     if settings.keys_required:
-        guarded = KeyNeeded(guarded, keys=KeyStore(settings.storage, engine))
+        guarded = KeyRequired(guarded, keys=KeyStore(database))
     if settings.hosts is not None:
         guarded = KnownHosts(guarded, hosts=settings.hosts)
     return guarded
 
 
 class ReadOnly:
-    """Refuses whatever could change something.
+    """Rejects every request that could change something.
 
     Args:
-        app: What gets the rest.
+        app: Application that receives all other requests.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or have it answered."""
+        """Reject a request, or pass it on."""
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            await _lifespan(receive, send)
         elif scope["type"] != "http" or scope["method"] not in _READS:
-            refused = problem(405, "the dashboard shows and changes nothing", headers={"Allow": ", ".join(_READS)})
-            await refused(scope, receive, send)
+            rejection = problem(405, "the dashboard is read-only", headers={"Allow": ", ".join(_READS)})
+            await rejection(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
 
-class KeyNeeded:
-    """Refuses requests without a client's key, which a browser asks for as a password.
+class KeyRequired:
+    """Rejects requests without a valid key, which a browser prompts for as a password.
 
     Args:
-        app: What gets the others.
-        keys: That are good.
+        app: Application that receives all other requests.
+        keys: The clients' keys.
     """
 
     def __init__(self, app: ASGIApp, *, keys: KeyStore) -> None:
@@ -79,7 +79,7 @@ class KeyNeeded:
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or have it answered."""
+        """Reject a request, or pass it on."""
         if scope["type"] == "http":
             secret = _secret(dict(scope["headers"]).get(b"authorization", b""))
             try:
@@ -108,8 +108,8 @@ def _secret(authorization: bytes) -> str | None:
     return decoded.partition(":")[2]
 
 
-async def _live(receive: Receive, send: Send) -> None:
-    """Answer the server's questions of beginning and end: there is nothing to do."""
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Acknowledge the startup and shutdown of the server."""
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})

@@ -1,4 +1,4 @@
-"""What requests share, and who may make them."""
+"""Dependencies of the routes: the services behind the application, and the caller of a request."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from sqlalchemy.engine import Engine
 
 from search.errors import StorageError
-from search.store.schema import SCHEMA, open_engine, storage_errors, stored_schema
+from search.store.schema import SCHEMA, storage_errors, stored_schema
 from search.store.store import Store
 from service.answers import StoredAnswers
-from service.jobs import JobStore
+from service.database import Database
 from service.keys import KeyStore, Scope
+from service.leases import Leases
 from service.limits import Streams
 from service.problems import ProblemError
+from service.queue import JobQueue
 from service.settings import Settings
 from service.uploads import Uploads
 
-ANYBODY = "anybody"  # the client where no key is needed
+ANYBODY = "anybody"  # name of every caller where no key is needed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,20 +31,22 @@ class Services:
     """What the application works with.
 
     Attributes:
-        settings: How it runs.
-        engine: To the results database.
-        store: Searches and evaluations there.
-        jobs: Searches that were asked for.
-        keys: Of clients.
-        uploads: What clients brought.
-        answers: From stored results.
-        streams: Clients that wait or follow jobs.
+        settings: Settings of the application.
+        database: The results database.
+        store: Searches and evaluations.
+        queue: The job queue.
+        leases: The workers and their leases.
+        keys: Clients' keys.
+        uploads: Uploaded hardware and multipliers.
+        answers: Answers from stored results.
+        streams: Clients that wait for or follow jobs.
     """
 
     settings: Settings
-    engine: Engine
+    database: Database
     store: Store
-    jobs: JobStore
+    queue: JobQueue
+    leases: Leases
     keys: KeyStore
     uploads: Uploads
     answers: StoredAnswers
@@ -56,63 +59,65 @@ class Services:
         Raises:
             StorageError: If it cannot be used.
         """
-        engine = open_engine(settings.storage, create=True, patient=False)
-        store = Store(settings.storage, engine)
+        database = Database.open(settings.storage, patient=False)
+        store = Store(settings.storage, database.engine)
+        uploads = Uploads(database)
         return cls(
             settings=settings,
-            engine=engine,
+            database=database,
             store=store,
-            jobs=JobStore(settings.storage, engine),
-            keys=KeyStore(settings.storage, engine),
-            uploads=(uploads := Uploads(settings.storage, engine)),
-            answers=StoredAnswers(store, engine, uploads),
-            streams=Streams(settings.most_streams),
+            queue=JobQueue(database),
+            leases=Leases(database),
+            keys=KeyStore(database),
+            uploads=uploads,
+            answers=StoredAnswers(store, database, uploads),
+            streams=Streams(settings.max_streams),
         )
 
     def schema(self) -> str:
-        """The schema of the database, which is the one that this version knows.
+        """The schema version of the database, which is the one that this program needs.
 
         Raises:
-            StorageError: If it has another by now, or cannot be read.
+            StorageError: If the database has a different schema by now, or cannot be read.
         """
-        with storage_errors(self.settings.storage), self.engine.connect() as connection:
+        with storage_errors(self.settings.storage), self.database.engine.connect() as connection:
             found = stored_schema(connection)
         if found != SCHEMA:
-            raise StorageError(f"the database has schema {found}, and this version needs {SCHEMA}; start it again")
+            raise StorageError(f"the database has schema {found}, but this version needs {SCHEMA}; restart the service")
         return SCHEMA
 
     def close(self) -> None:
-        """Give back the database connections."""
+        """Close the database connections."""
         self.answers.close()
-        self.engine.dispose()
+        self.database.close()
 
 
 async def services_of(request: Request) -> Services:
-    """What the application works with."""
+    """The services behind the application of a request."""
     services: Services = request.app.state.services
     return services
 
 
 ServicesDep = Annotated[Services, Depends(services_of)]
 
-_bearer = HTTPBearer(auto_error=False, description="A key, as `search keys create` makes it")
+_bearer = HTTPBearer(auto_error=False, description="A key, created by `search keys create`")
 _BearerDep = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Client:
-    """Who makes a request.
+class Caller:
+    """The client who sent a request.
 
     Attributes:
-        name: Of their key.
-        scope: What it allows.
+        name: Name of the client's key.
+        scope: What the key allows.
     """
 
     name: str
     scope: Scope
 
     def needs(self, scope: Scope) -> None:
-        """Refuse what the key does not allow.
+        """Check that the key allows something.
 
         Raises:
             ProblemError: 403, if it does not.
@@ -123,30 +128,30 @@ class Client:
             )
 
 
-async def client_of(services: ServicesDep, bearer: _BearerDep) -> Client:
-    """Who makes a request.
+async def caller_of(services: ServicesDep, bearer: _BearerDep) -> Caller:
+    """The client who sent a request.
 
     Raises:
-        ProblemError: 401, if a key is needed and there is none that is good.
+        ProblemError: 401, if a key is needed and the request has no valid one.
     """
     if not services.settings.keys_required:
-        return Client(name=ANYBODY, scope=Scope.ADMIN)
+        return Caller(name=ANYBODY, scope=Scope.ADMIN)
     challenge = {"WWW-Authenticate": "Bearer"}
     if bearer is None:
         raise ProblemError(401, "a key is needed: send it as Authorization: Bearer KEY", headers=challenge)
     key = await run_in_threadpool(services.keys.of_secret, bearer.credentials)
     if key is None:
         raise ProblemError(401, "this key is unknown or was revoked", headers=challenge)
-    return Client(name=key.name, scope=key.scope)
+    return Caller(name=key.name, scope=key.scope)
 
 
-ClientDep = Annotated[Client, Depends(client_of)]
+CallerDep = Annotated[Caller, Depends(caller_of)]
 
 
-def needs(scope: Scope) -> Callable[[Client], Awaitable[None]]:
-    """A dependency that refuses clients without a scope."""
+def needs(scope: Scope) -> Callable[[Caller], Awaitable[None]]:
+    """A dependency that rejects callers without a scope."""
 
-    async def check(client: ClientDep) -> None:
-        client.needs(scope)
+    async def check(caller: CallerDep) -> None:
+        caller.needs(scope)
 
     return check

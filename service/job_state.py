@@ -1,4 +1,4 @@
-"""Where a job stands. A module of its own, so that a client's process loads no SQLAlchemy for it."""
+"""The states of a job. A module of its own, so that a client process need not load SQLAlchemy for it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class JobState(StrEnum):
-    """Where a job stands."""
+    """The state of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -16,5 +16,5 @@ class JobState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more happens to it by itself."""
+        """Whether the job stays in this state unless somebody changes it."""
         return self not in (JobState.QUEUED, JobState.RUNNING)

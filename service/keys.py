@@ -1,6 +1,6 @@
-"""Clients' keys: who may ask, and for what.
+"""Clients' keys, and what each allows.
 
-A key is 32 random bytes, which nobody guesses, so a plain SHA-256 keeps it as secret as a slow hash would.
+A key is 32 random bytes, which cannot be guessed, so a plain SHA-256 protects it as well as a slow hash would.
 """
 
 from __future__ import annotations
@@ -8,25 +8,21 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import IntEnum
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine
-from sqlalchemy.orm import Session
 
 from search.errors import UnknownNameError, UsageError
-from search.store.schema import storage_errors
-from service.tables import KeyRow
+from service.database import Database
+from service.tables import KeyRow, utc_now
 
-_PREFIX = "crosslayer_"  # by which scanners for leaked secrets find it
+_PREFIX = "crosslayer_"  # so that scanners for leaked secrets can recognise it
 
 
 class Scope(IntEnum):
-    """What a key allows; each includes those before it."""
+    """What a key allows; each scope includes those before it."""
 
     READ = 1
     SUBMIT = 2
@@ -38,10 +34,10 @@ class ClientKey:
     """A key, without its secret.
 
     Attributes:
-        name: Of the client.
-        scope: What it allows.
+        name: Name of the client.
+        scope: What the key allows.
         created_at: In UTC.
-        revoked_at: In UTC; None while it is good.
+        revoked_at: In UTC; None while the key is valid.
     """
 
     name: str
@@ -54,21 +50,14 @@ class KeyStore:
     """The keys in a results database.
 
     Args:
-        url: Of the database.
-        engine: To it.
+        database: The results database.
     """
 
-    def __init__(self, url: str, engine: Engine) -> None:
-        self._url = url
-        self._engine = engine
-
-    @contextmanager
-    def _session(self) -> Iterator[Session]:
-        with storage_errors(self._url), Session(self._engine) as session, session.begin():
-            yield session
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def create(self, name: str, scope: Scope) -> str:
-        """Make a key; it is shown this once.
+        """Create a key and return its secret, which is not stored.
 
         Raises:
             UsageError: If the name is taken, or has characters other than letters, digits, '.', '_' and '-'.
@@ -76,39 +65,32 @@ class KeyStore:
         if not re.fullmatch(r"[\w.-]{1,100}", name, re.ASCII):
             raise UsageError(f"the name of a key may have up to 100 letters, digits, '.', '_' and '-', got {name!r}")
         secret = _PREFIX + secrets.token_urlsafe(32)
-        with self._session() as session:
+        with self._database.transaction() as session:
             if session.get(KeyRow, name) is not None:
                 raise UsageError(f"there is a key named {name!r}; choose another name")
-            session.add(
-                KeyRow(
-                    name=name,
-                    digest=_digest(secret),
-                    scope=scope.name.lower(),
-                    created_at=datetime.now(UTC).replace(tzinfo=None),
-                )
-            )
+            session.add(KeyRow(name=name, digest=_digest(secret), scope=scope.name.lower(), created_at=utc_now()))
         return secret
 
     def revoke(self, name: str) -> None:
-        """Make a key useless.
+        """Revoke a key.
 
         Raises:
-            UnknownNameError: If there is none of that name.
+            UnknownNameError: If there is none with this name.
         """
-        with self._session() as session:
+        with self._database.transaction() as session:
             row = session.get(KeyRow, name)
             if row is None:
                 raise UnknownNameError(f"there is no key named {name!r}; list them with: search keys list")
-            row.revoked_at = row.revoked_at or datetime.now(UTC).replace(tzinfo=None)
+            row.revoked_at = row.revoked_at or utc_now()
 
     def all(self) -> list[ClientKey]:
         """All keys, by name."""
-        with self._session() as session:
+        with self._database.transaction() as session:
             return [_key(row) for row in session.scalars(sa.select(KeyRow).order_by(KeyRow.name))]
 
     def of_secret(self, secret: str) -> ClientKey | None:
-        """The key with this secret; None if there is none, or it was revoked."""
-        with self._session() as session:
+        """The valid key with this secret; None if there is none or it was revoked."""
+        with self._database.transaction() as session:
             row = session.scalars(sa.select(KeyRow).where(KeyRow.digest == _digest(secret))).one_or_none()
             return None if row is None or row.revoked_at is not None else _key(row)
 

@@ -1,4 +1,4 @@
-"""What is refused before it is read: names that are not ours, bodies that are too large, or not JSON."""
+"""Limits on requests: known host names, bodies of limited size in JSON, known parameters, few open streams."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ _METHODS = ("POST", "PUT", "PATCH")
 
 
 class Streams:
-    """How many clients wait or follow a job at the moment: each asks the database again and again.
+    """Counts the clients that are waiting for or following a job, each of which polls the database.
 
     Args:
-        most: At a time.
+        limit: Maximum number at a time.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._open = 0
 
     def check(self) -> None:
-        """Refuse one more where there is no room.
+        """Check that one more client may wait.
 
         Raises:
-            ProblemError: 503, if as many are there as may.
+            ProblemError: 503, if the maximum number is waiting.
         """
-        if self._open >= self._most:
+        if self._open >= self._limit:
             raise ProblemError(
                 503,
-                f"{self._open} clients wait or follow jobs, and no more may; ask for the job again and again instead",
+                f"{self._open} clients are waiting for jobs, which is the maximum; poll the job instead",
                 headers={"Retry-After": "30"},
             )
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Count one more while it lasts."""
+        """Count one more client during the block."""
         self._open += 1
         try:
             yield
@@ -51,10 +51,10 @@ class Streams:
 
 
 class StrictRoute(APIRoute):
-    """Refuses query parameters where an operation has none; models of parameters refuse those that are not theirs."""
+    """Rejects query parameters where an operation has none; where it has some, their model rejects unknown ones."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, with the check before it."""
+        """The handler, preceded by the check."""
         handle = super().get_route_handler()
         if self.dependant.query_params:
             return handle
@@ -62,18 +62,18 @@ class StrictRoute(APIRoute):
         async def check(request: Request) -> Response:
             if request.query_params:
                 name = next(iter(request.query_params))
-                raise ProblemError(422, f"unknown parameter {name!r}: this takes none", pointer=name)
+                raise ProblemError(422, f"unknown parameter {name!r}: this operation has none", pointer=name)
             return await handle(request)
 
         return check
 
 
 class KnownHosts:
-    """Refuses requests for other hosts: a page of another site can give its name the address of this machine.
+    """Rejects requests for unknown hosts, as another site can make its own name resolve to this machine.
 
     Args:
-        app: What gets the others.
-        hosts: Names of this one.
+        app: Application that receives all other requests.
+        hosts: Host names of this service.
     """
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str]) -> None:
@@ -81,67 +81,67 @@ class KnownHosts:
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or have it answered."""
+        """Reject a request, or pass it on."""
         if scope["type"] == "http":
             host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
             name = re.sub(r":\d*$", "", host).lower()
             if name not in self._hosts:
-                refused = problem(421, f"this service is not {name!r}; ask for it by {', '.join(self._hosts)}")
-                await refused(scope, receive, send)
+                rejection = problem(421, f"this service is not {name!r}; it is known as {', '.join(self._hosts)}")
+                await rejection(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
 class BodyLimit:
-    """Refuses requests whose body is too large, whether they say so or not; and bodies of another type than JSON.
+    """Rejects bodies that are too large, whatever length they declare, and bodies that are not JSON.
 
-    A page of another site can have a browser send a form or plain text here without asking; JSON it cannot.
+    A page of another site can make a browser send a form or plain text here without permission, but not JSON.
 
     Args:
-        app: What gets the others.
-        most_bytes: Of a body.
+        app: Application that receives all other requests.
+        max_bytes: Largest body.
     """
 
-    def __init__(self, app: ASGIApp, *, most_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
         self._app = app
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or have it answered."""
+        """Reject a request, or pass it on."""
         if scope["type"] != "http" or scope["method"] not in _METHODS:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"0")
         content = b""
-        if not length.isdigit() or int(length) > self._most_bytes:
-            await self._refuse(scope, receive, send)
+        if not length.isdigit() or int(length) > self._max_bytes:
+            await self._reject(scope, receive, send)
             return
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return
             content += message.get("body", b"")
-            if len(content) > self._most_bytes:
-                await self._refuse(scope, receive, send)
+            if len(content) > self._max_bytes:
+                await self._reject(scope, receive, send)
                 return
             if not message.get("more_body", False):
                 break
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if content and kind != b"application/json":
-            refused = problem(415, f"the body must be application/json, got {kind.decode('latin-1') or 'no type'}")
-            await refused(scope, receive, send)
+            rejection = problem(415, f"the body must be application/json, got {kind.decode('latin-1') or 'no type'}")
+            await rejection(scope, receive, send)
             return
-        given = False
+        delivered = False
 
         async def receive_again() -> Message:
-            nonlocal given
-            if given:
+            nonlocal delivered
+            if delivered:
                 return await receive()
-            given = True
+            delivered = True
             return {"type": "http.request", "body": content, "more_body": False}
 
         await self._app(scope, receive_again, send)
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await problem(413, f"the body may have at most {self._most_bytes} bytes")(scope, receive, send)
+    async def _reject(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await problem(413, f"the body may have at most {self._max_bytes} bytes")(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Errors as clients see them: problem+json after RFC 9457, everywhere."""
+"""Errors as clients see them: problem+json after RFC 9457, for every error."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _RETRY_S = 30
 
 
 class ProblemError(Exception):
-    """A request that cannot be answered.
+    """A request that is rejected.
 
     Args:
         status: HTTP status.
-        detail: What was wrong, and what can be done about it.
-        pointer: To the field, if it is one.
-        headers: Of the response.
+        detail: What is wrong, and what can be done about it.
+        pointer: JSON pointer to the field, or name of the parameter, if one is wrong.
+        headers: Headers of the response.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class ProblemError(Exception):
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Errors of an operation, for the OpenAPI document."""
+    """The errors of an operation, for the OpenAPI document."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in sorted(statuses)}
 
 
 def install(app: FastAPI) -> None:
-    """Have an application answer every error so."""
+    """Make an application answer every error with a problem."""
     app.add_exception_handler(ProblemError, _of_problem)
     app.add_exception_handler(JobError, _of_job)
     app.add_exception_handler(SearchError, _of_search)
@@ -61,7 +61,7 @@ def install(app: FastAPI) -> None:
 def problem(
     status: int, detail: str, *, errors: list[FieldProblem] | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """The response."""
+    """The response to an error."""
     content = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail, errors=errors)
     return JSONResponse(content.model_dump(exclude_none=True), status, dict(headers or {}), MEDIA_TYPE)
 
@@ -90,8 +90,8 @@ def _of_search(request: Request, error: Exception) -> JSONResponse:
 
 
 def database_lost() -> JSONResponse:
-    """The response where the database cannot be used; where it is and what it said is in the log alone."""
-    detail = "the results database cannot be used at the moment; the service's log says why"
+    """The response when the database cannot be used; its location and its error are written to the log only."""
+    detail = "the results database is unavailable; see the service's log"
     return problem(503, detail, headers={"Retry-After": str(_RETRY_S)})
 
 
@@ -111,17 +111,19 @@ def _of_http(request: Request, error: Exception) -> JSONResponse:
 
 
 def _of_bug(request: Request, error: Exception) -> JSONResponse:
-    return problem(500, "the service has failed; its log says how")
+    return problem(500, "internal error; see the service's log")
 
 
 def _field_problem(error: Mapping[str, Any]) -> FieldProblem:
-    if error["type"] == "json_invalid":  # of which the location has the place in the text
-        return FieldProblem(pointer="#", detail=f"no JSON: {error['ctx']['error']} at character {error['loc'][-1]}")
+    if error["type"] == "json_invalid":  # its location ends with the position in the text
+        return FieldProblem(
+            pointer="#", detail=f"invalid JSON: {error['ctx']['error']} at character {error['loc'][-1]}"
+        )
     return FieldProblem(pointer=_pointer(error["loc"]), detail=error["msg"])
 
 
 def _pointer(location: tuple[str | int, ...]) -> str:
-    """Where a field is, as a JSON pointer into the body, or as the name of a parameter."""
+    """A JSON pointer to a field of the body, or the name of a parameter."""
     where, *parts = location
     if where != "body":
         return "/".join(map(str, parts)) or str(where)

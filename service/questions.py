@@ -1,4 +1,4 @@
-"""What a client asks for: a data set, a target, and how it is to be searched."""
+"""Questions: a data set, an accuracy target, and how to search for an answer."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from search.multipliers.identity import is_imported
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What is asked of the service.
+    """A request for the cheapest configuration that reaches an accuracy target.
 
     Attributes:
         dataset: A name from `search.task_names()`.
-        min_accuracy: The accuracy that is wanted, in (0, 1]; None if it is relative to the baseline's.
-        max_accuracy_drop: How far below the baseline's it may be, in [0, 1).
-        hardware: A name from `energy.hardware_names()`, or the identity of what a client brought.
-        effort: Of each evaluation, one of `search.space.task.EFFORTS`.
-        budget: Evaluations of a search for it.
+        min_accuracy: Accuracy to reach, in (0, 1]; None if the target is relative to the baseline's accuracy.
+        max_accuracy_drop: Largest drop below the baseline's accuracy, in [0, 1).
+        hardware: A name from `energy.hardware_names()`, or the identity of uploaded hardware.
+        effort: Effort of each evaluation, one of `search.space.task.EFFORTS`.
+        budget: Evaluations of a search.
         space: A name from `search.space.space_file.SPACES`.
-        seed: Of a search for it.
-        multipliers: What a search chooses among, beside the exact one: names that come along, and identities of those
-            that clients brought; None for what it usually does.
+        seed: Seed of a search.
+        multipliers: Multipliers that a search may choose beside the exact one: built-in names, identities of uploaded
+            ones; None for the default ones.
     """
 
     dataset: str
@@ -41,12 +41,12 @@ class Question:
 
     @property
     def target(self) -> Target:
-        """What is wanted."""
+        """The accuracy target."""
         return Target(min_accuracy=self.min_accuracy, max_accuracy_drop=self.max_accuracy_drop)
 
     @property
-    def own_multipliers(self) -> tuple[str, ...]:
-        """Those among them that clients brought."""
+    def uploaded_multipliers(self) -> tuple[str, ...]:
+        """The identities of uploaded multipliers among `multipliers`, sorted."""
         return tuple(sorted({name for name in self.multipliers or () if is_imported(name)}))
 
     @property
@@ -55,11 +55,11 @@ class Question:
         return content_hash(self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """As a JSON object."""
+        """The question as a JSON object."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Question:
-        """From the JSON object that `to_dict` made."""
+        """The question of a JSON object made by `to_dict`."""
         chosen = content.get("multipliers")
         return cls(**{**content, "multipliers": None if chosen is None else tuple(chosen)})

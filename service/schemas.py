@@ -10,15 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from search.defaults import DEFAULT_BUDGET, DEFAULT_EFFORT, DEFAULT_HARDWARE
 from service.job_state import JobState
 
-MinAccuracy = Annotated[float, Field(gt=0, le=1, description="Accuracy to reach, as a share")]
-MaxAccuracyDrop = Annotated[float, Field(ge=0, lt=1, description="How far below the baseline's it may be, as a share")]
+MinAccuracy = Annotated[float, Field(gt=0, le=1, description="Accuracy to reach, as a fraction")]
+MaxAccuracyDrop = Annotated[float, Field(ge=0, lt=1, description="Largest drop below the baseline's, as a fraction")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Effort = Literal["quick", "standard", "thorough"]
 Space = Literal["default", "layered"]
 
 
 class OptimizeRequest(BaseModel):
-    """What is wanted: a data set, one of the two targets, and how it is searched if it has to be."""
+    """A data set, one of the two accuracy targets, and the settings of a search in case one is needed."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -33,16 +33,16 @@ class OptimizeRequest(BaseModel):
     dataset: str = Field(max_length=100, description="See GET /v1/datasets")
     min_accuracy: MinAccuracy | None = None
     max_accuracy_drop: MaxAccuracyDrop | None = None
-    budget: int = Field(default=DEFAULT_BUDGET, ge=1, description="Evaluations of a search")
+    budget: int = Field(default=DEFAULT_BUDGET, ge=1, description="Number of evaluations of a search")
     hardware: str = Field(default=DEFAULT_HARDWARE, max_length=100, description="See GET /v1/hardware")
-    space: Space = Field(default="default", description="What a search searches")
-    effort: Effort = Field(default=DEFAULT_EFFORT, description="How much work each evaluation is")
+    space: Space = Field(default="default", description="Search space")
+    effort: Effort = Field(default=DEFAULT_EFFORT, description="How thoroughly each evaluation trains and measures")
     multipliers: list[Annotated[str, Field(max_length=100)]] | None = Field(
         default=None,
         max_length=50,
-        description="What a search chooses among, see GET /v1/multipliers; null for the usual",
+        description="Multipliers that a search may choose, see GET /v1/multipliers; null for the default ones",
     )
-    seed: int = Field(default=0, ge=-(2**31), lt=2**31, description="Of a search; the same finds the same front")
+    seed: int = Field(default=0, ge=-(2**31), lt=2**31, description="Seed of a search; equal seeds find equal fronts")
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
@@ -52,31 +52,31 @@ class OptimizeRequest(BaseModel):
 
 
 class ConfirmationSchema(BaseModel):
-    """Fresh runs of a configuration: it was trained anew, on other splits, and measured on images held out."""
+    """Fresh runs of a configuration: retrained on different splits, and measured on images held out from each."""
 
-    confirmed: bool = Field(description="Whether its accuracy is, with 97.5 % confidence, not below the target")
+    confirmed: bool = Field(description="Whether its accuracy reaches the target with 97.5 % confidence")
     runs: int
     accuracy: Share = Field(description="Mean over the runs")
     accuracy_standard_error: float
     accuracy_lower_bound: float
-    margin_lower_bound: float = Field(description="By how much it is above the target at least; negative if not")
-    test_accuracy: Share = Field(description="Mean on the test images, by which nothing was decided")
+    margin_lower_bound: float = Field(description="Lower bound of the margin above the target, or negative")
+    test_accuracy: Share = Field(description="Mean on the test images, which no decision was based on")
 
 
 class Configuration(BaseModel):
-    """One stored evaluation."""
+    """A stored evaluation."""
 
     id: str = Field(description="First digits of the evaluation's key")
-    candidate: dict[str, Any] = Field(description="The choice for each technique")
+    candidate: dict[str, Any] = Field(description="The values chosen for each technique")
     accuracy: Share = Field(description="Mean over chips on validation images")
-    accuracy_standard_error: float | None = Field(description="Of other images and chips, not of another training")
+    accuracy_standard_error: float | None = Field(description="Over images and chips, not over trainings")
     accuracy_worst_chip: Share
-    test_accuracy: Share | None = Field(description="Mean over chips on test images, where it was measured")
+    test_accuracy: Share | None = Field(description="Mean over chips on test images, if measured")
     test_accuracy_worst_chip: Share | None
     energy_pj: float = Field(description="Modelled energy of one inference")
-    saving: float = Field(description="How many times less energy than the baseline")
-    energy_low_pj: float | None = Field(description="By the low table of energies per action")
-    energy_high_pj: float | None = Field(description="By the high table")
+    saving: float = Field(description="Energy of the baseline divided by this energy")
+    energy_low_pj: float | None = Field(description="With the low estimates of energies per action")
+    energy_high_pj: float | None = Field(description="With the high estimates of energies per action")
     components_pj: dict[str, float]
     latency_us: float
     area_mm2: float | None
@@ -84,23 +84,23 @@ class Configuration(BaseModel):
     density: float
     seed: int
     effort: str
-    seconds: float = Field(description="Time that the evaluation took")
+    seconds: float = Field(description="Duration of the evaluation")
     cpu_seconds: float | None
     joules: float | None
     confirmation: ConfirmationSchema | None = Field(
-        default=None, description="In answers: its fresh runs against the target, if there are any"
+        default=None, description="In answers: the result of its fresh runs against the target, if there are any"
     )
 
 
 class EvaluationSchema(Configuration):
-    """One stored evaluation, with what it is of."""
+    """A stored evaluation, with its data set and hardware."""
 
     saving: float | None = Field(description="Null if its baseline is not stored")  # type: ignore[assignment]
     dataset: str
-    network: str | None = Field(description="Import path of a network of one's own; null for the built-in ones")
+    network: str | None = Field(description="Import path of a custom network; null for the built-in ones")
     hardware: str
     layers_pj: dict[str, dict[str, float]] | None = Field(
-        description="Energy layer by layer, component by component; null if the layers or the hardware are not kept"
+        description="Energy by layer and component; null if the layers or the hardware are no longer stored"
     )
 
 
@@ -112,76 +112,74 @@ class OptimizeResponse(BaseModel):
     effort: str
     min_accuracy: float | None
     max_accuracy_drop: float | None
-    wanted_accuracy: float = Field(description="The accuracy that the target comes to, by what searches measured")
+    wanted_accuracy: float = Field(description="Absolute accuracy of the target, as measured in searches")
     confirmed: bool = Field(description="Whether fresh runs confirmed the first configuration")
-    shortfall: float | None = Field(description="By how much its lower bound misses; null without fresh runs")
+    shortfall: float | None = Field(description="How far its lower bound is below the target; null without fresh runs")
     baseline: Configuration
-    highest_accuracy: Share = Field(description="That any stored configuration reaches")
+    highest_accuracy: Share = Field(description="Highest accuracy of any stored configuration")
     configurations: list[Configuration] = Field(
         description="The answer, then the rest of the front above the target, cheapest first; empty if nothing "
         "stored reaches it"
     )
-    untried: list[Configuration] = Field(description="Cheaper ones of which no fresh runs are made")
-    rejected: list[Configuration] = Field(description="Ones that fresh runs did not confirm")
+    untried: list[Configuration] = Field(description="Cheaper ones without fresh runs")
+    rejected: list[Configuration] = Field(description="Those that fresh runs did not confirm")
 
 
 class JobSchema(BaseModel):
-    """A search that was asked for."""
+    """A requested search."""
 
     id: str
     state: JobState
-    cancelling: bool = Field(description="Whether it is to be cancelled as soon as its worker can")
+    cancelling: bool = Field(description="Whether its worker is to cancel it as soon as it can")
     request: OptimizeRequest
-    evaluations: int = Field(description="Made so far, of request.budget")
+    evaluations: int = Field(description="Evaluations made so far, of request.budget")
     search: str | None = Field(description="Name of its search, as `search show` takes it")
     confirmed: bool | None = Field(description="Whether its answer is confirmed; null until it is finished")
     error: str | None
-    may_change: bool = Field(description="Whether you may cancel, resume and delete it")
+    may_change: bool = Field(description="Whether the caller may cancel, resume and delete it")
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
     links: dict[str, str]
-    best_known: OptimizeResponse | None = Field(
-        default=None, description="What is stored already that reaches the target, confirmed or not"
-    )
+    best_known: OptimizeResponse | None = Field(default=None, description="The best stored answer, confirmed or not")
 
 
 class JobQuery(BaseModel):
-    """Which jobs are listed."""
+    """Parameters of a list of jobs."""
 
     model_config = ConfigDict(extra="forbid")
 
     state: JobState | None = None
     limit: int = Field(default=20, ge=1, le=100)
-    cursor: str | None = Field(default=None, pattern=r"^\d{1,9}$", description="`next` of the page before")
+    cursor: str | None = Field(default=None, pattern=r"^\d{1,9}$", description="`next` of the previous page")
 
 
 class JobPage(BaseModel):
-    """Jobs, the newest first."""
+    """A page of jobs, newest first."""
 
     jobs: list[JobSchema]
-    next: str | None = Field(description="Cursor of the next page; null on the last")
+    next: str | None = Field(description="Cursor of the next page; null on the last page")
 
 
 class Health(BaseModel):
-    """Whether the process answers, and what it is."""
+    """The state of the process."""
 
     status: Literal["ok"]
     version: str
-    keys_required: bool = Field(description="Whether requests need a key, as `search keys create` makes it")
+    keys_required: bool = Field(description="Whether requests need a key, created by `search keys create`")
 
 
 class Readiness(BaseModel):
-    """Whether the service can do its work."""
+    """Whether the service can answer and run searches."""
 
     status: Literal["ready", "degraded"]
     database: Literal["ok"]
-    workers: int = Field(description="Heard of in the last half minute; without one, jobs wait")
+    workers: int = Field(description="Workers seen in the last 30 seconds; without one, jobs wait")
     schema_version: str
 
 
 class DatasetSchema(BaseModel):
-    """What can be searched."""
+    """A data set that can be searched."""
 
     name: str
     title: str
@@ -190,14 +188,14 @@ class DatasetSchema(BaseModel):
 
 
 class HardwareSchema(BaseModel):
-    """What energy is modelled for."""
+    """Hardware whose energy can be modelled."""
 
     name: str
     technology_nm: float
     dataflow: str
     array: tuple[int, int] = Field(description="Rows and columns of processing elements")
     default: bool
-    uploaded: bool = Field(description="Whether a client brought it")
+    uploaded: bool = Field(description="Whether a client uploaded it")
 
 
 class HardwareUpload(BaseModel):
@@ -205,36 +203,36 @@ class HardwareUpload(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    yaml: str = Field(max_length=2**16, description="Its text; see docs/energy-model.md")
+    yaml: str = Field(max_length=2**16, description="Text of the file; see docs/energy-model.md")
 
 
 class MultiplierUpload(BaseModel):
-    """A multiplier's table, and what it costs."""
+    """A multiplier as its table, and its costs."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(max_length=50)
     table: list[Annotated[list[int], Field(max_length=256)]] = Field(
-        max_length=256, description="Its products, indexed [activation code, weight code]: 2^bits rows of 2^bits"
+        max_length=256, description="Products, indexed [activation code, weight code]: 2^bits rows of 2^bits"
     )
     signed: bool = Field(default=False, description="Whether both operands are signed, in two's complement")
-    relative_energy: float = Field(gt=0, le=100, description="Over that of the exact one of the same widths")
-    relative_area: float = Field(gt=0, le=100, description="Likewise")
+    relative_energy: float = Field(gt=0, le=100, description="Energy relative to the exact one of the same widths")
+    relative_area: float = Field(gt=0, le=100, description="Area relative to the exact one of the same widths")
 
 
 class MultiplierSchema(BaseModel):
-    """A multiplier of the catalogue or of a client, with what it costs over the exact one of eight bits in a layer."""
+    """A built-in or uploaded multiplier, with its costs relative to the exact 8-bit multiplier."""
 
-    name: str = Field(description="Its identity, NAME@DIGEST, if a client brought it")
-    uploaded: bool = Field(description="Whether a client brought it")
-    chosen_by_default: bool = Field(description="Whether searches choose among it unless they are told otherwise")
-    relative_energy: float | None = Field(description="Null where it has no eight bits")
+    name: str = Field(description="Name; NAME@DIGEST if a client uploaded it")
+    uploaded: bool = Field(description="Whether a client uploaded it")
+    chosen_by_default: bool = Field(description="Whether searches may choose it by default")
+    relative_energy: float | None = Field(description="Null if it does not support 8 bits")
     relative_area: float | None
     source: str | None
 
 
 class TechniquesQuery(BaseModel):
-    """What is compared."""
+    """Parameters of the techniques of a data set."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -243,27 +241,27 @@ class TechniquesQuery(BaseModel):
     multipliers: list[Annotated[str, Field(max_length=100)]] = Field(
         default=[],
         max_length=50,
-        description="Uploaded ones that configurations may have; others are left out, as what they cost is a claim",
+        description="Uploaded multipliers to include; all others are left out, because their costs are unverified",
     )
 
 
 class FrontQuery(TechniquesQuery):
-    """Which part of a front."""
+    """Parameters of a front."""
 
-    min_accuracy: float = Field(default=1e-9, gt=0, le=1, description="Only what reaches it")
+    min_accuracy: float = Field(default=1e-9, gt=0, le=1, description="Only configurations that reach it")
     select: Literal["all", "cheapest", "knee"] = Field(
-        default="all", description="All, or the one that is cheapest or at the knee"
+        default="all", description="All configurations, the cheapest, or the one at the knee"
     )
 
 
 class FrontSchema(BaseModel):
-    """The front of everything stored."""
+    """The front of all stored configurations."""
 
     dataset: str
     hardware: str
     effort: str
-    baseline: Configuration | None = Field(description="Null if there was no search of it yet")
-    configurations: list[Configuration] = Field(description="By rising energy")
+    baseline: Configuration | None = Field(description="Null if nothing is stored yet")
+    configurations: list[Configuration] = Field(description="In order of increasing energy")
 
 
 class TechniquesSchema(BaseModel):
@@ -273,46 +271,46 @@ class TechniquesSchema(BaseModel):
     hardware: str
     effort: str
     techniques: dict[str, list[Configuration]] = Field(
-        description="network, pruning, multiplier and memory, each with its own front by rising energy"
+        description="network, pruning, multiplier and memory, each with its front in order of increasing energy"
     )
 
 
 class EnergyRequest(BaseModel):
-    """A candidate whose energy is asked for."""
+    """A candidate whose energy is to be modelled."""
 
     model_config = ConfigDict(extra="forbid")
 
     dataset: str = Field(max_length=100)
-    candidate: dict[str, Any] = Field(description="As configurations have it; see docs/search-space.md")
+    candidate: dict[str, Any] = Field(description="In the form used by configurations; see docs/search-space.md")
     hardware: str = Field(default=DEFAULT_HARDWARE, max_length=100)
 
 
 class EnergyResponse(BaseModel):
-    """The modelled energy of one inference, without training: activations are taken to be dense."""
+    """The modelled energy of one inference, without training: activations are assumed to be dense."""
 
-    candidate: dict[str, Any] = Field(description="In its canonical form")
+    candidate: dict[str, Any] = Field(description="The candidate in canonical form")
     energy_pj: float
-    energy_low_pj: float = Field(description="By the low table of energies per action")
-    energy_high_pj: float = Field(description="By the high table")
+    energy_low_pj: float = Field(description="With the low estimates of energies per action")
+    energy_high_pj: float = Field(description="With the high estimates of energies per action")
     components_pj: dict[str, float]
-    layers_pj: dict[str, dict[str, float]] = Field(description="Layer by layer, component by component")
+    layers_pj: dict[str, dict[str, float]] = Field(description="Energy by layer and component")
     latency_us: float
     area_mm2: float
-    saving: float = Field(description="How many times less than the baseline on the same hardware")
+    saving: float = Field(description="Energy of the baseline on the same hardware divided by this energy")
 
 
 class FieldProblem(BaseModel):
-    """What is wrong with one field."""
+    """An error in one field."""
 
-    pointer: str = Field(description="JSON pointer to it (RFC 6901), such as #/min_accuracy; or the parameter's name")
+    pointer: str = Field(description="JSON pointer to the field (RFC 6901), such as #/min_accuracy, or a parameter")
     detail: str
 
 
 class Problem(BaseModel):
     """An error, after RFC 9457."""
 
-    type: str = Field(default="about:blank", description="The title says what kind it is")
+    type: str = Field(default="about:blank", description="Always about:blank: the title names the kind of error")
     title: str
     status: int
-    detail: str = Field(description="What was wrong, and what can be done about it")
-    errors: list[FieldProblem] | None = Field(default=None, description="What is wrong with which field")
+    detail: str = Field(description="What is wrong, and what can be done about it")
+    errors: list[FieldProblem] | None = Field(default=None, description="The wrong fields, if any")

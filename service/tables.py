@@ -1,8 +1,8 @@
-"""The service's tables, in the database of results: `search/store/migrations` makes them with all others."""
+"""The service's tables, in the database of results; `search/store/migrations` creates them along with all others."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,8 +11,13 @@ from sqlalchemy.orm import Mapped, mapped_column
 from search.store.schema import Base
 
 
+def utc_now() -> datetime:
+    """The current time as the tables keep times: in UTC, without a time zone."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
 class JobRow(Base):
-    """A search that somebody asked for over HTTP; see `service.jobs`."""
+    """A search requested over HTTP; see `service.jobs`."""
 
     __tablename__ = "jobs"
     number: Mapped[int] = mapped_column(primary_key=True)
@@ -34,11 +39,11 @@ class JobRow(Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
-    __table_args__ = ({"sqlite_autoincrement": True},)  # the number of a deleted job is not given again
+    __table_args__ = ({"sqlite_autoincrement": True},)  # the number of a deleted job is never reused
 
 
 class JobEventRow(Base):
-    """Something that happened to a job, numbered from 1."""
+    """An event of a job, numbered from 1."""
 
     __tablename__ = "job_events"
     job: Mapped[int] = mapped_column(sa.ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True)
@@ -49,7 +54,7 @@ class JobEventRow(Base):
 
 
 class WorkerRow(Base):
-    """A process that runs jobs, and when it was last heard of."""
+    """A process that runs jobs, with the time of its last sign of life."""
 
     __tablename__ = "workers"
     name: Mapped[str] = mapped_column(sa.String(200), primary_key=True)
@@ -59,7 +64,7 @@ class WorkerRow(Base):
 
 
 class KeyRow(Base):
-    """A client's key: what it may do, and the digest by which it is known."""
+    """A client's key: its scope, and the digest that identifies it."""
 
     __tablename__ = "client_keys"
     name: Mapped[str] = mapped_column(sa.String(100), primary_key=True)
@@ -70,20 +75,20 @@ class KeyRow(Base):
 
 
 class UploadRow(Base):
-    """Hardware or a multiplier that a client brought; see `service.uploads`."""
+    """Hardware or a multiplier that a client uploaded; see `service.uploads`."""
 
     __tablename__ = "uploads"
     kind: Mapped[str] = mapped_column(sa.String(20), primary_key=True)
     identity: Mapped[str] = mapped_column(sa.String(200), primary_key=True)
-    about: Mapped[dict[str, Any]] = mapped_column(sa.JSON)  # what lists say of it
-    content: Mapped[dict[str, Any]] = mapped_column(sa.JSON, deferred=True)  # which is large
+    about: Mapped[dict[str, Any]] = mapped_column(sa.JSON)  # what lists show of it
+    content: Mapped[dict[str, Any]] = mapped_column(sa.JSON, deferred=True)  # large, so loaded only on demand
     client: Mapped[str] = mapped_column(sa.String(100))
     created_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
 
 
 class IdempotencyRow(Base):
-    """What a client asked for under a key of its own, so that asking twice makes one job."""
+    """The request that a client sent with an idempotency key, so that repeating it creates no second job."""
 
     __tablename__ = "idempotency_keys"
     client: Mapped[str] = mapped_column(sa.String(100), primary_key=True)

@@ -1,4 +1,4 @@
-"""Whether the service lives, can work, and how much it does."""
+"""Liveness, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz")
 async def healthz(services: ServicesDep) -> Health:
-    """Whether the process answers."""
+    """Whether the process responds, and its version."""
     return Health(status="ok", version=version("crosslayer"), keys_required=services.settings.keys_required)
 
 
 @router.get("/readyz", responses=responses(503))
 def readyz(services: ServicesDep) -> Readiness:
-    """Whether the database answers, and who works."""
+    """Whether the database responds, and the number of workers."""
     schema = services.schema()
-    workers = services.jobs.workers()
+    workers = services.leases.workers()
     return Readiness(status="ready" if workers else "degraded", database="ok", workers=workers, schema_version=schema)
 
 
@@ -33,20 +33,20 @@ def readyz(services: ServicesDep) -> Readiness:
     dependencies=[Depends(needs(Scope.READ))],
     response_class=Response,
     responses={
-        200: {"description": "Prometheus' text format", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        200: {"description": "Prometheus text format", "content": {"text/plain": {"schema": {"type": "string"}}}},
         **responses(401, 403, 503),
     },
 )
 def metrics(services: ServicesDep) -> Response:
-    """Jobs, workers and stored evaluations, for Prometheus."""
+    """Numbers of jobs, workers and stored evaluations, for Prometheus."""
     evaluations, confirmations, _ = services.store.revision()
     lines = [
         "# HELP crosslayer_jobs Jobs by state.",
         "# TYPE crosslayer_jobs gauge",
-        *(f'crosslayer_jobs{{state="{state}"}} {count}' for state, count in services.jobs.counts().items()),
-        "# HELP crosslayer_workers Workers heard of in the last half minute.",
+        *(f'crosslayer_jobs{{state="{state}"}} {count}' for state, count in services.queue.counts().items()),
+        "# HELP crosslayer_workers Workers that gave a sign of life in the last 30 seconds.",
         "# TYPE crosslayer_workers gauge",
-        f"crosslayer_workers {services.jobs.workers()}",
+        f"crosslayer_workers {services.leases.workers()}",
         "# HELP crosslayer_evaluations Stored evaluations.",
         "# TYPE crosslayer_evaluations gauge",
         f"crosslayer_evaluations {evaluations}",

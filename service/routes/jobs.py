@@ -1,4 +1,4 @@
-"""Searches that were asked for: begun, followed, cancelled, resumed, deleted."""
+"""Jobs: start, list, follow, cancel, resume and delete searches."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from search.errors import StorageError
-from service.asking import question_of
-from service.dependencies import Client, ClientDep, Services, ServicesDep, needs
+from service.checks import question_of
+from service.dependencies import Caller, CallerDep, Services, ServicesDep, needs
 from service.jobs import Job, JobEvent, UnknownJobError
 from service.keys import Scope
 from service.limits import StrictRoute
@@ -38,13 +38,13 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=255,
-        description="Of your own: the same key and body make one job, however often they are sent",
+        description="Any text: requests with the same key and body create one job, however often they are sent",
     ),
 ]
 
 ACCEPTED: dict[str, Any] = {
     "model": JobSchema,
-    "description": "A search was begun, or is under way",
+    "description": "A search was started, or is already under way",
     "headers": {
         "Location": {"description": "The job", "schema": {"type": "string"}},
         "Retry-After": {"description": "Seconds", "schema": {"type": "integer"}},
@@ -59,48 +59,48 @@ ACCEPTED: dict[str, Any] = {
 )
 def create_job(
     request: Request,
-    asked: OptimizeRequest,
+    body: OptimizeRequest,
     services: ServicesDep,
-    client: ClientDep,
+    caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Search, whatever is stored: what it finds is added to what is known."""
-    client.needs(Scope.SUBMIT)
-    question = question_of(asked, services)
-    job = submit(services, client, question, idempotency_key)
+    """Start a search, whatever is stored; its results are added to the stored ones."""
+    caller.needs(Scope.SUBMIT)
+    question = question_of(body, services)
+    job = submit(services, caller, question, idempotency_key)
     answer = services.answers.to(question)
     return accepted(
-        request, job, client, None if answer is None else OptimizeResponse.model_validate_json(answer.content)
+        request, job, caller, None if answer is None else OptimizeResponse.model_validate_json(answer.content)
     )
 
 
 @router.get("", responses=responses(401, 403, 422, 503), dependencies=[Depends(needs(Scope.READ))])
 def list_jobs(
-    request: Request, services: ServicesDep, client: ClientDep, query: Annotated[JobQuery, Query()]
+    request: Request, services: ServicesDep, caller: CallerDep, query: Annotated[JobQuery, Query()]
 ) -> JobPage:
-    """Jobs, the newest first."""
+    """Jobs, newest first."""
     before = None if query.cursor is None else int(query.cursor)
-    found = services.jobs.jobs(before=before, limit=query.limit + 1, state=query.state)
+    found = services.queue.jobs(before=before, limit=query.limit + 1, state=query.state)
     page = found[: query.limit]
     return JobPage(
-        jobs=[job_json(request, job, client) for job in page],
+        jobs=[job_json(request, job, caller) for job in page],
         next=str(page[-1].number) if len(found) > query.limit else None,
     )
 
 
 @router.get("/{job_id}", responses=responses(401, 403, 404, 422, 503), dependencies=[Depends(needs(Scope.READ))])
-def get_job(request: Request, services: ServicesDep, client: ClientDep, job_id: str) -> JobSchema:
-    """Where a job stands."""
-    return job_json(request, services.jobs.find(job_id), client)
+def get_job(request: Request, services: ServicesDep, caller: CallerDep, job_id: str) -> JobSchema:
+    """The state of a job."""
+    return job_json(request, services.queue.find(job_id), caller)
 
 
 @router.post(
     "/{job_id}/cancel", responses=responses(401, 403, 404, 409, 422, 503), dependencies=[Depends(needs(Scope.SUBMIT))]
 )
-def cancel_job(request: Request, services: ServicesDep, client: ClientDep, job_id: str) -> JobSchema:
-    """Cancel a job. What it has evaluated is kept, and it can be resumed."""
-    _check_owner(services, client, job_id)
-    return job_json(request, services.jobs.cancel(job_id), client)
+def cancel_job(request: Request, services: ServicesDep, caller: CallerDep, job_id: str) -> JobSchema:
+    """Cancel a job. Its evaluations are kept, and it can be resumed."""
+    _check_owner(services, caller, job_id)
+    return job_json(request, services.queue.cancel(job_id), caller)
 
 
 @router.post(
@@ -108,10 +108,10 @@ def cancel_job(request: Request, services: ServicesDep, client: ClientDep, job_i
     responses=responses(401, 403, 404, 409, 422, 429, 503),
     dependencies=[Depends(needs(Scope.SUBMIT))],
 )
-def resume_job(request: Request, services: ServicesDep, client: ClientDep, job_id: str) -> JobSchema:
-    """Put a job that failed or was cancelled in the queue again; it goes on from where it was."""
-    _check_owner(services, client, job_id)
-    return job_json(request, services.jobs.resume(job_id, limits=services.settings.queue), client)
+def resume_job(request: Request, services: ServicesDep, caller: CallerDep, job_id: str) -> JobSchema:
+    """Put a failed or cancelled job back in the queue; it resumes where it stopped."""
+    _check_owner(services, caller, job_id)
+    return job_json(request, services.queue.resume(job_id, limits=services.settings.queue), caller)
 
 
 @router.delete(
@@ -120,10 +120,10 @@ def resume_job(request: Request, services: ServicesDep, client: ClientDep, job_i
     responses=responses(401, 403, 404, 409, 422, 503),
     dependencies=[Depends(needs(Scope.SUBMIT))],
 )
-def delete_job(services: ServicesDep, client: ClientDep, job_id: str) -> Response:
-    """Forget a job that has ended. What its search found is kept."""
-    _check_owner(services, client, job_id)
-    services.jobs.delete(job_id)
+def delete_job(services: ServicesDep, caller: CallerDep, job_id: str) -> Response:
+    """Delete a job that has ended. The results of its search are kept."""
+    _check_owner(services, caller, job_id)
+    services.queue.delete(job_id)
     return Response(status_code=204)
 
 
@@ -136,7 +136,7 @@ def delete_job(services: ServicesDep, client: ClientDep, job_id: str) -> Respons
             "`note` and `answer`, each with JSON; the stream ends with the job",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
-        204: {"description": "The job has ended, and there is nothing after that event; browsers do not ask again"},
+        204: {"description": "The job has ended, and that event was its last; browsers do not reconnect"},
         **responses(401, 403, 404, 422, 503),
     },
     dependencies=[Depends(needs(Scope.READ))],
@@ -145,12 +145,13 @@ async def job_events(
     services: ServicesDep,
     job_id: str,
     last_event_id: Annotated[
-        str | None, Header(alias="Last-Event-ID", max_length=9, description="Only what came after this event")
+        str | None,
+        Header(alias="Last-Event-ID", max_length=9, description="Only events after this number"),
     ] = None,
 ) -> Response:
-    """What happens to a job, as it happens, from the beginning or from where the client was cut off."""
+    """The events of a job as they happen, from the beginning or from where the client was disconnected."""
     after = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else 0
-    job = await run_in_threadpool(services.jobs.find, job_id)
+    job = await run_in_threadpool(services.queue.find, job_id)
     if job.state.ended and after >= job.last_event:
         return Response(status_code=204)
     services.streams.check()
@@ -162,18 +163,18 @@ async def job_events(
 
 
 async def _follow(services: Services, job: Job, after: int) -> AsyncIterator[str]:
-    """A job's events as text, until it has ended."""
+    """The events of a job as text, until it has ended."""
     quiet_s = 0.0
     with services.streams.one():
         yield "retry: 2000\n\n"
         while True:
             try:
-                events = await run_in_threadpool(services.jobs.events, job, after=after)
+                events = await run_in_threadpool(services.queue.events, job, after=after)
                 if not events:
-                    job = await run_in_threadpool(services.jobs.find, job.id)
+                    job = await run_in_threadpool(services.queue.find, job.id)
             except UnknownJobError:  # it was deleted
                 return
-            except StorageError as error:  # too late for an error; who follows asks again, from here
+            except StorageError as error:  # too late for an error response; the client will reconnect from here
                 _log.error("%s", error)
                 return
             for event in events:
@@ -185,7 +186,7 @@ async def _follow(services: Services, job: Job, after: int) -> AsyncIterator[str
                 return
             if quiet_s >= _KEEP_ALIVE_S:
                 quiet_s = 0.0
-                yield ": still here\n\n"
+                yield ": keep-alive\n\n"
             await asyncio.sleep(_POLL_S)
             quiet_s += _POLL_S
 
@@ -195,41 +196,42 @@ def _as_text(event: JobEvent) -> str:
     return f"id: {event.number}\nevent: {event.kind}\ndata: {json.dumps(data)}\n\n"
 
 
-def accepted(request: Request, job: Job, client: Client, best_known: OptimizeResponse | None) -> Response:
-    """The response that names a job."""
-    content = job_json(request, job, client).model_copy(update={"best_known": best_known})
+def accepted(request: Request, job: Job, caller: Caller, best_known: OptimizeResponse | None) -> Response:
+    """The response with a job that was submitted."""
+    content = job_json(request, job, caller).model_copy(update={"best_known": best_known})
     headers = {"Location": content.links["self"], "Retry-After": str(_RETRY_S)}
     return JSONResponse(content.model_dump(mode="json"), 202, headers)
 
 
-def submit(services: Services, client: Client, question: Question, idempotency_key: str | None) -> Job:
+def submit(services: Services, caller: Caller, question: Question, idempotency_key: str | None) -> Job:
     """Put a question in the queue.
 
     Raises:
-        JobError: If it cannot be.
+        QueueFullError: If the maximum number of jobs is waiting.
+        IdempotencyError: If the key was used for a different question.
     """
-    job, _ = services.jobs.submit(
+    job, _ = services.queue.submit(
         question,
-        client=client.name,
+        client=caller.name,
         limits=services.settings.queue,
         idempotency_key=idempotency_key,
     )
     return job
 
 
-def job_json(request: Request, job: Job, client: Client) -> JobSchema:
+def job_json(request: Request, job: Job, caller: Caller) -> JobSchema:
     """A job as clients see it."""
     here = request.app.url_path_for("get_job", job_id=job.id)
     return JobSchema(
         id=job.id,
         state=job.state,
         cancelling=job.cancelling,
-        request=OptimizeRequest(**job.question.to_dict()),
+        request=OptimizeRequest.model_validate(job.question.to_dict()),
         evaluations=job.evaluations,
         search=job.search_name,
         confirmed=job.confirmed,
         error=job.error,
-        may_change=_may_change(client, job),
+        may_change=_may_change(caller, job),
         created_at=job.created_at.replace(tzinfo=UTC),
         started_at=_utc(job.started_at),
         ended_at=_utc(job.ended_at),
@@ -241,11 +243,15 @@ def _utc(time: datetime | None) -> datetime | None:
     return None if time is None else time.replace(tzinfo=UTC)
 
 
-def _check_owner(services: Services, client: ClientDep, job_id: str) -> None:
-    """Let clients change their own jobs only, unless they may do everything."""
-    if not _may_change(client, services.jobs.find(job_id)):
-        raise ProblemError(403, "this job is another client's; to change it needs a key with the scope admin")
+def _check_owner(services: Services, caller: CallerDep, job_id: str) -> None:
+    """Check that a job is the caller's own, unless the caller is an administrator.
+
+    Raises:
+        ProblemError: 403, if it is not.
+    """
+    if not _may_change(caller, services.queue.find(job_id)):
+        raise ProblemError(403, "this job is another client's; changing it requires a key with the scope admin")
 
 
-def _may_change(client: Client, job: Job) -> bool:
-    return client.scope >= Scope.ADMIN or (client.scope >= Scope.SUBMIT and job.client == client.name)
+def _may_change(caller: Caller, job: Job) -> bool:
+    return caller.scope >= Scope.ADMIN or (caller.scope >= Scope.SUBMIT and job.client == caller.name)

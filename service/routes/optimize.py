@@ -1,4 +1,4 @@
-"""`POST /optimize`: the cheapest configuration for a target, at once if it is known, else by a search."""
+"""`POST /optimize`: the cheapest configuration for a target, at once if it is stored, else by a search."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from service.asking import names_uploads, question_of
-from service.dependencies import ClientDep, Services, ServicesDep
-from service.jobs import Job, JobState
+from service.checks import may_name_uploads, question_of
+from service.dependencies import CallerDep, Services, ServicesDep
+from service.job_state import JobState
+from service.jobs import Job
 from service.keys import Scope
 from service.limits import StrictRoute
 from service.problems import responses
@@ -38,63 +39,63 @@ Prefer = Annotated[
 )
 async def optimize(
     request: Request,
-    asked: OptimizeRequest,
+    body: OptimizeRequest,
     services: ServicesDep,
-    client: ClientDep,
+    caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
     prefer: Prefer = None,
 ) -> Response:
-    """The cheapest stored configuration for a target that fresh runs confirm.
+    """The cheapest stored configuration that reaches a target and is confirmed by fresh runs.
 
-    If none is confirmed yet, a search for it is put in the queue: 202, with what is known so far. A search that was
-    made to its end and found none is not made again: its answer says that it is not confirmed.
+    If none is confirmed yet, a search for it is put in the queue, and the response is 202 with the best stored answer.
+    A search that was completed without success is not repeated: its answer is marked as not confirmed.
     """
-    if names_uploads(asked):
-        question = await run_in_threadpool(question_of, asked, services)
+    if may_name_uploads(body):
+        question = await run_in_threadpool(question_of, body, services)
     else:
-        question = question_of(asked, services)
+        question = question_of(body, services)
     if idempotency_key is not None:
         await run_in_threadpool(
-            services.jobs.asked_before, question, client=client.name, idempotency_key=idempotency_key
+            services.queue.check_idempotency, question, client=caller.name, idempotency_key=idempotency_key
         )
-    known, answer = services.answers.kept(question)
-    if not known:
+    cached, answer = services.answers.cached(question)
+    if not cached:
         answer = await run_in_threadpool(services.answers.to, question)
     if answer is not None and (answer.confirmed or await run_in_threadpool(_searched, services, question)):
         return Response(answer.content, media_type="application/json")
-    client.needs(Scope.SUBMIT)
-    job = await run_in_threadpool(submit, services, client, question, idempotency_key)
-    seconds = _wait_of(prefer, services.settings.longest_wait_s)
-    if seconds:
+    caller.needs(Scope.SUBMIT)
+    job = await run_in_threadpool(submit, services, caller, question, idempotency_key)
+    wait_s = _wait_s(prefer, services.settings.max_wait_s)
+    if wait_s:
         services.streams.check()
         with services.streams.one():
-            job = await _ended(request, services, job, seconds)
+            job = await _ended(request, services, job, wait_s)
     answer = await run_in_threadpool(services.answers.to, question)
     if job.state is JobState.FINISHED and answer is not None:
         return Response(answer.content, media_type="application/json", headers=_applied(prefer))
     return accepted(
-        request, job, client, None if answer is None else OptimizeResponse.model_validate_json(answer.content)
+        request, job, caller, None if answer is None else OptimizeResponse.model_validate_json(answer.content)
     )
 
 
-async def _ended(request: Request, services: Services, job: Job, seconds: float) -> Job:
-    """A job once it has ended, or after so long, or once its client is gone."""
-    deadline = asyncio.get_running_loop().time() + seconds
+async def _ended(request: Request, services: Services, job: Job, wait_s: float) -> Job:
+    """A job, as soon as it has ended, the time has passed, or the client has disconnected."""
+    deadline = asyncio.get_running_loop().time() + wait_s
     while not job.state.ended and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(_POLL_S)
         if await request.is_disconnected():
             break
-        job = await run_in_threadpool(services.jobs.find, job.id)
+        job = await run_in_threadpool(services.queue.find, job.id)
     return job
 
 
 def _searched(services: Services, question: Question) -> bool:
-    """Whether a search for exactly this was made to its end."""
-    return services.jobs.newest(question, JobState.FINISHED) is not None
+    """Whether a search for exactly this question was completed."""
+    return services.queue.newest(question, JobState.FINISHED) is not None
 
 
-def _wait_of(prefer: str | None, longest: float) -> float:
-    """The seconds that a client would wait; what else it prefers is ignored, as RFC 7240 has it."""
+def _wait_s(prefer: str | None, longest: float) -> float:
+    """The seconds that a client prefers to wait; its other preferences are ignored, as RFC 7240 allows."""
     found = re.search(r"(?:^|,)\s*wait\s*=\s*\"?(\d{1,6})\"?\s*(?:[,;]|$)", prefer or "", re.IGNORECASE)
     return min(float(found[1]), longest) if found else 0.0
 

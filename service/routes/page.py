@@ -1,4 +1,4 @@
-"""The web page, and the files it is made of: known ones, which need no key and hold nothing that is stored."""
+"""The web page and its files, which need no key because they contain no results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service.problems import ProblemError
 
 _FOLDER = Path(__file__).parent.parent / "static"
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-# Scripts and styles are files of this service, markup is never made of text, and no other site can frame the page.
+# Scripts and styles come from this service only, text never becomes markup, and no other site can frame the page.
 _POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'; require-trusted-types-for 'script'"
@@ -21,7 +21,7 @@ _HEADERS = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",  # kept by browsers, who ask whether it is still the same
+    "Cache-Control": "no-cache",  # browsers keep it, but ask whether it has changed
 }
 
 router = APIRouter(include_in_schema=False)
@@ -45,7 +45,7 @@ _FILES = {path.name: _read(path) for path in sorted(_FOLDER.iterdir()) if path.s
 @router.api_route("/", methods=["GET", "HEAD"])
 async def get_page(request: Request) -> Response:
     """The page."""
-    return _sent(request, _FILES["index.html"])
+    return _response(request, _FILES["index.html"])
 
 
 @router.api_route("/static/{name}", methods=["GET", "HEAD"])
@@ -53,14 +53,14 @@ async def get_static(request: Request, name: str) -> Response:
     """A file of the page.
 
     Raises:
-        ProblemError: 404, if the page has none of that name.
+        ProblemError: 404, if there is none with this name.
     """
     if name not in _FILES:
         raise ProblemError(404, f"there is no file {name!r}; the page is at /")
-    return _sent(request, _FILES[name])
+    return _response(request, _FILES[name])
 
 
-def _sent(request: Request, file: _File) -> Response:
+def _response(request: Request, file: _File) -> Response:
     headers = {**_HEADERS, "ETag": file.etag}
     known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
     if file.etag in known or "*" in known:

@@ -1,10 +1,9 @@
-"""What is stored and what there is to choose from."""
+"""Stored results, and the data sets, hardware and multipliers to choose from."""
 
 from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -30,8 +29,8 @@ from search.space.search_space import MULTIPLIERS
 from search.space.task import Task, find_task, stored_names, stored_task, task_names
 from search.space.techniques import TECHNIQUES
 from search.store.store import Record
-from service.asking import hardware_named, task_named
-from service.dependencies import Client, ClientDep, Services, ServicesDep, needs
+from service.checks import hardware_named, task_named
+from service.dependencies import Caller, CallerDep, Services, ServicesDep, needs
 from service.keys import Scope
 from service.limits import StrictRoute
 from service.problems import ProblemError, responses
@@ -59,13 +58,13 @@ router = APIRouter(tags=["results"], dependencies=[Depends(needs(Scope.READ))], 
 
 @router.get("/fronts/{dataset}", responses=responses(401, 403, 404, 422, 503))
 def get_front(services: ServicesDep, dataset: str, query: Annotated[FrontQuery, Query()]) -> FrontSchema:
-    """The stored configurations that no other beats in both accuracy and energy, not confirmed by fresh runs."""
-    place, baseline = _place(services, dataset, query)
+    """The front of the stored configurations: those that no other beats in both accuracy and energy. Unconfirmed."""
+    task, hardware, baseline = _searched(services, dataset, query)
     records = []
     if baseline is not None:
         records = services.store.front(
-            task=place.task.identity,
-            hardware=place.hardware.identity,
+            task=task.identity,
+            hardware=hardware.identity,
             effort=query.effort,
             min_accuracy=query.min_accuracy,
             without_multipliers=services.uploads.unnamed_multipliers(query.multipliers),
@@ -83,14 +82,14 @@ def get_front(services: ServicesDep, dataset: str, query: Annotated[FrontQuery, 
 
 @router.get("/techniques/{dataset}", responses=responses(401, 403, 404, 422, 503))
 def get_techniques(services: ServicesDep, dataset: str, query: Annotated[TechniquesQuery, Query()]) -> TechniquesSchema:
-    """What each technique achieves alone: stored configurations that differ from the baseline by nothing else."""
-    place, baseline = _place(services, dataset, query)
+    """What each technique achieves alone: stored configurations that differ from the baseline in it only."""
+    task, hardware, baseline = _searched(services, dataset, query)
     found: dict[str, list[Configuration]] = {technique: [] for technique in TECHNIQUES}
     if baseline is not None:
         alone = stored_alone(
             services.store,
-            place.task,
-            place.hardware,
+            task,
+            hardware,
             baseline,
             effort=query.effort,
             without_multipliers=services.uploads.unnamed_multipliers(query.multipliers),
@@ -101,7 +100,7 @@ def get_techniques(services: ServicesDep, dataset: str, query: Annotated[Techniq
 
 @router.get("/evaluations/{evaluation_id}", responses=responses(401, 403, 404, 422, 503))
 def get_evaluation(services: ServicesDep, evaluation_id: str) -> EvaluationSchema:
-    """One evaluation, by the first digits of its key."""
+    """A stored evaluation, by the first digits of its key."""
     return _evaluation(services, evaluation_id)
 
 
@@ -114,7 +113,7 @@ def get_evaluation(services: ServicesDep, evaluation_id: str) -> EvaluationSchem
     },
 )
 def export_evaluation(services: ServicesDep, evaluation_id: str) -> Response:
-    """The same as a file, which `search energy --candidate` and `search run --start` take."""
+    """A stored evaluation as a file for `search energy --candidate` and `search run --start`."""
     found = _evaluation(services, evaluation_id)
     content = json.dumps(found.model_dump(mode="json"), indent=2)
     headers = {"Content-Disposition": f'attachment; filename="{found.dataset}-{found.id}.json"'}
@@ -122,38 +121,34 @@ def export_evaluation(services: ServicesDep, evaluation_id: str) -> Response:
 
 
 @router.post("/energy", responses=responses(400, 401, 403, 413, 415, 422, 503))
-def estimate_energy(services: ServicesDep, asked: EnergyRequest) -> EnergyResponse:
-    """The energy of a candidate that need never have been trained."""
-    task = task_named(asked.dataset, pointer="#/dataset")
-    hardware = hardware_named(asked.hardware, services.uploads, pointer="#/hardware")
+def estimate_energy(services: ServicesDep, body: EnergyRequest) -> EnergyResponse:
+    """The modelled energy of any candidate, trained or not."""
+    task = task_named(body.dataset, pointer="#/dataset")
+    hardware = hardware_named(body.hardware, services.uploads, pointer="#/hardware")
     try:
-        candidate = Candidate.from_dict(asked.candidate).canonical()
+        candidate = Candidate.from_dict(body.candidate).canonical()
         _register_costs(candidate, services.uploads)
         scored = score_candidate(candidate, task, hardware)
-    except (
-        ValueError,
-        LookupError,
-        OverflowError,
-    ) as error:  # which the errors of all packages are, where a value is wrong
+    except (ValueError, LookupError, OverflowError) as error:  # bases of all packages' errors about wrong values
         raise ProblemError(422, str(error), pointer="#/candidate") from None
-    report, saving = scored.report, scored.saving
+    estimated, saving = scored.report, scored.saving
     assert saving is not None
     return EnergyResponse(
         candidate=candidate.to_dict(),
-        energy_pj=report.energy_pj,
-        energy_low_pj=report.energy_band.low,
-        energy_high_pj=report.energy_band.high,
-        components_pj=report.components,
-        layers_pj=report.layers,
-        latency_us=report.latency_us,
-        area_mm2=report.area_mm2.value,
+        energy_pj=estimated.energy_pj,
+        energy_low_pj=estimated.energy_band.low,
+        energy_high_pj=estimated.energy_band.high,
+        components_pj=estimated.components,
+        layers_pj=estimated.layers,
+        latency_us=estimated.latency_us,
+        area_mm2=estimated.area_mm2.value,
         saving=saving.value,
     )
 
 
 @router.get("/datasets", responses=responses(401, 403, 422))
 def list_datasets() -> list[DatasetSchema]:
-    """What can be searched."""
+    """The data sets that can be searched."""
     tasks = [find_task(name) for name in task_names()]
     return [
         DatasetSchema(name=task.name, title=task.title, image_shape=task.image_shape, classes=task.classes)
@@ -163,25 +158,25 @@ def list_datasets() -> list[DatasetSchema]:
 
 @router.get("/hardware", responses=responses(401, 403, 422, 503))
 def list_hardware(services: ServicesDep) -> list[HardwareSchema]:
-    """What energy can be modelled for."""
+    """The hardware whose energy can be modelled."""
     return [_hardware(services.uploads.hardware(name)) for name in services.uploads.hardware_names()]
 
 
 @router.post("/hardware", status_code=201, responses=responses(400, 401, 403, 413, 415, 422, 503))
-def upload_hardware(services: ServicesDep, client: ClientDep, brought: HardwareUpload) -> HardwareSchema:
-    """Bring hardware of your own; what it is called here is in the response. Its technology is one that comes along."""
-    client.needs(Scope.SUBMIT)
+def upload_hardware(services: ServicesDep, caller: CallerDep, body: HardwareUpload) -> HardwareSchema:
+    """Upload custom hardware, which uses a built-in technology; the response contains its name here."""
+    caller.needs(Scope.SUBMIT)
     try:
-        return _hardware(services.uploads.add_hardware(brought.yaml, client=client.name))
+        return _hardware(services.uploads.add_hardware(body.yaml, client=caller.name))
     except (HardwareError, UsageError) as error:
         raise ProblemError(422, str(error), pointer="#/yaml") from None
 
 
 @router.delete("/hardware/{name}", status_code=204, responses=responses(401, 403, 404, 409, 422, 503))
-def delete_hardware(services: ServicesDep, client: ClientDep, name: str) -> Response:
-    """Forget hardware that you brought. What was searched on it is kept, and there again once it is."""
+def delete_hardware(services: ServicesDep, caller: CallerDep, name: str) -> Response:
+    """Delete hardware that you uploaded. Results for it are kept, and accessible again if it is uploaded again."""
     owner = services.uploads.owner_of_hardware(name)
-    _check_unused(services, client, name, owner)
+    _check_deletable(services, caller, name, owner)
     services.uploads.delete_hardware(name)
     return Response(status_code=204)
 
@@ -189,41 +184,48 @@ def delete_hardware(services: ServicesDep, client: ClientDep, name: str) -> Resp
 @router.get("/multipliers", responses=responses(401, 403, 422, 503))
 def list_multipliers(services: ServicesDep) -> list[MultiplierSchema]:
     """The multipliers whose energy is known."""
-    brought = [_uploaded(one) for one in services.uploads.multipliers()]
-    return [*map(_multiplier, CostTable().names), *brought]
+    return [*map(_built_in, CostTable().names), *map(_uploaded, services.uploads.multipliers())]
 
 
 @router.post("/multipliers", status_code=201, responses=responses(400, 401, 403, 413, 415, 422, 503))
-def upload_multiplier(services: ServicesDep, client: ClientDep, brought: MultiplierUpload) -> MultiplierSchema:
-    """Bring a multiplier of your own, for searches to choose; what it is called here is in the response."""
-    client.needs(Scope.SUBMIT)
-    return _uploaded(services.uploads.add_multiplier(**brought.model_dump(), client=client.name))
+def upload_multiplier(services: ServicesDep, caller: CallerDep, body: MultiplierUpload) -> MultiplierSchema:
+    """Upload a custom multiplier for searches to choose; the response contains its name here."""
+    caller.needs(Scope.SUBMIT)
+    added = services.uploads.add_multiplier(
+        body.name,
+        body.table,
+        signed=body.signed,
+        relative_energy=body.relative_energy,
+        relative_area=body.relative_area,
+        client=caller.name,
+    )
+    return _uploaded(added)
 
 
 @router.delete("/multipliers/{name}", status_code=204, responses=responses(401, 403, 404, 409, 422, 503))
-def delete_multiplier(services: ServicesDep, client: ClientDep, name: str) -> Response:
-    """Forget a multiplier that you brought. What was searched with it is kept."""
+def delete_multiplier(services: ServicesDep, caller: CallerDep, name: str) -> Response:
+    """Delete a multiplier that you uploaded. Results with it are kept."""
     owner = None
     with suppress(UnknownNameError):
         owner = services.uploads.multiplier(name).client
-    _check_unused(services, client, name, owner)
+    _check_deletable(services, caller, name, owner)
     services.uploads.delete_multiplier(name)
     return Response(status_code=204)
 
 
-def _check_unused(services: Services, client: Client, name: str, owner: str | None) -> None:
-    """Let clients delete what they brought, once no job needs it.
+def _check_deletable(services: Services, caller: Caller, name: str, owner: str | None) -> None:
+    """Check that an upload is the caller's own, and that no job needs it.
 
     Raises:
-        ProblemError: 404 if nobody brought it, 403 if it is another client's, 409 if a job that is under way names it.
+        ProblemError: 404 if there is none, 403 if it is another client's, 409 if a waiting or running job names it.
     """
-    client.needs(Scope.SUBMIT)
+    caller.needs(Scope.SUBMIT)
     if owner is None:
-        raise ProblemError(404, f"nobody brought {name!r}", pointer="name")
-    if owner != client.name and client.scope < Scope.ADMIN:
-        raise ProblemError(403, f"{name!r} is another client's; to delete it needs a key with the scope admin")
-    for job in services.jobs.under_way():
-        if name == job.question.hardware or name in job.question.own_multipliers:
+        raise ProblemError(404, f"nobody uploaded {name!r}", pointer="name")
+    if owner != caller.name and caller.scope < Scope.ADMIN:
+        raise ProblemError(403, f"{name!r} is another client's; deleting it requires a key with the scope admin")
+    for job in services.queue.under_way():
+        if name == job.question.hardware or name in job.question.uploaded_multipliers:
             raise ProblemError(409, f"job {job.id} needs {name!r}; cancel it first")
 
 
@@ -245,22 +247,22 @@ def _uploaded(one: UploadedMultiplier) -> MultiplierSchema:
         chosen_by_default=False,
         relative_energy=one.relative_energy,
         relative_area=one.relative_area,
-        source=f"as {one.client} said when bringing it",
+        source=one.source,
     )
 
 
 def _register_costs(candidate: Candidate, uploads: Uploads) -> None:
-    """Make the costs of multipliers that clients brought known to the energy model; it knows all others."""
+    """Register the costs of uploaded multipliers with the energy model, which knows those of all others."""
     for name in candidate.multipliers:
         with suppress(UnknownNameError):
             uploads.multiplier(name).register_cost()
 
 
-def _multiplier(name: str) -> MultiplierSchema:
+def _built_in(name: str) -> MultiplierSchema:
     chosen = name in MULTIPLIERS
     try:
         cost = multiplier_cost(name, weight_bits=_BITS, activation_bits=_BITS)
-    except WorkloadError:  # it has no eight bits
+    except WorkloadError:  # it does not support 8 bits
         return MultiplierSchema(
             name=name, uploaded=False, chosen_by_default=chosen, relative_energy=None, relative_area=None, source=None
         )
@@ -274,26 +276,18 @@ def _multiplier(name: str) -> MultiplierSchema:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """What has a front of its own."""
-
-    task: Task
-    hardware: Hardware
-
-
-def _place(services: Services, dataset: str, query: TechniquesQuery) -> tuple[_Place, Record | None]:
-    """What a query is about, and its baseline; None if there was no search of it yet."""
+def _searched(services: Services, dataset: str, query: TechniquesQuery) -> tuple[Task, Hardware, Record | None]:
+    """The task and hardware of a query, and their stored baseline; None if they were not searched yet."""
     task = task_named(dataset, status=404, pointer="dataset")
-    place = _Place(task, hardware_named(query.hardware, services.uploads, pointer="hardware"))
+    hardware = hardware_named(query.hardware, services.uploads, pointer="hardware")
     baseline = services.store.evaluation_of(
-        task.space.baseline(), task=task.identity, hardware=place.hardware.identity, effort=query.effort
+        task.space.baseline(), task=task.identity, hardware=hardware.identity, effort=query.effort
     )
-    return place, baseline
+    return task, hardware, baseline
 
 
 def _configuration(record: Record, baseline: Record) -> Configuration:
-    return Configuration(**report.record_json(record, baseline))
+    return Configuration.model_validate(report.record_json(record, baseline))
 
 
 def _evaluation(services: ServicesDep, evaluation_id: str) -> EvaluationSchema:
@@ -308,17 +302,12 @@ def _evaluation(services: ServicesDep, evaluation_id: str) -> EvaluationSchema:
     content: dict[str, Any] = report.record_json(record, baseline or record)
     if baseline is None:
         content["saving"] = None
-    return EvaluationSchema(
-        **content,
-        dataset=dataset,
-        network=network,
-        hardware=hardware,
-        layers_pj=_layers(record, hardware, services.uploads),
-    )
+    content |= {"dataset": dataset, "network": network, "hardware": hardware}
+    return EvaluationSchema.model_validate({**content, "layers_pj": _layers(record, hardware, services.uploads)})
 
 
 def _layers(record: Record, hardware: str, uploads: Uploads) -> dict[str, dict[str, float]] | None:
-    """Where the energy of a stored evaluation goes; None if that cannot be known any more."""
+    """The energy of a stored evaluation by layer and component; None if that is no longer known."""
     try:
         platform = uploads.hardware(hardware)
     except UnknownNameError:
@@ -326,6 +315,6 @@ def _layers(record: Record, hardware: str, uploads: Uploads) -> dict[str, dict[s
     if record.evaluation.workload is None:
         return None
     _register_costs(record.evaluation.candidate, uploads)
-    with suppress(EnergyError):  # a multiplier's cost is not known any more
+    with suppress(EnergyError):  # the cost of a multiplier is no longer known
         return estimate(stored_workload(record, platform), platform).layers
     return None

@@ -6,63 +6,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx2
 import pytest
 from click.testing import CliRunner, Result
 
 from search.cli.main import cli
 from search.store.schema import SCHEMA
-from service.jobs import JobState, JobStore
-from tests.support.stored import store_results
+from service.job_state import JobState
+from tests.service.serving import call, serving
+from tests.support.stored import opened_jobs, store_results
 
 
 def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(cli, [str(one) for one in arguments])
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    return tmp_path / "results.db"
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
-
-
-@contextmanager
-def serving(
-    *arguments: object, port: int | None = None, host: str = "127.0.0.1"
-) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """`search serve` on a port that is free, and its address."""
-    port = port or free_port()
-    command = [sys.executable, "-m", "search", "serve", "--port", str(port), *map(str, arguments)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        address = f"http://{host}:{port}"
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                call(f"{address}/healthz")
-                break
-            except httpx2.TransportError:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-        yield address, process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
-
-
-def call(url: str, body: object = None, headers: Mapping[str, str] | None = None) -> httpx2.Response:
-    return httpx2.request("GET" if body is None else "POST", url, json=body, headers=headers, timeout=90)
 
 
 def test_keys_are_made_listed_and_revoked(database: Path) -> None:
@@ -90,7 +47,7 @@ def test_the_schema_is_brought_up_to_date(database: Path) -> None:
 def test_other_machines_need_keys(database: Path) -> None:
     refused = invoke("serve", "--host", "0.0.0.0", "--no-keys", "--storage", database)  # noqa: S104
     assert refused.exit_code == 2
-    assert "--no-keys with --host 0.0.0.0 would let everybody" in refused.stderr
+    assert "--no-keys with --host 0.0.0.0 would give access to everybody" in refused.stderr
     with serving("--storage", database, "--host", "0.0.0.0", "--no-worker") as (address, _):  # noqa: S104
         asked = {"dataset": "digits", "min_accuracy": 0.9}
         assert call(f"{address}/optimize", asked).status_code == 401
@@ -100,7 +57,7 @@ def test_other_machines_need_keys(database: Path) -> None:
 
 def test_a_proxy_on_this_machine_needs_keys_too(database: Path) -> None:
     refused = invoke("serve", "--public-host", "results.example", "--no-keys", "--storage", database)
-    assert "--no-keys with --public-host results.example would let everybody" in refused.stderr
+    assert "--no-keys with --public-host results.example would give access to everybody" in refused.stderr
     with serving("--storage", database, "--public-host", "results.example", "--no-worker") as (address, _):
         asked = {"dataset": "digits", "min_accuracy": 0.9}
         assert call(f"{address}/optimize", asked, {"Host": "results.example"}).status_code == 401
@@ -129,8 +86,8 @@ def test_ctrl_c_ends_the_server_and_gives_back_its_job(database: Path, tmp_path:
         os.killpg(process.pid, signal.SIGINT)  # what a terminal does
         process.wait(timeout=60)
         assert not session_of(process.pid)
-    with JobStore.open(f"sqlite:///{database}") as jobs:
-        assert jobs.find(job).state is JobState.QUEUED
+    with opened_jobs(f"sqlite:///{database}") as (queue, _):
+        assert queue.find(job).state is JobState.QUEUED
 
 
 def test_a_port_that_is_taken(database: Path) -> None:

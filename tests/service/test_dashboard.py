@@ -7,8 +7,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from search.engine import open_optuna
-from search.store.schema import open_engine
 from service.dashboard import create_dashboard
+from service.database import Database
 from service.keys import KeyStore, Scope
 from service.settings import Settings
 
@@ -53,8 +53,8 @@ def test_it_changes_nothing(url: str) -> None:
 
 
 def test_it_asks_for_a_key(url: str) -> None:
-    engine = open_engine(url, create=False)
-    secret = KeyStore(url, engine).create("anna", Scope.READ)
+    with Database.open(url) as opened:
+        secret = KeyStore(opened).create("anna", Scope.READ)
     with dashboard(url, keys_required=True) as client:
         for path in ("/dashboard", "/api/studies", "/static/bundle.js"):
             assert client.get(path).status_code == 401
@@ -64,7 +64,6 @@ def test_it_asks_for_a_key(url: str) -> None:
         for header in ("Basic !!!", f"Basic {base64.b64encode(b'no colon').decode()}", "Digest x", "Bearer x", "Basic"):
             assert client.get("/dashboard", headers={"Authorization": header}).status_code == 401
         assert client.get("/dashboard", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
-    engine.dispose()
 
 
 def test_it_answers_under_its_own_names_only(url: str) -> None:

@@ -1,4 +1,4 @@
-"""Hardware and multipliers that clients bring."""
+"""Hardware and multipliers that clients upload."""
 
 from collections.abc import Iterator
 from importlib import resources
@@ -11,12 +11,15 @@ from fastapi.testclient import TestClient
 
 import energy
 from search.store.store import Store
-from service.jobs import JobState, JobStore
+from service.database import Database
+from service.job_state import JobState
 from service.keys import KeyStore, Scope
-from service.worker import Work, Worker
-from tests.service.test_app import assert_problem
+from service.queue import JobQueue
+from service.work import Work
+from service.worker import Worker
+from tests.service.requests import assert_problem
 from tests.support.fakes import formula, fresh_run
-from tests.support.stored import HARDWARE, RUNS, SPACE, candidate, client_of, store_results
+from tests.support.stored import HARDWARE, RUNS, SPACE, candidate, client_of, opened_jobs, store_results
 
 FILE = (resources.files("energy") / "hardware" / "weight-stationary-45nm.yaml").read_text()
 MINE = FILE.replace("name: weight-stationary-45nm", "name: mine").replace("clock_mhz: ", "clock_mhz: 1")
@@ -26,22 +29,18 @@ CLAIMS = {"relative_energy": 0.5, "relative_area": 0.6}
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Path:
-    return tmp_path / "results.db"
-
-
-@pytest.fixture
 def client(database: Path) -> Iterator[TestClient]:
+    """A client of a service without results."""
     with client_of(database) as client:
         yield client
 
 
-def bring(client: TestClient, kind: str, **body: Any) -> Any:
+def upload(client: TestClient, kind: str, **body: Any) -> Any:
     return client.post(f"/v1/{kind}", json=body)
 
 
-def bring_table(client: TestClient, table: Any, name: str = "mine", **changes: Any) -> Any:
-    return bring(client, "multipliers", name=name, table=np.asarray(table).tolist(), **{**CLAIMS, **changes})
+def upload_table(client: TestClient, table: Any, name: str = "mine", **changes: Any) -> Any:
+    return upload(client, "multipliers", name=name, table=np.asarray(table).tolist(), **{**CLAIMS, **changes})
 
 
 def search(database: Path, client: TestClient, tmp_path: Path, **asked: Any) -> Any:
@@ -49,9 +48,9 @@ def search(database: Path, client: TestClient, tmp_path: Path, **asked: Any) -> 
     body = {"dataset": "digits", "max_accuracy_drop": 0.9, "budget": 4, "effort": "quick", **asked}
     job = client.post("/optimize", json=body)
     assert job.status_code == 202, job.text
-    with JobStore.open(f"sqlite:///{database}") as jobs:
-        Worker(jobs, Work(storage=jobs.url, workers=0, stages=str(tmp_path / "stages"))).run(once=True)
-        ended = jobs.find(job.json()["id"])
+    with Database.open(f"sqlite:///{database}") as opened:
+        Worker(opened, Work(storage=opened.url, workers=0, stages=str(tmp_path / "stages"))).run(once=True)
+        ended = JobQueue(opened).find(job.json()["id"])
         assert ended.state is JobState.FINISHED, ended.error
     answer = client.post("/optimize", json=body)
     assert answer.status_code == 200
@@ -59,11 +58,11 @@ def search(database: Path, client: TestClient, tmp_path: Path, **asked: Any) -> 
 
 
 def test_hardware_of_a_client_is_searched_for(client: TestClient, database: Path, tmp_path: Path) -> None:
-    brought = bring(client, "hardware", yaml=MINE)
-    assert brought.status_code == 201, brought.text
-    name = brought.json()["name"]
+    uploaded = upload(client, "hardware", yaml=MINE)
+    assert uploaded.status_code == 201, uploaded.text
+    name = uploaded.json()["name"]
     assert name.startswith("mine@")
-    assert bring(client, "hardware", yaml=MINE).json()["name"] == name
+    assert upload(client, "hardware", yaml=MINE).json()["name"] == name
     listed = {one["name"]: one["uploaded"] for one in client.get("/v1/hardware").json()}
     assert listed == {**dict.fromkeys(energy.hardware_names(), False), name: True}
     asked = {"dataset": "digits", "candidate": SPACE.baseline().to_dict()}
@@ -87,21 +86,21 @@ def test_hardware_of_a_client_is_searched_for(client: TestClient, database: Path
         (MINE.replace("technology: 45nm", "technology: 45nm.yaml"), "technology must be one of"),
     ],
 )
-def test_hardware_that_is_none(client: TestClient, text: str, words: str) -> None:
-    assert_problem(bring(client, "hardware", yaml=text), 422, words, "#/yaml")
+def test_invalid_hardware(client: TestClient, text: str, words: str) -> None:
+    assert_problem(upload(client, "hardware", yaml=text), 422, words, "#/yaml")
 
 
 def test_hardware_of_another_name_or_size(client: TestClient) -> None:
-    assert_problem(bring(client, "hardware", yaml=MINE.replace("name: mine", "name: ../mine")), 422, "letters, digits")
-    assert_problem(bring(client, "hardware", yaml=MINE + "#" * 2**16), 422, "at most 65536 characters", "#/yaml")
-    same = bring(client, "hardware", yaml=FILE).json()
+    assert_problem(upload(client, "hardware", yaml=MINE.replace("name: mine", "name: ../mine")), 422, "letters, digits")
+    assert_problem(upload(client, "hardware", yaml=MINE + "#" * 2**16), 422, "at most 65536 characters", "#/yaml")
+    same = upload(client, "hardware", yaml=FILE).json()
     assert (same["name"], same["uploaded"]) == ("weight-stationary-45nm", False)
 
 
 def test_a_multiplier_of_a_client_is_searched_for(client: TestClient, database: Path, tmp_path: Path) -> None:
-    brought = bring_table(client, TRUNCATED)
-    assert brought.status_code == 201, brought.text
-    name = brought.json()["name"]
+    uploaded = upload_table(client, TRUNCATED)
+    assert uploaded.status_code == 201, uploaded.text
+    name = uploaded.json()["name"]
     assert name.startswith("mine@")
     listed = {one["name"]: one for one in client.get("/v1/multipliers").json()}
     assert listed[name]["uploaded"]
@@ -118,8 +117,8 @@ def test_a_multiplier_of_a_client_is_searched_for(client: TestClient, database: 
     used = {one["candidate"]["multiplier"] for one in (*answer["configurations"], *answer["rejected"])}
     front = client.get("/v1/fronts/digits?effort=quick").json()["configurations"]
     assert used | {one["candidate"]["multiplier"] for one in front} <= {"exact", name}
-    with JobStore.open(f"sqlite:///{database}") as jobs:
-        candidates = [event.data for event in jobs.events(jobs.jobs(limit=1)[0]) if event.kind == "evaluated"]
+    with opened_jobs(f"sqlite:///{database}") as (queue, _):
+        candidates = [event.data for event in queue.events(queue.jobs(limit=1)[0]) if event.kind == "evaluated"]
     multipliers = {client.get(f"/v1/evaluations/{one['id']}").json()["candidate"]["multiplier"] for one in candidates}
     assert name in multipliers
 
@@ -130,21 +129,21 @@ def test_a_multiplier_of_a_client_is_searched_for(client: TestClient, database: 
         (EXACT[:100], "mine", "each a power of two"),
         ([[1, 2], [3]], "mine", "shape"),
         (EXACT, "../mine", "mine"),
-        (EXACT, "drum-4", "comes along"),
+        (EXACT, "drum-4", "is the name of a built-in multiplier"),
         (EXACT * 2**20, "mine", "must fit 32 bits"),
     ],
 )
-def test_tables_that_are_none(client: TestClient, table: Any, name: str, words: str) -> None:
+def test_invalid_tables(client: TestClient, table: Any, name: str, words: str) -> None:
     rows = table if isinstance(table, list) else table.tolist()
-    assert_problem(bring(client, "multipliers", name=name, table=rows, **CLAIMS), 422, words)
+    assert_problem(upload(client, "multipliers", name=name, table=rows, **CLAIMS), 422, words)
 
 
-def test_what_is_known_is_never_replaced(client: TestClient) -> None:
-    first = bring_table(client, TRUNCATED).json()["name"]
-    assert bring_table(client, TRUNCATED).json()["name"] == first
-    assert bring_table(client, EXACT).json()["name"] != first
-    assert_problem(bring_table(client, TRUNCATED, relative_energy=0.4), 422, "with other figures")
-    assert_problem(bring_table(client, TRUNCATED, relative_energy=0.0), 422, "greater than 0", "#/relative_energy")
+def test_uploads_are_never_replaced(client: TestClient) -> None:
+    first = upload_table(client, TRUNCATED).json()["name"]
+    assert upload_table(client, TRUNCATED).json()["name"] == first
+    assert upload_table(client, EXACT).json()["name"] != first
+    assert_problem(upload_table(client, TRUNCATED, relative_energy=0.4), 422, "with other figures")
+    assert_problem(upload_table(client, TRUNCATED, relative_energy=0.0), 422, "greater than 0", "#/relative_energy")
 
 
 def test_unknown_ones_are_named(client: TestClient) -> None:
@@ -152,35 +151,35 @@ def test_unknown_ones_are_named(client: TestClient) -> None:
     assert_problem(client.post("/optimize", json=asked), 422, "GET /v1/multipliers", "#/multipliers/1")
 
 
-def test_no_more_than_so_many(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.uploads.MOST_UPLOADS", 1)
-    bring(client, "hardware", yaml=MINE)
-    assert_problem(bring(client, "hardware", yaml=MINE.replace("mine", "other")), 422, "no more may be")
+def test_the_number_of_uploads_is_limited(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.uploads.MAX_UPLOADS", 1)
+    upload(client, "hardware", yaml=MINE)
+    assert_problem(upload(client, "hardware", yaml=MINE.replace("mine", "other")), 422, "which is the maximum")
 
 
-def test_other_comments_make_no_other_hardware(client: TestClient) -> None:
-    first = bring(client, "hardware", yaml=MINE).json()["name"]
-    again = bring(client, "hardware", yaml=MINE + "\n# the same\n")
+def test_comments_do_not_change_the_identity_of_hardware(client: TestClient) -> None:
+    first = upload(client, "hardware", yaml=MINE).json()["name"]
+    again = upload(client, "hardware", yaml=MINE + "\n# the same\n")
     assert (again.status_code, again.json()["name"]) == (201, first)
 
 
 def test_two_of_one_name_are_not_searched_together(client: TestClient) -> None:
-    names = [bring_table(client, table).json()["name"] for table in (TRUNCATED, EXACT)]
+    names = [upload_table(client, table).json()["name"] for table in (TRUNCATED, EXACT)]
     asked = {"dataset": "digits", "min_accuracy": 0.9, "multipliers": names}
     assert_problem(client.post("/optimize", json=asked), 422, "have the same name", "#/multipliers/1")
 
 
 def test_lists_are_the_same_after_use(client: TestClient) -> None:
-    name = bring_table(client, TRUNCATED).json()["name"]
+    name = upload_table(client, TRUNCATED).json()["name"]
     before = client.get("/v1/multipliers").json()
     candidate = {**SPACE.baseline().to_dict(), "multiplier": name}
     assert client.post("/v1/energy", json={"dataset": "digits", "candidate": candidate}).status_code == 200
     assert client.get("/v1/multipliers").json() == before
 
 
-def test_what_a_client_claims_is_in_nobody_elses_answers(client: TestClient, database: Path) -> None:
+def test_unverified_costs_are_in_nobody_elses_answers(client: TestClient, database: Path) -> None:
     store_results(database)
-    name = bring_table(client, TRUNCATED).json()["name"]
+    name = upload_table(client, TRUNCATED).json()["name"]
     claimed = candidate(width=2, sparsity=0.3, multiplier=name)
     with Store.open(f"sqlite:///{database}", create=False) as store:
         store.record_evaluation(claimed.key, formula(claimed), task="digits", hardware=HARDWARE, seed=0)
@@ -202,9 +201,9 @@ def test_what_a_client_claims_is_in_nobody_elses_answers(client: TestClient, dat
         client.delete(f"/v1/multipliers/{name}")
 
 
-def test_what_was_brought_is_deleted_once_nothing_needs_it(client: TestClient) -> None:
-    multiplier = bring_table(client, TRUNCATED).json()["name"]
-    hardware = bring(client, "hardware", yaml=MINE).json()["name"]
+def test_uploads_are_deleted_once_no_job_needs_them(client: TestClient) -> None:
+    multiplier = upload_table(client, TRUNCATED).json()["name"]
+    hardware = upload(client, "hardware", yaml=MINE).json()["name"]
     asked = {"dataset": "digits", "min_accuracy": 0.9, "multipliers": [multiplier], "hardware": hardware}
     job = client.post("/optimize", json=asked).json()
     for path in (f"/v1/multipliers/{multiplier}", f"/v1/hardware/{hardware}"):
@@ -212,18 +211,18 @@ def test_what_was_brought_is_deleted_once_nothing_needs_it(client: TestClient) -
     client.post(job["links"]["cancel"])
     for path in (f"/v1/multipliers/{multiplier}", f"/v1/hardware/{hardware}"):
         assert client.delete(path).status_code == 204
-        assert_problem(client.delete(path), 404, "nobody brought", "name")
+        assert_problem(client.delete(path), 404, "nobody uploaded", "name")
     assert hardware not in {one["name"] for one in client.get("/v1/hardware").json()}
     assert client.post("/optimize", json=asked).status_code == 422
-    assert_problem(bring_table(client, TRUNCATED, relative_energy=0.4), 422, "with other figures")
-    assert bring_table(client, TRUNCATED).json()["name"] == multiplier
-    assert bring(client, "hardware", yaml=MINE).json()["name"] == hardware
+    assert_problem(upload_table(client, TRUNCATED, relative_energy=0.4), 422, "with other figures")
+    assert upload_table(client, TRUNCATED).json()["name"] == multiplier
+    assert upload(client, "hardware", yaml=MINE).json()["name"] == hardware
     assert client.post("/optimize", json=asked).status_code == 202
 
 
-def test_only_who_brought_something_deletes_it(database: Path) -> None:
-    with Store.open(f"sqlite:///{database}", create=True) as store:
-        keys = KeyStore(store.url, store._engine)
+def test_only_the_uploader_deletes_an_upload(database: Path) -> None:
+    with Database.open(f"sqlite:///{database}") as opened:
+        keys = KeyStore(opened)
         secrets = {name: keys.create(name, scope) for name, scope in (("anna", Scope.SUBMIT), ("ben", Scope.SUBMIT))}
         secrets["root"] = keys.create("root", Scope.ADMIN)
     with client_of(database, keys_required=True) as client:
@@ -236,7 +235,7 @@ def test_only_who_brought_something_deletes_it(database: Path) -> None:
         assert call("DELETE", f"/v1/hardware/{name}", "root").status_code == 204
 
 
-def test_names_that_no_database_looks_for(client: TestClient) -> None:
+def test_names_that_no_database_accepts(client: TestClient) -> None:
     asked = {"dataset": "digits", "min_accuracy": 0.9}
     for change in ({"hardware": "a\0b"}, {"multipliers": ["a\0b"]}):
         assert client.post("/optimize", json={**asked, **change}).status_code == 422

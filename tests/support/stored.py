@@ -1,5 +1,7 @@
 """A service on results that no training made: evaluations and fresh runs by formula."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,9 @@ from search.space.candidate import Candidate
 from search.space.task import find_task
 from search.store.store import Store
 from service.app import create_app
+from service.database import Database
+from service.leases import Leases
+from service.queue import JobQueue
 from service.settings import Settings
 from tests.support.fakes import formula, fresh_run
 
@@ -36,3 +41,10 @@ def client_of(database: Path, **settings: Any) -> TestClient:
     """A client of a service on a database, from this machine."""
     app = create_app(Settings(storage=f"sqlite:///{database}", **settings))
     return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
+
+
+@contextmanager
+def opened_jobs(url: str) -> Iterator[tuple[JobQueue, Leases]]:
+    """The queue of a database, as its clients and its workers see it."""
+    with Database.open(url) as database:
+        yield JobQueue(database), Leases(database)

@@ -15,7 +15,6 @@ from urllib.request import Request, urlopen
 import pytest
 import sqlalchemy as sa
 import uvicorn
-from sqlalchemy.engine import Engine
 
 from energy import load_hardware
 from search.answers.stored import Stored
@@ -25,14 +24,18 @@ from search.space.task import find_task
 from search.store.schema import open_engine
 from search.store.store import Store
 from service.app import create_app
-from service.jobs import Job, JobState, JobStore, QueueLimits
+from service.database import Database
+from service.job_state import JobState
+from service.jobs import Job
 from service.keys import KeyStore, Scope
+from service.leases import Leases
 from service.questions import Question
+from service.queue import JobQueue, QueueLimits
 from service.settings import Settings
 from service.tables import JobEventRow, JobRow
 from tests.support.browser import Browser, find_browser
 from tests.support.fakes import formula, fresh_run
-from tests.support.stored import HARDWARE, RUNS, candidate, client_of
+from tests.support.stored import HARDWARE, RUNS, candidate, opened_jobs
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 BASELINE = candidate()
@@ -97,11 +100,13 @@ def store_front(database: Path) -> None:
 
 
 class SteppedWorker:
-    """A worker that goes on only as far as a test has it. Its evaluations are by formula."""
+    """A worker that advances only when a test tells it to. Its evaluations are computed by a formula."""
 
     def __init__(self, database: Path) -> None:
-        self.jobs = JobStore.open(f"sqlite:///{database}")
-        self._store = Store.open(self.jobs.url, create=True)
+        self._database = Database.open(f"sqlite:///{database}")
+        self.queue = JobQueue(self._database)
+        self._leases = Leases(self._database)
+        self._store = Store.open(self._database.url, create=True)
         self._made = 0
         self._job: Job | None = None
 
@@ -110,44 +115,44 @@ class SteppedWorker:
 
     def __exit__(self, *exception: object) -> None:
         self._store.close()
-        self.jobs.close()
+        self._database.close()
 
     def begin(self) -> Job:
-        """Claim the job that waits."""
-        self._job = self.jobs.claim("stepped", lease_s=600)
+        """Claim the waiting job."""
+        self._job = self._leases.claim("stepped", lease_s=600)
         assert self._job is not None
         self._made = self._job.evaluations
         return self._job
 
     def note(self, kind: str, data: dict[str, Any], **changes: Any) -> None:
-        """Tell those who follow the job."""
+        """Record an event for those who follow the job."""
         assert self._job is not None
-        self.jobs.note(self._job, "stepped", kind, data, **changes)
+        self._leases.note(self._job, "stepped", kind, data, **changes)
 
     def evaluate(self, *candidates: Candidate) -> None:
-        """Evaluate some."""
+        """Evaluate candidates."""
         assert self._job is not None
         for one in candidates:
             found = formula(one)
             record = self._store.record_evaluation(one.key, found, task="digits", hardware=HARDWARE, seed=0)
             self._made += 1
-            told = {"id": record.id, "accuracy": found.accuracy, "energy_pj": found.energy_pj, "stopped": False}
-            self.note("evaluated", {"number": self._made, **told}, evaluations=self._made)
+            data = {"id": record.id, "accuracy": found.accuracy, "energy_pj": found.energy_pj, "stopped": False}
+            self.note("evaluated", {"number": self._made, **data}, evaluations=self._made)
 
     def confirm(self, one: Candidate) -> None:
-        """Train one anew."""
+        """Retrain a candidate."""
         self.note("confirming", {"candidate": one.to_dict(), "runs": RUNS})
         for run in range(RUNS):
             self._store.record_confirmation(fresh_run(one, run), task="digits", hardware=HARDWARE, effort="standard")
 
     def finish(self) -> None:
-        """End the job with what is stored by now."""
+        """End the job with the results stored so far."""
         assert self._job is not None
         task, hardware, target = find_task("digits"), load_hardware(HARDWARE), self._job.question.target
         stored = Stored.read(self._store, task, hardware, effort="standard")
         answer = stored.with_confirmed_before(stored.answer(target))
         self.note("answer", report.answer_json(answer))
-        self.jobs.finish(self._job, "stepped", JobState.FINISHED, confirmed=answer.confirmed)
+        self._leases.finish(self._job, "stepped", JobState.FINISHED, confirmed=answer.confirmed)
 
 
 @contextmanager
@@ -166,10 +171,10 @@ def served(database: Path, *, port: int = 0, **settings: Any) -> Iterator[str]:
         thread.join()
 
 
-def submit(jobs: JobStore, **asked: Any) -> Job:
-    """Have a search asked for."""
-    job, _ = jobs.submit(
-        Question(dataset="digits", budget=20, **asked), client="anna", limits=QueueLimits(all=9, each=9)
+def submit(queue: JobQueue, **asked: Any) -> Job:
+    """Submit a search."""
+    job, _ = queue.submit(
+        Question(dataset="digits", budget=20, **asked), client="anna", limits=QueueLimits(total=9, per_client=9)
     )
     return job
 
@@ -198,7 +203,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def blank(browser: Browser) -> Browser:
-    """A browser that shows nothing: what was open may ask a service that is gone."""
+    """A browser with an empty page, so that none from an earlier test keeps sending requests."""
     browser.visit("about:blank", width=1440)
     browser.requests.clear()
     browser.complaints.clear()
@@ -207,7 +212,7 @@ def blank(browser: Browser) -> Browser:
 
 @pytest.fixture
 def page(blank: Browser, address: str) -> Iterator[Browser]:
-    """The page on a front, which asks nobody but its service, and has nothing to complain of in the end."""
+    """The page with a front; it sends requests to its service only, and logs no complaints."""
     blank.visit(address, width=1440)
     blank.wait_for(f"{POINTS} > 0")
     yield blank
@@ -216,7 +221,7 @@ def page(blank: Browser, address: str) -> Iterator[Browser]:
 
 
 def tab_to(page: Browser, condition: str, most: int = 40) -> None:
-    """Press Tab until what has the focus is such a one."""
+    """Press Tab until the focused element meets a condition."""
     for _ in range(most):
         page.press("Tab", 9)
         if page.value(condition):
@@ -225,7 +230,7 @@ def tab_to(page: Browser, condition: str, most: int = 40) -> None:
 
 
 def grip(page: Browser) -> tuple[float, float]:
-    """Where the chart's target can be taken hold of."""
+    """The centre of the handle of the target in the chart."""
     script = "(({ x, y, width, height }) => [x + width / 2, y + height / 2])(%s.getBoundingClientRect())"
     page.value("document.getElementById('chart').scrollIntoView({ block: 'center' })")
     x, y = page.value(script % "document.querySelector('.target-line .grip')")
@@ -234,31 +239,6 @@ def grip(page: Browser) -> tuple[float, float]:
 
 def mouse(page: Browser, kind: str, place: tuple[float, float], button: str = "left") -> None:
     page.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button=button, clickCount=1)
-
-
-def test_only_its_own_files_are_sent_and_they_are_kept_until_they_change(tmp_path: Path) -> None:
-    with client_of(tmp_path / "results.db", keys_required=True) as client:
-        found = client.get("/")
-        assert found.status_code == 200
-        assert found.headers["content-type"] == "text/html; charset=utf-8"
-        assert found.headers["content-security-policy"].startswith("default-src 'self';")
-        assert "unsafe" not in found.headers["content-security-policy"]
-        assert found.headers["x-content-type-options"] == "nosniff"
-        assert found.headers["referrer-policy"] == "no-referrer"
-        assert client.head("/").headers["etag"] == found.headers["etag"]
-        for path, kind in (
-            ("/", "text/html"),
-            ("/static/page.js", "text/javascript"),
-            ("/static/page.css", "text/css"),
-        ):
-            first = client.get(path)
-            assert first.headers["content-type"].startswith(kind)
-            again = client.get(path, headers={"If-None-Match": first.headers["etag"]})
-            assert (again.status_code, again.content) == (304, b"")
-            assert client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
-        for path in ("/static/none.js", "/static/..%2Fapp.py", "/static/%2Fetc%2Fpasswd", "/static/"):
-            assert client.get(path).status_code == 404
-        assert not {"/", "/static/{name}"} & client.get("/openapi.json").json()["paths"].keys()
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -404,9 +384,8 @@ def download(page: Browser, folder: Path, one: Candidate) -> None:
 
 def test_a_key_is_asked_for_and_used(browser: Browser, tmp_path: Path) -> None:
     store_front(tmp_path / "results.db")
-    engine: Engine = open_engine(f"sqlite:///{tmp_path / 'results.db'}", create=False)
-    key = KeyStore("", engine).create("reader", Scope.READ)
-    engine.dispose()
+    with Database.open(f"sqlite:///{tmp_path / 'results.db'}") as opened:
+        key = KeyStore(opened).create("reader", Scope.READ)
     with served(tmp_path / "results.db", keys_required=True) as address:
         browser.visit(address, width=390)
         browser.wait_for(f"{FOCUSED} === 'key'")
@@ -537,7 +516,7 @@ def test_a_search_is_followed_though_the_service_restarts(blank: Browser, tmp_pa
     database = tmp_path / "results.db"
     widths = [candidate(width=width) for width in (8, 7, 6, 5, 4, 3)]
     with SteppedWorker(database) as worker:
-        job = submit(worker.jobs, max_accuracy_drop=0.05)
+        job = submit(worker.queue, max_accuracy_drop=0.05)
         worker.begin()
         with served(database) as address:
             blank.visit(f"{address}/?job={job.id}", width=1440)
@@ -555,10 +534,10 @@ def test_a_search_is_followed_though_the_service_restarts(blank: Browser, tmp_pa
     assert [one for one in blank.complaints if "net::ERR_" not in one] == []
 
 
-def test_a_page_that_is_loaded_again_goes_on_following(blank: Browser, tmp_path: Path) -> None:
+def test_a_page_that_is_reloaded_continues_following(blank: Browser, tmp_path: Path) -> None:
     database = tmp_path / "results.db"
     with served(database) as address, SteppedWorker(database) as worker:
-        job = submit(worker.jobs, min_accuracy=0.95)
+        job = submit(worker.queue, min_accuracy=0.95)
         worker.begin()
         worker.evaluate(BASELINE, candidate(width=6))
         blank.visit(address, width=1440)
@@ -580,10 +559,10 @@ def test_a_page_that_is_loaded_again_goes_on_following(blank: Browser, tmp_path:
 def test_a_followed_search_is_cancelled_and_deleted_elsewhere(blank: Browser, tmp_path: Path) -> None:
     database = tmp_path / "results.db"
     with served(database) as address, SteppedWorker(database) as worker:
-        first, second = submit(worker.jobs, min_accuracy=0.95), submit(worker.jobs, min_accuracy=0.9)
+        first, second = submit(worker.queue, min_accuracy=0.95), submit(worker.queue, min_accuracy=0.9)
         blank.visit(f"{address}/?job={first.id}", width=1440)
         blank.wait_for(f"!({HIDDEN})('cancel')")
-        worker.jobs.cancel(first.id)
+        worker.queue.cancel(first.id)
         blank.wait_for(f"{LIVE} === 'Cancelled after 0 of 20 evaluations. What it found is kept.'")
         assert blank.value(f"['cancel', 'resume'].map({HIDDEN})") == [True, False]
         blank.visit(f"{address}/?job={second.id}", width=1440)
@@ -591,27 +570,27 @@ def test_a_followed_search_is_cancelled_and_deleted_elsewhere(blank: Browser, tm
         worker.begin()
         worker.evaluate(BASELINE)
         blank.wait_for(f"{ARRIVED} === 1")
-        forget(worker.jobs, second)
+        forget(database, second)
         blank.wait_for(f"{LIVE} === 'This search was deleted. What it found is kept.'")
         assert blank.value(f"['cancel', 'resume'].every({HIDDEN})")
         assert blank.value(POINTS) == 1
 
 
-def forget(jobs: JobStore, job: Job) -> None:
-    """Delete a job before those who follow it hear that it has ended."""
-    engine = open_engine(jobs.url, create=False)
+def forget(database: Path, job: Job) -> None:
+    """Delete a job before those who follow it learn that it has ended."""
+    engine = open_engine(f"sqlite:///{database}", create=False)
     with engine.begin() as connection:
         connection.execute(sa.delete(JobEventRow).where(JobEventRow.job == job.number))
         connection.execute(sa.delete(JobRow).where(JobRow.number == job.number))
     engine.dispose()
 
 
-def test_what_goes_wrong_is_said_where_it_was_asked_for(blank: Browser, tmp_path: Path) -> None:
+def test_errors_are_shown_where_the_request_was_made(blank: Browser, tmp_path: Path) -> None:
     database = tmp_path / "results.db"
     store_front(database)
-    with served(database, queue=QueueLimits(all=1, each=1)) as address:
-        with JobStore.open(f"sqlite:///{database}") as jobs:
-            submit(jobs, min_accuracy=0.9)
+    with served(database, queue=QueueLimits(total=1, per_client=1)) as address:
+        with opened_jobs(f"sqlite:///{database}") as (queue, _):
+            submit(queue, min_accuracy=0.9)
         blank.visit(address, width=390)
         blank.wait_for(f"{POINTS} > 0")
         for button, place in (("start", "search-alert"), ("confirm", "answer-alert")):

@@ -1,4 +1,4 @@
-"""The examples of README.md and docs/service.md, typed as they stand there, but for the port."""
+"""The examples of README.md and docs/service.md work as written, except for the port."""
 
 import json
 import re
@@ -11,11 +11,11 @@ import pytest
 
 from service.client import Client
 from service.schemas import OptimizeRequest
-from tests.service.test_cli import serving
+from tests.service.serving import serving
 from tests.service.test_uploads import MINE
 from tests.support.stored import candidate, store_results
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text().partition("**Over HTTP**")[2].partition("**From Python**")[0]
 DOCUMENT = (ROOT / "docs" / "service.md").read_text()
 

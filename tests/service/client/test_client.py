@@ -22,12 +22,12 @@ from service.client import (
     ServiceError,
     UnreachableError,
 )
-from service.jobs import JobStore
+from service.leases import Leases
 from service.schemas import EvaluationSchema, FrontSchema, HardwareSchema, JobSchema, OptimizeResponse
 from tests.project.test_imports import loaded_by
-from tests.service.test_cli import free_port, serving
+from tests.service.serving import free_port, serving
 from tests.service.test_uploads import MINE
-from tests.support.stored import SPACE, store_results
+from tests.support.stored import SPACE, opened_jobs, store_results
 
 ASKED = OptimizeRequest(dataset="digits", min_accuracy=0.9)
 
@@ -39,26 +39,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
-    """Of a service with confirmed results, and no worker."""
+    """The address of a service with confirmed results and no worker."""
     store_results(folder / "results.db")
     with serving("--storage", folder / "results.db", "--no-worker") as (address, _):
         yield address
 
 
 @pytest.fixture
-def jobs(address: str, folder: Path) -> Iterator[JobStore]:
-    with JobStore.open(f"sqlite:///{folder / 'results.db'}") as store:
-        yield store
+def leases(address: str, folder: Path) -> Iterator[Leases]:
+    with opened_jobs(f"sqlite:///{folder / 'results.db'}") as (_, leases):
+        yield leases
 
 
-def work(jobs: JobStore, state: JobState, *, error: str | None = None) -> threading.Thread:
-    """What a worker would do: claim the next job, and end it."""
+def work(leases: Leases, state: JobState, *, error: str | None = None) -> threading.Thread:
+    """Claim the next job and end it, as a worker would."""
 
     def run() -> None:
-        while (job := jobs.claim("w", lease_s=30)) is None:
+        while (job := leases.claim("w", lease_s=30)) is None:
             time.sleep(0.02)
-        jobs.note(job, "w", "evaluated", {"number": 1}, evaluations=1)
-        jobs.finish(job, "w", state, confirmed=False, error=error)
+        leases.note(job, "w", "evaluated", {"number": 1}, evaluations=1)
+        leases.finish(job, "w", state, confirmed=False, error=error)
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -108,20 +108,20 @@ def test_how_the_service_is(address: str) -> None:
         assert "crosslayer_evaluations 3" in client.metrics()
 
 
-def test_a_search_is_followed_to_its_end(address: str, jobs: JobStore) -> None:
-    worker = work(jobs, JobState.FINISHED)
-    told: list[Event] = []
+def test_a_search_is_followed_to_its_end(address: str, leases: Leases) -> None:
+    worker = work(leases, JobState.FINISHED)
+    seen: list[Event] = []
     with Client(address) as client:
-        answer = client.optimize("digits", min_accuracy=1.0, told=told.append)
+        answer = client.optimize("digits", min_accuracy=1.0, on_event=seen.append)
     worker.join()
     assert not answer.confirmed
     assert answer.configurations == []
-    assert [event.number for event in told] == [1, 2, 3, 4]
-    assert [event.kind for event in told] == ["state", "state", "evaluated", "state"]
+    assert [event.number for event in seen] == [1, 2, 3, 4]
+    assert [event.kind for event in seen] == ["state", "state", "evaluated", "state"]
 
 
-def test_a_search_that_fails(address: str, jobs: JobStore) -> None:
-    worker = work(jobs, JobState.FAILED, error="the disk is full")
+def test_a_search_that_fails(address: str, leases: Leases) -> None:
+    worker = work(leases, JobState.FAILED, error="the disk is full")
     with Client(address) as client, pytest.raises(JobFailedError, match="failed: the disk is full") as caught:
         client.optimize("digits", min_accuracy=0.999)
     worker.join()
@@ -158,13 +158,13 @@ def test_what_cannot_be_asked(address: str) -> None:
         nobody.datasets()
 
 
-def test_the_same_from_asyncio(address: str, jobs: JobStore) -> None:
+def test_the_same_from_asyncio(address: str, leases: Leases) -> None:
     async def ask() -> tuple[OptimizeResponse, OptimizeResponse, JobSchema, list[Event]]:
-        told: list[Event] = []
+        seen: list[Event] = []
         async with AsyncClient(address) as client:
             stored, searched = await asyncio.gather(
                 client.optimize("digits", min_accuracy=0.9),
-                client.optimize("digits", min_accuracy=1.0, seed=5, told=told.append),
+                client.optimize("digits", min_accuracy=1.0, seed=5, on_event=seen.append),
             )
             job = await client.search(ASKED)
             await client.cancel(job.id)
@@ -181,38 +181,38 @@ def test_the_same_from_asyncio(address: str, jobs: JobStore) -> None:
             assert len(await client.datasets()) > 1
             assert len(assert_type(await client.hardware(), list[HardwareSchema])) > 1
             assert len(await client.multipliers()) > 1
-            return stored, searched, job, told
+            return stored, searched, job, seen
 
-    worker = work(jobs, JobState.FINISHED)
-    stored, searched, job, told = asyncio.run(ask())
+    worker = work(leases, JobState.FINISHED)
+    stored, searched, job, seen = asyncio.run(ask())
     worker.join()
     assert stored.confirmed
     assert searched.configurations == []
-    assert [event.number for event in told] == [1, 2, 3, 4]
+    assert [event.number for event in seen] == [1, 2, 3, 4]
     assert job.state is JobState.QUEUED
 
 
 def test_a_killed_service_loses_no_event(tmp_path: Path) -> None:
     database = tmp_path / "results.db"
     port = free_port()
-    told: list[Event] = []
-    with Client(f"http://127.0.0.1:{port}") as client, JobStore.open(f"sqlite:///{database}") as jobs:
+    seen: list[Event] = []
+    with Client(f"http://127.0.0.1:{port}") as client, opened_jobs(f"sqlite:///{database}") as (_, leases):
         with serving("--storage", database, "--no-worker", port=port) as (_, process):
             job = client.search(ASKED)
-            held = jobs.claim("w", lease_s=60)
+            held = leases.claim("w", lease_s=60)
             assert held is not None
-            following = threading.Thread(target=lambda: told.extend(client.events(job.id)))
+            following = threading.Thread(target=lambda: seen.extend(client.events(job.id)))
             following.start()
-            jobs.note(held, "w", "note", {"text": "before"})
+            leases.note(held, "w", "note", {"text": "before"})
             process.send_signal(signal.SIGKILL)
             process.wait()
-            jobs.note(held, "w", "note", {"text": "meanwhile"})
+            leases.note(held, "w", "note", {"text": "meanwhile"})
         with serving("--storage", database, "--no-worker", port=port):
-            jobs.note(held, "w", "note", {"text": "after"})
-            jobs.finish(held, "w", JobState.FINISHED, confirmed=False)
+            leases.note(held, "w", "note", {"text": "after"})
+            leases.finish(held, "w", JobState.FINISHED, confirmed=False)
             following.join(timeout=30)
-    assert [event.number for event in told] == [1, 2, 3, 4, 5, 6]
-    assert [event.data["text"] for event in told if event.kind == "note"] == ["before", "meanwhile", "after"]
+    assert [event.number for event in seen] == [1, 2, 3, 4, 5, 6]
+    assert [event.data["text"] for event in seen if event.kind == "note"] == ["before", "meanwhile", "after"]
 
 
 def test_keys(tmp_path: Path) -> None:
@@ -233,3 +233,9 @@ def test_keys(tmp_path: Path) -> None:
 def test_a_client_loads_no_server() -> None:
     heavy = {"fastapi", "starlette", "sqlalchemy", "numpy", "torch", "optuna", "ray", "click"}
     assert not loaded_by("import service.client") & heavy
+
+
+def test_a_url_without_its_beginning() -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(ValueError, match="begins with http:// or https://, got 'localhost:8000'"):
+            kind("localhost:8000")

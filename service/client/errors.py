@@ -1,10 +1,10 @@
-"""What goes wrong between a client and the service, and what is tried again.
+"""Errors of the clients, and which of them lead to another attempt.
 
 ClientError
-├── UnreachableError   the service does not answer
-├── ServiceError       it refuses the request, and says why
+├── UnreachableError   the service does not respond
+├── ServiceError       the service rejected the request
 ├── JobFailedError     a search ended without an answer
-└── JobDeletedError    somebody deleted a job that was followed
+└── JobDeletedError    a job was deleted while it was followed
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from pydantic import ValidationError
 from service.job_state import JobState
 from service.schemas import JobSchema, Problem
 
-_PASSING = (429, 502, 503, 504)  # of a service that is busy, restarts, or is behind a proxy while it does
+_TRANSIENT = (429, 502, 503, 504)  # statuses of a service, or its proxy, that is busy or restarting
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 10.0
 _LONGEST_RETRY_AFTER_S = 60.0
 
 
 class ClientError(Exception):
-    """A request has no result. Base of the others."""
+    """Base class of the clients' errors."""
 
 
 class UnreachableError(ClientError, ConnectionError):
-    """The service does not answer."""
+    """The service does not respond."""
 
 
 class ServiceError(ClientError):
-    """The service refused a request.
+    """The service rejected a request.
 
     Attributes:
         status: HTTP status.
-        problem: What it says, after RFC 9457.
-        retry_after_s: When to ask again, if it says that.
+        problem: The service's description of the error, after RFC 9457.
+        retry_after_s: Seconds after which the service asks to retry, if it does.
     """
 
     def __init__(self, status: int, problem: Problem, *, retry_after_s: float | None = None) -> None:
@@ -52,20 +52,20 @@ class JobFailedError(ClientError):
     """A search ended without an answer.
 
     Attributes:
-        job: It.
+        job: The job of the search.
     """
 
     def __init__(self, job: JobSchema) -> None:
-        why = {JobState.CANCELLED: "somebody cancelled it", JobState.FINISHED: "the service has no answer"}
-        super().__init__(f"job {job.id} {job.state}: {job.error or why.get(job.state, 'no reason is known')}")
+        reasons = {JobState.CANCELLED: "somebody cancelled it", JobState.FINISHED: "the service has no answer"}
+        super().__init__(f"job {job.id} {job.state}: {job.error or reasons.get(job.state, 'unknown reason')}")
         self.job = job
 
 
 class JobDeletedError(ClientError):
-    """Somebody deleted a job that was followed.
+    """A job was deleted while it was followed.
 
     Attributes:
-        job_id: Its id.
+        job_id: Id of the job.
     """
 
     def __init__(self, job_id: str) -> None:
@@ -74,20 +74,22 @@ class JobDeletedError(ClientError):
 
 
 class Retries:
-    """How often a request was sent again, and whether it is to be once more.
+    """Counts the repetitions of a request, and decides whether to repeat it once more.
 
     Args:
-        most: How often it may be.
+        limit: Maximum number of repetitions.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self.made = 0
 
     def pause_s(self, error: ClientError) -> float | None:
-        """How long to wait before it is sent again; None if it is not."""
-        passes = isinstance(error, UnreachableError) or (isinstance(error, ServiceError) and error.status in _PASSING)
-        if not passes or self.made >= self._most:
+        """Seconds to wait before repeating the request after an error; None to give up."""
+        transient = isinstance(error, UnreachableError) or (
+            isinstance(error, ServiceError) and error.status in _TRANSIENT
+        )
+        if not transient or self.made >= self._limit:
             return None
         pause_s = min(_FIRST_PAUSE_S * 2.0**self.made, _LONGEST_PAUSE_S)
         if isinstance(error, ServiceError) and error.retry_after_s is not None:
@@ -99,23 +101,23 @@ class Retries:
 
 
 @contextmanager
-def reaching(http: httpx2.Client | httpx2.AsyncClient) -> Iterator[None]:
-    """Have an error of the connection say which service was asked."""
+def connection_errors(http: httpx2.Client | httpx2.AsyncClient) -> Iterator[None]:
+    """Turn errors of the connection into an `UnreachableError` that names the service."""
     try:
         yield
     except httpx2.TransportError as error:
         where = f"{http.base_url.scheme}://{http.base_url.netloc.decode()}"
         hint = "; is `search serve` running?" if isinstance(error, httpx2.ConnectError) else ""
-        raise UnreachableError(f"no answer from {where}: {str(error) or type(error).__name__}{hint}") from None
+        raise UnreachableError(f"no response from {where}: {str(error) or type(error).__name__}{hint}") from None
 
 
 def check(response: httpx2.Response) -> None:
-    """Raise what a response says is wrong."""
+    """Raise the error that a response describes, if it is one."""
     if response.is_success:
         return
     try:
         problem = Problem.model_validate_json(response.content)
-    except ValidationError:  # of something between the service and us
+    except ValidationError:  # sent by something other than the service, such as a proxy
         detail = response.text[:500] or response.reason_phrase
         problem = Problem(title=response.reason_phrase, status=response.status_code, detail=detail)
     retry_after = response.headers.get("Retry-After", "")

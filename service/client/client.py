@@ -1,9 +1,4 @@
-"""A client of the service, for programs: `Client`, and `AsyncClient` with the same operations.
-
-with Client("http://127.0.0.1:8000") as client:
-    answer = client.optimize("digits", max_accuracy_drop=0.02)
-    print(answer.configurations[0].saving)
-"""
+"""The two clients, blocking and for asyncio: how calls are sent, repeated and followed."""
 
 from __future__ import annotations
 
@@ -18,7 +13,7 @@ from typing import Any, Self, TypeVar
 import httpx2
 from pydantic import ValidationError
 
-from service.faults import (
+from service.client.errors import (
     ClientError,
     JobDeletedError,
     JobFailedError,
@@ -26,49 +21,35 @@ from service.faults import (
     ServiceError,
     UnreachableError,
     check,
-    reaching,
+    connection_errors,
 )
+from service.client.operations import Call, Event, Operations, path_of
 from service.job_state import JobState
-from service.operations import Call, Event, Operations, path_of
-from service.schemas import JobSchema, OptimizeRequest, Problem
-
-__all__ = [
-    "DEFAULT_URL",
-    "AsyncClient",
-    "Client",
-    "ClientError",
-    "Event",
-    "JobDeletedError",
-    "JobFailedError",
-    "JobState",
-    "OptimizeRequest",
-    "ServiceError",
-    "UnreachableError",
-]
+from service.schemas import JobSchema, Problem
 
 DEFAULT_URL = "http://127.0.0.1:8000"
-_RETRIES_FOLLOWING = 10  # without a sign of life: a minute and more, in which a service restarts
-_SILENCE_S = 15.0  # after which the service says that a job's events go on
+_RETRIES_FOLLOWING = 10  # in a row: more than a minute, long enough for a service to restart
+_SILENCE_S = 15.0  # between keep-alive messages of the service while a job has no events
 
 T = TypeVar("T")
 
 
 class Client(Operations):
-    """Asks a service, and waits for what it answers. Use it in a `with` block, or close it; threads may share it.
+    """A blocking client. Use it in a `with` block, or close it; threads may share it.
 
-    What can be sent twice without harm is sent again if the connection is lost, or the service says that it is busy:
-    all but `cancel`, `resume`, and the questions of how the service is. A search has a key, so it is begun once.
+    A request that is safe to repeat is sent again if the connection is lost or the service is busy. That excludes
+    `cancel`, `resume`, `health`, `readiness` and `metrics`. Searches carry an idempotency key, so they start once.
 
     Args:
-        url: Of the service.
-        key: As `search keys create` made it, where one is needed.
-        timeout_s: For one response, beyond what the service is asked to wait.
-        retries: How often one request is sent again, after half a second, one, two and so on, or as long as the service
-            says; more often while a job is followed.
+        url: URL of the service.
+        key: A key created by `search keys create`, where the service needs one.
+        timeout_s: Seconds to wait for a response, in addition to the time that the service is asked to wait.
+        retries: How often a request is repeated, after half a second, one, two and so on, or after the time that the
+            service names; more often while a job is followed.
 
     Raises:
-        ServiceError: In all operations, if the service refuses the request.
-        UnreachableError: Likewise, if it does not answer.
+        ServiceError: In all operations, if the service rejects the request.
+        UnreachableError: In all operations, if the service does not respond.
     """
 
     def __init__(
@@ -85,46 +66,46 @@ class Client(Operations):
         self.close()
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         self._http.close()
 
     def events(self, job_id: str, *, after: int = 0) -> Generator[Event]:
-        """What happens to a job, as it happens, until it ends; a connection that is lost is made again.
+        """The events of a job as they happen, until it ends; a lost connection is reopened.
 
         Args:
-            job_id: Of the job.
-            after: Number of the last event that is known.
+            job_id: Id of the job.
+            after: Number of the last event already known.
 
         Raises:
-            JobDeletedError: If somebody deletes it meanwhile.
+            JobDeletedError: If somebody deletes the job meanwhile.
         """
-        following = _Following(job_id, after)
+        stream = _EventStream(job_id, after)
         while True:
             try:
-                request = _request(self._http, following.call(), self._timeout_s)
-                with reaching(self._http), closing(self._http.send(request, stream=True)) as response:
+                request = _request(self._http, stream.call(), self._timeout_s)
+                with connection_errors(self._http), closing(self._http.send(request, stream=True)) as response:
                     if not response.is_success:
                         response.read()
                     check(response)
                     for line in response.iter_lines():
-                        event = following.read(line)
+                        event = stream.read(line)
                         if event is not None:
                             yield event
-                if following.ended or following.at_end_of(self.job(job_id)):
+                if stream.ended or stream.at_end_of(self.job(job_id)):
                     return
-                raise UnreachableError("the events ended before the job")
+                raise UnreachableError("the event stream ended before the job did")
             except ClientError as error:
-                pause_s = following.pause_s(error)
+                pause_s = stream.pause_s(error)
                 if pause_s is None:
                     raise
                 time.sleep(pause_s)
 
     def _send(self, call: Call[T]) -> T:
         response = self._response(call)
-        while call.told is not None and response.status_code == 202:
+        while call.on_event is not None and response.status_code == 202:
             job_id = _job_to_follow(response)
             for event in self.events(job_id):
-                call.told(event)
+                call.on_event(event)
             _check_answered(self.job(job_id))
             response = self._response(call)
         return _result(call, response)
@@ -133,7 +114,7 @@ class Client(Operations):
         retries = Retries(self._retries if call.repeatable else 0)
         while True:
             try:
-                with reaching(self._http):
+                with connection_errors(self._http):
                     response = self._http.send(_request(self._http, call, self._timeout_s))
                 if not (retries.made and _is_gone(call, response)):
                     check(response)
@@ -146,17 +127,17 @@ class Client(Operations):
 
 
 class AsyncClient(Operations):
-    """The same as `Client`, for asyncio. Use it in an `async with` block, or close it.
+    """The same operations as `Client`, for asyncio. Use it in an `async with` block, or close it.
 
     Args:
-        url: Of the service.
-        key: As `search keys create` made it, where one is needed.
-        timeout_s: For one response, beyond what the service is asked to wait.
-        retries: How often one request is sent again; see `Client`.
+        url: See `Client`.
+        key: See `Client`.
+        timeout_s: See `Client`.
+        retries: See `Client`.
 
     Raises:
-        ServiceError: In all operations, if the service refuses the request.
-        UnreachableError: Likewise, if it does not answer.
+        ServiceError: In all operations, if the service rejects the request.
+        UnreachableError: In all operations, if the service does not respond.
     """
 
     def __init__(
@@ -173,42 +154,42 @@ class AsyncClient(Operations):
         await self.close()
 
     async def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         await self._http.aclose()
 
     async def events(self, job_id: str, *, after: int = 0) -> AsyncGenerator[Event]:
         """See `Client.events`."""
-        following = _Following(job_id, after)
+        stream = _EventStream(job_id, after)
         while True:
             try:
-                request = _request(self._http, following.call(), self._timeout_s)
-                with reaching(self._http):
+                request = _request(self._http, stream.call(), self._timeout_s)
+                with connection_errors(self._http):
                     async with aclosing(await self._http.send(request, stream=True)) as response:
                         if not response.is_success:
                             await response.aread()
                         check(response)
                         async for line in response.aiter_lines():
-                            event = following.read(line)
+                            event = stream.read(line)
                             if event is not None:
                                 yield event
-                if following.ended or following.at_end_of(await self.job(job_id)):
+                if stream.ended or stream.at_end_of(await self.job(job_id)):
                     return
-                raise UnreachableError("the events ended before the job")
+                raise UnreachableError("the event stream ended before the job did")
             except ClientError as error:
-                pause_s = following.pause_s(error)
+                pause_s = stream.pause_s(error)
                 if pause_s is None:
                     raise
                 await asyncio.sleep(pause_s)
 
     async def _send(self, call: Call[T]) -> T:
         response = await self._response(call)
-        while call.told is not None and response.status_code == 202:
+        while call.on_event is not None and response.status_code == 202:
             job_id = _job_to_follow(response)
             async with aclosing(self.events(job_id)) as events:
                 async for event in events:
-                    done = call.told(event)
-                    if inspect.isawaitable(done):
-                        await done
+                    awaitable = call.on_event(event)
+                    if inspect.isawaitable(awaitable):
+                        await awaitable
             _check_answered(await self.job(job_id))
             response = await self._response(call)
         return _result(call, response)
@@ -217,7 +198,7 @@ class AsyncClient(Operations):
         retries = Retries(self._retries if call.repeatable else 0)
         while True:
             try:
-                with reaching(self._http):
+                with connection_errors(self._http):
                     response = await self._http.send(_request(self._http, call, self._timeout_s))
                 if not (retries.made and _is_gone(call, response)):
                     check(response)
@@ -229,14 +210,14 @@ class AsyncClient(Operations):
                 await asyncio.sleep(pause_s)
 
 
-class _Following:
-    """How far a job's events were told, over connections that are lost.
+class _EventStream:
+    """The position in a job's events, across lost connections.
 
-    Reads https://html.spec.whatwg.org/multipage/server-sent-events.html.
+    Parses https://html.spec.whatwg.org/multipage/server-sent-events.html.
 
     Args:
-        job_id: Of the job.
-        after: Number of the last event that is known.
+        job_id: Id of the job.
+        after: Number of the last event already known.
     """
 
     def __init__(self, job_id: str, after: int) -> None:
@@ -244,12 +225,12 @@ class _Following:
         self._after = after
         self._fields: dict[str, str] = {}
         self._retries = Retries(_RETRIES_FOLLOWING)
-        self._found = False  # whether there was such a job
-        self._quiet = True  # whether this connection has brought no event
-        self.ended = False  # whether the last event says that the job has ended
+        self._found = False  # whether the job existed
+        self._quiet = True  # whether this connection has delivered no event
+        self.ended = False  # whether the last event was the end of the job
 
     def call(self) -> Call[None]:
-        """What asks for the rest of the events, over a new connection."""
+        """The call that requests the remaining events over a new connection."""
         self._fields, self._quiet = {}, True
         headers = {"Last-Event-ID": str(self._after)} if self._after else {}
         return Call(
@@ -262,14 +243,14 @@ class _Following:
         )
 
     def read(self, line: str) -> Event | None:
-        """The event that a line ends, if it ends one."""
+        """Parse a line; returns the event that it completes, if it completes one."""
         self._found = True
         if line:
             name, _, value = line.partition(":")
             self._fields[name] = value.removeprefix(" ")
             return None
         fields, self._fields = self._fields, {}
-        if fields.keys() != {"retry"}:  # the first thing said, which even a service that then breaks says each time
+        if fields.keys() != {"retry"}:  # sent first on each connection, so no sign that the service works
             self._retries.made = 0
         if not fields.keys() >= {"id", "event", "data"}:
             return None
@@ -280,14 +261,14 @@ class _Following:
         return event
 
     def at_end_of(self, job: JobSchema) -> bool:
-        """Whether there was nothing left to tell of a job, as when all its events were known before."""
+        """Whether the stream ended because the job had no further events, as when all were known before."""
         return job.state.ended and self._quiet
 
     def pause_s(self, error: ClientError) -> float | None:
-        """How long to wait before the rest is asked for; None if it is not.
+        """Seconds to wait before reconnecting after an error; None to give up.
 
         Raises:
-            JobDeletedError: If the error says that the job is no more.
+            JobDeletedError: If the error means that the job was deleted.
         """
         if self._found and isinstance(error, ServiceError) and error.status == 404:
             raise JobDeletedError(self._job_id) from None
@@ -316,7 +297,7 @@ def _request(http: httpx2.Client | httpx2.AsyncClient, call: Call[Any], timeout_
 
 
 def _is_gone(call: Call[Any], response: httpx2.Response) -> bool:
-    """Whether a response says that what was to be deleted is not there."""
+    """Whether a response says that the resource to delete does not exist."""
     return call.method == "DELETE" and response.status_code == 404
 
 
@@ -326,16 +307,16 @@ def _result(call: Call[T], response: httpx2.Response) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         where = "/".join(map(str, first["loc"]))
-        detail = f"{call.method} {response.url} answers what this client cannot read: {where} {first['msg']}"
+        detail = f"this client cannot read the response to {call.method} {response.url}: {where} {first['msg']}"
         problem = Problem(title=response.reason_phrase, status=response.status_code, detail=detail)
         raise ServiceError(response.status_code, problem) from None
 
 
 def _job_to_follow(response: httpx2.Response) -> str:
-    """The id of a response's job.
+    """The id of the job in a response.
 
     Raises:
-        JobFailedError: If it has ended already, and there is no answer.
+        JobFailedError: If it has already ended without an answer.
     """
     job = JobSchema.model_validate_json(response.content)
     if job.state.ended:

@@ -22,10 +22,10 @@ import yaml
 
 from search.cli.main import cli
 from service.client import Client, ServiceError
-from tests.service.test_cli import free_port
+from tests.service.serving import free_port
 from tests.support.postgresql import Server
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FILE = ROOT / "docker-compose.yml"
 SECRETS = {"POSTGRES_PASSWORD": "secret", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
@@ -273,8 +273,8 @@ def database(postgresql: Server) -> str:
     """The folder of the sockets of a PostgreSQL server that has the file's database, user and password."""
     import psycopg
 
-    told = {name: unescaped(value) for name, value in SERVICES["postgres"]["environment"].items()}
-    user, name, password = (told[f"POSTGRES_{what}"] for what in ("USER", "DB", "PASSWORD"))
+    given = {name: unescaped(value) for name, value in SERVICES["postgres"]["environment"].items()}
+    user, name, password = (given[f"POSTGRES_{what}"] for what in ("USER", "DB", "PASSWORD"))
     with psycopg.connect(postgresql.url, autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{password}'".encode())
         connection.execute(f"CREATE DATABASE {name} OWNER {user}".encode())
@@ -313,7 +313,7 @@ def test_the_services_answer_a_job(host: Host) -> None:
     with Client(f"http://127.0.0.1:{host.port}", key=key) as client:
         kinds: list[str] = []
         answer = client.optimize(
-            "digits", max_accuracy_drop=0.05, effort="quick", budget=20, told=lambda event: kinds.append(event.kind)
+            "digits", max_accuracy_drop=0.05, effort="quick", budget=20, on_event=lambda event: kinds.append(event.kind)
         )
         assert answer.confirmed
         assert answer.configurations[0].saving > 1

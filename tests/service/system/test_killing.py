@@ -1,6 +1,6 @@
-"""Whatever is killed in the middle of a job, at whatever moment, nothing is lost and nothing counts twice.
+"""Whatever is killed while a job runs, at any moment, nothing is lost and nothing counts twice.
 
-$CROSSLAYER_TEST_KILLS says how often something is killed: 4 times unless it is set.
+$CROSSLAYER_TEST_KILLS sets the number of kills, 4 by default.
 """
 
 import os
@@ -19,11 +19,13 @@ from search.api import _run as api
 from search.errors import StorageError
 from search.store.store import Store
 from service.client import Client, Event, UnreachableError
-from service.jobs import JobState, JobStore, QueueLimits
+from service.job_state import JobState
 from service.questions import Question
+from service.queue import JobQueue, QueueLimits
 from service.schemas import JobSchema, OptimizeRequest
-from tests.service.test_cli import free_port
+from tests.service.serving import free_port
 from tests.support.postgresql import Server
+from tests.support.stored import opened_jobs
 
 KILLS = int(os.environ.get("CROSSLAYER_TEST_KILLS", "4"))
 BUDGET = 20 * KILLS
@@ -32,7 +34,7 @@ LEASE_S = 1
 
 
 class Process:
-    """A process that is started again as soon as it is killed."""
+    """A process that is restarted as soon as it is killed."""
 
     def __init__(self, *arguments: object) -> None:
         self._command = [sys.executable, "-m", "search", *map(str, arguments)]
@@ -67,7 +69,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(stages: Path) -> list[str]:
-    """The front of the same search in peace; it leaves its networks to those that are disturbed."""
+    """The front of the same search without kills, whose trained networks the killed searches reuse."""
     result = api.run(
         **ASKED.model_dump(exclude={"min_accuracy", "max_accuracy_drop"}),
         storage=str(stages.parent / "undisturbed.db"),
@@ -79,40 +81,40 @@ def undisturbed(stages: Path) -> list[str]:
 
 
 def endure(url: str, stages: Path, undisturbed: list[str], more: Iterator[Callable[[], None]]) -> None:
-    """Kill service, worker and what else there is, at random moments, while a job is run."""
+    """Kill the service, the worker and more, at random moments, while a job runs."""
     moments = random.Random(KILLS)  # noqa: S311
     port = free_port()
     service = Process("serve", "--no-worker", "--port", port, "--storage", url)
     worker = Process("worker", "--workers", 0, "--lease", LEASE_S, "--stages", stages, "--storage", url)
     victims = [service.kill, worker.kill, *more]
-    told: list[Event] = []
+    seen: list[Event] = []
     try:
         with Client(f"http://127.0.0.1:{port}") as client:
             job = begin(client)
-            following = threading.Thread(target=lambda: told.extend(client.events(job.id)))
+            following = threading.Thread(target=lambda: seen.extend(client.events(job.id)))
             following.start()
             killed = 0
-            with JobStore.open(url) as jobs:
+            with opened_jobs(url) as (queue, _):
                 for number in range(KILLS):
                     time.sleep(moments.uniform(0.5, 4))
                     victims[number % len(victims)]()
-                    killed += not_ended(jobs, job.id)
+                    killed += not_ended(queue, job.id)
             following.join(timeout=400)
             assert not following.is_alive()
         assert killed > KILLS / 2  # while it ran
     finally:
         service.stop()
         worker.stop()
-    with JobStore.open(url) as jobs:
-        ended = jobs.find(job.id)
+    with opened_jobs(url) as (queue, _):
+        ended = queue.find(job.id)
         assert (ended.state, ended.confirmed, ended.evaluations) == (JobState.FINISHED, True, BUDGET), ended
-        assert [event.number for event in told] == [*range(1, ended.last_event + 1)]
-    assert counted(told) == BUDGET
+        assert [event.number for event in seen] == [*range(1, ended.last_event + 1)]
+    assert counted(seen) == BUDGET
     check_whole(url, undisturbed)
 
 
 def check_whole(url: str, undisturbed: list[str]) -> None:
-    """The search has its budget, and the front that it has in peace."""
+    """The search has made its budget, and its front is that of the undisturbed search."""
     with Store.open(url, create=False) as store:
         (search,) = store.searches()
         counts = store.trial_counts(search)
@@ -121,7 +123,7 @@ def check_whole(url: str, undisturbed: list[str]) -> None:
 
 
 def begin(client: Client) -> JobSchema:
-    """Ask for the search as soon as the service answers."""
+    """Start the search as soon as the service responds."""
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -131,10 +133,10 @@ def begin(client: Client) -> JobSchema:
             time.sleep(0.2)
 
 
-def counted(told: list[Event]) -> int:
-    """The evaluations that events tell of, each once: one that a kill kept from being told is in the next beginning."""
+def counted(seen: list[Event]) -> int:
+    """The evaluations in the events, each once: one whose event a kill prevented is counted by the next start."""
     count = 0
-    for event in told:
+    for event in seen:
         if event.kind == "search":
             assert event.data["evaluations"] in (count, count + 1)
             count = event.data["evaluations"]
@@ -144,13 +146,13 @@ def counted(told: list[Event]) -> int:
     return count
 
 
-def not_ended(jobs: JobStore, job_id: str) -> bool:
+def not_ended(queue: JobQueue, job_id: str) -> bool:
     for _ in range(50):
         try:
-            return not jobs.find(job_id).state.ended
+            return not queue.find(job_id).state.ended
         except StorageError:  # the server is starting
             time.sleep(0.1)
-    raise AssertionError("the database does not answer")
+    raise AssertionError("the database does not respond")
 
 
 @pytest.mark.slow
@@ -169,21 +171,21 @@ def test_service_worker_and_postgresql(postgresql: Server, stages: Path, undistu
 
 @pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_a_worker_that_is_held_up_past_its_lease(
+def test_a_worker_that_is_suspended_past_its_lease(
     database: str, request: pytest.FixtureRequest, tmp_path: Path, stages: Path, undisturbed: list[str]
 ) -> None:
-    """Another worker may take the job over, and the first one, when it goes on, stores nothing that counts."""
+    """Another worker may take the job over, and the first one, once it continues, stores nothing that counts."""
     file = tmp_path / "results.db"
     url = f"sqlite:///{file}" if database == "sqlite" else request.getfixturevalue("postgresql").url
     options = ("--workers", 0, "--lease", LEASE_S, "--stages", stages, "--storage", url)
-    with JobStore.open(url) as jobs:
+    with opened_jobs(url) as (queue, _):
         question = Question.from_dict(ASKED.model_dump())
-        job, _ = jobs.submit(question, client="anna", limits=QueueLimits(all=1, each=1))
+        job, _ = queue.submit(question, client="anna", limits=QueueLimits(total=1, per_client=1))
         workers = {process.number: process for process in (Process("worker", *options) for _ in range(2))}
         try:
             left = 3
             deadline = time.monotonic() + 240
-            while not (found := jobs.find(job.id)).state.ended:
+            while not (found := queue.find(job.id)).state.ended:
                 assert time.monotonic() < deadline, found
                 owner = workers.get(int(found.worker.split("-")[-2])) if found.worker else None
                 if owner is not None and found.evaluations and left:
@@ -194,7 +196,7 @@ def test_a_worker_that_is_held_up_past_its_lease(
             for process in workers.values():
                 process.stop()
         assert found.state is JobState.FINISHED, found.error
-        told = [Event(number=one.number, kind=one.kind, data=one.data) for one in jobs.events(job)]
-    assert sum(event.data.get("state") == "running" for event in told) > 1
-    assert counted(told) == BUDGET
+        seen = [Event(number=one.number, kind=one.kind, data=one.data) for one in queue.events(job)]
+    assert sum(event.data.get("state") == "running" for event in seen) > 1
+    assert counted(seen) == BUDGET
     check_whole(url, undisturbed)

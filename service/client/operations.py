@@ -1,7 +1,7 @@
-"""What the service can be asked, each operation once: `Client` and `AsyncClient` both have all of them.
+"""The operations of the service, defined once for both `Client` and `AsyncClient`.
 
-An operation is written as a method that only describes: it gives the `Call` to make. `@operation` makes it one that
-sends the call. A `Client` has it give what the response is read as, an `AsyncClient` something to await for the same.
+An operation is written as a method that returns a description of the request, a `Call`. The decorator `@operation`
+turns it into one that sends the call: it returns the result from a `Client`, and an awaitable from an `AsyncClient`.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened to a job; see `GET /v1/jobs/{id}/events`.
+    """An event of a job; see `GET /v1/jobs/{id}/events`.
 
     Attributes:
-        number: Within the job, from 1.
+        number: Position within the job, from 1.
         kind: `state`, `search`, `evaluated`, `failed`, `testing`, `confirming`, `note` or `answer`.
-        data: What there is to say of it.
+        data: Details.
     """
 
     number: int
@@ -73,18 +73,18 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Generic[T]):
-    """A request, and what its response is read as.
+    """A request, and how to read its response.
 
     Attributes:
-        method: Of HTTP.
-        path: From the root of the service.
-        read: Makes the result of a response that is no error.
-        query: Parameters; those that are None are left out.
-        body: As JSON.
-        headers: Beside the usual.
-        wait_s: How much longer than usual the response may take.
-        repeatable: Whether it can be sent again when nobody knows whether it arrived.
-        told: If the response is a job: is told of its events to its end, after which the call is made again.
+        method: HTTP method.
+        path: Path from the root of the service.
+        read: Makes the result of a successful response.
+        query: Query parameters; those that are None are left out.
+        body: JSON body.
+        headers: Additional headers.
+        wait_s: Additional seconds that the response may take.
+        repeatable: Whether the request may be sent again when it is unknown whether it arrived.
+        on_event: If the response is a job: called with each of its events until it ends, and then the call is repeated.
     """
 
     method: str
@@ -95,7 +95,7 @@ class Call(Generic[T]):
     headers: Mapping[str, str] = field(default_factory=dict)
     wait_s: float = 0.0
     repeatable: bool
-    told: Callable[[Event], object] | None = None
+    on_event: Callable[[Event], object] | None = None
 
 
 class _Sends(Protocol):
@@ -105,13 +105,13 @@ class _Sends(Protocol):
 
 
 class _SendsLater(Protocol):
-    """A client that is awaited."""
+    """A client whose responses are awaited."""
 
     def _send(self, call: Call[T]) -> Coroutine[Any, Any, T]: ...
 
 
 class _Operation(Protocol[P, T_co]):
-    """The type of an operation, which depends on whose it is; a plain function is all that it takes to be one."""
+    """The type of an operation, which depends on the kind of client; at run time it is a plain function."""
 
     @overload
     def __get__(self, client: _Sends, owner: type | None = None) -> Callable[P, T_co]: ...
@@ -120,7 +120,7 @@ class _Operation(Protocol[P, T_co]):
 
 
 def operation(call_of: Callable[Concatenate[Any, P], Call[T]]) -> _Operation[P, T]:
-    """A method that sends the call which the given one describes."""
+    """Turn a method that returns a call into one that sends it."""
 
     @functools.wraps(call_of)
     def method(client: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
@@ -132,7 +132,7 @@ def operation(call_of: Callable[Concatenate[Any, P], Call[T]]) -> _Operation[P, 
 
 
 def path_of(*parts: str) -> str:
-    """A path below /v1, whatever its parts are."""
+    """A path below /v1, with each part quoted."""
     return "/".join(("/v1", *(quote(part, safe="") for part in parts)))
 
 
@@ -140,23 +140,23 @@ def _json(kind: type[T]) -> Callable[[httpx2.Response], T]:
     return lambda response: TypeAdapter(kind).validate_json(response.content)
 
 
-def _get(kind: type[T], *parts: str, **query: Any) -> Call[T]:
-    return Call(method="GET", path=path_of(*parts), read=_json(kind), query=query, repeatable=True)
+def _get(kind: type[T], *parts: str, query: Mapping[str, Any] | None = None) -> Call[T]:
+    return Call(method="GET", path=path_of(*parts), read=_json(kind), query=query or {}, repeatable=True)
 
 
 def _post(kind: type[T], *parts: str, body: Mapping[str, Any]) -> Call[T]:
-    """Of what the service only computes, or keeps once however often it is brought."""
+    """A call that may be repeated, because the service only computes, or stores the same thing once."""
     return Call(method="POST", path=path_of(*parts), read=_json(kind), body=body, repeatable=True)
 
 
 def _ask(
     path: str,
-    asked: OptimizeRequest,
+    request: OptimizeRequest,
     read: Callable[[httpx2.Response], T],
     *,
     idempotency_key: str | None = None,
     wait_s: int = 0,
-    told: Callable[[Event], object] | None = None,
+    on_event: Callable[[Event], object] | None = None,
 ) -> Call[T]:
     headers = {"Idempotency-Key": idempotency_key or secrets.token_hex(16)}
     if wait_s:
@@ -165,11 +165,11 @@ def _ask(
         method="POST",
         path=path_of(path),
         read=read,
-        body=asked.model_dump(exclude_none=True),
+        body=request.model_dump(exclude_none=True),
         headers=headers,
         wait_s=wait_s,
         repeatable=True,
-        told=told,
+        on_event=on_event,
     )
 
 
@@ -178,7 +178,7 @@ def _answer_or_job(response: httpx2.Response) -> OptimizeResponse | JobSchema:
 
 
 class Operations:
-    """All operations."""
+    """The operations of the service."""
 
     @operation
     def optimize(
@@ -193,32 +193,32 @@ class Operations:
         effort: Effort = DEFAULT_EFFORT,
         multipliers: list[str] | None = None,
         seed: int = 0,
-        told: Callable[[Event], object] = lambda event: None,
+        on_event: Callable[[Event], object] = lambda event: None,
     ) -> Call[OptimizeResponse]:
-        """The cheapest configuration for a target, by a search if none is stored that fresh runs confirm.
+        """The cheapest configuration for a target, by a search unless a confirmed one is stored.
 
         Args:
-            dataset: See `datasets`.
-            min_accuracy: Accuracy to reach, in (0, 1]; or else
-            max_accuracy_drop: how far below the baseline's it may be, in [0, 1).
-            budget: Evaluations of a search.
-            hardware: See `hardware`.
-            space: What a search searches.
-            effort: How much work each evaluation is.
-            multipliers: What a search chooses among, see `multipliers`; None for the usual.
-            seed: Of a search.
-            told: Is told what happens in the search; of an `AsyncClient` it may be a coroutine function.
+            dataset: A name from `datasets`.
+            min_accuracy: Accuracy to reach, in (0, 1]. Give either this or `max_accuracy_drop`.
+            max_accuracy_drop: Largest drop below the baseline's accuracy, in [0, 1).
+            budget: Number of evaluations of a search.
+            hardware: A name from `hardware`.
+            space: Search space.
+            effort: How thoroughly each evaluation trains and measures.
+            multipliers: Multipliers that a search may choose, see `multipliers`; None for the default ones.
+            seed: Seed of a search.
+            on_event: Called with each event of the search; for an `AsyncClient` it may be a coroutine function.
 
         Returns:
             The answer: `confirmed` says whether fresh runs confirm it, and its `configurations` are empty if the search
-            found nothing that reaches the target.
+            found none that reaches the target.
 
         Raises:
-            pydantic.ValidationError: If what is asked makes no sense.
+            pydantic.ValidationError: If an argument is invalid.
             JobFailedError: If the search fails, or somebody cancels it.
-            JobDeletedError: If somebody deletes it.
+            JobDeletedError: If somebody deletes the job.
         """
-        asked = OptimizeRequest(
+        request = OptimizeRequest(
             dataset=dataset,
             min_accuracy=min_accuracy,
             max_accuracy_drop=max_accuracy_drop,
@@ -229,60 +229,60 @@ class Operations:
             multipliers=multipliers,
             seed=seed,
         )
-        return _ask("optimize", asked, _json(OptimizeResponse), told=told)
+        return _ask("optimize", request, _json(OptimizeResponse), on_event=on_event)
 
     @operation
     def ask(
-        self, asked: OptimizeRequest, *, wait_s: int = 0, idempotency_key: str | None = None
+        self, request: OptimizeRequest, *, wait_s: int = 0, idempotency_key: str | None = None
     ) -> Call[OptimizeResponse | JobSchema]:
         """The answer if it is stored, else the job that searches for it.
 
         Args:
-            asked: What is wanted.
-            wait_s: Seconds for which the service may wait for the job, at most 60.
-            idempotency_key: The same key and request make one job; by default each call has a key of its own.
+            request: Data set, target and settings of a search.
+            wait_s: Seconds that the service may wait for the job, at most 60.
+            idempotency_key: The same key and request create one job; by default each call has a new key.
         """
-        return _ask("optimize", asked, _answer_or_job, idempotency_key=idempotency_key, wait_s=wait_s)
+        return _ask("optimize", request, _answer_or_job, idempotency_key=idempotency_key, wait_s=wait_s)
 
     @operation
-    def search(self, asked: OptimizeRequest, *, idempotency_key: str | None = None) -> Call[JobSchema]:
-        """A search, whatever is stored.
+    def search(self, request: OptimizeRequest, *, idempotency_key: str | None = None) -> Call[JobSchema]:
+        """Start a search, whatever is stored.
 
         Args:
-            asked: What is wanted.
-            idempotency_key: The same key and request make one job; by default each call has a key of its own.
+            request: Data set, target and settings of the search.
+            idempotency_key: The same key and request create one job; by default each call has a new key.
         """
-        return _ask("jobs", asked, _json(JobSchema), idempotency_key=idempotency_key)
+        return _ask("jobs", request, _json(JobSchema), idempotency_key=idempotency_key)
 
     @operation
     def jobs(self, *, state: JobState | None = None, limit: int = 20, cursor: str | None = None) -> Call[JobPage]:
-        """Jobs, the newest first.
+        """Jobs, newest first.
 
         Args:
-            state: Only those that stand there.
-            limit: How many at most, up to 100.
-            cursor: `next` of the page before.
+            state: Only jobs in this state.
+            limit: Maximum number of jobs, up to 100.
+            cursor: `next` of the previous page.
         """
-        return _get(JobPage, "jobs", state=state, limit=limit, cursor=cursor)
+        return _get(JobPage, "jobs", query={"state": state, "limit": limit, "cursor": cursor})
 
     @operation
     def job(self, job_id: str) -> Call[JobSchema]:
-        """Where a job stands."""
+        """The state of a job."""
         return _get(JobSchema, "jobs", job_id)
 
     @operation
     def cancel(self, job_id: str) -> Call[JobSchema]:
-        """Cancel a job; what it has evaluated is kept. Sent once: the service refuses a second time."""
+        """Cancel a job; its evaluations are kept. Not repeated, because the service rejects a second attempt."""
         return Call(method="POST", path=path_of("jobs", job_id, "cancel"), read=_json(JobSchema), repeatable=False)
 
     @operation
     def resume(self, job_id: str) -> Call[JobSchema]:
-        """Have a job that failed or was cancelled go on. Sent once, as `cancel`."""
+        """Resume a failed or cancelled job. Not repeated, like `cancel`."""
         return Call(method="POST", path=path_of("jobs", job_id, "resume"), read=_json(JobSchema), repeatable=False)
 
     @operation
     def delete(self, job_id: str) -> Call[None]:
-        """Forget a job that has ended."""
+        """Delete a job that has ended."""
         return Call(method="DELETE", path=path_of("jobs", job_id), read=lambda response: None, repeatable=True)
 
     @operation
@@ -296,26 +296,24 @@ class Operations:
         effort: Effort = DEFAULT_EFFORT,
         multipliers: Sequence[str] = (),
     ) -> Call[FrontSchema]:
-        """The stored configurations that no other beats, not confirmed by fresh runs.
+        """The front of the stored configurations: those that no other beats. Not confirmed by fresh runs.
 
         Args:
-            dataset: See `datasets`.
-            min_accuracy: Only what reaches it.
-            select: All, or the one that is cheapest or at the knee.
-            hardware: See `hardware`.
-            effort: Of the evaluations.
-            multipliers: Uploaded ones that configurations may have.
+            dataset: A name from `datasets`.
+            min_accuracy: Only configurations that reach it.
+            select: All configurations, the cheapest, or the one at the knee.
+            hardware: A name from `hardware`.
+            effort: Effort of the evaluations.
+            multipliers: Uploaded multipliers to include.
         """
-        return _get(
-            FrontSchema,
-            "fronts",
-            dataset,
-            min_accuracy=min_accuracy,
-            select=select,
-            hardware=hardware,
-            effort=effort,
-            multipliers=list(multipliers) or None,
-        )
+        query = {
+            "min_accuracy": min_accuracy,
+            "select": select,
+            "hardware": hardware,
+            "effort": effort,
+            "multipliers": list(multipliers) or None,
+        }
+        return _get(FrontSchema, "fronts", dataset, query=query)
 
     @operation
     def techniques(
@@ -326,24 +324,18 @@ class Operations:
         effort: Effort = DEFAULT_EFFORT,
         multipliers: Sequence[str] = (),
     ) -> Call[TechniquesSchema]:
-        """What each technique achieves alone, by what is stored; see `front`."""
-        return _get(
-            TechniquesSchema,
-            "techniques",
-            dataset,
-            hardware=hardware,
-            effort=effort,
-            multipliers=list(multipliers) or None,
-        )
+        """What each technique achieves alone, among the stored configurations; see `front`."""
+        query = {"hardware": hardware, "effort": effort, "multipliers": list(multipliers) or None}
+        return _get(TechniquesSchema, "techniques", dataset, query=query)
 
     @operation
     def evaluation(self, evaluation_id: str) -> Call[EvaluationSchema]:
-        """One stored evaluation, by the first digits of its key."""
+        """A stored evaluation, by the first digits of its key."""
         return _get(EvaluationSchema, "evaluations", evaluation_id)
 
     @operation
     def export(self, evaluation_id: str) -> Call[bytes]:
-        """The same as a file, which `search energy --candidate` and `search run --start` take."""
+        """A stored evaluation as a file for `search energy --candidate` and `search run --start`."""
         path = path_of("evaluations", evaluation_id, "export")
         return Call(method="GET", path=path, read=lambda response: response.content, repeatable=True)
 
@@ -351,12 +343,12 @@ class Operations:
     def energy(
         self, candidate: Mapping[str, Any], *, dataset: str, hardware: str = DEFAULT_HARDWARE
     ) -> Call[EnergyResponse]:
-        """The energy of a candidate that need never have been trained.
+        """The modelled energy of any candidate, trained or not.
 
         Args:
-            candidate: As configurations have it; see docs/search-space.md.
-            dataset: See `datasets`.
-            hardware: See `hardware`.
+            candidate: In the form used by configurations; see docs/search-space.md.
+            dataset: A name from `datasets`.
+            hardware: A name from `hardware`.
         """
         return _post(
             EnergyResponse, "energy", body={"dataset": dataset, "candidate": dict(candidate), "hardware": hardware}
@@ -364,31 +356,31 @@ class Operations:
 
     @operation
     def datasets(self) -> Call[list[DatasetSchema]]:
-        """What can be searched."""
+        """The data sets that can be searched."""
         return _get(list[DatasetSchema], "datasets")
 
     @operation
     def hardware(self) -> Call[list[HardwareSchema]]:
-        """What energy can be modelled for."""
+        """The hardware whose energy can be modelled."""
         return _get(list[HardwareSchema], "hardware")
 
     @operation
     def upload_hardware(self, yaml: str) -> Call[HardwareSchema]:
-        """Bring hardware of your own; its name here is in the result.
+        """Upload custom hardware; the result contains its name here.
 
         Args:
-            yaml: Text of its file; see docs/energy-model.md.
+            yaml: Text of a hardware file; see docs/energy-model.md.
         """
         return _post(HardwareSchema, "hardware", body={"yaml": yaml})
 
     @operation
     def delete_hardware(self, name: str) -> Call[None]:
-        """Forget hardware that you brought, once no job needs it."""
+        """Delete hardware that you uploaded, once no job needs it."""
         return Call(method="DELETE", path=path_of("hardware", name), read=lambda response: None, repeatable=True)
 
     @operation
     def delete_multiplier(self, name: str) -> Call[None]:
-        """Forget a multiplier that you brought, once no job needs it."""
+        """Delete a multiplier that you uploaded, once no job needs it."""
         return Call(method="DELETE", path=path_of("multipliers", name), read=lambda response: None, repeatable=True)
 
     @operation
@@ -406,14 +398,14 @@ class Operations:
         relative_energy: float,
         relative_area: float,
     ) -> Call[MultiplierSchema]:
-        """Bring a multiplier of your own, for searches to choose; its name here is in the result.
+        """Upload a custom multiplier for searches to choose; the result contains its name here.
 
         Args:
-            name: Of it.
-            table: Its products, indexed [activation code, weight code]: lists, or an array.
+            name: A short name.
+            table: Products, indexed [activation code, weight code], as lists or an array.
             signed: Whether both operands are signed, in two's complement.
-            relative_energy: Over that of the exact one of the same widths.
-            relative_area: Likewise.
+            relative_energy: Energy relative to the exact multiplier of the same widths.
+            relative_area: Area relative to the exact multiplier of the same widths.
         """
         body = {
             "name": name,
@@ -424,19 +416,19 @@ class Operations:
         }
         return _post(MultiplierSchema, "multipliers", body=body)
 
-    # Whoever asks the next three wants to know how it is now: none is sent again.
+    # The next three are not repeated, because their callers want to know the present state.
 
     @operation
     def health(self) -> Call[Health]:
-        """Whether the service answers, and what it is."""
+        """Whether the service responds, and its version."""
         return Call(method="GET", path="/healthz", read=_json(Health), repeatable=False)
 
     @operation
     def readiness(self) -> Call[Readiness]:
-        """Whether its database answers, and who works."""
+        """Whether its database responds, and the number of workers."""
         return Call(method="GET", path="/readyz", read=_json(Readiness), repeatable=False)
 
     @operation
     def metrics(self) -> Call[str]:
-        """Counts of jobs, workers and results, in the text format of Prometheus."""
+        """Numbers of jobs, workers and results, in the text format of Prometheus."""
         return Call(method="GET", path="/metrics", read=lambda response: response.text, repeatable=False)

@@ -1,0 +1,47 @@
+"""`search serve` as a process, and requests to it."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import httpx2
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
+
+
+@contextmanager
+def serving(
+    *arguments: object, port: int | None = None, host: str = "127.0.0.1"
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """`search serve` on a port that is free, and its address."""
+    port = port or free_port()
+    command = [sys.executable, "-m", "search", "serve", "--port", str(port), *map(str, arguments)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        address = f"http://{host}:{port}"
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                call(f"{address}/healthz")
+                break
+            except httpx2.TransportError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        yield address, process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+
+
+def call(url: str, body: object = None, headers: Mapping[str, str] | None = None) -> httpx2.Response:
+    return httpx2.request("GET" if body is None else "POST", url, json=body, headers=headers, timeout=90)

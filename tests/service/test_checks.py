@@ -1,0 +1,28 @@
+"""Requests that name something unknown, or ask for too much."""
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.service.requests import assert_problem
+
+
+@pytest.mark.parametrize(
+    ("body", "words", "pointer"),
+    [
+        ({"dataset": "mnits", "min_accuracy": 0.9}, "did you mean 'mnist'", "#/dataset"),
+        ({"min_accuracy": 0}, "greater than 0", "#/min_accuracy"),
+        ({"min_accuracy": 1.1}, "less than or equal to 1", "#/min_accuracy"),
+        ({}, "give one of min_accuracy and max_accuracy_drop", "#"),
+        ({"min_accuracy": 0.9, "max_accuracy_drop": 0.1}, "give one of", "#"),
+        ({"min_accuracy": 0.9, "colour": "red"}, "Extra inputs are not permitted", "#/colour"),
+        ({"min_accuracy": 0.9, "hardware": "tpu"}, "unknown hardware 'tpu'", "#/hardware"),
+        ({"min_accuracy": 0.9, "hardware": "/etc/x.yaml"}, "unknown hardware", "#/hardware"),
+        ({"min_accuracy": 0.9, "space": "/etc/x.yaml"}, "'default' or 'layered'", "#/space"),
+        ({"min_accuracy": 0.9, "budget": 1001}, "budget may be at most 1000", "#/budget"),
+        ({"min_accuracy": 0.9, "budget": 0}, "greater than or equal to 1", "#/budget"),
+        ({"min_accuracy": 0.9, "seed": 2**40}, "less than", "#/seed"),
+    ],
+)
+def test_bad_requests_are_explained(client: TestClient, body: dict[str, object], words: str, pointer: str) -> None:
+    for path in ("/optimize", "/v1/jobs"):
+        assert_problem(client.post(path, json={"dataset": "digits", **body}), 422, words, pointer)
