@@ -1,3 +1,3 @@
-"""The HTTP API over stored results, the workers that run what is asked for, and a client. The API never trains."""
+"""The HTTP API over stored results, the workers that run requested searches, and a client. The API never trains."""
 
 __all__: list[str] = []

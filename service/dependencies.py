@@ -28,7 +28,7 @@ ANYBODY = "anybody"  # name of every caller where no key is needed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What the application works with.
+    """The objects behind the application.
 
     Attributes:
         settings: Settings of the application.

@@ -34,7 +34,7 @@ _QUEUE_LOCK = 0x63726F73  # the PostgreSQL advisory lock of this queue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueLimits:
-    """How many jobs may wait.
+    """The maximum number of waiting jobs.
 
     Attributes:
         total: Jobs of all clients together.

@@ -265,7 +265,7 @@ class FrontSchema(BaseModel):
 
 
 class TechniquesSchema(BaseModel):
-    """What each technique achieves alone."""
+    """The configurations of each technique alone."""
 
     dataset: str
     hardware: str

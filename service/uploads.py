@@ -50,7 +50,7 @@ class UploadedMultiplier:
 
     @property
     def source(self) -> str:
-        """Where the figures of its costs come from, in words."""
+        """The source of its costs, in words."""
         return f"as stated by the uploader, {self.client}"
 
     def keep(self, table: Sequence[Sequence[int]]) -> None:

@@ -1,4 +1,4 @@
-"""Where and how a worker makes evaluations."""
+"""The place and the means of evaluations, as a worker is given them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """Where and how evaluations are made, named as the parameters of `search.run`.
+    """The place and the means of evaluations, named as the parameters of `search.run`.
 
     Attributes:
         storage: Results database, as an SQLAlchemy URL.

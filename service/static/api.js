@@ -1,11 +1,11 @@
-// The service, asked with the key of this tab if there is one.
+// Requests to the service, with the key of this tab if there is one.
 
 const KEPT = "crosslayer-key";
 
-/** What the service refused, in its own words (RFC 9457). */
-export class Refusal extends Error {
+/** A request that the service rejected, with its explanation (RFC 9457). */
+export class Rejection extends Error {
   constructor(status, problem) {
-    const words = problem.detail ?? `the service answers ${status}`;
+    const words = problem.detail ?? `the service responded with status ${status}`;
     super(words.charAt(0).toUpperCase() + words.slice(1));
     this.status = status;
     this.errors = problem.errors ?? [];
@@ -27,24 +27,24 @@ async function send(path, { method = "GET", body, headers = {}, signal } = {}) {
     response = await fetch(address(path), { method, headers: all, signal, body: body === undefined ? undefined : JSON.stringify(body) });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refusal(0, { detail: "the service cannot be reached; is it still running?" });
+    throw new Rejection(0, { detail: "the service cannot be reached; is it still running?" });
   }
-  if (!response.ok) throw new Refusal(response.status, await response.json().catch(() => ({})));
+  if (!response.ok) throw new Rejection(response.status, await response.json().catch(() => ({})));
   return response;
 }
 
-/** Ask, and get the JSON of the answer. */
+/** Send a request; returns the JSON of the response. */
 export async function ask(path, options) {
   return (await send(path, options)).json();
 }
 
-/** Ask for a search: its status says whether the answer is one (200) or a job (202). */
+/** Post a search request: the status says whether the response is an answer (200) or a job (202). */
 export async function post(path, body) {
   const response = await send(path, { method: "POST", body });
   return { status: response.status, content: await response.json() };
 }
 
-/** Have the browser save what the service sends, for which a link cannot send the key. */
+/** Save a response as a file, where a link could not send the key. */
 export async function save(path, name) {
   const blob = await (await send(path)).blob();
   const link = document.createElement("a");
@@ -54,13 +54,13 @@ export async function save(path, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-/** A stream of events after one of them, once it is connected; an EventSource could not send the key. */
+/** Connect to a stream of the events after a given one; an EventSource could not send the key. */
 export async function events(path, after, signal) {
   const headers = { Accept: "text/event-stream", ...(after ? { "Last-Event-ID": String(after) } : {}) };
   return read(await send(path, { headers, signal }));
 }
 
-/** The events of a response, as the HTML standard has them. */
+/** The events of a response, in the format of the HTML standard. */
 async function* read(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let unread = "";

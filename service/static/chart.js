@@ -1,4 +1,4 @@
-// The front as a picture: energy on a logarithmic axis, accuracy, the target, and what arrives during a search.
+// The chart of the front: energy on a logarithmic axis, accuracy, the target, and the evaluations of a running search.
 
 import { byId, element, refill, shape } from "./dom.js";
 import * as words from "./words.js";
@@ -12,13 +12,13 @@ const MARKS = {
   front: "M0-4.5A4.5 4.5 0 1 1 0 4.5A4.5 4.5 0 1 1 0-4.5Z",
   live: "M0-2.6A2.6 2.6 0 1 1 0 2.6A2.6 2.6 0 1 1 0-2.6Z",
 };
-export const STEP = 0.0005; // of the target, by the keyboard
+export const STEP = 0.0005; // change of the target per key press
 
 /** A mark of the chart, for a legend or a table. */
 export const swatch = (kind) =>
   shape("svg", { class: "swatch", viewBox: "-10 -10 20 20", "aria-hidden": "true" }, shape("path", { class: `mark ${kind}`, d: MARKS[kind] }));
 
-/** The points that no other beats, by rising energy. */
+/** The points that no other beats, in order of increasing energy. */
 export function frontOf(records) {
   const found = [];
   for (const record of [...records].sort((a, b) => a.energy_pj - b.energy_pj || b.accuracy - a.accuracy)) {
@@ -50,8 +50,8 @@ function energyTicks(low, high, width) {
 
 export class FrontChart {
   /**
-   * @param choose Is given the id of a point, and whether it is to be compared.
-   * @param retarget Is given an accuracy while the target is dragged.
+   * @param choose Called with the id of a point, and whether to compare it.
+   * @param retarget Called with an accuracy while the target is dragged.
    */
   constructor(root, { choose, retarget }) {
     this.root = root;
@@ -67,12 +67,12 @@ export class FrontChart {
     this.svg.addEventListener("keydown", (event) => this.#press(event));
     this.svg.addEventListener("pointerdown", (event) => this.#drag(event));
     for (const [shown, hidden] of [["pointerover", "pointerout"], ["focusin", "focusout"]]) {
-      this.svg.addEventListener(shown, (event) => this.#tell(event.target.closest("[data-id]")));
+      this.svg.addEventListener(shown, (event) => this.#showTip(event.target.closest("[data-id]")));
       this.svg.addEventListener(hidden, () => { this.tip.hidden = true; });
     }
   }
 
-  /** Draw the front, the baseline, each technique alone, live points, the target, and what is chosen. */
+  /** Draw the front, the baseline, each technique alone, live points, the target, and the chosen points. */
   draw(scene) {
     this.scene = scene = { ...scene, ...this.held };
     const width = Math.max(260, this.root.clientWidth);
@@ -208,7 +208,7 @@ export class FrontChart {
     return [...front, baseline, ...Object.values(techniques).flat(), ...live].find((one) => one.id === node.dataset.id);
   }
 
-  #tell(node) {
+  #showTip(node) {
     const record = node && this.#find(node);
     if (!record) return;
     const [first, ...rest] = this.#label(node.dataset.kind, record);
@@ -249,7 +249,7 @@ export class FrontChart {
     this.#bounded(this.scene.target + steps[event.key]);
   }
 
-  /** Only between the ends of the slider. */
+  /** Set the target, limited to the range of the slider. */
   #bounded(share) {
     this.retarget(Math.min(this.scene.highest / 100, Math.max(this.scene.lowest / 100, share)));
   }
@@ -258,8 +258,8 @@ export class FrontChart {
     if (event.button !== 0 || !event.target.closest(".target-line")) return;
     event.preventDefault();
     this.svg.querySelector(".target-line").focus();
-    this.svg.setPointerCapture(event.pointerId); // the grip itself is drawn anew under the pointer
-    this.held = { lowest: this.scene.lowest, highest: this.scene.highest }; // or the axis would move under the pointer
+    this.svg.setPointerCapture(event.pointerId); // the grip itself is redrawn under the pointer
+    this.held = { lowest: this.scene.lowest, highest: this.scene.highest }; // otherwise the axis would move under the pointer
     const over = new AbortController();
     const options = { signal: over.signal };
     this.svg.addEventListener("pointermove", ({ clientY }) => {
@@ -270,7 +270,7 @@ export class FrontChart {
   }
 }
 
-/** What the marks mean, of those that are drawn. */
+/** Draw the legend of the marks that are in use. */
 export function drawLegend({ techniques, live, before }) {
   const line = (kind) => shape("svg", { class: "swatch", viewBox: "-10 -10 20 20", "aria-hidden": "true" }, shape("path", { class: kind, d: "M-10 0H10" }));
   const entries = [
@@ -278,7 +278,7 @@ export function drawLegend({ techniques, live, before }) {
     [swatch("baseline"), "baseline"],
     ...words.TECHNIQUES.filter((kind) => techniques[kind]?.length).map((kind) => [swatch(kind), `${kind} alone`]),
     ...(live.length ? [[swatch("live"), "this search"]] : []),
-    ...(before.length ? [[line("before"), "front before it"]] : []),
+    ...(before.length ? [[line("before"), "front before the search"]] : []),
   ];
   refill(byId("legend"), entries.map(([mark, text]) => element("li", {}, mark, text)));
 }

@@ -18,14 +18,14 @@ export const element = (tag, attributes = {}, ...children) => filled(document.cr
 
 export const shape = (tag, attributes = {}, ...children) => filled(document.createElementNS(SVG, tag), attributes, children);
 
-/** Fill a container anew; what has the focus there has it afterwards, if it is there again (`data-focus` names it). */
+/** Replace the content of a container, and restore the focus by the name in `data-focus`. */
 export function refill(container, ...children) {
   const focused = container.contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
   container.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   if (focused) [...container.querySelectorAll("[data-focus]")].find((one) => one.dataset.focus === focused)?.focus({ preventScroll: true });
 }
 
-/** Do what a button is for, once at a time. Were it disabled meanwhile, it would lose the focus. */
+/** Do the work of a button, once at a time. Disabling the button meanwhile would make it lose the focus. */
 export async function whileBusy(button, work) {
   if (button.getAttribute("aria-disabled") === "true") return;
   button.setAttribute("aria-disabled", "true");
@@ -36,7 +36,7 @@ export async function whileBusy(button, work) {
   }
 }
 
-/** Say something to those who listen to the page; the last of many things said in a moment. */
+/** A function that announces a text to screen readers; of several in quick succession, only the last. */
 export function speaker(id, pauseMs) {
   let waiting = 0;
   return (text) => {
@@ -50,7 +50,7 @@ export async function copyText(text) {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    // Pages from other machines without TLS have no clipboard.
+    // Pages that another machine serves without TLS have no access to the clipboard.
     const area = element("textarea", { readonly: true, class: "unseen" });
     const before = document.activeElement;
     area.value = text;

@@ -1,25 +1,25 @@
-// Searches: one that is followed while it runs, and the list of recent ones.
+// Searches: the one that is followed while it runs, and the list of recent ones.
 
 import { ask, events } from "./api.js";
 import { byId, element, refill, speaker, whileBusy } from "./dom.js";
 import * as words from "./words.js";
 
 const ENDED = ["finished", "failed", "cancelled"];
-const SAID_EVERY = 0.1; // of the budget: a listener is not told of each evaluation
+const SAID_EVERY = 0.1; // of the budget: not every evaluation is announced
 const RETRY_MS = 2000;
-const WORKERS_MS = 5000; // between two looks whether a worker is there
-// What ends following a search before its end; whatever else goes wrong may be over soon.
+const WORKERS_MS = 5000; // between checks for a worker
+// Errors that end the following of a search; all others may be temporary.
 const LOST = {
-  401: "The key is not accepted any more, so this search is not followed any more.",
-  403: "This search may not be followed any more.",
-  404: "This search was deleted. What it found is kept.",
+  401: "The key is no longer valid, so this search is no longer followed.",
+  403: "The key no longer allows following this search.",
+  404: "This search was deleted. Its results are kept.",
 };
 
 export const ended = (job) => ENDED.includes(job.state);
 
 const say = speaker("live-said", 300);
 
-/** Warn beside the search; of what goes on, once, for those who listen hear of each change. */
+/** Show a warning beside the search; a repeated one only once, as screen readers announce each change. */
 function warn(text) {
   if (byId("live-alert").textContent !== text) byId("live-alert").textContent = text;
 }
@@ -29,11 +29,11 @@ const title = (asked) => `${asked.dataset}, ${words.goal(asked)}`;
 const settings = (asked) =>
   `${asked.effort} effort, ${asked.hardware}, ${asked.budget} evaluations, ${asked.space === "default" ? "" : `${asked.space} space, `}seed ${asked.seed}`;
 
-/** The search that is followed: its events become a progress bar, words, and points for the chart. */
+/** The search that is followed: its events become a progress bar, a status text, and points in the chart. */
 export class Followed {
   /**
-   * @param arrived Is called after evaluations arrived.
-   * @param changed Is called when its state has changed, with the job.
+   * @param arrived Called after evaluations have arrived.
+   * @param changed Called with the job when its state has changed.
    */
   constructor({ arrived, changed }) {
     this.arrived = arrived;
@@ -46,11 +46,11 @@ export class Followed {
     setInterval(() => this.job && !this.#over() && this.#show(), 1000);
   }
 
-  /** Follow a job from its first event on, whatever was followed before. */
+  /** Follow a job from its first event, instead of the one followed before. */
   async follow(job, { before = [] } = {}) {
     this.stop?.abort();
     const stop = (this.stop = new AbortController());
-    // Events tell how many evaluations there were when, from the first on.
+    // The events repeat the number of evaluations from the beginning.
     Object.assign(this, { job: { ...job, evaluations: 0 }, before, points: [], phase: "", note: "", began: null, answer: null, lost: "", alone: false, lastEvent: 0 });
     byId("live").hidden = false;
     warn("");
@@ -67,7 +67,7 @@ export class Followed {
         if (stop.signal.aborted) return;
         this.lost = LOST[error.status] ?? "";
         if (this.lost) break;
-        warn(error.status ? error.message : "The connection is lost; trying again.");
+        warn(error.status ? error.message : "The connection is lost; reconnecting.");
       }
       await new Promise((resolve) => { setTimeout(resolve, RETRY_MS); });
       if (stop.signal.aborted) return;
@@ -86,13 +86,13 @@ export class Followed {
     this.arrived();
   }
 
-  /** Whether its points belong into a view. */
+  /** Whether its points belong to a view. */
   matches({ dataset, hardware, effort }) {
     const asked = this.job?.request;
     return asked?.dataset === dataset && asked.hardware === hardware && asked.effort === effort;
   }
 
-  /** Whether nothing more is heard of it. */
+  /** Whether no more events are expected. */
   #over() {
     return this.lost !== "" || ended(this.job);
   }
@@ -113,7 +113,7 @@ export class Followed {
     } else if (kind === "testing") {
       this.phase = `The search is over: measuring ${data.count} configuration${data.count === 1 ? "" : "s"} on test images.`;
     } else if (kind === "confirming") {
-      this.phase = `Confirming: training ${words.short(data.candidate)} anew, ${data.runs} fresh runs.`;
+      this.phase = `Confirming: retraining ${words.short(data.candidate)}, ${data.runs} fresh runs.`;
     } else if (kind === "failed") {
       this.note = `One evaluation failed: ${data.error}`;
     } else if (kind === "note") {
@@ -124,7 +124,7 @@ export class Followed {
     this.#show();
   }
 
-  /** Hand points on together: of a job that is looked at later they all come at once. */
+  /** Report points in batches: those of an earlier search all arrive at once. */
   #gather() {
     if (this.gathering) return;
     this.gathering = true;
@@ -152,14 +152,14 @@ export class Followed {
     const { job } = this;
     const made = `${job.evaluations} of ${job.request.budget} evaluations`;
     if (this.lost) return this.lost;
-    if (job.state === "queued") return this.alone ? "Waiting: no worker is running. Start one where the service runs, with: search worker" : "Waiting for a worker.";
-    if (job.state === "failed") return `Failed after ${made}: ${job.error ?? "no reason is known"}`;
-    if (job.state === "cancelled") return `Cancelled after ${made}. What it found is kept.`;
+    if (job.state === "queued") return this.alone ? "Waiting: no worker is running. On the machine of the service, start one with: search worker" : "Waiting for a worker.";
+    if (job.state === "failed") return `Failed after ${made}: ${job.error ?? "unknown reason"}`;
+    if (job.state === "cancelled") return `Cancelled after ${made}. Its results are kept.`;
     const seconds = this.began ? ((job.state === "finished" ? this.endedAt : Date.now()) - this.began.at) / 1000 : 0;
     if (job.state === "finished") return `Finished: ${made} in ${words.duration(seconds)}. Its answer is ${job.confirmed ? "confirmed" : "not confirmed"} by fresh runs.`;
     if (job.cancelling) return `Cancelling after ${made}, as soon as its worker notices.`;
     if (this.phase) return `${this.phase} ${words.duration(seconds)} so far.`;
-    if (!job.evaluations) return "The search begins.";
+    if (!job.evaluations) return "The search is starting.";
     const since = job.evaluations - (this.began?.after ?? 0);
     const left = since > 0 && job.evaluations < job.request.budget ? ` About ${words.duration((seconds / since) * (job.request.budget - job.evaluations))} left, and then fresh runs.` : "";
     return `${made} in ${words.duration(seconds)}.${left}`;
@@ -198,11 +198,11 @@ export class Followed {
   }
 }
 
-/** The recent searches, each to be looked at. */
+/** The list of recent searches, each with a button to show it. */
 export function listJobs(jobs, show) {
   const label = (job) => (job.cancelling ? "cancelling" : job.state === "finished" ? (job.confirmed ? "confirmed" : "not confirmed") : job.state);
   if (!jobs.length) {
-    refill(byId("jobs"), element("li", { class: "note" }, "None was asked for here yet."));
+    refill(byId("jobs"), element("li", { class: "note" }, "There are none yet."));
     return;
   }
   refill(byId("jobs"), jobs.map((job) =>

@@ -1,6 +1,6 @@
-// The page: what is looked at, where it comes from, and what the controls do to it.
+// The page: loads and shows the stored results, and handles the controls.
 
-import { Refusal, ask, key, post, save, useKey } from "./api.js";
+import { Rejection, ask, key, post, save, useKey } from "./api.js";
 import { FrontChart, STEP, drawLegend } from "./chart.js";
 import { byId, copyText, element, refill, speaker, whileBusy } from "./dom.js";
 import { Followed, ended, listJobs } from "./jobs.js";
@@ -8,11 +8,11 @@ import { fillTable, markTable, showAnswer, showComparison, showEnergy, showTechn
 import { floored, keepAnswer, otherOf, read, remember, shareView, shown, stored, view } from "./view.js";
 import * as words from "./words.js";
 
-const DEFAULT_DROP = 0.02; // as `search run` has it
+const DEFAULT_DROP = 0.02; // the default of `search run`
 const NEAR = 0.1; // below the baseline's accuracy
 const DROPS = [0.005, 0.01, 0.02, 0.05];
-const RELOAD_MS = 2500; // at most so often while a search runs
-const LIST_MS = 10000; // while one of the list does
+const RELOAD_MS = 2500; // shortest time between reloads while a search runs
+const LIST_MS = 10000; // between updates of the list while one of its searches runs
 const RESULTS = ["results", "details", "comparison", "table-section"];
 
 const say = speaker("said", 700);
@@ -20,12 +20,12 @@ const chart = new FrontChart(byId("chart"), { choose, retarget: (share) => retar
 const followed = new Followed({ arrived, changed: jobChanged });
 let loading = new AbortController();
 
-// What is stored -----------------------------------------------------------------------------------------------------
+// Stored results -----------------------------------------------------------------------------------------------------
 
-/** Say what was refused beside a control; where a key is missing, ask for one. */
-function refused(error, place) {
+/** Show an error beside a control; if a key is missing, ask for one. */
+function showError(error, place) {
   if (error.name === "AbortError") return;
-  if (!(error instanceof Refusal)) throw error;
+  if (!(error instanceof Rejection)) throw error;
   if (error.status === 401) {
     askForKey(key() ? error.message : "");
   } else {
@@ -40,7 +40,7 @@ function askForKey(why) {
   byId("key").focus();
 }
 
-/** Read what is stored for the view, and show it. */
+/** Load the stored results of the view, and show them. */
 async function load({ quietly = false } = {}) {
   loading.abort();
   loading = new AbortController();
@@ -50,11 +50,11 @@ async function load({ quietly = false } = {}) {
     await read(signal);
   } catch (error) {
     if (quietly || error.name === "AbortError") return;
-    stored.baseline = null; // what is shown is of another view
+    stored.baseline = null; // the results shown belong to another view
     hideResults(true);
     byId("empty").hidden = true;
     shareView();
-    refused(error, "page-alert");
+    showError(error, "page-alert");
     return;
   }
   byId("key-panel").hidden = true;
@@ -62,7 +62,7 @@ async function load({ quietly = false } = {}) {
   reset();
 }
 
-/** Where there are no results there is no target for a search either, but one relative to a baseline. */
+/** Hide or show the results; without results, a target can only be relative to the baseline. */
 function hideResults(hidden) {
   for (const id of RESULTS) byId(id).hidden = hidden;
   byId("search-heading").textContent = hidden ? "Search" : "Search more";
@@ -70,16 +70,16 @@ function hideResults(hidden) {
   if (hidden) document.querySelector("[name=goal][value=relative]").checked = true;
 }
 
-/** Begin with what has been loaded. */
+/** Show the results that were loaded. */
 function reset() {
   const empty = stored.baseline === null;
   hideResults(empty);
   showEmpty();
-  byId("search-note").textContent = `Of ${view.dataset} on ${view.hardware}, at ${view.effort} effort, as chosen above. What it finds is added to what is stored.`;
+  byId("search-note").textContent = `For ${view.dataset} on ${view.hardware} at ${view.effort} effort, as chosen above. Its results are added to the stored ones.`;
   if (empty) {
-    const sentence = `No search of ${view.dataset} on ${view.hardware} at ${view.effort} effort is stored.`;
+    const sentence = `No results for ${view.dataset} on ${view.hardware} at ${view.effort} effort are stored.`;
     say(sentence);
-    byId("empty-words").textContent = `${sentence} Start one below: it trains and measures one configuration after the other, and the front appears here as it grows. The digits come along; other data sets are downloaded once, where the worker runs.`;
+    byId("empty-words").textContent = `${sentence} Start a search below: it trains and measures one configuration after the other, and the front appears here as it grows. The digits data set is built in; others are downloaded once, by the worker.`;
     shareView();
     return;
   }
@@ -90,16 +90,16 @@ function reset() {
   render();
 }
 
-/** Say what there is to do where nothing is stored, unless it is being done. */
+/** Suggest a search where nothing is stored, unless one is running. */
 function showEmpty() {
   byId("empty").hidden = stored.baseline !== null || (followed.matches(view) && !ended(followed.job));
 }
 
-// What is shown ------------------------------------------------------------------------------------------------------
+// Views --------------------------------------------------------------------------------------------------------------
 
 function render() {
   const { baseline, techniques, front } = stored;
-  if (!baseline || view.target === null) return; // nothing is stored, or another view is on its way
+  if (!baseline || view.target === null) return; // nothing is stored, or another view is loading
   const { answer, outdated, chosen, record } = shown();
   const [other, otherName] = otherOf();
   const live = followed.matches(view) ? followed.points : [];
@@ -129,7 +129,7 @@ function render() {
   shareView();
 }
 
-/** The ends of the slider and of the chart, in percent: with some room for what is not reached yet. */
+/** The range of the slider and of the chart, in percent, with some room above the best accuracy so far. */
 function ends() {
   const { baseline, front } = stored;
   const low = view.range === "near" ? baseline.accuracy - NEAR : Math.min(front[0].accuracy, baseline.accuracy);
@@ -166,16 +166,16 @@ async function showBreakdown(record) {
     try {
       stored.layers.set(record.id, (await ask(`v1/evaluations/${record.id}`)).layers_pj);
     } catch (error) {
-      refused(error, "energy-alert");
+      showError(error, "energy-alert");
       return;
     }
     if (shown().record?.id !== record.id) return;
   }
-  byId("energy-alert").textContent = byLayer && stored.layers.get(record.id) === null ? "The layers of this one are not kept." : "";
+  byId("energy-alert").textContent = byLayer && stored.layers.get(record.id) === null ? "The energy of its layers is not stored." : "";
   showEnergy({ record, baseline: stored.baseline, layers: byLayer ? stored.layers.get(record.id) : null });
 }
 
-// What the controls do -----------------------------------------------------------------------------------------------
+// Controls -----------------------------------------------------------------------------------------------------------
 
 function retarget(share) {
   if (!Number.isFinite(share)) return;
@@ -188,10 +188,10 @@ function retarget(share) {
 async function choose(id, compare) {
   byId("answer-alert").textContent = "";
   if (!stored.known.has(id)) {
-    try { // a point of a search that is not on the front
+    try { // a point of the running search that is not on the front
       remember([await ask(`v1/evaluations/${encodeURIComponent(id)}`)]);
     } catch (error) {
-      refused(error, "answer-alert");
+      showError(error, "answer-alert");
       return;
     }
   }
@@ -205,13 +205,13 @@ const request = (goal) => ({
   budget: byId("budget").valueAsNumber, seed: byId("seed").valueAsNumber, space: byId("space").value,
 });
 
-/** Ask for something, and say beside its button what is refused. */
+/** Do the work of a button, and show an error beside it. */
 const beside = (button, alert, work) => whileBusy(byId(button), async () => {
   byId(alert).textContent = "";
   try {
     await work();
   } catch (error) {
-    refused(error, alert);
+    showError(error, alert);
   }
 });
 
@@ -258,15 +258,15 @@ byId("copy").addEventListener("click", async () => {
   const { record } = shown();
   const done = await copyText(JSON.stringify(record.candidate, null, 2));
   byId("said").textContent = done ? "Copied" : "";
-  byId("answer-alert").textContent = done ? "" : "This browser does not let the page copy; download it instead.";
+  byId("answer-alert").textContent = done ? "" : "This browser does not allow copying; download it instead.";
   byId("copy").classList.toggle("done", done);
   setTimeout(() => byId("copy").classList.remove("done"), 1500);
 });
 byId("download").addEventListener("click", (event) => {
-  if (!key()) return; // the link itself will do
+  if (!key()) return; // the link itself suffices
   event.preventDefault();
   const { record } = shown();
-  save(`v1/evaluations/${record.id}/export`, `${view.dataset}-${record.id}.json`).catch((error) => refused(error, "answer-alert"));
+  save(`v1/evaluations/${record.id}/export`, `${view.dataset}-${record.id}.json`).catch((error) => showError(error, "answer-alert"));
 });
 byId("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -284,7 +284,7 @@ byId("view").addEventListener("change", () => {
 
 let reloading = 0, reloaded = 0, listing = 0;
 
-/** Draw the points of a search, and read again what is stored while it runs. */
+/** Draw the points of a search, and reload the stored results while it runs. */
 function arrived() {
   view.job = followed.job?.id ?? null;
   if (stored.baseline) render();
@@ -303,14 +303,14 @@ async function jobChanged(job, answer) {
   loadJobs();
   if (!followed.matches(view)) return;
   if (followed.points.length) await load({ quietly: true });
-  // Asking again begins no search here: this one was for the same, made to its end, and found something.
+  // Repeating the request starts no search here: this search was for the same question, completed, and found an answer.
   if (job.state === "finished" && answer?.best) {
     try {
       const { status, content } = await post("v1/optimize", job.request);
       if (status === 200) keepAnswer(content);
       render();
     } catch (error) {
-      refused(error, "live-alert");
+      showError(error, "live-alert");
     }
   }
 }
@@ -332,14 +332,14 @@ async function loadJobs() {
     listJobs(jobs, showJob);
     if (!jobs.every(ended)) listing = setTimeout(loadJobs, LIST_MS);
   } catch (error) {
-    refused(error, "jobs-alert");
+    showError(error, "jobs-alert");
     if (error.status === 0 || error.status >= 500) listing = setTimeout(loadJobs, LIST_MS);
   }
 }
 
-// The beginning ------------------------------------------------------------------------------------------------------
+// Start --------------------------------------------------------------------------------------------------------------
 
-/** Offer names, and choose what the address says if it is one of them; returns what is chosen. */
+/** Fill a selection with names, and select the wanted one if it is among them; returns the selected name. */
 function fill(id, names, wanted, byDefault) {
   refill(byId(id), names.map(([name, text]) => element("option", { value: name }, text)));
   byId(id).value = names.some(([name]) => name === wanted) ? wanted : byDefault;
@@ -363,7 +363,7 @@ async function start() {
     if (underWay) followed.follow(underWay);
     await loadJobs();
   } catch (error) {
-    refused(error, "page-alert");
+    showError(error, "page-alert");
   }
 }
 

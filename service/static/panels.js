@@ -1,4 +1,4 @@
-// What is said of the chosen configuration: the answer, each technique alone, the energy, a comparison, the table.
+// The panels about the chosen configuration: the answer, each technique alone, the energy, a comparison, the table.
 
 import { swatch } from "./chart.js";
 import { byId, element, refill, shape } from "./dom.js";
@@ -6,37 +6,37 @@ import * as words from "./words.js";
 
 const list = (facts) => element("dl", { class: "facts" }, facts.map(([name, text]) => element("div", {}, element("dt", {}, name), element("dd", {}, text))));
 
-/** Whether fresh runs stand behind a configuration at a target: a badge, and words. */
+/** Whether fresh runs confirm a configuration at a target, as a badge and a text. */
 function evidence(record, answer, target, baseline) {
   const runs = record.confirmation;
   if (!runs) {
-    return ["unsure", "Not confirmed", " yet: of a single training. The cheapest of many measured configurations is, on average, a little lucky; the confirmed answer is trained anew several times."];
+    return ["unsure", "Not confirmed", " yet: it was trained once. The cheapest of many measured configurations owes a little to luck; a confirmed answer is retrained several times."];
   }
   const drop = answer?.max_accuracy_drop ?? null, its = baseline.confirmation;
-  const by = `${runs.runs} fresh runs, trained anew and measured on images held out from each: ${words.spread(runs)}`;
+  const by = `${runs.runs} fresh runs, each retrained and measured on held-out images: ${words.spread(runs)}`;
   const short = drop !== null ? -runs.margin_lower_bound : target - runs.accuracy_lower_bound;
   if (runs.confirmed && short <= 1e-9) {
     const bound = drop === null ? `at least ${words.percent(runs.accuracy_lower_bound)}` : `at most ${Number((drop * 100).toFixed(2))} points below the baseline's${its ? ` ${words.spread(its)}` : ""}`;
     return ["sure", "Confirmed", ` by ${by}; with 97.5\u00a0% confidence ${bound}.`];
   }
-  return ["unsure", "Not confirmed", short > 0 ? `: with 97.5\u00a0% confidence it may fall ${(short * 100).toFixed(2)} points short, by ${by}.` : `: fewer fresh runs are made than it takes. ${by}.`];
+  return ["unsure", "Not confirmed", short > 0 ? `: with 97.5\u00a0% confidence it may fall ${(short * 100).toFixed(2)} points short, by ${by}.` : `: too few fresh runs so far. ${by}.`];
 }
 
 function others(answer, outdated) {
-  const told = [];
-  const count = (number, text) => number && told.push(`${number} cheaper ${number === 1 ? "one was" : "ones were"} ${text}`);
+  const notes = [];
+  const count = (number, text) => number && notes.push(`${number} cheaper ${number === 1 ? "one was" : "ones were"} ${text}`);
   count(answer?.rejected.length ?? 0, "rejected by fresh runs");
-  count(answer?.untried.length ?? 0, "measured but not trained anew");
-  if (outdated) told.push("a cheaper one was measured since");
-  return told.length ? `${told.join("; ")}.` : null;
+  count(answer?.untried.length ?? 0, "measured but not retrained");
+  if (outdated) notes.push("a cheaper one has been measured since");
+  return notes.length ? `${notes.join("; ")}.` : null;
 }
 
-/** The card with the answer; returns a sentence with the same. */
+/** Fill the card with the answer; returns its content as a sentence. */
 export function showAnswer({ record, baseline, target, chosen, answer, outdated, highest }) {
   const heading = byId("answer-heading");
   if (!record) {
     heading.textContent = `Nothing stored reaches ${words.percent(target)}`;
-    const next = answer ? "A search for this was made to its end and found none: ask for less, or search more with another seed." : "Ask for less, or search for one.";
+    const next = answer ? "A completed search found none: choose a lower target, or search more with another seed." : "Choose a lower target, or search for one.";
     const sentence = `The most accurate stored configuration reaches ${words.percent(highest)}. ${next}`;
     refill(byId("answer"), element("p", {}, sentence));
     return `Nothing stored reaches ${words.percent(target)}. ${sentence}`;
@@ -68,7 +68,7 @@ export function showAnswer({ record, baseline, target, chosen, answer, outdated,
 
 const inTechniques = (candidate) => Object.entries(words.inWords(candidate));
 
-/** The cheapest stored of each technique alone that reaches the target, beside the chosen one. */
+/** The cheapest stored configuration of each technique alone that reaches the target, beside the chosen one. */
 export function showTechniques({ techniques, baseline, record, target }) {
   const alone = words.TECHNIQUES.map((name) => [name, techniques[name]?.find((one) => one.accuracy >= target) ?? null]);
   const rows = [
@@ -76,10 +76,10 @@ export function showTechniques({ techniques, baseline, record, target }) {
     ...alone.map(([name, one]) => [name, `${name} alone`, one]),
     ["front", "together", record],
   ];
-  // From 1x on the baseline's bar has no length, and the others' lengths are decades.
+  // Lengths are decades of saving, so the baseline's bar has none.
   const decades = (one) => Math.max(0, Math.log10(baseline.energy_pj / one.energy_pj));
   const most = Math.max(0.3, ...rows.map(([, , one]) => (one ? decades(one) : 0)));
-  byId("techniques-note").textContent = `The cheapest stored configuration that reaches ${words.percent(target)} with one technique and nothing else. The length of a bar is the logarithm of the saving.`;
+  byId("techniques-note").textContent = `The cheapest stored configuration that reaches ${words.percent(target)} with one technique only. The length of a bar is the logarithm of the saving.`;
   refill(byId("techniques"), element("tbody", {}, rows.map(([name, text, one]) => {
     const bar = element("span", { class: `bar ${name}` });
     if (one) bar.style.setProperty("--share", decades(one) / most);
@@ -102,11 +102,11 @@ function stacked(parts, total, { label, range }) {
   return shape("svg", { class: "stacked", viewBox: `0 0 ${width} ${range ? 43 : 26}`, preserveAspectRatio: "none", role: "img", "aria-label": label }, segments, whisker);
 }
 
-/** Where the energy of a configuration goes, beside the baseline's; by component, or by layer. */
+/** The energy of a configuration beside the baseline's, by component or by layer. */
 export function showEnergy({ record, baseline, layers }) {
   const names = [...new Set([...Object.keys(words.COMPONENTS), ...Object.keys(record.components_pj)])].filter((name) => (record.components_pj[name] ?? 0) + (baseline.components_pj[name] ?? 0) > 0);
   const known = record.energy_low_pj !== null && record.energy_high_pj !== null;
-  const total = element("p", {}, element("b", {}, words.energy(record.energy_pj)), known ? `, between ${words.energy(record.energy_low_pj)} and ${words.energy(record.energy_high_pj)} by the lowest and the highest published figures` : "");
+  const total = element("p", {}, element("b", {}, words.energy(record.energy_pj)), known ? `, between ${words.energy(record.energy_low_pj)} and ${words.energy(record.energy_high_pj)} with the lowest and the highest published figures` : "");
   const key = (name) => [element("span", { class: `chip ${name}` }), words.COMPONENTS[name] ?? name];
   if (layers) {
     const sums = Object.entries(layers).map(([name, parts]) => [name, parts, Object.values(parts).reduce((a, b) => a + b, 0)]);
@@ -173,7 +173,7 @@ const COLUMNS = [
   ["memory", (one) => words.memory(one.candidate)],
 ];
 
-/** The front as a table, the baseline last, with a column each to choose what is looked at and what it is compared with. */
+/** The front as a table, the baseline last, with columns to choose the configurations shown and compared. */
 export function fillTable({ front, baseline }, choose) {
   const row = (one) => {
     const name = one.id === baseline.id ? "the baseline" : `${words.energy(one.energy_pj)}, ${words.percent(one.accuracy)}`;
@@ -183,7 +183,7 @@ export function fillTable({ front, baseline }, choose) {
       element("td", {}, radio("compared", "Compare with", true)),
       COLUMNS.map(([, text, numeric]) => element("td", { class: numeric ? "numeric" : null }, text(one, baseline))));
   };
-  const rows = [...front].reverse(); // the most accurate first, as the command line has it
+  const rows = [...front].reverse(); // the most accurate first, as in the command line
   if (!front.some((one) => one.id === baseline.id)) rows.push(baseline);
   refill(byId("table"),
     element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "show"), element("th", { scope: "col" }, "with"), COLUMNS.map(([name, , numeric]) => element("th", { scope: "col", class: numeric ? "numeric" : null }, name)))),

@@ -1,10 +1,10 @@
-// What is looked at, which the address of the page says, and what the service has stored for it.
+// The view, which the address of the page contains, and the stored results for it.
 
 import { ask } from "./api.js";
 
 const RANGES = ["near", "all"];
 
-/** To a hundredth of a percent, and not above. */
+/** Rounded down to a hundredth of a percent. */
 export const floored = (share) => Math.floor(share * 10000 + 1e-6) / 10000;
 
 const asked = new URLSearchParams(location.search);
@@ -15,7 +15,7 @@ export const view = {
   range: RANGES.includes(asked.get("range")) ? asked.get("range") : "near",
 };
 
-/** Let the address say what is looked at, so that it can be sent to others. */
+/** Put the view into the address, so that it can be shared. */
 export function shareView() {
   const now = new URLSearchParams({ dataset: view.dataset, hardware: view.hardware, effort: view.effort });
   if (view.target !== null) now.set("target", (view.target * 100).toFixed(2));
@@ -30,7 +30,7 @@ export const stored = { front: [], techniques: {}, baseline: null, known: new Ma
 
 const query = () => new URLSearchParams({ hardware: view.hardware, effort: view.effort });
 
-/** Read the front of the view, and what each technique achieves alone; both are empty if nothing is stored. */
+/** Load the front of the view and each technique alone; both are empty if nothing is stored. */
 export async function read(signal) {
   const name = encodeURIComponent(view.dataset);
   const front = await ask(`v1/fronts/${name}?${query()}`, { signal });
@@ -42,7 +42,7 @@ export async function read(signal) {
   if (!Object.hasOwn(techniques, view.other ?? "")) view.other = await known(view.other, signal);
 }
 
-/** The id of an evaluation that the address names, if there is such a one of this view. */
+/** The id of an evaluation named in the address, or null if it does not belong to this view. */
 async function known(id, signal) {
   if (!id || stored.known.has(id)) return id;
   try {
@@ -69,14 +69,14 @@ const place = () => JSON.stringify([view.dataset, view.hardware, view.effort, vi
 
 const cheapest = () => stored.front.find((one) => one.accuracy >= view.target) ?? null;
 
-/** What is looked at: what was chosen, else the confirmed answer if it was asked for, else the cheapest of the front. */
+/** The configuration shown: the chosen one, else the answer if it was requested, else the cheapest of the front. */
 export function shown() {
   const answer = stored.answers.get(place()) ?? null;
   const chosen = view.chosen === null ? null : stored.known.get(view.chosen) ?? null;
-  const [told, best] = [answer?.configurations[0] ?? null, cheapest()];
-  // Whether something cheaper was found since, of which the answer says nothing.
-  const outdated = told !== null && best !== null && best.energy_pj < told.energy_pj && ![...answer.rejected, ...answer.untried].some((one) => one.id === best.id);
-  return { answer, outdated, chosen: chosen !== null, record: chosen ?? told ?? best };
+  const [answered, best] = [answer?.configurations[0] ?? null, cheapest()];
+  // Whether something cheaper has been found since, which the answer does not mention.
+  const outdated = answered !== null && best !== null && best.energy_pj < answered.energy_pj && ![...answer.rejected, ...answer.untried].some((one) => one.id === best.id);
+  return { answer, outdated, chosen: chosen !== null, record: chosen ?? answered ?? best };
 }
 
 export function otherOf() {

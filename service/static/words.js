@@ -1,4 +1,4 @@
-// Numbers and configurations in the words of the command line's tables.
+// Numbers and configurations as text, as in the tables of the command line.
 
 export const TECHNIQUES = ["network", "pruning", "multiplier", "memory"];
 
@@ -14,9 +14,9 @@ export const spread = ({ accuracy, accuracy_standard_error: error }) => (error =
 
 export const points = (difference) => `${difference < 0 ? "−" : "+"}${Math.abs(difference * 100).toFixed(2)} points`;
 
-/** How many pJ the unit that fits an energy is, and its name. */
+/** The unit that suits an energy: its size in pJ, and its name. */
 export function unit(pj) {
-  const rounded = Number(pj.toPrecision(3)); // as it is shown: 999.6 pJ are 1 nJ
+  const rounded = Number(pj.toPrecision(3)); // as shown: 999.6 pJ are 1 nJ
   for (const [size, name] of [[1e9, "mJ"], [1e6, "uJ"], [1e3, "nJ"]]) if (rounded >= size) return [size, name];
   return [1, "pJ"];
 }
@@ -40,7 +40,7 @@ const byLayer = (words, between) => (new Set(words).size > 1 ? words.join(betwee
 
 const named = (identity) => String(identity).split("@")[0];
 
-/** What the first layer, those in the middle and the last have. */
+/** The values of the first layer, the middle layers and the last layer. */
 const groups = (candidate, knob) => {
   const middle = candidate[knob];
   return [candidate[`${knob}_first`] ?? middle, middle, candidate[`${knob}_last`] ?? middle];
@@ -61,7 +61,7 @@ export const memory = (candidate) => `${candidate.supply_v.toFixed(2)} V${robust
 export const short = (candidate) =>
   [network(candidate), candidate.sparsity ? `${pruned(candidate)} pruned` : null, bits(candidate), multiplier(candidate), memory(candidate)].filter(Boolean).join(", ");
 
-/** The four techniques of a candidate, in sentences' words. */
+/** The four techniques of a candidate, in words. */
 export function inWords(candidate) {
   const protectedBits = robust(candidate);
   const robustWords = protectedBits === "0" ? "no bits in 8T cells" : `top ${protectedBits} bit${protectedBits === "1" ? "" : "s"} of each weight in 8T cells`;

@@ -44,6 +44,12 @@ def leases(opened: Database) -> Leases:
 
 
 @pytest.fixture(scope="session")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for trained networks, which the searches of all tests here share."""
+    return tmp_path_factory.mktemp("shared") / "stages"
+
+
+@pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """A PostgreSQL server whose database tests empty."""
     with running_server() as found:

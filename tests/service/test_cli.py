@@ -3,8 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from search.cli.main import cli
 from search.store.schema import SCHEMA
 from service.job_state import JobState
 from tests.service.serving import call, serving
-from tests.support.stored import opened_jobs, store_results
+from tests.support.stored import opened_jobs
 
 
 def invoke(*arguments: object) -> Result:
@@ -75,8 +73,8 @@ def test_any_address_of_this_machine(database: Path, host: str) -> None:
         assert call(f"{address}/healthz").json()["status"] == "ok"
 
 
-def test_ctrl_c_ends_the_server_and_gives_back_its_job(database: Path, tmp_path: Path) -> None:
-    with serving("--storage", database, "--workers", 0, "--stages", tmp_path / "stages") as (address, process):
+def test_ctrl_c_ends_the_server_and_returns_its_job_to_the_queue(database: Path, stages: Path) -> None:
+    with serving("--storage", database, "--workers", 0, "--stages", stages) as (address, process):
         asked = {"dataset": "digits", "max_accuracy_drop": 0.9, "effort": "quick"}
         job = call(f"{address}/optimize", asked).json()["id"]
         deadline = time.monotonic() + 60
@@ -94,17 +92,14 @@ def test_a_port_that_is_taken(database: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        command = [sys.executable, "-m", "search", "serve", "--no-worker", "--storage", str(database)]
-        found = subprocess.run(
-            [*command, "--port", str(taken.getsockname()[1])], capture_output=True, text=True, timeout=60
-        )
-    assert found.returncode == 2
+        found = invoke("serve", "--no-worker", "--storage", database, "--port", taken.getsockname()[1])
+    assert found.exit_code == 2
     assert "Address already in use; choose another --port" in found.stderr
 
 
-def test_serving_and_its_worker(database: Path, tmp_path: Path) -> None:
+def test_serving_and_its_worker(database: Path, stages: Path) -> None:
     """One command answers, runs a job, and leaves no process behind."""
-    with serving("--storage", database, "--workers", 0, "--stages", tmp_path / "stages") as (address, process):
+    with serving("--storage", database, "--workers", 0, "--stages", stages) as (address, process):
         asked = {"dataset": "digits", "max_accuracy_drop": 0.9, "budget": 3, "effort": "quick"}
         answer = call(f"{address}/optimize", asked, {"Prefer": "wait=60"})
         assert answer.status_code == 200, answer.text
@@ -157,10 +152,3 @@ def session_of(leader: int) -> set[int]:
         if int(fields[3]) == leader and fields[0] != "Z":
             found.add(int(folder.name))
     return found
-
-
-def test_stored_answers_are_served_without_a_worker(database: Path) -> None:
-    store_results(database)
-    with serving("--storage", database, "--no-worker") as (address, _):
-        assert call(f"{address}/optimize", {"dataset": "digits", "min_accuracy": 0.9}).json()["confirmed"] is True
-        assert call(f"{address}/readyz").json()["status"] == "degraded"

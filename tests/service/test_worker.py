@@ -5,7 +5,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,16 +28,15 @@ from tests.support.stored import client_of
 BUDGET = 5
 
 
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
-    """In this process, with trained networks that all tests here share."""
-    folder = tmp_path_factory.mktemp("work")
-    return Work(storage="", workers=0, data_dir=str(folder / "none"), stages=str(folder / "stages"))
+@pytest.fixture
+def work(opened: Database, tmp_path: Path, stages: Path) -> Work:
+    """In this process, without data sets other than the built-in one."""
+    return Work(storage=opened.url, workers=0, data_dir=str(tmp_path / "none"), stages=str(stages))
 
 
 @pytest.fixture
 def worker(opened: Database, work: Work) -> Worker:
-    return Worker(opened, replace(work, storage=opened.url), lease_s=5)
+    return Worker(opened, work, lease_s=5)
 
 
 def submit(queue: JobQueue, *, dataset: str = "digits", budget: int = BUDGET) -> Job:
@@ -121,7 +119,7 @@ def test_a_worker_that_is_asked_to_end_returns_its_job_to_the_queue(
     ender.join()
     waiting = queue.find(job.id)
     assert (waiting.state, waiting.worker) == (JobState.QUEUED, None)
-    heir = Worker(opened, replace(work, storage=opened.url), lease_s=5)
+    heir = Worker(opened, work, lease_s=5)
     heir.run(once=True)
     assert queue.find(job.id).state is JobState.FINISHED
     assert trials(database) == 12

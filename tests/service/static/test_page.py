@@ -481,14 +481,14 @@ def test_a_search_is_followed_to_its_answer(blank: Browser, tmp_path: Path) -> N
     with served(database) as address, SteppedWorker(database) as worker:
         blank.visit(address, width=1440)
         blank.wait_for(f"!({HIDDEN})('empty')")
-        blank.wait_for("document.getElementById('said').textContent.startsWith('No search of digits')")
+        blank.wait_for("document.getElementById('said').textContent.startsWith('No results for digits')")
         blank.value("document.getElementById('drop').value = 5; document.getElementById('budget').value = 7; 0")
         blank.click("document.getElementById('start')")
         blank.wait_for(f"{LIVE}.startsWith('Waiting: no worker is running.')")
         blank.wait_for("document.getElementById('live-said').textContent.startsWith('Waiting: no worker')")
         assert blank.value(FOCUSED) == "live"
         worker.begin()
-        blank.wait_for(f"{LIVE} === 'The search begins.'")
+        blank.wait_for(f"{LIVE} === 'The search is starting.'")
         assert blank.value(POINTS) == 0
         worker.evaluate(BASELINE)
         blank.wait_for(f"{POINTS} === 1 && {ARRIVED} === 1")
@@ -499,7 +499,7 @@ def test_a_search_is_followed_to_its_answer(blank: Browser, tmp_path: Path) -> N
         best = candidate(width=3)
         assert blank.value("document.getElementById('progress').value") == 7
         worker.confirm(best)
-        blank.wait_for(f"{LIVE}.startsWith('Confirming: training mlp 3x3')")
+        blank.wait_for(f"{LIVE}.startsWith('Confirming: retraining mlp 3x3')")
         worker.confirm(BASELINE)
         worker.finish()
         blank.wait_for(f"{LIVE}.startsWith('Finished: 7 of 7 evaluations')")
@@ -522,7 +522,7 @@ def test_a_search_is_followed_though_the_service_restarts(blank: Browser, tmp_pa
             blank.visit(f"{address}/?job={job.id}", width=1440)
             worker.evaluate(*widths[:2])
             blank.wait_for(f"{ARRIVED} === 2 && {POINTS} === 2")
-        blank.wait_for(f"{LIVE_ALERT} === 'The connection is lost; trying again.'")
+        blank.wait_for(f"{LIVE_ALERT} === 'The connection is lost; reconnecting.'")
         worker.evaluate(*widths[2:4])
         with served(database, port=int(address.rpartition(":")[2])):
             blank.wait_for(f"{LIVE_ALERT} === '' && {ARRIVED} === 4")
@@ -563,7 +563,7 @@ def test_a_followed_search_is_cancelled_and_deleted_elsewhere(blank: Browser, tm
         blank.visit(f"{address}/?job={first.id}", width=1440)
         blank.wait_for(f"!({HIDDEN})('cancel')")
         worker.queue.cancel(first.id)
-        blank.wait_for(f"{LIVE} === 'Cancelled after 0 of 20 evaluations. What it found is kept.'")
+        blank.wait_for(f"{LIVE} === 'Cancelled after 0 of 20 evaluations. Its results are kept.'")
         assert blank.value(f"['cancel', 'resume'].map({HIDDEN})") == [True, False]
         blank.visit(f"{address}/?job={second.id}", width=1440)
         blank.wait_for(f"!({HIDDEN})('cancel')")
@@ -571,7 +571,7 @@ def test_a_followed_search_is_cancelled_and_deleted_elsewhere(blank: Browser, tm
         worker.evaluate(BASELINE)
         blank.wait_for(f"{ARRIVED} === 1")
         forget(database, second)
-        blank.wait_for(f"{LIVE} === 'This search was deleted. What it found is kept.'")
+        blank.wait_for(f"{LIVE} === 'This search was deleted. Its results are kept.'")
         assert blank.value(f"['cancel', 'resume'].every({HIDDEN})")
         assert blank.value(POINTS) == 1
 

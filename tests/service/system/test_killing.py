@@ -63,16 +63,11 @@ class Process:
 
 
 @pytest.fixture(scope="module")
-def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("kept") / "stages"
-
-
-@pytest.fixture(scope="module")
-def undisturbed(stages: Path) -> list[str]:
+def undisturbed(stages: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The front of the same search without kills, whose trained networks the killed searches reuse."""
     result = api.run(
         **ASKED.model_dump(exclude={"min_accuracy", "max_accuracy_drop"}),
-        storage=str(stages.parent / "undisturbed.db"),
+        storage=str(tmp_path_factory.mktemp("undisturbed") / "results.db"),
         stages=str(stages),
         confirm=False,
         workers=0,
