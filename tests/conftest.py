@@ -10,6 +10,7 @@ import pytest
 
 from energy import cost_table
 from approx.multipliers import catalog
+from tests.support.browser import Browser, find_browser
 from tests.support.postgresql import Server, running_server
 
 TEST_DATA_VARIABLE = "CROSSLAYER_TEST_DATA"
@@ -47,6 +48,16 @@ def postgresql() -> Iterator[Server]:
     """A PostgreSQL server."""
     with running_server() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser, in which the tests of a module open pages."""
+    path = find_browser()
+    if path is None:
+        pytest.skip("needs a browser: chromium or google-chrome")
+    with Browser(path, tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx2
 
@@ -45,3 +46,18 @@ def serving(
 
 def call(url: str, body: object = None, headers: Mapping[str, str] | None = None) -> httpx2.Response:
     return httpx2.request("GET" if body is None else "POST", url, json=body, headers=headers, timeout=90)
+
+
+def session_of(leader: int) -> set[int]:
+    """The processes of a session that live, its leader among them."""
+    found = set()
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == leader and fields[0] != "Z":
+            found.add(int(folder.name))
+    return found

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from search.cli.main import cli
 from search.store.schema import SCHEMA
 from service.job_state import JobState
-from tests.service.serving import call, serving
+from tests.service.serving import call, serving, session_of
 from tests.support.stored import opened_jobs
 
 
@@ -111,44 +111,3 @@ def test_serving_and_its_worker(database: Path, stages: Path) -> None:
     while session_of(process.pid):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-
-
-def test_a_killed_server_takes_its_worker_along(database: Path) -> None:
-    with serving("--storage", database) as (_, process):
-        deadline = time.monotonic() + 30
-        while len(session_of(process.pid)) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        while session_of(process.pid):
-            assert time.monotonic() < deadline + 30
-            time.sleep(0.1)
-
-
-def test_the_server_keeps_a_worker(database: Path) -> None:
-    with serving("--storage", database) as (_, process):
-        seen: set[int] = set()
-        deadline = time.monotonic() + 60
-        while len(seen) < 2:
-            assert time.monotonic() < deadline
-            for member in session_of(process.pid) - {process.pid} - seen:
-                seen.add(member)
-                os.kill(member, signal.SIGKILL)
-            time.sleep(0.1)
-        assert process.poll() is None
-
-
-def session_of(leader: int) -> set[int]:
-    """The processes of a session that live, its leader among them."""
-    found = set()
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[3]) == leader and fields[0] != "Z":
-            found.add(int(folder.name))
-    return found

@@ -33,7 +33,7 @@ from service.questions import Question
 from service.queue import JobQueue, QueueLimits
 from service.settings import Settings
 from service.tables import JobEventRow, JobRow
-from tests.support.browser import Browser, find_browser
+from tests.support.browser import Browser
 from tests.support.fakes import formula, fresh_run
 from tests.support.stored import HARDWARE, RUNS, candidate, opened_jobs
 
@@ -182,15 +182,6 @@ def submit(queue: JobQueue, **asked: Any) -> Job:
 def get(url: str, headers: dict[str, str] | None = None) -> Any:
     with urlopen(Request(url, headers=headers or {}), timeout=20) as response:  # noqa: S310
         return json.load(response)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    path = find_browser()
-    if path is None:
-        pytest.skip("needs a browser: chromium or google-chrome")
-    with Browser(path, tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from html.parser import HTMLParser
@@ -27,7 +27,7 @@ from search.sampling.asker import population_size
 from search.space.candidate import Candidate
 from search.space.task import OwnNetwork, find_task
 from search.store.store import Record, SearchRecord, Store, TrialEnd
-from tests.support.browser import Browser, find_browser
+from tests.support.browser import Browser
 from tests.support.fakes import FakeExecutor, FakeProblem, formula
 
 SPACE = find_task("digits").space
@@ -412,15 +412,6 @@ def test_the_command_writes_a_file_named_after_the_search(
 
 
 # In a browser --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    path = find_browser()
-    if path is None:
-        pytest.skip("needs a browser: chromium or google-chrome")
-    with Browser(path, tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
