@@ -23,7 +23,7 @@ from torch import nn
 
 import approx
 from search.evaluation import datasets
-from search.locations import cache_dir, data_dir
+from search.locations import data_dir, user_cache_dir
 from search.space.task import find_task
 
 RATES = (0.0, 0.001, 0.005, 0.01)
@@ -110,7 +110,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--retrain-epochs", type=float, default=3, help="with bit errors (default: 3)")
     parser.add_argument("--chips", type=int, default=10, help="over which accuracy is averaged (default: 10)")
     parser.add_argument("--images", type=int, default=10_000, help="of the test set (default: all 10,000)")
-    parser.add_argument("--keep", type=Path, default=cache_dir() / "bit-errors", help="folder of trained networks")
+    parser.add_argument("--keep", type=Path, default=user_cache_dir() / "bit-errors", help="folder of trained networks")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     return parser.parse_args()
 

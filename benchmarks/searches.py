@@ -24,11 +24,12 @@ import search
 from energy import load_hardware
 from search.answers.confirmation import Answer, Target
 from search.answers.result import SearchResult
-from search.api import _run as api
-from search.api.workshop import default_workers
+from search.api._best import answers as answers_to
+from search.api.options import SearchOptions
+from search.api.workplace import Workplace, default_workers
 from search.defaults import DEFAULT_HARDWARE
 from search.evaluation import datasets
-from search.evaluation.cache.cache import StageStore
+from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.job import Confirm, Done
 from search.executors.ray_executor import RayExecutor
 from search.multipliers.choice import choose
@@ -72,17 +73,30 @@ class Phases(Observer):
         return 1 - self.seconds / (workers * (self.searched - self.began))
 
 
-def _timed_search(dataset: str, folder: Path, **options: Any) -> tuple[SearchResult, Phases, float]:
+def _timed_search(
+    dataset: str,
+    folder: Path,
+    *,
+    budget: int | None = None,
+    effort: str | None = None,
+    options: SearchOptions = SearchOptions(fresh=True),
+    workplace: Workplace = Workplace(workers=2),
+) -> tuple[SearchResult, Phases, float]:
     phases = Phases()
     started = time.perf_counter()
     result = search.run(
-        dataset=dataset, storage=str(folder / "results.db"), fresh=True, observer=phases, **{"workers": 2, **options}
+        dataset=dataset,
+        budget=budget,
+        effort=effort,
+        options=options,
+        workplace=replace(workplace, storage=str(folder / "results.db")),
+        observer=phases,
     )
     return result, phases, time.perf_counter() - started
 
 
 def _search_row(dataset: str, folder: Path, data_dir: str | None) -> dict[str, Any]:
-    result, phases, seconds = _timed_search(dataset, folder, data_dir=data_dir)
+    result, phases, seconds = _timed_search(dataset, folder, workplace=Workplace(workers=2, data_dir=data_dir))
     assert result.answer is not None
     return {
         "evaluations": result.finished,
@@ -108,7 +122,12 @@ def idle_times(folder: Path, data_dir: str | None) -> dict[str, Any]:
     """How long workers of digits wait in whole generations, and asynchronously."""
     shares = {}
     for name, asynchronous in (("generations", False), ("asynchronous", True)):
-        _, phases, _ = _timed_search("digits", folder / name, confirm=False, asynchronous=asynchronous, budget=100)
+        _, phases, _ = _timed_search(
+            "digits",
+            folder / name,
+            budget=100,
+            options=SearchOptions(fresh=True, confirm=False, asynchronous=asynchronous),
+        )
         shares[name] = round(phases.idle(2), 4)
     return shares
 
@@ -117,7 +136,12 @@ def caching(folder: Path, data_dir: str | None) -> dict[str, Any]:
     """What the evaluations of a search of digits take with kept stages, and with none kept."""
     evaluating, searching, fronts = [], [], []
     for name, limit in (("kept", None), ("none kept", 1)):
-        result, phases, _ = _timed_search("digits", folder / name, confirm=False, stages_limit=limit)
+        result, phases, _ = _timed_search(
+            "digits",
+            folder / name,
+            options=SearchOptions(fresh=True, confirm=False),
+            workplace=Workplace(workers=2, cache_limit=limit),
+        )
         evaluating.append(round(phases.seconds, 1))
         searching.append(round(phases.searched - phases.began, 1))
         fronts.append([record.key for record in result.front])
@@ -134,7 +158,14 @@ def stored_times(folder: Path, data_dir: str | None) -> dict[str, Any]:
     """What `search show` and `search best` take with 10,000 evaluations stored, and all fresh runs that are needed."""
     folder.mkdir(parents=True, exist_ok=True)
     database = folder / "results.db"
-    result, _, _ = _timed_search("digits", folder, confirm=False, effort="quick", budget=40, workers=0)
+    result, _, _ = _timed_search(
+        "digits",
+        folder,
+        budget=40,
+        effort="quick",
+        options=SearchOptions(fresh=True, confirm=False),
+        workplace=Workplace(workers=0),
+    )
     fill(database, result)
 
     def seconds(*arguments: str) -> float:
@@ -179,13 +210,12 @@ def answers(folder: Path, data_dir: str | None) -> dict[str, Any]:
     confirmations had, and are measured on what they hold out, and on the test images. Searches share their networks,
     and nothing else.
     """
-    options: dict[str, Any] = {"dataset": "digits", "workers": 2, "stages": folder / "stages"}
     given: list[tuple[Target, Answer]] = []
     front: set[str] = set()
     for seed in SEEDS:
-        storage = str(folder / f"{seed}.db")
-        result = search.run(**options, seed=seed, storage=storage, fresh=True, confirm=False)
-        found = api.answers([(result.evaluations, one) for one in TARGETS], result.baseline, storage=storage, **options)
+        here = Workplace(storage=str(folder / f"{seed}.db"), cache=folder / "cache", workers=2)
+        result = search.run(seed=seed, options=SearchOptions(fresh=True, confirm=False), workplace=here)
+        found = answers_to([(result.evaluations, one) for one in TARGETS], result.baseline, workplace=here)
         given += zip(TARGETS, found, strict=True)
         front |= {record.key for record in result.front}
     # That the baseline loses nothing to itself is no finding.
@@ -255,7 +285,7 @@ def _retrained(
         datasets.load(task, folder),
         load_hardware(DEFAULT_HARDWARE),
         seed=0,
-        stages=StageStore(folder / "stages"),
+        cache=TrainingCache(folder / "stages"),
         workers=2,
         multipliers=choose(sorted({name for candidate in ordered for name in candidate.multipliers})),
     ) as executor:

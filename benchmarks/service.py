@@ -25,7 +25,7 @@ from typing import Any
 
 import search
 from benchmarks.searches import STORED, fill
-from search.api.workshop import default_workers
+from search.api.workplace import Workplace, default_workers
 from service.client import Client
 from service.schemas import OptimizeRequest
 
@@ -107,7 +107,11 @@ def measure(folder: Path) -> dict[str, Any]:
     """The load without and with a search beside it."""
     database = folder / "results.db"
     result = search.run(
-        dataset="digits", storage=str(database), effort="quick", budget=40, workers=0, max_accuracy_drop=0.5
+        dataset="digits",
+        effort="quick",
+        budget=40,
+        max_accuracy_drop=0.5,
+        workplace=Workplace(storage=str(database), workers=0),
     )
     fill(database, result)
     found: dict[str, Any] = {"stored": STORED, "clients": CLIENTS}

@@ -1,4 +1,20 @@
-"""Find the best trade-offs between accuracy and energy over all four techniques at once.
+"""Find the best trade-offs between accuracy and energy over all techniques at once.
+
+    result = search.run(dataset="digits", budget=200)   search; the result prints as a table
+    search.resume("digits-1")                           continue one that was stopped
+    search.best(min_accuracy=0.95)                      the cheapest configuration that fresh runs confirm
+    search.compare(dataset="digits")                    what each technique saves alone, in pairs and together
+    search.export(ID, out="folder")                     a result as files, for `approx.load`
+    search.write_report("digits-1", "digits-1.html")    a result as a web page
+
+How a search goes through the rooms of this package, each of which imports from those below it only:
+
+    cli          options and printing         engine      ask, evaluate, keep, tell
+    api          these functions              answers     fronts, fresh runs, confirmed answers
+    report       words, tables, pages         crosscheck  a front scored by ZigZag
+    sampling     which candidates are next    executors   who evaluates them
+    store        SQL                          evaluation  one candidate: train, prune, approximate, measure
+    space        tasks and candidates         multipliers names, costs, tables
 
 Names are imported when they are first used, so that `search --help` answers before SQLAlchemy, Optuna or torch are
 loaded.
@@ -13,13 +29,15 @@ if TYPE_CHECKING:
     from search.answers.confirmation import Confirmation as Confirmation
     from search.answers.result import SearchResult as SearchResult
     from search.answers.stored import Configurations as Configurations
+    from search.api._best import best as best
+    from search.api._best import configurations as configurations
     from search.api._compare import compare as compare
     from search.api._export import Exported as Exported
     from search.api._export import export as export
-    from search.api._run import best as best
-    from search.api._run import configurations as configurations
-    from search.api._run import resume as resume
+    from search.api._resume import resume as resume
     from search.api._run import run as run
+    from search.api.options import SearchOptions as SearchOptions
+    from search.api.workplace import Workplace as Workplace
     from search.errors import DatasetError as DatasetError
     from search.errors import ExecutorError as ExecutorError
     from search.errors import NothingFoundError as NothingFoundError
@@ -28,6 +46,7 @@ if TYPE_CHECKING:
     from search.errors import UnknownNameError as UnknownNameError
     from search.errors import UsageError as UsageError
     from search.evaluation.evaluation import Evaluation as Evaluation
+    from search.observer import Observer as Observer
     from search.report.page.file import write_report as write_report
     from search.space.candidate import Candidate as Candidate
     from search.space.task import find_task as find_task
@@ -40,27 +59,30 @@ _HOME = {
     "Answer": "search.answers.confirmation",
     "Candidate": "search.space.candidate",
     "Comparison": "search.answers.comparison",
-    "Confirmation": "search.answers.confirmation",
     "Configurations": "search.answers.stored",
+    "Confirmation": "search.answers.confirmation",
     "DatasetError": "search.errors",
     "Evaluation": "search.evaluation.evaluation",
     "ExecutorError": "search.errors",
     "Exported": "search.api._export",
     "NothingFoundError": "search.errors",
+    "Observer": "search.observer",
     "Record": "search.store.store",
     "SearchError": "search.errors",
+    "SearchOptions": "search.api.options",
     "SearchRecord": "search.store.store",
     "SearchResult": "search.answers.result",
     "StorageError": "search.errors",
     "Store": "search.store.store",
     "UnknownNameError": "search.errors",
     "UsageError": "search.errors",
-    "best": "search.api._run",
+    "Workplace": "search.api.workplace",
+    "best": "search.api._best",
     "compare": "search.api._compare",
-    "configurations": "search.api._run",
+    "configurations": "search.api._best",
     "export": "search.api._export",
     "find_task": "search.space.task",
-    "resume": "search.api._run",
+    "resume": "search.api._resume",
     "run": "search.api._run",
     "task_names": "search.space.task",
     "write_report": "search.report.page.file",
@@ -77,14 +99,17 @@ __all__ = [
     "ExecutorError",
     "Exported",
     "NothingFoundError",
+    "Observer",
     "Record",
     "SearchError",
+    "SearchOptions",
     "SearchRecord",
     "SearchResult",
     "StorageError",
     "Store",
     "UnknownNameError",
     "UsageError",
+    "Workplace",
     "best",
     "compare",
     "configurations",
@@ -101,3 +126,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names, so that tab completion and `help` show nothing else."""
+    return __all__

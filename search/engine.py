@@ -160,7 +160,7 @@ class _Driver:
                 except (KeyError, ValueError):
                     raise SearchError(
                         f"search {self._search.name!r} was begun by another version of crosslayer, whose space differs "
-                        f"in {name!r}; begin a new search without --resume (search show {self._search.name} still "
+                        f"in {name!r}; begin a new search without `resume` (search show {self._search.name} still "
                         "shows what it found)"
                     ) from None
 

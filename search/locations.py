@@ -14,11 +14,11 @@ from search.errors import UsageError
 
 DATA_DIR_VARIABLE = "CROSSLAYER_DATA_DIR"
 STORAGE_VARIABLE = "CROSSLAYER_STORAGE"
-STAGES_VARIABLE = "CROSSLAYER_STAGES"
-STAGES_LIMIT_VARIABLE = "CROSSLAYER_STAGES_LIMIT"
+CACHE_VARIABLE = "CROSSLAYER_CACHE"
+CACHE_LIMIT_VARIABLE = "CROSSLAYER_CACHE_LIMIT"
 MULTIPLIER_VARIABLE = "CROSSLAYER_MULTIPLIER_DIR"
 
-DEFAULT_STAGES_LIMIT = "10GB"
+DEFAULT_CACHE_LIMIT = "10GB"
 
 _PREFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
@@ -26,10 +26,10 @@ _PREFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 def data_dir(given: str | os.PathLike[str] | None = None) -> Path:
     """The folder of datasets: as given, else $CROSSLAYER_DATA_DIR, else the user's cache folder."""
     chosen = given or os.environ.get(DATA_DIR_VARIABLE)
-    return Path(chosen) if chosen else cache_dir() / "datasets"
+    return Path(chosen) if chosen else user_cache_dir() / "datasets"
 
 
-def cache_dir() -> Path:
+def user_cache_dir() -> Path:
     """The user's cache folder for this project."""
     return Path(platformdirs.user_cache_dir("crosslayer"))
 
@@ -52,7 +52,7 @@ def storage_url(given: str | None = None) -> str:
         make_url(chosen)
     except ArgumentError:
         raise UsageError(
-            f"--storage {chosen!r} is not a database URL; give sqlite:///FILE, "
+            f"`storage` {chosen!r} is not a database URL; give sqlite:///FILE, "
             "postgresql://USER@HOST/NAME, or the path of an SQLite file"
         ) from None
     return chosen
@@ -71,22 +71,22 @@ def sqlite_path(url: str) -> Path | None:
     return Path(parsed.database)
 
 
-def stage_dir(url: str) -> Path:
+def cache_folder(url: str) -> Path:
     """The folder of a database's locks and, by default, of kept stages.
 
     It is beside an SQLite file, else in the user's cache folder.
     """
     path = sqlite_path(url)
-    return path.with_suffix(".stages") if path else cache_dir() / "stages"
+    return path.with_suffix(".cache") if path else user_cache_dir() / "steps"
 
 
-def stage_location(given: str | os.PathLike[str] | None, url: str) -> str:
-    """Where stages are kept, a folder or a URL: as given, else $CROSSLAYER_STAGES, else `stage_dir(url)`."""
-    return os.fspath(given or os.environ.get(STAGES_VARIABLE) or stage_dir(url))
+def cache_location(given: str | os.PathLike[str] | None, url: str) -> str:
+    """Where stages are kept, a folder or a URL: as given, else $CROSSLAYER_CACHE, else `cache_folder(url)`."""
+    return os.fspath(given or os.environ.get(CACHE_VARIABLE) or cache_folder(url))
 
 
-def stage_limit(given: str | int | None = None) -> int:
-    """How many bytes of stages are kept: as given, else $CROSSLAYER_STAGES_LIMIT, else 10 GB.
+def cache_limit_bytes(given: str | int | None = None) -> int:
+    """How many bytes of stages are kept: as given, else $CROSSLAYER_CACHE_LIMIT, else 10 GB.
 
     Args:
         given: Bytes, or a number with a unit: kB, MB, GB or TB of 1000, or KiB, MiB, GiB or TiB of 1024, in any case.
@@ -95,14 +95,14 @@ def stage_limit(given: str | int | None = None) -> int:
         UsageError: If it is not a size, or less than a byte.
 
     Example:
-        >>> stage_limit("1.5 GB"), stage_limit("2MiB")
+        >>> cache_limit_bytes("1.5 GB"), cache_limit_bytes("2MiB")
         (1500000000, 2097152)
     """
-    chosen = str(given if given is not None else os.environ.get(STAGES_LIMIT_VARIABLE) or DEFAULT_STAGES_LIMIT)
+    chosen = str(given if given is not None else os.environ.get(CACHE_LIMIT_VARIABLE) or DEFAULT_CACHE_LIMIT)
     parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b?)\s*", chosen.lower(), re.ASCII)
     limit = int(float(parts[1]) * (1024 if parts[3] else 1000) ** _PREFIXES[parts[2]]) if parts else 0
     if limit < 1:
-        raise UsageError(f"--stages-limit {chosen!r} is not a size; give one such as 500MB or 10GB")
+        raise UsageError(f"`cache_limit` {chosen!r} is not a size; give one such as 500MB or 10GB")
     return limit
 
 
@@ -115,8 +115,3 @@ def multiplier_dir() -> Path:
     """The folder of imported multipliers: $CROSSLAYER_MULTIPLIER_DIR, else in the user's data folder."""
     chosen = os.environ.get(MULTIPLIER_VARIABLE)
     return Path(chosen) if chosen else Path(platformdirs.user_data_dir("crosslayer")) / "multipliers"
-
-
-def multiplier_cost_file() -> Path:
-    """The table of what the user's own multipliers cost, beside the imported ones."""
-    return multiplier_dir() / "costs.csv"

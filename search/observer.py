@@ -37,3 +37,22 @@ class Observer:
 
     def confirming(self, candidate: Candidate, runs: int) -> None:
         """This many fresh runs of a candidate are being made."""
+
+
+class Stoppable(Observer):
+    """Ends a search that was asked to stop, even where the exception that a signal raised was lost.
+
+    It is raised wherever the process happens to be, and Python ignores what is raised in a destructor or a callback.
+    """
+
+    stopping = False
+
+    def evaluating(self, count: int, workers: int) -> None:
+        """Stop, if that was asked for."""
+        if self.stopping:
+            raise KeyboardInterrupt
+
+    def evaluated(self, record: Record, *, reused: bool) -> None:
+        """Stop, if that was asked for: the evaluation is stored."""
+        if self.stopping:
+            raise KeyboardInterrupt

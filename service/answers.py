@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from search.answers.confirmation import Answer
 from search.answers.stored import Stored, confirmations_in
 from search.errors import NothingFoundError
-from search.report import words as report
+from search.report import json_values
 from search.space.task import find_task
 from search.store.schema import storage_errors
 from search.store.store import Record, Store
@@ -275,8 +275,8 @@ def _response(
 
     def as_json(record: Record) -> dict[str, Any]:
         confirmation = confirmations.get(record.key)
-        runs = None if confirmation is None else report.confirmation_json(confirmation)
-        return {**report.record_json(record, answer.baseline), "confirmation": runs}
+        runs = None if confirmation is None else json_values.confirmation_json(confirmation)
+        return {**json_values.record_json(record, answer.baseline), "confirmation": runs}
 
     return OptimizeResponse.model_validate(
         {

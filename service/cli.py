@@ -12,14 +12,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
 from math import ceil
 from typing import TYPE_CHECKING
 
 import click
 
 from search.cli import options
+from search.cli.command_line import command_line
 from search.cli.errors import reported_errors
-from search.cli.running import command_line
 from search.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,12 +62,11 @@ _require_keys = click.option(
 @click.option(
     "--max-budget", type=click.IntRange(1), default=1000, show_default=True, help="Largest budget of one job."
 )
-@options.storage
-@options.work
+@options.workplace()
 @_lease
-@click.pass_obj
+@click.pass_context
 def serve(
-    debug: bool,
+    context: click.Context,
     host: str,
     port: int,
     public_hosts: tuple[str, ...],
@@ -74,26 +74,18 @@ def serve(
     require_keys: bool | None,
     max_queued: int,
     max_budget: int,
-    storage: str | None,
-    workers: int | None,
-    ray_address: str | None,
-    timeout_s: float | None,
-    data_dir: str | None,
-    stages: str | None,
-    stages_limit: str | None,
     lease_s: float,
 ) -> None:
     """Serve the API and the web page over HTTP, and run the requested searches."""
-    with reported_errors(debug):
+    with reported_errors(context.obj):
         import uvicorn
 
-        from search.locations import storage_url
         from service.app import create_app
         from service.queue import QueueLimits
         from service.settings import Settings
         from service.worker_process import worker_process
 
-        url = storage_url(storage)
+        url = options.workplace_of(context).url
         required = _keys_required(url, host, public_hosts, require_keys)
         settings = Settings(
             storage=url,
@@ -103,15 +95,7 @@ def serve(
             hosts=_hosts(host, public_hosts),
         )
         app = create_app(settings)
-        worker_options = {
-            "workers": workers,
-            "ray_address": ray_address,
-            "timeout_s": timeout_s,
-            "data_dir": data_dir,
-            "stages": stages,
-            "stages_limit": stages_limit,
-            "lease": lease_s,
-        }
+        worker_options = {**asdict(replace(options.workplace_of(context), storage=None)), "lease": lease_s}
         worker_words = ["search", "worker", "--until-stdin-ends"]
         command = [sys.executable, "-m", *shlex.split(command_line(worker_words, worker_options))]
         listening = _listen(host, port)
@@ -126,20 +110,19 @@ def serve(
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
 @_public_hosts
 @_require_keys
-@options.storage
-@click.pass_obj
+@options.workplace("storage")
+@click.pass_context
 def dashboard(
-    debug: bool, host: str, port: int, public_hosts: tuple[str, ...], require_keys: bool | None, storage: str | None
+    context: click.Context, host: str, port: int, public_hosts: tuple[str, ...], require_keys: bool | None
 ) -> None:
     """Serve Optuna's dashboard of the searches, read-only; if keys are needed, enter one as the password."""
-    with reported_errors(debug):
+    with reported_errors(context.obj):
         import uvicorn
 
-        from search.locations import storage_url
         from service.dashboard import create_dashboard
         from service.settings import Settings
 
-        url = storage_url(storage)
+        url = options.workplace_of(context).url
         settings = Settings(
             storage=url,
             keys_required=_keys_required(url, host, public_hosts, require_keys),
@@ -152,44 +135,23 @@ def dashboard(
 
 
 @click.command()
-@options.storage
-@options.work
+@options.workplace()
 @_lease
 @click.option("--once", is_flag=True, help="End when no job is waiting.")
 @click.option("--until-stdin-ends", is_flag=True, hidden=True)
-@click.pass_obj
-def worker(
-    debug: bool,
-    storage: str | None,
-    once: bool,
-    until_stdin_ends: bool,
-    workers: int | None,
-    ray_address: str | None,
-    timeout_s: float | None,
-    data_dir: str | None,
-    stages: str | None,
-    stages_limit: str | None,
-    lease_s: float,
-) -> None:
+@click.pass_context
+def worker(context: click.Context, once: bool, until_stdin_ends: bool, lease_s: float) -> None:
     """Run searches requested over HTTP, one at a time; start several workers to run several at once."""
-    with reported_errors(debug):
-        from search.locations import storage_url
+    with reported_errors(context.obj):
         from service.database import Database
-        from service.work import Work
         from service.worker import Worker
 
-        url = storage_url(storage)
-        work = Work(
-            storage=url,
-            workers=workers,
-            data_dir=data_dir,
-            stages=stages,
-            stages_limit=stages_limit,
-            ray_address=ray_address,
-            timeout_s=timeout_s,
-        )
+        url = options.workplace_of(context).url
+        workplace = replace(options.workplace_of(context), storage=url)
         with Database.open(url) as database:
-            running = Worker(database, work, lease_s=lease_s, log=lambda text: click.echo(f"worker: {text}", err=True))
+            running = Worker(
+                database, workplace, lease_s=lease_s, log=lambda text: click.echo(f"worker: {text}", err=True)
+            )
 
             def end(*_: object) -> None:
                 running.end()
@@ -222,22 +184,22 @@ def keys() -> None:
     show_default=True,
     help="read: stored results. submit: also start searches and change own jobs. admin: also change all jobs.",
 )
-@options.storage
-@click.pass_obj
-def create_key(debug: bool, name: str, scope: str, storage: str | None) -> None:
+@options.workplace("storage")
+@click.pass_context
+def create_key(context: click.Context, name: str, scope: str) -> None:
     """Create a key for the client NAME and print it, which is not possible again: only a digest is stored."""
-    with reported_errors(debug), _keys(storage) as stored:
+    with reported_errors(context.obj), _keys(options.workplace_of(context).url) as stored:
         from service.keys import Scope
 
         click.echo(stored.create(name, Scope[scope.upper()]))
 
 
 @keys.command("list")
-@options.storage
-@click.pass_obj
-def list_keys(debug: bool, storage: str | None) -> None:
+@options.workplace("storage")
+@click.pass_context
+def list_keys(context: click.Context) -> None:
     """List the keys, without their secrets."""
-    with reported_errors(debug), _keys(storage) as stored:
+    with reported_errors(context.obj), _keys(options.workplace_of(context).url) as stored:
         for key in stored.all():
             state = "valid" if key.revoked_at is None else f"revoked {key.revoked_at:%Y-%m-%d}"
             click.echo(f"{key.name}\t{key.scope.name.lower()}\t{key.created_at:%Y-%m-%d}\t{state}")
@@ -245,11 +207,11 @@ def list_keys(debug: bool, storage: str | None) -> None:
 
 @keys.command("revoke")
 @click.argument("name")
-@options.storage
-@click.pass_obj
-def revoke_key(debug: bool, name: str, storage: str | None) -> None:
+@options.workplace("storage")
+@click.pass_context
+def revoke_key(context: click.Context, name: str) -> None:
     """Revoke the key of the client NAME."""
-    with reported_errors(debug), _keys(storage) as stored:
+    with reported_errors(context.obj), _keys(options.workplace_of(context).url) as stored:
         stored.revoke(name)
 
 
@@ -259,16 +221,16 @@ def db() -> None:
 
 
 @db.command("upgrade")
-@options.storage
-@click.pass_obj
-def upgrade(debug: bool, storage: str | None) -> None:
+@options.workplace("storage")
+@click.pass_context
+def upgrade(context: click.Context) -> None:
     """Create the database if it does not exist, and bring its schema up to date, as all commands do."""
-    with reported_errors(debug):
+    with reported_errors(context.obj):
         from search.engine import study_names
-        from search.locations import storage_url, without_password
+        from search.locations import without_password
         from search.store.schema import SCHEMA, open_engine
 
-        url = storage_url(storage)
+        url = options.workplace_of(context).url
         open_engine(url, create=True).dispose()
         study_names(url)  # makes Optuna's tables
         click.echo(f"{without_password(url)} has schema {SCHEMA}")
@@ -331,10 +293,9 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 @contextmanager
-def _keys(storage: str | None) -> Iterator[KeyStore]:
-    from search.locations import storage_url
+def _keys(url: str) -> Iterator[KeyStore]:
     from service.database import Database
     from service.keys import KeyStore
 
-    with Database.open(storage_url(storage)) as database:
+    with Database.open(url) as database:
         yield KeyStore(database)

@@ -6,20 +6,19 @@ Each is known by its identity, which is its name and the beginning of a digest o
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
 
-import energy
 from energy import Hardware, hardware_names, load_hardware, parse_hardware
-from energy.cost_table import CostTable, relative_costs
+from energy.cost_table import CostKey, CostTable, MultiplierCost, relative_costs
 from search.errors import UnknownNameError, UsageError
 from search.multipliers.choice import keep_multiplier, multiplier_of_table
-from search.multipliers.costs import claimed_costs
-from search.multipliers.identity import multiplier_identity
+from search.multipliers.folder import MultiplierFolder, claimed_costs
+from search.multipliers.identity import is_imported, multiplier_identity
 from service.database import Database
 from service.tables import UploadRow, utc_now
 
@@ -53,20 +52,21 @@ class UploadedMultiplier:
         """The source of its costs, in words."""
         return f"as stated by the uploader, {self.client}"
 
-    def keep(self, table: Sequence[Sequence[int]]) -> None:
-        """Add the multiplier to the imported ones of this process.
+    def keep(self, table: Sequence[Sequence[int]], folder: MultiplierFolder) -> None:
+        """Add the multiplier to the imported ones of a folder.
 
         Args:
             table: Products, indexed [activation code, weight code].
+            folder: The folder.
         """
         multiplier = multiplier_of_table(self.name, table, signed=self.signed, source=self.client)
-        keep_multiplier(multiplier, relative_energy=self.relative_energy, relative_area=self.relative_area)
+        keep_multiplier(multiplier, folder, relative_energy=self.relative_energy, relative_area=self.relative_area)
 
-    def register_cost(self) -> None:
-        """Register its cost with the energy model of this process."""
+    @property
+    def costs(self) -> Mapping[CostKey, MultiplierCost]:
+        """Its costs in layers at all widths."""
         rows = claimed_costs(self.name, relative_energy=self.relative_energy, relative_area=self.relative_area)
-        costs = relative_costs(rows, source=self.source)
-        energy.register_multiplier_cost(self.identity, costs[self.name])
+        return relative_costs(rows, source=self.source)[self.name]
 
 
 class Uploads:
@@ -179,6 +179,12 @@ class Uploads:
             raise UnknownNameError(f"the multiplier {multiplier.identity!r} was deleted")
         table: list[list[int]] = content["table"]
         return table
+
+    def costs(self, identities: Collection[str]) -> CostTable:
+        """The costs of built-in multipliers and of those uploaded ones among `identities` that were not deleted."""
+        found = (self._find(_MULTIPLIER, identity) for identity in identities if is_imported(identity))
+        uploaded = [_multiplier(row) for row in found if row is not None]
+        return CostTable({one.identity: one.costs for one in uploaded})
 
     def multipliers(self) -> list[UploadedMultiplier]:
         """All uploaded multipliers."""

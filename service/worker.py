@@ -11,17 +11,18 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
 from enum import Enum, auto
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
+import search
 from energy import hardware_names
 from search.answers.result import SearchResult
-from search.api import _run as api
-from search.cli.running import interruptible
+from search.api.interrupts import interruptible
+from search.api.options import SearchOptions
+from search.api.workplace import Workplace
 from search.errors import (
     ExecutorError,
     NewerSchemaError,
@@ -30,9 +31,8 @@ from search.errors import (
     StorageError,
     UnknownNameError,
 )
-from search.locations import MULTIPLIER_VARIABLE
-from search.report import words as report
-from search.report.progress import Stoppable
+from search.observer import Stoppable
+from search.report import json_values
 from search.space.candidate import Candidate
 from search.store.store import Record, SearchRecord
 from service.database import Database
@@ -41,7 +41,6 @@ from service.jobs import Job, LeaseLostError
 from service.leases import Leases
 from service.questions import Question
 from service.uploads import Uploads
-from service.work import Work
 
 _IDLE_S = 0.5  # between attempts to claim a job
 _BEAT_S = 5.0  # between signs of life
@@ -62,18 +61,23 @@ class Worker:
 
     Args:
         database: The results database, which holds the jobs.
-        work: Where and how evaluations are made.
+        workplace: Where evaluations are made.
         lease_s: Seconds without renewal after which another worker takes a job over.
         log: Called with each message.
     """
 
     def __init__(
-        self, database: Database, work: Work, *, lease_s: float = 15.0, log: Callable[[str], None] = lambda text: None
+        self,
+        database: Database,
+        workplace: Workplace,
+        *,
+        lease_s: float = 15.0,
+        log: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._leases = Leases(database)
         self._uploads = Uploads(database)
-        self._work = work
+        self._workplace = workplace
         self._lease_s = lease_s
         self._log = log
         self._ending = threading.Event()
@@ -126,7 +130,7 @@ class Worker:
                 try:
                     try:
                         result = self._search(job, observer)
-                        self._leases.note(job, self.name, "answer", report.answer_json(result.answer))
+                        self._leases.note(job, self.name, "answer", json_values.answer_json(result.answer))
                     finally:
                         with self._interrupting:  # no interrupt is sent from here on; one sent before arrives now
                             self._job = None
@@ -184,54 +188,52 @@ class Worker:
     def _search(self, job: Job, observer: _JobObserver) -> SearchResult:
         question = job.question
         name = job.search_name or f"job-{job.id}"
-        options: dict[str, Any] = {**asdict(self._work), "observer": observer}
-        with self._uploads_of(question) as hardware:
+        with self._with_uploads(question) as (hardware, workplace):
             uploaded = None if hardware == question.hardware else hardware
             try:
-                return api.resume(name, budget=question.budget, hardware=uploaded, **options)
+                return search.resume(
+                    name,
+                    budget=question.budget,
+                    hardware=uploaded,
+                    workplace=workplace,
+                    observer=observer,
+                )
             except UnknownNameError:
                 if job.search_name is not None:
                     raise
-            return api.run(
+            return search.run(
                 dataset=question.dataset,
-                budget=question.budget,
+                hardware=hardware,
                 min_accuracy=question.min_accuracy,
                 max_accuracy_drop=question.max_accuracy_drop,
+                budget=question.budget,
                 seed=question.seed,
-                space=question.space,
-                hardware=hardware,
-                multipliers=question.multipliers,
                 effort=question.effort,
-                name=name,
-                **options,
+                multipliers=question.multipliers,
+                options=SearchOptions(name=name, space=question.space),
+                workplace=workplace,
+                observer=observer,
             )
 
     @contextmanager
-    def _uploads_of(self, question: Question) -> Iterator[str]:
-        """Make the uploads that a question names available to this process, as if a local user had imported them.
+    def _with_uploads(self, question: Question) -> Iterator[tuple[str, Workplace]]:
+        """Put the uploads that a question names into a folder of its own.
 
         Yields:
-            The name of built-in hardware, or the file of uploaded hardware.
+            The name of built-in hardware, or the file of uploaded hardware; and the workplace with the multipliers.
         """
-        uploaded = question.uploaded_multipliers
         with TemporaryDirectory() as folder:
-            hardware = question.hardware
+            hardware, workplace = question.hardware, self._workplace
             if hardware not in hardware_names():
                 file = Path(folder) / "hardware.yaml"
                 file.write_text(self._uploads.hardware_text(hardware), encoding="utf-8")
                 hardware = str(file)
-            before = os.environ.get(MULTIPLIER_VARIABLE)
-            if uploaded:
-                os.environ[MULTIPLIER_VARIABLE] = str(Path(folder) / "multipliers")
-            try:
-                for name in uploaded:
-                    multiplier = self._uploads.multiplier(name)
-                    multiplier.keep(self._uploads.table(multiplier))
-                yield hardware
-            finally:
-                os.environ.pop(MULTIPLIER_VARIABLE, None)
-                if before is not None:
-                    os.environ[MULTIPLIER_VARIABLE] = before
+            if question.uploaded_multipliers:
+                workplace = replace(workplace, multiplier_dir=Path(folder) / "multipliers")
+            for name in question.uploaded_multipliers:
+                multiplier = self._uploads.multiplier(name)
+                multiplier.keep(self._uploads.table(multiplier), workplace.multipliers)
+            yield hardware, workplace
 
     def _interrupt(self, reason: _Stop) -> None:
         """Interrupt the job under way, as Ctrl-C would."""

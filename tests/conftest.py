@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from energy import cost_table
 from approx.multipliers import catalog
+from energy import cost_table
 from tests.support.browser import Browser, find_browser
 from tests.support.postgresql import Server, running_server
 
@@ -30,8 +30,8 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "CROSSLAYER_STORAGE",
         "CROSSLAYER_DATA_DIR",
         "CROSSLAYER_MULTIPLIER_DIR",
-        "CROSSLAYER_STAGES",
-        "CROSSLAYER_STAGES_LIMIT",
+        "CROSSLAYER_CACHE",
+        "CROSSLAYER_CACHE_LIMIT",
     ):
         monkeypatch.delenv(variable, raising=False)
 

@@ -13,16 +13,16 @@ import numpy as np
 
 import energy
 from search.errors import UsageError
-from search.evaluation.workload import on_hardware, workload_of
+from search.evaluation.workload import kept_weights, on_hardware, workload_of
 from search.locations import storage_url
-from search.multipliers.choice import register_stored_cost
-from search.multipliers.costs import register_own_costs
+from search.multipliers.folder import MultiplierFolder
+from search.multipliers.known import stored_costs
 from search.space.candidate import Candidate
-from search.space.task import Task, find_task, stored_task
+from search.space.task import Task, searched_task, stored_task
 from search.store.store import Record, Store
 
 if TYPE_CHECKING:
-    from approx import LayerShape
+    pass
 
 T = TypeVar("T")
 
@@ -77,6 +77,7 @@ def score(
     dataset: str = "digits",
     network: str | None = None,
     storage: str | None = None,
+    folder: MultiplierFolder | None = None,
 ) -> Scored:
     """The energy of a stored evaluation, or of a candidate or workload in a file.
 
@@ -89,6 +90,7 @@ def score(
         dataset: Of a candidate in a file: decides the image's size.
         network: Of a candidate in a file: the import path of your own network.
         storage: Results database; see `search.locations.storage_url`.
+        folder: Where imported multipliers are; by default the user's folder.
 
     Raises:
         UsageError: If the source cannot be read or found, or was evaluated on hardware that is not known here.
@@ -96,10 +98,10 @@ def score(
         StorageError: If the database does not exist or cannot be used.
     """
     path = Path(source)
+    folder = folder or MultiplierFolder.default()
     if not path.suffix and not path.exists():
-        return _score_stored(source, hardware, storage)
+        return _score_stored(source, hardware, storage, folder)
     content = _read(path)
-    register_own_costs()
     platform = energy.load_hardware(hardware or "weight-stationary-45nm")
     own = _workload_in(content)
     if own is not None:
@@ -114,40 +116,35 @@ def score(
             notes=(_NO_BASELINE,),
         )
     candidate = read_candidate(path)
-    task = find_task(dataset)
-    if network is not None:
-        from search.space.custom_network import find_network
-
-        task = task.with_network(
-            find_network(network, folder=str(Path.cwd()), image_shape=task.image_shape, classes=task.classes)
-        )
-    return _in_file(path, lambda: score_candidate(candidate, task, platform, title=path.name))
+    task = searched_task(dataset, network)
+    costs = stored_costs(candidate.multipliers, folder)
+    return _in_file(path, lambda: score_candidate(candidate, task, platform, costs=costs, title=path.name))
 
 
-def score_candidate(candidate: Candidate, task: Task, hardware: energy.Hardware, *, title: str = "candidate") -> Scored:
+def score_candidate(
+    candidate: Candidate, task: Task, hardware: energy.Hardware, *, costs: energy.CostTable, title: str = "candidate"
+) -> Scored:
     """The energy of a candidate that was never trained.
 
     Args:
         candidate: In canonical form.
         task: Of what: decides the size of the image, and what the baseline is.
         hardware: What runs it.
+        costs: Costs of its multipliers.
         title: What to call it.
 
     Raises:
         UsageError: If there is no such network, or no such multiplier any more.
         energy.EnergyError: If the hardware cannot run it.
     """
-    register_own_costs()
-    for multiplier in candidate.multipliers:
-        register_stored_cost(multiplier)
     workload = _untrained(candidate, task, hardware)
     return Scored(
         title=title,
         candidate=candidate,
         workload=workload,
         hardware=hardware,
-        report=energy.estimate(workload, hardware),
-        baseline=energy.estimate(_untrained(task.space.baseline(), task, hardware), hardware),
+        report=energy.estimate(workload, hardware, costs=costs),
+        baseline=energy.estimate(_untrained(task.space.baseline(), task, hardware), hardware, costs=costs),
         notes=(_DENSE,),
     )
 
@@ -164,12 +161,10 @@ def stored_workload(record: Record, hardware: energy.Hardware) -> energy.Workloa
             f"evaluation {record.id} was made by an older version, which did not keep its layers; search again to "
             "evaluate it anew"
         )
-    for multiplier in record.evaluation.candidate.multipliers:
-        register_stored_cost(multiplier)
     return on_hardware(energy.Workload.from_dict(content), record.evaluation.candidate, hardware)
 
 
-def _score_stored(evaluation_id: str, hardware: str | None, storage: str | None) -> Scored:
+def _score_stored(evaluation_id: str, hardware: str | None, storage: str | None, folder: MultiplierFolder) -> Scored:
     with Store.open(storage_url(storage), create=False) as store:
         record, identity, evaluated_on = store.evaluation_with_id(evaluation_id)
         task = stored_task(identity)
@@ -179,17 +174,20 @@ def _score_stored(evaluation_id: str, hardware: str | None, storage: str | None)
     if hardware is None and evaluated_on not in energy.hardware_names():
         raise UsageError(
             f"evaluation {record.id} was made for {evaluated_on}, which does not come with the package; give its file, "
-            "or other hardware, with --hardware"
+            "or other hardware, with `hardware`"
         )
     platform = energy.load_hardware(hardware or evaluated_on)
     workload = stored_workload(record, platform)
+    costs = stored_costs(record.evaluation.candidate.multipliers, folder)
     return Scored(
         title=record.id,
         candidate=record.evaluation.candidate,
         workload=workload,
         hardware=platform,
-        report=energy.estimate(workload, platform),
-        baseline=None if baseline is None else energy.estimate(stored_workload(baseline, platform), platform),
+        report=energy.estimate(workload, platform, costs=costs),
+        baseline=None
+        if baseline is None
+        else energy.estimate(stored_workload(baseline, platform), platform, costs=costs),
         notes=(
             *(() if baseline else ("Its baseline was not evaluated by this version.",)),
             *((_OTHER_HARDWARE.format(evaluated_on),) if platform.identity != evaluated_on else ()),
@@ -199,32 +197,10 @@ def _score_stored(evaluation_id: str, hardware: str | None, storage: str | None)
 
 def _untrained(candidate: Candidate, task: Task, hardware: energy.Hardware) -> energy.Workload:
     """The workload of a candidate whose network was never trained: its shapes are known, its activations are not."""
-    import torch
+    from search.evaluation.training import untrained_layers  # which brings torch
 
-    import approx
-    from search.space.custom_network import build_own_network
-
-    if task.network is not None:
-        model = build_own_network(
-            task.network,
-            depth=candidate.depth,
-            width=candidate.width,
-            image_shape=task.image_shape,
-            classes=task.classes,
-            seed=0,
-        )
-    else:
-        architecture = approx.Architecture(family=candidate.family, depth=candidate.depth, width=candidate.width)
-        model = approx.build_network(architecture, image_shape=task.image_shape, classes=task.classes, seed=0)
-    shapes: list[LayerShape] = [
-        replace(shape, input_density=1.0) for shape in approx.trace(model, torch.zeros(1, *task.image_shape))
-    ]
-    kept = {}
-    if candidate.sparsity:
-        weights = {name: layer.weight for name, layer in approx.weight_layers(model)}
-        masks = approx.magnitude_masks(weights, candidate.sparsity)
-        kept = {name: int(mask.sum()) for name, mask in masks.items()}
-    return workload_of(candidate, shapes, hardware, kept=kept)
+    shapes = [replace(shape, input_density=1.0) for shape in untrained_layers(task, candidate)]
+    return workload_of(candidate, shapes, hardware, kept=kept_weights(shapes, candidate.sparsity))
 
 
 def read_candidate(path: Path) -> Candidate:

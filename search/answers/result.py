@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from search.answers import words
 from search.answers.confirmation import Answer, stored_answer
 from search.errors import SearchError
 from search.pareto import hypervolume, non_dominated_mask
-from search.space.task import stored_task
+from search.space.task import stored_task, task_words
 from search.store.store import Record, SearchRecord, Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+_SHOWN = 12  # rows of a front in the text of a result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SearchResult:
-    """What a search found.
+    """What a search found. It prints as a short table of its front.
 
     Attributes:
         search: The search.
@@ -43,6 +47,29 @@ class SearchResult:
     distinct: int
     failed: int
     answer: Answer
+
+    def __repr__(self) -> str:
+        front = list(self.front)
+        left_out = len(front) - _SHOWN
+        if left_out > 0:
+            front = front[:_SHOWN]
+        rows: list[tuple[str, ...]] = [("acc %", "energy", "saves", *words.KNOBS)]
+        for record in [*front, self.baseline]:
+            evaluation = record.evaluation
+            figures = (words.percent(evaluation.accuracy), words.energy(evaluation.energy_pj))
+            knobs = words.knobs(evaluation.candidate).values()
+            rows.append((*figures, words.saving(self.saving(record)), *knobs))
+        names = ["", *(record.id for record in front), "baseline"]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            f"{name:12}  " + "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+            for name, row in zip(names, rows, strict=True)
+        ]
+        if left_out > 0:
+            lines.insert(-1, f"... {left_out} more, down to {words.percent(self.front[-1].evaluation.accuracy)} %")
+        return "\n".join(
+            [f"Search {self.search.name} ({task_words(self.search.task)}): {self.finished} evaluations", *lines]
+        )
 
     def saving(self, record: Record) -> float:
         """How many times less energy than the baseline."""
@@ -112,6 +139,12 @@ def front(records: Sequence[Record], costs: Sequence[str] = ("energy_pj",)) -> l
     mask = non_dominated_mask(_points(records, costs))
     members = [record for record, kept in zip(records, mask, strict=True) if kept]
     return sorted(members, key=lambda r: (-r.evaluation.accuracy, r.evaluation.energy_pj, r.key))
+
+
+def cheapest_at(records: Sequence[Record], min_accuracy: float) -> Record | None:
+    """Return the evaluation of least energy whose validation accuracy reaches a target; None if none does."""
+    meeting = [r for r in records if r.evaluation.accuracy >= min_accuracy and not r.evaluation.stopped]
+    return min(meeting, key=lambda r: (r.evaluation.energy_pj, r.key), default=None)
 
 
 def result_of(store: Store, search: SearchRecord, *, evaluations: bool = True) -> SearchResult:

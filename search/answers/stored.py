@@ -112,7 +112,7 @@ class Stored:
         if not meeting:
             raise NothingFoundError(
                 f"no stored configuration of {self.task.words} reaches {wanted:.2%}; the most accurate reaches "
-                f"{self.highest_accuracy:.2%}. Ask for less, or search more with another --seed or a larger --budget: "
+                f"{self.highest_accuracy:.2%}. Ask for less, or search more with another `seed` or a larger `budget`: "
                 f"{command}"
             )
         return Configurations(records=meeting, baseline=self.baseline)

@@ -1,4 +1,4 @@
-"""Take the result of a search along: its model as files that need neither the search nor its database."""
+"""Export a result: `search.export` writes a model as files that need neither the search nor its database."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ import torch
 
 import approx
 from approx.saving import check_target
-from search.api.workshop import open_stages
+from search.api.images import images_dir
+from search.api.workplace import Workplace
 from search.errors import UsageError
 from search.evaluation import datasets
 from search.evaluation.training import Training
-from search.locations import data_dir as find_data_dir
-from search.locations import storage_url
-from search.multipliers.choice import register_stored_multiplier
-from search.space.custom_network import find_network
-from search.space.task import Task, stored_task
+from search.multipliers.known import stored_tables
+from search.space.task import Task, searched_task, stored_task
 from search.store.store import Record, Store
 
 
@@ -48,49 +46,44 @@ def export(
     evaluation_id: str,
     *,
     out: str | os.PathLike[str],
-    storage: str | None = None,
-    data_dir: str | os.PathLike[str] | None = None,
-    stages: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    workplace: Workplace = Workplace(),
     on_training: Callable[[str], None] = lambda stage: None,
 ) -> Exported:
     """Write the model of a stored evaluation to a folder; `approx.load` gives it back.
 
-    Its network is taken from the kept stages; what is not kept any more is trained again, to the same result.
+    Its network is taken from the cache; what is no longer there is trained again, to the same result.
 
     Args:
         evaluation_id: The beginning of its key, as reports give it.
         out: The folder.
-        storage: Results database; see `search.locations.storage_url`.
-        data_dir: Folder of datasets; see `search.locations.data_dir`.
-        stages: Folder or fsspec URL of trained networks; see `search.locations.stage_location`.
         overwrite: Whether a model that was exported there before is replaced.
-        on_training: Is told the name of each stage that is not kept any more, before it is trained again.
+        workplace: Where the evaluation is stored, its images and its networks are.
+        on_training: Called with the name of each stage of training that is no longer kept, before it is repeated.
 
     Raises:
-        UsageError: If there is no such evaluation, it is of a network of your own that is not here as it was, one
-            of its multipliers was imported and is not kept any more, or the folder is in use.
+        UsageError: If there is no such evaluation, its custom network is not here as it was, one of its multipliers
+            was imported and removed since, or the folder is in use.
         DatasetError: If the images are missing or damaged.
         StorageError: If the database does not exist or cannot be used.
         approx.ApproxError: If ONNX cannot express the network.
     """
-    url = storage_url(storage)
-    with Store.open(url, create=False) as store:
+    with Store.open(workplace.url, create=False) as store:
         record, identity, hardware = store.evaluation_with_id(evaluation_id)
+        folder = images_dir(workplace, [search for search in store.searches() if search.task == identity])
     try:
         check_target(Path(out), overwrite)  # before anything is trained
     except approx.ArgumentError as error:
-        raise UsageError(f"{error} (--overwrite)" if not overwrite else str(error)) from None
+        raise UsageError(f"{error} (`overwrite`)" if not overwrite else str(error)) from None
     task = _task(identity).with_effort(record.effort)
     candidate = record.evaluation.candidate
-    for multiplier in candidate.multipliers:
-        register_stored_multiplier(multiplier)
     training = Training(
         task,
-        datasets.load(task, find_data_dir(data_dir)),
+        datasets.load(task, folder),
         seed=record.seed,
-        stages=open_stages(url, stages, None),
+        cache=workplace.open_cache(),
         failures=record.evaluation.failures,
+        multipliers=stored_tables(candidate.multipliers, workplace.multipliers),
         on_training=on_training,
     )
     threads = torch.get_num_threads()
@@ -113,10 +106,10 @@ def export(
         )
     finally:
         torch.set_num_threads(threads)
-    folder = Path(out)
+    written = Path(out)
     return Exported(
-        folder=folder,
-        files=tuple(sorted(path.name for path in folder.iterdir())),
+        folder=written,
+        files=tuple(sorted(path.name for path in written.iterdir())),
         record=record,
         chip_accuracies=found,
         onnx_equals_model=approx.equal_in_onnx(model),
@@ -127,10 +120,12 @@ def _task(identity: str) -> Task:
     task = stored_task(identity)
     if task.network is None:
         return task
-    here = find_network(task.network.path, folder=str(Path.cwd()), image_shape=task.image_shape, classes=task.classes)
-    if here.identity != task.network.identity:
-        raise UsageError(f"{here.path} was edited after it was evaluated, so it is another network; search again")
-    return task.with_network(here)
+    here = searched_task(task.name, task.network.path)
+    if here.identity != identity:
+        raise UsageError(
+            f"{task.network.path} was edited after it was evaluated, so it is another network; search again"
+        )
+    return here
 
 
 def _arguments(task: Task, family: str, depth: int, width: int) -> dict[str, Any]:

@@ -26,38 +26,40 @@ _SECONDS_BETWEEN_LINES = 5.0
 @click.option(
     "--hardware",
     metavar="FILE.yaml",
-    help="Accelerator of the search, if it does not come with the package.",
+    help="Accelerator of the search, if it is a custom one.",
 )
-@options.storage
+@options.workplace("storage")
 @options.as_json
-@click.pass_obj
-def crosscheck(
-    debug: bool, name: str, members: int | None, hardware: str | None, storage: str | None, as_json: bool
-) -> None:
+@click.pass_context
+def crosscheck(context: click.Context, name: str, members: int | None, hardware: str | None, as_json: bool) -> None:
     """Score a search's front with ZigZag, and compare the rankings.
 
     Both models get the same layers, array, memories and energies per bit, and score every network as
     if it were dense. Takes some seconds for each different layer. ZigZag is installed with
     pip install 'crosslayer[crosscheck]'.
     """
-    with reported_errors(debug):
+    with reported_errors(context.obj):
         from search.answers.result import result_of
         from search.crosscheck import agreement as checking
         from search.crosscheck.zigzag import load_zigzag
-        from search.locations import storage_url
-        from search.report import console as tables
+        from search.multipliers.folder import MultiplierFolder
+        from search.multipliers.known import stored_costs
+        from search.report import console
         from search.store.store import Store
 
         load_zigzag()  # a missing one is named before anything else is looked at
-        with Store.open(storage_url(storage), create=False) as store:
+        with Store.open(options.workplace_of(context).url, create=False) as store:
             search = store.find_search(name)
             front = result_of(store, search, evaluations=False).front
         platform = checking.hardware_of(search.hardware, hardware)
-        found = checking.crosscheck(checking.spread(front, members), platform, on_layer=_progress())
+        chosen = checking.spread(front, members)
+        multipliers = {name for record in chosen for name in record.evaluation.candidate.multipliers}
+        costs = stored_costs(multipliers, MultiplierFolder.default())
+        found = checking.crosscheck(chosen, platform, costs=costs, on_layer=_progress())
         if as_json:
             print_json(_as_json(name, platform.identity, len(front), found))
         else:
-            _print(tables.open_console(), name, platform.identity, len(front), found)
+            _print(console.open_console(), name, platform.identity, len(front), found)
 
 
 def _progress() -> Callable[[int, int, float], None]:
@@ -79,7 +81,7 @@ def _print(console: Console, name: str, hardware: str, size: int, found: Crossch
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from search.report import words as report
+    from search.answers import words
 
     scored = len(found.records)
     title = f"Front of {name} on {hardware} by two models" + (f", {scored} of {size} members" if scored < size else "")
@@ -87,17 +89,17 @@ def _print(console: Console, name: str, hardware: str, size: int, found: Crossch
     table.add_column("id", no_wrap=True)
     for column in ("acc %", "searched", "dense", "ZigZag", "ratio"):
         table.add_column(column, justify="right", no_wrap=True)
-    for column in report.KNOBS:
+    for column in words.KNOBS:
         table.add_column(column, overflow="fold", no_wrap=column != "network")
     for record, comparison in zip(found.records, found.comparisons, strict=True):
         table.add_row(
             record.id,
-            report.percent(record.evaluation.accuracy),
-            report.energy(record.evaluation.energy_pj),
-            report.energy(comparison.ours.total_pj),
-            report.energy(comparison.zigzag.total_pj),
+            words.percent(record.evaluation.accuracy),
+            words.energy(record.evaluation.energy_pj),
+            words.energy(comparison.ours.total_pj),
+            words.energy(comparison.zigzag.total_pj),
             f"{comparison.ratio:.2f}",
-            *report.knobs(record.evaluation.candidate).values(),
+            *words.knobs(record.evaluation.candidate).values(),
         )
     console.print(table)
     ratios = [comparison.ratio for comparison in found.comparisons]

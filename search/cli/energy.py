@@ -26,24 +26,23 @@ from search.cli.errors import print_json, reported_errors
 @click.option(
     "--dataset", default="digits", show_default=True, metavar="NAME", help="Whose images, for a candidate in a file."
 )
-@click.option("--network", metavar="MODULE:FUNCTION", help="Your own network, for a candidate in a file.")
+@click.option("--network", metavar="MODULE:FUNCTION", help="A custom network, for a candidate in a file.")
 @click.option(
     "--picture",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
     help="Where to draw a stacked bar for every layer, such as energy.png.",
 )
-@options.storage
+@options.workplace("storage")
 @options.as_json
-@click.pass_obj
+@click.pass_context
 def energy_command(
-    debug: bool,
+    context: click.Context,
     source: str,
     hardware: str | None,
     dataset: str,
     network: str | None,
     picture: Path | None,
-    storage: str | None,
     as_json: bool,
 ) -> None:
     """Show where the energy of a candidate goes, on this or other hardware.
@@ -51,18 +50,19 @@ def energy_command(
     ID is what `search best` names and `search show NAME --ids` lists. Nothing is trained: a stored
     evaluation keeps its layers, and those of a candidate in a file follow from its network.
     """
-    with reported_errors(debug):
+    with reported_errors(context.obj):
         from search.answers.energy import score
-        from search.report import console as tables
-        from search.report import energy_console as energy_tables
+        from search.report import console, energy_console
         from search.report.pictures import check_picture, draw_energy
 
         if picture is not None:
             check_picture(picture)
-        scored = score(source, hardware=hardware, dataset=dataset, network=network, storage=storage)
+        scored = score(
+            source, hardware=hardware, dataset=dataset, network=network, storage=options.workplace_of(context).url
+        )
         if picture is not None:
             draw_energy(scored.report, picture, title=f"{scored.title} on {scored.hardware.identity}")
         if as_json:
-            print_json(energy_tables.energy_json(scored))
+            print_json(energy_console.energy_json(scored))
         else:
-            energy_tables.print_energy(tables.open_console(), scored, picture)
+            energy_console.print_energy(console.open_console(), scored, picture)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 
 import click
 
+EXIT_INTERRUPTED = 130  # as shells have it: 128 and SIGINT
 _EXIT_FAILURE = 1
 _EXIT_USAGE = 2
 
@@ -25,7 +27,7 @@ def reported_errors(debug: bool) -> Iterator[None]:
     except (SearchError, EnergyError) as error:
         if debug:
             raise
-        click.echo(f"search: {error}", err=True)
+        click.echo(f"search: {in_options(str(error))}", err=True)
         usage = isinstance(error, UsageError | HardwareError | WorkloadError)
         sys.exit(_EXIT_USAGE if usage else _EXIT_FAILURE)
     except Exception as error:
@@ -34,6 +36,25 @@ def reported_errors(debug: bool) -> Iterator[None]:
         reason = " ".join(str(error).split())
         click.echo(f"search: {type(error).__name__}: {reason} (search --debug ... shows where)", err=True)
         sys.exit(_EXIT_FAILURE)
+
+
+def in_options(text: str) -> str:
+    """Return a message in the terms of the command that runs: `budget` becomes --budget.
+
+    Errors name parameters in backticks. Those that the command has are replaced by its options, others are only
+    unquoted.
+    """
+    context = click.get_current_context(silent=True)
+    parameters = context.command.params if context is not None else []
+    options = {one.name: _spelled(one) for one in parameters}
+    return re.sub(r"`(\w+)`", lambda match: options.get(match[1]) or match[1], text)
+
+
+def _spelled(parameter: click.Parameter) -> str:
+    """How a parameter is given: the option that changes what is usual, or the name of an argument."""
+    if isinstance(parameter, click.Argument):
+        return parameter.make_metavar(click.get_current_context()).strip("[]")
+    return parameter.secondary_opts[-1] if parameter.secondary_opts else parameter.opts[-1]
 
 
 def print_json(content: Any) -> None:

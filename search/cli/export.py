@@ -15,19 +15,14 @@ from search.cli.errors import print_json, reported_errors
 @click.argument("evaluation_id", metavar="ID")
 @click.option("--out", required=True, type=click.Path(file_okay=False), metavar="DIR", help="Folder to write to.")
 @click.option("--overwrite", is_flag=True, help="Replace what was exported there before.")
-@options.storage
-@options.data_dir
-@options.stages
+@options.workplace("storage", "data_dir", "cache")
 @options.as_json
-@click.pass_obj
+@click.pass_context
 def export(
-    debug: bool,
+    context: click.Context,
     evaluation_id: str,
     out: str,
     overwrite: bool,
-    storage: str | None,
-    data_dir: str | None,
-    stages: str | None,
     as_json: bool,
 ) -> None:
     """Write the model of an evaluation to a folder.
@@ -35,20 +30,18 @@ def export(
     ID is what `search best` names and `search show NAME --ids` lists. The folder gets the state of the
     network, its integer codes and scales, the multiplier's table, the faults of one chip, and ONNX.
     """
-    with reported_errors(debug):
+    with reported_errors(context.obj):
+        from search.answers import words
         from search.api._export import export as export_evaluation
-        from search.report import words as report
 
         def on_training(stage: str) -> None:
-            click.echo(f"search: the result of the stage {stage!r} is not kept any more; training it again", err=True)
+            click.echo(f"search: the result of the stage {stage!r} is no longer kept; training it again", err=True)
 
         done = export_evaluation(
             evaluation_id,
             out=out,
-            storage=storage,
-            data_dir=data_dir,
-            stages=stages,
             overwrite=overwrite,
+            workplace=options.workplace_of(context),
             on_training=on_training,
         )
         recorded = done.record.evaluation.chip_accuracies
@@ -66,13 +59,13 @@ def export(
             )
             return
         click.echo(f"Wrote {', '.join(done.files)} to {done.folder}")
-        accuracy = report.percent(fmean(done.chip_accuracies))
+        accuracy = words.percent(fmean(done.chip_accuracies))
         if done.chip_accuracies == recorded:
             click.echo(f"Loaded again, it has the validation accuracy that was recorded: {accuracy} %")
         else:
             click.echo(
                 f"Loaded again, it has {accuracy} % validation accuracy, not the recorded "
-                f"{report.percent(fmean(recorded))} %: this machine rounds differently, or trained it again",
+                f"{words.percent(fmean(recorded))} %: this machine rounds differently, or trained it again",
                 err=True,
             )
         if not done.onnx_equals_model:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import click
 
-from search.cli.errors import print_json, reported_errors
+from search.cli.errors import EXIT_INTERRUPTED, print_json, reported_errors
 
-_EXIT_INTERRUPTED = 130  # as shells have it: 128 and SIGINT
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -27,14 +26,14 @@ def multipliers(context: click.Context, as_json: bool) -> None:
     if context.invoked_subcommand is not None:
         return
     with _errors(context.obj):
-        from search.multipliers import catalogue as found
-        from search.report import console as tables
+        from search.multipliers import catalogue
+        from search.report import console
 
-        listed = [found.describe(multiplier) for multiplier in found.listed()]
+        listed = [catalogue.describe(multiplier) for multiplier in catalogue.listed()]
         if as_json:
-            print_json([found.as_json(described) for described in listed])
+            print_json([catalogue.as_json(described) for described in listed])
         else:
-            tables.print_multipliers(tables.open_console(), listed)
+            console.print_multipliers(console.open_console(), listed)
 
 
 @multipliers.command()
@@ -51,16 +50,15 @@ def multipliers(context: click.Context, as_json: bool) -> None:
 def show(debug: bool, name: str, bits: int, signed: bool, out: Path | None, as_json: bool) -> None:
     """Show a multiplier's errors, and draw them as a heat map."""
     with _errors(debug):
-        from search.multipliers import catalogue as found
-        from search.multipliers import heatmap
-        from search.report import console as tables
+        from search.multipliers import catalogue, heatmap
+        from search.report import console
 
-        described = found.describe(found.find(name, bits=bits, signed=signed))
+        described = catalogue.describe(catalogue.find(name, bits=bits, signed=signed))
         picture = heatmap.draw_errors(described.multiplier, out or Path(f"{name}.png"))
         if as_json:
-            print_json({**found.as_json(described), "heat_map": str(picture)})
+            print_json({**catalogue.as_json(described), "heat_map": str(picture)})
         else:
-            tables.print_multiplier(tables.open_console(), described, picture)
+            console.print_multiplier(console.open_console(), described, picture)
 
 
 @multipliers.command(name="import")
@@ -77,17 +75,17 @@ def import_(debug: bool, file: Path, name: str | None, signed: bool, as_json: bo
     machine: import only what you trust.
     """
     with _errors(debug):
-        from search.multipliers import catalogue as found
-        from search.report import console as tables
+        from search.multipliers import catalogue
+        from search.report import console
 
-        added = [found.describe(multiplier) for multiplier in found.import_file(file, name=name, signed=signed)]
+        added = [catalogue.describe(multiplier) for multiplier in catalogue.import_file(file, name=name, signed=signed)]
         for described in added:
-            if doubt := found.doubt(described.multiplier):
+            if doubt := catalogue.doubt(described.multiplier):
                 click.echo(f"search: {doubt}", err=True)
         if as_json:
-            print_json([found.as_json(described) for described in added])
+            print_json([catalogue.as_json(described) for described in added])
         else:
-            tables.print_multipliers(tables.open_console(), added)
+            console.print_multipliers(console.open_console(), added)
 
 
 @multipliers.command()
@@ -129,30 +127,29 @@ def characterise(
     """
     with _interruptible(), _errors(debug):  # loading takes seconds, too
         from search.errors import UsageError
-        from search.multipliers import characterisation as characterising
-        from search.multipliers import shipped_table as shipped_costs
-        from search.report import console as tables
+        from search.multipliers import characterisation, shipped_table
+        from search.report import console
 
         if everything == (subject is not None) or everything != (out is not None):
             raise UsageError("give the name of a multiplier or a Verilog file; or --all with --out FOLDER")
         is_file = subject is not None and (
-            Path(subject).suffix.lower() in (".v", ".sv", *characterising.VHDL_SUFFIXES) or Path(subject).is_file()
+            Path(subject).suffix.lower() in (".v", ".sv", *characterisation.VHDL_SUFFIXES) or Path(subject).is_file()
         )
         if not is_file and (name or signed or top or weights or overwrite):
             raise UsageError("--name, --signed, --top, --weights and --overwrite go with a Verilog file")
-        console = tables.open_console(stderr=True)
-        with console.status("Synthesising") as status:
+        screen = console.open_console(stderr=True)
+        with screen.status("Synthesising") as status:
 
             def on_row(done: int, total: int) -> None:
                 status.update(f"{done} of {total} circuits and widths")
 
             if subject is None:
                 assert out is not None
-                for path in shipped_costs.characterise_all(out, on_row=on_row):
+                for path in shipped_table.characterise_all(out, on_row=on_row):
                     click.echo(path)
                 return
             if is_file:
-                found = characterising.characterise_file(
+                found = characterisation.characterise_file(
                     Path(subject),
                     name=name,
                     signed=signed,
@@ -162,13 +159,13 @@ def characterise(
                     on_row=on_row,
                 )
             else:
-                found = characterising.characterise_name(subject, on_row=on_row)
+                found = characterisation.characterise_name(subject, on_row=on_row)
         if found.doubt:
             click.echo(f"search: {found.doubt}", err=True)
         if as_json:
-            print_json(characterising.as_json(found))
+            print_json(characterisation.as_json(found))
         else:
-            tables.print_characterised(tables.open_console(), found)
+            console.print_characterised(console.open_console(), found)
 
 
 @click.command()
@@ -178,13 +175,13 @@ def doctor(debug: bool, as_json: bool) -> None:
     """Say which kernels are in use here."""
     with _errors(debug):
         from search.cli import diagnosis
-        from search.report import console as tables
+        from search.report import console
 
         found = diagnosis.diagnose()
         if as_json:
             print_json(found)
         else:
-            tables.print_diagnosis(tables.open_console(), found)
+            console.print_diagnosis(console.open_console(), found)
 
 
 @contextmanager
@@ -194,7 +191,7 @@ def _interruptible() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         click.echo("search: stopped; nothing was kept", err=True)
-        sys.exit(_EXIT_INTERRUPTED)
+        sys.exit(EXIT_INTERRUPTED)
 
 
 @contextmanager

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from search.defaults import DEFAULT_DATASET, DEFAULT_HARDWARE
+
+if TYPE_CHECKING:
+    from search.api.workplace import Workplace
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 dataset = click.option(
     "--dataset",
-    default="digits",
+    default=DEFAULT_DATASET,
     show_default=True,
     metavar="NAME",
     help="digits, mnist, fashion-mnist or cifar10.",
@@ -19,19 +24,14 @@ dataset = click.option(
 network = click.option(
     "--network",
     metavar="MODULE:FUNCTION",
-    help="Your own network instead of the built-in ones: a function(image_shape, classes) in a module here.",
+    help="A custom network instead of the built-in ones: a function(image_shape, classes) in a module here.",
 )
 hardware = click.option(
     "--hardware",
-    default="weight-stationary-45nm",
+    default=DEFAULT_HARDWARE,
     show_default=True,
     metavar="NAME|FILE.yaml",
     help="Accelerator that energy is modelled for.",
-)
-storage = click.option(
-    "--storage",
-    metavar="URL|FILE",
-    help="Results database.  [default: $CROSSLAYER_STORAGE, else a file in your data folder]",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 min_accuracy = click.option("--min-accuracy", type=float, metavar="SHARE", help="Accuracy you need, such as 0.95.")
@@ -39,50 +39,109 @@ max_accuracy_drop = click.option(
     "--max-accuracy-drop",
     type=float,
     metavar="SHARE",
-    help="Instead, how far below the baseline it may be.  [default: 0.02, two percentage points]",
+    help="Instead: how far below the baseline it may be.  [default: 0.02, two percentage points]",
 )
 effort = click.option(
     "--effort", metavar="NAME", help="quick, standard or thorough: epochs, chips, fresh runs.  [default: standard]"
-)
-data_dir = click.option(
-    "--data-dir",
-    type=click.Path(file_okay=False),
-    help="Folder of datasets.  [default: $CROSSLAYER_DATA_DIR, else in your cache folder]",
-)
-stages = click.option(
-    "--stages",
-    metavar="URL|FOLDER",
-    help="Where trained networks are kept.  [default: $CROSSLAYER_STAGES, else beside the results]",
-)
-_WORK: tuple[Callable[[Command], Command], ...] = (
-    click.option(
-        "--workers",
-        type=int,
-        help="Ray workers; 0 evaluates in this process, without Ray.  [default: one a core, or a cluster's]",
-    ),
-    click.option("--ray-address", metavar="ADDRESS", help="Ray cluster to join, such as auto or ray://head:10001."),
-    click.option(
-        "--timeout",
-        "timeout_s",
-        type=float,
-        metavar="SECONDS",
-        help="Give an evaluation up after so long.  [default: many times what others took]",
-    ),
-    data_dir,
-    stages,
-    click.option(
-        "--stages-limit",
-        metavar="SIZE",
-        help="The least recently used go above it, such as 500MB.  [default: $CROSSLAYER_STAGES_LIMIT, else 10GB]",
-    ),
 )
 confirm = click.option(
     "--confirm/--no-confirm", default=True, help="Whether fresh runs confirm the answer.  [default: they do]"
 )
 
 
-def work(command: Command) -> Command:
-    """How evaluations are made, and where what they need is."""
-    for option in reversed(_WORK):
-        command = option(command)
-    return command
+_KEPT = "crosslayer.workplace"
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep an option of the workplace for `workplace_of`, instead of handing all seven to every command."""
+    context.meta.setdefault(_KEPT, {})[parameter.name] = value
+
+
+_WORKPLACE: dict[str, Callable[[Command], Command]] = {
+    "storage": click.option(
+        "--storage",
+        metavar="URL|FILE",
+        expose_value=False,
+        callback=_keep,
+        help="Results database.  [default: $CROSSLAYER_STORAGE, else a file in your data folder]",
+    ),
+    "workers": click.option(
+        "--workers",
+        type=int,
+        expose_value=False,
+        callback=_keep,
+        help="Ray workers; 0 evaluates in this process, without Ray.  [default: one a core, or a cluster's]",
+    ),
+    "ray_address": click.option(
+        "--ray-address",
+        metavar="ADDRESS",
+        expose_value=False,
+        callback=_keep,
+        help="Ray cluster to join, such as auto or ray://head:10001.",
+    ),
+    "timeout_s": click.option(
+        "--timeout",
+        "timeout_s",
+        type=float,
+        metavar="SECONDS",
+        expose_value=False,
+        callback=_keep,
+        help="Stop an evaluation after this many seconds.  [default: many times what others took]",
+    ),
+    "data_dir": click.option(
+        "--data-dir",
+        type=click.Path(file_okay=False),
+        expose_value=False,
+        callback=_keep,
+        help="Folder of datasets.  [default: $CROSSLAYER_DATA_DIR, else in your cache folder]",
+    ),
+    "cache": click.option(
+        "--cache",
+        metavar="URL|FOLDER",
+        expose_value=False,
+        callback=_keep,
+        help="Where trained networks are kept.  [default: $CROSSLAYER_CACHE, else beside the results]",
+    ),
+    "cache_limit": click.option(
+        "--cache-limit",
+        metavar="SIZE",
+        expose_value=False,
+        callback=_keep,
+        help="The least recently used go above it, such as 500MB.  [default: $CROSSLAYER_CACHE_LIMIT, else 10GB]",
+    ),
+}
+
+
+def workplace(*names: str) -> Callable[[Command], Command]:
+    """Give a command the options of a workplace; see `workplace_of`.
+
+    Args:
+        names: Only these; by default all.
+    """
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(names or tuple(_WORKPLACE)):
+            command = _WORKPLACE[name](command)
+        return command
+
+    return decorate
+
+
+def workplace_of(context: click.Context) -> Workplace:
+    """Return where the command that runs works, by the options that `workplace` gave it.
+
+    Raises:
+        UsageError: If they are out of range, or contradict each other.
+    """
+    from search.api.workplace import Workplace
+
+    given: Mapping[str, Any] = context.meta[_KEPT]
+    return Workplace(
+        storage=given.get("storage"),
+        data_dir=given.get("data_dir"),
+        cache=given.get("cache"),
+        cache_limit=given.get("cache_limit"),
+        workers=given.get("workers"),
+        ray_address=given.get("ray_address"),
+        timeout_s=given.get("timeout_s"),
+    )

@@ -19,15 +19,17 @@ from search.cli.errors import reported_errors
     help="Where to write it.  [default: NAME.html]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
-@options.storage
-@click.pass_obj
-def report(debug: bool, name: str, out: Path | None, overwrite: bool, storage: str | None) -> None:
+@options.workplace("storage")
+@click.pass_context
+def report(context: click.Context, name: str, out: Path | None, overwrite: bool) -> None:
     """Write what a search found as a web page in one file.
 
     It has the front, where the energy goes, what the knobs do, and every configuration of the front to
     copy. It needs no network and no other file, so it can be sent or kept.
     """
-    with reported_errors(debug):
+    with reported_errors(context.obj):
         from search.report.page.file import write_report
 
-        click.echo(f"Wrote {write_report(name, out or Path(f'{name}.html'), storage=storage, overwrite=overwrite)}")
+        url = options.workplace_of(context).url
+        file = write_report(name, out or Path(f"{name}.html"), storage=url, overwrite=overwrite)
+        click.echo(f"Wrote {file}")

@@ -28,7 +28,6 @@ import energy
 from search.crosscheck.zigzag import Parts, load_zigzag, run_zigzag
 from search.crosscheck.zigzag_inputs import ZigzagLayer, dense, zigzag_layers
 from search.errors import UsageError
-from search.multipliers.choice import register_stored_cost
 from search.store.store import Record
 
 SECONDS = (0.2, 4.0)  # a fully connected layer and a convolution, about: for estimates of the time left
@@ -100,6 +99,7 @@ def crosscheck(
     records: Sequence[Record],
     hardware: energy.Hardware,
     *,
+    costs: energy.CostTable | None = None,
     on_layer: Callable[[int, int, float], None] = lambda done, layers, seconds: None,
 ) -> Crosscheck:
     """Score evaluations with ZigZag.
@@ -107,7 +107,8 @@ def crosscheck(
     Args:
         records: Such as the front of a search.
         hardware: What they were evaluated for.
-        on_layer: Is told how many of how many layers are scored, and how many seconds are left; first of none.
+        costs: Costs of their multipliers; by default the built-in ones.
+        on_layer: Called with how many of how many layers are scored and how many seconds are left; first with none.
 
     Raises:
         UsageError: If ZigZag is not installed, cannot express the hardware, or an evaluation has no workload.
@@ -126,7 +127,7 @@ def crosscheck(
         on_layer(done, len(layers), pace * sum(likely[done:]))
     return Crosscheck(
         records=tuple(records),
-        comparisons=tuple(compare(workload, hardware, known=known) for workload in workloads),
+        comparisons=tuple(compare(workload, hardware, costs=costs, known=known) for workload in workloads),
         layers=len(layers),
         seconds=time.monotonic() - began,
     )
@@ -137,6 +138,7 @@ def compare(
     hardware: energy.Hardware,
     *,
     table: energy.EnergyTable | None = None,
+    costs: energy.CostTable | None = None,
     known: dict[ZigzagLayer, Parts] | None = None,
 ) -> Comparison:
     """Score the dense version of one network by both models.
@@ -145,11 +147,12 @@ def compare(
         workload: The network; its zeros are ignored.
         hardware: The accelerator.
         table: Energies per action for both; by default those that `energy.estimate` uses for the dense network.
+        costs: Costs of its multipliers; by default the built-in ones.
         known: What ZigZag said of layers before; what it says now is added.
     """
     known = {} if known is None else known
     full = dense(workload)
-    report = energy.estimate(full, hardware, table)
+    report = energy.estimate(full, hardware, table, costs=costs or energy.CostTable())
     components = report.components
     theirs = Parts()
     layers = zip(zigzag_layers(workload, hardware, table=table), report.counts.sum_bits[0], strict=True)
@@ -177,7 +180,7 @@ def spread(records: Sequence[Record], members: int | None) -> tuple[Record, ...]
         UsageError: If fewer than two are asked for, which nothing can be ranked by.
     """
     if members is not None and members < 2:
-        raise UsageError(f"--members must be at least 2, because a single one has no rank, got {members}")
+        raise UsageError(f"`members` must be at least 2, because a single one has no rank, got {members}")
     if members is None or members >= len(records):
         return tuple(records)
     return tuple(records[round(at)] for at in np.linspace(0, len(records) - 1, members))
@@ -196,11 +199,11 @@ def hardware_of(identity: str, given: str | None = None) -> energy.Hardware:
     """
     if given is None and identity not in energy.hardware_names():
         raise UsageError(
-            f"the search ran on {identity}, which does not come with the package; add --hardware FILE.yaml"
+            f"the search ran on {identity}, which does not come with the package; add `hardware` FILE.yaml"
         )
     hardware = energy.load_hardware(given or identity)
     if hardware.identity != identity:
-        raise UsageError(f"the search ran on {identity}, but --hardware {given} is {hardware.identity}")
+        raise UsageError(f"the search ran on {identity}, but `hardware` {given} is {hardware.identity}")
     return hardware
 
 
@@ -237,6 +240,4 @@ def _workload_of(record: Record) -> energy.Workload:
             f"evaluation {record.id} was made by an older version, which did not keep its layers; search again to "
             "evaluate it anew"
         )
-    for multiplier in record.evaluation.candidate.multipliers:
-        register_stored_cost(multiplier)
     return energy.Workload.from_dict(record.evaluation.workload)

@@ -17,7 +17,7 @@ import torch
 
 import approx
 import energy
-from search.evaluation.cache.cache import StageStore
+from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.datasets import TaskData, fold
 from search.evaluation.early_stopping import Rival, bar, is_beaten
 from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split
@@ -25,7 +25,8 @@ from search.evaluation.job import Done, Failed, Job, Outcome, Result
 from search.evaluation.meter import Meter
 from search.evaluation.training import TrainedNetwork, Training, untrained_layers
 from search.evaluation.workload import workload_of
-from search.multipliers.choice import ChosenMultiplier, register
+from search.multipliers.choice import ChosenMultiplier
+from search.multipliers.known import KnownMultipliers
 from search.space.candidate import Candidate
 from search.space.task import Task
 
@@ -41,8 +42,8 @@ class Evaluator:
         data: Its images.
         hardware: What energy is modelled for.
         seed: Of the search.
-        stages: Keeps what is trained.
-        multipliers: What this process has to know of multipliers that do not come with the package.
+        cache: Keeps what is trained.
+        multipliers: Multipliers that candidates may have.
     """
 
     def __init__(
@@ -52,19 +53,26 @@ class Evaluator:
         hardware: energy.Hardware,
         *,
         seed: int,
-        stages: StageStore,
+        cache: TrainingCache,
         multipliers: Iterable[ChosenMultiplier] = (),
     ) -> None:
-        register(multipliers)
+        self._known = KnownMultipliers.of(multipliers)
         self._task = task
         self._hardware = hardware
         self._data = data
-        self._stages = stages
+        self._cache = cache
         self._training = self._trained_on(data, seed)
 
     def _trained_on(self, data: TaskData, seed: int) -> Training:
         failures = self._hardware.weight_failures
-        return Training(self._task, data, seed=seed, stages=self._stages, failures=failures)
+        return Training(
+            self._task,
+            data,
+            seed=seed,
+            cache=self._cache,
+            failures=failures,
+            multipliers=self._known.tables,
+        )
 
     def run(self, job: Job[Result]) -> Outcome[Result]:
         """Do one job; whatever goes wrong becomes its outcome, so that one candidate never ends a search."""
@@ -105,7 +113,7 @@ class Evaluator:
         with _one_thread():
             pruned = self._training.pruned(candidate)
             workload = self._workload(candidate, pruned)
-            report = energy.estimate(workload, self._hardware)
+            report = energy.estimate(workload, self._hardware, costs=self._known.costs)
             figures = {
                 "energy_pj": report.energy_pj,
                 "area_mm2": report.area_mm2.value,
@@ -158,7 +166,8 @@ class Evaluator:
         training = self._trained_on(data, _CONFIRMING + run)
         with _one_thread():
             pruned = training.pruned(candidate)
-            report = energy.estimate(self._workload(candidate, pruned), self._hardware)
+            workload = self._workload(candidate, pruned)
+            report = energy.estimate(workload, self._hardware, costs=self._known.costs)
             model, _ = training.approximated(candidate, pruned)
             held_out, tested = (
                 training.chip_accuracies(candidate, model, split, dense_layers=report.dense_layers)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import approx
 from search.content_hash import content_hash
 from search.evaluation import early_stopping as stopping
-from search.evaluation.cache.cache import StageStore
+from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.datasets import ImageSet, TaskData
 from search.evaluation.evaluation import EVALUATION_VERSION, Split
 from search.multipliers.identity import name_in_layers
@@ -58,8 +58,9 @@ class Training:
         task: What is classified.
         data: Its images.
         seed: Of the search.
-        stages: Keeps what is trained.
+        cache: Keeps what is trained.
         failures: How cells of the weight memory fail, one of `energy.hardware.FAILURES`.
+        multipliers: Imported multipliers by the names that networks use; see `KnownMultipliers.tables`.
         on_training: Is told the name of each stage that is not kept, before it is trained.
     """
 
@@ -69,11 +70,13 @@ class Training:
         data: TaskData,
         *,
         seed: int,
-        stages: StageStore,
+        cache: TrainingCache,
         failures: str,
+        multipliers: Mapping[str, approx.Multiplier],
         on_training: Callable[[str], None] = lambda stage: None,
     ) -> None:
         self._failures = failures
+        self._multipliers = multipliers
         self._task = task
         self._seed = seed
         self._fingerprint = data.fingerprint
@@ -81,7 +84,7 @@ class Training:
             split: _as_tensors(images, task.pixel_max)
             for split, images in (("train", data.train), ("validation", data.validation), ("test", data.test))
         }
-        self._stages = stages
+        self._cache = cache
         self._on_training = on_training
 
     def _trained(self, candidate: Candidate) -> TrainedNetwork:
@@ -145,7 +148,13 @@ class Training:
             default=config,
             overrides={escape(layer): replace(config, multiplier=name) for layer, name in others.items()},
         )
-        model = approx.approximate(pruned.model, network, calibration_data=self.calibration_data(), masks=pruned.masks)
+        model = approx.approximate(
+            pruned.model,
+            network,
+            calibration_data=self.calibration_data(),
+            masks=pruned.masks,
+            multipliers=self._multipliers,
+        )
         early: list[float] = []
 
         def after_step(step: int, steps: int) -> None:
@@ -199,7 +208,7 @@ class Training:
             approx.fit(model, self._images["train"], schedule, seed=_seed(key), masks=masks, after_step=after_step)
             return finished()
 
-        return self._stages.get_or_compute(key, compute)
+        return self._cache.get_or_compute(key, compute)
 
     def chip_accuracies(
         self, candidate: Candidate, model: nn.Module, split: Split, *, dense_layers: Collection[str] = ()

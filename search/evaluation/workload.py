@@ -62,6 +62,17 @@ def workload_of(
     return on_hardware(workload, candidate, hardware)
 
 
+def kept_weights(shapes: Sequence[approx.LayerShape], sparsity: float) -> dict[str, int]:
+    """Return how many weights `approx.magnitude_masks` would keep in each layer: layer name -> weights left.
+
+    Args:
+        shapes: The layers of a network.
+        sparsity: Share of each layer's weights to prune, in [0, 1).
+    """
+    weights = {shape.name: shape.inner * shape.outputs for shape in shapes}
+    return {name: count - min(round(sparsity * count), count - 1) for name, count in weights.items()}
+
+
 def on_hardware(workload: energy.Workload, candidate: Candidate, hardware: energy.Hardware) -> energy.Workload:
     """A candidate's workload with the voltage and the robust bits that it means on some hardware.
 

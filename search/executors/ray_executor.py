@@ -30,7 +30,7 @@ from search.executors.ray_run import RayRun
 from search.space.task import Task
 
 if TYPE_CHECKING:
-    from search.evaluation.cache.cache import StageStore
+    from search.evaluation.cache.cache import TrainingCache
     from search.evaluation.evaluator import Evaluator
     from search.multipliers.choice import ChosenMultiplier
 
@@ -47,8 +47,8 @@ _LONGEST_FACTOR = 3  # over the longest: where networks are kept, most evaluatio
 class _Worker:
     """Lives in a Ray actor. It takes all that is large with each call: Ray cannot restart an actor built from that."""
 
-    def __init__(self, task: Task, hardware: Hardware, seed: int, stages: StageStore) -> None:
-        self._settings = (task, hardware, seed, stages)
+    def __init__(self, task: Task, hardware: Hardware, seed: int, cache: TrainingCache) -> None:
+        self._settings = (task, hardware, seed, cache)
         self._evaluator: Evaluator | None = None
         self._warnings = _Warnings()
         logging.getLogger("search").addHandler(self._warnings)
@@ -61,8 +61,8 @@ class _Worker:
         if self._evaluator is None:
             from search.evaluation.evaluator import Evaluator
 
-            task, hardware, seed, stages = self._settings
-            self._evaluator = Evaluator(task, data, hardware, seed=seed, stages=stages, multipliers=multipliers)
+            task, hardware, seed, cache = self._settings
+            self._evaluator = Evaluator(task, data, hardware, seed=seed, cache=cache, multipliers=multipliers)
         outcome = self._evaluator.run(job)
         return outcome, self._warnings.taken()
 
@@ -96,7 +96,7 @@ class RayExecutor:
         data: Its images.
         hardware: What energy is modelled for.
         seed: Of the search.
-        stages: Keeps what is trained.
+        cache: Keeps what is trained.
         workers: Actors, of one processor core each; None for all cores of a cluster.
         multipliers: What workers have to know of multipliers that do not come with the package.
         address: Of a cluster to join, as `ray.init` takes it; None starts Ray on this machine.
@@ -113,7 +113,7 @@ class RayExecutor:
         hardware: Hardware,
         *,
         seed: int,
-        stages: StageStore,
+        cache: TrainingCache,
         workers: int | None,
         multipliers: Sequence[ChosenMultiplier] = (),
         address: str | None = None,
@@ -122,7 +122,7 @@ class RayExecutor:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray 3 does; else Ray 2 warns
         if ray.is_initialized():
-            raise ExecutorError("this process uses Ray already; evaluate without it with --workers 0, or shut it down")
+            raise ExecutorError("this process uses Ray already; evaluate without it with `workers` 0, or shut it down")
         self._timeout_s = timeout_s
         self._seconds: list[float] = []
         self._warned: set[str] = set()
@@ -135,7 +135,7 @@ class RayExecutor:
             self._shared = (ray.put(data), ray.put(tuple(multipliers)))
             remote = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
             self._pool = RayPool(
-                lambda: remote.remote(task, hardware, seed, stages), self.workers, shared=address is not None
+                lambda: remote.remote(task, hardware, seed, cache), self.workers, shared=address is not None
             )
             self._head = RayHead(address)
         except KeyboardInterrupt:
@@ -145,7 +145,7 @@ class RayExecutor:
             ray.shutdown()
             where = "Ray could not start" if address is None else f"no Ray cluster could be joined at {address!r}"
             raise ExecutorError(
-                f"{where}: {first_line(error)}. Evaluate in this process instead with --workers 0"
+                f"{where}: {first_line(error)}. Evaluate in this process instead with `workers` 0"
             ) from error
 
     def run(self, jobs: Iterable[Job[Result]]) -> Iterator[Outcome[Result]]:

@@ -15,10 +15,9 @@ import click
 import approx
 import energy
 from approx import Figure
-from energy.cost_table import MultiplierCost, multiplier_cost
+from energy.cost_table import MultiplierCost
 from search.errors import UsageError
-from search.locations import multiplier_dir
-from search.multipliers.costs import register_own_costs
+from search.multipliers.folder import MultiplierFolder
 
 _MIN_BITS, _LISTED_BITS = 2, 8
 
@@ -63,7 +62,7 @@ def listed() -> list[approx.Multiplier]:
     """The catalogue at 8 bits, unsigned, with its members that were characterised here; and the imported ones."""
     catalogue = [_from_catalogue(name, bits=_LISTED_BITS, signed=False) for name in approx.multiplier_names()]
     imported = _imported()
-    own = set(register_own_costs()) - {known.name for known in [*catalogue, *imported]}
+    own = set(MultiplierFolder.default().costs().added) - {known.name for known in [*catalogue, *imported]}
     catalogue += [member for name in own if (member := _widest(name)) is not None]
     families = list(dict.fromkeys(_family(known.name)[0] for known in catalogue))
     catalogue.sort(key=lambda known: (families.index(_family(known.name)[0]), _family(known.name)[1]))
@@ -121,9 +120,9 @@ def import_file(file: Path, *, name: str | None, signed: bool) -> list[approx.Mu
         approx.ApproxError: If the file or a table in it cannot be used, or a name is taken.
     """
     found = approx.import_multipliers(file, name=name, signed=signed)
-    library = approx.MultiplierLibrary(multiplier_dir())
+    folder = MultiplierFolder.default()
     for multiplier in found:
-        library.add(multiplier)
+        folder.add(multiplier)
     return found
 
 
@@ -138,7 +137,7 @@ def describe(multiplier: approx.Multiplier) -> Described:
 
 
 def _costs(multiplier: approx.Multiplier) -> dict[str, MultiplierCost]:
-    register_own_costs()
+    costs = MultiplierFolder.default().costs()
     if multiplier.weight_signed and multiplier.activation_signed:
         own = "signed"
     else:
@@ -147,7 +146,7 @@ def _costs(multiplier: approx.Multiplier) -> dict[str, MultiplierCost]:
     for form in dict.fromkeys(("layer", own)):
         # Not every multiplier is characterised, and none in every form and width.
         with suppress(energy.WorkloadError):
-            found[form] = multiplier_cost(
+            found[form] = costs.cost(
                 multiplier.name,
                 weight_bits=multiplier.weight_bits,
                 activation_bits=multiplier.activation_bits,
@@ -181,14 +180,14 @@ def doubt(multiplier: approx.Multiplier) -> str | None:
     """What looks as if it had been imported with the wrong sign; None if nothing does."""
     if multiplier.weight_signed or not bool((multiplier.table() < 0).any()):
         return None
-    return f"{multiplier.name} has negative products of unsigned operands; if they are signed, import it with --signed"
+    return f"{multiplier.name} has negative products of unsigned operands; if they are signed, import it with `signed`"
 
 
 def _imported() -> list[approx.Multiplier]:
-    def warn(error: approx.ImportFileError) -> None:
+    def warn(error: Exception) -> None:
         click.echo(f"search: {error}", err=True)
 
-    return approx.MultiplierLibrary(multiplier_dir()).multipliers(on_damage=warn)
+    return MultiplierFolder.default().multipliers(on_damage=warn)
 
 
 def _in_a_layer(multiplier: approx.Multiplier) -> approx.Multiplier:

@@ -25,14 +25,13 @@ from energy.cost_table import (
     EXACT,
     CostKey,
     CostRow,
+    CostTable,
     MultiplierCost,
-    multiplier_cost,
     relative_costs,
     shipped_rows,
 )
 from search.errors import UsageError
-from search.locations import multiplier_cost_file, multiplier_dir
-from search.multipliers.costs import forget_costs, keep_costs
+from search.multipliers.folder import MultiplierFolder
 
 MIN_BITS, MAX_BITS = 2, 8
 _UNLISTED = ("asm-1-3-5",)  # of the catalogue; listings leave it out, the table does not
@@ -232,12 +231,12 @@ def characterise_file(
     name = name or file.stem
     check_name(name)
     text = _read(file)
-    library = approx.MultiplierLibrary(multiplier_dir())
+    folder = MultiplierFolder.default()
     # Before any work, for it takes half a minute; so also if the circuit turned out to compute what is kept.
-    if not overwrite and any(known.name == name for known in library.multipliers(on_damage=lambda _: None)):
+    if not overwrite and any(known.name == name for known in folder.multipliers(on_damage=lambda _: None)):
         raise UsageError(
-            f"{library.folder} already has a multiplier named {name!r}; replace it with --overwrite, "
-            "or choose another name with --name"
+            f"{folder.path} already has a multiplier named {name!r}; replace it with `overwrite`, "
+            "or choose another name with `name`"
         )
     tools = gates.find_tools()
     found = gates.read_user_verilog(tools, text, name=name, signed=signed, top=top, weight_port=weight_port)
@@ -271,9 +270,9 @@ def characterise_file(
     )
     twin = _twin(multiplier, circuit.natural)
     if overwrite:
-        forget_costs(name)  # first, so that a new circuit never has the old one's
-        library.remove(name)
-    library.add(multiplier)
+        folder.forget_costs(name)  # first, so that a new circuit never has the old one's
+        folder.remove(name)
+    folder.add(multiplier)
     return replace(_kept(name, rows), circuit=circuit, twin=twin)
 
 
@@ -292,12 +291,12 @@ def as_json(found: Characterised) -> dict[str, Any]:
 def _kept(name: str, rows: Sequence[CostRow]) -> Characterised:
     shipped = name == EXACT or any(row.name == name for row in shipped_rows())
     if not shipped:
-        keep_costs(rows)
+        MultiplierFolder.default().keep_costs(rows)
     return Characterised(
         name=name,
         rows=tuple(rows),
         relative=relative_costs(rows, source=_source())[name],
-        kept_in=None if shipped else multiplier_cost_file(),
+        kept_in=None if shipped else MultiplierFolder.default().cost_file,
         doubt=_other_tools(),
     )
 
@@ -317,7 +316,7 @@ def _twin(multiplier: approx.Multiplier, natural: CostKey) -> Twin | None:
                 activation_signed=multiplier.activation_signed,
             )
             if torch.equal(member.table(), multiplier.table()):
-                cost = multiplier_cost(name, weight_bits=weight_bits, activation_bits=activation_bits)
+                cost = CostTable().cost(name, weight_bits=weight_bits, activation_bits=activation_bits)
                 twins.append(Twin(name=name, relative_energy=cost.relative_energy))
     return min(twins, key=lambda twin: twin.relative_energy, default=None)
 

@@ -1,6 +1,6 @@
 """Which multipliers a search chooses among: found by name, with what they cost and the widths that they take.
 
-Torch is imported only where a multiplier does not come with the package.
+Torch is imported only for multipliers that are not built in.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import energy
-from energy.cost_table import EXACT, CostKey, shipped_rows
+from energy.cost_table import EXACT, CostKey, CostTable, shipped_rows
 from search.errors import UnknownNameError, UsageError
-from search.locations import multiplier_dir
-from search.multipliers.costs import claimed_costs, keep_costs, register_own_costs
-from search.multipliers.identity import multiplier_identity, multiplier_name, name_in_layers
+from search.multipliers.folder import MultiplierFolder, claimed_costs
+from search.multipliers.identity import multiplier_identity, multiplier_name
 
 if TYPE_CHECKING:
     from approx import Multiplier
@@ -54,31 +53,24 @@ class ChosenMultiplier:
         )
 
 
-def choose(names: Iterable[str]) -> tuple[ChosenMultiplier, ...]:
-    """The multipliers of these names and the exact one, in an order of their own, each once.
+def choose(names: Iterable[str], folder: MultiplierFolder | None = None) -> tuple[ChosenMultiplier, ...]:
+    """Return the multipliers of these names and the exact one, in a fixed order, without duplicates.
 
     Args:
-        names: Of the catalogue, listed or not; of the imported ones, with or without the beginning of the digest.
+        names: Names of built-in multipliers, listed or not, or of imported ones, with or without the beginning of the
+            digest.
+        folder: Where imported multipliers and their costs are; by default the user's folder.
 
     Raises:
         UsageError: If there is no such name, what is imported under it computes something else than what is asked for,
             or its energy is not known.
-        energy.WorkloadError: If the table of a person's own costs is damaged.
+        energy.WorkloadError: If the folder's table of costs is damaged.
     """
     wanted = [EXACT, *names]
-    if not all(map(_is_shipped, wanted)):
-        register_own_costs()
-    found = {chosen.identity: chosen for chosen in map(_chosen, wanted)}
+    folder = folder or MultiplierFolder.default()
+    costs = CostTable() if all(map(_is_built_in, wanted)) else folder.costs()
+    found = {chosen.identity: chosen for chosen in (_chosen(name, costs, folder) for name in wanted)}
     return tuple(found[identity] for identity in sorted(found, key=lambda identity: (identity != EXACT, identity)))
-
-
-def register(multipliers: Iterable[ChosenMultiplier]) -> None:
-    """Make multipliers known to `approx` and `energy` in this process, as candidates call them."""
-    for chosen in multipliers:
-        if chosen.costs is not None:
-            energy.register_multiplier_cost(chosen.identity, chosen.costs)
-        if chosen.imported is not None:
-            _register_imported(chosen.identity, chosen.imported)
 
 
 def multiplier_of_table(name: str, table: Sequence[Sequence[int]], *, signed: bool, source: str) -> Multiplier:
@@ -106,72 +98,44 @@ def multiplier_of_table(name: str, table: Sequence[Sequence[int]], *, signed: bo
         raise UsageError(str(error)) from None
 
 
-def keep_multiplier(multiplier: Multiplier, *, relative_energy: float, relative_area: float) -> None:
-    """Keep a multiplier among the imported ones, with what it costs; see `search.multipliers.costs.claimed_costs`.
+def keep_multiplier(
+    multiplier: Multiplier, folder: MultiplierFolder, *, relative_energy: float, relative_area: float
+) -> None:
+    """Keep a multiplier among the imported ones of a folder, with what it costs; see `claimed_costs`.
 
     Raises:
         StorageError: If it cannot be written.
     """
-    import approx
-
-    approx.MultiplierLibrary(multiplier_dir()).add(multiplier)
-    keep_costs(claimed_costs(multiplier.name, relative_energy=relative_energy, relative_area=relative_area))
+    folder.add(multiplier)
+    folder.keep_costs(claimed_costs(multiplier.name, relative_energy=relative_energy, relative_area=relative_area))
 
 
-def register_stored_multiplier(identity: str) -> None:
-    """Make the multiplier of a stored candidate known to `approx` in this process.
-
-    Raises:
-        UsageError: If it was imported and is not kept any more.
-    """
-    if "@" in identity:
-        _register_imported(identity, _imported(identity))
-
-
-def register_stored_cost(identity: str) -> None:
-    """Make the cost of a stored candidate's multiplier known to `energy` in this process, if it is known here at all.
-
-    Raises:
-        energy.WorkloadError: If the table of a person's own costs is damaged.
-    """
-    if multiplier_name(identity) in register_own_costs() and "@" in identity:
-        energy.register_multiplier_cost(identity, _known_costs(multiplier_name(identity)))
-
-
-def _register_imported(identity: str, multiplier: Multiplier) -> None:
-    from dataclasses import replace
-
-    import approx
-
-    approx.register_multiplier(replace(multiplier, name=name_in_layers(identity)))
-
-
-def _chosen(name: str) -> ChosenMultiplier:
-    if _is_shipped(name):
-        return _within(name, name, lambda weight_bits, activation_bits: True, imported=None)
+def _chosen(name: str, costs: CostTable, folder: MultiplierFolder) -> ChosenMultiplier:
+    if _is_built_in(name):
+        return _within(name, name, lambda weight_bits, activation_bits: True, costs=costs, imported=None)
     import approx
 
     if not _could_be_imported(name):
         try:
-            approx.find_multiplier(name, weight_bits=2, activation_bits=2, activation_signed=False)
+            approx.find_multiplier(name, weight_bits=2, activation_bits=2, activation_signed=False, multipliers={})
         except approx.UnknownNameError as error:
-            raise UnknownNameError(f"--multipliers: {error}") from None
-        return _within(name, name, partial(_can_be_built, name), imported=None)
-    multiplier = _imported(name)
+            raise UnknownNameError(f"{error}") from None
+        return _within(name, name, partial(_can_be_built, name), costs=costs, imported=None)
+    multiplier = find_imported(name, folder)
     identity = multiplier_identity(multiplier.name, multiplier.digest)
-    return _within(identity, multiplier.name, partial(_can_hold, multiplier), imported=multiplier)
+    return _within(identity, multiplier.name, partial(_can_hold, multiplier), costs=costs, imported=multiplier)
 
 
 def _within(
-    identity: str, name: str, takes: Callable[[int, int], bool], *, imported: Multiplier | None
+    identity: str, name: str, takes: Callable[[int, int], bool], *, costs: CostTable, imported: Multiplier | None
 ) -> ChosenMultiplier:
     """A multiplier with the widest weights and activations below which it can be used at every width."""
-    costs = _known_costs(name)
+    known = known_layer_costs(name, costs)
     subject = name if imported is None else f"FILE.v --name {name}"
     characterise = f"characterise it with: search multipliers characterise {subject}"
-    if not costs:
-        raise UsageError(f"--multipliers: no energy is known for {name!r}; {characterise}")
-    usable = {(w, a) for _, w, a in costs if takes(w, a)}
+    if not known:
+        raise UsageError(f"no energy is known for {name!r}; {characterise}")
+    usable = {(w, a) for _, w, a in known if takes(w, a)}
     widths = range(_MIN_BITS, _MAX_BITS + 1)
     whole = [
         (weight_bits, activation_bits)
@@ -179,33 +143,33 @@ def _within(
         if usable.issuperset(product(range(_MIN_BITS, weight_bits + 1), range(_MIN_BITS, activation_bits + 1)))
     ]
     if not whole:
-        known = ", ".join(f"{w} x {a}" for _, w, a in sorted(costs))
+        listed = ", ".join(f"{w} x {a}" for _, w, a in sorted(known))
         raise UsageError(
-            f"--multipliers: the energy of {name!r} must be known from {_MIN_BITS} x {_MIN_BITS} bits on, weights x "
-            f"activations; it is for {known}; {characterise}"
+            f"the energy of {name!r} must be known from {_MIN_BITS} x {_MIN_BITS} bits on, weights x "
+            f"activations; it is for {listed}; {characterise}"
         )
     weight_bits, activation_bits = max(whole, key=lambda bits: (bits[0] * bits[1], bits))
     return ChosenMultiplier(
         identity=identity,
         imported=imported,
-        costs=None if _is_shipped(identity) else costs,
+        costs=None if _is_built_in(identity) else known,
         max_weight_bits=weight_bits,
         max_activation_bits=activation_bits,
     )
 
 
-def _is_shipped(name: str) -> bool:
-    """Whether what a multiplier costs comes with the package."""
+def _is_built_in(name: str) -> bool:
+    """Whether the cost of a multiplier is built in."""
     return name == EXACT or any(row.name == name for row in shipped_rows())
 
 
-def _known_costs(name: str) -> dict[CostKey, energy.MultiplierCost]:
-    """What a multiplier costs in layers, at all widths at which that is known."""
+def known_layer_costs(name: str, costs: CostTable) -> dict[CostKey, energy.MultiplierCost]:
+    """Return what a multiplier costs in layers, at all widths at which that is known."""
     found: dict[CostKey, energy.MultiplierCost] = {}
     widths = range(_MIN_BITS, _MAX_BITS + 1)
     for weight_bits, activation_bits in product(widths, widths):
         try:
-            cost = energy.multiplier_cost(name, weight_bits=weight_bits, activation_bits=activation_bits)
+            cost = costs.cost(name, weight_bits=weight_bits, activation_bits=activation_bits)
         except energy.WorkloadError:
             continue
         found["layer", weight_bits, activation_bits] = cost
@@ -213,7 +177,7 @@ def _known_costs(name: str) -> dict[CostKey, energy.MultiplierCost]:
 
 
 def _could_be_imported(name: str) -> bool:
-    """Whether a multiplier of a person's can have the name, with or without a digest behind it."""
+    """Whether an imported multiplier can have the name, with or without a digest behind it."""
     import approx
     from approx.multipliers.catalog import check_name
 
@@ -228,7 +192,9 @@ def _can_be_built(name: str, weight_bits: int, activation_bits: int) -> bool:
     import approx
 
     try:
-        approx.find_multiplier(name, weight_bits=weight_bits, activation_bits=activation_bits, activation_signed=False)
+        approx.find_multiplier(
+            name, weight_bits=weight_bits, activation_bits=activation_bits, activation_signed=False, multipliers={}
+        )
     except approx.ArgumentError:
         return False
     return True
@@ -252,30 +218,32 @@ def _can_hold(multiplier: Multiplier, weight_bits: int, activation_bits: int) ->
     return False
 
 
-def _imported(name: str) -> Multiplier:
-    """The imported multiplier of a name, or of an identity."""
+def find_imported(name: str, folder: MultiplierFolder) -> Multiplier:
+    """Return the imported multiplier of a name, or of an identity.
+
+    Raises:
+        UnknownNameError: If there is none.
+        UsageError: If the one of an identity was replaced by one that computes something else.
+    """
     import approx
 
     damaged: list[str] = []
-    library = approx.MultiplierLibrary(multiplier_dir())
-    kept = {one.name: one for one in library.multipliers(on_damage=lambda error: damaged.append(str(error)))}
+    kept = {one.name: one for one in folder.multipliers(on_damage=lambda error: damaged.append(str(error)))}
     plain = multiplier_name(name)
     problems = "".join(f"; {problem}" for problem in damaged)
     if plain not in kept:
         if "@" in name:
             raise UnknownNameError(
-                f"multiplier {name!r} is not kept in {library.folder} any more; import it again as {plain!r}{problems}"
+                f"multiplier {name!r} is no longer kept in {folder.path}; import it again as {plain!r}{problems}"
             )
         near = get_close_matches(name, [*approx.multiplier_names(), *kept], n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-        raise UnknownNameError(
-            f"--multipliers: unknown multiplier {name!r}; {hint}List them with: search multipliers{problems}"
-        )
+        raise UnknownNameError(f"unknown multiplier {name!r}; {hint}List them with: search multipliers{problems}")
     found = kept[plain]
     identity = multiplier_identity(found.name, found.digest)
     if name not in (plain, identity):
         raise UsageError(
-            f"multiplier {name!r} is not kept in {library.folder} any more: {plain!r} is {identity!r} now, which "
-            "computes something else"
+            f"multiplier {name!r} is no longer kept in {folder.path}: {plain!r} is {identity!r} now, which computes "
+            "something else"
         )
     return found

@@ -42,5 +42,5 @@ def draw_errors(multiplier: approx.Multiplier, path: Path) -> Path:
     try:
         figure.savefig(path, format="png")
     except OSError as error:
-        raise UsageError(f"cannot draw to {path}: {error.strerror or error}; name another file with --out") from None
+        raise UsageError(f"cannot draw to {path}: {error.strerror or error}; name another file with `out`") from None
     return path

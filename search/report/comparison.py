@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from search.answers import words
 from search.answers.comparison import Combination, Comparison, Row
 from search.errors import UsageError
-from search.report import words as report
 from search.report.console import plain_table
 from search.space.techniques import TECHNIQUES
 
@@ -41,8 +41,8 @@ def print_comparison(console: Console, comparison: Comparison, *, command: str) 
         comparison: What was found.
         command: What confirms a comparison that was not confirmed.
     """
-    words = ", ".join(filter(None, (comparison.dataset, comparison.network)))
-    table = plain_table(f"Energy saved within an accuracy loss: {comparison.name} ({words})")
+    searched = ", ".join(filter(None, (comparison.dataset, comparison.network)))
+    table = plain_table(f"Energy saved within an accuracy loss: {comparison.name} ({searched})")
     table.add_column("searched together")
     for loss in comparison.losses:
         table.add_column(f"{_points(loss)} points", justify="right", no_wrap=True)
@@ -54,8 +54,8 @@ def print_comparison(console: Console, comparison: Comparison, *, command: str) 
     console.print(table)
     baseline = comparison.baseline
     lines = [
-        f"Baseline: {report.energy(baseline.energy_pj)} at {report.percent(baseline.accuracy)} %, "
-        f"{', '.join(report.knobs(baseline.candidate).values())}. 1x: nothing but the baseline keeps the accuracy.",
+        f"Baseline: {words.energy(baseline.energy_pj)} at {words.percent(baseline.accuracy)} %, "
+        f"{', '.join(words.knobs(baseline.candidate).values())}. 1x: nothing but the baseline keeps the accuracy.",
         f"Budget {comparison.budget} for each search, effort {comparison.effort}, seed {comparison.seed}, "
         f"{comparison.hardware}; different: evaluations of different configurations.",
     ]
@@ -85,7 +85,7 @@ def check_folder(folder: Path, name: str | None) -> None:
     """
     nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise UsageError(f"cannot write to {folder}; name another --out")
+        raise UsageError(f"cannot write to {folder}; name another `out`")
     path = folder / _JSON
     if not path.exists():
         return
@@ -95,9 +95,9 @@ def check_folder(folder: Path, name: str | None) -> None:
     except (OSError, ValueError, KeyError):
         other = None
     if other is None:
-        raise UsageError(f"{path} is another file; name another --out")
+        raise UsageError(f"{path} is another file; name another `out`")
     if other != name:
-        raise UsageError(f"{path} is comparison {other!r}; name another --out, or go on with it: --name {other}")
+        raise UsageError(f"{path} is comparison {other!r}; name another `out`, or go on with it: `name` {other}")
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
@@ -111,7 +111,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(comparison.to_dict(), indent=2) + "\n")
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}; name another --out") from None
+        raise UsageError(f"cannot write {path}: {error.strerror or error}; name another `out`") from None
     return [path, *draw_comparison(comparison, [folder / name for name in _PICTURES])]
 
 
@@ -168,10 +168,10 @@ def draw_comparison(comparison: Comparison, paths: Sequence[Path]) -> list[Path]
             panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
             panel.yaxis.set_minor_locator(NullLocator())
         axes[0].set_ylabel("energy saved: baseline's / own, times")
-        words = ", ".join(filter(None, (comparison.dataset, comparison.network)))
+        searched = ", ".join(filter(None, (comparison.dataset, comparison.network)))
         figure.suptitle(
-            f"Energy saved within an accuracy loss: {words} on {comparison.hardware}, {comparison.budget} evaluations "
-            "for each line",
+            f"Energy saved within an accuracy loss: {searched} on {comparison.hardware}, {comparison.budget} "
+            "evaluations for each line",
             fontsize="large",
         )
         hollow = (
@@ -179,12 +179,12 @@ def draw_comparison(comparison: Comparison, paths: Sequence[Path]) -> list[Path]
             if not comparison.confirm
             else "filled: confirmed by fresh runs with 97.5 % confidence; hollow: fresh runs agree on average only"
         )
-        figure.supxlabel(f"{hollow}. Baseline: {report.energy(comparison.baseline.energy_pj)}", fontsize="small")
+        figure.supxlabel(f"{hollow}. Baseline: {words.energy(comparison.baseline.energy_pj)}", fontsize="small")
         for path in paths:
             try:
                 figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
             except OSError as error:
-                raise UsageError(f"cannot draw to {path}: {error.strerror or error}; name another --out") from None
+                raise UsageError(f"cannot draw to {path}: {error.strerror or error}; name another `out`") from None
     return list(paths)
 
 
@@ -223,7 +223,7 @@ def _label(panel: Axes, comparison: Comparison, rows: Sequence[Row], colours: Ma
         row = rows[number]
         saving = row.choices[-1].saving
         panel.annotate(
-            f"{row.combination.label}, {report.saving(saving)}",
+            f"{row.combination.label}, {words.saving(saving)}",
             xy=(end, saving),
             xytext=(end + 0.22, 0.9 * 10 ** (height * decades)),
             color="#333333",  # some of the colours are too pale for letters
@@ -249,7 +249,7 @@ def _apart(heights: Sequence[float]) -> list[float]:
 
 
 def _cells(row: Row) -> list[str]:
-    return [f"{report.saving(choice.saving)}{' ' if choice.confirmed else NOT_CONFIRMED}" for choice in row.choices]
+    return [f"{words.saving(choice.saving)}{' ' if choice.confirmed else NOT_CONFIRMED}" for choice in row.choices]
 
 
 def _points(loss: float) -> str:

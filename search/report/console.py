@@ -10,9 +10,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from search.answers import words
 from search.answers.confirmation import Answer
 from search.answers.result import SearchResult
-from search.report import words as report
+from search.space.task import task_words
 from search.store.store import Record, SearchRecord, TrialCounts
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
     baseline = result.baseline
     floor = 0.0 if show_all else baseline.evaluation.accuracy - _SHOWN_LOSS
     shown = [record for record in result.front if record.evaluation.accuracy >= floor]
-    table = _table(f"Front of {result.search.name} ({report.task_words(result.search.task)})")
+    table = _table(f"Front of {result.search.name} ({task_words(result.search.task)})")
     for number, record in enumerate(shown, 1):
         _add_row(table, record.id if ids else str(number), record, baseline)
     table.add_section()
@@ -65,7 +66,7 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
             f"search show {result.search.name} --all"
         )
     if result.answer.record is None:
-        highest = report.percent(result.front[0].evaluation.accuracy)
+        highest = words.percent(result.front[0].evaluation.accuracy)
         lines.append(f"There is none {result.answer.target}; the most accurate reaches {highest}%.")
     else:
         remedy = f"Confirm it with: search resume {result.search.name}"
@@ -97,7 +98,7 @@ def _answer_lines(answer: Answer, record: Record, remedy: str) -> list[str]:
     """What an answer says, in sentences, and what to do where it was not confirmed yet."""
     confirmation = answer.confirmation
     saved = answer.baseline.evaluation.energy_pj / record.evaluation.energy_pj
-    energies = f"{report.energy(record.evaluation.energy_pj)}, {report.saving(saved)} less than the baseline"
+    energies = f"{words.energy(record.evaluation.energy_pj)}, {words.saving(saved)} less than the baseline"
     if confirmation is None:
         return [
             f"Cheapest {answer.target}: {record.id}, {energies}. Not confirmed by fresh runs: the cheapest of many "
@@ -114,7 +115,7 @@ def _answer_lines(answer: Answer, record: Record, remedy: str) -> list[str]:
         saved = answer.baseline.evaluation.energy_pj / near.evaluation.energy_pj
         return [
             f"Nothing cheaper is confirmed {answer.target}, {record.id}.{cheaper} Nearest: {near.id}, "
-            f"{report.saving(saved)} less; with 97.5 % confidence it falls {-runs.margin.lower_bound * 100:.2f} points "
+            f"{words.saving(saved)} less; with 97.5 % confidence it falls {-runs.margin.lower_bound * 100:.2f} points "
             "short. Ask for less, or search more."
         ]
     if answer.confirmed:
@@ -143,7 +144,7 @@ def print_searches(console: Console, searches: Sequence[SearchRecord], counts: M
     for search in searches:
         table.add_row(
             search.name,
-            report.task_words(search.task),
+            task_words(search.task),
             search.hardware,
             str(search.seed),
             f"{counts[search.id].finished}/{search.budget}",
@@ -301,27 +302,27 @@ def _table(title: str) -> Table:
     table = plain_table(title)
     for column in ("", "acc %", "±", "worst", "test", "energy", "saves"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
-    for column in report.KNOBS:
+    for column in words.KNOBS:
         # An import path may be long, and so may the name that a person gives a multiplier.
-        words = "mult." if column == "multiplier" else column  # a terminal of 80 columns is just wide enough
-        table.add_column(words, overflow="fold", no_wrap=column not in ("network", "multiplier"))
+        header = "mult." if column == "multiplier" else column  # a terminal of 80 columns is just wide enough
+        table.add_column(header, overflow="fold", no_wrap=column not in ("network", "multiplier"))
     return table
 
 
 def _add_row(table: Table, label: str, record: Record, baseline: Record) -> None:
     evaluation = record.evaluation
-    knobs = report.knobs(evaluation.candidate)
+    knobs = words.knobs(evaluation.candidate)
     # Of layers that differ, a line each, so that the table still fits a terminal.
     knobs["multiplier"] = knobs["multiplier"].replace(" | ", " |\n")
     if "|" in knobs["memory"]:
         knobs["memory"] = knobs["memory"].replace(" ", "\n")
     table.add_row(
         label,
-        report.percent(evaluation.accuracy),
-        report.percent(evaluation.accuracy_standard_error),
-        report.percent(evaluation.accuracy_worst),
-        report.percent(record.test_accuracy),
-        report.energy(evaluation.energy_pj),
-        report.saving(baseline.evaluation.energy_pj / evaluation.energy_pj),
+        words.percent(evaluation.accuracy),
+        words.percent(evaluation.accuracy_standard_error),
+        words.percent(evaluation.accuracy_worst),
+        words.percent(record.test_accuracy),
+        words.energy(evaluation.energy_pj),
+        words.saving(baseline.evaluation.energy_pj / evaluation.energy_pj),
         *knobs.values(),
     )

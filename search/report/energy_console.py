@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 import energy
+from search.answers import words
 from search.answers.energy import Scored
-from search.report import words as report
 
 _SMALL = 0.03
 _COLUMNS = 5
@@ -41,7 +41,7 @@ def print_energy(console: Console, scored: Scored, picture: Path | None) -> None
     shown = [
         name for name in energy.COMPONENTS if name == "mac" or (name in largest and components[name] >= _SMALL * total)
     ]
-    size, unit = report.energy_unit(total)
+    size, unit = words.energy_unit(total)
 
     def cells(parts: Mapping[str, float]) -> list[str]:
         rest = sum(value for name, value in parts.items() if name not in shown)
@@ -104,7 +104,7 @@ def energy_json(scored: Scored) -> dict[str, Any]:
 
 
 def _title(scored: Scored) -> str:
-    knobs = "" if scored.candidate is None else ": " + ", ".join(report.knobs(scored.candidate).values())
+    knobs = "" if scored.candidate is None else ": " + ", ".join(words.knobs(scored.candidate).values())
     return f"{scored.title}{knobs}, on {scored.hardware.identity}"
 
 
@@ -112,13 +112,13 @@ def _sentences(scored: Scored, picture: Path | None) -> list[str]:
     found, saving = scored.report, scored.saving
     band, area = found.energy_band, found.area_mm2
     lines = [
-        f"Energy:    {report.energy(band.value)} for one inference; {report.energy(band.low)} to "
-        f"{report.energy(band.high)} by the lowest and highest published figures."
+        f"Energy:    {words.energy(band.value)} for one inference; {words.energy(band.low)} to "
+        f"{words.energy(band.high)} by the lowest and highest published figures."
     ]
     if saving is not None and scored.baseline is not None:
         lines.append(
-            f"Saving:    {report.saving(saving.value)} less than the baseline's "
-            f"{report.energy(scored.baseline.energy_pj)}; {report.saving(saving.low)} to {report.saving(saving.high)} "
+            f"Saving:    {words.saving(saving.value)} less than the baseline's "
+            f"{words.energy(scored.baseline.energy_pj)}; {words.saving(saving.low)} to {words.saving(saving.high)} "
             "by any mix of the lowest and the highest."
         )
     lines += [

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import energy
+from search.answers import words
 from search.errors import UsageError
-from search.report import words as report
 
 # Colours that stay apart for colour-blind readers (P. Tol's "bright" and "muted" sets), one for each component.
 COMPONENT_COLOURS = {
@@ -40,7 +40,7 @@ def draw_energy(found: energy.EnergyReport, path: Path, *, title: str) -> Path:
 
     layers = found.layers
     largest = max(sum(components.values()) for components in layers.values())
-    size, unit = report.energy_unit(largest)
+    size, unit = words.energy_unit(largest)
     figure = Figure(figsize=(min(24, max(7.2, 2.5 + 0.36 * len(layers))), 4.4), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -48,7 +48,7 @@ def draw_energy(found: energy.EnergyReport, path: Path, *, title: str) -> Path:
     for component in energy.COMPONENTS:
         heights = [layers[name][component] / size for name in layers]
         if any(heights):
-            label = f"{component.replace('_', ' ')}, {report.energy(found.components[component])}"
+            label = f"{component.replace('_', ' ')}, {words.energy(found.components[component])}"
             axes.bar(
                 range(len(layers)), heights, bottom=below, color=COMPONENT_COLOURS[component], label=label, width=0.8
             )

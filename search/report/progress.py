@@ -14,10 +14,10 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
+from search.answers import words
 from search.answers.confirmation import target_of
-from search.answers.result import front, front_hypervolume
-from search.observer import Observer
-from search.report import words as report
+from search.answers.result import cheapest_at, front, front_hypervolume
+from search.observer import Stoppable
 from search.space.candidate import Candidate
 from search.space.task import stored_task
 from search.store.store import Record, SearchRecord
@@ -97,38 +97,19 @@ class SearchState:
         target = self.target()
         if target is None:
             return "evaluating the baseline first"
-        words, accuracy = target
-        record = report.cheapest_at(tuple(self.records.values()), accuracy)
+        wanted, accuracy = target
+        record = cheapest_at(tuple(self.records.values()), accuracy)
         if record is None:
-            return f"nothing {words} yet"
+            return f"nothing {wanted} yet"
         evaluation = record.evaluation
-        parts = [f"{report.energy(evaluation.energy_pj)} at {evaluation.accuracy:.2%}"]
+        parts = [f"{words.energy(evaluation.energy_pj)} at {evaluation.accuracy:.2%}"]
         if record is self.baseline:
             parts.append("the baseline itself")
         elif self.baseline is not None:
             ratio = self.baseline.evaluation.energy_pj / evaluation.energy_pj
-            parts.append(f"{report.saving(ratio)} less than the baseline")
-        knobs = [value for value in report.knobs(evaluation.candidate).values() if value != "-"]
-        return f"cheapest {words}: {', '.join(parts)} ({', '.join(knobs)})"
-
-
-class Stoppable(Observer):
-    """Ends a search that was asked to stop, even where the exception that a signal raised was lost.
-
-    It is raised wherever the process happens to be, and Python ignores what is raised in a destructor or a callback.
-    """
-
-    stopping = False
-
-    def evaluating(self, count: int, workers: int) -> None:
-        """Stop, if that was asked for."""
-        if self.stopping:
-            raise KeyboardInterrupt
-
-    def evaluated(self, record: Record, *, reused: bool) -> None:
-        """Stop, if that was asked for: the evaluation is stored."""
-        if self.stopping:
-            raise KeyboardInterrupt
+            parts.append(f"{words.saving(ratio)} less than the baseline")
+        knobs = [value for value in words.knobs(evaluation.candidate).values() if value != "-"]
+        return f"cheapest {wanted}: {', '.join(parts)} ({', '.join(knobs)})"
 
 
 class LineProgress(Stoppable):
@@ -184,7 +165,7 @@ class LineProgress(Stoppable):
     def failed(self, candidate: Candidate, error: str) -> None:
         """Say which candidate failed and why."""
         self._state.end_job()
-        self._write(f"failed: {', '.join(report.knobs(candidate).values())}: {error}")
+        self._write(f"failed: {', '.join(words.knobs(candidate).values())}: {error}")
 
     def testing(self, count: int) -> None:
         """Say that the search is over."""
@@ -193,7 +174,7 @@ class LineProgress(Stoppable):
 
     def confirming(self, candidate: Candidate, runs: int) -> None:
         """Say what is trained anew."""
-        self._show(f"confirming by {runs} fresh runs: {', '.join(report.knobs(candidate).values())}")
+        self._show(f"confirming by {runs} fresh runs: {', '.join(words.knobs(candidate).values())}")
 
     def _write(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -274,8 +255,8 @@ class LiveProgress(Stoppable):
     def failed(self, candidate: Candidate, error: str) -> None:
         """Write above the display which candidate failed and why."""
         self._state.end_job()
-        words = ", ".join(report.knobs(candidate).values())
-        self._live.console.print(f"failed: {words}: {error}", markup=False, highlight=False)
+        knobs = ", ".join(words.knobs(candidate).values())
+        self._live.console.print(f"failed: {knobs}: {error}", markup=False, highlight=False)
 
     def testing(self, count: int) -> None:
         """Show that the search is over."""
@@ -283,7 +264,7 @@ class LiveProgress(Stoppable):
 
     def confirming(self, candidate: Candidate, runs: int) -> None:
         """Show what is trained anew."""
-        self._details.plain = f"confirming by {runs} fresh runs: {', '.join(report.knobs(candidate).values())}"
+        self._details.plain = f"confirming by {runs} fresh runs: {', '.join(words.knobs(candidate).values())}"
 
     def _show(self) -> None:
         state = self._state
@@ -311,3 +292,8 @@ class LiveProgress(Stoppable):
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def open_progress(console: Console) -> LiveProgress | LineProgress:
+    """Return a live display on a terminal, plain lines elsewhere."""
+    return LiveProgress(console) if console.is_terminal else LineProgress(console)

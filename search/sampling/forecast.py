@@ -18,7 +18,7 @@ from search.errors import SearchError
 from search.evaluation.evaluation import Evaluation
 from search.evaluation.job import Done, Executor, Inspect
 from search.evaluation.training import untrained_layers
-from search.evaluation.workload import workload_of
+from search.evaluation.workload import kept_weights, workload_of
 from search.space.candidate import Candidate, Network
 from search.space.search_space import SearchSpace
 from search.space.task import Task
@@ -161,10 +161,7 @@ class HardwareProblem:
 
     def _expected(self, candidate: Candidate) -> energy.Workload:
         shapes = self._layers_of(candidate)
-        kept = {}
-        for shape in shapes:
-            weights = shape.inner * shape.outputs
-            kept[shape.name] = weights - min(round(candidate.sparsity * weights), weights - 1)  # as magnitude_masks
+        kept = kept_weights(shapes, candidate.sparsity)
         return workload_of(candidate, shapes, self._hardware, kept=kept)
 
     def _layers_of(self, candidate: Candidate) -> list[approx.LayerShape]:
@@ -186,7 +183,7 @@ class HardwareProblem:
             return np.vstack([self._estimated_alone(workload) for workload in workloads])
 
     def _estimated(self, workloads: Sequence[energy.Workload]) -> NDArray[np.float64]:
-        report = energy.estimate_batch(workloads, self._hardware)
+        report = energy.estimate_batch(workloads, self._hardware, costs=self._space.multiplier_costs)
         figures = {"energy_pj": report.energy_pj, "area_mm2": report.area_mm2[1], "latency_us": report.latency_us}
         return np.column_stack([figures[cost] for cost in self._costs])
 

@@ -101,7 +101,9 @@ def along(space: SearchSpace, gene: str, share: float) -> Any:
         if gene == "family":
             return first
         # An approximate multiplier may cost more than the exact one, which comes first all the same.
-        ordered = sorted(distribution.choices, key=lambda name: (name != first, -_relative_energy(str(name))))
+        ordered = sorted(
+            distribution.choices, key=lambda name: (name != first, -_relative_energy(str(name), space.multiplier_costs))
+        )
         return ordered[round(share * (len(ordered) - 1))]
     assert isinstance(distribution, IntDistribution)
     if gene.startswith("robust_bits"):
@@ -110,11 +112,11 @@ def along(space: SearchSpace, gene: str, share: float) -> Any:
     return first + steps if first == distribution.low else first - steps
 
 
-def _relative_energy(multiplier: str) -> float:
+def _relative_energy(multiplier: str, costs: energy.CostTable) -> float:
     """Of a multiplier at the widest operands at which its cost is known; the exact one's is 1."""
     for bits in (8, 4, 2):
         try:
-            return energy.multiplier_cost(multiplier, weight_bits=bits, activation_bits=bits).relative_energy_stationary
+            return costs.cost(multiplier, weight_bits=bits, activation_bits=bits).relative_energy_stationary
         except energy.WorkloadError:
             continue
     return 1.0

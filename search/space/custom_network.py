@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 import approx
-from search.content_hash import content_hash
 from approx.custom_modules import import_custom_module
+from search.content_hash import content_hash
 from search.errors import UsageError
 from search.space.task import OwnNetwork
 
@@ -49,22 +49,22 @@ def find_network(path: str, *, folder: str, image_shape: tuple[int, int, int], c
     """
     if len(path) > _LONGEST_PATH or ".py:" in path or not _PATH.fullmatch(path):
         raise UsageError(
-            f"--network must be package.module:function, such as nets:build for build() in nets.py, got {path!r}"
+            f"`network` must be package.module:function, such as nets:build for build() in nets.py, got {path!r}"
         )
     function = _Function(path, folder, image_shape, classes)
     model, again = function.largest(), function.largest()
     if model is again:
-        raise UsageError(f"--network {path} returns the same network at each call; have it build a new one")
+        raise UsageError(f"`network` {path} returns the same network at each call; have it build a new one")
     if not all(map(torch.equal, model.parameters(), again.parameters())):
         raise UsageError(
-            f"--network {path} gives a network other weights at each call; have it draw random numbers from torch "
+            f"`network` {path} gives a network other weights at each call; have it draw random numbers from torch "
             "alone, from its global generator"
         )
     config = approx.LayerApproximation(weight_bits=8, activation_bits=8, multiplier="exact")
     try:
         approx.approximate(model, config, calibration_data=torch.ones(1, *image_shape))
     except approx.ApproxError as error:
-        raise UsageError(f"--network {path} builds a network that cannot be approximated: {error}") from error
+        raise UsageError(f"`network` {path} builds a network that cannot be approximated: {error}") from error
     return function.describe(model)
 
 
@@ -92,7 +92,7 @@ def _unchanged(network: OwnNetwork, image_shape: tuple[int, int, int], classes: 
     """The function of a network, which this process may have imported later than the one that found it."""
     function = _Function(network.path, network.folder, image_shape, classes)
     if function.describe(function.largest()) != network:
-        raise UsageError(f"--network {network.path} was edited after the search began; begin it again")
+        raise UsageError(f"`network` {network.path} was edited after the search began; begin it again")
     return function
 
 
@@ -115,7 +115,7 @@ class _Function:
         """Call the function and have the network classify one image, which also gives lazy layers their shape."""
         knobs = {name: {"depth": depth, "width": width}[name] for name in self._knobs}
         settings = "".join(f", {name}={value}" for name, value in knobs.items())
-        call = f"--network {self._path}(image_shape={self._image_shape}, classes={self._classes}{settings})"
+        call = f"`network` {self._path}(image_shape={self._image_shape}, classes={self._classes}{settings})"
         image = torch.zeros(1, *self._image_shape)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -167,22 +167,22 @@ def _import_function(path: str, folder: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
             raise UsageError(
-                f"--network {path}: there is no module {error.name!r} in {folder}, nor is one installed; run the "
+                f"`network` {path}: there is no module {error.name!r} in {folder}, nor is one installed; run the "
                 "command in the folder that holds it"
             ) from None
         raise UsageError(
-            f"--network {path}: {module_name!r} cannot be imported from {folder}: {_words(error)}"
+            f"`network` {path}: {module_name!r} cannot be imported from {folder}: {_words(error)}"
         ) from error
     place = getattr(module, "__file__", None) or module_name
     if not hasattr(module, name):
         known = [name for name, value in vars(module).items() if callable(value)]
         near = get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"--network {path}: {place} has no {name!r}{hint}")
+        raise UsageError(f"`network` {path}: {place} has no {name!r}{hint}")
     function: Callable[..., Any] = getattr(module, name)
     if not callable(function):
         raise UsageError(
-            f"--network {path}: {name!r} in {place} is of type {type(function).__name__}; name a function that builds "
+            f"`network` {path}: {name!r} in {place} is of type {type(function).__name__}; name a function that builds "
             "a network"
         )
     return function
@@ -194,12 +194,12 @@ def _knobs(function: Callable[..., Any], path: str) -> dict[str, int]:
     try:
         signature = inspect.signature(function)
     except ValueError:
-        raise UsageError(f"--network {path}: Python does not know its arguments; {wanted}") from None
+        raise UsageError(f"`network` {path}: Python does not know its arguments; {wanted}") from None
     knobs = {name: largest for name, largest in _LARGEST.items() if name in signature.parameters}
     try:
         signature.bind(image_shape=None, classes=None, **knobs)
     except TypeError:
-        raise UsageError(f"--network {path} takes {signature}; {wanted}") from None
+        raise UsageError(f"`network` {path} takes {signature}; {wanted}") from None
     return knobs
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
+from energy.cost_table import CostTable
 from search.errors import UsageError
 from search.multipliers.identity import multiplier_name
 from search.space.candidate import NOMINAL_V, Candidate
@@ -76,6 +77,7 @@ class SearchSpace:
         widest: Of multipliers that do not take all operands, the widest weights and activations. Wider ones are
             narrowed to these, so that every genome stands for a candidate that can be evaluated.
         layered: Whether the first and the last layer choose a multiplier and robust bits of their own.
+        multiplier_costs: Costs of the multipliers; those that are not built in are known once it is `restricted`.
     """
 
     families: tuple[str, ...]
@@ -92,6 +94,7 @@ class SearchSpace:
     multipliers: tuple[str, ...] = MULTIPLIERS
     widest: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     layered: bool = False
+    multiplier_costs: CostTable = field(default_factory=CostTable, compare=False, repr=False)
 
     def restricted(self, multipliers: Sequence[ChosenMultiplier], weight_cell: Cell) -> SearchSpace:
         """This space with a choice of multipliers, on hardware whose weight memory has such cells.
@@ -114,6 +117,7 @@ class SearchSpace:
             multipliers=tuple(chosen.identity for chosen in multipliers),
             widest={chosen.identity: (chosen.max_weight_bits, chosen.max_activation_bits) for chosen in limited},
             robust_bits={"6T": range(1), "8T": range(8, 9), "hybrid": self.robust_bits}[weight_cell],
+            multiplier_costs=CostTable({one.identity: one.costs for one in multipliers if one.costs is not None}),
         )
 
     def of_techniques(self, techniques: Sequence[str]) -> SearchSpace:

@@ -15,6 +15,7 @@ from energy import Hardware, HardwareError
 from energy.records import YamlMapping, read_mapping, read_text
 from search.errors import UnknownNameError, UsageError
 from search.multipliers.choice import ChosenMultiplier, choose
+from search.multipliers.folder import MultiplierFolder
 from search.space.candidate import NOMINAL_V
 from search.space.search_space import SearchSpace, rising
 from search.space.task import Task
@@ -68,13 +69,14 @@ class _Limits:
     why: str = ""
 
 
-def choose_space(name: str, task: Task, hardware: Hardware) -> ChosenSpace:
+def choose_space(name: str, task: Task, hardware: Hardware, folder: MultiplierFolder | None = None) -> ChosenSpace:
     """The space of this name.
 
     Args:
         name: `default`, `layered`, or the path of a YAML file (it ends in .yaml or .yml); see docs/search-space.md.
         task: What is searched.
         hardware: What energy is modelled for.
+        folder: Where imported multipliers are; by default the user's folder.
 
     Raises:
         UsageError: If there is no such space, or the file is malformed or asks for what networks, hardware or the model
@@ -86,10 +88,10 @@ def choose_space(name: str, task: Task, hardware: Hardware) -> ChosenSpace:
         near = get_close_matches(name, SPACES, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UnknownNameError(
-            f"unknown space {name!r}; {hint}--space takes {', '.join(SPACES)}, or the path of a .yaml file"
+            f"unknown space {name!r}; {hint}`space` takes {', '.join(SPACES)}, or the path of a .yaml file"
         )
     try:
-        return _from_file(read_mapping(read_text(Path(name), "space"), name, example=_EXAMPLE), task, hardware)
+        return _from_file(read_mapping(read_text(Path(name), "space"), name, example=_EXAMPLE), task, hardware, folder)
     except HardwareError as error:  # `energy.records` raises it for any file
         raise UsageError(str(error)) from None
 
@@ -97,7 +99,7 @@ def choose_space(name: str, task: Task, hardware: Hardware) -> ChosenSpace:
 _EXAMPLE = "the example in docs/search-space.md"
 
 
-def _from_file(record: YamlMapping, task: Task, hardware: Hardware) -> ChosenSpace:
+def _from_file(record: YamlMapping, task: Task, hardware: Hardware, folder: MultiplierFolder | None) -> ChosenSpace:
     space = task.space
     changes: dict[str, Any] = {"baseline_family": space.baseline().family}
     if "families" in record:
@@ -111,7 +113,7 @@ def _from_file(record: YamlMapping, task: Task, hardware: Hardware) -> ChosenSpa
     space = replace(space, **changes)
     knobs = {key: limits for key, limits in _limits(record, space, task, hardware).items() if key in record}
     values: dict[str, Any] = {limits.gene: _values(record, key, limits) for key, limits in knobs.items()}
-    multipliers = _multipliers(record) if "multipliers" in record else None
+    multipliers = _multipliers(record, folder) if "multipliers" in record else None
     record.finish(optional=KEYS)
     return ChosenSpace(space=replace(space, **values), multipliers=multipliers)
 
@@ -195,12 +197,12 @@ def _in_units(record: YamlMapping, key: str, number: object, limits: _Limits) ->
     return round(units)
 
 
-def _multipliers(record: YamlMapping) -> tuple[ChosenMultiplier, ...]:
+def _multipliers(record: YamlMapping, folder: MultiplierFolder | None) -> tuple[ChosenMultiplier, ...]:
     names = record.items("multipliers")
     for name in names:
         if not isinstance(name, str):
             raise record.invalid("multipliers", "a list of names", name)
     try:
-        return choose(names)
+        return choose(names, folder)
     except UsageError as error:
-        raise record.error("multipliers", str(error).removeprefix("--multipliers: ")) from None
+        raise record.error("multipliers", str(error)) from None

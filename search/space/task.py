@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
-from search.errors import UnknownNameError
+from search.errors import UnknownNameError, UsageError
 from search.space.search_space import SearchSpace
 
 
@@ -139,7 +140,7 @@ class Task:
             UnknownNameError: If there is no such effort.
         """
         if name not in EFFORTS:
-            raise UnknownNameError(f"--effort must be one of {', '.join(EFFORTS)}, got {name!r}")
+            raise UnknownNameError(f"`effort` must be one of {', '.join(EFFORTS)}, got {name!r}")
         return replace(self, effort=self.effort.scaled(name))
 
     def with_network(self, network: OwnNetwork) -> Task:
@@ -238,10 +239,42 @@ def find_task(name: str) -> Task:
     raise UnknownNameError(f"unknown dataset {name!r}; {hint}Datasets: {', '.join(_TASKS)}")
 
 
+def searched_task(dataset: str, network: str | None) -> Task:
+    """Return the task of a dataset, with a custom network if one is given.
+
+    Args:
+        dataset: A name from `task_names()`.
+        network: Import path of the network; see `search.space.custom_network`. Looked for in the current folder first.
+
+    Raises:
+        UnknownNameError: If there is no such dataset.
+        UsageError: If the network cannot be used, or an argument is of the wrong type.
+    """
+    if not isinstance(dataset, str):
+        raise UsageError(f"`dataset` must be a name, such as 'digits', got {dataset!r}")
+    if network is not None and not isinstance(network, str):
+        raise UsageError(
+            "`network` must be the import path of a function that builds it, such as 'package.module:build', got a "
+            f"{type(network).__name__}; write such a function, which returns the network"
+        )
+    task = find_task(dataset)
+    if network is None:
+        return task
+    from search.space.custom_network import find_network  # which brings torch
+
+    found = find_network(network, folder=str(Path.cwd()), image_shape=task.image_shape, classes=task.classes)
+    return task.with_network(found)
+
+
 def stored_names(identity: str) -> tuple[str, str | None]:
     """The dataset of a stored identity, and the import path of a person's own network, if any."""
     dataset, _, network = identity.partition("@")
     return dataset, network.partition("@")[0] or None
+
+
+def task_words(identity: str) -> str:
+    """Return a stored task in words: its dataset, and the import path of a custom network, if any."""
+    return ", ".join(filter(None, stored_names(identity)))
 
 
 def stored_task(identity: str) -> Task:

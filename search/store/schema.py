@@ -221,12 +221,12 @@ def _migrate(connection: Connection, url: str) -> None:
         if version > SCHEMA:
             raise NewerSchemaError(
                 f"{without_password(url)} was written by a newer version of crosslayer (schema {version}, this one "
-                f"knows {SCHEMA}); install that version, or give another --storage"
+                f"knows {SCHEMA}); install that version, or give another `storage`"
             )
     elif foreign := sorted(name for name in tables if not _OPTUNA_TABLE.fullmatch(name)):
         raise StorageError(
             f"{without_password(url)} belongs to another application: it holds the table {foreign[0]!r}. "
-            "Give another --storage"
+            "Give another `storage`"
         )
     from alembic import command
     from alembic.config import Config

@@ -233,7 +233,7 @@ class Store:
             UsageError: If the name is taken, or has characters other than letters, digits, '.', '_' and '-'.
         """
         if name is not None and not re.fullmatch(r"[\w.-]{1,100}", name, re.ASCII):
-            raise UsageError(f"--name may have up to 100 letters, digits, '.', '_' and '-', got {name!r}")
+            raise UsageError(f"`name` may have up to 100 letters, digits, '.', '_' and '-', got {name!r}")
         with self._session() as session:
             taken = {*taken, *session.scalars(sa.select(SearchRow.name))}
             if name is None:
@@ -244,7 +244,7 @@ class Store:
                 name = f"{dataset}-{number}"
             elif name in taken:
                 raise UsageError(
-                    f"a search or study named {name!r} exists; continue it with --resume, or choose another --name"
+                    f"a search or study named {name!r} exists; continue it with `resume`, or choose another `name`"
                 )
             row = SearchRow(
                 name=name,

@@ -16,14 +16,13 @@ from energy import (
     WorkloadError,
     estimate,
     hardware_names,
-    multiplier_cost,
 )
 from search.answers.confirmation import knee
 from search.answers.energy import score_candidate, stored_workload
 from search.answers.stored import stored_alone
 from search.defaults import DEFAULT_HARDWARE
 from search.errors import UnknownNameError, UsageError
-from search.report import words as report
+from search.report import json_values
 from search.space.candidate import Candidate
 from search.space.search_space import MULTIPLIERS
 from search.space.task import Task, find_task, stored_names, stored_task, task_names
@@ -127,8 +126,8 @@ def estimate_energy(services: ServicesDep, body: EnergyRequest) -> EnergyRespons
     hardware = hardware_named(body.hardware, services.uploads, pointer="#/hardware")
     try:
         candidate = Candidate.from_dict(body.candidate).canonical()
-        _register_costs(candidate, services.uploads)
-        scored = score_candidate(candidate, task, hardware)
+        costs = services.uploads.costs(candidate.multipliers)
+        scored = score_candidate(candidate, task, hardware, costs=costs)
     except (ValueError, LookupError, OverflowError) as error:  # bases of all packages' errors about wrong values
         raise ProblemError(422, str(error), pointer="#/candidate") from None
     estimated, saving = scored.report, scored.saving
@@ -251,17 +250,10 @@ def _uploaded(one: UploadedMultiplier) -> MultiplierSchema:
     )
 
 
-def _register_costs(candidate: Candidate, uploads: Uploads) -> None:
-    """Register the costs of uploaded multipliers with the energy model, which knows those of all others."""
-    for name in candidate.multipliers:
-        with suppress(UnknownNameError):
-            uploads.multiplier(name).register_cost()
-
-
 def _built_in(name: str) -> MultiplierSchema:
     chosen = name in MULTIPLIERS
     try:
-        cost = multiplier_cost(name, weight_bits=_BITS, activation_bits=_BITS)
+        cost = CostTable().cost(name, weight_bits=_BITS, activation_bits=_BITS)
     except WorkloadError:  # it does not support 8 bits
         return MultiplierSchema(
             name=name, uploaded=False, chosen_by_default=chosen, relative_energy=None, relative_area=None, source=None
@@ -287,7 +279,7 @@ def _searched(services: Services, dataset: str, query: TechniquesQuery) -> tuple
 
 
 def _configuration(record: Record, baseline: Record) -> Configuration:
-    return Configuration.model_validate(report.record_json(record, baseline))
+    return Configuration.model_validate(json_values.record_json(record, baseline))
 
 
 def _evaluation(services: ServicesDep, evaluation_id: str) -> EvaluationSchema:
@@ -299,7 +291,7 @@ def _evaluation(services: ServicesDep, evaluation_id: str) -> EvaluationSchema:
     baseline = services.store.evaluation_of(
         stored_task(task).space.baseline(), task=task, hardware=hardware, effort=record.effort
     )
-    content: dict[str, Any] = report.record_json(record, baseline or record)
+    content: dict[str, Any] = json_values.record_json(record, baseline or record)
     if baseline is None:
         content["saving"] = None
     content |= {"dataset": dataset, "network": network, "hardware": hardware}
@@ -314,7 +306,7 @@ def _layers(record: Record, hardware: str, uploads: Uploads) -> dict[str, dict[s
         return None
     if record.evaluation.workload is None:
         return None
-    _register_costs(record.evaluation.candidate, uploads)
+    costs = uploads.costs(record.evaluation.candidate.multipliers)
     with suppress(EnergyError):  # the cost of a multiplier is no longer known
-        return estimate(stored_workload(record, platform), platform).layers
+        return estimate(stored_workload(record, platform), platform, costs=costs).layers
     return None

@@ -18,10 +18,10 @@ from approx.arithmetic.native import NATIVE_VARIABLE
 from approx.multipliers import catalog
 from search.cli.main import cli
 from search.locations import (
+    CACHE_LIMIT_VARIABLE,
+    CACHE_VARIABLE,
     DATA_DIR_VARIABLE,
     MULTIPLIER_VARIABLE,
-    STAGES_LIMIT_VARIABLE,
-    STAGES_VARIABLE,
     STORAGE_VARIABLE,
 )
 from search.space.task import task_names
@@ -55,7 +55,7 @@ def test_every_command_and_option_is_documented() -> None:
 def test_every_dataset_and_variable_is_documented() -> None:
     for word in (*task_names(), DATA_DIR_VARIABLE, STORAGE_VARIABLE):
         assert word in README
-    for word in (MULTIPLIER_VARIABLE, NATIVE_VARIABLE, STAGES_VARIABLE, STAGES_LIMIT_VARIABLE):
+    for word in (MULTIPLIER_VARIABLE, NATIVE_VARIABLE, CACHE_VARIABLE, CACHE_LIMIT_VARIABLE):
         assert word in DOCS
 
 

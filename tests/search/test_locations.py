@@ -3,17 +3,17 @@ from pathlib import Path
 import pytest
 
 from search.errors import UsageError
-from search.locations import printable, stage_limit, stage_location
+from search.locations import cache_limit_bytes, cache_location, printable
 
 DATABASE = "sqlite:////data/results.db"
 
 
 def test_stages_are_beside_the_database_unless_a_person_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert stage_location(None, DATABASE) == "/data/results.stages"
-    assert stage_location(None, "postgresql://host/name").endswith("crosslayer/stages")
-    monkeypatch.setenv("CROSSLAYER_STAGES", "s3://bucket/stages")
-    assert stage_location(None, DATABASE) == "s3://bucket/stages"
-    assert stage_location(Path("here"), DATABASE) == "here"
+    assert cache_location(None, DATABASE) == "/data/results.stages"
+    assert cache_location(None, "postgresql://host/name").endswith("crosslayer/stages")
+    monkeypatch.setenv("CROSSLAYER_CACHE", "s3://bucket/stages")
+    assert cache_location(None, DATABASE) == "s3://bucket/stages"
+    assert cache_location(Path("here"), DATABASE) == "here"
 
 
 @pytest.mark.parametrize(
@@ -31,20 +31,20 @@ def test_stages_are_beside_the_database_unless_a_person_says_otherwise(monkeypat
     ],
 )
 def test_sizes(given: str | int, limit: int) -> None:
-    assert stage_limit(given) == limit
+    assert cache_limit_bytes(given) == limit
 
 
 def test_the_limit_is_ten_gigabytes_unless_a_person_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert stage_limit() == 10**10
-    monkeypatch.setenv("CROSSLAYER_STAGES_LIMIT", "1GB")
-    assert stage_limit() == 10**9
-    assert stage_limit("2GB") == 2 * 10**9
+    assert cache_limit_bytes() == 10**10
+    monkeypatch.setenv("CROSSLAYER_CACHE_LIMIT", "1GB")
+    assert cache_limit_bytes() == 10**9
+    assert cache_limit_bytes("2GB") == 2 * 10**9
 
 
 @pytest.mark.parametrize("given", ["", "much", "-1GB", "0", 0, "0.5", "10XB", "1e9", "nan", "10 G B", "1,5GB", "GB"])
 def test_what_is_not_a_size_is_refused(given: str | int) -> None:
     with pytest.raises(UsageError, match="is not a size; give one such as 500MB or 10GB"):
-        stage_limit(given)
+        cache_limit_bytes(given)
 
 
 @pytest.mark.parametrize(

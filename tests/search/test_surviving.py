@@ -25,6 +25,8 @@ from optuna.trial import TrialState
 
 import search
 from search.answers.result import SearchResult
+from search.api.options import SearchOptions
+from search.api.workplace import Workplace
 from search.engine import open_study
 from search.errors import StorageError
 from search.observer import Observer
@@ -90,13 +92,25 @@ def front(result: SearchResult) -> list[tuple[str, float, tuple[float, ...] | No
     return [(record.key, record.evaluation.accuracy, record.test_accuracies) for record in result.front]
 
 
-def run(storage: Path | str, **options: Any) -> SearchResult:
-    options = {"budget": BUDGET, "seed": SEED, "effort": "quick", "techniques": TECHNIQUES, "workers": 0, **options}
-    return search.run(name="mine", storage=str(storage), confirm=False, fresh=True, **options)
+def run(
+    storage: Path | str,
+    *,
+    workers: int = 0,
+    cache: Path | None = None,
+    observer: Observer | None = None,
+) -> SearchResult:
+    return search.run(
+        budget=BUDGET,
+        seed=SEED,
+        effort="quick",
+        options=SearchOptions(name="mine", techniques=TECHNIQUES, confirm=False, fresh=True),
+        workplace=Workplace(storage=str(storage), workers=workers, cache=cache),
+        observer=observer,
+    )
 
 
-def resume(storage: Path | str, **options: Any) -> SearchResult:
-    return search.resume("mine", storage=str(storage), confirm=False, **{"workers": 0, **options})
+def resume(storage: Path | str) -> SearchResult:
+    return search.resume("mine", confirm=False, workplace=Workplace(storage=str(storage), workers=0))
 
 
 @pytest.fixture(scope="module")
@@ -261,13 +275,13 @@ def test_candidates_that_hang_or_kill_or_fail_are_given_up_and_the_search_goes_o
     baseline = find_task("digits").space.baseline()
     poison = [replace(baseline, family="poison:build", depth=2, width=width) for width in (1, 2, 3, 4)]
     observer = Once(lambda: None)
-    result = run(
-        storage,
+    result = search.run(
         network="poison:build",
-        workers=2,
         budget=3,
-        starts=poison,
-        timeout_s=10,
+        seed=SEED,
+        effort="quick",
+        options=SearchOptions(name="mine", techniques=TECHNIQUES, starts=poison, confirm=False, fresh=True),
+        workplace=Workplace(storage=str(storage), workers=2, timeout_s=10),
         observer=observer,
     )
     assert result.finished == 3
@@ -307,13 +321,13 @@ def test_networks_whose_building_hangs_or_kills_or_fails_are_passed_over(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "unbuildable.py").write_text(UNBUILDABLE)
-    result = run(
-        tmp_path / "results.db",
+    result = search.run(
         network="unbuildable:build",
-        techniques=("network", "multiplier"),
-        workers=2,
         budget=14,
-        timeout_s=10,
+        seed=SEED,
+        effort="quick",
+        options=SearchOptions(name="mine", techniques=("network", "multiplier"), confirm=False, fresh=True),
+        workplace=Workplace(storage=str(tmp_path / "results.db"), workers=2, timeout_s=10),
     )
     assert result.finished == 14
     asked = open_study(f"sqlite:///{tmp_path / 'results.db'}", result.search).get_trials()
@@ -388,13 +402,13 @@ def test_a_full_disk_under_the_database_ends_a_search_that_goes_on_afterwards(
 def test_networks_that_cannot_be_kept_any_more_cost_time_only(
     undisturbed: tuple[Ends, list[Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    storage, stages = tmp_path / "results.db", tmp_path / "stages"
+    storage, cache = tmp_path / "results.db", tmp_path / "stages"
 
     def lose_the_folder() -> None:
-        shutil.rmtree(stages)
-        stages.touch()
+        shutil.rmtree(cache)
+        cache.touch()
 
-    result = run(storage, stages=stages, observer=Once(lose_the_folder))
+    result = run(storage, cache=cache, observer=Once(lose_the_folder))
     (warning,) = caplog.messages
     assert "trained networks cannot be kept" in warning
     assert (ends(storage), front(result)) == undisturbed
@@ -416,6 +430,6 @@ def test_a_search_outlives_a_restart_of_postgresql(
 
         threading.Timer(2, start).start()
 
-    result = run(postgresql.url, stages=tmp_path / "stages", observer=Once(restart))
+    result = run(postgresql.url, cache=tmp_path / "stages", observer=Once(restart))
     assert started
     assert (ends(postgresql.url), front(result)) == undisturbed

@@ -44,7 +44,7 @@ def leases(opened: Database) -> Leases:
 
 
 @pytest.fixture(scope="session")
-def stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for trained networks, which the searches of all tests here share."""
     return tmp_path_factory.mktemp("shared") / "stages"
 

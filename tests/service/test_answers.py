@@ -9,6 +9,7 @@ from energy import load_hardware
 from search import best
 from search.answers.confirmation import Target
 from search.answers.stored import Stored
+from search.api.workplace import Workplace
 from search.space.task import find_task
 from search.store.store import Store
 from tests.service.requests import ask
@@ -61,7 +62,7 @@ def test_search_best_says_the_same(client: TestClient, database: Path) -> None:
         store.record_evaluation(better.candidate.key, better, task="digits", hardware=HARDWARE, seed=0)
     for wanted in (0.9, 0.94):
         body = ask(client, min_accuracy=wanted).json()
-        answer = best(min_accuracy=wanted, confirm=False, storage=str(database))
+        answer = best(min_accuracy=wanted, confirm=False, workplace=Workplace(storage=str(database)))
         assert answer.record is not None
         assert body["configurations"][0]["id"] == answer.record.id
         assert body["confirmed"] == answer.confirmed

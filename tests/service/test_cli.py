@@ -73,8 +73,8 @@ def test_any_address_of_this_machine(database: Path, host: str) -> None:
         assert call(f"{address}/healthz").json()["status"] == "ok"
 
 
-def test_ctrl_c_ends_the_server_and_returns_its_job_to_the_queue(database: Path, stages: Path) -> None:
-    with serving("--storage", database, "--workers", 0, "--stages", stages) as (address, process):
+def test_ctrl_c_ends_the_server_and_returns_its_job_to_the_queue(database: Path, cache: Path) -> None:
+    with serving("--storage", database, "--workers", 0, "--cache", cache) as (address, process):
         asked = {"dataset": "digits", "max_accuracy_drop": 0.9, "effort": "quick"}
         job = call(f"{address}/optimize", asked).json()["id"]
         deadline = time.monotonic() + 60
@@ -97,9 +97,9 @@ def test_a_port_that_is_taken(database: Path) -> None:
     assert "Address already in use; choose another --port" in found.stderr
 
 
-def test_serving_and_its_worker(database: Path, stages: Path) -> None:
+def test_serving_and_its_worker(database: Path, cache: Path) -> None:
     """One command answers, runs a job, and leaves no process behind."""
-    with serving("--storage", database, "--workers", 0, "--stages", stages) as (address, process):
+    with serving("--storage", database, "--workers", 0, "--cache", cache) as (address, process):
         asked = {"dataset": "digits", "max_accuracy_drop": 0.9, "budget": 3, "effort": "quick"}
         answer = call(f"{address}/optimize", asked, {"Prefer": "wait=60"})
         assert answer.status_code == 200, answer.text

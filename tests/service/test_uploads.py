@@ -10,12 +10,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 import energy
+from search.api.workplace import Workplace
 from search.store.store import Store
 from service.database import Database
 from service.job_state import JobState
 from service.keys import KeyStore, Scope
 from service.queue import JobQueue
-from service.work import Work
 from service.worker import Worker
 from tests.service.requests import assert_problem
 from tests.support.fakes import formula, fresh_run
@@ -43,13 +43,13 @@ def upload_table(client: TestClient, table: Any, name: str = "mine", **changes: 
     return upload(client, "multipliers", name=name, table=np.asarray(table).tolist(), **{**CLAIMS, **changes})
 
 
-def search(database: Path, client: TestClient, stages: Path, **asked: Any) -> Any:
+def search(database: Path, client: TestClient, cache: Path, **asked: Any) -> Any:
     """Request a small search and run it as a worker would; returns the answer to the same question."""
     body = {"dataset": "digits", "max_accuracy_drop": 0.9, "budget": 4, "effort": "quick", **asked}
     job = client.post("/optimize", json=body)
     assert job.status_code == 202, job.text
     with Database.open(f"sqlite:///{database}") as opened:
-        Worker(opened, Work(storage=opened.url, workers=0, stages=str(stages))).run(once=True)
+        Worker(opened, Workplace(storage=opened.url, workers=0, cache=str(cache))).run(once=True)
         ended = JobQueue(opened).find(job.json()["id"])
         assert ended.state is JobState.FINISHED, ended.error
     answer = client.post("/optimize", json=body)
@@ -57,7 +57,7 @@ def search(database: Path, client: TestClient, stages: Path, **asked: Any) -> An
     return answer.json()
 
 
-def test_hardware_of_a_client_is_searched_for(client: TestClient, database: Path, stages: Path) -> None:
+def test_hardware_of_a_client_is_searched_for(client: TestClient, database: Path, cache: Path) -> None:
     uploaded = upload(client, "hardware", yaml=MINE)
     assert uploaded.status_code == 201, uploaded.text
     name = uploaded.json()["name"]
@@ -68,7 +68,7 @@ def test_hardware_of_a_client_is_searched_for(client: TestClient, database: Path
     asked = {"dataset": "digits", "candidate": SPACE.baseline().to_dict()}
     ours, theirs = (client.post("/v1/energy", json={**asked, "hardware": one}).json() for one in (name, "hybrid-22nm"))
     assert ours["latency_us"] != theirs["latency_us"]
-    answer = search(database, client, stages, hardware=name)
+    answer = search(database, client, cache, hardware=name)
     assert (answer["hardware"], answer["confirmed"]) == (name, True)
     found = client.get(f"/v1/evaluations/{answer['configurations'][0]['id']}").json()
     assert found["hardware"] == name
@@ -97,7 +97,7 @@ def test_hardware_of_another_name_or_size(client: TestClient) -> None:
     assert (same["name"], same["uploaded"]) == ("weight-stationary-45nm", False)
 
 
-def test_a_multiplier_of_a_client_is_searched_for(client: TestClient, database: Path, stages: Path) -> None:
+def test_a_multiplier_of_a_client_is_searched_for(client: TestClient, database: Path, cache: Path) -> None:
     uploaded = upload_table(client, TRUNCATED)
     assert uploaded.status_code == 201, uploaded.text
     name = uploaded.json()["name"]
@@ -113,7 +113,7 @@ def test_a_multiplier_of_a_client_is_searched_for(client: TestClient, database: 
     )
     assert ours.status_code == 200, ours.text
     assert ours.json()["components_pj"]["mac"] < exact.json()["components_pj"]["mac"]
-    answer = search(database, client, stages, multipliers=[name], budget=8)
+    answer = search(database, client, cache, multipliers=[name], budget=8)
     used = {one["candidate"]["multiplier"] for one in (*answer["configurations"], *answer["rejected"])}
     front = client.get("/v1/fronts/digits?effort=quick").json()["configurations"]
     assert used | {one["candidate"]["multiplier"] for one in front} <= {"exact", name}

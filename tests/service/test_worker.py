@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from search.api import _run as api
+from search.api.workplace import Workplace
 from search.errors import NewerSchemaError, StorageError
 from search.store.schema import open_engine
 from search.store.store import Store
@@ -21,7 +22,6 @@ from service.leases import Leases
 from service.questions import Question
 from service.queue import JobQueue, QueueLimits
 from service.tables import JobRow
-from service.work import Work
 from service.worker import Worker
 from tests.support.stored import client_of
 
@@ -29,13 +29,13 @@ BUDGET = 5
 
 
 @pytest.fixture
-def work(opened: Database, tmp_path: Path, stages: Path) -> Work:
+def work(opened: Database, tmp_path: Path, cache: Path) -> Workplace:
     """In this process, without data sets other than the built-in one."""
-    return Work(storage=opened.url, workers=0, data_dir=str(tmp_path / "none"), stages=str(stages))
+    return Workplace(storage=opened.url, workers=0, data_dir=str(tmp_path / "none"), cache=str(cache))
 
 
 @pytest.fixture
-def worker(opened: Database, work: Work) -> Worker:
+def worker(opened: Database, work: Workplace) -> Worker:
     return Worker(opened, work, lease_s=5)
 
 
@@ -111,7 +111,7 @@ def test_a_cancelled_job_stops_and_resumes_where_it_was(queue: JobQueue, worker:
 
 
 def test_a_worker_that_is_asked_to_end_returns_its_job_to_the_queue(
-    queue: JobQueue, worker: Worker, work: Work, opened: Database, database: Path
+    queue: JobQueue, worker: Worker, work: Workplace, opened: Database, database: Path
 ) -> None:
     job = submit(queue, budget=12)
     ender = when(lambda: queue.find(job.id).evaluations >= 2, worker.end)

@@ -6,21 +6,17 @@ from itertools import product
 from typing import Any, Self
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 
 import approx
 import energy
+from energy.cost_table import CostKey, CostRow, shipped_rows
 from search.evaluation.early_stopping import Rival
 from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split
 from search.evaluation.job import Done, Evaluate, Failed, Job, Outcome, Result
-from energy import cost_table
-from energy.cost_table import CostKey, CostRow, shipped_rows
-from approx.multipliers import catalog
-from search.locations import multiplier_dir
 from search.multipliers.choice import ChosenMultiplier
-from search.multipliers.costs import keep_costs
+from search.multipliers.folder import MultiplierFolder
 from search.multipliers.identity import multiplier_identity
 from search.space.candidate import Candidate
 from search.space.search_space import SearchSpace
@@ -149,9 +145,10 @@ def own_rows(name: str, *, weight_bits: Iterable[int], activation_bits: Iterable
 
 def keep(multiplier: approx.Multiplier, *, weight_bits: int = 8, activation_bits: int = 8) -> str:
     """Keep a multiplier and its cost up to some widths, as the commands do; returns what candidates call it."""
-    approx.MultiplierLibrary(multiplier_dir()).add(multiplier)
+    folder = MultiplierFolder.default()
+    folder.add(multiplier)
     widths = {"weight_bits": range(2, weight_bits + 1), "activation_bits": range(2, activation_bits + 1)}
-    keep_costs(own_rows(multiplier.name, **widths))
+    folder.keep_costs(own_rows(multiplier.name, **widths))
     return multiplier_identity(multiplier.name, multiplier.digest)
 
 
@@ -164,9 +161,3 @@ def chosen_import(multiplier: approx.Multiplier) -> ChosenMultiplier:
     return ChosenMultiplier(
         identity=multiplier_identity(multiplier.name, multiplier.digest), imported=multiplier, costs=costs
     )
-
-
-def forget_multipliers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this process know no multipliers and costs but the package's, as a new one does."""
-    monkeypatch.setattr(cost_table, "_known", energy.CostTable())
-    monkeypatch.setattr(catalog, "_registered", {})

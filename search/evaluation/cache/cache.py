@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from uuid import uuid4
 
 from search.errors import UsageError
-from search.evaluation.cache.folder import StageFolder
-from search.evaluation.cache.objects import StageObjects
-from search.evaluation.cache.place import StagePlace
+from search.evaluation.cache.folder import CacheFolder
+from search.evaluation.cache.objects import CacheObjects
+from search.evaluation.cache.place import CachePlace
 from search.locations import printable
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _EVICTED_TO = 0.9
 _SURVEYED_EVERY = 0.01
 
 
-class StageStore:
+class TrainingCache:
     """Keeps the results of stages in a folder or behind an fsspec URL. May be sent to other processes.
 
     When what is kept exceeds the limit, the least recently used stages go until 90 % of it are left. To find out, a
@@ -156,7 +156,7 @@ class StageStore:
             _logger.warning("%s", text)
 
 
-def _open_place(location: str | Path) -> StagePlace:
+def _open_place(location: str | Path) -> CachePlace:
     text = os.fspath(location)
     if "://" not in text:
         return _open_folder(text)
@@ -167,22 +167,22 @@ def _open_place(location: str | Path) -> StagePlace:
     try:
         filesystem, root = fsspec.core.url_to_fs(text)
     except ImportError as error:  # says which package to install
-        raise UsageError(f"--stages {printable(text)}: {error} ({protocol}:// needs a package of its own)") from None
+        raise UsageError(f"`cache` {printable(text)}: {error} ({protocol}:// needs a package of its own)") from None
     except Exception as error:  # drivers raise errors of many kinds
         if protocol not in fsspec.available_protocols():
             raise UsageError(
-                f"--stages {printable(text)}: the protocol {protocol}:// is not known; give a folder or a URL that "
+                f"`cache` {printable(text)}: the protocol {protocol}:// is not known; give a folder or a URL that "
                 "fsspec knows, such as s3://BUCKET/FOLDER"
             ) from None
-        raise UsageError(f"--stages {printable(text)} cannot be opened: {error}") from error
-    return _open_folder(root) if isinstance(filesystem, LocalFileSystem) else StageObjects(filesystem, root)
+        raise UsageError(f"`cache` {printable(text)} cannot be opened: {error}") from error
+    return _open_folder(root) if isinstance(filesystem, LocalFileSystem) else CacheObjects(filesystem, root)
 
 
-def _open_folder(path: str) -> StageFolder:
+def _open_folder(path: str) -> CacheFolder:
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--stages {path} is a file; give a folder or a URL")
-    return StageFolder(folder)
+        raise UsageError(f"`cache` {path} is a file; give a folder or a URL")
+    return CacheFolder(folder)
 
 
 def _encode(tensors: Tensors) -> bytes:

@@ -11,13 +11,13 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from search.evaluation.cache.place import LEFTOVER_S, PARTIAL, STAGE, KeptStage
+from search.evaluation.cache.place import LEFTOVER_S, PARTIAL, STAGE, CachedStage
 
 _LOCK = ".lock"
 
 
-class StageFolder:
-    """A folder of stages; a `search.evaluation.cache.place.StagePlace`.
+class CacheFolder:
+    """A folder of stages; a `search.evaluation.cache.place.CachePlace`.
 
     A stage is the file `ab/abc....pt`. It is written under another name and renamed, so it appears whole or not at all.
     It is not forced to the disk: should the machine lose power, its digest tells. Its time of modification is the time
@@ -33,14 +33,14 @@ class StageFolder:
         self._folder = folder
 
     def read(self, key: str) -> bytes | None:
-        """See `StagePlace`."""
+        """See `CachePlace`."""
         try:
             return self._path(key, STAGE).read_bytes()
         except FileNotFoundError:
             return None
 
     def write(self, key: str, content: bytes) -> None:
-        """See `StagePlace`."""
+        """See `CachePlace`."""
         path = self._path(key, STAGE)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._path(key, f".{uuid4().hex}{PARTIAL}")  # one a writer: two may write where none could claim
@@ -53,16 +53,16 @@ class StageFolder:
             raise
 
     def remove(self, key: str) -> None:
-        """See `StagePlace`."""
+        """See `CachePlace`."""
         self._path(key, STAGE).unlink(missing_ok=True)
 
     def mark_used(self, key: str) -> None:
-        """See `StagePlace`."""
+        """See `CachePlace`."""
         with suppress(OSError):  # evicted meanwhile, or another person's file
             os.utime(self._path(key, STAGE))
 
-    def survey(self) -> list[KeptStage]:
-        """See `StagePlace`."""
+    def survey(self) -> list[CachedStage]:
+        """See `CachePlace`."""
         kept = []
         leftover_before = time.time() - LEFTOVER_S
         for shard in self._shards():
@@ -73,14 +73,14 @@ class StageFolder:
                     continue
                 key, _, ending = entry.name.partition(".")
                 if f".{ending}" == STAGE:
-                    kept.append(KeptStage(key=key, size_bytes=status.st_size, used_s=status.st_mtime))
+                    kept.append(CachedStage(key=key, size_bytes=status.st_size, used_s=status.st_mtime))
                 elif status.st_mtime < leftover_before:
                     _remove_leftover(entry.path)
         return kept
 
     @contextmanager
     def claimed(self, key: str) -> Iterator[None]:
-        """See `StagePlace`."""
+        """See `CachePlace`."""
         path = self._path(key, _LOCK)
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path):

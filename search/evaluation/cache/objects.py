@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from fsspec import AbstractFileSystem
 
-from search.evaluation.cache.place import LEFTOVER_S, PARTIAL, STAGE, KeptStage
+from search.evaluation.cache.place import LEFTOVER_S, PARTIAL, STAGE, CachedStage
 
 _LEASE, _USED = ".lease", ".used"
 
@@ -30,8 +30,8 @@ _TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "modi
 _creating = threading.Lock()
 
 
-class StageObjects:
-    """Stages as objects; a `search.evaluation.cache.place.StagePlace`.
+class CacheObjects:
+    """Stages as objects; a `search.evaluation.cache.place.CachePlace`.
 
     A stage is the object `ab/abc....pt`. It is written under another name and moved, so it appears whole wherever the
     driver's move is one step on the server, as it is in the usual object stores; its digest tells elsewhere.
@@ -54,11 +54,11 @@ class StageObjects:
         self._leases = True
 
     def read(self, key: str) -> bytes | None:
-        """See `StagePlace`."""
+        """See `CachePlace`."""
         return self._content(self._path(key, STAGE))
 
     def write(self, key: str, content: bytes) -> None:
-        """See `StagePlace`."""
+        """See `CachePlace`."""
         partial = self._path(key, f".{uuid4().hex}{PARTIAL}")
         with _errors_of_drivers():
             self._make_parent(partial)
@@ -72,12 +72,12 @@ class StageObjects:
         self._marked[key] = time.monotonic()  # it counts as used by having been written
 
     def remove(self, key: str) -> None:
-        """See `StagePlace`."""
+        """See `CachePlace`."""
         self._remove(self._path(key, STAGE))
         self._remove(self._path(key, _USED))
 
     def mark_used(self, key: str) -> None:
-        """See `StagePlace`."""
+        """See `CachePlace`."""
         now = time.monotonic()
         if now - self._marked.get(key, -_MARK_AGAIN_S) < _MARK_AGAIN_S:
             return
@@ -85,8 +85,8 @@ class StageObjects:
         with suppress(OSError), _errors_of_drivers():
             self._filesystem.pipe_file(self._path(key, _USED), b"")
 
-    def survey(self) -> list[KeptStage]:
-        """See `StagePlace`."""
+    def survey(self) -> list[CachedStage]:
+        """See `CachePlace`."""
         with _errors_of_drivers():
             self._filesystem.invalidate_cache()
             found = self._filesystem.find(self._root, detail=True)
@@ -104,11 +104,11 @@ class StageObjects:
                 self._remove(path)  # a lease that is held is never that old
         for key in used.keys() - sizes.keys():
             self._remove(self._path(key, _USED))  # its stage was evicted while it was read
-        return [KeptStage(key=key, size_bytes=size, used_s=used[key]) for key, size in sizes.items()]
+        return [CachedStage(key=key, size_bytes=size, used_s=used[key]) for key, size in sizes.items()]
 
     @contextmanager
     def claimed(self, key: str) -> Iterator[None]:
-        """See `StagePlace`."""
+        """See `CachePlace`."""
         token = uuid4().hex
         if not self._acquire(key, token):
             yield

@@ -16,7 +16,7 @@ LEFTOVER_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptStage:
+class CachedStage:
     """A stage that a place keeps.
 
     Attributes:
@@ -30,7 +30,7 @@ class KeptStage:
     used_s: float
 
 
-class StagePlace(Protocol):
+class CachePlace(Protocol):
     """Keeps contents under content hashes. Every method but `claimed` raises OSError for what the place cannot do."""
 
     def read(self, key: str) -> bytes | None:
@@ -49,7 +49,7 @@ class StagePlace(Protocol):
         """Note a use, for `survey` to tell; where that cannot be noted, nothing happens."""
         ...
 
-    def survey(self) -> list[KeptStage]:
+    def survey(self) -> list[CachedStage]:
         """All that is kept. Cleans away what killed writers left."""
         ...
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
+from search.answers import words
 from search.answers.confirmation import Answer, Confirmation, Target
 from search.answers.result import SearchResult
-from search.report import words as report
 from search.store.store import Record
 
 
@@ -19,7 +19,7 @@ def answer_section(result: SearchResult) -> str:
     if found is None:
         highest = result.front[0].evaluation.accuracy
         headline = f"No configuration {condition}."
-        sentence = f"The most accurate reaches {report.percent(highest)} %."
+        sentence = f"The most accurate reaches {words.percent(highest)} %."
     elif found.key == baseline.key:
         headline = f"Nothing cheaper {condition} yet."
         cheaper = len(answer.rejected)
@@ -31,11 +31,11 @@ def answer_section(result: SearchResult) -> str:
         )
     else:
         unsure = "" if answer.confirmed else ", not confirmed"
-        headline = f"<strong>{_number(report.saving(result.saving(found)))}</strong> less energy {condition}{unsure}."
+        headline = f"<strong>{_number(words.saving(result.saving(found)))}</strong> less energy {condition}{unsure}."
         sentence = (
-            f"One inference costs <b>{_number(report.energy(found.evaluation.energy_pj))}</b> instead of "
-            f"{_number(report.energy(baseline.evaluation.energy_pj))}, at {_accuracies(found)} instead of "
-            f"{report.percent(baseline.evaluation.accuracy)} %. {confidence}"
+            f"One inference costs <b>{_number(words.energy(found.evaluation.energy_pj))}</b> instead of "
+            f"{_number(words.energy(baseline.evaluation.energy_pj))}, at {_accuracies(found)} instead of "
+            f"{words.percent(baseline.evaluation.accuracy)} %. {confidence}"
         )
         title = condition.replace("the baseline's accuracy", "the baseline")
         cards.insert(0, _card(f"Cheapest {title}", found, answer.confirmation))
@@ -44,7 +44,7 @@ def answer_section(result: SearchResult) -> str:
 
 def _condition(target: Target) -> str:
     if target.min_accuracy is not None:
-        return f"at {report.percent(target.min_accuracy)} % accuracy or more"
+        return f"at {words.percent(target.min_accuracy)} % accuracy or more"
     return f"within {(target.max_accuracy_drop or 0) * 100:g} points of the baseline's accuracy"
 
 
@@ -59,12 +59,12 @@ def _confidence(answer: Answer, search: str) -> str:
     accuracy = confirmation.accuracy
     runs = (
         f"{len(confirmation.runs)} fresh runs, trained anew and measured on images held out from each: "
-        f"{report.accuracy(accuracy.value, accuracy.standard_error)}, and "
-        f"{report.percent(confirmation.test_accuracy)} % on test images"
+        f"{words.accuracy(accuracy.value, accuracy.standard_error)}, and "
+        f"{words.percent(confirmation.test_accuracy)} % on test images"
     )
     if answer.confirmed:
         return f"<b>Confirmed</b> by {runs}."
-    short = report.percent(answer.shortfall)
+    short = words.percent(answer.shortfall)
     return f"<b>Not confirmed</b>: with 97.5 % confidence it falls {short} points short, by {runs}."
 
 
@@ -84,23 +84,23 @@ def _effort(result: SearchResult) -> str:
 def _accuracies(record: Record) -> str:
     """The accuracy on validation images, with the worst chip where that says more."""
     evaluation = record.evaluation
-    mean, worst = report.percent(evaluation.accuracy), report.percent(evaluation.accuracy_worst)
+    mean, worst = words.percent(evaluation.accuracy), words.percent(evaluation.accuracy_worst)
     return f"{mean} % accuracy" + ("" if worst == mean else f" ({worst} % on the worst chip)")
 
 
 def _card(title: str, record: Record, confirmation: Confirmation | None) -> str:
     evaluation = record.evaluation
     facts = {
-        "energy": _number(report.energy(evaluation.energy_pj)),
-        "accuracy": report.accuracy(evaluation.accuracy, evaluation.accuracy_standard_error),
-        "worst chip": f"{report.percent(evaluation.accuracy_worst)} %",
-        "test": "-" if record.test_accuracy is None else f"{report.percent(record.test_accuracy)} %",
+        "energy": _number(words.energy(evaluation.energy_pj)),
+        "accuracy": words.accuracy(evaluation.accuracy, evaluation.accuracy_standard_error),
+        "worst chip": f"{words.percent(evaluation.accuracy_worst)} %",
+        "test": "-" if record.test_accuracy is None else f"{words.percent(record.test_accuracy)} %",
     }
     if confirmation is not None:
         accuracy = confirmation.accuracy
-        facts["fresh runs"] = report.accuracy(accuracy.value, accuracy.standard_error)
-        facts["their test"] = f"{report.percent(confirmation.test_accuracy)} %"
-    facts |= {name: escape(words) for name, words in report.knobs(evaluation.candidate).items()}
+        facts["fresh runs"] = words.accuracy(accuracy.value, accuracy.standard_error)
+        facts["their test"] = f"{words.percent(confirmation.test_accuracy)} %"
+    facts |= {name: escape(words) for name, words in words.knobs(evaluation.candidate).items()}
     listed = "".join(f"<div><dt>{name}</dt><dd>{words}</dd></div>" for name, words in facts.items())
     return f"<section class=card><h2>{escape(title)}</h2><dl>{listed}</dl></section>"
 

@@ -7,9 +7,9 @@ from math import log10
 from statistics import median
 from typing import Any
 
-from search.answers.result import SearchResult, front_hypervolume
+from search.answers import words
+from search.answers.result import SearchResult, cheapest_at, front_hypervolume
 from search.multipliers.identity import multiplier_name
-from search.report import words as report
 from search.report.pictures import COMPONENT_COLOURS
 from search.space.techniques import TECHNIQUES, techniques_of
 from search.store.store import Record, TrialEnd
@@ -23,13 +23,13 @@ def charts(result: SearchResult, trials: Sequence[TrialEnd]) -> dict[str, Any]:
     """All that the page's charts show. Accuracies are percentages, energies in `unit`."""
     behind = spread(trained(result), MOST_POINTS)
     stopped = spread([record for record in result.evaluations if record.evaluation.stopped], MOST_POINTS)
-    size, unit = report.energy_unit(median(record.evaluation.energy_pj for record in result.evaluations))
+    size, unit = words.energy_unit(median(record.evaluation.energy_pj for record in result.evaluations))
     target = result.answer.target.accuracy(result.baseline.evaluation.accuracy)
     found = result.answer.record
     return {
         "name": result.search.name,
         "unit": unit,
-        "knobs": list(report.KNOBS),
+        "knobs": list(words.KNOBS),
         "target": target * 100,
         "third": result.search.settings.third,
         "baseline": _points([result.baseline], size),
@@ -63,7 +63,7 @@ def alone(result: SearchResult) -> dict[str, list[Record]]:
 def cheapest_within(result: SearchResult, points: float) -> Record:
     """The cheapest evaluation that loses at most so many percentage points to the baseline, or the baseline."""
     floor = result.baseline.evaluation.accuracy - points / 100 - 1e-9  # sums of binary fractions miss by a little
-    return report.cheapest_at(result.evaluations, floor) or result.baseline
+    return cheapest_at(result.evaluations, floor) or result.baseline
 
 
 def chosen(result: SearchResult) -> list[tuple[str, Record]]:
@@ -99,7 +99,7 @@ def _points(records: Sequence[Record], size: float) -> dict[str, list[Any]]:
         "error": [e.accuracy_standard_error and round(e.accuracy_standard_error * 100, 4) for e in evaluations],
         "worst": [round(e.accuracy_worst * 100, 4) for e in evaluations],
         "energy": [e.energy_pj / size for e in evaluations],
-        "words": [list(report.knobs(e.candidate).values()) for e in evaluations],
+        "words": [list(words.knobs(e.candidate).values()) for e in evaluations],
     }
 
 
@@ -133,7 +133,7 @@ def _breakdown(result: SearchResult) -> dict[str, Any]:
     names += sorted(found - set(names))  # what another version of the energy model had
     return {
         "bars": [
-            {"label": label, "total": report.energy(record.evaluation.energy_pj), "pj": record.evaluation.energy_pj}
+            {"label": label, "total": words.energy(record.evaluation.energy_pj), "pj": record.evaluation.energy_pj}
             for label, record in bars
         ],
         "components": [
@@ -141,7 +141,7 @@ def _breakdown(result: SearchResult) -> dict[str, Any]:
                 "name": name.replace("_", " "),
                 "colour": COMPONENT_COLOURS.get(name, "#777777"),
                 "pj": (values := [record.evaluation.components_pj.get(name, 0.0) for _, record in bars]),
-                "words": [report.energy(value) for value in values],
+                "words": [words.energy(value) for value in values],
             }
             for name in names
         ],

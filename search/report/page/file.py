@@ -34,7 +34,7 @@ def write_report(
     with Store.open(storage_url(storage), create=False) as store:
         search = store.find_search(name)
         if file.exists() and not overwrite:
-            raise UsageError(f"{file} exists; name another file with --out, or replace it with --overwrite")
+            raise UsageError(f"{file} exists; name another one, or replace it with `overwrite`")
         result = result_of(store, search)
         trials = store.trial_ends(search)
     written_by = {name: version(name) for name in ("crosslayer", "torch", "optuna")}
@@ -43,5 +43,5 @@ def write_report(
         with file.open("w" if overwrite else "x", encoding="utf-8") as opened:
             opened.write(text)
     except OSError as error:
-        raise UsageError(f"cannot write {file}: {error.strerror or error}; name another file with --out") from None
+        raise UsageError(f"cannot write {file}: {error.strerror or error}; name another file") from None
     return file

@@ -14,9 +14,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from search.answers import words
 from search.answers.result import SearchResult
 from search.evaluation.evaluation import Evaluation
-from search.report import words as report
 from search.report.page.answer import answer_section
 from search.report.page.charts import MOST_POINTS, alone, charts, lines, spread
 from search.report.page.importance import Importance, knob_importance
@@ -97,9 +97,9 @@ def _front_words(result: SearchResult) -> str:
     baseline = result.baseline.evaluation
     return (
         f"Chart of accuracy against energy. The front has {len(result.front)} configurations, from "
-        f"{report.percent(first.accuracy)} % at {report.energy(first.energy_pj)} to {report.percent(last.accuracy)} % "
-        f"at {report.energy(last.energy_pj)}; the baseline has {report.percent(baseline.accuracy)} % at "
-        f"{report.energy(baseline.energy_pj)}. The table below has the same numbers."
+        f"{words.percent(first.accuracy)} % at {words.energy(first.energy_pj)} to {words.percent(last.accuracy)} % "
+        f"at {words.energy(last.energy_pj)}; the baseline has {words.percent(baseline.accuracy)} % at "
+        f"{words.energy(baseline.energy_pj)}. The table below has the same numbers."
     )
 
 
@@ -209,13 +209,13 @@ def _table(result: SearchResult) -> str:
 
 def _row(result: SearchResult, record: Record) -> str:
     evaluation, candidate = record.evaluation, record.evaluation.candidate
-    knobs = {name: escape(words) for name, words in report.knobs(candidate).items()}
+    knobs = {name: escape(words) for name, words in words.knobs(candidate).items()}
     cells: tuple[tuple[str, float | str | None], ...] = (
         (_accuracy(evaluation), evaluation.accuracy),
-        (report.percent(evaluation.accuracy_worst), evaluation.accuracy_worst),
-        (report.percent(record.test_accuracy), record.test_accuracy),
+        (words.percent(evaluation.accuracy_worst), evaluation.accuracy_worst),
+        (words.percent(record.test_accuracy), record.test_accuracy),
         (_energy_range(record), evaluation.energy_pj),
-        (report.saving(result.saving(record)), result.saving(record)),
+        (words.saving(result.saving(record)), result.saving(record)),
         (f"{evaluation.latency_us:.3g}", evaluation.latency_us),
         ("-" if evaluation.area_mm2 is None else f"{evaluation.area_mm2:.3g}", evaluation.area_mm2),
         (knobs["network"], f"{candidate.family} {candidate.depth:03} {candidate.width:03}"),
@@ -245,12 +245,12 @@ def _attribute(value: object) -> str:
 
 def _accuracy(evaluation: Evaluation) -> str:
     error = evaluation.accuracy_standard_error
-    return report.percent(evaluation.accuracy) + ("" if error is None else f" <small>± {report.percent(error)}</small>")
+    return words.percent(evaluation.accuracy) + ("" if error is None else f" <small>± {words.percent(error)}</small>")
 
 
 def _energy_range(record: Record) -> str:
     evaluation = record.evaluation
-    size, unit = report.energy_unit(evaluation.energy_pj)
+    size, unit = words.energy_unit(evaluation.energy_pj)
     value = f"{evaluation.energy_pj / size:.3g}&nbsp;{unit}"
     if evaluation.energy_range_pj is None:
         return value

@@ -13,6 +13,8 @@ from approx import HYBRID_22NM, SILICON_14NM
 from energy.hardware import FAILURES
 from search.answers.energy import score
 from search.api import _run as api
+from search.api.options import SearchOptions
+from search.api.workplace import Workplace
 from search.cli.main import cli
 from search.errors import UsageError
 from search.evaluation.workload import workload_of
@@ -26,7 +28,9 @@ from tests.support.fakes import formula
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A search of few evaluations."""
     storage = tmp_path_factory.mktemp("scoring") / "results.db"
-    api.run(budget=6, workers=0, confirm=False, seed=1, storage=str(storage))
+    api.run(
+        budget=6, seed=1, options=SearchOptions(confirm=False), workplace=Workplace(workers=0, storage=str(storage))
+    )
     return storage
 
 

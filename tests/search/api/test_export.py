@@ -10,16 +10,18 @@ import approx
 import energy
 import search
 from search.api import _run as api
+from search.api.options import SearchOptions
+from search.api.workplace import Workplace
 from search.cli.main import cli
 from search.errors import UnknownNameError, UsageError
 from search.evaluation import datasets
-from search.evaluation.cache.cache import StageStore
+from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.evaluator import Evaluator
-from search.locations import multiplier_dir, stage_dir
+from search.locations import cache_folder, multiplier_dir
 from search.multipliers.choice import choose
 from search.space.task import find_task
 from search.store.store import Record, Store
-from tests.support.fakes import forget_multipliers, imported, keep
+from tests.support.fakes import imported, keep
 
 NETWORK = """
 from torch import nn
@@ -41,8 +43,13 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     storage = folder / "results.db"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        api.run(budget=4, workers=0, confirm=False, storage=str(storage))
-        api.run(budget=2, workers=0, confirm=False, storage=str(storage), network="exported_network:build")
+        api.run(budget=4, options=SearchOptions(confirm=False), workplace=Workplace(workers=0, storage=str(storage)))
+        api.run(
+            budget=2,
+            network="exported_network:build",
+            options=SearchOptions(confirm=False),
+            workplace=Workplace(workers=0, storage=str(storage)),
+        )
     return storage
 
 
@@ -58,7 +65,7 @@ def exported(*arguments: str) -> tuple[int, str]:
 
 def test_an_exported_model_has_the_recorded_accuracy_on_every_chip(storage: Path, tmp_path: Path) -> None:
     for number, record in enumerate(records(storage, "digits-1")):
-        done = search.export(record.id, out=tmp_path / str(number), storage=str(storage))
+        done = search.export(record.id, out=tmp_path / str(number), workplace=Workplace(storage=str(storage)))
         assert done.chip_accuracies == record.evaluation.chip_accuracies
         facts = approx.saved_facts(done.folder)
         assert facts["candidate"] == record.evaluation.candidate.to_dict()
@@ -92,10 +99,14 @@ def test_what_is_not_kept_any_more_is_trained_again_to_the_same(storage: Path, t
     moved = tmp_path / "results.db"
     moved.write_bytes(storage.read_bytes())  # without the stages beside it
     trained: list[str] = []
-    done = search.export(record.id, out=tmp_path / "net", storage=str(moved), on_training=trained.append)
+    done = search.export(
+        record.id, out=tmp_path / "net", on_training=trained.append, workplace=Workplace(storage=str(moved))
+    )
     assert done.chip_accuracies == record.evaluation.chip_accuracies
     assert trained == ["train", *(["prune"] if record.evaluation.candidate.sparsity else []), "approximate"]
-    search.export(record.id, out=tmp_path / "again", storage=str(moved), on_training=trained.append)
+    search.export(
+        record.id, out=tmp_path / "again", on_training=trained.append, workplace=Workplace(storage=str(moved))
+    )
     assert trained.count("train") == 1
 
 
@@ -104,7 +115,7 @@ def test_an_own_network_is_exported_where_it_lies(
 ) -> None:
     record = records(storage, "digits-2")[0]
     monkeypatch.chdir(storage.parent)
-    done = search.export(record.id, out=tmp_path / "net", storage=str(storage))
+    done = search.export(record.id, out=tmp_path / "net", workplace=Workplace(storage=str(storage)))
     assert done.chip_accuracies == record.evaluation.chip_accuracies
     content = json.loads((tmp_path / "net" / "config.json").read_text())
     assert content["builder"] == "exported_network:build"
@@ -114,7 +125,6 @@ def test_an_own_network_is_exported_where_it_lies(
 
 
 def test_an_imported_multiplier_is_exported_while_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    forget_multipliers(monkeypatch)
     storage, multiplier = tmp_path / "results.db", imported(dropped_bits=4)
     keep(multiplier)
     (own,) = (chosen for chosen in choose(["mine"]) if chosen.imported)
@@ -126,23 +136,21 @@ def test_an_imported_multiplier_is_exported_while_it_is_kept(tmp_path: Path, mon
             datasets.load(task, tmp_path),
             hardware,
             seed=0,
-            stages=StageStore(stage_dir(store.url)),
+            cache=TrainingCache(cache_folder(store.url)),
             multipliers=[own],
         )
         found = evaluator.evaluate(candidate, "validation")
         store.record_evaluation("ab" * 32, found, task=task.identity, hardware=hardware.identity, seed=0)
-    forget_multipliers(monkeypatch)
-    done = search.export("abab", out=tmp_path / "net", storage=str(storage))
+    done = search.export("abab", out=tmp_path / "net", workplace=Workplace(storage=str(storage)))
     assert done.chip_accuracies == found.chip_accuracies
     assert not done.onnx_equals_model
-    forget_multipliers(monkeypatch)
     for _, layer in approx.approx_layers(approx.load(tmp_path / "net")):
         wanted = multiplier.adapted(weight_bits=8, activation_bits=8, weight_signed=True, activation_signed=False)
         assert layer.multiplier.digest == wanted.digest
 
     (multiplier_dir() / f"{multiplier.digest}.npz").unlink()
     with pytest.raises(UsageError, match=f"multiplier '{own.identity}' is not kept in .* any more; import it again"):
-        search.export("abab", out=tmp_path / "again", storage=str(storage))
+        search.export("abab", out=tmp_path / "again", workplace=Workplace(storage=str(storage)))
     assert not (tmp_path / "again").exists()
 
 
@@ -160,11 +168,11 @@ def test_a_layered_candidate_is_exported_layer_by_layer(tmp_path: Path) -> None:
     ).canonical()
     with Store.open(f"sqlite:///{storage}", create=True) as store:
         data = datasets.load(task, tmp_path)
-        found = Evaluator(task, data, hardware, seed=0, stages=StageStore(stage_dir(store.url))).evaluate(
+        found = Evaluator(task, data, hardware, seed=0, cache=TrainingCache(cache_folder(store.url))).evaluate(
             candidate, "validation"
         )
         store.record_evaluation("ab" * 32, found, task=task.identity, hardware=hardware.identity, seed=0)
-    done = search.export("abab", out=tmp_path / "net", storage=str(storage))
+    done = search.export("abab", out=tmp_path / "net", workplace=Workplace(storage=str(storage)))
     assert done.chip_accuracies == found.chip_accuracies
     layers = [layer for _, layer in approx.approx_layers(approx.load(tmp_path / "net"))]
     assert [layer.config.multiplier for layer in layers] == ["truncated-2", "exact", "asm-1"]
@@ -177,12 +185,12 @@ def test_ids_that_name_nothing_or_too_much_are_refused(storage: Path, tmp_path: 
         ("nothing!", "an evaluation's id is 4 to 64 hexadecimal digits, got 'nothing!'"),
     ):
         with pytest.raises(UsageError, match=message):
-            search.export(identity, out=tmp_path / "net", storage=str(storage))
+            search.export(identity, out=tmp_path / "net", workplace=Workplace(storage=str(storage)))
     with Store.open(f"sqlite:///{storage}", create=False) as store:
         record = records(storage, "digits-1")[0]
         twin = record.key[:20] + "0" * 44
         store.record_evaluation(twin, replace(record.evaluation), task="other", hardware="h", seed=0)
     with pytest.raises(UsageError, match="several evaluations have an id that begins with"):
-        search.export(record.key[:12], out=tmp_path / "net", storage=str(storage))
+        search.export(record.key[:12], out=tmp_path / "net", workplace=Workplace(storage=str(storage)))
     assert issubclass(UnknownNameError, UsageError)
     assert not (tmp_path / "net").exists()

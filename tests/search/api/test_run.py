@@ -1,7 +1,6 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
@@ -10,7 +9,8 @@ import search
 from energy import load_hardware
 from search.answers.confirmation import Target
 from search.answers.result import result_of
-from search.api._resume import claimed
+from search.api.options import SearchOptions
+from search.api.workplace import Workplace
 from search.api.workshop import key_function
 from search.errors import DatasetError, NothingFoundError, UsageError
 from search.locations import multiplier_dir
@@ -18,8 +18,9 @@ from search.multipliers.choice import ChosenMultiplier
 from search.observer import Observer
 from search.space.search_space import MULTIPLIERS
 from search.space.task import find_task
+from search.store.claims import claimed
 from search.store.store import Record, SearchRecord, Store
-from tests.support.fakes import chosen_import, forget_multipliers, formula, imported, keep
+from tests.support.fakes import chosen_import, formula, imported, keep
 
 
 class Counting(Observer):
@@ -37,7 +38,12 @@ class Counting(Observer):
 def test_a_search_from_python(tmp_path: Path) -> None:
     storage = str(tmp_path / "results.db")
     observer = Counting()
-    result = search.run(budget=2, workers=0, confirm=False, storage=storage, name="mine", observer=observer)
+    result = search.run(
+        budget=2,
+        observer=observer,
+        options=SearchOptions(confirm=False, name="mine"),
+        workplace=Workplace(workers=0, storage=storage),
+    )
     assert observer.evaluated_count == result.finished == 2
     assert result.search.name == "mine"
     assert result.saving(result.baseline) == 1
@@ -48,31 +54,36 @@ def test_a_search_from_python(tmp_path: Path) -> None:
 
 def test_a_search_keeps_what_it_was_made_for(tmp_path: Path) -> None:
     storage = str(tmp_path / "results.db")
-    short: dict[str, Any] = {"budget": 1, "workers": 0, "effort": "quick", "confirm": False, "storage": storage}
-    begun = search.run(**short, max_accuracy_drop=0.05)
+    here = Workplace(workers=0, storage=storage)
+    quickly = SearchOptions(confirm=False)
+    begun = search.run(budget=1, effort="quick", max_accuracy_drop=0.05, options=quickly, workplace=here)
     assert begun.answer.target == Target(max_accuracy_drop=0.05)
     assert (begun.answer.record, begun.answer.confirmed) == (begun.baseline, False)
-    del short["effort"]
-    assert search.resume("digits-1", **short).answer.target == Target(max_accuracy_drop=0.05)
-    assert search.run(**short, resume=True, min_accuracy=0.5).answer.target == Target(min_accuracy=0.5)
-    assert search.resume("digits-1", **short).answer.target == Target(min_accuracy=0.5)
-    confirmed = search.resume("digits-1", **{**short, "confirm": True}).answer
+    resumed = search.resume("digits-1", budget=1, confirm=False, workplace=here)
+    assert resumed.answer.target == Target(max_accuracy_drop=0.05)
+    again = search.run(budget=1, min_accuracy=0.5, options=replace(quickly, resume=True), workplace=here)
+    assert again.answer.target == Target(min_accuracy=0.5)
+    resumed = search.resume("digits-1", budget=1, confirm=False, workplace=here)
+    assert resumed.answer.target == Target(min_accuracy=0.5)
+    confirmed = search.resume("digits-1", budget=1, workplace=here).answer
     assert confirmed.confirmed
     with Store.open(f"sqlite:///{storage}", create=False) as store:
         assert result_of(store, store.find_search("digits-1")).answer == confirmed
 
 
 @pytest.mark.parametrize(
-    ("settings", "option"),
+    ("effort", "options", "parameter"),
     [
-        ({"effort": "thorough"}, "--effort"),
-        ({"sampler": "tpe"}, "--sampler or --strategy"),
-        ({"third_objective": "area"}, "--third-objective"),
-        ({"prescreen": False}, "--no-prescreen"),
-        ({"asynchronous": True}, "--asynchronous"),
+        ("thorough", SearchOptions(), "effort"),
+        (None, SearchOptions(sampler="tpe"), "sampler"),
+        (None, SearchOptions(third_objective="area"), "third_objective"),
+        (None, SearchOptions(prescreen=False), "prescreen"),
+        (None, SearchOptions(asynchronous=True), "asynchronous"),
     ],
 )
-def test_a_search_is_not_resumed_with_other_settings(tmp_path: Path, settings: dict[str, Any], option: str) -> None:
+def test_a_search_is_not_resumed_with_other_settings(
+    tmp_path: Path, effort: str | None, options: SearchOptions, parameter: str
+) -> None:
     storage = f"sqlite:///{tmp_path / 'results.db'}"
     with Store.open(storage, create=True) as store:
         store.create_search(
@@ -84,17 +95,24 @@ def test_a_search_is_not_resumed_with_other_settings(tmp_path: Path, settings: d
             population_size=10,
             min_accuracy=None,
         )
-    with pytest.raises(UsageError, match=f"'mine' was begun with other settings; resume it without {option}"):
-        search.run(name="mine", resume=True, storage=storage, **settings)
-    with pytest.raises(UsageError, match="has begun already; leave out --start"):
-        search.run(name="mine", resume=True, storage=storage, starts=[find_task("digits").space.baseline()])
+    with pytest.raises(UsageError, match=f"'mine' was begun with other settings; resume it without `{parameter}`"):
+        search.run(
+            effort=effort, options=replace(options, name="mine", resume=True), workplace=Workplace(storage=storage)
+        )
+    with pytest.raises(UsageError, match="has begun already; leave out `starts`"):
+        search.run(
+            options=SearchOptions(name="mine", resume=True, starts=[find_task("digits").space.baseline()]),
+            workplace=Workplace(storage=storage),
+        )
 
 
 def test_a_resume_that_is_refused_changes_nothing(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path / 'results.db'}"
-    begun = search.run(budget=1, workers=0, effort="quick", confirm=False, storage=storage).search
+    begun = search.run(
+        budget=1, effort="quick", options=SearchOptions(confirm=False), workplace=Workplace(workers=0, storage=storage)
+    ).search
     with claimed(begun, storage), pytest.raises(UsageError, match="is being run by another process"):
-        search.resume("digits-1", budget=5, workers=0, storage=storage)
+        search.resume("digits-1", budget=5, workplace=Workplace(workers=0, storage=storage))
     with Store.open(storage, create=False) as store:
         assert store.find_search("digits-1") == begun
 
@@ -122,13 +140,13 @@ def test_configurations_are_the_front_above_the_target(tmp_path: Path) -> None:
 def test_nothing_is_stored_when_the_request_cannot_be_met(tmp_path: Path) -> None:
     storage = tmp_path / "results.db"
     with pytest.raises(UsageError):
-        search.run(budget=0, storage=str(storage))
-    with pytest.raises(UsageError, match="--stages-limit"):
-        search.run(stages_limit=0, storage=str(storage))
+        search.run(budget=0, workplace=Workplace(storage=str(storage)))
+    with pytest.raises(UsageError, match="--cache-limit"):
+        search.run(workplace=Workplace(cache_limit=0, storage=str(storage)))
     assert not storage.exists()
     (tmp_path / "cifar-10-batches-bin").mkdir()
     with pytest.raises(DatasetError):
-        search.run(dataset="cifar10", storage=str(storage), data_dir=tmp_path)
+        search.run(dataset="cifar10", workplace=Workplace(storage=str(storage), data_dir=tmp_path))
     with Store.open(f"sqlite:///{storage}", create=False) as store:
         assert store.searches() == []
 
@@ -137,7 +155,10 @@ def test_a_search_goes_on_without_a_place_for_networks(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     storage, observer = str(tmp_path / "results.db"), Counting()
     result = search.run(
-        budget=2, workers=0, confirm=False, storage=storage, stages=tmp_path / "file" / "stages", observer=observer
+        budget=2,
+        observer=observer,
+        options=SearchOptions(confirm=False),
+        workplace=Workplace(workers=0, storage=storage, cache=tmp_path / "file" / "stages"),
     )
     assert result.finished == 2
     (note,) = observer.notes
@@ -146,8 +167,12 @@ def test_a_search_goes_on_without_a_place_for_networks(tmp_path: Path) -> None:
 
 def test_networks_behind_a_url_give_the_same_results(tmp_path: Path) -> None:
     results = [
-        search.run(budget=2, workers=0, confirm=False, storage=str(tmp_path / name), stages=stages, stages_limit="1GB")
-        for name, stages in (("1.db", None), ("2.db", f"memory://{tmp_path}"), ("3.db", f"memory://{tmp_path}"))
+        search.run(
+            budget=2,
+            options=SearchOptions(confirm=False),
+            workplace=Workplace(workers=0, storage=str(tmp_path / name), cache=cache, cache_limit="1GB"),
+        )
+        for name, cache in (("1.db", None), ("2.db", f"memory://{tmp_path}"), ("3.db", f"memory://{tmp_path}"))
     ]
     found = [[(r.key, r.evaluation.accuracy, r.test_accuracies) for r in result.front] for result in results]
     assert found[0] == found[1] == found[2]
@@ -172,40 +197,71 @@ def test_one_process_runs_a_search(tmp_path: Path) -> None:
 def test_studies_of_others_keep_their_names(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'results.db'}"
     optuna.create_study(study_name="digits-1", storage=url)
-    assert search.run(budget=1, workers=0, confirm=False, storage=url).search.name == "digits-2"
+    assert (
+        search.run(
+            budget=1, options=SearchOptions(confirm=False), workplace=Workplace(workers=0, storage=url)
+        ).search.name
+        == "digits-2"
+    )
     with pytest.raises(UsageError, match="a search or study named 'digits-1' exists"):
-        search.run(budget=1, workers=0, confirm=False, storage=url, name="digits-1")
+        search.run(
+            budget=1, options=SearchOptions(confirm=False, name="digits-1"), workplace=Workplace(workers=0, storage=url)
+        )
 
 
 def test_a_search_is_resumed_with_the_multipliers_it_began_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forget_multipliers(monkeypatch)
     storage = str(tmp_path / "results.db")
     multiplier = imported()
     identity = keep(multiplier)
     among = ("exact", "drum-4", identity)
-    begun = search.run(budget=1, workers=0, confirm=False, storage=storage, multipliers=[" mine", "drum-4"])
+    begun = search.run(
+        budget=1,
+        multipliers=[" mine", "drum-4"],
+        options=SearchOptions(confirm=False),
+        workplace=Workplace(workers=0, storage=storage),
+    )
     assert begun.search.multipliers == among
-    assert search.run(budget=1, workers=0, confirm=False, storage=storage).search.multipliers == MULTIPLIERS
+    assert (
+        search.run(
+            budget=1, options=SearchOptions(confirm=False), workplace=Workplace(workers=0, storage=storage)
+        ).search.multipliers
+        == MULTIPLIERS
+    )
     with pytest.raises(
         UsageError, match=f"search 'digits-1' chooses among {', '.join(among)}, not exact, asm-1; resume"
     ):
-        search.run(storage=storage, name="digits-1", resume=True, multipliers=["asm-1"])
+        search.run(
+            multipliers=["asm-1"],
+            options=SearchOptions(name="digits-1", resume=True),
+            workplace=Workplace(storage=storage),
+        )
     with pytest.raises(UsageError, match="weight-stationary-45nm that chooses among exact, asm-1 to resume"):
-        search.run(storage=storage, resume=True, multipliers=["asm-1"])
+        search.run(multipliers=["asm-1"], options=SearchOptions(resume=True), workplace=Workplace(storage=storage))
     assert not any(record.finished_at is None for record in _searches(storage))
     more = search.run(
-        budget=1, workers=0, confirm=False, storage=storage, resume=True, multipliers=[identity, "exact", "drum-4"]
+        budget=1,
+        multipliers=[identity, "exact", "drum-4"],
+        options=SearchOptions(confirm=False, resume=True),
+        workplace=Workplace(workers=0, storage=storage),
     )
     assert more.search.name == "digits-1"
     assert (
-        search.run(budget=1, workers=0, confirm=False, storage=storage, name="digits-1", resume=True).search.multipliers
+        search.run(
+            budget=1,
+            options=SearchOptions(confirm=False, name="digits-1", resume=True),
+            workplace=Workplace(workers=0, storage=storage),
+        ).search.multipliers
         == among
     )
     (multiplier_dir() / f"{multiplier.digest}.npz").unlink()
     with pytest.raises(UsageError, match=f"multiplier '{identity}' is not kept in"):
-        search.run(budget=1, workers=0, confirm=False, storage=storage, name="digits-1", resume=True)
+        search.run(
+            budget=1,
+            options=SearchOptions(confirm=False, name="digits-1", resume=True),
+            workplace=Workplace(workers=0, storage=storage),
+        )
     assert not any(record.finished_at is None for record in _searches(storage))
 
 
@@ -215,7 +271,6 @@ def _searches(storage: str) -> list[SearchRecord]:
 
 
 def test_costs_that_were_found_anew_are_not_mixed_with_former_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    forget_multipliers(monkeypatch)
     task, hardware = find_task("digits"), load_hardware("weight-stationary-45nm")
     own, other = chosen_import(imported()), chosen_import(imported())
     assert other.costs is not None
@@ -233,16 +288,14 @@ def test_costs_that_were_found_anew_are_not_mixed_with_former_ones(monkeypatch: 
 
 
 def test_what_a_multiplier_does_not_take_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    forget_multipliers(monkeypatch)
     keep(imported("signed", signed=True), activation_bits=7)
     observer = Counting()
     search.run(
         budget=1,
-        workers=0,
-        confirm=False,
-        storage=str(tmp_path / "results.db"),
         multipliers=["signed"],
         observer=observer,
+        options=SearchOptions(confirm=False),
+        workplace=Workplace(workers=0, storage=str(tmp_path / "results.db")),
     )
     assert len(observer.notes) == 1
     assert "multiplier signed is searched with at most 8-bit weights and 7-bit activations" in observer.notes[0]
@@ -256,19 +309,42 @@ def test_a_search_is_resumed_with_the_network_it_began_with(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     storage, path = str(tmp_path / "results.db"), "api_nets:build"
-    assert search.run(budget=1, workers=0, confirm=False, storage=storage, network=path).search.name == "digits-1"
-    assert search.run(budget=2, workers=0, confirm=False, storage=storage, network=path, resume=True).finished == 2
-    assert search.run(budget=1, workers=0, confirm=False, storage=storage).search.name == "digits-2"
+    assert (
+        search.run(
+            budget=1,
+            network=path,
+            options=SearchOptions(confirm=False),
+            workplace=Workplace(workers=0, storage=storage),
+        ).search.name
+        == "digits-1"
+    )
+    assert (
+        search.run(
+            budget=2,
+            network=path,
+            options=SearchOptions(confirm=False, resume=True),
+            workplace=Workplace(workers=0, storage=storage),
+        ).finished
+        == 2
+    )
+    assert (
+        search.run(
+            budget=1, options=SearchOptions(confirm=False), workplace=Workplace(workers=0, storage=storage)
+        ).search.name
+        == "digits-2"
+    )
     found = search.configurations(min_accuracy=0.1, storage=storage, network=path)
     assert {record.evaluation.candidate.family for record in found.records} == {path}
     found = search.configurations(min_accuracy=0.1, storage=storage)
     assert path not in {record.evaluation.candidate.family for record in found.records}
     with pytest.raises(UsageError, match="has the network api_nets:build; resume it with --network api_nets:build"):
-        search.run(storage=storage, name="digits-1", resume=True)
+        search.run(options=SearchOptions(name="digits-1", resume=True), workplace=Workplace(storage=storage))
     with pytest.raises(UsageError, match="has the built-in networks; resume it without --network"):
-        search.run(storage=storage, name="digits-2", network=path, resume=True)
+        search.run(
+            network=path, options=SearchOptions(name="digits-2", resume=True), workplace=Workplace(storage=storage)
+        )
     with pytest.raises(UsageError, match="no search of 'digits', network api_nets:build as it is now, with seed 1"):
-        search.run(storage=storage, network=path, seed=1, resume=True)
+        search.run(network=path, seed=1, options=SearchOptions(resume=True), workplace=Workplace(storage=storage))
     dram = "weight-stationary-45nm-dram"
     with pytest.raises(NothingFoundError, match=f"search run --dataset digits --network {path} --hardware {dram}"):
         search.configurations(min_accuracy=0.1, storage=storage, network=path, hardware=dram)

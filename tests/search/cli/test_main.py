@@ -63,12 +63,12 @@ def test_run_prints_json_alone_on_stdout(finished: tuple[Path, dict[str, Any]]) 
 
 
 def test_networks_are_kept_where_a_person_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stages, storage = tmp_path / "shared", tmp_path / "results.db"
-    monkeypatch.setenv("CROSSLAYER_STAGES", "memory://unused")
+    cache, storage = tmp_path / "shared", tmp_path / "results.db"
+    monkeypatch.setenv("CROSSLAYER_CACHE", "memory://unused")
     command = ["run", "--budget", "1", *QUICK, "--workers", "0", "--storage", str(storage), "--json"]
-    done = search(*command, "--stages", str(stages), "--stages-limit", "1MB", check=True)
-    assert json.loads(done.stdout)["networks"] == str(stages)
-    assert len(list(stages.glob("*/*.pt"))) == 2  # the baseline trained, and approximated
+    done = search(*command, "--cache", str(cache), "--cache-limit", "1MB", check=True)
+    assert json.loads(done.stdout)["networks"] == str(cache)
+    assert len(list(cache.glob("*/*.pt"))) == 2  # the baseline trained, and approximated
     assert [path.name for path in storage.with_suffix(".stages").iterdir()] == ["digits-1@results.db.lock"]
 
 
@@ -133,8 +133,8 @@ def test_best_says_what_to_do_when_nothing_reaches_the_target(finished: tuple[Pa
             "--timeout needs workers, and --workers 0 evaluates in this pr",
         ),
         (["run", "--techniques", "network", "--multipliers", "asm-1"], 2, "--techniques leaves them out"),
-        (["run", "--stages-limit", "much"], 2, "--stages-limit 'much' is not a size; give one such as 500MB or 10GB"),
-        (["run", "--stages", "s4://bucket"], 2, "the protocol s4:// is not known; give a folder or a URL"),
+        (["run", "--cache-limit", "much"], 2, "--cache-limit 'much' is not a size; give one such as 500MB or 10GB"),
+        (["run", "--cache", "s4://bucket"], 2, "the protocol s4:// is not known; give a folder or a URL"),
         (["run", "--hardware", "tpu"], 2, "unknown hardware 'tpu'"),
         (["run", "--multipliers", "drumm-4"], 2, "unknown multiplier 'drumm-4'; did you mean 'drum-4'"),
         (["run", "--multipliers", "asm-1,drum-7"], 2, "search multipliers characterise drum-7"),

@@ -7,10 +7,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 import approx
-from energy.cost_table import multiplier_cost, shipped_rows
 from approx.arithmetic import native
+from energy.cost_table import multiplier_cost, shipped_rows
 from search.cli.main import cli
-from search.multipliers.costs import keep_costs
+from search.multipliers.folder import MultiplierFolder
 
 
 def run(*arguments: str) -> Result:
@@ -102,7 +102,7 @@ def test_names_near_imported_ones_are_offered(tmp_path: Path) -> None:
 def test_characterised_members_are_listed_near_their_family() -> None:
     rows = [row for row in shipped_rows() if row.name == "ssm-4" and row.key[1:] == (6, 6)]
     names = ("drum-7", "drum-10", "ssm-3", "no-longer-imported")
-    keep_costs([replace(row, name=name) for row in rows for name in names])
+    MultiplierFolder.default().keep_costs([replace(row, name=name) for row in rows for name in names])
     listed = {entry["name"]: entry for entry in json.loads(run("multipliers", "--json").stdout)}
     near = [name for name in listed if name.startswith(("drum", "ssm"))]
     assert near == sorted(near, key=lambda name: (name.split("-")[0], int(name.split("-")[1])))

@@ -7,7 +7,7 @@ import pytest
 
 import energy
 from search.evaluation import datasets
-from search.evaluation.cache.cache import StageStore
+from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.early_stopping import MARGIN, Rival, bar, is_beaten
 from search.evaluation.evaluator import Evaluator
 from search.evaluation.job import Done, Evaluate
@@ -40,7 +40,7 @@ def test_a_candidate_is_beaten_where_it_is_clearly_below() -> None:
 
 
 def evaluate(folder: Path, against: Iterable[Rival]) -> tuple[float, bool, float]:
-    evaluator = Evaluator(TASK, datasets.load(TASK, folder), HARDWARE, seed=0, stages=StageStore(folder))
+    evaluator = Evaluator(TASK, datasets.load(TASK, folder), HARDWARE, seed=0, cache=TrainingCache(folder))
     outcome = evaluator.run(Evaluate(key="k", candidate=CANDIDATE, rivals=tuple(against)))
     assert isinstance(outcome, Done), outcome
     assert outcome.result.early_accuracy is not None

@@ -10,7 +10,7 @@ import approx
 import energy
 from energy.hardware import Cell
 from search.evaluation import datasets
-from search.evaluation.cache.cache import StageStore
+from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.evaluation import Evaluation, evaluation_key
 from search.evaluation.evaluator import Evaluator
 from search.evaluation.job import Done, Evaluate, Failed
@@ -20,7 +20,7 @@ from search.multipliers.choice import choose
 from search.space.candidate import Candidate
 from search.space.search_space import MULTIPLIERS
 from search.space.task import Effort, Task, find_task
-from tests.support.fakes import chosen_import, forget_multipliers, imported
+from tests.support.fakes import chosen_import, imported
 
 HARDWARE = energy.load_hardware("weight-stationary-45nm")
 QUICK = Effort(
@@ -52,8 +52,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> datasets.TaskData:
     return datasets.load(TASK, tmp_path_factory.mktemp("data"))
 
 
-def evaluator(data: datasets.TaskData, stage_dir: Path, seed: int = 0) -> Evaluator:
-    return Evaluator(TASK, data, HARDWARE, seed=seed, stages=StageStore(stage_dir))
+def evaluator(data: datasets.TaskData, cache_folder: Path, seed: int = 0) -> Evaluator:
+    return Evaluator(TASK, data, HARDWARE, seed=seed, cache=TrainingCache(cache_folder))
 
 
 def without_time(evaluation: Evaluation) -> Evaluation:
@@ -74,14 +74,14 @@ def test_an_evaluation_depends_on_candidate_and_seed_alone(data: datasets.TaskDa
 
 
 def test_stages_are_shared_between_candidates_that_share_them(data: datasets.TaskData, tmp_path: Path) -> None:
-    def stages() -> int:
+    def cache() -> int:
         return len(list(tmp_path.glob("*/*.pt")))
 
     shared = evaluator(data, tmp_path)
     counts = []
     for change in ({}, {"supply_v": 0.8}, {"weight_bits": 4}, {"sparsity": 0.8}, {"sparsity": 0.0}, {"width": 2}):
         shared.evaluate(replace(CANDIDATE, **change), "validation")
-        counts.append(stages())
+        counts.append(cache())
     # train, prune and approximate; then only what a changed knob touches; without pruning there is no prune stage
     assert counts == [3, 3, 4, 6, 7, 10]
 
@@ -114,7 +114,9 @@ LAYERED = replace(
 
 def test_a_layered_candidate_is_what_approx_makes_by_hand(data: datasets.TaskData, tmp_path: Path) -> None:
     found = evaluator(data, tmp_path).evaluate(LAYERED, "validation")
-    training = Training(TASK, data, seed=0, stages=StageStore(tmp_path / "other"), failures=HARDWARE.weight_failures)
+    training = Training(
+        TASK, data, seed=0, cache=TrainingCache(tmp_path / "other"), failures=HARDWARE.weight_failures, multipliers={}
+    )
     pruned = training.pruned(LAYERED)
     first, middle, last = names = [name for name, _ in approx.weight_layers(pruned.model)]
     assert approx.layer_order(pruned.model, training.example()) == names
@@ -164,7 +166,13 @@ def test_each_stage_has_a_learning_rate_of_its_own(data: datasets.TaskData, tmp_
         trained.clear()
         task, failures = replace(TASK, effort=effort), HARDWARE.weight_failures
         training = Training(
-            task, data, seed=0, stages=StageStore(tmp_path), failures=failures, on_training=trained.append
+            task,
+            data,
+            seed=0,
+            cache=TrainingCache(tmp_path),
+            failures=failures,
+            multipliers={},
+            on_training=trained.append,
         )
         training.approximated(CANDIDATE, training.pruned(CANDIDATE))
         return trained
@@ -179,7 +187,13 @@ def test_each_stage_has_a_learning_rate_of_its_own(data: datasets.TaskData, tmp_
 def test_layers_that_differ_in_their_memory_alone_share_all_training(data: datasets.TaskData, tmp_path: Path) -> None:
     trained: list[str] = []
     training = Training(
-        TASK, data, seed=0, stages=StageStore(tmp_path), failures=HARDWARE.weight_failures, on_training=trained.append
+        TASK,
+        data,
+        seed=0,
+        cache=TrainingCache(tmp_path),
+        failures=HARDWARE.weight_failures,
+        multipliers={},
+        on_training=trained.append,
     )
     for candidate in (
         CANDIDATE,
@@ -217,7 +231,7 @@ def test_zeros_that_are_stored_can_fail(data: datasets.TaskData, tmp_path: Path)
     assert len(stored.dense_layers) == 2  # of 2-bit weights a bitmask would be half, and more than a third is left
     assert evaluator(data, tmp_path).evaluate(CANDIDATE, "validation").dense_layers == ()
     dense = replace(HARDWARE, compressed_weights=False)
-    always = Evaluator(TASK, data, dense, seed=0, stages=StageStore(tmp_path)).evaluate(CANDIDATE, "validation")
+    always = Evaluator(TASK, data, dense, seed=0, cache=TrainingCache(tmp_path)).evaluate(CANDIDATE, "validation")
     assert len(always.dense_layers) == 2
     left_out = evaluator(data, tmp_path).evaluate(CANDIDATE, "validation")
     assert always.chip_accuracies != left_out.chip_accuracies
@@ -229,11 +243,10 @@ def test_an_imported_multiplier_is_emulated_and_costed(
 ) -> None:
     chosen = chosen_import(imported(dropped_bits=6))
     job = Evaluate(key="k", candidate=replace(CANDIDATE, multiplier=chosen.identity), split="validation")
-    forget_multipliers(monkeypatch)
     unknown = evaluator(data, tmp_path).run(job)
     assert isinstance(unknown, Failed)
     assert chosen.identity in unknown.error
-    found = Evaluator(TASK, data, HARDWARE, seed=0, stages=StageStore(tmp_path), multipliers=[chosen]).run(job)
+    found = Evaluator(TASK, data, HARDWARE, seed=0, cache=TrainingCache(tmp_path), multipliers=[chosen]).run(job)
     assert isinstance(found, Done)
     assert found.result.candidate.multiplier == chosen.identity
     like = evaluator(data, tmp_path).evaluate(replace(CANDIDATE, multiplier="truncated-4"), "validation")
@@ -243,7 +256,7 @@ def test_an_imported_multiplier_is_emulated_and_costed(
 
 def test_multipliers_of_one_name_share_no_stage(data: datasets.TaskData, tmp_path: Path) -> None:
     both = [chosen_import(imported(dropped_bits=dropped_bits)) for dropped_bits in (0, 9)]
-    shared = Evaluator(TASK, data, HARDWARE, seed=0, stages=StageStore(tmp_path), multipliers=both)
+    shared = Evaluator(TASK, data, HARDWARE, seed=0, cache=TrainingCache(tmp_path), multipliers=both)
     fine, coarse = (
         shared.evaluate(replace(CANDIDATE, supply_v=0.9, multiplier=chosen.identity), "validation") for chosen in both
     )
@@ -256,7 +269,7 @@ def test_a_weight_memory_of_one_kind_of_cell(data: datasets.TaskData, tmp_path: 
     hardware = replace(HARDWARE, weight_memory=replace(HARDWARE.weight_memory, cell=cell))
     space = TASK.space.restricted(choose(MULTIPLIERS), cell)
     genes = {**space.encode(CANDIDATE), "supply_mv": 700, "robust_bits": 0 if cell == "6T" else 8}
-    shared = Evaluator(TASK, data, hardware, seed=0, stages=StageStore(tmp_path))
+    shared = Evaluator(TASK, data, hardware, seed=0, cache=TrainingCache(tmp_path))
     low = shared.evaluate(space.decode(genes), "validation")
     nominal = shared.evaluate(space.decode({**genes, "supply_mv": 900}), "validation")
     assert low.energy_pj < nominal.energy_pj

@@ -75,9 +75,9 @@ def test_a_search_outlives_a_node_of_its_cluster(cluster: subprocess.Popen[str],
     (tmp_path / "nets.py").write_text(NETWORK)
     url = f"sqlite:///{tmp_path / 'results.db'}"
     Store.open(url, create=True).close()
-    stages = tmp_path / "shared"
+    cache = tmp_path / "shared"
     command = [sys.executable, "-m", "search", "run", "--network", "nets:build", "--budget", str(BUDGET)]
-    command += ["--effort", "quick", "--no-confirm", "--storage", url, "--stages", stages.as_uri(), "--json"]
+    command += ["--effort", "quick", "--no-confirm", "--storage", url, "--cache", cache.as_uri(), "--json"]
     with subprocess.Popen(
         [*command, "--ray-address", answer(cluster.stdout, "address")],
         stdout=subprocess.PIPE,
@@ -98,4 +98,4 @@ def test_a_search_outlives_a_node_of_its_cluster(cluster: subprocess.Popen[str],
     with Store.open(url, create=False) as store:
         counts = store.trial_counts(store.find_search(json.loads(output)["name"]))
     assert (counts.finished, counts.failed) == (BUDGET, 0)
-    assert any(stages.rglob("*"))
+    assert any(cache.rglob("*"))

@@ -12,7 +12,7 @@ import ray
 import energy
 from search.errors import ExecutorError
 from search.evaluation import datasets
-from search.evaluation.cache.cache import StageStore
+from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.evaluation import Evaluation
 from search.evaluation.evaluator import Evaluator
 from search.evaluation.job import Done, Evaluate, Executor, Failed, Outcome
@@ -46,10 +46,10 @@ def outcomes(executor: Executor) -> dict[str, Outcome[Evaluation]]:
 @pytest.mark.slow
 def test_workers_find_what_this_process_finds(tmp_path: Path) -> None:
     data = datasets.load(TASK, tmp_path)
-    evaluator = Evaluator(TASK, data, HARDWARE, seed=0, stages=StageStore(tmp_path / "serial"), multipliers=[OWN])
+    evaluator = Evaluator(TASK, data, HARDWARE, seed=0, cache=TrainingCache(tmp_path / "serial"), multipliers=[OWN])
     serial = SerialExecutor(evaluator.run)
     with RayExecutor(
-        TASK, data, HARDWARE, seed=0, stages=StageStore(tmp_path / "ray"), workers=2, multipliers=[OWN]
+        TASK, data, HARDWARE, seed=0, cache=TrainingCache(tmp_path / "ray"), workers=2, multipliers=[OWN]
     ) as executor:
         in_workers = outcomes(executor)
         assert list(executor.run([])) == []
@@ -62,8 +62,8 @@ def test_workers_find_what_this_process_finds(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_what_workers_warn_of_is_heard_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = datasets.load(TASK, tmp_path)
-    stages = StageStore(tmp_path / "stages", limit_bytes=1)
-    with RayExecutor(TASK, data, HARDWARE, seed=0, stages=stages, workers=2) as executor:
+    cache = TrainingCache(tmp_path / "stages", limit_bytes=1)
+    with RayExecutor(TASK, data, HARDWARE, seed=0, cache=cache, workers=2) as executor:
         assert all(isinstance(outcome, Done) for outcome in executor.run(JOBS[:4]))
     (warning,) = caplog.records
     assert "bytes is not kept: the limit is 1" in warning.getMessage()
@@ -80,7 +80,7 @@ def worker_pids(executor: RayExecutor) -> list[int]:
 def test_a_worker_that_dies_is_replaced_and_its_job_tried_again(tmp_path: Path) -> None:
     data = datasets.load(TASK, tmp_path)
     with RayExecutor(
-        TASK, data, HARDWARE, seed=0, stages=StageStore(tmp_path), workers=2, multipliers=[OWN]
+        TASK, data, HARDWARE, seed=0, cache=TrainingCache(tmp_path), workers=2, multipliers=[OWN]
     ) as executor:
         workers = worker_pids(executor)
         assert len(set(workers)) == 2
@@ -105,7 +105,7 @@ def test_ray_that_cannot_start_is_one_clear_error(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(ray, "init", refuse)
     data = datasets.load(TASK, tmp_path)
     with pytest.raises(ExecutorError, match=r"^Ray could not start: port taken\. .* --workers 0$"):
-        RayExecutor(TASK, data, HARDWARE, seed=0, stages=StageStore(tmp_path), workers=1)
+        RayExecutor(TASK, data, HARDWARE, seed=0, cache=TrainingCache(tmp_path), workers=1)
 
 
 @pytest.mark.slow
@@ -116,7 +116,7 @@ def test_an_interrupt_while_it_starts_leaves_nothing_behind(tmp_path: Path, monk
     monkeypatch.setattr(ray_executor, "RayPool", interrupt)
     with pytest.raises(KeyboardInterrupt):
         RayExecutor(
-            TASK, datasets.load(TASK, tmp_path), HARDWARE, seed=0, stages=StageStore(tmp_path / "stages"), workers=1
+            TASK, datasets.load(TASK, tmp_path), HARDWARE, seed=0, cache=TrainingCache(tmp_path / "stages"), workers=1
         )
     assert not ray.is_initialized()
 

@@ -17,9 +17,9 @@ from energy.gates.simulation import compute
 from energy.gates.synthesis import synthesise
 from energy.gates.verilog import TOP, designs
 from search.cli.main import cli
-from search.locations import multiplier_cost_file, multiplier_dir
+from search.locations import multiplier_dir
 from search.multipliers.characterisation import SHIPPED_KEYS, catalogue_names, characterise_rows, expected
-from search.multipliers.costs import register_own_costs
+from search.multipliers.folder import MultiplierFolder
 from search.multipliers.shipped_table import write_shipped_table
 
 MINE = "module mine(input [3:0] a, input [3:0] w, output [7:0] p); assign p = a[3:1] * w << 1; endmodule"
@@ -111,7 +111,7 @@ def test_a_verilog_file_becomes_a_multiplier(
     assert set(mine["costs"]) == {"layer"}
 
     monkeypatch.setattr(cost_table, "_known", CostTable())
-    assert register_own_costs() == ["mine"]  # by a later process
+    assert [*MultiplierFolder.default().costs().added] == ["mine"]  # by a later process
     assert multiplier_cost("mine", weight_bits=2, activation_bits=2).relative_area > 1  # too large a circuit for these
     assert found["circuit"] == {
         "file": "mine.v",
@@ -178,7 +178,7 @@ def test_ctrl_c_keeps_nothing(tools: gates.Tools, tmp_path: Path, monkeypatch: p
         assert result.exit_code == 130
         assert result.stderr == "search: stopped; nothing was kept\n"
     assert approx.MultiplierLibrary(multiplier_dir()).multipliers() == []
-    assert not multiplier_cost_file().exists()
+    assert not MultiplierFolder.default().cost_file.exists()
 
 
 def test_an_unsigned_circuit_of_eight_bits_is_known_by_itself_too(tools: gates.Tools) -> None:

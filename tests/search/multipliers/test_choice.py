@@ -9,17 +9,13 @@ import approx
 import energy
 from search.errors import UnknownNameError, UsageError
 from search.locations import multiplier_dir
-from search.multipliers.choice import choose, register, register_stored_cost, register_stored_multiplier
-from search.multipliers.costs import keep_costs
+from search.multipliers.choice import choose
+from search.multipliers.folder import MultiplierFolder
 from search.multipliers.identity import name_in_layers
-from tests.support.fakes import forget_multipliers, imported, keep, own_rows
+from search.multipliers.known import KnownMultipliers, stored_costs, stored_tables
+from tests.support.fakes import imported, keep, own_rows
 
 ALL = range(2, 9)
-
-
-@pytest.fixture(autouse=True)
-def _new_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    forget_multipliers(monkeypatch)
 
 
 def test_the_exact_one_is_always_there_and_the_order_is_their_own() -> None:
@@ -29,34 +25,43 @@ def test_the_exact_one_is_always_there_and_the_order_is_their_own() -> None:
     assert [chosen.identity for chosen in choose([])] == ["exact"]
 
 
-def test_an_imported_one_is_found_with_all_that_another_process_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_imported_one_is_found_with_all_that_another_process_needs() -> None:
     multiplier = imported()
     identity = keep(multiplier)
-    chosen = pickle.loads(pickle.dumps(choose(["mine"])))  # noqa: S301
+    chosen = choose(["mine"])
     assert [one.identity for one in chosen] == ["exact", identity]
     assert identity == f"mine@{multiplier.digest[:8]}"
     assert chosen[1].limits is None
     assert [one.identity for one in choose([identity])] == ["exact", identity]
 
-    forget_multipliers(monkeypatch)
-    register(chosen)
-    register(chosen)
+    known = pickle.loads(pickle.dumps(KnownMultipliers.of(chosen)))  # noqa: S301
     widths: dict[str, Any] = {"weight_bits": 6, "activation_bits": 5}
-    assert energy.multiplier_cost(identity, **widths).relative_energy == pytest.approx(
-        energy.multiplier_cost("truncated-4", **widths).relative_energy
+    assert known.costs.cost(identity, **widths).relative_energy == pytest.approx(
+        known.costs.cost("truncated-4", **widths).relative_energy
     )
-    found = approx.find_multiplier(name_in_layers(identity), activation_signed=False, **widths)
+    name = name_in_layers(identity)
+    found = approx.find_multiplier(name, activation_signed=False, multipliers=known.tables, **widths)
     wanted = multiplier.adapted(weight_signed=True, activation_signed=False, **widths)
     assert torch.equal(found.table(), wanted.table())
+
+
+def test_what_is_known_stays_in_its_value() -> None:
+    identity = keep(imported())
+    known = KnownMultipliers.of(choose(["mine"]))
+    assert known.costs.names[-1] == identity
+    assert name_in_layers(identity) not in approx.multiplier_names()
+    with pytest.raises(energy.WorkloadError, match="no energy is known"):
+        energy.multiplier_cost(identity, weight_bits=8, activation_bits=8)
 
 
 def test_two_multipliers_of_one_name_live_in_one_process() -> None:
     for dropped_bits in (2, 3):
         multiplier = imported("n" * 64, dropped_bits=dropped_bits)
         identity = keep(multiplier)
-        register(choose([multiplier.name]))
+        known = KnownMultipliers.of(choose([multiplier.name]))
         widths: dict[str, Any] = {"weight_bits": 8, "activation_bits": 8, "weight_signed": False}
-        found = approx.find_multiplier(name_in_layers(identity), activation_signed=False, **widths)
+        name = name_in_layers(identity)
+        found = approx.find_multiplier(name, activation_signed=False, multipliers=known.tables, **widths)
         assert found.digest == multiplier.digest
         (multiplier_dir() / f"{multiplier.digest}.npz").unlink()
 
@@ -80,8 +85,8 @@ def test_unlisted_members_of_the_catalogue_are_taken_once_their_energy_is_known(
         UsageError, match=r"no energy is known for 'drum-7'; .*: search multipliers characterise drum-7$"
     ):
         choose(["drum-7"])
-    keep_costs(own_rows("drum-7", weight_bits=ALL, activation_bits=ALL))
-    keep_costs(own_rows("ssm-3", weight_bits=ALL, activation_bits=ALL))
+    MultiplierFolder.default().keep_costs(own_rows("drum-7", weight_bits=ALL, activation_bits=ALL))
+    MultiplierFolder.default().keep_costs(own_rows("ssm-3", weight_bits=ALL, activation_bits=ALL))
     _, drum, ssm = choose(["drum-7", "ssm-3"])
     assert (drum.identity, drum.imported, drum.limits) == ("drum-7", None, None)
     assert drum.costs is not None
@@ -93,7 +98,7 @@ def test_energy_that_is_not_known_is_asked_for() -> None:
     approx.MultiplierLibrary(multiplier_dir()).add(imported())
     with pytest.raises(UsageError, match=r"no energy is known for 'mine'; .* characterise FILE.v --name mine$"):
         choose(["mine"])
-    keep_costs(own_rows("mine", weight_bits=[8], activation_bits=[7, 8]))
+    MultiplierFolder.default().keep_costs(own_rows("mine", weight_bits=[8], activation_bits=[7, 8]))
     with pytest.raises(UsageError, match="must be known from 2 x 2 bits on, weights x activations; it is for 8 x 7, 8"):
         choose(["mine"])
 
@@ -106,7 +111,7 @@ def test_energy_that_is_not_known_is_asked_for() -> None:
         ("qqqq", "unknown multiplier 'qqqq'; List them with: search multipliers"),
         ("asm-7", r"names are asm-1\[-3\[-5\[-7\]\]\]"),
         ("no name", "unknown multiplier 'no name'"),
-        ("gone@01234567", "multiplier 'gone@01234567' is not kept in .* any more; import it again as 'gone'"),
+        ("gone@01234567", "multiplier 'gone@01234567' is no longer kept in .*; import it again as 'gone'"),
         ("drum-4@01234567", "multiplier 'drum-4@01234567'"),
     ],
 )
@@ -127,27 +132,24 @@ def test_a_damaged_file_is_named_where_something_is_missing() -> None:
 def test_a_name_that_means_another_multiplier_now_is_refused() -> None:
     former, latter = imported(), imported(dropped_bits=5)
     identity = keep(former)
-    register_stored_multiplier(identity)
+    folder = MultiplierFolder.default()
+    assert list(stored_tables([identity, "exact", "drum-4"], folder)) == [name_in_layers(identity)]
     (multiplier_dir() / f"{former.digest}.npz").unlink()
-    with pytest.raises(UsageError, match=f"multiplier '{identity}' is not kept in .* any more; import it again"):
-        register_stored_multiplier(identity)
+    with pytest.raises(UsageError, match=f"multiplier '{identity}' is no longer kept in .*; import it again"):
+        stored_tables([identity], folder)
     other = keep(latter)
-    for ask in (register_stored_multiplier, lambda name: choose([name])):
+    for ask in (lambda name: stored_tables([name], folder), lambda name: choose([name])):
         with pytest.raises(UsageError, match=f"'mine' is '{other}' now, which computes something else"):
             ask(identity)
-    register_stored_multiplier(other)
-    register_stored_multiplier("drum-4")
+    assert list(stored_tables([other], folder)) == [name_in_layers(other)]
 
 
-def test_the_cost_of_a_stored_multiplier_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cost_of_a_stored_multiplier_is_found_again() -> None:
     identity = keep(imported())
-    forget_multipliers(monkeypatch)
-    register_stored_cost(identity)
-    register_stored_cost("exact")
-    register_stored_cost("gone@01234567")
-    assert energy.multiplier_cost(identity, weight_bits=8, activation_bits=8).relative_energy > 0
+    costs = stored_costs([identity, "exact", "gone@01234567"], MultiplierFolder.default())
+    assert costs.cost(identity, weight_bits=8, activation_bits=8).relative_energy > 0
     with pytest.raises(energy.WorkloadError):
-        energy.multiplier_cost("gone@01234567", weight_bits=8, activation_bits=8)
+        costs.cost("gone@01234567", weight_bits=8, activation_bits=8)
 
 
 def test_a_damaged_table_of_costs_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from search.answers import words
 from search.answers.confirmation import Answer, Confirmation, Mean, Target
 from search.engine import run_search
 from search.evaluation.evaluation import ConfirmationRun
 from search.observer import Observer
 from search.report import console as tables
-from search.report import words as report
 from search.space.task import find_task
 from search.store.store import Record, Store
 from tests.support.fakes import FakeExecutor, FakeProblem, formula
@@ -17,11 +17,11 @@ from tests.support.fakes import FakeExecutor, FakeProblem, formula
 
 def test_an_imported_multiplier_goes_by_its_name() -> None:
     candidate = replace(find_task("digits").space.baseline(), multiplier="mine@01234567")
-    assert report.knobs(candidate)["multiplier"] == "mine"
+    assert words.knobs(candidate)["multiplier"] == "mine"
 
 
 def test_energies_have_three_digits_and_a_fitting_unit() -> None:
-    assert [report.energy(pj) for pj in (0.5, 999.4, 999.6, 1234.0, 2e6)] == [
+    assert [words.energy(pj) for pj in (0.5, 999.4, 999.6, 1234.0, 2e6)] == [
         "0.5 pJ",
         "999 pJ",
         "1 nJ",
@@ -32,10 +32,10 @@ def test_energies_have_three_digits_and_a_fitting_unit() -> None:
 
 def test_layers_that_differ_are_told_apart() -> None:
     candidate = replace(find_task("digits").space.baseline(), supply_v=0.8, robust_bits=2)
-    assert report.knobs(candidate)["memory"] == "0.80V +2"
+    assert words.knobs(candidate)["memory"] == "0.80V +2"
     layered = replace(candidate, multiplier_first="asm-1", multiplier_last="mine@01234567", robust_bits_last=0)
-    assert report.knobs(layered)["multiplier"] == "asm-1 | exact | mine"
-    assert report.knobs(layered)["memory"] == "0.80V +2|2|0"
+    assert words.knobs(layered)["multiplier"] == "asm-1 | exact | mine"
+    assert words.knobs(layered)["memory"] == "0.80V +2|2|0"
 
 
 def test_a_layered_candidate_fits_a_terminal_of_80_columns() -> None:
@@ -57,8 +57,8 @@ def test_a_layered_candidate_fits_a_terminal_of_80_columns() -> None:
         rejected=(),
     )
     tables.print_answer(Console(file=written, width=80), found)
-    for words in ("truncated-4 | 0.80V", "exact |       +3|0|0", "asm-1-3"):
-        assert words in written.getvalue()
+    for text in ("truncated-4 | 0.80V", "exact |       +3|0|0", "asm-1-3"):
+        assert text in written.getvalue()
 
 
 def test_where_only_the_baseline_is_confirmed_the_nearest_is_named() -> None:
@@ -87,7 +87,7 @@ def test_where_only_the_baseline_is_confirmed_the_nearest_is_named() -> None:
     )
     written = io.StringIO()
     tables.print_answer(Console(file=written, width=400), found)
-    saved = report.saving(base.evaluation.energy_pj / near.evaluation.energy_pj)
+    saved = words.saving(base.evaluation.energy_pj / near.evaluation.energy_pj)
     assert (
         "Nothing cheaper is confirmed within 2.00 points of the baseline, aaaaaaaaaaaa. 1 cheaper rejected. "
         f"Nearest: bbbbbbbbbbbb, {saved} less; with 97.5 % confidence it falls 2.00 points short." in written.getvalue()

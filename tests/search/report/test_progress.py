@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from search.cli.running import interruptible
+from search.api.interrupts import interruptible
 from search.report.progress import LineProgress, LiveProgress, SearchState
 from search.space.candidate import Candidate
 from search.space.task import find_task

@@ -11,7 +11,7 @@ import approx
 import energy
 from search.errors import SearchError
 from search.evaluation import datasets
-from search.evaluation.cache.cache import StageStore
+from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.evaluation import Evaluation
 from search.evaluation.evaluator import Evaluator
 from search.evaluation.training import untrained_layers
@@ -39,7 +39,7 @@ GENES = {
 def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     folder: Path = tmp_path_factory.mktemp("stages")
     data = datasets.load(TASK, folder)
-    evaluator = Evaluator(TASK, data, HARDWARE, seed=0, stages=StageStore(folder))
+    evaluator = Evaluator(TASK, data, HARDWARE, seed=0, cache=TrainingCache(folder))
     return evaluator.evaluate(TASK.space.decode(GENES), "validation")
 
 

@@ -9,6 +9,8 @@ import pytest
 
 import energy
 from search.answers.result import SearchResult
+from search.api.options import SearchOptions
+from search.api.workplace import Workplace
 from search.engine import open_study, run_search
 from search.errors import UsageError
 from search.evaluation.evaluation import Evaluation
@@ -279,7 +281,10 @@ def test_it_takes_no_starting_configurations(tmp_path: Path) -> None:
     import search
 
     with pytest.raises(UsageError, match="the greedy strategy begins at the largest, most exact candidate"):
-        search.run(sampler="greedy", starts=[BASELINE], storage=str(tmp_path / "results.db"))
+        search.run(
+            options=SearchOptions(sampler="greedy", starts=[BASELINE]),
+            workplace=Workplace(storage=str(tmp_path / "results.db")),
+        )
 
 
 def test_worth_is_decades_saved_for_accuracy_lost() -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from search.engine import run_search
 from search.errors import UsageError
 from search.evaluation import datasets
-from search.evaluation.cache.cache import StageStore
+from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.evaluation import Evaluation, evaluation_key
 from search.evaluation.evaluator import Evaluator
 from search.evaluation.job import Evaluate, Failed
@@ -272,18 +272,18 @@ def candidate_of(network: OwnNetwork) -> Candidate:
 def test_an_edited_network_is_trained_and_evaluated_anew(
     data: datasets.TaskData, tmp_path: Path, new_process: NewProcess
 ) -> None:
-    stages = tmp_path / "stages"
+    cache = tmp_path / "stages"
     keys, counts = [], []
     for source in (PLAIN, PLAIN, PLAIN + "# a remark"):
         new_process()
         network = find(write(tmp_path, source))
         task, candidate = task_of(network), candidate_of(network)
-        found = Evaluator(task, data, HARDWARE, seed=0, stages=StageStore(stages)).evaluate(candidate, "validation")
+        found = Evaluator(task, data, HARDWARE, seed=0, cache=TrainingCache(cache)).evaluate(candidate, "validation")
         assert Evaluation.from_dict(found.to_dict()) == found
         assert found.candidate.family == "nets:build"
         assert found.macs == 64 * 10
         keys.append(evaluation_key(candidate, task, fingerprint=data.fingerprint, hardware=HARDWARE, seed=0))
-        counts.append(len(list(stages.glob("*/*.pt"))))
+        counts.append(len(list(cache.glob("*/*.pt"))))
     assert counts == [3, 3, 6]  # train, prune and approximate
     assert keys[0] == keys[1] != keys[2]
 
@@ -293,7 +293,7 @@ def test_an_evaluation_of_dropout_depends_on_its_seed_alone(data: datasets.TaskD
     found = []
     for folder in ("a", "b"):
         torch.rand(7)
-        evaluator = Evaluator(task_of(network), data, HARDWARE, seed=0, stages=StageStore(tmp_path / folder))
+        evaluator = Evaluator(task_of(network), data, HARDWARE, seed=0, cache=TrainingCache(tmp_path / folder))
         evaluation = evaluator.evaluate(candidate_of(network), "validation")
         found.append(replace(evaluation, seconds=0.0, cpu_seconds=None, joules=None))
     assert found[0] == found[1]
@@ -302,7 +302,7 @@ def test_an_evaluation_of_dropout_depends_on_its_seed_alone(data: datasets.TaskD
 
 def test_a_network_that_cannot_be_built_small_is_an_outcome(data: datasets.TaskData, tmp_path: Path) -> None:
     network = find(write(tmp_path, NETS.replace("    hidden =", "    assert depth == 3\n    hidden =")))
-    evaluator = Evaluator(task_of(network), data, HARDWARE, seed=0, stages=StageStore(tmp_path))
+    evaluator = Evaluator(task_of(network), data, HARDWARE, seed=0, cache=TrainingCache(tmp_path))
     outcome = evaluator.run(Evaluate(key="k", candidate=replace(candidate_of(network), depth=1), split="validation"))
     assert isinstance(outcome, Failed)
     assert "classes=10, depth=1, width=8) failed: AssertionError" in outcome.error

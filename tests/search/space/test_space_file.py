@@ -8,6 +8,8 @@ import pytest
 
 import search
 from energy import Hardware, load_hardware
+from search.api.options import SearchOptions
+from search.api.workplace import Workplace
 from search.errors import UsageError
 from search.multipliers.choice import choose
 from search.space import task
@@ -177,7 +179,11 @@ def space_of(storage: str, name: str) -> SearchSpace:
 @pytest.mark.usefixtures("quick")
 def test_a_layered_search(tmp_path: Path) -> None:
     storage = str(tmp_path / "results.db")
-    result = search.run(space="layered", budget=12, workers=0, confirm=False, storage=storage)
+    result = search.run(
+        budget=12,
+        options=SearchOptions(space="layered", confirm=False),
+        workplace=Workplace(workers=0, storage=storage),
+    )
     assert (result.finished, result.failed) == (12, 0)
     assert space_of(storage, "digits-1").layered
     with Store.open(f"sqlite:///{storage}", create=False) as store:
@@ -185,10 +191,18 @@ def test_a_layered_search(tmp_path: Path) -> None:
     assert result.baseline.evaluation.candidate == found[0] == TASK.space.baseline()
     assert any(len(candidate.multipliers) > 1 for candidate in found)
     with pytest.raises(UsageError, match="search 'digits-1' searches another space than --space says now"):
-        search.run(space="default", name="digits-1", resume=True, storage=storage)
+        search.run(
+            options=SearchOptions(space="default", name="digits-1", resume=True), workplace=Workplace(storage=storage)
+        )
     with pytest.raises(UsageError, match="in this --space to resume"):
-        search.run(space="default", resume=True, storage=storage)
-    assert search.run(space="layered", resume=True, workers=0, confirm=False, storage=storage).finished == 12
+        search.run(options=SearchOptions(space="default", resume=True), workplace=Workplace(storage=storage))
+    assert (
+        search.run(
+            options=SearchOptions(space="layered", resume=True, confirm=False),
+            workplace=Workplace(workers=0, storage=storage),
+        ).finished
+        == 12
+    )
 
 
 @pytest.mark.usefixtures("quick")
@@ -196,11 +210,17 @@ def test_a_search_of_a_file_is_resumed_in_its_space(tmp_path: Path) -> None:
     storage, path = str(tmp_path / "results.db"), tmp_path / "space.yaml"
     path.write_text("families: [mlp]\ndepth: [1]\nwidth: [1, 2, 4]\nmultipliers: [asm-1]\nweight_bits: [4, 8]\n")
     with pytest.raises(UsageError, match="multipliers are chosen twice, by --multipliers and in"):
-        search.run(space=path, multipliers=["asm-1"], storage=storage)
-    begun = search.run(space=path, budget=3, workers=0, confirm=False, storage=storage)
+        search.run(multipliers=["asm-1"], options=SearchOptions(space=path), workplace=Workplace(storage=storage))
+    begun = search.run(
+        budget=3, options=SearchOptions(space=path, confirm=False), workplace=Workplace(workers=0, storage=storage)
+    )
     assert begun.search.multipliers == ("exact", "asm-1")
     path.unlink()
-    more = search.run(budget=6, workers=0, confirm=False, storage=storage, name=begun.search.name, resume=True)
+    more = search.run(
+        budget=6,
+        options=SearchOptions(confirm=False, name=begun.search.name, resume=True),
+        workplace=Workplace(workers=0, storage=storage),
+    )
     assert (more.finished, more.failed) == (6, 0)
     assert more.baseline.evaluation.candidate == TASK.space.baseline()
     with Store.open(f"sqlite:///{storage}", create=False) as store:
@@ -210,4 +230,6 @@ def test_a_search_of_a_file_is_resumed_in_its_space(tmp_path: Path) -> None:
     assert {c.weight_bits for c in found[1:]} <= {4, 8}
     path.write_text("families: [mlp]\n")
     with pytest.raises(UsageError, match="searches another space"):
-        search.run(space=path, name=begun.search.name, resume=True, storage=storage)
+        search.run(
+            options=SearchOptions(space=path, name=begun.search.name, resume=True), workplace=Workplace(storage=storage)
+        )

@@ -18,7 +18,7 @@ import uvicorn
 
 from energy import load_hardware
 from search.answers.stored import Stored
-from search.report import words as report
+from search.report import json_values
 from search.space.candidate import Candidate
 from search.space.task import find_task
 from search.store.schema import open_engine
@@ -151,7 +151,7 @@ class SteppedWorker:
         task, hardware, target = find_task("digits"), load_hardware(HARDWARE), self._job.question.target
         stored = Stored.read(self._store, task, hardware, effort="standard")
         answer = stored.with_confirmed_before(stored.answer(target))
-        self.note("answer", report.answer_json(answer))
+        self.note("answer", json_values.answer_json(answer))
         self._leases.finish(self._job, "stepped", JobState.FINISHED, confirmed=answer.confirmed)
 
 
@@ -606,7 +606,7 @@ def test_a_search_is_followed_cancelled_and_resumed(blank: Browser, tmp_path: Pa
         blank.visit(f"{address}/?effort=quick", width=1440)
         blank.wait_for("!document.getElementById('empty').hidden")
         command = [sys.executable, "-m", "search", "worker", "--storage", str(database), "--workers", "0"]
-        worker = subprocess.Popen([*command, "--stages", str(tmp_path / "stages")], stderr=subprocess.DEVNULL)
+        worker = subprocess.Popen([*command, "--cache", str(tmp_path / "stages")], stderr=subprocess.DEVNULL)
         try:
             blank.value("document.getElementById('budget').value = 60")
             blank.click("document.getElementById('start')")

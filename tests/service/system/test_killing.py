@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from search.api import _run as api
+from search.api.options import SearchOptions
+from search.api.workplace import Workplace
 from search.errors import StorageError
 from search.store.store import Store
 from service.client import Client, Event, UnreachableError
@@ -63,24 +65,24 @@ class Process:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(stages: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def undisturbed(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The front of the same search without kills, whose trained networks the killed searches reuse."""
     result = api.run(
         **ASKED.model_dump(exclude={"min_accuracy", "max_accuracy_drop"}),
-        storage=str(tmp_path_factory.mktemp("undisturbed") / "results.db"),
-        stages=str(stages),
-        confirm=False,
-        workers=0,
+        options=SearchOptions(confirm=False),
+        workplace=Workplace(
+            storage=str(tmp_path_factory.mktemp("undisturbed") / "results.db"), cache=str(cache), workers=0
+        ),
     )
     return [record.key for record in result.front]
 
 
-def endure(url: str, stages: Path, undisturbed: list[str], more: Iterator[Callable[[], None]]) -> None:
+def endure(url: str, cache: Path, undisturbed: list[str], more: Iterator[Callable[[], None]]) -> None:
     """Kill the service, the worker and more, at random moments, while a job runs."""
     moments = random.Random(KILLS)  # noqa: S311
     port = free_port()
     service = Process("serve", "--no-worker", "--port", port, "--storage", url)
-    worker = Process("worker", "--workers", 0, "--lease", LEASE_S, "--stages", stages, "--storage", url)
+    worker = Process("worker", "--workers", 0, "--lease", LEASE_S, "--cache", cache, "--storage", url)
     victims = [service.kill, worker.kill, *more]
     seen: list[Event] = []
     try:
@@ -151,28 +153,28 @@ def not_ended(queue: JobQueue, job_id: str) -> bool:
 
 
 @pytest.mark.slow
-def test_service_and_worker(tmp_path: Path, stages: Path, undisturbed: list[str]) -> None:
-    endure(f"sqlite:///{tmp_path / 'results.db'}", stages, undisturbed, iter(()))
+def test_service_and_worker(tmp_path: Path, cache: Path, undisturbed: list[str]) -> None:
+    endure(f"sqlite:///{tmp_path / 'results.db'}", cache, undisturbed, iter(()))
 
 
 @pytest.mark.slow
-def test_service_worker_and_postgresql(postgresql: Server, stages: Path, undisturbed: list[str]) -> None:
+def test_service_worker_and_postgresql(postgresql: Server, cache: Path, undisturbed: list[str]) -> None:
     def kill() -> None:
         postgresql.kill()
         postgresql.start()
 
-    endure(postgresql.url, stages, undisturbed, iter((kill,)))
+    endure(postgresql.url, cache, undisturbed, iter((kill,)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_a_worker_that_is_suspended_past_its_lease(
-    database: str, request: pytest.FixtureRequest, tmp_path: Path, stages: Path, undisturbed: list[str]
+    database: str, request: pytest.FixtureRequest, tmp_path: Path, cache: Path, undisturbed: list[str]
 ) -> None:
     """Another worker may take the job over, and the first one, once it continues, stores nothing that counts."""
     file = tmp_path / "results.db"
     url = f"sqlite:///{file}" if database == "sqlite" else request.getfixturevalue("postgresql").url
-    options = ("--workers", 0, "--lease", LEASE_S, "--stages", stages, "--storage", url)
+    options = ("--workers", 0, "--lease", LEASE_S, "--cache", cache, "--storage", url)
     with opened_jobs(url) as (queue, _):
         question = Question.from_dict(ASKED.model_dump())
         job, _ = queue.submit(question, client="anna", limits=QueueLimits(total=1, per_client=1))

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from search.errors import UsageError
 from search.evaluation.cache import cache as stages
-from search.evaluation.cache.cache import StageStore, Tensors
-from search.evaluation.cache.folder import StageFolder
+from search.evaluation.cache.cache import Tensors, TrainingCache
+from search.evaluation.cache.folder import CacheFolder
 
 KEY = "ab" + "0" * 62
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -47,7 +47,7 @@ def assert_equal(found: Tensors, expected: Tensors) -> None:
         assert torch.equal(found[name], tensor)
 
 
-def computed(store: StageStore, number: int) -> bool:
+def computed(store: TrainingCache, number: int) -> bool:
     """Ask for a stage; whether it had to be computed."""
     calls = []
 
@@ -64,7 +64,7 @@ def files(folder: Path) -> list[Path]:
 
 
 def size_of_a_stage(folder: Path) -> int:
-    computed(StageStore(folder), 255)
+    computed(TrainingCache(folder), 255)
     (path,) = files(folder)
     return path.stat().st_size
 
@@ -82,13 +82,13 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_stage_is_computed_once_and_kept(location: str) -> None:
-    assert computed(StageStore(location), 1)
-    assert not computed(StageStore(location), 1)
-    assert computed(StageStore(location), 2)
+    assert computed(TrainingCache(location), 1)
+    assert not computed(TrainingCache(location), 1)
+    assert computed(TrainingCache(location), 2)
 
 
 def test_a_store_may_be_sent_to_another_process(location: str) -> None:
-    store = StageStore(location, limit_bytes=10**9)
+    store = TrainingCache(location, limit_bytes=10**9)
     computed(store, 1)
     assert not computed(pickle.loads(pickle.dumps(store)), 1)  # noqa: S301
 
@@ -97,7 +97,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     def fail() -> Tensors:
         raise ArithmeticError
 
-    store = StageStore(tmp_path)
+    store = TrainingCache(tmp_path)
     with pytest.raises(ArithmeticError):
         store.get_or_compute(KEY, fail)
     assert files(tmp_path) == []
@@ -109,14 +109,14 @@ def test_an_error_of_the_computation_is_not_taken_for_one_of_the_disk(tmp_path: 
         raise OSError(errno.ENOSPC, "from within")
 
     with pytest.raises(OSError, match="from within"):
-        StageStore(tmp_path).get_or_compute(KEY, fail)
+        TrainingCache(tmp_path).get_or_compute(KEY, fail)
 
 
 # Damage
 
 
 def test_a_change_of_any_byte_is_noticed(tmp_path: Path) -> None:
-    store = StageStore(tmp_path)
+    store = TrainingCache(tmp_path)
     store.get_or_compute(KEY, lambda: {"weight": torch.arange(3.0)})
     (path,) = files(tmp_path)
     whole = path.read_bytes()
@@ -128,7 +128,7 @@ def test_a_change_of_any_byte_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "longer"])
 def test_a_damaged_file_is_computed_again(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
-    store = StageStore(tmp_path)
+    store = TrainingCache(tmp_path)
     computed(store, 1)
     (path,) = files(tmp_path)
     whole = path.read_bytes()
@@ -142,7 +142,7 @@ def test_a_damaged_file_is_computed_again(tmp_path: Path, damage: str, caplog: p
 
 
 def test_a_damaged_file_goes_even_when_it_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = StageStore(tmp_path)
+    store = TrainingCache(tmp_path)
     computed(store, 1)
     (path,) = files(tmp_path)
     path.write_bytes(b"no stage")
@@ -162,7 +162,7 @@ def test_a_file_that_would_run_code_is_not_loaded(tmp_path: Path, monkeypatch: p
     path = tmp_path / key_of(1)[:2] / f"{key_of(1)}.pt"
     path.parent.mkdir()
     path.write_bytes(stages._encode(bomb))
-    assert computed(StageStore(tmp_path), 1)
+    assert computed(TrainingCache(tmp_path), 1)
     assert not Path("exploded").exists()
 
 
@@ -176,7 +176,7 @@ def _slowly(folder: Path, log: Path, seconds: float) -> None:
         time.sleep(seconds)
         return tensors_of(1)
 
-    assert_equal(StageStore(folder).get_or_compute(KEY, compute), tensors_of(1))
+    assert_equal(TrainingCache(folder).get_or_compute(KEY, compute), tensors_of(1))
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -227,7 +227,7 @@ def test_the_file_of_a_lock_is_removed_while_it_is_held(tmp_path: Path, monkeypa
 
     with monkeypatch.context() as patches:
         patches.setattr(Path, "unlink", try_to_lock_and_remove)
-        computed(StageStore(tmp_path), 1)
+        computed(TrainingCache(tmp_path), 1)
     assert held == [".lock"]
 
 
@@ -238,7 +238,7 @@ def test_no_two_ever_hold_the_claim_of_one_stage(tmp_path: Path) -> None:
 
     def enter() -> None:
         nonlocal inside, most
-        place = StageFolder(tmp_path)
+        place = CacheFolder(tmp_path)
         while time.monotonic() < end:
             with place.claimed(KEY):
                 with counting:
@@ -267,7 +267,7 @@ def set_age(folder: Path, number: int, seconds: float) -> None:
 
 
 def test_the_least_recently_used_go_until_nine_tenths_are_left(tmp_path: Path) -> None:
-    store = StageStore(tmp_path / "stages", limit_bytes=20 * size_of_a_stage(tmp_path / "measured"))
+    store = TrainingCache(tmp_path / "stages", limit_bytes=20 * size_of_a_stage(tmp_path / "measured"))
     for number in range(20):
         computed(store, number)
         set_age(tmp_path / "stages", number, 1000 - number)
@@ -279,7 +279,7 @@ def test_the_least_recently_used_go_until_nine_tenths_are_left(tmp_path: Path) -
 
 
 def test_what_was_just_written_stays_even_when_a_clock_is_wrong(tmp_path: Path) -> None:
-    store = StageStore(tmp_path / "stages", limit_bytes=3 * size_of_a_stage(tmp_path / "measured"))
+    store = TrainingCache(tmp_path / "stages", limit_bytes=3 * size_of_a_stage(tmp_path / "measured"))
     for number in range(3):
         computed(store, number)
         set_age(tmp_path / "stages", number, -1000)
@@ -291,7 +291,7 @@ def test_what_was_just_written_stays_even_when_a_clock_is_wrong(tmp_path: Path) 
 def test_what_is_kept_stays_within_the_limit(tmp_path: Path, scheme: str) -> None:
     limit = 7 * size_of_a_stage(tmp_path / "measured")
     folder = f"{scheme}{tmp_path}/stages"
-    store = StageStore(folder, limit_bytes=limit)
+    store = TrainingCache(folder, limit_bytes=limit)
     for number in range(30):
         computed(store, number)
         kept = sum(stage.size_bytes for stage in store._place.survey())
@@ -301,7 +301,7 @@ def test_what_is_kept_stays_within_the_limit(tmp_path: Path, scheme: str) -> Non
 
 def test_a_stage_larger_than_the_limit_is_not_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     size = size_of_a_stage(tmp_path / "measured")
-    store = StageStore(tmp_path / "stages", limit_bytes=size)
+    store = TrainingCache(tmp_path / "stages", limit_bytes=size)
     assert computed(store, 1)
     assert computed(store, 1)
     assert files(tmp_path / "stages") == []
@@ -310,14 +310,14 @@ def test_a_stage_larger_than_the_limit_is_not_kept(tmp_path: Path, caplog: pytes
 
 def test_the_place_is_not_listed_at_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     surveys = []
-    survey = StageFolder.survey
+    survey = CacheFolder.survey
 
-    def counted(place: StageFolder) -> object:
+    def counted(place: CacheFolder) -> object:
         surveys.append(1)
         return survey(place)
 
-    monkeypatch.setattr(StageFolder, "survey", counted)
-    store = StageStore(tmp_path / "stages", limit_bytes=1000 * size_of_a_stage(tmp_path / "measured"))
+    monkeypatch.setattr(CacheFolder, "survey", counted)
+    store = TrainingCache(tmp_path / "stages", limit_bytes=1000 * size_of_a_stage(tmp_path / "measured"))
     surveys.clear()
     for number in range(100):
         computed(store, number)
@@ -327,7 +327,7 @@ def test_the_place_is_not_listed_at_every_stage(tmp_path: Path, monkeypatch: pyt
 def test_what_killed_writers_left_is_cleaned_away(tmp_path: Path) -> None:
     shard = tmp_path / "ab"
     shard.mkdir()
-    place = StageFolder(tmp_path)
+    place = CacheFolder(tmp_path)
     claimed = "ab" + "1" * 62
     names = {"old.partial": f"{KEY}.1.partial", "new.partial": f"{KEY}.2.partial", "old.lock": f"{KEY}.lock"}
     for name in names.values():
@@ -335,13 +335,13 @@ def test_what_killed_writers_left_is_cleaned_away(tmp_path: Path) -> None:
     with place.claimed(claimed):
         for name in (names["old.partial"], names["old.lock"], f"{claimed}.lock"):
             os.utime(shard / name, (0, 0))
-        computed(StageStore(tmp_path), 1)
+        computed(TrainingCache(tmp_path), 1)
         assert {path.name for path in files(shard)} == {names["new.partial"], f"{claimed}.lock"}
 
 
 def _ask(folder: Path, limit: int, seed: int, log: Path) -> None:
     """Ask for stages at random for two seconds, from a cache that holds a third of them."""
-    store = StageStore(folder, limit_bytes=limit)
+    store = TrainingCache(folder, limit_bytes=limit)
     generator = torch.Generator().manual_seed(seed)
     end = time.monotonic() + 2
     asked = missed = 0
@@ -383,7 +383,7 @@ def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_full_disk_costs_nothing_but_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = StageStore(tmp_path)
+    store = TrainingCache(tmp_path)
     computed(store, 1)
     with monkeypatch.context() as patches:
         fill_disk(patches)
@@ -400,18 +400,18 @@ def test_a_full_disk_costs_nothing_but_time(
 
 def test_a_folder_that_cannot_be_made_costs_nothing_but_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
-    store = StageStore(tmp_path / "file" / "stages")
+    store = TrainingCache(tmp_path / "file" / "stages")
     assert computed(store, 1)
     assert computed(store, 1)
     assert len(caplog.records) == 1
 
 
 def test_it_is_told_beforehand_that_nothing_can_be_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    good = StageStore(tmp_path / "stages")
+    good = TrainingCache(tmp_path / "stages")
     assert good.why_unwritable() is None
     assert files(tmp_path) == []
     (tmp_path / "file").touch()
-    bad = StageStore(tmp_path / "file" / "stages")
+    bad = TrainingCache(tmp_path / "file" / "stages")
     assert "cannot be kept" in (bad.why_unwritable() or "")
     assert computed(bad, 1)
     assert caplog.records == []
@@ -421,8 +421,8 @@ _FULL = """
 import os, sys
 from pathlib import Path
 import torch
-from search.evaluation.evaluation.cache.cache import StageStore
-store = StageStore(Path(sys.argv[1]))
+from search.evaluation.cache.cache import TrainingCache
+store = TrainingCache(Path(sys.argv[1]))
 for number, size in enumerate([1000, 60000, 1000]):
     key = f"{number:02x}" * 32
     found = store.get_or_compute(key, lambda: {"weight": torch.ones(size)})
@@ -466,23 +466,23 @@ def test_a_small_disk_that_is_full_costs_nothing_but_time(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("nonsense://place", r"--stages nonsense://place: the protocol nonsense:// is not known; give a folder or"),
-        ("rare://u:secret@host/x", r"--stages rare://u:\*\*\*@host/x: Install rarefs to access rare places \(rare://"),
-        ("zip://x::file:///no/such.zip", r"--stages zip://x::file:///no/such.zip cannot be opened: .*No such file"),
+        ("nonsense://place", r"--cache nonsense://place: the protocol nonsense:// is not known; give a folder or"),
+        ("rare://u:secret@host/x", r"--cache rare://u:\*\*\*@host/x: Install rarefs to access rare places \(rare://"),
+        ("zip://x::file:///no/such.zip", r"--cache zip://x::file:///no/such.zip cannot be opened: .*No such file"),
     ],
 )
 def test_a_place_that_cannot_be_opened_is_refused(given: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     driver = {"class": "rarefs.RareFileSystem", "err": "Install rarefs to access rare places"}
     monkeypatch.setitem(known_implementations, "rare", driver)
     with pytest.raises(UsageError, match=message):
-        StageStore(given)
+        TrainingCache(given)
 
 
 def test_a_file_is_no_place(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for location in (tmp_path / "file", f"file://{tmp_path}/file"):
         with pytest.raises(UsageError, match="is a file; give a folder or a URL"):
-            StageStore(location)
+            TrainingCache(location)
 
 
 # Everything at once
@@ -509,8 +509,8 @@ def test_whatever_happens_the_result_is_what_is_computed(
     limit = stages_within * 6000
     location = f"{scheme}{tmp_path}/{number}"
 
-    def open_store() -> StageStore:
-        return StageStore(location, limit_bytes=limit)
+    def open_store() -> TrainingCache:
+        return TrainingCache(location, limit_bytes=limit)
 
     store = open_store()
     for operation, stage, place in operations:

@@ -15,8 +15,8 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from search.evaluation.cache import objects as stage_objects
-from search.evaluation.cache.cache import StageStore, Tensors
-from search.evaluation.cache.objects import StageObjects
+from search.evaluation.cache.cache import Tensors, TrainingCache
+from search.evaluation.cache.objects import CacheObjects
 from tests.search.evaluation.cache.test_cache import (
     KEY,
     PROCESSES,
@@ -72,9 +72,9 @@ class Memory(MemoryFileSystem):  # type: ignore[misc]
         return sorted(path.partition(".")[2] for path in self.store)
 
 
-def store_in(filesystem: AbstractFileSystem, limit_bytes: int | None = None) -> StageStore:
-    store = StageStore("memory://place", limit_bytes=limit_bytes)
-    store._place = StageObjects(filesystem, "/stages")
+def store_in(filesystem: AbstractFileSystem, limit_bytes: int | None = None) -> TrainingCache:
+    store = TrainingCache("memory://place", limit_bytes=limit_bytes)
+    store._place = CacheObjects(filesystem, "/stages")
     return store
 
 
@@ -97,7 +97,7 @@ def _slowly(folder: Path, log: Path, seconds: float) -> None:
 
     with pytest.MonkeyPatch.context() as patches:
         be_fast(patches)
-        assert_equal(StageStore(f"shared://{folder}").get_or_compute(KEY, compute), tensors_of(1))
+        assert_equal(TrainingCache(f"shared://{folder}").get_or_compute(KEY, compute), tensors_of(1))
 
 
 def test_of_several_processes_one_computes(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_lease_that_is_not_refreshed_is_taken_over() -> None:
 
 def test_a_holder_whose_lease_was_taken_over_leaves_the_new_one_alone() -> None:
     memory = Memory()
-    place = StageObjects(memory, "/stages")
+    place = CacheObjects(memory, "/stages")
     lease = f"/stages/{KEY[:2]}/{KEY}.lease"
     with place.claimed(KEY):
         memory.pipe_file(lease, b"another's")
@@ -186,11 +186,11 @@ def test_a_driver_that_cannot_create_exclusively_keeps_stages_all_the_same(refus
 @pytest.mark.parametrize("refusal", [OSError("exists"), RuntimeError("exists"), FileExistsError("exists")])
 def test_a_refused_creation_means_a_lease_by_whatever_name(refusal: Exception) -> None:
     memory = Memory(refusal)
-    place = StageObjects(memory, "/stages")
+    place = CacheObjects(memory, "/stages")
     order = []
 
     def wait() -> None:
-        with StageObjects(memory, "/stages").claimed(KEY):
+        with CacheObjects(memory, "/stages").claimed(KEY):
             order.append("second")
 
     with place.claimed(KEY):
@@ -222,14 +222,14 @@ def test_whatever_a_driver_raises_costs_nothing_but_time(
 def test_a_use_counts_for_eviction() -> None:
     memory = Memory()
     computed(store_in(memory), 9)
-    (size,) = (kept.size_bytes for kept in StageObjects(memory, "/stages").survey())
-    StageObjects(memory, "/stages").remove(key_of(9))
+    (size,) = (kept.size_bytes for kept in CacheObjects(memory, "/stages").survey())
+    CacheObjects(memory, "/stages").remove(key_of(9))
     for number in range(4):
         computed(store_in(memory), number)
         time.sleep(0.005)
     assert not computed(store_in(memory), 0)
     computed(store_in(memory, limit_bytes=4 * size), 4)
-    left = {kept.key for kept in StageObjects(memory, "/stages").survey()}
+    left = {kept.key for kept in CacheObjects(memory, "/stages").survey()}
     assert left == {key_of(0), key_of(3), key_of(4)}
 
 
@@ -257,7 +257,7 @@ def test_what_killed_writers_left_is_cleaned_away() -> None:
         memory.pipe_file(f"/stages/ab/{name}", b"")
         if "old" in name:
             memory.store[f"/stages/ab/{name}"].created -= timedelta(days=1)
-    StageObjects(memory, "/stages").survey()
+    CacheObjects(memory, "/stages").survey()
     assert memory.endings() == ["2.partial", "lease", "pt"]
 
 
@@ -279,7 +279,7 @@ def test_nobody_waits_for_a_worker_that_was_killed_after_it_kept_the_stage(monke
     computed(store_in(memory), 1)
     memory.pipe_file(f"/stages/{key_of(1)[:2]}/{key_of(1)}.lease", b"of that worker")
     began = time.monotonic()
-    with StageObjects(memory, "/stages").claimed(key_of(1)):
+    with CacheObjects(memory, "/stages").claimed(key_of(1)):
         assert time.monotonic() - began < 60
 
 
@@ -297,6 +297,6 @@ def test_a_lease_that_another_overwrote_is_not_ones_own(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(memory, "open", lose_the_first)
     began = time.monotonic()
-    with StageObjects(memory, "/stages").claimed(KEY):
+    with CacheObjects(memory, "/stages").claimed(KEY):
         assert time.monotonic() - began > 0.4  # until the other one's was stale
     assert len(lost) == 1

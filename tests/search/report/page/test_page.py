@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 import search
 from search.answers.confirmation import Answer, Target
 from search.answers.result import SearchResult, front, front_hypervolume, result_of
-from search.engine import run_search
 from search.cli.main import cli
+from search.engine import run_search
 from search.errors import UnknownNameError, UsageError
 from search.evaluation.evaluation import Evaluation
 from search.observer import Observer

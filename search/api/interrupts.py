@@ -1,46 +1,22 @@
-"""What every command does that evaluates for a while: shows progress, and stops when it is asked to."""
+"""How a running search is stopped: Ctrl-C, and a polite request to end (SIGTERM)."""
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from rich.console import Console
-
-    from search.report.progress import LineProgress, LiveProgress, Stoppable
-
-EXIT_INTERRUPTED = 130
-_NAMES = {"timeout_s": "timeout"}  # of options that are called otherwise than their parameter
-
-
-def open_progress(console: Console) -> LiveProgress | LineProgress:
-    """A live display on a terminal, plain lines elsewhere."""
-    from search.report.progress import LineProgress, LiveProgress
-
-    return LiveProgress(console) if console.is_terminal else LineProgress(console)
-
-
-def command_line(words: Sequence[str], options: Mapping[str, object]) -> str:
-    """A command to type: its words, and its options by the names of their parameters, but for those that are None."""
-    line = list(words)
-    for parameter, value in options.items():
-        if parameter == "confirm":
-            line += [] if value else ["--no-confirm"]
-        elif value is not None:
-            line += [f"--{_NAMES.get(parameter, parameter).replace('_', '-')}", str(value)]
-    return shlex.join(line)
+    from search.observer import Stoppable
 
 
 @contextmanager
 def interruptible(progress: Stoppable) -> Iterator[None]:
-    """Let Ctrl-C, and a polite request to end (SIGTERM), stop a search; it is told of both.
+    """Let Ctrl-C, and a polite request to end (SIGTERM), stop a search, whose progress is notified of both.
 
     Modules being imported are imported first, unless asked twice: of a package whose import is broken off, Python
     forgets the package and keeps its submodules, so that this process could never import it again.

@@ -1,4 +1,4 @@
-"""Results as JSON values and as the words of tables. No printing here."""
+"""Results as JSON values, as `--json` prints and the service sends them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from typing import Any
 
 from search.answers.confirmation import Answer, Confirmation
 from search.answers.result import SearchResult
-from search.multipliers.identity import multiplier_name
-from search.space.candidate import Candidate
 from search.space.task import stored_names
 from search.store.store import Record, SearchRecord
 
@@ -115,70 +113,3 @@ def confirmation_json(confirmation: Confirmation) -> dict[str, Any]:
         "margin_lower_bound": confirmation.margin.lower_bound,
         "test_accuracy": confirmation.test_accuracy,
     }
-
-
-def cheapest_at(records: list[Record] | tuple[Record, ...], min_accuracy: float) -> Record | None:
-    """The evaluation of least energy whose validation accuracy reaches a target."""
-    meeting = [r for r in records if r.evaluation.accuracy >= min_accuracy and not r.evaluation.stopped]
-    return min(meeting, key=lambda r: (r.evaluation.energy_pj, r.key), default=None)
-
-
-def task_words(identity: str) -> str:
-    """A stored task in words: its dataset, and the import path of a person's own network, if any."""
-    return ", ".join(filter(None, stored_names(identity)))
-
-
-KNOBS = ("network", "prune", "bits", "multiplier", "memory")
-
-
-def knobs(candidate: Candidate) -> dict[str, str]:
-    """The four techniques of a candidate in words, under the names in `KNOBS`.
-
-    Where layers differ, there are three words with a | between two: of the first layer, the middle and the last.
-    """
-    bits = _by_layer([str(group.robust_bits) for group in candidate.groups], "|")
-    robust = "" if bits == "0" else f" +{bits}"
-    words = (
-        f"{candidate.family} {candidate.depth}x{candidate.width}",
-        f"{candidate.sparsity:.0%}" if candidate.sparsity else "-",
-        f"w{candidate.weight_bits}a{candidate.activation_bits}",
-        _by_layer([multiplier_name(group.multiplier) for group in candidate.groups], " | "),
-        f"{candidate.supply_v:.2f}V{robust}",
-    )
-    return dict(zip(KNOBS, words, strict=True))
-
-
-def _by_layer(words: list[str], between: str) -> str:
-    return between.join(words) if len(set(words)) > 1 else words[0]
-
-
-def percent(share: float | None) -> str:
-    """A share as a percentage with two decimals, without the sign; a dash for None."""
-    return "-" if share is None else f"{share * 100:.2f}"
-
-
-def accuracy(mean: float, error: float | None) -> str:
-    """A mean share as a percentage, with its standard error where that is known; a line may end before the sign."""
-    if error is None:
-        return f"{percent(mean)} %"
-    return f"{percent(mean)} ±\u00a0{percent(error)}\u00a0%"
-
-
-def energy(pj: float) -> str:
-    """An energy with a fitting unit and three significant digits."""
-    size, unit = energy_unit(pj)
-    return f"{pj / size:.3g} {unit}"
-
-
-def energy_unit(pj: float) -> tuple[float, str]:
-    """The unit that fits an energy: how many pJ it is, and its name."""
-    rounded = float(f"{pj:.3g}")  # as it is shown: 999.6 pJ are 1 nJ
-    for unit, size in (("mJ", 1e9), ("uJ", 1e6), ("nJ", 1e3)):
-        if rounded >= size:
-            return size, unit
-    return 1.0, "pJ"
-
-
-def saving(ratio: float) -> str:
-    """A ratio of energies as "12.3x"."""
-    return f"{ratio:.3g}x" if ratio < 100 else f"{ratio:.0f}x"

@@ -1,0 +1,189 @@
+"""Ask stored evaluations for an answer: `search.best` and `search.configurations`."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from search.answers.confirmation import Answer, Target
+from search.answers.confirmation import knee as find_knee
+from search.answers.stored import Configurations, Stored
+from search.api.checks import check_effort, find_hardware, target_of
+from search.api.images import images_dir
+from search.api.workplace import Workplace
+from search.api.workshop import Workshop
+from search.defaults import DEFAULT_DATASET, DEFAULT_EFFORT, DEFAULT_HARDWARE
+from search.errors import UsageError
+from search.multipliers.choice import ChosenMultiplier, choose
+from search.space.task import Task, searched_task
+from search.store.store import Record, Store
+
+if TYPE_CHECKING:
+    from energy import Hardware
+    from search.observer import Observer
+
+Question: TypeAlias = tuple[Sequence[Record], Target]  # stored evaluations, and what is wanted of them
+
+
+def best(
+    *,
+    min_accuracy: float | None = None,
+    max_accuracy_drop: float | None = None,
+    knee: bool = False,
+    dataset: str = DEFAULT_DATASET,
+    network: str | None = None,
+    hardware: str | os.PathLike[str] = DEFAULT_HARDWARE,
+    effort: str = DEFAULT_EFFORT,
+    confirm: bool = True,
+    workplace: Workplace = Workplace(),
+    observer: Observer | None = None,
+) -> Answer:
+    """Return the cheapest stored configuration for a target whose accuracy fresh runs confirm; see `search.answers`.
+
+    Runs that were made before are not made again.
+
+    Args:
+        min_accuracy: Accuracy that the answer must have, in (0, 1].
+        max_accuracy_drop: Instead: how far below the baseline's accuracy it may be, in [0, 1); by default 0.02.
+        knee: Instead of the cheapest, the knee of the front above the target; see `search.answers.confirmation.knee`.
+        dataset: A name from `task_names()`.
+        network: Import path of a custom network, as for `run`: evaluations of what it is now.
+        hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
+        effort: Effort of the evaluations and of the fresh runs.
+        confirm: Whether missing runs are made. Without, an answer that was not confirmed before says so.
+        workplace: Where evaluations are stored and runs are made.
+        observer: Notified of progress.
+
+    Raises:
+        UsageError: If an argument is of the wrong type, out of range or unknown.
+        StorageError: If the database does not exist or cannot be used.
+        NothingFoundError: If no stored evaluation reaches the target.
+    """
+    target = target_of(min_accuracy, max_accuracy_drop)
+    check_effort(effort)
+    found_hardware = find_hardware(hardware)
+    task = searched_task(dataset, network)
+    with Store.open(workplace.url, create=False) as store:
+        stored = Stored.read(store, task, found_hardware, effort=effort)
+        found = stored.configurations(target, hardware=os.fspath(hardware))
+        if knee:
+            records = [find_knee(found.records)]
+            answer = stored.answer(target, records)
+        else:
+            answer = stored.with_confirmed_before(stored.answer(target))
+            most = answer.record.evaluation.energy_pj if answer.record and answer.confirmed else math.inf
+            wanted = target.accuracy(found.baseline.evaluation.accuracy)
+            place = {"task": task.identity, "hardware": found_hardware.identity, "effort": effort}
+            records = store.evaluations(**place, min_accuracy=wanted, max_pj=most) if confirm else []
+        if not (confirm and stored.lacks_runs(target, records)):
+            return answer
+        workshop = _workshop(store, task, found_hardware, effort, workplace)
+        (answer,) = _confirmed([(records, target)], found.baseline, workshop, store, observer)
+        if knee:
+            return answer
+        # Runs were made meanwhile.
+        return Stored.read(store, task, found_hardware, effort=effort).with_confirmed_before(answer)
+
+
+def answers(
+    questions: Sequence[Question],
+    baseline: Record,
+    *,
+    dataset: str = DEFAULT_DATASET,
+    network: str | None = None,
+    hardware: str | os.PathLike[str] = DEFAULT_HARDWARE,
+    effort: str = DEFAULT_EFFORT,
+    workplace: Workplace = Workplace(),
+    observer: Observer | None = None,
+) -> list[Answer]:
+    """Return an answer to each question, confirmed by fresh runs of the same workers.
+
+    Runs of a candidate in several questions, and those made before, are made once.
+
+    Args:
+        questions: Evaluations and what is wanted of them.
+        baseline: The evaluation that savings and relative targets are against.
+        dataset: Dataset of the evaluations.
+        network: Import path of their custom network, as for `run`.
+        hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
+        effort: Effort of the fresh runs.
+        workplace: Where evaluations are stored and runs are made.
+        observer: Notified of progress.
+
+    Raises:
+        UsageError: If an argument is out of range or unknown; see `run` for other errors.
+    """
+    task = searched_task(dataset, network)
+    with Store.open(workplace.url, create=False) as store:
+        workshop = _workshop(store, task, find_hardware(hardware), effort, workplace)
+        return _confirmed(questions, baseline, workshop, store, observer)
+
+
+def _workshop(store: Store, task: Task, hardware: Hardware, effort: str, workplace: Workplace) -> Workshop:
+    searches = [search for search in store.searches() if search.task == task.identity]
+    return Workshop.open(
+        task,
+        effort,
+        hardware,
+        workplace,
+        cache=workplace.open_cache(),
+        images_dir=images_dir(workplace, searches),
+    )
+
+
+def _confirmed(
+    questions: Sequence[Question], baseline: Record, workshop: Workshop, store: Store, observer: Observer | None
+) -> list[Answer]:
+    observer = workshop.notified(observer)
+    everything = [baseline, *(record for records, _ in questions for record in records)]
+    multipliers: dict[str, ChosenMultiplier] = {}
+    unknown: set[str] = set()
+    for name in sorted({name for one in everything for name in one.evaluation.candidate.multipliers}):
+        try:
+            multipliers |= {one.identity: one for one in choose([name], workshop.workplace.multipliers)}
+        except UsageError as error:  # it was imported once, and was removed or replaced since
+            unknown.add(name)
+            observer.noted(f"configurations with the multiplier {name} are left out: {error}")
+    with workshop.executor([*multipliers.values()]) as executor:
+        confirmer = workshop.confirmer(store, executor, observer)
+        return [
+            confirmer.answer(
+                [one for one in records if not unknown & set(one.evaluation.candidate.multipliers)], baseline, target
+            )
+            for records, target in questions
+        ]
+
+
+def configurations(
+    *,
+    min_accuracy: float,
+    dataset: str = DEFAULT_DATASET,
+    network: str | None = None,
+    hardware: str | os.PathLike[str] = DEFAULT_HARDWARE,
+    storage: str | None = None,
+) -> Configurations:
+    """Return the cheapest stored evaluations of a dataset at or above a validation accuracy.
+
+    They are not confirmed by fresh runs: the accuracy of the cheapest of many is, on average, a little lucky. The
+    accuracy on test images, where there is one, was not used to choose them.
+
+    Args:
+        min_accuracy: Accuracy that they have, in (0, 1].
+        dataset: A name from `task_names()`.
+        network: Import path of a custom network, as for `run`: evaluations of what it is now.
+        hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
+        storage: Results database; see `Workplace`.
+
+    Raises:
+        UsageError: If an argument is of the wrong type, out of range or unknown.
+        StorageError: If the database does not exist or cannot be used.
+        NothingFoundError: If no stored evaluation reaches the accuracy.
+    """
+    target = target_of(min_accuracy, None)
+    found_hardware = find_hardware(hardware)
+    task = searched_task(dataset, network)
+    with Store.open(Workplace(storage=storage).url, create=False) as store:
+        stored = Stored.read(store, task, found_hardware, effort=DEFAULT_EFFORT)
+        return stored.configurations(target, hardware=os.fspath(hardware))

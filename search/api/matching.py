@@ -1,0 +1,124 @@
+"""Which stored search is to be resumed, and whether what is asked for now contradicts it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from energy import Hardware
+from search.api.options import SearchOptions
+from search.errors import UsageError
+from search.multipliers.choice import ChosenMultiplier
+from search.space.search_space import SearchSpace
+from search.space.task import Task, stored_names
+from search.store.store import SearchRecord, SearchSettings, Store
+
+
+def find_resumed(
+    store: Store,
+    name: str | None,
+    task: Task,
+    seed: int,
+    hardware: Hardware,
+    multipliers: Sequence[ChosenMultiplier] | None,
+    space: SearchSpace | None,
+    effort: str | None,
+) -> SearchRecord:
+    """The search to be resumed: that of this name, or else the newest that fits all the rest.
+
+    Args:
+        store: Where it is stored.
+        name: Its name.
+        task: Its task.
+        seed: Its seed.
+        hardware: Its hardware.
+        multipliers: Those among which it chooses; None for whatever they are.
+        space: Its space before it is restricted; None for whatever that is.
+        effort: By which the newest is found; None for whatever it is.
+
+    Raises:
+        UnknownNameError: If there is no search of this name.
+        UsageError: If it differs in another respect, or none fits.
+    """
+    wanted = None if multipliers is None else tuple(one.identity for one in multipliers)
+    if name is not None:
+        search = store.find_search(name)
+        dataset, network = stored_names(search.task)
+        for what, stored, given in (
+            ("dataset", dataset, task.name),
+            ("hardware", search.hardware, hardware.identity),
+            ("seed", search.seed, seed),
+        ):
+            if stored != given:
+                raise UsageError(f"search {name!r} has {what} {stored}, not {given}; resume it with --{what} {stored}")
+        if network != (task.network and task.network.path):
+            raise UsageError(
+                f"search {name!r} has {f'the network {network}' if network else 'the built-in networks'}; resume it "
+                + (f"with `network` {network}" if network else "without `network`")
+            )
+        if search.task != task.identity:
+            raise UsageError(
+                f"{network} was edited after search {name!r} began, so its evaluations cannot be compared; search with "
+                "what it is now without `resume`"
+            )
+        if wanted not in (None, search.multipliers):
+            own = ", ".join(search.multipliers) if search.multipliers else "the multipliers of an earlier release"
+            raise UsageError(
+                f"search {name!r} chooses among {own}, not {', '.join(wanted or ())}; resume it without `multipliers`"
+            )
+        if space is not None and space.to_dict() != space_of(search, task).to_dict():
+            raise UsageError(
+                f"search {name!r} searches another space than `space` says now; resume it without `space` (search show "
+                f"{name} --json has its own)"
+            )
+        return search
+    same = [
+        search
+        for search in store.searches()
+        if (search.task, search.seed, search.hardware) == (task.identity, seed, hardware.identity)
+        and wanted in (None, search.multipliers)
+        and effort in (None, search.settings.effort)
+        and (space is None or space.to_dict() == space_of(search, task).to_dict())
+    ]
+    if not same:
+        among = "" if wanted is None else f" that chooses among {', '.join(wanted)}"
+        among += "" if space is None else " in this `space`"
+        among += "" if effort is None else f" with effort {effort}"
+        raise UsageError(
+            f"there is no search of {task.words} with seed {seed} on {hardware.identity}{among} to "
+            "resume; start one without `resume`, or list all with: search show"
+        )
+    return same[0]
+
+
+def check_same_settings(
+    search: SearchRecord, settings: SearchSettings, *, effort: str | None, options: SearchOptions
+) -> None:
+    """Refuse to resume a search in another way than it was begun.
+
+    Args:
+        search: The search.
+        settings: Settings that are asked for now, with defaults where nothing was said.
+        effort: Effort that was asked for, if one was.
+        options: Options that were asked for.
+
+    Raises:
+        UsageError: If something was asked for that differs.
+    """
+    begun = search.settings
+    for parameter, said, stored, given in (
+        ("effort", effort is not None, begun.effort, settings.effort),
+        ("sampler", options.sampler is not None, begun.sampler, settings.sampler),
+        ("third_objective", options.third_objective is not None, begun.third, settings.third),
+        ("prescreen", not settings.prescreen, begun.prescreen, settings.prescreen),
+        ("asynchronous", settings.asynchronous, begun.asynchronous, settings.asynchronous),
+    ):
+        if said and stored != given:
+            raise UsageError(
+                f"search {search.name!r} was begun with other settings; resume it without `{parameter}`, which all its "
+                "evaluations share"
+            )
+
+
+def space_of(search: SearchRecord, task: Task) -> SearchSpace:
+    """The space of a stored search of a task, before it is restricted to what its multipliers and hardware allow."""
+    return task.space if search.space is None else task.space.with_values(search.space)
