@@ -24,7 +24,7 @@ BOUNDS = {
 
 
 def candidates() -> list[Workload]:
-    """Workloads of 20 layers that differ in widths and voltage."""
+    """Make workloads of 20 layers that differ in widths and voltage."""
     layers = [convolution(str(index), 16, 32, 3, 16, padding=1, density=0.5) for index in range(LAYERS)]
     return [
         workload(layers, bits=2 + index % 7, activation_bits=2 + index % 5, volts=0.7 + 0.01 * (index % 20))
@@ -33,14 +33,14 @@ def candidates() -> list[Workload]:
 
 
 def layered(work: Workload) -> Workload:
-    """The same with another multiplier and other robust bits in the first layer, and another multiplier in the last."""
+    """Give the first layer another multiplier and other robust bits, and the last layer another multiplier."""
     first, *middle, last = work.layers
     ends = replace(first, multiplier="asm-1-3", robust_bits=2), replace(last, multiplier="asm-1")
     return replace(work, layers=(ends[0], *middle, ends[1]))
 
 
 def measure(turns: int = 30) -> dict[str, float]:
-    """Median times under the names in `BOUNDS`."""
+    """Measure median times, under the names in `BOUNDS`."""
     hardware, works = load_hardware("weight-stationary-45nm"), candidates()
     apart = [layered(work) for work in works]
     importing = [
@@ -76,7 +76,7 @@ def _median(run: Callable[[], object], turns: int) -> float:
 
 
 def main() -> int:
-    """Print every time beside its bound; 1 if one is missed."""
+    """Print every time with its bound; return 1 if one is missed."""
     missed = 0
     for name, found in measure().items():
         met = found <= BOUNDS[name]

@@ -1,4 +1,4 @@
-"""The energy model against published figures: `python -m benchmarks.energy_validation` writes the table of the docs.
+"""Validation of the energy model against published figures: `python -m benchmarks.energy_validation` updates the docs.
 
 Every row is computed here from the shipped hardware and technology files; `tests/energy/test_published.py` holds each
 within its tolerance.
@@ -31,18 +31,18 @@ _MARKED = re.compile(r"(<!-- validation: .*? -->\n).*?(<!-- end -->)", re.DOTALL
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One figure of the model beside a published one.
+    """One figure of the model next to a published one.
 
     Attributes:
-        target: What is compared, and who published it.
-        published: The published figure, or the range of them.
-        modelled: The model's.
-        low: The lowest that the tolerance allows.
-        high: The highest.
-        tolerance: The same in words.
-        unit: Of the figures.
-        note: What a reader has to know.
-        known_miss: Whether it is known not to hold.
+        target: The compared quantity and its source.
+        published: The published figure or range.
+        modelled: The model's figure.
+        low: The lowest figure within the tolerance.
+        high: The highest figure within the tolerance.
+        tolerance: The tolerance in words.
+        unit: Unit of the figures.
+        note: Remark for readers.
+        known_miss: Whether the figure is known to be outside the tolerance.
     """
 
     target: str
@@ -65,7 +65,7 @@ def convolution(
     name: str, channels: int, size: int, kernel: int, outputs: int, *, stride: int = 1, padding: int = 0,
     groups: int = 1, density: float = 1.0,
 ) -> LayerWorkload:  # fmt: skip
-    """A dense convolution of a square image."""
+    """Make a dense convolution of a square image."""
     side = (size + 2 * padding - kernel) // stride + 1
     inner = channels // groups * kernel * kernel
     return LayerWorkload(
@@ -76,14 +76,14 @@ def convolution(
 
 
 def fully_connected(name: str, inputs: int, outputs: int, *, density: float = 1.0) -> LayerWorkload:
-    """A dense fully connected layer."""
+    """Make a dense fully connected layer."""
     return LayerWorkload(
         name=name, positions=1, inner=inputs, outputs=outputs, input_values=inputs, nonzero_weights=inputs * outputs,
         activation_density=density,
     )  # fmt: skip
 
 
-# On which SCALE-Sim, ZigZag and AccelForge were run: 28x28 images, 2x2 pooling.
+# As run on SCALE-Sim, ZigZag and AccelForge: 28x28 images, 2x2 pooling.
 LENET = (
     convolution("conv1", 1, 28, 5, 20),
     convolution("conv2", 20, 12, 5, 50),
@@ -111,7 +111,7 @@ def workload(
     layers: Sequence[LayerWorkload], *, bits: int = 8, activation_bits: int | None = None, volts: float = 0.9,
     multiplier: str = "exact", robust_bits: int = 0, batch: int = 1,
 ) -> Workload:  # fmt: skip
-    """One inference; activations are as wide as weights unless said otherwise."""
+    """Make a workload; activations are as wide as weights by default."""
     return Workload(
         layers=tuple(layers), weight_bits=bits, activation_bits=activation_bits or bits, multiplier=multiplier,
         weight_memory_v=volts, robust_bits=robust_bits, batch=batch,
@@ -119,7 +119,7 @@ def workload(
 
 
 def rows() -> list[Row]:
-    """Every comparison."""
+    """Make all comparisons."""
     parts: tuple[Callable[[], list[Row]], ...] = (
         _scale_sim,
         _zigzag,
@@ -133,7 +133,7 @@ def rows() -> list[Row]:
 
 
 def _equal(target: str, published: Sequence[int], found: Sequence[float]) -> Row:
-    """A row about counts, each of which must be equal: the model's figure is how many are not."""
+    """Compare counts, which must be equal: the model's figure is the number of different ones."""
     wrong = [f"{one:g}" for one, other in zip(found, published, strict=True) if one != other]
     return Row(
         target=target,
@@ -173,7 +173,7 @@ def _zigzag() -> list[Row]:
         dram=Dram(interface="generic", keeps_feature_maps=False, compressed=False),
     )
     report = estimate(workload(LENET), hardware)
-    flat = replace(report.table, multiply_pj=0.23, add_pj_per_bit=0.0)  # the same MAC for all tools
+    flat = replace(report.table, multiply_pj=0.23, add_pj_per_bit=0.0)  # the same MAC energy for all tools
     parts = estimate(workload(LENET), hardware, flat).components
     sram = parts["weight_sram"] + parts["activation_sram"] + parts["partial_sums"]
     name = "ZigZag and AccelForge, the same LeNet, 64 KB + 64 KB, 45 nm"
@@ -251,11 +251,11 @@ def _sparseloop() -> list[Row]:
 
 
 def _alphabet_sets() -> list[Row]:
-    """Neurons in gates (multiplier, adder and the register of the sum), and their system by this model."""
+    """Compare neurons in gates (multiplier, adder and the register of the sum), and their system by this model."""
     found = []
     paper = "Alphabet set {1} (Sarwar)"
     saved = json.loads(NEURONS.read_text(encoding="utf-8"))["uniform"]["asm-1"]
-    # Saved at each width: by ACM JETC 14(2), 2018, and by DATE 2016, which has no 4 bits.
+    # Savings at each width in ACM JETC 14(2), 2018, and in DATE 2016, which has none at 4 bits.
     for bits, journal, conference in ((12, 33, 60), (8, 32, 35), (4, 25, 25)):
         found.append(
             Row(
@@ -296,7 +296,7 @@ def _hybrid_memory() -> list[Row]:
         estimate(workload(MLP, volts=volts, robust_bits=bits), hardware) for volts, bits in ((0.75, 0), (0.65, 3))
     )
     power = 100 * (hybrid.components["weight_sram"] / plain.components["weight_sram"] - 1)
-    # Of the memory alone: on an array of one element, what eight times the network adds.
+    # Area of the memory alone: what eight copies of the network add on an array of one element.
     small = replace(hardware, array_rows=1, array_columns=1)
     many = [replace(layer, name=f"{copy}.{layer.name}") for copy in range(8) for layer in MLP]
     added = [
@@ -335,7 +335,7 @@ def _minerva() -> list[Row]:
     shipped = load_hardware("output-stationary-45nm")
 
     def lanes(port_bits: int, *, fetch_gated: bool) -> Hardware:
-        """16 lanes, each of which reads a weight a cycle."""
+        """Hardware of 16 lanes, each of which reads one weight per cycle."""
         return replace(
             shipped,
             flavour="high-performance",
@@ -387,7 +387,7 @@ def _relative(target: str, published: float, found: float, tolerance: float, uni
 
 
 def table(found: Sequence[Row]) -> str:
-    """The rows as a Markdown table."""
+    """Format the rows as a Markdown table."""
     lines = ["| target | published | model | tolerance | holds |", "|---|---|---|---|---|"]
     for row in found:
         figure = f"{row.modelled:.3g}"

@@ -1,8 +1,8 @@
-"""Tables of what multipliers cost in gates: `python -m benchmarks.multiplier_energy`.
+"""Tables of the costs of multipliers in gates: `python -m benchmarks.multiplier_energy`.
 
 Writes three tables into docs/multiplier-energy.md: the shipped figures for 8-bit operands; circuits with published
-power; and whole neurons of alphabet sets (multiplier, adder and the register of the sum) beside what is published of
-them, which also go to benchmarks/neurons.json. Needs Yosys and the cell library for the last two.
+power; and whole neurons of alphabet sets (multiplier, adder and the register of the sum) next to published figures. The
+last also go to benchmarks/neurons.json. Needs Yosys and the cell library for the last two.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from search.multipliers.characterisation import catalogue_names
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "multiplier-energy.md"
 NEURONS = Path(__file__).parent / "neurons.json"
-GUARD_BITS = 8  # of the accumulator beyond the product
+GUARD_BITS = 8  # extra bits of the accumulator beyond the product
 WIDTHS = (12, 8, 4)
 SETS = ("asm-1", "asm-1-3", "asm-1-3-5-7")
-# Saved by the neuron, in percent, at 12, 8 and 4 bits: Sarwar et al., ACM JETC 14(2), 2018, 45 nm, iso-speed. For how
-# many alphabets the second row is, the account of it that we have does not say.
+# Energy saved by the neuron, in percent, at 12, 8 and 4 bits: Sarwar et al., ACM JETC 14(2), 2018, 45 nm, iso-speed.
+# It is not known how many alphabets the second row is for.
 PUBLISHED = {"alphabet {1}": (33, 32, 25), "with pre-computers": (24, 26, 17)}
 # The library's flip-flop, DFFPOSX1, in fJ, at its fastest edges and least load: in each cycle inside for both edges of
 # the clock, and for charging the clock pin of 0.028 pF to 1.8 V and back; for a transition of D inside and at its pin;
@@ -38,7 +38,7 @@ D_FJ, Q_FJ = 67 + 14, 50
 
 
 def main() -> None:
-    """Measure, and write the tables."""
+    """Measure and write the tables."""
     _write("relative figures", relative_table())
     _write("published power", published_power.table())
     saved = neuron_savings()
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def relative_table() -> str:
-    """The shipped figures for 8-bit operands, relative to the exact multiplier."""
+    """Format the shipped figures for 8-bit operands, relative to the exact multiplier."""
     rows = [
         "| multiplier | layer: recorded | weight held | uniform | area "
         "| unsigned: uniform | area | signed: uniform | area |",
@@ -66,7 +66,7 @@ def relative_table() -> str:
 
 
 def neuron_savings() -> dict[str, dict[str, dict[str, float]]]:
-    """What neurons of alphabet sets save, in percent: kind of operands -> multiplier -> bits -> saving."""
+    """Measure the energy saved by neurons of alphabet sets, in percent: operands -> multiplier -> bits -> saving."""
     saved: dict[str, dict[str, dict[str, float]]] = {}
     for kind in stimulus.KINDS:
         exact = {bits: min(neuron_energies_fj("exact", bits, kind)) for bits in WIDTHS}
@@ -81,7 +81,7 @@ def neuron_savings() -> dict[str, dict[str, dict[str, float]]]:
 
 
 def neuron_table(saved: dict[str, dict[str, dict[str, float]]]) -> str:
-    """The same as a table, beside what is published."""
+    """Format the savings next to the published ones."""
     rows = [
         "| neuron | operands | 12 bits | 8 bits | 4 bits |",
         "|---|---|---|---|---|",
@@ -94,7 +94,7 @@ def neuron_table(saved: dict[str, dict[str, dict[str, float]]]) -> str:
 
 
 def neuron_energies_fj(name: str, bits: int, kind: stimulus.Kind) -> list[float]:
-    """Energy of a multiplication, its accumulation and the sum's register, for every way to build the multiplier.
+    """Measure the energy of multiplication, accumulation and the sum's register, for every design of the multiplier.
 
     Raises:
         RuntimeError: If a circuit's sums are wrong.
@@ -125,7 +125,7 @@ def neuron_energies_fj(name: str, bits: int, kind: stimulus.Kind) -> list[float]
         got = as_values(simulation.compute(synthesised.netlist, codes)["after"], sum_bits, signed=True)
         wanted = as_values((before + products) & (2**sum_bits - 1), sum_bits, signed=True)
         if (got != wanted).any():
-            raise RuntimeError(f"a neuron of {name!r} with {bits} bits sums wrongly")
+            raise RuntimeError(f"a neuron of {name!r} with {bits} bits computes wrong sums")
         toggles = simulation.count_toggles(synthesised.netlist, codes)
         by_cell = simulation.cell_energies_fj(synthesised.netlist, tools.library, toggles.per_net)
         after = synthesised.netlist.outputs["after"]

@@ -1,8 +1,8 @@
 """Published power against our energy: eight signed 8 x 8 circuits of EvoApproxLib, built and measured here.
 
 They are broken carry-save arrays: Baugh-Wooley's array without its first rows, its first columns, and the cells below a
-diagonal, with constants for what is left out. So they can be written down in four numbers each, found by comparing
-tables; their worst-case errors are the published ones. V. Mrazek, Z. Vasicek, L. Sekanina, H. Jiang, J. Han, IEEE TVLSI
+diagonal, with constants for the omitted cells. Each is thus described by four numbers, found by comparing tables; their
+worst-case errors are the published ones. V. Mrazek, Z. Vasicek, L. Sekanina, H. Jiang, J. Han, IEEE TVLSI
 26(11), 2018; power and area at 45 nm from github.com/ehw-fit/evoapproxlib.
 """
 
@@ -23,16 +23,16 @@ _TOP = "multiplier"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """A circuit, and what is published of it.
+    """A circuit with its published figures.
 
     Attributes:
-        rows: Bits of the first operand left out.
-        columns: Bits of the second operand left out.
-        diagonal: Weights, as powers of two, below which no cell is kept.
-        constant: Added for what is left out and for the signs.
-        power_mw: Published.
-        area_um2: Published.
-        worst_error: Published.
+        rows: Omitted bits of the first operand.
+        columns: Omitted bits of the second operand.
+        diagonal: Columns of the product, as powers of two, below which no cell is kept.
+        constant: Number added for the omitted cells and for the signs.
+        power_mw: Published power.
+        area_um2: Published area.
+        worst_error: Published largest absolute error.
     """
 
     rows: int
@@ -46,12 +46,12 @@ class Published:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What was found of a circuit.
+    """Measured figures of a circuit.
 
     Attributes:
-        energy_fj: For uniform operands.
+        energy_fj: Energy per product for uniform operands.
         settled_energy_fj: The same without glitches.
-        area_um2: Its cells'.
+        area_um2: Area of its cells.
         worst_error: Largest absolute error of a product.
     """
 
@@ -86,7 +86,7 @@ CIRCUITS = {
 
 
 def measure(circuit: Published) -> Measured:
-    """Map a circuit to cells, and count.
+    """Map a circuit to cells and measure it.
 
     Raises:
         energy.EnergyError: If a tool is missing or fails.
@@ -110,7 +110,7 @@ def measure(circuit: Published) -> Measured:
 
 
 def verilog(circuit: Published) -> str:
-    """A circuit as an array of carry-save adders and a ripple-carry adder, as it is published."""
+    """Write a circuit as an array of carry-save adders and a ripple-carry adder, as published."""
     found = Circuit(_TOP, {"a": _BITS, "w": _BITS})
     a, w = found.port("a"), found.port("w")
     constant = {place for place in range(2 * _BITS) if circuit.constant >> place & 1}
@@ -118,7 +118,7 @@ def verilog(circuit: Published) -> str:
     carries: dict[int, Bit] = {}
 
     def taken(place: int) -> Bit:
-        """What is in a column so far; a constant the first time that there is room for one."""
+        """Take what a column holds so far; at the first free place, its constant."""
         if place not in sums and place in constant:
             constant.discard(place)
             return True
@@ -144,7 +144,7 @@ def verilog(circuit: Published) -> str:
 
 
 def table() -> str:
-    """Published and measured, relative to the exact circuit."""
+    """Format published and measured figures relative to the exact circuit."""
     found = {name: measure(circuit) for name, circuit in CIRCUITS.items()}
     exact, exact_found = CIRCUITS[EXACT], found[EXACT]
     rows = [

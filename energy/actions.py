@@ -1,6 +1,6 @@
-"""How often each action happens: closed-form counts from layer shapes, the dataflow, zeros and memory sizes.
+"""Counts of actions, in closed form from layer shapes, the dataflow, zeros and memory sizes.
 
-All are of one batch and have shape (..., layers). `docs/energy-model.md` states them.
+Counts are for one batch and have shape (..., layers). `docs/energy-model.md` has the formulas.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from energy.workload import Workload, WorkloadBatch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionCounts:
-    """Actions of each layer in one batch of inferences; values unless bits are named.
+    """Actions of each layer in one batch of inferences; in values unless the name says bits.
 
     Attributes:
-        macs: Multiply-accumulates that switch.
+        macs: Multiply-accumulate operations whose operands are not gated.
         sum_bits: Width of the partial sums.
-        added_bits: Bits of the sums that those multiply-accumulates are added to.
+        added_bits: Bits of the sums to which their products are added.
         register_read_bits: Bits read from registers or scratchpads in the array.
-        register_write_bits: Bits written there.
-        clocked_bits: Bits of registers in each element of the array, times the cycles in which it has a product.
+        register_write_bits: Bits written to registers or scratchpads.
+        clocked_bits: Register bits of each array element, times the cycles in which it has a product.
         weight_read_bits: Bits of weights read from the weight memory.
-        weight_write_bits: Bits written there from DRAM, metadata included.
-        metadata_read_bits: Bits read that say where weights are.
+        weight_write_bits: Bits written to the weight memory from DRAM, including metadata.
+        metadata_read_bits: Bits read that encode the positions of nonzero weights.
         activation_reads: Activations read by the array.
-        activation_read_bits: Bits of activations read from the activation memory, by the array and for DRAM, and of the
-            masks of those that may be skipped.
-        activation_write_bits: Bits of activations written there, by the array and from DRAM.
+        activation_read_bits: Bits of activations read from the activation memory, by the array and for DRAM, including
+            the masks where zeros are skipped.
+        activation_write_bits: Bits of activations written to the activation memory, by the array and from DRAM.
         output_writes: Finished outputs written.
-        partial_sum_reads: Partial sums read back to be continued.
-        partial_sum_writes: Partial sums written that are continued later.
-        partial_sum_bits: Bits of both.
-        dram_weight_bits: Bits of weights and their metadata moved from DRAM.
-        dram_activation_bits: Bits of feature maps moved from and to DRAM.
+        partial_sum_reads: Partial sums read back to continue accumulation.
+        partial_sum_writes: Unfinished partial sums written.
+        partial_sum_bits: Bits of partial sums read and written.
+        dram_weight_bits: Bits of weights and their metadata read from DRAM.
+        dram_activation_bits: Bits of feature maps moved to and from DRAM.
         cycles: Clock cycles.
         stored_value_bits: Bits of weights in the weight memory.
-        stored_metadata_bits: Bits of their metadata there.
+        stored_metadata_bits: Bits of metadata in the weight memory.
         live_activation_bits: Bits in the activation memory while the layer runs.
     """
 
@@ -72,17 +72,12 @@ class ActionCounts:
 
 
 def count_actions(workload: Workload, hardware: Hardware) -> ActionCounts:
-    """Count the actions of every layer of a workload: arrays of shape (layers,).
-
-    Args:
-        workload: The network's layers and knobs.
-        hardware: The accelerator.
-    """
+    """Count the actions of every layer of a workload: arrays of shape (layers,)."""
     return one_workload(count_batch(workload.alone, hardware))
 
 
 def one_workload(counts: ActionCounts) -> ActionCounts:
-    """The counts of the only workload of a batch, of shape (layers,)."""
+    """Return the counts of the only workload of a batch: arrays of shape (layers,)."""
     return ActionCounts(**{one.name: getattr(counts, one.name)[0] for one in fields(counts)})
 
 
@@ -98,7 +93,7 @@ def count_batch(work: WorkloadBatch, hardware: Hardware) -> ActionCounts:
     weight_density, activation_density = layers.nonzero_weights / np.maximum(weights, 1), layers.activation_density
     switching = activation_density * weight_density if hardware.zeros != "none" else np.ones_like(weights)
     skips = hardware.zeros == "skipped"
-    masks = moved.activation_reads if skips else None  # a bit beside each activation says whether it is zero
+    masks = moved.activation_reads if skips else None  # one bit per activation says whether it is zero
     if hardware.zeros in ("fetch-gated", "skipped"):
         moved = moved.without_zeros(weight_density, activation_density, skips=skips)
     macs = dense_macs * switching
@@ -122,7 +117,7 @@ def count_batch(work: WorkloadBatch, hardware: Hardware) -> ActionCounts:
     activation_width = stored_activation + 1 if skips else stored_activation
     partial_sums = results * np.maximum(moved.partial_sum_passes, 0)
     partial_sum_bits = 2 * partial_sums * stored_sum
-    # Unfinished sums need more room than the outputs that they become.
+    # Unfinished sums take more space than the outputs that they become.
     unfinished = moved.open_outputs * layers.positions * (partial_sums > 0)
     input_bits, output_bits = layers.input_values * activation_width, results * activation_width
     live_bits = input_bits + output_bits + unfinished * (stored_sum - stored_activation)
@@ -139,7 +134,7 @@ def count_batch(work: WorkloadBatch, hardware: Hardware) -> ActionCounts:
     )
     if hardware.dram is not None:
         moved = moved.refilled(traffic.weight_passes)
-    added_bits = macs * sum_bits  # also what sums are read and written in registers, once for each product
+    added_bits = macs * sum_bits  # also the bits of sums read and written in registers, once per product
     activation_read_bits = moved.activation_reads * stored_activation + traffic.output_bits
     if masks is not None:
         activation_read_bits = activation_read_bits + masks
@@ -171,7 +166,7 @@ def count_batch(work: WorkloadBatch, hardware: Hardware) -> ActionCounts:
 
 
 def element_bits(hardware: Hardware, weight_bits: Array, activation_bits: Array, sum_bits: Array) -> Array:
-    """Bits of registers in an element of the array. Scratchpads of weights are memories, whose cells have no clock."""
+    """Clocked register bits of an array element; scratchpads of weights are memories, whose cells have no clock."""
     pads = hardware.scratchpads
     if pads is None:
         return weight_bits + activation_bits + sum_bits

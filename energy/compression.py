@@ -1,11 +1,11 @@
-"""Formats of sparse weights, and how many bits each needs.
+"""Formats of sparse weights, and the bits that each needs.
 
 - dense: every weight.
 - bitmask: the nonzero weights, and one bit for every weight.
-- relative index: the nonzero weights, each with the number of zeros before it in 4 bits; after 15 zeros a zero is
-  stored in their place (Han et al., EIE: Efficient inference engine on compressed deep neural network, ISCA 2016). The
-  number of such fillers is what is expected if zeros lie at random: a run of k zeros, of length geometrically
-  distributed at sparsity s, needs floor(k / 16) of them, s^16 / (1 - s^16) on average.
+- relative index: the nonzero weights, each with the number of zeros before it in 4 bits; a run of more than 15 zeros
+  needs filler zeros (Han et al., EIE: Efficient inference engine on compressed deep neural network, ISCA 2016). Their
+  number is the expected one for zeros at random positions: a run of k zeros, of geometrically distributed length at
+  sparsity s, needs floor(k / 16) fillers, s^16 / (1 - s^16) on average.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ INDEX_BITS = 4
 
 
 def format_bits(weights: Array, nonzero: Array, width: Array) -> tuple[Array, Array, Array]:
-    """Bits that each format needs, in the order of `FORMATS`.
+    """Compute the bits that each format needs, in the order of `FORMATS`.
 
     Args:
         weights: Number of weights.
-        nonzero: How many of them are not zero.
-        width: Bits in which one is stored.
+        nonzero: Number of nonzero weights.
+        width: Bits of a stored weight.
     """
     values = nonzero * width
     missing = (1 - nonzero / np.maximum(weights, 1)) ** (1 << INDEX_BITS)
-    # A layer without any weight left needs no entry at all, where the formula would divide by zero.
+    # A layer without remaining weights needs no entry; the formula would divide by zero.
     entries = nonzero + nonzero * missing / np.maximum(1 - missing, 1e-12)
     return weights * width, weights + values, entries * (width + INDEX_BITS)
 
@@ -36,13 +36,13 @@ def format_bits(weights: Array, nonzero: Array, width: Array) -> tuple[Array, Ar
 def smallest_format_bits(
     weights: Array, nonzero: Array, width: Array, metadata_size: Array | float = 1.0
 ) -> tuple[Array, Array]:
-    """Bits of values and of metadata in the smallest format; see `format_bits`. Fillers count as metadata.
+    """Compute the bits of values and of metadata in the smallest format; fillers count as metadata.
 
     Args:
         weights: Number of weights.
-        nonzero: How many of them are not zero.
-        width: Bits in which one is stored.
-        metadata_size: Area of a bit of metadata over that of a bit of a value, if they are kept in different cells.
+        nonzero: Number of nonzero weights.
+        width: Bits of a stored weight.
+        metadata_size: Area of a bit of metadata relative to a bit of a value, if they are stored in different cells.
     """
     dense, *sparse = format_bits(weights, nonzero, width)
     values = nonzero * width

@@ -1,7 +1,7 @@
-"""How often a dataflow moves each operand of a layer: closed forms of what stays in the array and what streams.
+"""Movement of each operand of a layer under a dataflow, in closed form.
 
-All are of one batch. A product of `inner` x `outputs` is cut into folds that fit the array; the edges of the last folds
-leave processing elements idle, which costs cycles. Groups are products of their own, one after another.
+All numbers are for one batch. A product of `inner` x `outputs` is cut into folds that fit the array; partial folds at
+the edges leave processing elements idle, which costs cycles. Groups are independent products, one after another.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from energy.workload import Layers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Movement:
-    """What a dataflow moves between the memories and the array, and within it; values, each of shape (..., layers).
+    """Values that a dataflow moves between the memories and the array, and within it; each of shape (..., layers).
 
     Attributes:
-        weight_passes: How often each weight is read from its memory.
-        weight_uses: Activations that a weight meets each time.
+        weight_passes: Times that each weight is read from its memory.
+        weight_uses: Activations that a weight is multiplied with each time.
         activation_reads: Activations read.
-        activation_uses: Weights that an activation meets each time.
-        partial_sum_passes: How often each output leaves the array unfinished, to be read back later.
-        open_outputs: Outputs of a position that are unfinished at a time.
+        activation_uses: Weights that an activation is multiplied with each time.
+        partial_sum_passes: Times that each output leaves the array unfinished, to be read back later.
+        open_outputs: Outputs of a position that are unfinished at the same time.
         weight_fills: Weights written into registers of the array.
         activation_fills: Activations written into registers of the array.
-        folds: Times that the array is filled anew.
+        folds: Times that the array is refilled.
         fill_cycles: Cycles in which a fold fills and drains.
         stream_cycles: Cycles in which a fold computes, if no operand is skipped.
     """
@@ -46,10 +46,10 @@ class Movement:
     stream_cycles: Array
 
     def without_zeros(self, weight_density: Array, activation_density: Array, *, skips: bool) -> Movement:
-        """What is left if operands that meet only zeros are not read and, if `skips`, products with one take no cycle.
+        """Return the movement if operands that meet only zeros are not read and, with `skips`, take no cycles.
 
-        A weight is read if one of the activations that stream past it is not zero, an activation if one of its weights
-        is not; where products are skipped, activations that are zero are not read either. Zeros lie at random.
+        A weight is read if one of the activations that stream past it is nonzero, an activation if one of its weights
+        is nonzero; where products are skipped, zero activations are not read either. Zeros are at random positions.
         """
         weights = 1 - (1 - activation_density) ** self.weight_uses
         activations = 1 - (1 - weight_density) ** self.activation_uses
@@ -66,7 +66,7 @@ class Movement:
         )
 
     def refilled(self, passes: Array) -> Movement:
-        """What is moved if weights come so often from DRAM, each time for a tile of inputs, in folds of its own."""
+        """Return the movement if weights are fetched `passes` times from DRAM, each time for another tile of inputs."""
         again = np.maximum(1, passes / np.maximum(self.weight_passes, 1))
         return replace(
             self,
@@ -77,7 +77,7 @@ class Movement:
 
 
 def movement(layers: Layers, hardware: Hardware) -> Movement:
-    """What the dataflow of an accelerator moves."""
+    """Compute the movement of a batch under the dataflow of an accelerator."""
     if hardware.scratchpads is not None:
         return _row_stationary(layers, hardware, hardware.scratchpads)
     if hardware.dataflow == "weight-stationary":
@@ -102,7 +102,7 @@ def _weight_stationary(layers: Layers, hardware: Hardware) -> Movement:
         open_outputs=np.minimum(layers.outputs / layers.groups, hardware.array_columns),
         # Weights are shifted in from the edge: to the first row through one register, to the last through all.
         weight_fills=layers.inner * layers.outputs * ((hardware.array_rows + 1) / 2),
-        activation_fills=layers.positions * layers.inner * layers.outputs,  # every element hands them to the next
+        activation_fills=layers.positions * layers.inner * layers.outputs,  # every element passes them on
         folds=row_folds * column_folds,
         fill_cycles=2 * hardware.array_rows + hardware.array_columns - 2,
         stream_cycles=layers.positions,
@@ -110,7 +110,7 @@ def _weight_stationary(layers: Layers, hardware: Hardware) -> Movement:
 
 
 def _output_stationary(layers: Layers, hardware: Hardware) -> Movement:
-    """A fold of `array_rows` positions by `array_columns` outputs sums in place, so that no partial sum ever leaves.
+    """A fold of `array_rows` positions by `array_columns` outputs accumulates in place, so no partial sum leaves.
 
     As SCALE-Sim defines it; as in its traces, a fold drains while the next one fills.
     """
@@ -124,7 +124,7 @@ def _output_stationary(layers: Layers, hardware: Hardware) -> Movement:
         activation_uses=np.minimum(layers.outputs / layers.groups, hardware.array_columns),
         partial_sum_passes=np.zeros_like(macs),
         open_outputs=np.zeros_like(macs),
-        weight_fills=macs,  # weights and activations are handed on through every element
+        weight_fills=macs,  # weights and activations pass through every element
         activation_fills=macs,
         folds=position_folds * column_folds,
         fill_cycles=hardware.array_rows + hardware.array_columns - 2,
@@ -135,14 +135,14 @@ def _output_stationary(layers: Layers, hardware: Hardware) -> Movement:
 def _row_stationary(layers: Layers, hardware: Hardware, pads: Scratchpads) -> Movement:
     """An element convolves a row of a kernel with a row of the image, for several channels and outputs at a time.
 
-    A set of elements, one column for each output row, adds the rows of a kernel up. Sets for further channels stand
-    below each other, sets for further outputs beside each other. After Eyeriss (Chen, Krishna, Emer, Sze, IEEE JSSC
+    A set of elements, one column per output row, adds up the rows of a kernel. Sets for further channels are below each
+    other, sets for further outputs side by side. After Eyeriss (Chen, Krishna, Emer, Sze, IEEE JSSC
     52(1), 2017).
     """
     channels = layers.inner / (layers.kernel_height * layers.kernel_width)
     outputs = layers.outputs / layers.groups
     output_width = layers.positions / (layers.output_height * layers.batch)
-    # What an element holds: so many channels and outputs as its scratchpads have words for.
+    # An element holds as many channels and outputs as its scratchpads have words for.
     held_channels = np.clip(np.floor(pads.inputs / layers.kernel_width), 1, np.maximum(channels, 1))
     held_outputs = np.floor(pads.weights / (held_channels * layers.kernel_width))
     held_outputs = np.clip(held_outputs, 1, np.clip(outputs, 1, pads.sums))
@@ -153,8 +153,8 @@ def _row_stationary(layers: Layers, hardware: Hardware, pads: Scratchpads) -> Mo
     output_passes = _ceil(outputs, held_outputs * sets_across)
     strips = _ceil(layers.output_height, hardware.array_columns)
     macs = layers.positions * layers.inner * layers.outputs
-    # A value that enters an element meets each held output at kernel_width / stride positions; the square of the
-    # stride is the number of inputs of a channel over its positions.
+    # A value that enters an element is used for each held output at kernel_width / stride positions; the square of the
+    # stride is the number of inputs of a channel divided by its positions.
     stride = np.sqrt(layers.input_values / np.maximum(channels * layers.groups * layers.positions, 1))
     uses = held_outputs * np.maximum(1, layers.kernel_width / np.maximum(stride, 1))
     return Movement(
@@ -164,7 +164,7 @@ def _row_stationary(layers: Layers, hardware: Hardware, pads: Scratchpads) -> Mo
         activation_uses=held_outputs * sets_across,
         partial_sum_passes=channel_passes - 1,
         open_outputs=held_outputs * sets_across,
-        weight_fills=layers.inner * layers.outputs * layers.output_height,  # each output row has elements of its own
+        weight_fills=layers.inner * layers.outputs * layers.output_height,  # each output row has separate elements
         activation_fills=macs / uses,
         folds=layers.groups * channel_passes * output_passes * strips,
         fill_cycles=0,

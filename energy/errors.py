@@ -1,13 +1,13 @@
 """Errors raised by this package.
 
 EnergyError
-├── HardwareError    a hardware or technology description that is missing, malformed or out of range
-└── WorkloadError    a workload that no hardware could run
+├── HardwareError    a hardware or technology description is missing, malformed or out of range
+└── WorkloadError    a workload is invalid, cannot run on the hardware, or has a multiplier of unknown cost
 """
 
 
 class EnergyError(Exception):
-    """Base of every error that `energy` raises on purpose."""
+    """Base of all errors of `energy`."""
 
 
 class HardwareError(EnergyError, ValueError):
@@ -15,4 +15,4 @@ class HardwareError(EnergyError, ValueError):
 
 
 class WorkloadError(EnergyError, ValueError):
-    """A workload's numbers contradict each other or lie out of range."""
+    """A workload is invalid or cannot run on the hardware, or a multiplier's cost is unknown or invalid."""

@@ -1,4 +1,4 @@
-"""Numbers that are not known exactly: a low, a likely and a high estimate."""
+"""Uncertain numbers: a low, a likely and a high estimate."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 
 class Estimate(NamedTuple):
-    """What a number is at least, likely, and at most.
+    """An uncertain number with its bounds.
 
     Attributes:
-        low: The lowest figure that its sources support.
-        value: The figure that results are computed with.
-        high: The highest.
+        low: The lowest figure that the sources support.
+        value: The likely figure, used for results.
+        high: The highest figure that the sources support.
     """
 
     low: float
@@ -19,5 +19,5 @@ class Estimate(NamedTuple):
     high: float
 
     def scaled(self, factor: float) -> Estimate:
-        """All three times a factor."""
+        """Multiply all three by a factor."""
         return Estimate(self.low * factor, self.value * factor, self.high * factor)

@@ -1,6 +1,6 @@
-"""Accelerators, read from YAML and checked: what is built, in which technology, at which voltages.
+"""Descriptions of accelerators, read from YAML and checked: structure, technology and voltages.
 
-Descriptions are data, so that another accelerator needs no code. `docs/energy-model.md` lists every key.
+Descriptions are data, so a new accelerator needs no code. `docs/energy-model.md` lists every key.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Cell = Literal["6T", "8T", "hybrid"]
 DATAFLOWS: tuple[Dataflow, ...] = ("weight-stationary", "output-stationary", "row-stationary")
 ZEROS: tuple[Zeros, ...] = ("none", "gated", "fetch-gated", "skipped")
 CELLS: tuple[Cell, ...] = ("6T", "8T", "hybrid")
-FAILURES = ("silicon-14nm", "hybrid-22nm")  # models of failing cells, which whoever emulates networks knows by name
+FAILURES = ("silicon-14nm", "hybrid-22nm")  # names of failure models of cells, defined by the emulator of networks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,12 +38,12 @@ class Memory:
     """An on-chip memory.
 
     Attributes:
-        capacity_kb: Capacity in KB of 1024 bytes; None for one that is as large as the network needs.
-        bank_kb: Size of a bank; capacities that follow the network are whole numbers of banks.
+        capacity_kb: Capacity in KB of 1024 bytes; None if it is fitted to the network.
+        bank_kb: Size of a bank; fitted capacities are whole numbers of banks.
         port_bits: Bits moved by one access.
-        word_bits: Values are stored in whole numbers of words of this many bits; 1 packs values of any width.
-        cell: Cells of its bits. In a hybrid memory the workload's robust bits are 8T, the others 6T.
-        supply_v: Supply voltage, in volts. A workload may lower that of the weights.
+        word_bits: Width of a word; each value takes a whole number of words. 1 packs values of any width.
+        cell: Type of the cells. In a hybrid memory the workload's robust bits are in 8T cells, the others in 6T cells.
+        supply_v: Supply voltage, in volts. A workload may lower that of the weight memory.
     """
 
     capacity_kb: int | None
@@ -55,17 +55,17 @@ class Memory:
 
     @property
     def metadata_is_8t(self) -> bool:
-        """Whether metadata sits in 8T cells: wherever there are any, because its errors would spoil many weights."""
+        """Whether metadata is stored in 8T cells: if there are any, because one error in it spoils many weights."""
         return self.cell != "6T"
 
     def stored_bits(self, value_bits: Array | float) -> Array:
-        """Bits that a value takes in whole words."""
-        if self.word_bits == 1:  # as most hardware has it; asked for often
+        """Compute the bits that a value takes in whole words."""
+        if self.word_bits == 1:  # a shortcut for most hardware
             return np.asarray(np.ceil(value_bits))
         return np.asarray(np.ceil(np.divide(value_bits, self.word_bits)) * self.word_bits)
 
     def robust_share(self, robust_bits: Array, value_bits: Array) -> Array | float:
-        """The share of each stored value's bits that sits in 8T cells."""
+        """Compute the share of each stored value's bits that is in 8T cells."""
         if self.cell == "hybrid":
             return robust_bits / self.stored_bits(value_bits)
         return 1.0 if self.cell == "8T" else 0.0
@@ -73,12 +73,11 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dram:
-    """Memory off the chip.
+    """Off-chip memory.
 
     Attributes:
-        interface: Its kind, a name in `energy/technology/dram.yaml`.
-        keeps_feature_maps: Whether what one layer hands to the next stays on the chip where it fits, instead of going
-            through DRAM always.
+        interface: A name in `energy/technology/dram.yaml`.
+        keeps_feature_maps: Whether a feature map stays on the chip if it fits, instead of always going through DRAM.
         compressed: Whether feature maps are moved without their zeros, which a bitmask marks.
     """
 
@@ -112,25 +111,25 @@ class Hardware:
     """An accelerator: an array of processing elements between two memories, with or without DRAM.
 
     Attributes:
-        name: Its name in reports and in the results database.
+        name: Name in reports and in the results database.
         technology: Energies of its process node.
-        flavour: Of its transistors, a key of the technology's leakage table.
-        dataflow: Which operand stays in the array.
-        array_rows: Processing elements along the inner dimension of a layer's product; along output positions where
-            outputs are stationary; along the rows of a kernel where rows are.
-        array_columns: Processing elements along output channels; along output rows where rows are stationary.
+        flavour: Transistor flavour, a key of the technology's leakage table.
+        dataflow: The operand that stays in the array.
+        array_rows: Processing elements along the inner dimension of a layer's product; along output positions if
+            output-stationary; along the rows of a kernel if row-stationary.
+        array_columns: Processing elements along output channels; along output rows if row-stationary.
         clock_mhz: Clock frequency.
         supply_v: Supply voltage of the array, in volts.
-        zeros: What is done about operands that are zero: nothing; products with one do not switch (gated); nor is what
-            meets only zeros read from memory (fetch-gated); nor do their cycles pass (skipped).
-        partial_sum_bits: Width of partial sums; None for as wide as every possible sum needs.
-        compressed_weights: Whether each layer's weights are stored in the smallest of the formats of
-            `energy.compression`, instead of dense always.
+        zeros: Treatment of operands that are zero: none; gated, products with a zero do not switch; fetch-gated, also
+            operands that meet only zeros are not read from memory; skipped, also their products take no cycles.
+        partial_sum_bits: Width of partial sums; None if wide enough for every possible sum.
+        compressed_weights: Whether each layer's weights are stored in the smallest format of `energy.compression`,
+            instead of always dense.
         weight_memory: The memory of the weights.
-        weight_failures: How its cells fail as the voltage is lowered, one of `FAILURES`.
+        weight_failures: Model of how its cells fail as the voltage is lowered, one of `FAILURES`.
         activation_memory: The memory of activations and partial sums.
-        dram: Where weights and images come from; None if both are on the chip already.
-        scratchpads: Of each processing element where rows are stationary; None otherwise.
+        dram: Memory that weights and images are read from; None if both are on the chip already.
+        scratchpads: Scratchpads of each processing element if row-stationary; otherwise None.
     """
 
     name: str
@@ -152,7 +151,7 @@ class Hardware:
 
     @property
     def weights_stay(self) -> bool:
-        """Whether a multiplier keeps its weight for many products."""
+        """Whether a multiplier holds its weight for many products."""
         return self.dataflow == "weight-stationary"
 
     @cached_property
@@ -167,7 +166,7 @@ class Hardware:
 
     @cached_property
     def unit_energies(self) -> UnitEnergies:
-        """What the technology's numbers come to at this hardware's voltages."""
+        """Energies of the technology at this hardware's voltages and clock."""
         return unit_energies(
             self.technology,
             flavour=self.flavour,
@@ -179,9 +178,9 @@ class Hardware:
 
     @cached_property
     def identity(self) -> str:
-        """The name, with a hash of the content unless this is the description of that name that is shipped.
+        """The name, followed by a hash of the content unless this is the built-in description of that name.
 
-        Results are stored under it, so that those of an edited copy are never taken for the original's.
+        Results are stored under it, so that those of an edited copy are never mistaken for the original's.
         """
         if self.name in hardware_names() and load_hardware(self.name) == self:
             return self.name
@@ -189,12 +188,12 @@ class Hardware:
         return f"{self.name}@{hashlib.sha256(content).hexdigest()[:8]}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Every number of the description, for content hashes and reports."""
+        """Convert the description to a dictionary, for content hashes and reports."""
         return asdict(self)
 
 
 def hardware_names() -> list[str]:
-    """Names of the hardware descriptions that come with the package."""
+    """List the built-in hardware descriptions."""
     folder = resources.files("energy") / "hardware"
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
@@ -206,7 +205,7 @@ def load_hardware(name: str) -> Hardware:
         name: A name from `hardware_names()`, or the path of a YAML file (it ends in .yaml).
 
     Raises:
-        HardwareError: If there is no such description, or it is malformed.
+        HardwareError: If the description does not exist or is malformed.
     """
     if name.endswith(".yaml"):
         return _hardware(read_mapping(read_text(Path(name), "hardware"), name), Path(name).parent)
@@ -218,11 +217,11 @@ def load_hardware(name: str) -> Hardware:
 
 
 def parse_hardware(text: str, *, name: str) -> Hardware:
-    """Read a description from text instead of a file; its technology must be one that comes with the package.
+    """Parse a description from text instead of a file; its technology must be a built-in one.
 
     Args:
         text: YAML.
-        name: What to call it in errors.
+        name: Name of the text, for errors.
 
     Raises:
         HardwareError: If it is malformed.
@@ -230,7 +229,7 @@ def parse_hardware(text: str, *, name: str) -> Hardware:
     try:
         return _hardware(read_mapping(text, name), None)
     except RecursionError:
-        raise HardwareError(f"{name}: mappings and lists stand too deep in one another") from None
+        raise HardwareError(f"{name}: mappings and lists are nested too deeply") from None
     except OverflowError:
         raise HardwareError(f"{name}: a number is too large") from None
 
@@ -242,7 +241,7 @@ def _shipped_hardware(name: str) -> Hardware:
 
 
 def _hardware(content: YamlMapping, folder: Path | None) -> Hardware:
-    """The description in a content; in the folder may be a file with its technology."""
+    """Build a description; a technology given as a file is looked for in the folder."""
     name = content.text("name")
     technology_name = content.text("technology")
     if technology_name.endswith(".yaml"):
@@ -301,7 +300,7 @@ def _clock(content: YamlMapping) -> float:
 
 def _supply(content: YamlMapping, technology: Technology) -> float:
     supply_v = content.positive("supply_v")
-    # A slip of the unit (900 for 900 mV) would otherwise give energies a million times too high.
+    # A wrong unit (900 for 900 mV) would give energies a million times too high.
     if not 0.3 * technology.nominal_v <= supply_v <= 1.5 * technology.nominal_v:
         raise content.invalid(
             "supply_v",

@@ -1,4 +1,4 @@
-"""The model: energy = sum over layers, components and actions of count x energy per action."""
+"""The energy model: energy = sum over layers, components and actions of count x energy per action."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class EnergyReport:
 
     Attributes:
         energies_pj: Shape (components, 3, layers): components are `COMPONENTS`; the middle axis is low, value, high.
-        counts: Actions of a whole batch, of shape (1, layers).
+        counts: Actions of a whole batch; shape (1, layers).
         table: The energies per action.
-        latency_us: Time until a batch is done, in microseconds.
+        latency_us: Time to complete a batch, in microseconds.
         cycles: Clock cycles of a batch.
-        weight_memory_kb: Capacity of the weight memory.
-        activation_memory_kb: Capacity of the activation memory.
+        weight_memory_kb: Capacity of the weight memory, in KB.
+        activation_memory_kb: Capacity of the activation memory, in KB.
         workload: The estimated workload.
         hardware: The accelerator.
         costs: Costs of the multipliers.
@@ -59,7 +59,7 @@ class EnergyReport:
 
     @property
     def area_mm2(self) -> Estimate:
-        """Area of array and memories, if they are built for this workload."""
+        """Area of an array and memories built for this workload, in mm2."""
         work = self.workload.alone
         sizes = memory_sizes(work, self.counts, self.hardware)
         areas = area_mm2(work, self.counts, self.hardware, sizes, self.costs)
@@ -76,7 +76,7 @@ class EnergyReport:
 
     @property
     def dense_layers(self) -> tuple[str, ...]:
-        """Layers whose pruned weights are stored too, because that is the smallest format or the only one."""
+        """Layers stored dense, pruned weights included, because that is the smallest format or the only one."""
         width = float(self.hardware.weight_memory.stored_bits(self.workload.weight_bits))
         stored = self.counts.stored_value_bits[0].tolist()
         layers = zip(self.workload.layers, stored, strict=True)
@@ -89,18 +89,18 @@ class EnergyReport:
 
     @property
     def component_bands(self) -> dict[str, Estimate]:
-        """Component -> pJ by the low, the likely and the high table."""
+        """Component -> low, likely and high pJ."""
         sums = self.energies_pj.sum(axis=2).tolist()
         return {name: Estimate(*band) for name, band in zip(COMPONENTS, sums, strict=True)}
 
     @property
     def energy_pj(self) -> float:
-        """Energy of one inference."""
+        """Energy of one inference, in pJ."""
         return self.energy_band.value
 
     @property
     def energy_band(self) -> Estimate:
-        """The same by the low, the likely and the high table."""
+        """Low, likely and high energy of one inference, in pJ."""
         return Estimate(*self.energies_pj.sum(axis=(0, 2)).tolist())
 
 
@@ -110,7 +110,7 @@ class BatchReport:
 
     Attributes:
         components_pj: Shape (components, 3, workloads): components are `COMPONENTS`; then low, value, high.
-        latency_us: Time until a batch is done.
+        latency_us: Time to complete a batch, in microseconds; shape (workloads,).
         area_mm2: Shape (3, workloads).
     """
 
@@ -120,7 +120,7 @@ class BatchReport:
 
     @property
     def energy_pj(self) -> Array:
-        """Energy of one inference of each workload."""
+        """Energy of one inference of each workload, in pJ."""
         return np.asarray(self.components_pj[:, 1].sum(axis=0))
 
 
@@ -189,7 +189,7 @@ def estimate_batch(
 
 
 def _energies(counts: ActionCounts, table: EnergyTable, batch: Array | int) -> Array:
-    """Energy of one inference in pJ: shape (components, 3, ..., layers)."""
+    """Compute the energy of one inference in pJ: shape (components, 3, ..., layers)."""
     energies = np.empty((len(COMPONENTS), 3, *counts.macs.shape))
     parts = (
         counts.macs * table.multiply_pj + counts.added_bits * table.add_pj_per_bit,

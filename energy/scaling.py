@@ -1,9 +1,9 @@
-"""Carrying energies from one process node or supply voltage to another.
+"""Scaling of energies between process nodes or supply voltages.
 
 Between nodes: the fits of A. Stillmaker, B. Baas, Scaling equations for the accurate prediction of CMOS device
 performance from 180 nm to 7 nm, Integration 58, 2017. Within a node dynamic energy follows the square of the voltage,
-which the silicon of Eyeriss does within 1 % (Chen, Krishna, Emer, Sze, IEEE JSSC 52(1), 2017). Use one or the other for
-a change, never both.
+which holds within 1 % for the silicon of Eyeriss (Chen, Krishna, Emer, Sze, IEEE JSSC 52(1), 2017). For any one change
+use one of them, never both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FITS = {
 
 
 def node_ratio(from_nm: int, from_v: float, to_nm: int, to_v: float) -> float:
-    """Energy of an operation in one node at one voltage over that in another.
+    """Compute the factor by which an operation's energy changes between nodes and voltages.
 
     Raises:
         HardwareError: If there is no fit for a node.
@@ -31,7 +31,7 @@ def node_ratio(from_nm: int, from_v: float, to_nm: int, to_v: float) -> float:
 
 
 def voltage_ratio(from_v: float, to_v: float) -> float:
-    """Dynamic energy at one supply voltage over that at another, within one node."""
+    """Compute the factor by which dynamic energy changes between supply voltages, within one node."""
     return (to_v / from_v) ** 2
 
 

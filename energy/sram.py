@@ -10,7 +10,7 @@ import numpy as np
 from energy.arrays import Array
 from energy.estimates import Estimate
 
-TABLE_PORT_BITS = 64  # the port of the points in technology files
+TABLE_PORT_BITS = 64  # port width of the points in technology files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class SramPoint:
     Attributes:
         capacity_kb: Capacity of the memory, in KB of 1024 bytes.
         read_pj: Energy of a read, in pJ.
-        write_pj: Energy of a write.
+        write_pj: Energy of a write, in pJ.
     """
 
     capacity_kb: float
@@ -30,11 +30,11 @@ class SramPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortPoint:
-    """What port width does at one capacity.
+    """Energy by port width at one capacity.
 
     Attributes:
-        capacity_kb: Capacity of the memory.
-        fj_per_bit: Port width in bits -> energy of one bit read through it. Only ratios are used.
+        capacity_kb: Capacity of the memory, in KB.
+        fj_per_bit: Port width in bits -> energy of one bit read through it. Only ratios matter.
     """
 
     capacity_kb: float
@@ -45,16 +45,16 @@ class SramCurve:
     """Energy per bit of memories with one port width, as a function of capacity.
 
     Between points, energy follows a power law of the capacity (a straight line in log-log), which is how bit lines and
-    word lines grow; beyond them the nearest segment goes on. The same holds for the ratio between ports.
+    word lines grow; the outermost segments extend beyond the points. The same holds for the ratio between ports.
 
     Args:
-        points: By rising capacity; at least two.
-        ports: By rising capacity; at least two.
+        points: At least two, in ascending order of capacity.
+        ports: At least two, in ascending order of capacity.
         port_bits: Width of the port.
     """
 
     def __init__(self, points: Sequence[SramPoint], ports: Sequence[PortPoint], port_bits: int) -> None:
-        # One grid that has every point of both, reaching far enough that no memory lies outside.
+        # One grid with every point of both, from 1 KB to 16 GB so that no memory is outside.
         known_kb = [*(point.capacity_kb for point in points), *(port.capacity_kb for port in ports)]
         grid = sorted({0.0, 24.0, *(float(np.log2(capacity)) for capacity in known_kb)})
         self._grid = np.array(grid)
@@ -76,13 +76,13 @@ class SramCurve:
         self._known: dict[float, tuple[Array, Array]] = {}
 
     def pj_per_bit(self, capacity_kb: Array) -> tuple[Array, Array]:
-        """Energy of one bit read and of one bit written, in pJ: each of shape (3, *capacity_kb.shape).
+        """Return the energy of one bit read and of one bit written, in pJ: each of shape (3, *capacity_kb.shape).
 
         The first axis is low, value, high.
         """
         if capacity_kb.size > 1:
             return self._interpolated(capacity_kb)
-        # One workload at a time, as in a search: capacities are whole banks, of which few are met.
+        # A single workload: capacities are whole banks, so few different ones occur.
         capacity = float(capacity_kb.item())
         if capacity not in self._known:
             self._known[capacity] = self._interpolated(np.full((1, 1), capacity))
@@ -101,7 +101,7 @@ class SramCurve:
 
 
 def _port_factor(port: PortPoint, port_bits: int) -> float:
-    """log2 of energy per bit through a port over that through the table's."""
+    """log2 of energy per bit through a port relative to that through the table's port."""
     widths = sorted(port.fj_per_bit)
     energies = [np.log2(port.fj_per_bit[width]) for width in widths]
     at = np.array([np.log2(port_bits), np.log2(TABLE_PORT_BITS)])
@@ -110,7 +110,7 @@ def _port_factor(port: PortPoint, port_bits: int) -> float:
 
 
 def _extended(at: Array, x: Sequence[float], y: Sequence[float]) -> Array:
-    """Linear interpolation whose first and last segments go on for ever."""
+    """Interpolate linearly; the first and the last segment extend beyond the points."""
     right = np.clip(np.searchsorted(x, at), 1, len(x) - 1)
     x0, x1, y0, y1 = (np.asarray(v)[index] for v in (x, y) for index in (right - 1, right))
     return np.asarray(y0 + (y1 - y0) * (at - x0) / (x1 - x0))

@@ -1,4 +1,4 @@
-"""What each action costs in a process node: read from YAML, where every number has a unit, a source and a year."""
+"""Energy per action in a process node: read from YAML, where every number has a unit, a source and a year."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from energy.estimates import Estimate
 from energy.records import YamlMapping, read_mapping, read_text
 from energy.sram import PortPoint, SramPoint
 
-_PORTS = "sram_ports"  # files of this folder that are no technologies
+_PORTS = "sram_ports"  # these files of the folder are not technologies
 _DRAM = "dram"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leakage:
-    """Leakage of one flavour of transistors, at the nominal voltage.
+    """Leakage of one transistor flavour at the nominal voltage.
 
     Attributes:
         sram_mw_per_mb: Power of 6T memory, in mW per MB of 2**20 bytes.
@@ -33,8 +33,8 @@ class EightTransistorCell:
     """An 8T memory cell relative to a 6T one.
 
     Attributes:
-        area: Area, and leakage with it.
-        access: Energy of an access.
+        area: Ratio of areas, and of leakage.
+        access: Ratio of energies of an access.
     """
 
     area: Estimate
@@ -54,12 +54,12 @@ class Technology:
         register_read_pj_per_bit: One bit of a register read.
         register_write_pj_per_bit: One bit of a register written.
         scratchpad_pj_per_bit: One bit read from or written to a scratchpad of up to 512 bytes in a processing element.
-        clock_pj_per_bit: Clocking one bit of a register for one cycle, its share of the clock network included.
-        sram: Accesses to on-chip memory, by rising capacity.
-        sram_ports: What port width does, by rising capacity.
-        leakage: Flavour of transistors -> what it leaks.
-        eight_transistor_cell: What a robust cell costs.
-        sram_um2_per_bit: Area of on-chip memory with its periphery.
+        clock_pj_per_bit: Clocking one bit of a register for one cycle, including its share of the clock network.
+        sram: Energies of accesses to on-chip memory, in ascending order of capacity.
+        sram_ports: Energies by port width, in ascending order of capacity.
+        leakage: Leakage by transistor flavour.
+        eight_transistor_cell: Costs of a robust cell.
+        sram_um2_per_bit: Area of on-chip memory, including its periphery.
         multiply_um2_per_bit2: Area of an exact multiplier of w by a bits over w * a.
         add_um2_per_bit: Area of an adder.
         register_um2_per_bit: Area of a register.
@@ -87,7 +87,7 @@ class Technology:
 
 
 def technology_names() -> list[str]:
-    """Names of the technologies that come with the package."""
+    """List the built-in technologies."""
     names = (item.name.removesuffix(".yaml") for item in _folder().iterdir() if item.name.endswith(".yaml"))
     return sorted(set(names) - {_PORTS, _DRAM})
 
@@ -99,7 +99,7 @@ def load_technology(name: str) -> Technology:
         name: A name from `technology_names()`, or the path of a YAML file (it ends in .yaml).
 
     Raises:
-        HardwareError: If there is no such table, or it is malformed.
+        HardwareError: If the table does not exist or is malformed.
     """
     if name.endswith(".yaml"):
         return _technology(read_mapping(read_text(Path(name), "technology"), name))
@@ -160,7 +160,7 @@ def _technology(content: YamlMapping) -> Technology:
     )
     capacities = [point.capacity_kb for point in technology.sram]
     if sorted(set(capacities)) != capacities:
-        raise content.invalid("sram_access_64bit", "by rising capacity, each once", capacities)
+        raise content.invalid("sram_access_64bit", "in ascending order, each once", capacities)
     for used in (
         multiply,
         add,
@@ -181,7 +181,7 @@ def _technology(content: YamlMapping) -> Technology:
 
 @cache
 def dram_energies() -> dict[str, Estimate]:
-    """DRAM interface -> energy in pJ of one bit moved."""
+    """Read the energy in pJ of one bit moved, by DRAM interface."""
     content = _shipped(_DRAM)
     entries = {name: content.sourced(name) for name in content.keys}
     energies = {name: entry.estimate("energy_pj_per_bit") for name, entry in entries.items()}

@@ -1,10 +1,10 @@
-"""What moves between DRAM and the chip: everything once, and again what does not fit.
+"""Traffic between DRAM and the chip: everything once, and again what does not fit.
 
-A layer whose operands do not fit the memories is cut into tiles, in one of three ways. Some weights stay while all
-inputs pass: inputs are fetched once for each tile of weights. Some inputs stay while all weights pass: weights are
-fetched once for each tile of inputs. A block of sums stays, of some outputs at some positions, while inputs and weights
-pass: inputs are fetched once for each block along the outputs, weights for each along the positions; the block has the
-proportions that move least. Whichever way moves least is taken. Groups come one after another, each with its own tiles.
+A layer whose operands do not fit the memories is tiled in one of three ways. A tile of weights stays while all inputs
+pass: inputs are fetched once per tile of weights. A tile of inputs stays while all weights pass: weights are fetched
+once per tile of inputs. A block of sums stays, of some outputs at some positions, while inputs and weights pass: inputs
+are fetched once per block along the outputs, weights once per block along the positions; the block has the proportions
+that move least. The way that moves least is chosen. Groups come one after another, each with its own tiles.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Traffic:
     """Bits moved for each layer and batch.
 
     Attributes:
-        weight_bits: Weights and metadata from DRAM.
-        weight_passes: How often each weight comes.
-        input_bits: Feature maps from DRAM.
-        output_bits: Feature maps to DRAM.
+        weight_bits: Weights and metadata read from DRAM.
+        weight_passes: Times that each weight is fetched.
+        input_bits: Feature maps read from DRAM.
+        output_bits: Feature maps written to DRAM.
     """
 
     weight_bits: Array
@@ -47,16 +47,16 @@ def dram_traffic(
     density: Array,
     value_bits: Array,
 ) -> Traffic:
-    """What moves, for operands of these sizes; every array has shape (..., layers).
+    """Compute the traffic for operands of these sizes; every array has shape (..., layers).
 
     Args:
         hardware: The accelerator.
-        weight_bits: Stored weights with their metadata.
-        input_bits: The input of each layer, uncompressed.
-        output_bits: The output.
+        weight_bits: Bits of stored weights with their metadata.
+        input_bits: Bits of the input of each layer, uncompressed.
+        output_bits: Bits of the output, uncompressed.
         sum_bits: Width of a stored sum.
-        layers: Their outputs, positions and groups.
-        live_bits: What the activation memory holds while the layer runs.
+        layers: The layers, of which outputs, positions and groups are used.
+        live_bits: Bits in the activation memory while the layer runs.
         density: Share of nonzero inputs.
         value_bits: Width of a stored activation.
     """
@@ -64,18 +64,18 @@ def dram_traffic(
         nothing = np.zeros(weight_bits.shape)
         return Traffic(weight_bits=nothing, weight_passes=nothing, input_bits=nothing, output_bits=nothing)
     weight_room, activation_room = _bits(hardware.weight_memory), _bits(hardware.activation_memory)
-    exists = output_bits > 0  # shorter networks of a batch are filled up with layers of size 0
+    exists = output_bits > 0  # shorter networks of a batch are padded with layers of size 0
     after = np.zeros_like(exists)
     after[..., :-1] = exists[..., 1:]
     moved_in, moved_out = input_bits, output_bits
     if hardware.dram.compressed:
         moved_in = np.minimum(input_bits, input_bits * (density + 1 / value_bits))
-        # What a layer hands on is as dense as what the next one reads.
+        # The output of a layer is as dense as the input of the next one.
         next_density = np.ones_like(density)
         next_density[..., :-1] = density[..., 1:]
         moved_out = np.minimum(output_bits, output_bits * (np.where(after, next_density, 1) + 1 / value_bits))
     if hardware.dram.keeps_feature_maps:
-        # A feature map stays if both the layer that makes it and the layer that reads it find room.
+        # A feature map stays if it fits while the layer that writes it runs and while the layer that reads it does.
         fits = live_bits <= activation_room
         stays = np.zeros_like(fits)
         stays[..., :-1] = fits[..., :-1] & fits[..., 1:] & after[..., :-1]
@@ -105,19 +105,19 @@ def dram_traffic(
 def _passes(
     layers: Layers, *, weight_bits: Array, input_bits: Array, weight_tiles: Array, input_tiles: Array, block: Array
 ) -> tuple[Array, Array]:
-    """How often weights and inputs come, in the way of tiling that moves least.
+    """Compute how often weights and inputs are fetched by the tiling that moves least.
 
     Args:
-        layers: Outputs, positions and groups.
-        weight_bits: What comes each time.
-        input_bits: Likewise.
-        weight_tiles: Into so many parts the weights of a group have to be cut.
-        input_tiles: Likewise its inputs.
-        block: Sums for which there is room.
+        layers: The layers, of which outputs, positions and groups are used.
+        weight_bits: Bits fetched in each pass over the weights.
+        input_bits: Bits fetched in each pass over the inputs.
+        weight_tiles: Tiles into which the weights of a group must be cut.
+        input_tiles: Tiles into which the inputs of a group must be cut.
+        block: Number of sums that fit.
     """
     outputs = np.maximum(layers.outputs / layers.groups, 1)
     positions = np.maximum(layers.positions, 1)
-    # Inputs come outputs / a times, weights positions / b times for a block of a x b sums: least for this a.
+    # A block of a x b sums fetches inputs outputs / a times and weights positions / b times: least for this a.
     tall = np.sqrt(block * input_bits * outputs / np.maximum(weight_bits * positions, 1))
     tall = np.clip(np.floor(tall), 1, outputs)
     wide = np.clip(np.floor(block / tall), 1, positions)

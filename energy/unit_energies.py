@@ -1,4 +1,4 @@
-"""What a technology's numbers come to on one accelerator, at its voltages: what does not depend on the workload."""
+"""A technology's energies at the voltages and clock of one accelerator, as far as no workload is needed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class UnitEnergies:
     """Energies in pJ, and ratios, of shape (3, 1, 1): low, value, high before workloads and layers.
 
     Attributes:
-        multiply_per_bit2: See `Technology.multiply_pj_per_bit2`; at the array's voltage.
-        multiply_per_bit: See `Technology.multiply_pj_per_bit`.
-        add_per_bit: An addition.
-        register_read_per_bit: A bit read from a register or scratchpad.
-        register_write_per_bit: A bit written there.
-        clock_per_bit: Clocking a bit of a register for a cycle.
-        more_access: What an access to an 8T cell costs more than one to a 6T cell, relative to that.
-        more_area: How much larger it is.
-        leakage_per_kb_cycle: Leakage of a KB of 6T memory at nominal voltage in a clock cycle.
-        dram_per_bit: A bit moved from or to DRAM; 0 without.
+        multiply_per_bit2: `Technology.multiply_pj_per_bit2` at the array's voltage.
+        multiply_per_bit: `Technology.multiply_pj_per_bit` at the array's voltage.
+        add_per_bit: Addition, per bit of the sum.
+        register_read_per_bit: One bit read from a register or scratchpad.
+        register_write_per_bit: One bit written to a register or scratchpad.
+        clock_per_bit: Clocking one bit of a register for one cycle.
+        more_access: Additional energy of an access to an 8T cell, relative to a 6T cell.
+        more_area: Additional area of an 8T cell, relative to a 6T cell.
+        leakage_per_kb_cycle: Leakage of 1 KB of 6T memory at nominal voltage in one clock cycle.
+        dram_per_bit: One bit moved to or from DRAM; 0 without DRAM.
     """
 
     multiply_per_bit2: Array
@@ -50,15 +50,15 @@ def unit_energies(
     has_scratchpads: bool,
     dram_pj_per_bit: Estimate | None,
 ) -> UnitEnergies:
-    """Carry a technology's numbers to an array's voltage and clock.
+    """Scale a technology's energies to an array's voltage and clock.
 
     Args:
         technology: The process node.
-        flavour: Of transistors, a key of the technology's leakage table.
-        supply_v: Of the array.
+        flavour: Transistor flavour, a key of the technology's leakage table.
+        supply_v: Supply voltage of the array.
         clock_mhz: Clock frequency.
         has_scratchpads: Whether elements hold their values in scratchpads instead of registers.
-        dram_pj_per_bit: Of DRAM; None without.
+        dram_pj_per_bit: Energy of one bit moved to or from DRAM; None without DRAM.
     """
     logic = voltage_ratio(technology.nominal_v, supply_v)
     scratchpad = technology.scratchpad_pj_per_bit

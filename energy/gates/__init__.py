@@ -1,7 +1,7 @@
-"""What a multiplier costs in gates: Verilog, synthesised onto library cells, proved by simulation, and measured.
+"""Cost of multipliers in gates: Verilog is synthesised to library cells, verified by simulation, and measured.
 
 Needs Yosys, Icarus Verilog and a cell library, all found at run time; `energy` itself only reads the table that was
-made here. See `docs/multiplier-energy.md`.
+produced here. See `docs/multiplier-energy.md`.
 """
 
 from energy.gates.characterise import Expected as Expected

@@ -1,7 +1,7 @@
-"""Blocks of arithmetic from which all multipliers here are built, the exact one included.
+"""Arithmetic blocks from which all multipliers here are built, including the exact one.
 
-Partial products are summed by one method everywhere, so that two designs differ by what they leave out or add, and not
-by how well someone described them: Dadda's reduction to two rows, then a ripple-carry adder.
+Partial products are always summed by the same method, Dadda's reduction to two rows followed by a ripple-carry adder,
+so that two designs differ in what they omit or add and not in how well they were described.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ Columns = list[Bits]  # the bits of every weight 2^i, i from 0 up
 
 
 def columns_of(width: int) -> Columns:
-    """No bits yet."""
+    """Make empty columns."""
     return [[] for _ in range(width)]
 
 
 def place(columns: Columns, bits: Sequence[Bit], shift: int = 0) -> None:
-    """Add a number, shifted left, to what is to be summed. Bits beyond the last column are dropped."""
+    """Put a number, shifted left, into the columns to be summed. Bits beyond the last column are dropped."""
     for index, bit in enumerate(bits, shift):
         if index < len(columns) and bit is not False:
             columns[index].append(bit)
 
 
 def partial_products(circuit: Circuit, a: Bits, w: Bits, *, skipped_rows: int = 0, skipped_columns: int = 0) -> Columns:
-    """The bits a_i w_j of which a product is the sum, but for those left out."""
+    """Make the bits a_i w_j whose sum is the product, without the skipped ones."""
     columns = columns_of(len(a) + len(w))
     for j, weight_bit in enumerate(w):
         for i, activation_bit in enumerate(a):
@@ -36,7 +36,7 @@ def partial_products(circuit: Circuit, a: Bits, w: Bits, *, skipped_rows: int = 
 
 
 def add_columns(circuit: Circuit, columns: Columns) -> Bits:
-    """The sum of all bits, modulo two to the number of columns."""
+    """Sum all bits, modulo two to the number of columns."""
     columns = [list(bits) for bits in columns]
     heights = [2]
     while heights[-1] < max(map(len, columns)):
@@ -47,11 +47,11 @@ def add_columns(circuit: Circuit, columns: Columns) -> Bits:
 
 
 def _reduced(circuit: Circuit, columns: Columns, height: int) -> Columns:
-    """Columns of at most so many bits with the same sum, with as few adders as that takes."""
+    """Reduce columns to at most `height` bits with the same sum, by the fewest adders."""
     result = [list(bits) for bits in columns]
     for index, bits in enumerate(result):
         while len(bits) > height:
-            # The oldest first: the bits that arrive together.
+            # Oldest first: these bits arrive at the same time.
             if len(bits) == height + 1:
                 total, carry = circuit.half_add(bits.pop(0), bits.pop(0))
             else:
@@ -74,7 +74,7 @@ def _rippled(circuit: Circuit, columns: Columns) -> Bits:
 
 
 def add(circuit: Circuit, a: Bits, b: Bits, *, width: int, carry: Bit = False) -> Bits:
-    """A ripple-carry sum of two numbers, modulo 2^width."""
+    """Add two numbers by a ripple-carry adder, modulo 2^width."""
     total: Bits = []
     for index in range(width):
         sum_bit, carry = circuit.full_add(
@@ -85,6 +85,6 @@ def add(circuit: Circuit, a: Bits, b: Bits, *, width: int, carry: Bit = False) -
 
 
 def negate_if(circuit: Circuit, condition: Bit, bits: Bits, *, width: int) -> Bits:
-    """A number, or its two's complement of a width."""
+    """Negate a number if the condition is 1: in two's complement of `width` bits."""
     padded = [*bits, *[False] * width][:width]
     return add(circuit, [circuit.differ(bit, condition) for bit in padded], [], width=width, carry=condition)

@@ -1,10 +1,10 @@
-"""The one verb: from a multiplier to its row in the cost table.
+"""Characterise a multiplier: produce its row of the cost table.
 
     Verilog -> Yosys, library cells -> netlist -> proof (Icarus Verilog and our own simulator, all operand pairs)
                                           └-> vectors -> toggles -> energy
 
-What a multiplier should compute comes as a table of integers, `table[activation_code, weight_code]`, from whoever
-emulates it.
+The caller, who emulates the multiplier, gives its products as a table of integers,
+`table[activation_code, weight_code]`.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ Table = NDArray[np.int32] | NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What a multiplier should compute in a form.
+    """The function that a multiplier should compute in a form.
 
     Attributes:
-        form: See `energy.multiplier_cost.FORMS`.
-        weight_bits: Width.
-        activation_bits: Width.
-        table: Products, shape (2**activation_bits, 2**weight_bits), indices being codes read as unsigned; a code of a
-            weight is two's complement here, whatever its memory holds.
-        held_weights: Weight value -> the value that the hardware holds for it, where it cannot hold all: values in the
-            order of codes, shape (2**weight_bits,). Products are proved for values that it holds, and energy is for
-            weights moved to them.
+        form: One of `energy.cost_table.FORMS`.
+        weight_bits: Width of a weight.
+        activation_bits: Width of an activation.
+        table: Products, shape (2**activation_bits, 2**weight_bits), indexed by codes read as unsigned. The code of a
+            weight is two's complement here, whatever its memory stores.
+        held_weights: Values that the hardware stores in place of each weight if it cannot store all, in the order of
+            codes, shape (2**weight_bits,). Products are verified for stored values only, and energy is measured with
+            weights replaced by them.
 
     Raises:
-        WorkloadError: If a shape is wrong.
+        WorkloadError: If a table has the wrong shape.
     """
 
     form: str
@@ -60,26 +60,26 @@ class Expected:
 
     @property
     def pairs(self) -> Pairs:
-        """All pairs of operands that occur."""
+        """All pairs of operands that can occur."""
         weights = weight_values(self.form, self.weight_bits)
         return all_pairs(activation_values(self.form, self.activation_bits), weights[self.held(weights) == weights])
 
     def held(self, weights: Codes) -> Codes:
-        """Weights as the hardware holds them."""
+        """Map weights to the values that the hardware stores."""
         if self.held_weights is None:
             return weights
         held: Codes = self.held_weights[weights & (2**self.weight_bits - 1)].astype(np.int64)
         return held
 
     def products(self, pairs: Pairs) -> Codes:
-        """Of pairs of operand values."""
+        """Look up the products of pairs of operand values."""
         activations = pairs.activations & (2**self.activation_bits - 1)
         products: Codes = self.table[activations, pairs.weights & (2**self.weight_bits - 1)].astype(np.int64)
         return products
 
     @property
     def is_exact(self) -> bool:
-        """Whether every operand can be held and every product is exact."""
+        """Whether every operand can be stored and every product is exact."""
         weights = weight_values(self.form, self.weight_bits)
         pairs = self.pairs
         return bool(
@@ -88,7 +88,7 @@ class Expected:
 
     @property
     def operands(self) -> Operands:
-        """Form and widths, the product's being wide enough for all products."""
+        """Form and widths; the product is wide enough for all its values."""
         products = self.products(self.pairs)
         lowest, highest = int(products.min()), int(products.max())
         signed = self.form != "unsigned"
@@ -102,18 +102,19 @@ class Expected:
 
 
 def characterise(tools: Tools, name: str, expected: Expected) -> CostRow:
-    """A row for a multiplier of the catalogue, proved.
+    """Build, verify and measure a multiplier of the catalogue.
 
     One that is exact for these operands is built as the exact one, of which there are several designs: the row has the
-    least energy of any for each kind of operands, and the area of the one that takes least for recorded operands.
+    lowest energy of any design for each kind of operands, and the area of the design with the lowest energy for
+    recorded operands.
 
     Args:
-        tools: What is installed.
-        name: Its name.
-        expected: What it should compute.
+        tools: The installed tools.
+        name: Name of the multiplier.
+        expected: The products that it should compute.
 
     Raises:
-        WorkloadError: If there is no such name.
+        WorkloadError: If the name is unknown.
         GateProofError: If a circuit computes something else.
         GateToolError: If a tool fails.
     """
@@ -125,7 +126,7 @@ def characterise(tools: Tools, name: str, expected: Expected) -> CostRow:
         prove(tools, synthesised, expected, encode, name=name)
         rows.append(measure(tools, synthesised.netlist, expected, encode, name=name))
     cheapest = min(rows, key=lambda row: row.energy_recorded_fj)
-    # Whoever builds for a dataflow takes the design that is cheapest in that; an exact one is what others must beat.
+    # A designer takes the cheapest design for the dataflow at hand, and approximate multipliers must beat that one.
     return replace(
         cheapest,
         energy_uniform_fj=min(row.energy_uniform_fj for row in rows),
@@ -133,16 +134,16 @@ def characterise(tools: Tools, name: str, expected: Expected) -> CostRow:
     )
 
 
-Encoder = Callable[[Pairs], dict[str, Codes]]  # from operand values to the codes on input ports
+Encoder = Callable[[Pairs], dict[str, Codes]]  # from operand values to codes on the input ports
 
 
 def prove(
     tools: Tools, design: Synthesised, expected: Expected, encode: Encoder, *, name: str, output: str = "p"
 ) -> None:
-    """Make sure that a netlist computes what it should, for every pair of operands that occurs.
+    """Verify that a netlist computes the expected product for every pair of operands that can occur.
 
     Raises:
-        GateProofError: If it does not, or the two simulators disagree.
+        GateProofError: If it does not, by either of two simulators.
     """
     pairs = expected.pairs
     wanted = expected.products(pairs)
@@ -164,7 +165,7 @@ def prove(
 
 
 def measure(tools: Tools, netlist: Netlist, expected: Expected, encode: Encoder, *, name: str) -> CostRow:
-    """Area and energy of a netlist whose cells in `SHARED` are shared."""
+    """Measure area and energy of a netlist; cells of the module `SHARED` are counted as shared."""
     shared = np.array([cell.startswith(f"{SHARED}.") for cell in netlist.cell_names], dtype=np.bool_)
     areas = cell_areas_um2(netlist)
     energies = {}
@@ -192,17 +193,17 @@ def measure(tools: Tools, netlist: Netlist, expected: Expected, encode: Encoder,
 
 
 def as_values(codes: Codes, bits: int, *, signed: bool) -> Codes:
-    """Codes read as two's complement, if they are signed."""
+    """Read codes as two's complement if they are signed."""
     return codes - ((codes >> (bits - 1)) << bits) if signed else codes
 
 
 def sign_and_magnitude(values: Codes, bits: int) -> Codes:
-    """Codes whose highest bit is the sign."""
+    """Encode values as magnitudes with the sign in the highest bit."""
     return (values < 0).astype(np.int64) << (bits - 1) | np.abs(values)
 
 
 def encoder_of(design: Design, expected: Expected) -> Encoder:
-    """How a design's ports `a` and `w` take operand values."""
+    """Make the function that encodes operand values for a design's ports `a` and `w`."""
 
     def encode(pairs: Pairs) -> dict[str, Codes]:
         if expected.form == "layer" and design.description != TWOS_COMPLEMENT:

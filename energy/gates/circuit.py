@@ -1,7 +1,7 @@
-"""A circuit of single bits, put together in Python and written as structural Verilog.
+"""A circuit of single bits, assembled in Python and written as structural Verilog.
 
-Constants are folded and equal gates shared while it is put together, so a design for narrow operands is never charged
-for what its missing bits would have needed. Bits are ordered from the lowest up.
+Constants are folded and equal gates shared during assembly, so a design for narrow operands is not charged for the
+gates of its missing bits. Bits are ordered from the lowest up.
 """
 
 from __future__ import annotations
@@ -28,40 +28,40 @@ class Circuit:
         self._shared: dict[tuple[str, ...], str] = {}
 
     def port(self, name: str) -> Bits:
-        """An input port's bits."""
+        """Return the bits of an input port."""
         return [f"{name}[{bit}]" for bit in range(self._inputs[name])]
 
     def drive(self, name: str, bits: Sequence[Bit]) -> None:
-        """Make bits an output port."""
+        """Connect bits to an output port."""
         self._outputs[name] = list(bits)
 
     def invert(self, a: Bit) -> Bit:
-        """Not a."""
+        """Make `not a`."""
         return (not a) if isinstance(a, bool) else self._gate("~", a)
 
     def all_of(self, a: Bit, b: Bit) -> Bit:
-        """A and b."""
+        """Make `a and b`."""
         for one, other in ((a, b), (b, a)):
             if isinstance(one, bool):
                 return other if one else False
         return a if a == b else self._gate("&", a, b)
 
     def any_of(self, a: Bit, b: Bit) -> Bit:
-        """A or b."""
+        """Make `a or b`."""
         for one, other in ((a, b), (b, a)):
             if isinstance(one, bool):
                 return True if one else other
         return a if a == b else self._gate("|", a, b)
 
     def differ(self, a: Bit, b: Bit) -> Bit:
-        """A exclusive-or b."""
+        """Make `a xor b`."""
         for one, other in ((a, b), (b, a)):
             if isinstance(one, bool):
                 return self.invert(other) if one else other
         return False if a == b else self._gate("^", a, b)
 
     def choose(self, select: Bit, if_set: Bit, otherwise: Bit) -> Bit:
-        """One of two bits."""
+        """Make a multiplexer: `if_set` where `select` is 1, otherwise the other bit."""
         if isinstance(select, bool):
             return if_set if select else otherwise
         if if_set == otherwise:
@@ -73,18 +73,18 @@ class Circuit:
         return self._gate("?", select, if_set, otherwise)
 
     def any_set(self, bits: Sequence[Bit]) -> Bit:
-        """Whether any bit is 1."""
+        """Make the disjunction of all bits."""
         found: Bit = False
         for bit in bits:
             found = self.any_of(found, bit)
         return found
 
     def half_add(self, a: Bit, b: Bit) -> tuple[Bit, Bit]:
-        """Sum and carry of two bits."""
+        """Make sum and carry of two bits."""
         return self.differ(a, b), self.all_of(a, b)
 
     def full_add(self, a: Bit, b: Bit, c: Bit) -> tuple[Bit, Bit]:
-        """Sum and carry of three bits."""
+        """Make sum and carry of three bits."""
         variable = [bit for bit in (a, b, c) if not isinstance(bit, bool)]
         ones = sum(bit is True for bit in (a, b, c))
         if len(variable) < 3 and ones == 0:
@@ -100,7 +100,7 @@ class Circuit:
         return total, self.any_of(carry, second_carry)
 
     def verilog(self) -> str:
-        """The module's text."""
+        """Write the module as Verilog."""
         ports = [f"    input [{width - 1}:0] {name}" for name, width in self._inputs.items()]
         ports += [f"    output [{len(bits) - 1}:0] {name}" for name, bits in self._outputs.items()]
         lines = [f"module {self.name} (", ",\n".join(ports), ");"]

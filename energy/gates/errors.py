@@ -2,8 +2,8 @@
 
 EnergyError
 ├── GateToolError     a synthesis or simulation tool is missing, failed or took too long
-├── GateDesignError   a Verilog design that is no combinational multiplier
-└── GateProofError    a circuit computes something else than it should
+├── GateDesignError   a Verilog design is not a combinational multiplier
+└── GateProofError    a circuit does not compute the expected products
 """
 
 from energy.errors import EnergyError
@@ -14,8 +14,8 @@ class GateToolError(EnergyError):
 
 
 class GateDesignError(EnergyError, ValueError):
-    """A Verilog design that cannot be characterised as a multiplier."""
+    """A Verilog design cannot be characterised as a multiplier."""
 
 
 class GateProofError(EnergyError):
-    """A circuit that does not compute what it should."""
+    """A circuit does not compute the expected products."""

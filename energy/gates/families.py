@@ -1,7 +1,7 @@
-"""The catalogue's multipliers as circuits of unsigned magnitudes; `energy.gates.verilog` puts sign logic around them.
+"""The catalogue's multipliers as circuits of unsigned magnitudes; `energy.gates.verilog` adds sign logic around them.
 
-What each computes is defined where the emulator computes it, and proved equal to that; here is only how. Operands come
-as bits, lowest first, as many as the operand is wide: the missing top bit of a magnitude is the constant 0.
+The emulator defines the products of each multiplier, and circuits are verified against it; this file only says how they
+are built. Operands are lists of bits, lowest first; the missing top bit of a magnitude is the constant 0.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ Core = Callable[[Circuit, Bits, Bits, int], Bits]  # circuit, activation, weight
 
 
 def find_core(name: str) -> Core:
-    """How a multiplier of the catalogue multiplies magnitudes; alphabet sets are `energy.gates.alphabets`'.
+    """Find the circuit by which a multiplier of the catalogue multiplies magnitudes; alphabet sets are in `verilog`.
 
     Raises:
-        WorkloadError: If there is no such name.
+        WorkloadError: If the name is unknown.
     """
     for pattern, make in _FAMILIES.items():
         found = re.fullmatch(pattern, name)
         if found:
             return make(*map(int, found.groups()))
     raise WorkloadError(
-        f"multiplier {name!r} is no design of the catalogue, so there is no circuit of it; "
-        "characterise your own from its Verilog: search multipliers characterise FILE.v"
+        f"multiplier {name!r} is not in the catalogue, so there is no circuit for it; "
+        "characterise a custom one from its Verilog: search multipliers characterise FILE.v"
     )
 
 
@@ -51,7 +51,7 @@ def _array(rows: int, columns: int, corrected: bool = False) -> Core:
 
 
 def _correction(columns: int) -> int:
-    """About the mean of what the dropped columns sum to (Schulte and Swartzlander, 1993), a multiple of 2^columns."""
+    """Approximate mean of the dropped columns (Schulte and Swartzlander, 1993), as a multiple of 2^columns."""
     mean = (((columns - 1) << columns) + 1) / 4
     return round(mean / (1 << columns)) << columns
 
@@ -64,7 +64,7 @@ def _drum(kept: int) -> Core:
     """DRUM: leading-one detectors, a small multiplier, and a barrel shifter."""
 
     def segment(circuit: Circuit, x: Bits) -> tuple[Bits, Bits]:
-        """The bits from the leading one down, and how far they were shifted (binary)."""
+        """Return the bits from the leading one down, and how far they were shifted (in binary)."""
         if len(_trimmed(x)) <= kept:
             return x[:kept], []
         leading = _leading_ones(circuit, x)
@@ -145,7 +145,7 @@ def _roba() -> Core:
         return [stays[0], *(circuit.any_of(stay, below) for below, stay in zip(up, stays[1:], strict=False))]
 
     def times(circuit: Circuit, power: Bits, x: Bits, width: int) -> Bits:
-        """X shifted by the one bit of a power that is set, if any is."""
+        """Shift x by the position of the only bit set in `power`; 0 if none is."""
         product: Bits = [False] * width
         for shift, select in enumerate(power):
             for index, bit in enumerate(x):
@@ -161,7 +161,7 @@ def _roba() -> Core:
         place(columns, times(circuit, power_a, w, width))
         place(columns, times(circuit, power_w, a, width))
         both = times(circuit, power_a, power_w, width)
-        place(columns, [circuit.invert(bit) for bit in both])  # minus a_r w_r: inverted, and one more
+        place(columns, [circuit.invert(bit) for bit in both])  # minus a_r w_r: inverted, plus one
         place(columns, [True])
         return add_columns(circuit, columns)
 
@@ -238,14 +238,14 @@ def _compressed(circuit: Circuit, columns: Columns, stage: dict[int, str]) -> Co
 
 
 def _trimmed(x: Bits) -> Bits:
-    """Without leading zeros that are constant."""
+    """Drop constant leading zeros."""
     while len(x) > 1 and x[-1] is False:
         x = x[:-1]
     return x
 
 
 def _leading_ones(circuit: Circuit, x: Bits) -> Bits:
-    """For every bit whether it is the highest that is set."""
+    """Mark the highest bit that is set."""
     found: Bits = []
     above: Bit = False
     for bit in reversed(x):
@@ -255,13 +255,13 @@ def _leading_ones(circuit: Circuit, x: Bits) -> Bits:
 
 
 def _encoded(circuit: Circuit, one_hot: Bits) -> Bits:
-    """The place of the one bit that is set, in binary."""
+    """Encode the position of the only set bit in binary."""
     width = (len(one_hot) - 1).bit_length()
     return [circuit.any_set([bit for place_, bit in enumerate(one_hot) if place_ >> i & 1]) for i in range(width)]
 
 
 def _shifted(circuit: Circuit, x: Bits, shift: Bits, width: int) -> Bits:
-    """A number shifted left by another, a binary digit of that at a time."""
+    """Shift a number left by another, one binary digit of the latter at a time."""
     for digit, select in enumerate(shift):
         x = _shifted_if(circuit, x, select, 1 << digit, width)
     return [*x, *[False] * width][:width]

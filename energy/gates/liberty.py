@@ -1,6 +1,6 @@
-"""Cells as a Liberty file describes them: area, pin capacitances, output functions, delay and energy inside a cell.
+"""Reader of Liberty cell libraries: areas, pin capacitances, output functions, delays and internal energies of cells.
 
-Only what the model needs is read: combinational cells, their capacitances in pF, delays in ns, internal energy in pJ,
+Reads only what the model needs: combinational cells, their capacitances in pF, delays in ns, internal energies in pJ,
 and the nominal voltage.
 """
 
@@ -20,23 +20,23 @@ from energy.gates.errors import GateToolError
 Words = NDArray[np.uint64]  # 64 simulated vectors a word
 Function = Callable[[Mapping[str, Words]], Words]
 
-SLEW_NS = 0.12  # of the transitions at which tables are read: about what the mapped netlists have
+SLEW_NS = 0.12  # transition time at which tables are read, about that of the mapped netlists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadTable:
-    """A quantity over an output's load, at `SLEW_NS`: the mean of rising and falling, and of all inputs that cause it.
+    """A quantity as a function of an output's load, at `SLEW_NS`: the mean over both edges and all causing inputs.
 
     Attributes:
-        loads_pf: Rising.
-        values: At these loads.
+        loads_pf: Loads in ascending order.
+        values: The quantity at these loads.
     """
 
     loads_pf: NDArray[np.float64]
     values: NDArray[np.float64]
 
     def at(self, load_pf: float) -> float:
-        """Interpolated; beyond the table, its nearest entry."""
+        """Interpolate; beyond the table, take its nearest entry."""
         return float(np.interp(load_pf, self.loads_pf, self.values))
 
 
@@ -45,9 +45,9 @@ class Output:
     """An output pin.
 
     Attributes:
-        function: Its value from the input pins' values.
-        delay_ns: From an input to this pin.
-        internal_pj: Energy that a transition of this pin costs inside the cell.
+        function: Computes its value from those of the input pins.
+        delay_ns: Delay from an input to this pin.
+        internal_pj: Energy spent inside the cell by a transition of this pin.
     """
 
     function: Function
@@ -60,9 +60,10 @@ class Cell:
     """A combinational cell.
 
     Attributes:
-        area_um2: Its area.
-        inputs: Input pins with their capacitances in pF.
-        outputs: Output pins.
+        name: Name in the library.
+        area_um2: Area.
+        inputs: Input pin -> capacitance in pF.
+        outputs: Output pins by name.
     """
 
     name: str
@@ -76,9 +77,9 @@ class CellLibrary:
     """Combinational cells of a library.
 
     Attributes:
-        name: The library's name.
-        nominal_v: Its nominal voltage.
-        cells: By name.
+        name: Name of the library.
+        nominal_v: Nominal voltage.
+        cells: Cells by name.
     """
 
     name: str
@@ -88,10 +89,10 @@ class CellLibrary:
 
 @cache
 def read_liberty(path: Path) -> CellLibrary:
-    """A library's combinational cells.
+    """Read the combinational cells of a library.
 
     Raises:
-        GateToolError: If the file cannot be read, or is not such a library in pF and ns.
+        GateToolError: If the file cannot be read, or is not a cell library in pF and ns.
     """
     try:
         root = _parse(path.read_text(encoding="utf-8", errors="replace"))
@@ -108,11 +109,11 @@ def read_liberty(path: Path) -> CellLibrary:
     except OSError as error:
         raise GateToolError(f"cannot read the cell library {path}: {error.strerror or error}") from None
     except (KeyError, ValueError, StopIteration, IndexError) as error:
-        raise GateToolError(f"{path} is no cell library that can be used here: {error!r}") from None
+        raise GateToolError(f"{path} is not a usable cell library: {error!r}") from None
 
 
 def parse_function(text: str) -> Function:
-    """A Liberty output function: ! or ' inverts, then ^, then & * or nothing between pins, then + or |.
+    """Parse a Liberty output function; in order of precedence: ! or ' inverts, ^, & or * or juxtaposition, + or |.
 
     Raises:
         ValueError: If it cannot be parsed.
@@ -172,7 +173,7 @@ def parse_function(text: str) -> Function:
 
     parsed = alternatives()
     if peek():
-        raise ValueError(f"function {text!r} has {peek()!r} too many")
+        raise ValueError(f"function {text!r} has an unexpected {peek()!r}")
     return parsed
 
 
@@ -252,7 +253,7 @@ def _cell(group: _Group) -> Cell:
 
 
 def _load_table(pin: _Group, section: str, kinds: tuple[str, str]) -> LoadTable:
-    """The mean over all tables of a kind; they are over load and slew, and those of a pin over the same ones."""
+    """Average all tables of a kind over load and slew; those of one pin must have the same loads."""
     tables = [table for part in pin.of(section) for kind in kinds for table in part.of(kind)]
     loads = _numbers(tables[0], "index_1")[0]
     rows = []

@@ -1,4 +1,4 @@
-"""A mapped netlist: library cells and the nets between them, in an order in which they can be computed."""
+"""A mapped netlist: library cells and the nets between them, in an order of evaluation."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from energy.gates.liberty import Cell, CellLibrary
 
 Nets = NDArray[np.intp]
 
-ZERO, ONE = 0, 1  # the nets that never change
+ZERO, ONE = 0, 1  # the constant nets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellGroup:
-    """Cells of one kind that do not depend on each other.
+    """Cells of one type that do not depend on each other.
 
     Attributes:
-        cell: Their kind.
-        members: Their places in `Netlist.cell_names`.
+        cell: Their type.
+        members: Their indices in `Netlist.cell_names`.
         inputs: Input pin -> a net for each of them.
         outputs: Output pin -> a net for each of them.
     """
@@ -41,9 +41,9 @@ class Netlist:
     Attributes:
         inputs: Input port -> its nets, lowest bit first.
         outputs: Output port -> its nets, lowest bit first.
-        cell_names: Instances, with the names of the modules they came from.
-        net_count: Nets, the two constant ones included.
-        levels: Groups of cells, each depending on earlier ones only.
+        cell_names: Names of the instances, prefixed with the modules that they came from.
+        net_count: Number of nets, including the two constant ones.
+        levels: Groups of cells; each depends on earlier ones only.
     """
 
     inputs: Mapping[str, Nets]
@@ -53,7 +53,7 @@ class Netlist:
     levels: tuple[CellGroup, ...]
 
     def loads_pf(self) -> NDArray[np.float64]:
-        """Capacitance of the input pins on every net."""
+        """Sum the capacitance of the input pins on every net."""
         loads = np.zeros(self.net_count)
         for group in self.levels:
             for pin, nets in group.inputs.items():
@@ -70,17 +70,17 @@ class _Instance:
 
 
 def read_netlist(text: str, module: str, library: CellLibrary) -> Netlist:
-    """A netlist from Yosys's JSON.
+    """Read a netlist from Yosys's JSON.
 
     Raises:
-        GateDesignError: If it is not flat, combinational and of the library's cells, or drives an output with no value.
+        GateDesignError: If it is not combinational, has a cell that is not in the library, or leaves a signal undriven.
     """
     found = json.loads(text)["modules"][module]
     numbers: dict[int | str, int] = {"0": ZERO, "1": ONE}
 
     def net(bit: int | str) -> int:
         if bit in ("x", "z"):
-            raise GateDesignError(f"module {module!r} has a signal that nothing drives; give every bit a value")
+            raise GateDesignError(f"module {module!r} has an undriven signal; give every bit a value")
         return numbers.setdefault(bit, len(numbers))
 
     ports: dict[str, dict[str, Nets]] = {"input": {}, "output": {}, "inout": {}}
@@ -91,8 +91,8 @@ def read_netlist(text: str, module: str, library: CellLibrary) -> Netlist:
         cell = library.cells.get(described["type"])
         if cell is None:
             raise GateDesignError(
-                f"module {module!r} is no combinational logic: it needs {described['type']} ({name}); "
-                "flip-flops, latches, memories and tri-states have no place in a multiplier"
+                f"module {module!r} is not combinational logic: it needs {described['type']} ({name}); "
+                "flip-flops, latches, memories and tri-states are not supported"
             )
         bits = {pin: net(connected[0]) for pin, connected in described["connections"].items() if connected}
         if any(pin not in bits for pin in cell.inputs):
@@ -102,7 +102,7 @@ def read_netlist(text: str, module: str, library: CellLibrary) -> Netlist:
                 name=name,
                 cell=cell,
                 inputs={pin: bits[pin] for pin in cell.inputs},
-                # An output that leads nowhere still costs what is inside the cell.
+                # An unconnected output still costs the energy inside the cell.
                 outputs={pin: bits.get(pin, net(f"{name}.{pin}")) for pin in cell.outputs},
             )
         )
@@ -111,7 +111,7 @@ def read_netlist(text: str, module: str, library: CellLibrary) -> Netlist:
     driven = {*levels, ZERO, ONE, *(int(n) for nets in ports["input"].values() for n in nets)}
     for name, nets in ports["output"].items():
         if any(int(n) not in driven for n in nets):
-            raise GateDesignError(f"module {module!r} leaves bits of its output {name!r} without a value")
+            raise GateDesignError(f"module {module!r} leaves bits of its output {name!r} undriven")
     return Netlist(
         inputs=ports["input"],
         outputs=ports["output"],
@@ -122,14 +122,14 @@ def read_netlist(text: str, module: str, library: CellLibrary) -> Netlist:
 
 
 def _levels(module: str, instances: Sequence[_Instance], sources: Sequence[int]) -> dict[int, int]:
-    """Each driven net's distance from the inputs, in cells."""
+    """Compute each driven net's distance from the inputs, in cells."""
     level = dict.fromkeys(sources, 0)
     waiting = list(instances)
     while waiting:
         ready = [one for one in waiting if all(n in level for n in one.inputs.values())]
         if not ready:
             raise GateDesignError(
-                f"module {module!r} has a loop, or a signal that nothing drives, at {waiting[0].name}; "
+                f"module {module!r} has a loop or an undriven signal at {waiting[0].name}; "
                 "a multiplier is combinational"
             )
         for one in ready:

@@ -1,9 +1,9 @@
-"""Many input vectors through a netlist at once: 64 in every machine word.
+"""Simulation of netlists with many input vectors at once: 64 per machine word.
 
-Two questions are asked: what the circuit computes once it has settled, and how often every net toggles on the way from
-one vector to the next. For the second, every cell takes the library's delay at its load, rounded to `STEP_NS`, and is
-inertial: it ignores what its inputs ask for during less than its delay. A net thus toggles more than once where paths
-of different length meet: the glitches that set multiplier structures apart.
+It answers two questions: what the circuit computes once it has settled, and how often every net toggles between one
+vector and the next. For the second, every cell has the library's delay at its load, rounded to `STEP_NS`, and is
+inertial: it filters pulses shorter than its delay. A net thus toggles more than once where paths of different length
+meet: these glitches distinguish multiplier structures.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Codes = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Toggles:
-    """How often nets toggle in one operation, on average.
+    """Average toggles per operation.
 
     Attributes:
-        per_net: With glitches; by net.
-        settled_per_net: Without: whether the net ends at another value; by net.
+        per_net: Toggles of each net, including glitches.
+        settled_per_net: Toggles of each net without glitches: 1 if it settles at another value.
     """
 
     per_net: NDArray[np.float64]
@@ -36,7 +36,7 @@ class Toggles:
 
 
 def pack(codes: Codes, bits: int) -> Words:
-    """The codes' bits as rows of words, lowest bit first; the last word is filled up with zeros."""
+    """Pack codes into one row of words per bit, lowest bit first; the last word is padded with zeros."""
     words = -(-len(codes) // 64)
     rows = np.zeros((bits, words * 64), dtype=np.uint8)
     rows[:, : len(codes)] = (codes[None, :] >> np.arange(bits)[:, None]) & 1
@@ -44,18 +44,18 @@ def pack(codes: Codes, bits: int) -> Words:
 
 
 def unpack(rows: Words, count: int) -> Codes:
-    """The codes, read as unsigned, of which `pack` makes the rows."""
+    """Invert `pack`: return the codes, read as unsigned."""
     bits = np.unpackbits(rows.view(np.uint8), axis=1, bitorder="little")[:, :count].astype(np.int64)
     codes: Codes = (bits << np.arange(len(rows))[:, None]).sum(axis=0)
     return codes
 
 
 def compute(netlist: Netlist, operands: Mapping[str, Codes]) -> dict[str, Codes]:
-    """What a circuit's outputs settle at, read as unsigned.
+    """Compute the settled outputs of a circuit, read as unsigned.
 
     Args:
         netlist: The circuit.
-        operands: For every input port as many codes as all others have.
+        operands: Input port -> codes; equally many for all ports.
     """
     count = len(next(iter(operands.values())))
     values = _settled(netlist, operands)
@@ -63,11 +63,11 @@ def compute(netlist: Netlist, operands: Mapping[str, Codes]) -> dict[str, Codes]
 
 
 def count_toggles(netlist: Netlist, operands: Mapping[str, Codes]) -> Toggles:
-    """Average toggles per operation while the operands follow one another.
+    """Count the average toggles per operation for a sequence of operands.
 
     Args:
         netlist: The circuit.
-        operands: For every input port a sequence of codes; n codes make n - 1 operations. All bits change at once.
+        operands: Input port -> sequence of codes; n codes make n - 1 operations. All bits change at once.
     """
     operations = len(next(iter(operands.values()))) - 1
     values = _settled(netlist, {name: codes[:-1] for name, codes in operands.items()})
@@ -85,7 +85,7 @@ def count_toggles(netlist: Netlist, operands: Mapping[str, Codes]) -> Toggles:
         change(netlist.inputs[name], pack(codes[1:], len(netlist.inputs[name])))
     quiet, longest = 0, max((group.steps for group in _by_delay(netlist)), default=0)
     while quiet <= longest:
-        # All cells see the values of the step before: their results are kept aside until all have been computed.
+        # All cells see the values of the previous step: results are applied once all have been computed.
         results = [one.step(values) for one in waiting]
         active = [change(one.group.output, after) for one, after in zip(waiting, results, strict=True)]
         quiet = 0 if any(active) else quiet + 1
@@ -94,15 +94,15 @@ def count_toggles(netlist: Netlist, operands: Mapping[str, Codes]) -> Toggles:
 
 
 def cell_energies_fj(netlist: Netlist, library: CellLibrary, toggles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Energy per operation of every cell: of charging its input pins, and what its output transitions cost inside it.
+    """Compute the energy per operation of every cell: charging its input pins, and internal energy of its transitions.
 
-    A net's capacitance is that of the input pins on it, so that each cell answers for the pins it adds, whoever drives
-    them. Wires have none, and outputs drive nothing.
+    A net's capacitance is that of the input pins on it, so each cell is charged for its own pins, whichever cell drives
+    them. Wires have no capacitance, and outputs drive no load.
 
     Args:
         netlist: The circuit.
-        library: Its cells.
-        toggles: Toggles per operation, by net.
+        library: The cell library.
+        toggles: Toggles per operation of each net.
     """
     loads = netlist.loads_pf()
     energies_fj = np.zeros(len(netlist.cell_names))
@@ -117,7 +117,7 @@ def cell_energies_fj(netlist: Netlist, library: CellLibrary, toggles: NDArray[np
 
 
 def cell_areas_um2(netlist: Netlist) -> NDArray[np.float64]:
-    """Every cell's area."""
+    """Return the area of every cell."""
     areas = np.zeros(len(netlist.cell_names))
     for group in netlist.levels:
         areas[group.members] = group.cell.area_um2
@@ -140,7 +140,7 @@ def _settled(netlist: Netlist, operands: Mapping[str, Codes]) -> Words:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _DelayGroup:
-    """Outputs of one function and one delay, wherever they are."""
+    """Outputs with the same function and delay, anywhere in the netlist."""
 
     function: Function
     steps: int
@@ -171,14 +171,14 @@ def _by_delay(netlist: Netlist) -> list[_DelayGroup]:
 
 
 class _Waiting:
-    """What a group's outputs are about to become: an output follows its inputs once they ask for it a delay long."""
+    """Inertial delay of a group: an output changes once its inputs have called for it throughout the delay."""
 
     def __init__(self, group: _DelayGroup, settled: Words) -> None:
         self.group = group
-        self._asked = [settled] * (group.steps - 1)  # in the steps before
+        self._asked = [settled] * (group.steps - 1)  # called for in the previous steps
 
     def step(self, values: Words) -> Words:
-        """The outputs after one step, from all nets' values."""
+        """Compute the outputs after one step from the values of all nets."""
         asked = self.group.function({pin: values[nets] for pin, nets in self.group.inputs.items()})
         if not self._asked:
             return asked

@@ -1,9 +1,9 @@
-"""The operands that a circuit is given: all of them for the proof, and random ones for its energy.
+"""Operands for circuits: all pairs for verification, and random ones for energy.
 
-Random operands are drawn one pair after another, independently: uniformly; or as a trained network's multipliers see
-them (`energy/operand_histograms.csv`); or so, but with each weight staying for `HELD` products, as a weight-stationary
-array holds it. A network's zeros are left out: `energy.actions` counts products with a zero apart, which hardware
-gates. All designs get the same draws, so that what they are compared by is the designs.
+Random pairs are independent draws: uniform; recorded, as the multipliers of a trained network see them
+(`energy/operand_histograms.csv`); or stationary, which is recorded with each weight held for `HELD` products, as in a
+weight-stationary array. Zeros are excluded: `energy.actions` counts products with a zero separately, because hardware
+gates them. All designs get the same draws, so that a comparison shows the designs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from energy.gates.simulation import Codes
 
-OPERATIONS = 16384  # the standard error of a relative energy is then 0.3 %, with held weights 1 %
+OPERATIONS = 16384  # gives a standard error of a relative energy of 0.3 %, with held weights 1 %
 SEED = 1
 HELD = 64  # between the 100 positions of LeNet-5's second convolution and the 1 of its last layers
 RECORDED_BITS = 8  # of the histograms
@@ -33,8 +33,8 @@ class Pairs:
     """Operand values, pair by pair.
 
     Attributes:
-        activations: Integers.
-        weights: As many.
+        activations: Activations.
+        weights: Weights, equally many.
     """
 
     activations: Codes
@@ -42,36 +42,36 @@ class Pairs:
 
 
 def operand_values(bits: int, *, signed: bool) -> Codes:
-    """All values of an operand, in the order of its codes."""
+    """List all values of an operand in the order of its codes."""
     codes = np.arange(2**bits, dtype=np.int64)
     return np.where(codes >= 2 ** (bits - 1), codes - 2**bits, codes) if signed else codes
 
 
 def weight_values(form: str, bits: int) -> Codes:
-    """All values of a weight in a form; sign and magnitude lacks the most negative one."""
+    """List all values of a weight in a form; sign and magnitude lacks the most negative one."""
     values = operand_values(bits, signed=form != "unsigned")
     return values[values > -(2 ** (bits - 1))] if form == "layer" else values
 
 
 def activation_values(form: str, bits: int) -> Codes:
-    """All values of an activation in a form."""
+    """List all values of an activation in a form."""
     return operand_values(bits, signed=form == "signed")
 
 
 def all_pairs(activations: Codes, weights: Codes) -> Pairs:
-    """Every activation with every weight."""
+    """Pair every activation with every weight."""
     first, second = np.meshgrid(activations, weights, indexing="ij")
     return Pairs(activations=first.ravel(), weights=second.ravel())
 
 
 def random_pairs(kind: Kind, form: str, weight_bits: int, activation_bits: int) -> Pairs:
-    """One pair more than `OPERATIONS`, independent of each other.
+    """Draw `OPERATIONS` + 1 pairs.
 
     Args:
-        kind: How they are drawn.
-        form: See `energy.multiplier_cost.FORMS`.
-        weight_bits: Width.
-        activation_bits: Width.
+        kind: The distribution.
+        form: One of `energy.cost_table.FORMS`.
+        weight_bits: Width of a weight.
+        activation_bits: Width of an activation.
     """
     draws = np.random.default_rng(SEED).random((2, OPERATIONS + 1))
     weights, activations = weight_values(form, weight_bits), activation_values(form, activation_bits)
@@ -97,7 +97,7 @@ def _drawn(draws: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[n
 
 @cache
 def _histograms() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Shares of activations 0 to 255 and of weights -128 to 127."""
+    """Read the shares of activations 0 to 255 and of weights -128 to 127."""
     text = files("energy").joinpath("operand_histograms.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(text.splitlines()))
     activations = np.array([float(row["activation_count"]) for row in rows])
@@ -106,7 +106,7 @@ def _histograms() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _recorded_activations(form: str, bits: int) -> NDArray[np.float64]:
-    """Shares of an activation's values, rising; the recorded range is stretched over the positive values there are."""
+    """Shares of an activation's values in ascending order; the recorded range is scaled to the positive values."""
     shares, _ = _histograms()
     positive_bits = bits - (form == "signed")
     target = np.rint(np.arange(2**RECORDED_BITS) * (2**positive_bits - 1) / (2**RECORDED_BITS - 1)).astype(np.int64)
@@ -115,7 +115,7 @@ def _recorded_activations(form: str, bits: int) -> NDArray[np.float64]:
 
 
 def _recorded_weights(form: str, bits: int) -> NDArray[np.float64]:
-    """Likewise for weights; as unsigned ones they are magnitudes."""
+    """Shares of a weight's values in ascending order; unsigned weights are magnitudes."""
     _, shares = _histograms()
     recorded = np.arange(-(2 ** (RECORDED_BITS - 1)), 2 ** (RECORDED_BITS - 1))
     most = 2 ** (RECORDED_BITS - 1) - 1
@@ -130,7 +130,7 @@ def _recorded_weights(form: str, bits: int) -> NDArray[np.float64]:
 
 
 def _without_zero(shares: NDArray[np.float64], values: Codes) -> NDArray[np.float64]:
-    """Shares of the values that are not zero; operands so narrow that all are rounded to zero stay as they are."""
+    """Exclude zero, unless operands are so narrow that all are rounded to it."""
     kept = np.where(values == 0, 0.0, shares)
     return kept / kept.sum() if kept.any() else shares
 

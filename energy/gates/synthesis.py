@@ -1,7 +1,7 @@
-"""From Verilog to a netlist of library cells with Yosys, and through Icarus Verilog to what that netlist computes.
+"""Synthesis of Verilog to a netlist of library cells with Yosys, and simulation of the netlist with Icarus Verilog.
 
-Both tools and the OSU 180 nm cell library are found at run time. A text is written to a folder that is deleted
-afterwards, under names of our own, so that nothing of a user's reaches a tool's command line.
+Both tools and the OSU 180 nm cell library are found at run time. Verilog is written to a temporary folder under fixed
+file names, so that no user input reaches a tool's command line.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from energy.gates.netlist import Netlist, read_netlist
 from energy.gates.simulation import Codes
 
 INSTALL_LINE = "apt-get install yosys iverilog qflow-tech-osu018"
-CELL_LIBRARY_VARIABLE = "CROSSLAYER_CELL_LIBRARY"  # a folder with the .lib and .v files, for other places than Debian's
+CELL_LIBRARY_VARIABLE = "CROSSLAYER_CELL_LIBRARY"  # a folder with the .lib and .v files, if not where Debian has it
 _CELL_LIBRARY_DIR = Path("/usr/share/qflow/tech/osu018")
 TIMEOUT_S = 120.0
 _MEMORY_KB = 4_000_000
 _NOT_STARTED = (126, 127)  # a shell's exit codes
 
-# Modules named as parts are mapped on their own, so that nothing moves between them and each can be charged for its own
-# cells; all others are mapped as one. Cells are renamed so that a run's counters are in no name.
+# Modules named as parts are mapped separately, so that no logic moves between them and each is charged for its own
+# cells; all others are mapped as one. Cells are renamed because their names hold counters that differ between runs.
 _SCRIPT = """\
 {cells}read_verilog design.v
 hierarchy -check {top}
@@ -57,14 +57,14 @@ write_verilog -noattr -noexpr netlist.v
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """What is installed here.
+    """Paths of the installed tools and of the cell library.
 
     Attributes:
-        yosys: The synthesiser.
-        iverilog: The simulator's compiler.
+        yosys: Synthesis.
+        iverilog: Compiler of the simulator.
         vvp: The simulator.
-        liberty: The cells as the synthesiser reads them.
-        cell_models: The cells as the simulator reads them.
+        liberty: The cell library for synthesis.
+        cell_models: Verilog models of the cells for simulation.
     """
 
     yosys: Path
@@ -75,18 +75,18 @@ class Tools:
 
     @property
     def library(self) -> CellLibrary:
-        """The cells."""
+        """The cell library."""
         return read_liberty(self.liberty)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Synthesised:
-    """A design as library cells.
+    """A design mapped to library cells.
 
     Attributes:
-        module: Its top module.
-        netlist: For our own simulator.
-        verilog: For another.
+        module: Name of the top module.
+        netlist: The netlist for `energy.gates.simulation`.
+        verilog: The same netlist for Icarus Verilog.
     """
 
     module: str
@@ -95,10 +95,10 @@ class Synthesised:
 
 
 def find_tools() -> Tools:
-    """The tools and the cell library.
+    """Find the tools and the cell library.
 
     Raises:
-        GateToolError: If one is missing; it says how to install all.
+        GateToolError: If one is missing; the message says how to install them.
     """
     folder = Path(os.environ.get(CELL_LIBRARY_VARIABLE, _CELL_LIBRARY_DIR))
     programs = {name: shutil.which(name) for name in ("yosys", "iverilog", "vvp")}
@@ -121,7 +121,7 @@ def find_tools() -> Tools:
 
 @cache
 def tool_versions(tools: Tools) -> dict[str, str]:
-    """The tools' versions, in their own words."""
+    """Return the versions that the tools report."""
     yosys = _run([tools.yosys, "-V"], cwd=Path("/"), timeout_s=10)
     iverilog = _run([tools.iverilog, "-V"], cwd=Path("/"), timeout_s=10)
     return {
@@ -144,17 +144,17 @@ def synthesise(
     """Map a design to library cells.
 
     Args:
-        tools: What is installed.
-        verilog: The design's modules; a user's text goes through `user_verilog.checked` first.
+        tools: The installed tools.
+        verilog: The design's modules; user input must pass `user_verilog.checked` first.
         top: The top module; found by Yosys if None.
-        parts: Modules to be mapped on their own. The top module's instance of each gives its cells their first name.
-        rename: What to call the top module from then on; it has to be given if `top` is not.
-        mapped: Whether library cells are among what is given.
-        timeout_s: How long Yosys may take.
+        parts: Modules to be mapped separately. Names of their cells begin with the top module's instance of the part.
+        rename: New name of the top module; required if `top` is None.
+        mapped: Whether the design contains library cells.
+        timeout_s: Time limit of Yosys.
 
     Raises:
-        GateDesignError: If Yosys refuses the design, or it is not combinational.
-        GateToolError: If Yosys fails otherwise or takes too long.
+        GateDesignError: If Yosys rejects the design, or it is not combinational.
+        GateToolError: If Yosys cannot be started or takes too long.
     """
     keep = "".join(f"setattr -mod -set keep_hierarchy 1 {part}\n" for part in parts)
     release = "".join(f"setattr -mod -unset keep_hierarchy {part}\n" for part in parts)
@@ -175,7 +175,7 @@ def synthesise(
         try:
             _run([tools.yosys, "-q", "-s", "synthesis.ys"], cwd=folder, timeout_s=timeout_s)
         except _FailedError as error:
-            raise GateDesignError(f"Yosys refuses the design: {error}") from None
+            raise GateDesignError(f"Yosys rejects the design: {error}") from None
         text = (folder / "netlist.json").read_text(encoding="utf-8")
         netlist = (folder / "netlist.v").read_text(encoding="utf-8")
     return Synthesised(module=module, netlist=read_netlist(text, module, tools.library), verilog=netlist)
@@ -184,14 +184,14 @@ def synthesise(
 def simulate_independently(
     tools: Tools, design: Synthesised, operands: Mapping[str, Codes], output: str, *, timeout_s: float = TIMEOUT_S
 ) -> Codes:
-    """What Icarus Verilog says that a netlist computes, with the library's own models of its cells.
+    """Compute a netlist's output with Icarus Verilog and the library's own cell models.
 
     Args:
-        tools: What is installed.
+        tools: The installed tools.
         design: The netlist.
-        operands: For every input port as many codes as all others have.
+        operands: Input port -> codes; equally many for all ports.
         output: The output port to read, as unsigned.
-        timeout_s: How long compiling and simulating may take, each.
+        timeout_s: Time limit of compilation and of simulation, each.
 
     Raises:
         GateToolError: If the simulator fails or takes too long.
@@ -200,7 +200,7 @@ def simulate_independently(
     widths = {name: len(nets) for name, nets in design.netlist.inputs.items()}
     count = len(next(iter(operands.values())))
     vectors = np.zeros(count, dtype=np.int64)
-    for name, width in widths.items():  # the first port in the highest bits, as in a concatenation
+    for name, width in widths.items():  # the first port is in the highest bits, as in a concatenation
         vectors = (vectors << width) | (operands[name] & (2**width - 1))
     with tempfile.TemporaryDirectory(prefix="crosslayer-") as name:
         folder = Path(name)
@@ -209,14 +209,14 @@ def simulate_independently(
         (folder / "bench.v").write_text(_bench(design, widths, count, output), encoding="utf-8")
         try:
             sources = ["bench.v", "netlist.v", str(tools.cell_models)]
-            # Without -gspecify the cell models have no delays, so a vector has settled before the next one comes.
+            # Without -gspecify the cell models have no delays, so a vector settles before the next one.
             _run([tools.iverilog, "-s", "bench", "-o", "bench", *sources], cwd=folder, timeout_s=timeout_s)
             _run([tools.vvp, "-n", "bench"], cwd=folder, timeout_s=timeout_s)
         except _FailedError as error:
             raise GateToolError(f"Icarus Verilog cannot simulate the netlist: {error}") from None
         lines = (folder / "products.hex").read_text(encoding="ascii").split()
     if len(lines) != count or not all(re.fullmatch(r"[0-9a-f]+", line) for line in lines):
-        raise GateDesignError(f"module {design.module!r} has operands for which a bit of {output!r} has no value (x)")
+        raise GateDesignError(f"module {design.module!r} has operands for which a bit of {output!r} is undefined (x)")
     return np.array([int(line, 16) for line in lines], dtype=np.int64)
 
 
@@ -249,21 +249,21 @@ endmodule
 
 
 def escaped(name: str) -> str:
-    """An identifier that may have any characters but blanks."""
+    """Escape an identifier, which may then have any characters except blanks."""
     return f"\\{name} "
 
 
 class _FailedError(Exception):
-    """A tool ended with an error; its text is what it said."""
+    """A tool failed; the text is its error message."""
 
 
 def _run(command: Sequence[str | Path], *, cwd: Path, timeout_s: float) -> str:
-    """A program's output."""
+    """Run a program and return its output."""
     name = Path(command[0]).name
     try:
-        # A design may ask for more memory than there is long before it has taken too long.
+        # A design may exhaust the memory long before the time limit.
         limited = ["/bin/sh", "-c", f'ulimit -v {_MEMORY_KB}; exec "$0" "$@"', *(str(part) for part in command)]
-        with subprocess.Popen(  # noqa: S603  # our own arguments only; a user's text is in files
+        with subprocess.Popen(  # noqa: S603  # arguments are ours; user input is in files
             limited,
             cwd=cwd,
             stdin=subprocess.DEVNULL,
@@ -276,7 +276,7 @@ def _run(command: Sequence[str | Path], *, cwd: Path, timeout_s: float) -> str:
             try:
                 output, _ = process.communicate(timeout=timeout_s)
             except BaseException as error:
-                os.killpg(process.pid, signal.SIGKILL)  # Yosys runs ABC as a process of its own
+                os.killpg(process.pid, signal.SIGKILL)  # Yosys runs ABC as a separate process
                 if not isinstance(error, subprocess.TimeoutExpired):
                     raise
                 raise GateToolError(
@@ -288,7 +288,7 @@ def _run(command: Sequence[str | Path], *, cwd: Path, timeout_s: float) -> str:
         raise GateToolError(f"{name} cannot be started: {output.strip() or command[0]}")
     if process.returncode != 0:
         lines = [line.strip() for line in output.splitlines() if line.strip()]
-        # What Yosys's `check` found comes before the error that ends it.
+        # The findings of Yosys's `check` precede the error that ends it.
         said = [line for line in lines if line.startswith("Warning: ")] if "'check -assert'" in output else []
         said = said or [line for line in lines if "error" in line.lower()] or lines[-1:]
         raise _FailedError(re.sub(r"^(ERROR|Warning): ", "", said[0]) if said else f"exit code {process.returncode}")

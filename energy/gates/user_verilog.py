@@ -1,9 +1,9 @@
-"""A person's own multiplier: from a Verilog text to the table that it computes, and to rows of the cost table.
+"""Custom multipliers: from Verilog to the products that the circuit computes, and to rows of the cost table.
 
-The circuit is taken as it is: narrower operands go into it zero- or sign-extended, and none of it goes away for them.
-As layers use it, an unsigned circuit sits behind sign logic: it gets the weight's magnitude, and its product is negated
-if the weight is negative. A signed circuit takes two's complement weights as they are; activations, which are unsigned,
-may not reach its highest bit.
+The circuit is used unchanged: narrower operands are zero- or sign-extended, and nothing is optimised away for them. In
+layers, an unsigned circuit is wrapped in sign logic: it gets the weight's magnitude, and its product is negated if the
+weight is negative. A signed circuit takes two's complement weights directly; activations, which are unsigned, must not
+use its highest bit.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ _HARMLESS_DIRECTIVES = {"`timescale", "`default_nettype", "`celldefine", "`endce
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserMultiplier:
-    """A person's circuit, mapped to library cells, and what it computes.
+    """A custom circuit mapped to library cells, and its products.
 
     Attributes:
-        name: What to call it.
-        module: The Verilog module that was taken.
+        name: Name of the multiplier.
+        module: The Verilog module.
         design: The mapped circuit.
-        weight_port: Its input for the weight.
-        activation_port: The other input.
-        product_port: Its output.
+        weight_port: Input port of the weight.
+        activation_port: Input port of the activation.
+        product_port: Output port.
         signed: Whether both operands and the product are two's complement.
-        table: Its products, shape (2**activation_bits, 2**weight_bits).
+        table: Products, shape (2**activation_bits, 2**weight_bits).
     """
 
     name: str
@@ -76,18 +76,19 @@ class UserMultiplier:
 def read_user_verilog(
     tools: Tools, text: str, *, name: str, signed: bool, top: str | None = None, weight_port: str | None = None
 ) -> UserMultiplier:
-    """Map a circuit and find out what it computes, by two simulators that must agree.
+    """Map a circuit to library cells and compute its products by two simulators, which must agree.
 
     Args:
-        tools: What is installed.
+        tools: The installed tools.
         text: Verilog.
-        name: What to call it.
+        name: Name of the multiplier.
         signed: Whether operands and product are two's complement.
-        top: The module; the only one that no other uses if None, and refused if there are several.
-        weight_port: The input for the weight; the second one if None.
+        top: The module; by default the only one that no other module uses.
+        weight_port: Input port of the weight; by default the second input.
 
     Raises:
-        GateDesignError: If it is no Verilog, or no combinational multiplier of two operands of 2 to 8 bits.
+        GateDesignError: If the text is not valid Verilog or not a combinational multiplier of two operands of 2 to 8
+            bits, or several modules could be the multiplier.
         GateProofError: If the simulators disagree.
         GateToolError: If a tool fails or takes too long.
     """
@@ -95,7 +96,7 @@ def read_user_verilog(
         raise GateDesignError(f"--top takes a module's name, got {top!r}")
     text = checked(text)
     module = _module(text, top)
-    # Yosys finds the one module with a name that would have to be escaped by itself; such names are no commands.
+    # A name that needs escaping is not put into the script: Yosys finds the top module by itself.
     plain = module if re.fullmatch(_IDENTIFIER, module) else None
     with _own_words(module):
         design = synthesise(tools, text, top=plain, rename=_CORE, timeout_s=TIMEOUT_S)
@@ -128,7 +129,7 @@ def read_user_verilog(
 
 
 def characterise_user(tools: Tools, multiplier: UserMultiplier) -> Iterator[CostRow]:
-    """Rows for every form and all operand widths that a circuit can take; those of its own form for 8 x 8 bits only.
+    """Measure rows for all operand widths that a circuit can take in layers, and for its own form if it is 8 x 8 bits.
 
     Raises:
         GateToolError: If a tool fails.
@@ -161,13 +162,13 @@ def characterise_user(tools: Tools, multiplier: UserMultiplier) -> Iterator[Cost
 
 
 def user_row_count(multiplier: UserMultiplier) -> int:
-    """How many rows `characterise_user` gives."""
+    """Count the rows that `characterise_user` yields."""
     own = (multiplier.activation_bits, multiplier.weight_bits) == (MAX_BITS, MAX_BITS)
     return own + len(_layer_widths(multiplier))
 
 
 def _layer_widths(multiplier: UserMultiplier) -> list[tuple[int, int]]:
-    """Weight and activation widths that a circuit can take in a layer."""
+    """List the weight and activation widths that a circuit can take in a layer."""
     most_weight = min(MAX_BITS, multiplier.weight_bits + (not multiplier.signed))
     most_activation = multiplier.activation_bits - multiplier.signed
     return [
@@ -178,13 +179,12 @@ def _layer_widths(multiplier: UserMultiplier) -> list[tuple[int, int]]:
 
 
 def checked(text: str) -> str:
-    """A person's Verilog without comments, if nothing in it reaches beyond itself.
+    """Check that Verilog is self-contained, and return it without comments.
 
-    Yosys would include files, read memories from them, and call functions of libraries that are loaded; none of that
-    belongs in a multiplier.
+    Yosys would otherwise include files, read memories from files, and call functions of loaded libraries.
 
     Raises:
-        GateDesignError: If something does, or there is no module.
+        GateDesignError: If it is not self-contained, or has no module.
     """
     if len(text) > MAX_TEXT:
         raise GateDesignError(f"the Verilog has {len(text)} characters; at most {MAX_TEXT} are read")
@@ -194,24 +194,24 @@ def checked(text: str) -> str:
     for directive in re.findall(r"`\w*", without):
         if directive not in _HARMLESS_DIRECTIVES:
             raise GateDesignError(
-                f"the compiler directive {directive} is not taken; write parameters in place of macros, "
-                "and all modules into one file"
+                f"the compiler directive {directive} is not supported; write parameters instead of macros, "
+                "and all modules in one file"
             )
     for function in re.findall(r"\$\w+", without):
         if function not in _HARMLESS_FUNCTIONS:
-            raise GateDesignError(f"{function} has no place in a circuit")
+            raise GateDesignError(f"{function} is not allowed in a circuit")
     if found := re.search(r"\bimport\b|\"DPI", without):
-        raise GateDesignError(f"{found[0]} is not taken: a circuit calls no functions of other languages")
+        raise GateDesignError(f"{found[0]} is not supported: a circuit cannot call functions of other languages")
     return without
 
 
 def _without_comment(found: re.Match[str]) -> str:
-    # Lines stay, so that a complaint about one names the person's own.
+    # Line breaks stay, so that errors name the user's line numbers.
     return found[1] or "\n" * found[0].count("\n") or " "
 
 
 def _module(text: str, top: str | None) -> str:
-    """The module to take from a text without comments."""
+    """Choose the top module of a text without comments."""
     uses = _uses(text)
     listed = ", ".join(uses)
     if top is not None:
@@ -232,9 +232,9 @@ def _module(text: str, top: str | None) -> str:
 
 
 def _uses(text: str) -> dict[str, set[str]]:
-    """For each module the modules of the text that it has instances of.
+    """Find the modules of the text that each module instantiates.
 
-    Tokens are enough, for `checked` lets no macros through. Yosys would choose among several tops without a word.
+    Tokens are sufficient because `checked` allows no macros. Yosys would silently choose among several top modules.
     """
     tokens: list[str] = _TOKEN.findall(text)
     bodies: dict[str, list[int]] = {}
@@ -256,7 +256,7 @@ def _uses(text: str) -> dict[str, set[str]]:
 
 
 def _is_instance(tokens: Sequence[str], place: int) -> bool:
-    """Whether a module's name at a place starts instances: `name #(...)`, `name one (...)`, `name one [3:0]`."""
+    """Whether the token starts an instantiation: `name #(...)`, `name one (...)`, `name one [3:0]`."""
     if not _is_name(tokens[place]) or (place > 1 and tokens[place - 2 : place] == ["begin", ":"]):
         return False
     first, second = (*tokens[place + 1 : place + 3], "", "")[:2]
@@ -269,7 +269,7 @@ def _is_name(token: str) -> bool:
 
 @contextmanager
 def _own_words(module: str) -> Iterator[None]:
-    """Complaints in the words of the person's text, not in those of our copy of it."""
+    """Rephrase errors in terms of the user's text instead of our copy of it."""
     try:
         yield
     except GateDesignError as error:
@@ -277,12 +277,12 @@ def _own_words(module: str) -> Iterator[None]:
         said = re.sub(r"\bdesign\.v:(\d+): (?:ERROR: )?", r"line \1: ", said)
         said = re.sub(r"it needs (\S+) \(\S+\)", lambda found: f"it needs {_cell_in_words(found[1])}", said)
         if "syntax error" in said:
-            said += "; Verilog-2005 is read, so SystemVerilog such as logic and always_comb has to be converted first"
+            said += "; only Verilog-2005 is supported, so convert SystemVerilog such as logic and always_comb first"
         raise GateDesignError(said) from None
 
 
 def _cell_in_words(cell: str) -> str:
-    """What one of Yosys's own cells is."""
+    """Describe one of Yosys's internal cells."""
     if "LATCH" in cell or cell.startswith("$_SR_"):
         return "a latch"
     if "FF" in cell:
@@ -329,7 +329,7 @@ def _encoder(activation_port: str, weight_port: str, bits: tuple[int, int], *, m
 
 
 def _behind_sign_logic(tools: Tools, multiplier: UserMultiplier) -> Synthesised:
-    """The circuit, and what negates its product if the weight's highest bit, its sign, is set."""
+    """Wrap the circuit in logic that negates its product if the weight's highest bit, its sign, is set."""
     product_bits = len(multiplier.design.netlist.outputs[multiplier.product_port])
     negation = Circuit(_NEGATION, {"m": product_bits, "s": 1})
     sign, *_ = negation.port("s")

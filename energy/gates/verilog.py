@@ -1,11 +1,11 @@
 """Verilog of every multiplier of the catalogue, in every form in which it is characterised.
 
-The forms differ in their operands' codes:
+The forms differ in the encoding of their operands:
 
-- `layer`, as networks multiply: an unsigned activation, and a signed weight that its memory holds as sign (the highest
-  bit) and magnitude, so that nothing has to be negated but the product;
-- `unsigned`: both operands are;
-- `signed`: both are two's complement, and are turned into magnitudes first.
+- `layer`, as networks multiply: an unsigned activation, and a signed weight that is stored as sign (the highest bit)
+  and magnitude, so that only the product has to be negated;
+- `unsigned`: both operands are unsigned;
+- `signed`: both are two's complement, and are converted to magnitudes first.
 
 A product of signed operands is two's complement. Ports are `a` (activation), `w` (weight) and `p` (product).
 """
@@ -29,7 +29,7 @@ LANE = "lane"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operands:
-    """A form and its widths, and the product's."""
+    """A form with the widths of both operands and of the product."""
 
     form: str
     weight_bits: int
@@ -47,8 +47,8 @@ class Design:
 
     Attributes:
         verilog: Its modules.
-        description: How it is built, where there is a choice.
-        parts: Modules that are mapped on their own; see `SHARED`.
+        description: How it is built.
+        parts: Modules that are mapped separately; see `SHARED`.
     """
 
     verilog: str
@@ -57,10 +57,10 @@ class Design:
 
 
 def designs(name: str, operands: Operands) -> list[Design]:
-    """The ways to build a multiplier of the catalogue, of which the cheapest counts: one, but several for `exact`.
+    """List the designs of a multiplier of the catalogue, of which the cheapest counts: one, or several for `exact`.
 
     Raises:
-        WorkloadError: If there is no such name.
+        WorkloadError: If the name is unknown.
     """
     alphabets = _alphabets(name)
     if alphabets is not None:
@@ -93,7 +93,7 @@ def _with_sign_logic(name: str, operands: Operands) -> Design:
 
 
 def _carry_save_array(circuit: Circuit, a: Bits, w: Bits, width: int) -> Bits:
-    """The array multiplier: a row of adders for every weight bit, and a last one for the carries."""
+    """The array multiplier: one row of adders per weight bit, and a final row for the carries."""
     sums: Bits = [*(circuit.all_of(bit, w[0]) for bit in a), False]
     carries: Bits = [False] * len(a)
     product: Bits = [sums[0]]
@@ -108,14 +108,14 @@ def _carry_save_array(circuit: Circuit, a: Bits, w: Bits, width: int) -> Bits:
 
 
 def _conditional_complement(circuit: Circuit, a: Bits, w: Bits, width: int) -> Bits:
-    """Negate the activation inside the array: if s then (~a + 1 - 2^n) m else a m, as more partial products."""
+    """Negate the activation inside the array: if s then (~a + 1 - 2^n) m else a m, as additional partial products."""
     sign, magnitude = w[-1], w[:-1]
     columns = columns_of(width)
     inverted = [circuit.differ(bit, sign) for bit in a]
     for j, bit in enumerate(magnitude):
         place(columns, [circuit.all_of(one, bit) for one in inverted], j)
         place(columns, [circuit.all_of(sign, bit)], j)
-    high = [circuit.invert(circuit.all_of(sign, bit)) for bit in magnitude]  # - s m 2^n: inverted, and one more
+    high = [circuit.invert(circuit.all_of(sign, bit)) for bit in magnitude]  # - s m 2^n: inverted, plus one
     place(columns, [*high, *[True] * width], len(a))
     place(columns, [True], len(a))
     return add_columns(circuit, columns)
@@ -140,7 +140,7 @@ def _baugh_wooley(signed_activation: bool) -> Callable[[Circuit, Bits, Bits, int
     return build
 
 
-# Two's complement weights would be another code in the memory, which an exact multiplier is free to have.
+# The memory may store two's complement weights if the multiplier is exact.
 TWOS_COMPLEMENT = "two's complement weight, Baugh-Wooley"
 _EXACT_DESIGNS: Mapping[str, Mapping[str, Callable[[Circuit, Bits, Bits, int], Bits]]] = {
     "unsigned": {"carry-save array": _carry_save_array},
@@ -162,7 +162,7 @@ def _alphabets(name: str) -> tuple[int, ...] | None:
 def _alphabet_set(alphabets: tuple[int, ...], operands: Operands) -> Design:
     """An alphabet set multiplier: a bank of the activation's multiples, and a lane that selects, shifts and adds them.
 
-    What it does for weights that it cannot represent is left open, as they never occur.
+    Its products are unspecified for weights that it cannot represent, as these never occur.
     """
     signed = operands.form == "signed"
     magnitude_bits = operands.weight_bits - (operands.form == "layer")
@@ -204,7 +204,7 @@ def _alphabet_set(alphabets: tuple[int, ...], operands: Operands) -> Design:
 
 
 def _quartet(circuit: Circuit, multiples: Mapping[int, Bits], quartet: Bits, width: int) -> Bits:
-    """An alphabet's multiple, shifted to where the quartet's lowest one is; 0 for 0."""
+    """Select an alphabet's multiple and shift it to the quartet's lowest set bit; 0 for 0."""
     lowest: Bits = []
     below: Bit = False
     for bit in quartet:

@@ -224,7 +224,7 @@ class TestDram:
         moved = weights[0] + maps[0] - outputs * size**2
         assert best * 0.999 <= moved <= best * 1.5  # its proportions are rounded, where the loop tries all
 
-    def test_a_tile_of_inputs_meets_all_weights_anew(self) -> None:
+    def test_each_tile_of_inputs_refetches_all_weights(self) -> None:
         layer = convolution("c", 16, 128, 3, 64, padding=1)
         whole, cut = (counts(layer, self.sized(1, kb)) for kb in (4096, 8))
         passes = cut["dram_weight_bits"][0] / whole["dram_weight_bits"][0]

@@ -1,4 +1,4 @@
-"""Layers with multipliers and robust bits of their own."""
+"""Layers that override the multiplier and the robust bits of their workload."""
 
 from dataclasses import replace
 

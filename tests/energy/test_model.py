@@ -39,7 +39,7 @@ def entries(work: Workload, hardware: Hardware = HARDWARE) -> dict[str, float]:
 
 
 class TestAllOnes:
-    """With a table in which every action costs 1, energies are counts, which a person can work out."""
+    """With a table in which every action costs 1, energies are counts, which can be worked out by hand."""
 
     def test_a_convolution(self) -> None:
         # 3x3 kernels over one channel of 10x10: 64 positions, 9 products, 2 outputs
@@ -59,7 +59,7 @@ class TestAllOnes:
         }
 
     def test_a_depthwise_convolution(self) -> None:
-        # 3 channels, each with a 5x5 kernel of its own, over 8x8: 16 positions, 25 products, one output a group
+        # 3 channels, each with its own 5x5 kernel, over 8x8: 16 positions, 25 products, one output per group
         layer = convolution("dw", 3, 8, 5, 3, groups=3)
         assert ones(workload(layer, weight_bits=4)) == {
             "mac": 3 * 16 * 25 * (1 + 17),  # 4 + 8 + 5 bits

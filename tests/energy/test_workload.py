@@ -22,7 +22,7 @@ from tests.energy.networks import ALEXNET, LENET, convolution, fully_connected, 
         ({"activation_density": 1.1}, "activation_density must be between 0 and 1, got 1.1"),
     ],
 )
-def test_layers_that_contradict_themselves_are_refused(change: dict[str, Any], message: str) -> None:
+def test_layers_that_contradict_themselves_are_rejected(change: dict[str, Any], message: str) -> None:
     with pytest.raises(WorkloadError, match=re.escape(message)):
         replace(LENET[2], **change)
 
@@ -42,7 +42,7 @@ def test_layers_that_contradict_themselves_are_refused(change: dict[str, Any], m
         ),
     ],
 )
-def test_workloads_that_contradict_themselves_are_refused(change: dict[str, Any], message: str) -> None:
+def test_workloads_that_contradict_themselves_are_rejected(change: dict[str, Any], message: str) -> None:
     with pytest.raises(WorkloadError, match=message):
         replace(workload(*LENET), **change)
 
@@ -68,7 +68,7 @@ def test_a_workload_survives_json() -> None:
         ({"volts": 1}, "the workload has an unknown key 'volts'; keys are layers, weight_bits"),
     ],
 )
-def test_json_that_is_no_workload_is_refused(change: dict[str, Any], message: str) -> None:
+def test_json_that_is_not_a_workload_is_rejected(change: dict[str, Any], message: str) -> None:
     content = workload(*LENET).to_dict() | change
     with pytest.raises(WorkloadError, match=re.escape(message)):
         Workload.from_dict(content)

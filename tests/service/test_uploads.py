@@ -80,7 +80,7 @@ def test_hardware_of_a_client_is_searched_for(client: TestClient, database: Path
     [
         ("", "the file is empty"),
         ("- 1", "the file must be a mapping"),
-        ("[" * 5000, "stand too deep"),
+        ("[" * 5000, "nested too deeply"),
         (MINE.replace("rows:", "rwos:"), "rwos"),
         (MINE.replace("technology: 45nm", "technology: /etc/passwd.yaml"), "technology must be one of"),
         (MINE.replace("technology: 45nm", "technology: 45nm.yaml"), "technology must be one of"),

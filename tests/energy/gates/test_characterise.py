@@ -67,7 +67,7 @@ def test_a_wrong_table_is_caught(tools: Tools) -> None:
         characterise(tools, "exact", Expected(form="layer", weight_bits=3, activation_bits=3, table=table))
 
 
-def test_shared_cells_are_told_apart(tools: Tools) -> None:
+def test_shared_cells_are_counted_separately(tools: Tools) -> None:
     expected = exact(bits=4)
     weights = weight_values("layer", 4)
     representable = np.array([abs(w) in (0, 1, 2, 3, 4, 6) for w in weights])
@@ -86,9 +86,9 @@ def test_shared_cells_are_told_apart(tools: Tools) -> None:
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("nonsense", "no design of the catalogue"),
+        ("nonsense", "is not in the catalogue"),
         ("asm-1-5", "alphabet sets are asm-1, asm-1-3"),
-        ("drum", "no design of the catalogue"),
+        ("drum", "is not in the catalogue"),
     ],
 )
 def test_unknown_names(name: str, complaint: str) -> None:

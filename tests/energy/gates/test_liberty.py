@@ -59,12 +59,12 @@ def test_a_library_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("library(x) { nom_voltage : 1.8; }", "no cell library"),
+        ("library(x) { nom_voltage : 1.8; }", "is not a usable cell library"),
         ("library(x) { capacitive_load_unit (1,ff); nom_voltage : 1.8; }", "not in pF"),
-        ("what is this?", "no cell library"),
+        ("what is this?", "is not a usable cell library"),
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, text: str, complaint: str) -> None:
+def test_other_files_are_rejected(tmp_path: Path, text: str, complaint: str) -> None:
     path = tmp_path / "bad.lib"
     path.write_text(text)
     with pytest.raises(GateToolError, match=complaint):

@@ -95,34 +95,34 @@ def test_ports_may_have_any_name(tools: Tools) -> None:
         ("module m(", "syntax error"),
         (
             "/*\n*/\nmodule m(input logic [3:0] a, w, output [7:0] p); assign p = a * w; endmodule",
-            "refuses the design: line 3: syntax error, .*; Verilog-2005 is read, so SystemVerilog",
+            "rejects the design: line 3: syntax error, .*; only Verilog-2005 is supported, so convert SystemVerilog",
         ),
         ("module m(input [3:0] a, output [3:0] p); assign p = a; endmodule", "two inputs, activation and weight"),
         (
             "module m(input clk, input [3:0] a, w, output reg [7:0] p); always @(posedge clk) p <= a * w; endmodule",
-            "module 'm' is no combinational logic: it needs a flip-flop; ",
+            "module 'm' is not combinational logic: it needs a flip-flop; ",
         ),
         (
             "module m(input [3:0] a, w, output reg [7:0] p); always @* if (a[0]) p = a * w; endmodule",
             "needs a latch; ",
         ),
-        ("module m(input [3:0] a, w, output [7:0] p); assign p[6:0] = a * w; endmodule", "no driver|nothing drives"),
-        ("module m(input [3:0] a, w, output [7:0] p); assign p = 8'bx; endmodule", "nothing drives"),
+        ("module m(input [3:0] a, w, output [7:0] p); assign p[6:0] = a * w; endmodule", "no driver|undriven"),
+        ("module m(input [3:0] a, w, output [7:0] p); assign p = 8'bx; endmodule", "undriven"),
         ("module m(input [3:0] a, w, output [3:0] p, q); assign p = a, q = w; endmodule", "one output, the product"),
         ("module m(input [8:0] a, input [3:0] w, output [12:0] p); assign p = a * w; endmodule", "2 to 8 bits each"),
         ("module m(input a, input [3:0] w, output [4:0] p); assign p = a * w; endmodule", "2 to 8 bits each"),
         ("module m(input [3:0] a, w, output [39:0] p); assign p = a * w; endmodule", "at most 31 bits"),
         ("module m(input [3:0] a, w, output [7:0] p); wire x = ~(x & a[0]); assign p = a * w ^ x; endmodule", "loop"),
         ("module m(input [3:0] a, w, output [7:0] p); other o(a, w, p); endmodule", "other"),
-        ('`include "/etc/passwd"\nmodule m; endmodule', "`include is not taken"),
-        ("`define X 1\nmodule m; endmodule", "`define is not taken"),
-        ('module m; initial $readmemh("f", x); endmodule', r"\$readmemh has no place in a circuit"),
-        ('import "DPI-C" function int system(input string s); module m; endmodule', "import is not taken"),
-        ('im/* */port "DPI-C" function int system(input string s); module m; endmodule', '"DPI is not taken'),
+        ('`include "/etc/passwd"\nmodule m; endmodule', "`include is not supported"),
+        ("`define X 1\nmodule m; endmodule", "`define is not supported"),
+        ('module m; initial $readmemh("f", x); endmodule', r"\$readmemh is not allowed in a circuit"),
+        ('import "DPI-C" function int system(input string s); module m; endmodule', "import is not supported"),
+        ('im/* */port "DPI-C" function int system(input string s); module m; endmodule', '"DPI is not supported'),
         ("module m(input [3:0] a, w, inout [7:0] p); assign p = a * w; endmodule", "one output"),
     ],
 )
-def test_what_is_no_multiplier_is_refused(tools: Tools, text: str, complaint: str) -> None:
+def test_designs_that_are_not_multipliers_are_rejected(tools: Tools, text: str, complaint: str) -> None:
     with pytest.raises(GateDesignError, match=complaint):
         read(tools, text)
 
