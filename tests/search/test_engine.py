@@ -19,7 +19,7 @@ from search.space.candidate import NOMINAL_V, Candidate
 from search.space.search_space import SearchSpace
 from search.space.task import find_task
 from search.store.store import Record, SearchRecord, Store
-from tests.support.fakes import FakeExecutor, FakeProblem, formula
+from tests.support.fakes import FakeExecutor, FakeProblem, InterruptAfter, InterruptionError, formula
 
 SPACE = find_task("digits").space
 
@@ -52,8 +52,20 @@ def run(store: Store, search: SearchRecord, executor: FakeExecutor, observer: Ob
     )
 
 
-def trials(store: Store, search: SearchRecord) -> list[tuple[int, dict[str, object], list[float]]]:
+Trials = list[tuple[int, dict[str, object], list[float]]]
+
+
+def trials(store: Store, search: SearchRecord) -> Trials:
     return [(t.number, t.params, t.values) for t in open_study(store.url, search).get_trials()]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Trials:
+    """The trials of a search that nothing happens to."""
+    with Store.open(f"sqlite:///{tmp_path_factory.mktemp('whole') / 'results.db'}", create=True) as store:
+        search = new_search(store)
+        run(store, search, FakeExecutor())
+        return trials(store, search)
 
 
 def test_population_size_is_a_function_of_the_budget() -> None:
@@ -69,15 +81,12 @@ def test_the_baseline_comes_first_and_belongs_to_the_first_generation(store: Sto
     assert generations == [number // 10 for number in range(40)]
 
 
-def test_the_order_of_completion_changes_nothing(tmp_path: Path) -> None:
-    found = []
-    for order_seed in range(3):
-        with Store.open(f"sqlite:///{tmp_path / f'{order_seed}.db'}", create=True) as store:
-            search = new_search(store)
-            run(store, search, FakeExecutor(order_seed))
-            found.append(trials(store, search))
-    assert found[0] == found[1] == found[2]
-    assert len(found[0]) == 40
+@pytest.mark.parametrize("order_seed", [1, 2])
+def test_the_order_of_completion_changes_nothing(store: Store, whole: Trials, order_seed: int) -> None:
+    search = new_search(store)
+    run(store, search, FakeExecutor(order_seed))
+    assert trials(store, search) == whole
+    assert len(whole) == 40
 
 
 def test_another_seed_searches_elsewhere(store: Store) -> None:
@@ -128,36 +137,17 @@ def test_the_front_and_the_baseline_are_measured_on_test_images(store: Store) ->
     assert all(record.test_accuracy is not None for record in result.front)
 
 
-class InterruptionError(Exception):
-    """Stands for whatever stops a search."""
-
-
-class InterruptAfter(Observer):
-    def __init__(self, evaluations: int) -> None:
-        self.left = evaluations
-
-    def evaluated(self, record: Record, *, reused: bool) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise InterruptionError
-
-
 @pytest.mark.parametrize("evaluations", [1, 9, 10, 17, 39])
-def test_an_interrupted_search_goes_on_as_if_it_had_not_been(tmp_path: Path, evaluations: int) -> None:
-    with Store.open(f"sqlite:///{tmp_path / 'whole.db'}", create=True) as store:
-        search = new_search(store)
-        run(store, search, FakeExecutor())
-        whole = trials(store, search)
-    with Store.open(f"sqlite:///{tmp_path / 'parts.db'}", create=True) as store:
-        search = new_search(store)
-        first, second = FakeExecutor(1), FakeExecutor(2)
-        with pytest.raises(InterruptionError):
-            run(store, search, first, InterruptAfter(evaluations))
-        result = run(store, search, second)
-        assert trials(store, search) == whole
-        evaluated = [job.key for job in first.evaluated() + second.evaluated()]
-        assert len(evaluated) == len(set(evaluated))
-        assert result.finished == 40
+def test_an_interrupted_search_goes_on_as_if_it_had_not_been(store: Store, whole: Trials, evaluations: int) -> None:
+    search = new_search(store)
+    first, second = FakeExecutor(1), FakeExecutor(2)
+    with pytest.raises(InterruptionError):
+        run(store, search, first, InterruptAfter(evaluations))
+    result = run(store, search, second)
+    assert trials(store, search) == whole
+    evaluated = [job.key for job in first.evaluated() + second.evaluated()]
+    assert len(evaluated) == len(set(evaluated))
+    assert result.finished == 40
 
 
 class LostAfter(Observer):
@@ -232,7 +222,7 @@ def test_two_drivers_that_tell_the_same_do_not_disturb_each_other(store: Store) 
     assert result.finished == overtaken[0].finished == 20
 
 
-def test_a_trial_that_others_asked_for_changes_nothing(store: Store, tmp_path: Path) -> None:
+def test_a_trial_that_others_asked_for_changes_nothing(store: Store, whole: Trials) -> None:
     search = new_search(store)
     with pytest.raises(InterruptionError):
         run(store, search, FakeExecutor(), InterruptAfter(10))
@@ -242,12 +232,8 @@ def test_a_trial_that_others_asked_for_changes_nothing(store: Store, tmp_path: P
     result = run(store, search, FakeExecutor())
     states = [t.state for t in open_study(store.url, search).get_trials()]
     assert states.count(TrialState.COMPLETE) == result.finished == 40
-    with Store.open(f"sqlite:///{tmp_path / 'whole.db'}", create=True) as other:
-        whole = new_search(other)
-        run(other, whole, FakeExecutor())
-        undisturbed = [params for _, params, _ in trials(other, whole)]
     kept = [t.params for t in open_study(store.url, search).get_trials(states=(TrialState.COMPLETE,))]
-    assert kept == undisturbed
+    assert kept == [params for _, params, _ in whole]
 
 
 def test_the_budget_can_be_raised(store: Store) -> None:

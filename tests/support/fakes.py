@@ -18,8 +18,10 @@ from search.evaluation.job import Done, Evaluate, Failed, Job, Outcome, Result
 from search.multipliers.choice import ChosenMultiplier
 from search.multipliers.folder import MultiplierFolder
 from search.multipliers.identity import multiplier_identity
+from search.observer import Observer
 from search.space.candidate import Candidate
 from search.space.search_space import SearchSpace
+from search.store.store import Record
 
 
 def formula(candidate: Candidate) -> Evaluation:
@@ -120,6 +122,22 @@ class FakeExecutor:
 
     def __exit__(self, *exception: object) -> None:
         return None
+
+
+class InterruptionError(Exception):
+    """Stands for whatever stops a search."""
+
+
+class InterruptAfter(Observer):
+    """Stops a search after a number of evaluations."""
+
+    def __init__(self, evaluations: int) -> None:
+        self.left = evaluations
+
+    def evaluated(self, record: Record, *, reused: bool) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise InterruptionError
 
 
 def imported(name: str = "mine", *, signed: bool = False, bits: int = 8, dropped_bits: int = 3) -> approx.Multiplier:

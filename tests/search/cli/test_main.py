@@ -1,4 +1,4 @@
-"""The command line as a person meets it: in processes of its own, on the real digits."""
+"""The command line on the real digits, in a process of its own where a test is about processes."""
 
 import contextlib
 import json
@@ -15,7 +15,10 @@ from typing import Any
 
 import optuna
 import pytest
+from click.testing import CliRunner, Result
 
+from search.cli.main import cli
+from search.errors import UsageError
 from search.space.search_space import MULTIPLIERS
 from tests.support.timing import processor_seconds
 
@@ -25,8 +28,21 @@ BUDGET = 12  # a generation, and the beginning of the next
 RUN = ["run", "--budget", str(BUDGET), *QUICK, "--techniques", "multiplier,memory"]  # one network, trained once
 
 
-def search(*arguments: str, check: bool = False, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+def process(*arguments: str, check: bool = False, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own, which takes seconds to import torch."""
     return subprocess.run([*SEARCH, *arguments], capture_output=True, text=True, check=check, timeout=300, cwd=folder)
+
+
+def search(*arguments: str) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(cli, arguments)
+
+
+def output_of(*arguments: str) -> str:
+    """What a command that succeeds in this process prints."""
+    done = search(*arguments)
+    assert done.exit_code == 0, done.stderr or done.exception
+    return done.stdout
 
 
 def front_of(output: dict[str, Any]) -> list[tuple[str, float, float, float]]:
@@ -42,7 +58,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     """A small finished search: its database and what it printed."""
     storage = tmp_path_factory.mktemp("finished") / "results.db"
     command = [*RUN, "--workers", "0", "--storage", str(storage), "--json"]
-    done = search(*command, check=True)
+    done = process(*command, check=True)
     return storage, json.loads(done.stdout)
 
 
@@ -66,52 +82,52 @@ def test_networks_are_kept_where_a_person_says(tmp_path: Path, monkeypatch: pyte
     cache, storage = tmp_path / "shared", tmp_path / "results.db"
     monkeypatch.setenv("CROSSLAYER_CACHE", "memory://unused")
     command = ["run", "--budget", "1", *QUICK, "--workers", "0", "--storage", str(storage), "--json"]
-    done = search(*command, "--cache", str(cache), "--cache-limit", "1MB", check=True)
-    assert json.loads(done.stdout)["networks"] == str(cache)
+    output = output_of(*command, "--cache", str(cache), "--cache-limit", "1MB")
+    assert json.loads(output)["networks"] == str(cache)
     assert len(list(cache.glob("*/*.pt"))) == 2  # the baseline trained, and approximated
-    assert [path.name for path in storage.with_suffix(".stages").iterdir()] == ["digits-1@results.db.lock"]
+    assert [path.name for path in storage.with_suffix(".cache").iterdir()] == ["digits-1@results.db.lock"]
 
 
 def test_show_and_best_read_what_is_stored(finished: tuple[Path, dict[str, Any]]) -> None:
     storage, output = finished
-    listed = json.loads(search("show", "--storage", str(storage), "--json", check=True).stdout)
+    listed = json.loads(output_of("show", "--storage", str(storage), "--json"))
     assert [(s["name"], s["evaluations"], s["finished"]) for s in listed] == [("digits-1", BUDGET, True)]
-    shown = json.loads(search("show", "digits-1", "--storage", str(storage), "--json", check=True).stdout)
+    shown = json.loads(output_of("show", "digits-1", "--storage", str(storage), "--json"))
     assert front_of(shown) == front_of(output)
     assert shown["answer"] == output["answer"]
 
     for command in (["show"], ["show", "digits-1"]):
-        printed = search(*command, "--storage", str(storage), check=True).stdout
+        printed = output_of(*command, "--storage", str(storage))
         assert max(len(line) for line in printed.splitlines()) <= 100
         assert "digits-1" in printed
 
     target = output["front"][1]["accuracy"]
     best = ["best", *QUICK, "--storage", str(storage), "--min-accuracy"]
-    found = json.loads(search(*best, str(target), "--json", check=True).stdout)
+    found = json.loads(output_of(*best, str(target), "--json"))
     assert found["confirmed"] is False
     assert found["best"]["energy_pj"] == min(r["energy_pj"] for r in output["front"] if r["accuracy"] >= target)
-    printed = " ".join(search(*best, "0.3", check=True).stdout.split())
+    printed = " ".join(output_of(*best, "0.3").split())
     assert "Not confirmed by fresh runs" in printed
     assert "Confirm it without --no-confirm" in printed
 
-    printed = " ".join(search(*best, "0.3", "--confirm", "--workers", "0", check=True).stdout.split())
+    printed = " ".join(output_of(*best, "0.3", "--confirm", "--workers", "0").split())
     assert "Cheapest at 30.00% or more, confirmed: " in printed
     assert re.search(r"3 fresh runs: [\d.]+% ± [\d.]+% on images held out", printed)
-    kept = json.loads(search(*best, "0.3", "--json", check=True).stdout)
+    kept = json.loads(output_of(*best, "0.3", "--json"))
     assert kept["confirmed"] is True
     assert kept["confirmation"]["runs"] == 3
     # All runs are there: no cluster has to be.
-    again = search(*best, "0.3", "--confirm", "--ray-address", "127.0.0.1:1", "--json", check=True)
-    assert json.loads(again.stdout) == kept
+    again = output_of(*best, "0.3", "--confirm", "--ray-address", "127.0.0.1:1", "--json")
+    assert json.loads(again) == kept
 
 
 def test_best_says_what_to_do_when_nothing_reaches_the_target(finished: tuple[Path, dict[str, Any]]) -> None:
     storage, _ = finished
     done = search("best", "--min-accuracy", "1", "--effort", "quick", "--storage", str(storage))
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert re.match(r"search: no stored configuration of 'digits' reaches 100.00%; the most accurate", done.stderr)
     done = search("best", "--min-accuracy", "0.9", "--dataset", "mnist", "--storage", str(storage))
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "make one with: search run --dataset mnist" in done.stderr
 
 
@@ -151,24 +167,29 @@ def test_best_says_what_to_do_when_nothing_reaches_the_target(finished: tuple[Pa
         (["report", "digits-1", "--storage", "/nowhere/results.db"], 1, "no results yet: there is no file /nowhere"),
         (["show", "--storage", "/nowhere/results.db"], 1, "no results yet: there is no file /nowhere/results.db"),
         (["show", "--storage", "mysql://host/name"], 1, "needs the Python package 'MySQLdb'"),
-        (["run", "--dataset", "mnist", "--data-dir", "/nowhere"], 1, "could not be downloaded"),
+        (["run", "--dataset", "mnist", "--data-dir", "/dev/null/nowhere"], 1, "could not be downloaded"),
     ],
 )
 def test_bad_input_is_one_clear_line(arguments: Sequence[str], code: int, message: str, tmp_path: Path) -> None:
     own = [] if "--storage" in arguments or arguments[0] == "best" else ["--storage", str(tmp_path / "results.db")]
     done = search(*arguments, *own)
-    assert done.returncode == code, done.stderr
+    assert done.exit_code == code, done.stderr
+    assert isinstance(done.exception, SystemExit), done.exception
     assert message in done.stderr
-    assert "Traceback" not in done.stderr
     if "not a valid integer" not in message:  # click adds its usage line there
         assert len(done.stderr.strip().splitlines()) == 1
     assert done.stdout == ""
 
 
+def test_an_error_is_all_that_a_process_prints() -> None:
+    done = process("run", "--budget", "0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "search: --budget must be at least 1, got 0\n"
+
+
 def test_debug_shows_the_traceback() -> None:
-    done = search("--debug", "run", "--budget", "0")
-    assert done.returncode != 0
-    assert "Traceback" in done.stderr
+    with pytest.raises(UsageError, match="--budget must be at least 1"):  # Python shows it when nothing catches it
+        cli.main(["--debug", "run", "--budget", "0"])
 
 
 def finished_trials(storage: Path, name: str = "digits-1") -> dict[int, dict[str, Any]]:
@@ -193,12 +214,12 @@ def test_a_killed_search_of_two_workers_ends_like_one_of_none_and_repeats_nothin
 ) -> None:
     storage = tmp_path / "results.db"
     command = [*RUN, "--workers", "2", "--storage", str(storage), "--json"]
-    with subprocess.Popen([*SEARCH, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        wait_for_trials(storage, 4, process)
-        os.kill(process.pid, signal.SIGKILL)
+    with subprocess.Popen([*SEARCH, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as begun:
+        wait_for_trials(storage, 4, begun)
+        os.kill(begun.pid, signal.SIGKILL)
     before = finished_trials(storage)
     assert 4 <= len(before) < BUDGET
-    done = search(*command, "--resume", check=True)
+    done = process(*command, "--resume", check=True)
     after = finished_trials(storage)
     assert len(after) == BUDGET
     assert {number: after[number] for number in before} == before
@@ -212,13 +233,13 @@ def test_a_killed_search_of_two_workers_ends_like_one_of_none_and_repeats_nothin
 def test_an_interrupted_search_says_how_to_go_on(number: signal.Signals, workers: str, tmp_path: Path) -> None:
     storage = tmp_path / "results.db"
     command = ["run", "--budget", "60", "--effort", "quick", "--workers", workers, "--storage", str(storage)]
-    with subprocess.Popen([*SEARCH, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        wait_for_trials(storage, 2, process)
+    with subprocess.Popen([*SEARCH, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as begun:
+        wait_for_trials(storage, 2, begun)
         began = time.monotonic()
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
+        begun.send_signal(number)
+        _, errors = begun.communicate(timeout=60)
         assert time.monotonic() - began < 10
-    assert process.returncode == 130
+    assert begun.returncode == 130
     assert errors.strip().endswith(f"Go on with: search resume digits-1 --storage {storage} --workers {workers}")
     assert "Traceback" not in errors
     assert len(finished_trials(storage)) >= 2
@@ -226,16 +247,16 @@ def test_an_interrupted_search_says_how_to_go_on(number: signal.Signals, workers
 
 def test_resuming_a_finished_search_changes_nothing(finished: tuple[Path, dict[str, Any]]) -> None:
     storage, output = finished
-    again = search("run", "--workers", "0", "--no-confirm", "--storage", str(storage), "--resume", "--json")
-    assert front_of(json.loads(again.stdout)) == front_of(output)
+    again = output_of("run", "--workers", "0", "--no-confirm", "--storage", str(storage), "--resume", "--json")
+    assert front_of(json.loads(again)) == front_of(output)
     done = search("run", "--resume", "--name", "digits-1", "--seed", "7", "--storage", str(storage))
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "has seed 0, not 7; resume it with --seed 0" in done.stderr
 
 
 def test_progress_on_a_pipe_is_plain_lines(finished: tuple[Path, dict[str, Any]]) -> None:
     storage, _ = finished
-    printed = search(*RUN, "--workers", "0", "--storage", str(storage), "--min-accuracy", "0.8", check=True).stdout
+    printed = output_of(*RUN, "--workers", "0", "--storage", str(storage), "--min-accuracy", "0.8")
     assert "\x1b" not in printed
     assert re.search(r"search digits-\d: scikit-learn's handwritten digits, 8x8; budget 12", printed)
     assert re.search(r"12/12 evaluated, hypervolume \d\.\d+; cheapest at 80.00% or more: ", printed)
@@ -269,30 +290,30 @@ def test_an_own_network_is_searched_and_never_mixed_with_another(tmp_path: Path)
     edited = write_nets(tmp_path / "edited", "# a remark")
     own, kept = ["--network", "nets:build"], ["--storage", str(storage)]
     command = ["run", *own, *kept, "--budget", "3", *QUICK, "--workers", "0"]
-    output = json.loads(search(*command, "--json", check=True, folder=here).stdout)
+    output = json.loads(process(*command, "--json", check=True, folder=here).stdout)
     assert (output["name"], output["dataset"], output["network"]) == ("digits-1", "digits", "nets:build")
     assert output["evaluations"] == 3
     baseline = output["baseline"]["candidate"]
     assert (baseline["family"], baseline["depth"], baseline["width"]) == ("nets:build", 1, 8)
 
     made = evaluation_count(storage)
-    again = json.loads(search(*command, "--json", check=True, folder=copied).stdout)
+    again = json.loads(process(*command, "--json", check=True, folder=copied).stdout)
     assert front_of(again) == front_of(output)
     assert evaluation_count(storage) == made
-    printed = search(*command, check=True, folder=edited).stdout
+    printed = process(*command, check=True, folder=edited).stdout
     assert "; network nets:build; budget 3" in printed
     assert "(digits, nets:build)" in printed
     assert "nets:build 1x8" in printed
     assert evaluation_count(storage) == 2 * made
 
-    assert "digits, nets:build" in search("show", *kept, check=True).stdout
-    assert json.loads(search("show", "digits-1", *kept, "--json", check=True).stdout)["network"] == "nets:build"
+    assert "digits, nets:build" in output_of("show", *kept)
+    assert json.loads(output_of("show", "digits-1", *kept, "--json"))["network"] == "nets:build"
     best = ["best", "--min-accuracy", "0.1", *QUICK, *kept]
-    assert "nets:build 1x" in search(*best, *own, check=True, folder=here).stdout
+    assert "nets:build 1x" in process(*best, *own, check=True, folder=here).stdout
     assert "make one with: search run --dataset digits --effort quick\n" in search(*best).stderr
 
     resume = ["run", "--resume", "--name", "digits-1", "--budget", "4", "--no-confirm", "--workers", "0", *kept]
     assert "has the network nets:build; resume it with --network nets:build" in search(*resume).stderr
-    assert "nets:build was edited after search 'digits-1' began" in search(*resume, *own, folder=edited).stderr
-    longer = search(*resume, *own, "--json", check=True, folder=copied)
+    assert "nets:build was edited after search 'digits-1' began" in process(*resume, *own, folder=edited).stderr
+    longer = process(*resume, *own, "--json", check=True, folder=copied)
     assert json.loads(longer.stdout)["evaluations"] == 4

@@ -21,8 +21,8 @@ from search.sampling.greedy import Greedy
 from search.space.candidate import Candidate
 from search.space.search_space import SearchSpace
 from search.space.task import find_task
-from search.store.store import Record, SearchRecord, SearchSettings, Store
-from tests.support.fakes import FakeExecutor, formula
+from search.store.store import SearchRecord, SearchSettings, Store
+from tests.support.fakes import FakeExecutor, InterruptAfter, InterruptionError, formula
 
 TASK = find_task("digits")
 SPACE = TASK.space
@@ -208,33 +208,26 @@ def test_a_search_keeps_to_its_budget_and_goes_on_beyond(store: Store, budget: i
     assert len(set(keys)) == 20
 
 
-class InterruptionError(Exception):
-    """Stands for whatever stops a search."""
-
-
-class InterruptAfter(Observer):
-    def __init__(self, evaluations: int) -> None:
-        self.left = evaluations
-
-    def evaluated(self, record: Record, *, reused: bool) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise InterruptionError
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[SearchResult, list[Candidate]]:
+    """What a search finds and evaluates that nothing happens to."""
+    executor = Executor()
+    with Store.open(f"sqlite:///{tmp_path_factory.mktemp('whole') / 'results.db'}", create=True) as store:
+        return run(store, new_search(store, budget=20), executor), evaluated(executor)
 
 
 @pytest.mark.parametrize("evaluations", [1, 4, 9])
-def test_an_interrupted_search_goes_on_as_if_it_had_not_been(store: Store, evaluations: int) -> None:
-    whole, first, second = Executor(), Executor(1), Executor(2)
-    expected = run(store, new_search(store, budget=20), whole)
-    with Store.open(store.url.replace("results", "parts"), create=True) as other:
-        search = new_search(other, budget=20)
-        with pytest.raises(InterruptionError):
-            run(other, search, first, InterruptAfter(evaluations))
-        result = run(other, search, second)
-        found = evaluated(first) + evaluated(second)
-        assert len(found) == len({one.key for one in found}) == 20
-        assert {one.key for one in found} == {one.key for one in evaluated(whole)}
-        assert [one.key for one in result.front] == [one.key for one in expected.front]
+def test_an_interrupted_search_goes_on_as_if_it_had_not_been(
+    store: Store, whole: tuple[SearchResult, list[Candidate]], evaluations: int
+) -> None:
+    search, first, second = new_search(store, budget=20), Executor(1), Executor(2)
+    with pytest.raises(InterruptionError):
+        run(store, search, first, InterruptAfter(evaluations))
+    result = run(store, search, second)
+    found = evaluated(first) + evaluated(second)
+    assert len(found) == len({one.key for one in found}) == 20
+    assert {one.key for one in found} == {one.key for one in whole[1]}
+    assert [one.key for one in result.front] == [one.key for one in whole[0].front]
 
 
 @pytest.mark.parametrize("suggested", [0, 3, 9])
