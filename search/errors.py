@@ -1,4 +1,7 @@
-"""Errors raised by this package. The command line prints their text as its one line.
+"""Errors raised by this package. Their text is one line, which the command line prints.
+
+A message names a parameter of the function that was called in backticks: "`budget` must be at least 1". Each interface
+puts its own word for the parameter there; see `in_words_of`.
 
 SearchError
 ├── UsageError            a request that cannot be meant: exit code 2
@@ -12,6 +15,26 @@ SearchError
 ├── ExecutorError         Ray cannot start, or every worker is lost
 └── NothingFoundError     no stored evaluation answers the question
 """
+
+import re
+from collections.abc import Callable
+
+_PARAMETER = re.compile(r"`(\w+)`")
+
+
+def in_words_of(message: str, word: Callable[[str], str]) -> str:
+    """Return a message in the words of an interface.
+
+    Args:
+        message: A message, with parameters in backticks.
+        word: What the interface calls a parameter.
+    """
+    return _PARAMETER.sub(lambda match: word(match[1]), message)
+
+
+def named_parameters(message: str) -> list[str]:
+    """Return the parameters that a message names, without duplicates."""
+    return [*dict.fromkeys(_PARAMETER.findall(message))]
 
 
 class SearchError(Exception):

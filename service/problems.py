@@ -13,7 +13,14 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from energy import EnergyError
-from search.errors import NothingFoundError, SearchError, StorageError, UsageError
+from search.errors import (
+    NothingFoundError,
+    SearchError,
+    StorageError,
+    UsageError,
+    in_words_of,
+    named_parameters,
+)
 from service.jobs import IdempotencyError, JobError, JobStateError, QueueFullError, UnknownJobError
 from service.schemas import FieldProblem, Problem
 
@@ -82,7 +89,9 @@ def _of_search(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, NothingFoundError):
         return problem(404, str(error))
     if isinstance(error, UsageError):
-        return problem(422, str(error))
+        detail = in_words_of(str(error), str)
+        errors = [FieldProblem(pointer=f"#/{name}", detail=detail) for name in named_parameters(str(error))]
+        return problem(422, detail, errors=errors or None)
     _log.error("%s", error)
     if isinstance(error, StorageError):
         return database_lost()

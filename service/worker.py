@@ -30,6 +30,7 @@ from search.errors import (
     SearchError,
     StorageError,
     UnknownNameError,
+    in_words_of,
 )
 from search.observer import Stoppable
 from search.report import json_values
@@ -150,7 +151,7 @@ class Worker:
                     self._leases.finish(job, self.name, JobState.QUEUED)
                     self._pause(f"job {job.id}: {error}")
                 except SearchError as error:  # concerns this job only
-                    self._fail(job, str(error))
+                    self._fail(job, in_words_of(str(error), str))
                 except Exception as error:
                     self._log(traceback.format_exc())
                     self._fail(job, f"{type(error).__name__}: {error}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,10 +43,12 @@ def in_options(text: str) -> str:
     Errors name parameters in backticks. Those that the command has are replaced by its options, others are only
     unquoted.
     """
+    from search.errors import in_words_of
+
     context = click.get_current_context(silent=True)
     parameters = context.command.params if context is not None else []
-    options = {one.name: _spelled(one) for one in parameters}
-    return re.sub(r"`(\w+)`", lambda match: options.get(match[1]) or match[1], text)
+    options = {one.name: _spelled(one) for one in parameters if one.name is not None}
+    return in_words_of(text, lambda name: options.get(name, name))
 
 
 def _spelled(parameter: click.Parameter) -> str:
