@@ -225,11 +225,16 @@ def _download(task: Task, data_dir: Path) -> _Layout:
     same. A download that fails leaves no folder behind.
 
     Raises:
-        DatasetMissingError: If a file cannot be downloaded or written.
+        DatasetMissingError: If a file cannot be downloaded or written, or files of another layout are there in part:
+            whoever put them there would not expect a download.
     """
-    layout = next(layout for layout in _LAYOUTS[task.name] if layout.mirrors)
-    folder = data_dir / layout.folder
+    layout, *others = sorted(_LAYOUTS[task.name], key=lambda layout: not layout.mirrors)
     absence = _absence(task, data_dir)
+    if any((data_dir / other.folder).is_dir() for other in others):
+        raise DatasetMissingError(
+            f"{absence}. Add what is missing, or delete the folder and run the same command again to download it all"
+        )
+    folder = data_dir / layout.folder
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,11 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A search of few evaluations."""
     storage = tmp_path_factory.mktemp("scoring") / "results.db"
     api.run(
-        budget=6, seed=1, options=SearchOptions(confirm=False), workplace=Workplace(workers=0, storage=str(storage))
+        budget=6,
+        seed=1,
+        effort="quick",
+        options=SearchOptions(confirm=False),
+        workplace=Workplace(workers=0, storage=str(storage)),
     )
     return storage
 

@@ -21,9 +21,9 @@ from search.store.store import SearchSettings, Store
 from tests.support.fakes import FakeExecutor, FakeProblem, formula
 
 
-@pytest.fixture
-def result(tmp_path: Path) -> SearchResult:
-    with Store.open(f"sqlite:///{tmp_path / 'results.db'}", create=True) as store:
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
+    with Store.open(f"sqlite:///{tmp_path_factory.mktemp('result') / 'results.db'}", create=True) as store:
         search = store.create_search(
             name=None,
             task="digits",

@@ -40,6 +40,7 @@ def test_a_search_from_python(tmp_path: Path) -> None:
     observer = Counting()
     result = search.run(
         budget=2,
+        effort="quick",
         observer=observer,
         options=SearchOptions(confirm=False, name="mine"),
         workplace=Workplace(workers=0, storage=storage),
@@ -61,7 +62,9 @@ def test_a_search_keeps_what_it_was_made_for(tmp_path: Path) -> None:
     assert (begun.answer.record, begun.answer.confirmed) == (begun.baseline, False)
     resumed = search.resume("digits-1", budget=1, confirm=False, workplace=here)
     assert resumed.answer.target == Target(max_accuracy_drop=0.05)
-    again = search.run(budget=1, min_accuracy=0.5, options=replace(quickly, resume=True), workplace=here)
+    again = search.run(
+        budget=1, effort="quick", min_accuracy=0.5, options=replace(quickly, resume=True), workplace=here
+    )
     assert again.answer.target == Target(min_accuracy=0.5)
     resumed = search.resume("digits-1", budget=1, confirm=False, workplace=here)
     assert resumed.answer.target == Target(min_accuracy=0.5)
@@ -140,7 +143,7 @@ def test_configurations_are_the_front_above_the_target(tmp_path: Path) -> None:
 def test_nothing_is_stored_when_the_request_cannot_be_met(tmp_path: Path) -> None:
     storage = tmp_path / "results.db"
     with pytest.raises(UsageError):
-        search.run(budget=0, workplace=Workplace(storage=str(storage)))
+        search.run(budget=0, effort="quick", workplace=Workplace(storage=str(storage)))
     with pytest.raises(UsageError, match="--cache-limit"):
         search.run(workplace=Workplace(cache_limit=0, storage=str(storage)))
     assert not storage.exists()
@@ -156,6 +159,7 @@ def test_a_search_goes_on_without_a_place_for_networks(tmp_path: Path) -> None:
     storage, observer = str(tmp_path / "results.db"), Counting()
     result = search.run(
         budget=2,
+        effort="quick",
         observer=observer,
         options=SearchOptions(confirm=False),
         workplace=Workplace(workers=0, storage=storage, cache=tmp_path / "file" / "stages"),
@@ -169,6 +173,7 @@ def test_networks_behind_a_url_give_the_same_results(tmp_path: Path) -> None:
     results = [
         search.run(
             budget=2,
+            effort="quick",
             options=SearchOptions(confirm=False),
             workplace=Workplace(workers=0, storage=str(tmp_path / name), cache=cache, cache_limit="1GB"),
         )
@@ -199,13 +204,16 @@ def test_studies_of_others_keep_their_names(tmp_path: Path) -> None:
     optuna.create_study(study_name="digits-1", storage=url)
     assert (
         search.run(
-            budget=1, options=SearchOptions(confirm=False), workplace=Workplace(workers=0, storage=url)
+            budget=1, effort="quick", options=SearchOptions(confirm=False), workplace=Workplace(workers=0, storage=url)
         ).search.name
         == "digits-2"
     )
     with pytest.raises(UsageError, match="a search or study named 'digits-1' exists"):
         search.run(
-            budget=1, options=SearchOptions(confirm=False, name="digits-1"), workplace=Workplace(workers=0, storage=url)
+            budget=1,
+            effort="quick",
+            options=SearchOptions(confirm=False, name="digits-1"),
+            workplace=Workplace(workers=0, storage=url),
         )
 
 
@@ -218,6 +226,7 @@ def test_a_search_is_resumed_with_the_multipliers_it_began_with(
     among = ("exact", "drum-4", identity)
     begun = search.run(
         budget=1,
+        effort="quick",
         multipliers=[" mine", "drum-4"],
         options=SearchOptions(confirm=False),
         workplace=Workplace(workers=0, storage=storage),
@@ -225,7 +234,10 @@ def test_a_search_is_resumed_with_the_multipliers_it_began_with(
     assert begun.search.multipliers == among
     assert (
         search.run(
-            budget=1, options=SearchOptions(confirm=False), workplace=Workplace(workers=0, storage=storage)
+            budget=1,
+            effort="quick",
+            options=SearchOptions(confirm=False),
+            workplace=Workplace(workers=0, storage=storage),
         ).search.multipliers
         == MULTIPLIERS
     )
@@ -242,6 +254,7 @@ def test_a_search_is_resumed_with_the_multipliers_it_began_with(
     assert not any(record.finished_at is None for record in _searches(storage))
     more = search.run(
         budget=1,
+        effort="quick",
         multipliers=[identity, "exact", "drum-4"],
         options=SearchOptions(confirm=False, resume=True),
         workplace=Workplace(workers=0, storage=storage),
@@ -250,6 +263,7 @@ def test_a_search_is_resumed_with_the_multipliers_it_began_with(
     assert (
         search.run(
             budget=1,
+            effort="quick",
             options=SearchOptions(confirm=False, name="digits-1", resume=True),
             workplace=Workplace(workers=0, storage=storage),
         ).search.multipliers
@@ -259,6 +273,7 @@ def test_a_search_is_resumed_with_the_multipliers_it_began_with(
     with pytest.raises(UsageError, match=f"multiplier '{identity}' is not kept in"):
         search.run(
             budget=1,
+            effort="quick",
             options=SearchOptions(confirm=False, name="digits-1", resume=True),
             workplace=Workplace(workers=0, storage=storage),
         )
@@ -292,6 +307,7 @@ def test_what_a_multiplier_does_not_take_is_said(tmp_path: Path, monkeypatch: py
     observer = Counting()
     search.run(
         budget=1,
+        effort="quick",
         multipliers=["signed"],
         observer=observer,
         options=SearchOptions(confirm=False),
@@ -312,6 +328,7 @@ def test_a_search_is_resumed_with_the_network_it_began_with(tmp_path: Path, monk
     assert (
         search.run(
             budget=1,
+            effort="quick",
             network=path,
             options=SearchOptions(confirm=False),
             workplace=Workplace(workers=0, storage=storage),
@@ -321,6 +338,7 @@ def test_a_search_is_resumed_with_the_network_it_began_with(tmp_path: Path, monk
     assert (
         search.run(
             budget=2,
+            effort="quick",
             network=path,
             options=SearchOptions(confirm=False, resume=True),
             workplace=Workplace(workers=0, storage=storage),
@@ -329,7 +347,10 @@ def test_a_search_is_resumed_with_the_network_it_began_with(tmp_path: Path, monk
     )
     assert (
         search.run(
-            budget=1, options=SearchOptions(confirm=False), workplace=Workplace(workers=0, storage=storage)
+            budget=1,
+            effort="quick",
+            options=SearchOptions(confirm=False),
+            workplace=Workplace(workers=0, storage=storage),
         ).search.name
         == "digits-2"
     )

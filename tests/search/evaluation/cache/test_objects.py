@@ -1,56 +1,19 @@
 import errno
 import io
-import os
-import signal
 import threading
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 from fsspec import AbstractFileSystem
-from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from search.evaluation.cache import objects as stage_objects
 from search.evaluation.cache.cache import Tensors, TrainingCache
 from search.evaluation.cache.objects import CacheObjects
-from tests.search.evaluation.cache.test_cache import (
-    KEY,
-    PROCESSES,
-    assert_equal,
-    computed,
-    key_of,
-    tensors_of,
-    wait_until,
-)
-
-
-class Shared(AbstractFileSystem):  # type: ignore[misc]
-    """Stands for a server that several processes reach."""
-
-    protocol = "shared"
-    cachable = False
-
-    def ls(self, path: str, detail: bool = True, **_: Any) -> Any:
-        return LocalFileSystem().ls(path, detail)
-
-    def _open(self, path: str, mode: str = "rb", **_: Any) -> Any:
-        return open(path, mode)
-
-    def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        os.makedirs(path, exist_ok=exist_ok)
-
-    def mv(self, path1: str, path2: str, **_: Any) -> None:
-        os.replace(path1, path2)
-
-    def _rm(self, path: str) -> None:
-        os.unlink(path)
-
-
-fsspec.register_implementation("shared", Shared, clobber=True)
+from tests.search.evaluation.cache.test_cache import KEY, assert_equal, computed, key_of, tensors_of
+from tests.support.shared_files import shorten_leases
 
 
 class Memory(MemoryFileSystem):  # type: ignore[misc]
@@ -80,55 +43,7 @@ def store_in(filesystem: AbstractFileSystem, limit_bytes: int | None = None) -> 
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    be_fast(monkeypatch)
-
-
-def be_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("_HEARTBEAT_S", 0.05), ("_STALE_S", 0.4), ("_POLL_S", 0.02)):
-        monkeypatch.setattr(stage_objects, name, seconds)
-
-
-def _slowly(folder: Path, log: Path, seconds: float) -> None:
-    def compute() -> Tensors:
-        with log.open("a") as file:
-            file.write(f"{os.getpid()}\n")
-        time.sleep(seconds)
-        return tensors_of(1)
-
-    with pytest.MonkeyPatch.context() as patches:
-        be_fast(patches)
-        assert_equal(TrainingCache(f"shared://{folder}").get_or_compute(KEY, compute), tensors_of(1))
-
-
-def test_of_several_processes_one_computes(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    # Longer than a lease without heartbeats would be valid.
-    workers = [PROCESSES.Process(target=_slowly, args=(tmp_path / "stages", log, 1)) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-        assert worker.exitcode == 0
-    assert len(log.read_text().split()) == 1
-    left = {path.name.partition(".")[2] for path in (tmp_path / "stages").rglob("*.*")}
-    assert left <= {"pt", "used"}
-
-
-def test_another_process_takes_over_from_one_that_is_killed(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    first = PROCESSES.Process(target=_slowly, args=(tmp_path / "stages", log, 600))
-    first.start()
-    wait_until(lambda: log.exists() and bool(log.read_text()))
-    second = PROCESSES.Process(target=_slowly, args=(tmp_path / "stages", log, 0))
-    second.start()
-    second.join(timeout=1.5)
-    assert second.exitcode is None
-    assert first.pid is not None
-    os.kill(first.pid, signal.SIGKILL)
-    first.join()
-    second.join()
-    assert second.exitcode == 0
-    assert log.read_text().split() == [str(first.pid), str(second.pid)]
+    shorten_leases(monkeypatch)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
