@@ -1,7 +1,75 @@
-"""What approximate hardware would compute: integer codes, approximate multipliers, pruned and faulty weights.
+"""Simulate what approximate hardware computes: integer codes, approximate multipliers, pruned and faulty weights.
 
-Works on its own; see `docs/architecture.md` for how it fits the rest.
+    import approx
+
+    config = approx.LayerApproximation(weight_bits=4, multiplier="drum-4")
+    converted = approx.approximate(network, config, calibration_data=images)   # `images`: a tensor of network inputs
+    approx.fit(converted, training_images, approx.Schedule(epochs=1, batch_size=64, learning_rate=1e-4), seed=0)
+
+`help(approx.approximate)` and so on describe each of the following in full.
+
+Converting a network
+    approximate             a copy of a network whose layers compute as approximate hardware would
+    LayerApproximation      how a layer computes: bits, multiplier, calibration, memories
+    NetworkApproximation    how each layer does
+    weight_layers           the layers that can be converted
+    approx_layers           the layers that were
+    ApproxLayer, ApproxLinear, ApproxConv2d, ApproxConvTranspose2d      their types
+    trace, LayerShape       shapes of the layers, in the order in which they run
+    layer_order             names of the layers, in that order
+
+Multipliers
+    find_multiplier         the multiplier of a name, for given operands
+    multiplier_names        names for listings
+    families, Family        the built-in families behind these names
+    Multiplier, Figure      a multiplier, and a published number about it
+    multiplier_from_function, multiplier_from_table, import_multipliers     custom multipliers
+    register_multiplier     makes a custom multiplier known by its name
+    MultiplierLibrary       a folder of imported multipliers
+    error_metrics, error_table, ErrorMetrics    how far a multiplier is from exact
+
+Arithmetic
+    approx_linear, approx_conv2d            sums of approximate products of integer codes
+    quantized_linear, quantized_conv2d      the same with real values in and out, and gradients
+    method                  how products with a multiplier are computed on this machine
+    quantize, fake_quantize, straight_through       codes of real values
+    calibrate_scale, percentile_scale               the scales of codes
+
+Training and measuring
+    LabelledImages          images and their classes
+    fit, Schedule           training, and how long and how fast
+    accuracy                share of images classified correctly
+
+Pruning
+    prune_and_retrain       pruning of individual weights, in one step or gradually
+    magnitude_masks, global_magnitude_masks, n_m_masks      which weights are kept
+    gradual_sparsities      sparsities of gradual pruning
+    measured_sparsity, Sparsity     shares of weights that are zero
+    prune_channels          a smaller copy of a network, without some of its channels
+
+Faulty memory
+    FaultyMemory            the faults of a memory
+    MemoryModel, HYBRID_22NM, SILICON_14NM      faults and energy at a supply voltage
+    FailureCurve, NormalTail, MeasuredCurve, Never      shares of cells that fail
+    set_memory, use_chip    memories of a converted network, and the chip it runs on
+    chip_accuracies         accuracy on each of several chips
+    allocate_robust_bits    bits that each layer needs in robust cells
+    fault_map, FaultMap, read_back      the failed cells of one memory
+
+Networks
+    build_network, Architecture             a network of a built-in family
+    network_family, family_names, NetworkFamily     these families
+    build_named_network     the same from JSON values, for saved models
+
+Files
+    save, load, saved_facts     converted networks as folders
+    to_onnx, equal_in_onnx      converted networks as ONNX
+
+Errors
+    ApproxError             the base of ArgumentError, DivergedError, ImportFileError, SavedModelError, UnknownNameError
 """
+
+from types import ModuleType as _ModuleType
 
 from approx.arithmetic.convolution import method as method
 from approx.arithmetic.ops import approx_conv2d as approx_conv2d
@@ -16,6 +84,7 @@ from approx.config import NetworkApproximation as NetworkApproximation
 from approx.convert import approximate as approximate
 from approx.errors import ApproxError as ApproxError
 from approx.errors import ArgumentError as ArgumentError
+from approx.errors import DivergedError as DivergedError
 from approx.errors import ImportFileError as ImportFileError
 from approx.errors import SavedModelError as SavedModelError
 from approx.errors import UnknownNameError as UnknownNameError
@@ -76,7 +145,6 @@ from approx.saving import saved_facts as saved_facts
 from approx.structured import prune_channels as prune_channels
 from approx.surgery import approx_layers as approx_layers
 from approx.surgery import weight_layers as weight_layers
-from approx.training import DivergedError as DivergedError
 from approx.training import LabelledImages as LabelledImages
 from approx.training import Schedule as Schedule
 from approx.training import accuracy as accuracy
@@ -84,85 +152,9 @@ from approx.training import allocate_robust_bits as allocate_robust_bits
 from approx.training import chip_accuracies as chip_accuracies
 from approx.training import fit as fit
 
-__all__ = [
-    "HYBRID_22NM",
-    "SILICON_14NM",
-    "ApproxConv2d",
-    "ApproxConvTranspose2d",
-    "ApproxError",
-    "ApproxLayer",
-    "ApproxLinear",
-    "Architecture",
-    "ArgumentError",
-    "DivergedError",
-    "ErrorMetrics",
-    "FailureCurve",
-    "Family",
-    "FaultMap",
-    "FaultyMemory",
-    "Figure",
-    "ImportFileError",
-    "LabelledImages",
-    "LayerApproximation",
-    "LayerShape",
-    "MeasuredCurve",
-    "MemoryModel",
-    "Multiplier",
-    "MultiplierLibrary",
-    "NetworkApproximation",
-    "NetworkFamily",
-    "Never",
-    "NormalTail",
-    "SavedModelError",
-    "Schedule",
-    "Sparsity",
-    "UnknownNameError",
-    "accuracy",
-    "allocate_robust_bits",
-    "approx_conv2d",
-    "approx_layers",
-    "approx_linear",
-    "approximate",
-    "build_named_network",
-    "build_network",
-    "calibrate_scale",
-    "chip_accuracies",
-    "equal_in_onnx",
-    "error_metrics",
-    "error_table",
-    "fake_quantize",
-    "families",
-    "family_names",
-    "fault_map",
-    "find_multiplier",
-    "fit",
-    "global_magnitude_masks",
-    "gradual_sparsities",
-    "import_multipliers",
-    "layer_order",
-    "load",
-    "magnitude_masks",
-    "measured_sparsity",
-    "method",
-    "multiplier_from_function",
-    "multiplier_from_table",
-    "multiplier_names",
-    "n_m_masks",
-    "network_family",
-    "percentile_scale",
-    "prune_and_retrain",
-    "prune_channels",
-    "quantize",
-    "quantized_conv2d",
-    "quantized_linear",
-    "read_back",
-    "register_multiplier",
-    "save",
-    "saved_facts",
-    "set_memory",
-    "straight_through",
-    "to_onnx",
-    "trace",
-    "use_chip",
-    "weight_layers",
-]
+
+def __dir__() -> list[str]:
+    """The public names, without the modules they are defined in."""
+    return sorted(
+        name for name, value in globals().items() if not (name.startswith("_") or isinstance(value, _ModuleType))
+    )

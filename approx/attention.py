@@ -1,4 +1,4 @@
-"""Multi-head attention as layers that can be approximated: torch computes its projections where none can be seen."""
+"""Multi-head attention as layers that can be approximated: in torch's own module the projections are not layers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ class SplitAttention(nn.Module):
     """`nn.MultiheadAttention` as three projections, the attention itself in floating point, and one more projection.
 
     Attributes:
-        query: Projects the queries, shape (E, E); likewise `key`, (E, key width), and `value`, (E, value width).
+        query: Projects the queries, shape (E, E).
+        key: Projects the keys, shape (E, key width).
+        value: Projects the values, shape (E, value width).
         out_proj: Projects the result, shape (E, E).
     """
 
-    # What torch's transformer layers look at before they compute everything themselves, past these layers.
+    # With these, torch's transformer layers do not take their fast path, which would bypass the projections.
     in_proj_bias = None
     _qkv_same_embed_dim = False
 
@@ -52,9 +54,9 @@ class SplitAttention(nn.Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """As that of `nn.MultiheadAttention`."""
+        """Apply attention, as `nn.MultiheadAttention` does."""
         if is_causal and attn_mask is None:
-            raise ArgumentError("is_causal says of attn_mask that it is causal; give attn_mask too")
+            raise ArgumentError("`is_causal` describes `attn_mask`, which is missing; pass both")
         batched = query.dim() == 3
         if not batched:
             query, key, value = (one[None] for one in (query, key, value))
@@ -81,7 +83,7 @@ class SplitAttention(nn.Module):
         return out if self.batch_first else out.transpose(0, 1), shares
 
     def _mask(self, attention: Tensor | None, padding: Tensor | None, queries: Tensor) -> Tensor | None:
-        """What is added to the scores: shape (batch, heads or 1, queries, keys)."""
+        """The mask that is added to the scores: shape (batch, heads or 1, queries, keys)."""
         added = None
         if attention is not None:
             added = _additive(attention, queries)
@@ -93,7 +95,7 @@ class SplitAttention(nn.Module):
 
 
 def can_split(attention: nn.MultiheadAttention) -> bool:
-    """Whether it does nothing that `SplitAttention` does not."""
+    """Whether `SplitAttention` supports all features that an attention layer uses."""
     return attention.bias_k is None and attention.bias_v is None and not attention.add_zero_attn
 
 

@@ -1,4 +1,4 @@
-"""What the memories of a converted network do, and the chip whose failed cells they have."""
+"""The memories of a converted network, and the chip whose failed cells they have."""
 
 from __future__ import annotations
 

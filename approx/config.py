@@ -1,4 +1,4 @@
-"""What a person asks of a network: how each of its layers computes, and what its memories do. Values only."""
+"""Configurations: how each layer of a network computes, and the faults of its memories. Values only."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from approx.checks import check_integer, check_number, check_type
 from approx.errors import ArgumentError
-from approx.multipliers.multiplier import MAX_BITS, MAX_TABLE_BITS, MIN_BITS
+from approx.multipliers.multiplier import MAX_BITS, MAX_TABLE_BITS, MIN_BITS, Multiplier
 
 GRADIENTS = ("straight-through", "difference")
 GRANULARITIES = ("channel", "tensor")
@@ -18,21 +19,21 @@ FORMAT_VERSION = 1  # of the dictionaries that configurations are saved as
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultyMemory:
-    """What a memory does to the bits of the codes kept in it. `MemoryModel.at` gives one for a supply voltage.
+    """The faults of a memory that stores codes. `MemoryModel.at` gives those at a supply voltage.
 
     Attributes:
-        bit_error_rate: Share of 6T cells that fail: their bit is read inverted, every time, on the same chip.
-        robust_bits: How many of the top bits of each code sit in 8T cells; all of them if a code has fewer.
+        bit_error_rate: Share of 6T cells that fail: on the same chip, their bit is inverted in every read.
+        robust_bits: Number of top bits of each code that are in 8T cells; all of them if a code has fewer.
         robust_bit_error_rate: Share of 8T cells that fail.
-        storage: `twos-complement`, or `sign-magnitude` with the sign as the top bit. Unsigned codes are stored as they
-            are.
-        column_correlation: How much cells of one column of a bank have in common, in [0, 1): the correlation of the
-            normally distributed lowest working voltages of two of them. 0: all cells are independent.
-        transient_rate: Probability that a bit is inverted in one read, anew in each.
-        stores_pruned: Whether pruned weights are stored too, as zeros that can fail, instead of left out.
+        storage: `twos-complement`, or `sign-magnitude` with the sign as the top bit. Unsigned codes are stored
+            unchanged.
+        column_correlation: Correlation, in [0, 1), of the normally distributed lowest working voltages of two cells in
+            one column of a bank. 0: all cells are independent.
+        transient_rate: Probability that a bit is inverted in a read, independently in every read.
+        stores_pruned: Whether pruned weights are stored as zeros, which can fail, instead of being left out.
 
     Raises:
-        ArgumentError: If a value is out of range.
+        ArgumentError: If a value is out of range or of the wrong type.
     """
 
     bit_error_rate: float
@@ -45,12 +46,15 @@ class FaultyMemory:
 
     def __post_init__(self) -> None:
         for rate in ("bit_error_rate", "robust_bit_error_rate", "transient_rate"):
+            check_number(rate, getattr(self, rate))
             if not 0 <= getattr(self, rate) <= 1:
-                raise ArgumentError(f"{rate} must be in [0, 1], got {getattr(self, rate)}")
+                raise ArgumentError(f"`{rate}` must be in [0, 1], got {getattr(self, rate)}")
+        check_integer("robust_bits", self.robust_bits)
         if not 0 <= self.robust_bits <= MAX_BITS:
-            raise ArgumentError(f"robust_bits must be between 0 and {MAX_BITS}, got {self.robust_bits}")
+            raise ArgumentError(f"`robust_bits` must be between 0 and {MAX_BITS}, got {self.robust_bits}")
+        check_number("column_correlation", self.column_correlation)
         if not 0 <= self.column_correlation < 1:
-            raise ArgumentError(f"column_correlation must be in [0, 1), got {self.column_correlation}")
+            raise ArgumentError(f"`column_correlation` must be in [0, 1), got {self.column_correlation}")
         _check_choice("storage", self.storage, STORAGES)
 
 
@@ -61,20 +65,22 @@ class LayerApproximation:
     Attributes:
         weight_bits: Width of weight codes, 2 to 12; above 8 the multiplier must be one that recodes its operands.
         activation_bits: Width of activation codes, 2 to 8.
-        multiplier: A name that `approx.find_multiplier` knows.
-        gradient: How training sees the multiplier, `straight-through` or `difference`; see `approx.quantized_conv2d`.
-        granularity: A weight scale for each output `channel`, or one for the whole `tensor`.
+        multiplier: A name in the catalogue, or of a custom multiplier; see `approx.find_multiplier`.
+        gradient: Gradient of the multiplier in training, `straight-through` or `difference`; see
+            `approx.quantized_conv2d`.
+        granularity: One weight scale for each output `channel`, or one for the whole `tensor`.
         activation_signed: Whether activation codes are signed. None: unsigned if no calibration input of the layer is
             negative, as after a ReLU, and the multiplier takes unsigned codes of this width; signed otherwise.
-        calibration: How scales are set: `mse`, the least mean-square error; or `percentile`, so that this share of
-            values, of weights in each channel, is not clipped.
-        percentile: For calibration by it, above 50 and up to 100 percent.
+        calibration: How scales are set: `mse` minimises the mean-square error; `percentile` leaves `percentile` percent
+            of the values unclipped, for weights in each channel.
+        percentile: Above 50 and up to 100 percent.
         learned_scales: Whether training changes the scales too, by the gradient of LSQ (Esser et al., ICLR 2020).
-        weight_memory: What the memory of the weights does; None is perfect. It shows on a chip; see `approx.use_chip`.
-        activation_memory: Likewise for the layer's input.
+        weight_memory: Faults of the weight memory; None is a perfect one. They take effect on a chip; see
+            `approx.use_chip`.
+        activation_memory: Faults of the memory that holds the layer's input.
 
     Raises:
-        ArgumentError: If a value is out of range or unknown.
+        ArgumentError: If a value is out of range, unknown or of the wrong type.
     """
 
     weight_bits: int = 8
@@ -91,30 +97,40 @@ class LayerApproximation:
 
     def __post_init__(self) -> None:
         for width, most in (("weight_bits", MAX_BITS), ("activation_bits", MAX_TABLE_BITS)):
+            check_integer(width, getattr(self, width))
             if not MIN_BITS <= getattr(self, width) <= most:
-                raise ArgumentError(f"{width} must be between {MIN_BITS} and {most}, got {getattr(self, width)}")
+                raise ArgumentError(f"`{width}` must be between {MIN_BITS} and {most}, got {getattr(self, width)}")
+        hint = "to use a Multiplier, choose a name and pass `multipliers={name: multiplier}` to approx.approximate"
+        wanted = "the name of a multiplier, such as 'drum-4'"
+        check_type("multiplier", self.multiplier, str, wanted, hint if isinstance(self.multiplier, Multiplier) else "")
+        check_type("activation_signed", self.activation_signed, (bool, type(None)), "True, False or None")
+        for memory in ("weight_memory", "activation_memory"):
+            wanted = "an approx.FaultyMemory or None"
+            check_type(memory, getattr(self, memory), (FaultyMemory, type(None)), wanted)
         _check_choice("gradient", self.gradient, GRADIENTS)
         _check_choice("granularity", self.granularity, GRANULARITIES)
         _check_choice("calibration", self.calibration, CALIBRATIONS)
+        check_number("percentile", self.percentile)
         if not 50 < self.percentile <= 100:
-            raise ArgumentError(f"percentile must be above 50 and at most 100, got {self.percentile}")
+            raise ArgumentError(f"`percentile` must be above 50 and at most 100, got {self.percentile}")
 
     def to_dict(self) -> dict[str, Any]:
-        """As a JSON object."""
+        """The configuration as a JSON object."""
         return {"version": FORMAT_VERSION, **asdict(self)}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> LayerApproximation:
-        """From the JSON object that `to_dict` made.
+        """The configuration from the JSON object that `to_dict` made.
 
         Raises:
-            ArgumentError: If it was written by a newer release, a key is unknown, or a value out of range.
+            ArgumentError: If a newer release wrote it, a key is unknown, or a value is out of range.
         """
+        check_type("content", content, Mapping, "a dictionary made by `to_dict`")
         values = dict(content)
         if values.pop("version", None) != FORMAT_VERSION:
             raise ArgumentError(
-                f"a layer's configuration of version {content.get('version')!r} cannot be read; this release knows "
-                f"{FORMAT_VERSION}"
+                f"a layer's configuration of version {content.get('version')!r} cannot be read; this release reads "
+                f"version {FORMAT_VERSION}"
             )
         for memory in ("weight_memory", "activation_memory"):
             if values.get(memory) is not None:
@@ -127,12 +143,15 @@ class NetworkApproximation:
     """How each layer of a network computes.
 
     Attributes:
-        default: How a layer computes that nothing else is said of.
-        overrides: Pattern of layer names, such as `layer1.*` or `fc` (as in `fnmatch`), to how these compute; None
-            leaves them as they are, in floating point. Of several patterns that match, the last counts.
-        precise_first: Whether the first layer to run is left in floating point, unless a pattern names it.
-        precise_last: Likewise for the last.
-        leave_unsupported: Whether layers that cannot be approximated stay in floating point instead of being refused.
+        default: How layers compute that match no pattern in `overrides`.
+        overrides: Pattern of layer names, such as `layer1.*` or `fc` (as in `fnmatch`) -> how these layers compute;
+            None leaves them in floating point. If several patterns match, the last one wins.
+        precise_first: Whether the first layer to run is left in floating point, unless a pattern matches it.
+        precise_last: The same for the last layer to run.
+        leave_unsupported: Whether layers that cannot be approximated stay in floating point instead of being an error.
+
+    Raises:
+        ArgumentError: If a value is of the wrong type.
     """
 
     default: LayerApproximation
@@ -141,10 +160,17 @@ class NetworkApproximation:
     precise_last: bool = False
     leave_unsupported: bool = False
 
+    def __post_init__(self) -> None:
+        check_type("default", self.default, LayerApproximation, "an approx.LayerApproximation")
+        check_type("overrides", self.overrides, Mapping, "a mapping from patterns of layer names to configurations")
+        for pattern, config in self.overrides.items():
+            kinds = (LayerApproximation, type(None))
+            check_type(f"overrides[{pattern!r}]", config, kinds, "an approx.LayerApproximation or None")
+
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ArgumentError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+        raise ArgumentError(f"`{name}` must be one of {', '.join(choices)}; got {value!r}")
 
 
 def _known_only(cls: type[Any], content: Mapping[str, Any]) -> dict[str, Any]:

@@ -171,17 +171,17 @@ def _layer_configs(
     other_weights: Iterable[str],
 ) -> dict[str, LayerApproximation | None]:
     """Layer name -> how it computes; None leaves it in floating point."""
-    refused = {name: f"layer {name!r} does not run on the calibration data" for name in layers if name not in order}
+    rejected = {name: f"layer {name!r} does not run on the calibration data" for name in layers if name not in order}
     for weight in other_weights:
-        refused[_owner(weight)] = (
+        rejected[_owner(weight)] = (
             f"{weight!r} is multiplied outside Conv2d, ConvTranspose2d and Linear layers, the only ones that can be "
             "approximated"
         )
-    for name in dict(refused):
+    for name in dict(rejected):
         if _matching(network, name) is None or network.leave_unsupported:
-            del refused[name]
-    if refused:
-        first, reason = next(iter(refused.items()))
+            del rejected[name]
+    if rejected:
+        first, reason = next(iter(rejected.items()))
         raise ArgumentError(
             f"{reason}. To leave it in floating point, pass overrides={{{first!r}: None}} or leave_unsupported=True to "
             "NetworkApproximation"

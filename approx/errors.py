@@ -2,7 +2,8 @@
 
 ApproxError
 ├── UnknownNameError     no multiplier or network family of that name
-├── ArgumentError        a value out of range, or shapes that do not fit
+├── ArgumentError        a value out of range or of the wrong type, or shapes that do not fit
+├── DivergedError        training reached a loss that is not a number
 ├── ImportFileError      a multiplier's file cannot be read, compiled or understood
 └── SavedModelError      a folder is not a saved model, damaged, or its network cannot be built
 """
@@ -17,11 +18,15 @@ class UnknownNameError(ApproxError, LookupError):
 
 
 class ArgumentError(ApproxError, ValueError):
-    """A value is out of range, or shapes do not fit each other."""
+    """A value is out of range or of the wrong type, or shapes do not fit each other."""
+
+
+class DivergedError(ApproxError):
+    """Training reached a loss that is not a number."""
 
 
 class ImportFileError(ApproxError, ValueError):
-    """The file of a multiplier cannot be read, compiled or understood."""
+    """A multiplier's file cannot be read, compiled or understood."""
 
 
 class SavedModelError(ApproxError, ValueError):

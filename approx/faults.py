@@ -1,11 +1,11 @@
-"""Which stored bits are read inverted, on which chip.
+"""Fault maps: the stored bits that a chip reads inverted.
 
 A cell has a lowest voltage at which it works, and so a lowest error rate of the memory at which it has failed: uniform
-in [0, 1], drawn once a chip. A map at a higher rate therefore contains every map at a lower one. Drawing that number
-for each cell would cost as much as the memory is large, so only the weakest cells are drawn, the weakest first. With
-t = -ln(1 - rate), the t at which a cell fails is exponentially distributed, as the first of random arrivals at an even
-pace; so arrivals are drawn at an even pace over all cells, up to the t of the rate in question, and a cell fails at its
-first. A second arrival in the same cell changes nothing.
+in [0, 1], drawn once per chip. A map at a higher rate therefore contains every map at a lower one. Drawing that number
+for each cell would take time proportional to the size of the memory, so only the weakest cells are drawn, the weakest
+first. With t = -ln(1 - rate), the t at which a cell fails is exponentially distributed, like the first arrival of a
+Poisson process. So arrivals of a Poisson process over all cells are drawn, up to the t of the wanted rate, and a cell
+fails at its first arrival. A second arrival in the same cell changes nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from approx.checks import check_integer, check_type
 from approx.config import FaultyMemory
 
-# A bank of an SRAM, for failures that the cells of a column share.
+# Size of an SRAM bank, for failures that are correlated within a column.
 BANK_ROWS = 256
 BANK_COLUMNS = 256
 
-_FIRST_SPAN = 2.0**-12  # of t that is drawn at a time; each next span is as long as all before
+_FIRST_SPAN = 2.0**-12  # of t, drawn at once; each further span is as long as all before it
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +35,9 @@ class FaultMap:
     """The stored words that are read with inverted bits.
 
     Attributes:
-        words: int64, shape (n,): where they lie, in the flattened tensor of codes; rising.
+        words: int64, shape (n,): their indices in the flattened tensor of codes, ascending.
         flips: int32, shape (n,): bit i is set where bit i is inverted.
-        size: How many words the memory holds.
+        size: Number of words in the memory.
     """
 
     words: Tensor
@@ -51,7 +52,7 @@ class FaultMap:
         """The map without words that are not stored.
 
         Args:
-            stored: bool, `size` elements.
+            stored: bool, `size` elements: whether each word is stored.
         """
         kept = stored.flatten().cpu()[self.words]
         return FaultMap(self.words[kept], self.flips[kept], self.size)
@@ -61,14 +62,18 @@ def fault_map(memory: FaultyMemory, *, words: int, bits: int, seed: tuple[int, .
     """The failed cells of a memory on one chip.
 
     The same seed gives the same cells at every rate: those at a lower rate, or with more robust bits, are among those
-    at a higher one, or with fewer.
+    at a higher rate, or with fewer robust bits.
 
     Args:
-        memory: Its failure rates.
-        words: How many codes it holds.
+        memory: The failure rates.
+        words: Number of codes in the memory.
         bits: Width of a code.
-        seed: Non-negative numbers that name the chip and the memory on it.
+        seed: Non-negative numbers that identify the chip and the memory on it.
     """
+    check_type("memory", memory, FaultyMemory, "an approx.FaultyMemory")
+    check_integer("words", words)
+    check_integer("bits", bits)
+    check_type("seed", seed, (tuple, list), "a tuple of whole numbers", "for one number, pass (number,)")
     robust = min(memory.robust_bits, bits)
     in_robust = (2**robust - 1) << (bits - robust)
     flips = np.zeros(words, np.uint16)
@@ -84,29 +89,29 @@ def fault_map(memory: FaultyMemory, *, words: int, bits: int, seed: tuple[int, .
 
 
 def memory_seed(chip_seed: int, memory: str, *more: int) -> tuple[int, ...]:
-    """The seed of one memory of a chip, and of one read of it: whatever else the chip holds changes nothing.
+    """The seed of one memory of a chip, or of one read of it, independent of the chip's other memories.
 
     Args:
-        chip_seed: Names the chip.
-        memory: Names the memory, such as a layer's name.
-        more: What else tells it apart.
+        chip_seed: The number of the chip.
+        memory: Name of the memory, such as a layer's name.
+        more: Further numbers, such as that of the read.
     """
     digest = hashlib.sha256(memory.encode()).digest()
     return (chip_seed, int.from_bytes(digest[:8], "little"), *more)
 
 
 def read_back(codes: Tensor, faults: FaultMap, *, bits: int, signed: bool, storage: str) -> Tensor:
-    """Codes as they come back from a memory.
+    """Codes as they are read from a memory.
 
     Args:
-        codes: Integer values in any numeric type, as many as the map has words, any shape.
+        codes: Integer values in any numeric type and shape, as many as the map has words.
         faults: The inverted bits.
         bits: Width of a stored code.
-        signed: Whether codes are signed. Unsigned ones are stored as they are.
+        signed: Whether codes are signed. Unsigned codes are stored unchanged.
         storage: How signed codes are stored: `twos-complement` or `sign-magnitude`.
 
     Returns:
-        In the type and shape of `codes`; a copy.
+        A copy, in the type and shape of `codes`.
     """
     words = faults.words.to(codes.device)
     flat = codes.detach().flatten().clone()
@@ -116,7 +121,7 @@ def read_back(codes: Tensor, faults: FaultMap, *, bits: int, signed: bool, stora
 
 
 def stored_words(codes: Tensor, *, bits: int, signed: bool, storage: str) -> Tensor:
-    """The bits that stand for codes: int32 of the same shape."""
+    """The bits that represent codes: int32 of the same shape."""
     codes = codes.to(torch.int32)
     if signed and storage == "sign-magnitude":
         sign = (codes < 0).to(torch.int32) << (bits - 1)
@@ -126,7 +131,7 @@ def stored_words(codes: Tensor, *, bits: int, signed: bool, storage: str) -> Ten
 
 
 def code_values_of(words: Tensor, *, bits: int, signed: bool, storage: str) -> Tensor:
-    """The codes that stored bits stand for: int32. Negative zero is zero."""
+    """The codes that stored bits represent: int32. Negative zero is zero."""
     if not signed:
         return words
     top = 2 ** (bits - 1)
@@ -137,7 +142,7 @@ def code_values_of(words: Tensor, *, bits: int, signed: bool, storage: str) -> T
 
 
 def _failed_cells(cells: int, rate: float, correlation: float, seed: tuple[int, ...]) -> Iterator[NDArray[np.int64]]:
-    """Numbers of the failed cells, some more than once, in parts."""
+    """Indices of the failed cells, some of them repeated, in parts."""
     if rate == 1:
         yield np.arange(cells)
     elif correlation == 0:
@@ -159,11 +164,11 @@ def _arrivals(cells: int, until: float, seed: tuple[int, ...]) -> Iterator[NDArr
 def _arrivals_by_column(
     cells: int, rate: float, correlation: float, seed: tuple[int, ...]
 ) -> Iterator[NDArray[np.int64]]:
-    """Cells of a column share a part of their weakness, so that each column has a rate of its own.
+    """Failed cells if cells of a column share part of their weakness, so that each column has a different rate.
 
-    A cell's lowest working voltage is sqrt(correlation) x the column's + sqrt(1 - correlation) x its own, both standard
-    normal. Given the column's, cells are independent. Columns are drawn the weakest first, so that a lower rate, at
-    which fewer columns fail at all, draws the same numbers.
+    A cell's lowest working voltage is sqrt(correlation) x the column's part + sqrt(1 - correlation) x its own part,
+    both standard normal. Given the column's part, cells are independent. Columns are drawn the weakest first, so that a
+    lower rate, at which fewer columns fail at all, draws the same numbers.
     """
     banks = -(-cells // (BANK_ROWS * BANK_COLUMNS))
     weakness = np.sort(np.random.default_rng([*seed, 2**31]).standard_normal(banks * BANK_COLUMNS))[::-1]
@@ -172,7 +177,7 @@ def _arrivals_by_column(
     shifted = (quantile + sqrt(correlation) * weakness) / sqrt(1 - correlation)
     rates = torch.special.ndtr(torch.from_numpy(shifted)).numpy()
     with np.errstate(divide="ignore"):
-        until = np.where(rates < 1, -np.log1p(-rates), inf)  # of each column, falling
+        until = np.where(rates < 1, -np.log1p(-rates), inf)  # of each column, descending
     for span, (start, end) in enumerate(_spans(float(min(until[0], 64.0)))):
         random = np.random.default_rng([*seed, span])
         counts = random.poisson(BANK_ROWS * (end - start), len(weakness))
@@ -187,7 +192,7 @@ def _arrivals_by_column(
 
 
 def _spans(until: float) -> Iterator[tuple[float, float]]:
-    """Fixed stretches of t that cover 0 to `until`."""
+    """Fixed spans of t that cover 0 to `until`."""
     start, end = 0.0, _FIRST_SPAN
     while start < until:
         yield start, end

@@ -1,4 +1,4 @@
-"""The order and the shapes of a network's layers, and how dense their inputs are, found by running it once."""
+"""Order and shapes of a network's layers, and the density of their inputs, found by running it once."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from approx.checks import check_model, check_tensor
 from approx.surgery import approx_layers, split_attention, weight_layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerShape:
-    """A layer as the matrix product it amounts to, for a single input.
+    """A layer as the equivalent matrix product, for a single input.
 
-    A transposed convolution amounts to that of the convolution by which `approximate` computes it.
+    A transposed convolution is described as the convolution by which `approximate` computes it.
 
     Attributes:
         name: The layer's name in the network.
@@ -24,9 +25,9 @@ class LayerShape:
         inner: Products summed into one output.
         outputs: Output channels.
         input_values: Values in the layer's input.
-        groups: Independent products that the layer consists of.
+        groups: Number of independent products in the layer.
         kernel_height: Rows of a convolution's kernel; 1 for a linear layer.
-        kernel_width: Columns of it.
+        kernel_width: Columns of a convolution's kernel; 1 for a linear layer.
         output_height: Rows of a convolution's output; 1 for a linear layer.
         input_density: Share of the layer's inputs that were not zero.
     """
@@ -47,9 +48,11 @@ def trace(model: nn.Module, example_input: Tensor) -> list[LayerShape]:
     """Layer shapes in the order in which the layers run.
 
     Args:
-        model: The network, not converted; left as it is. Its layers are those that `approximate` would find.
+        model: The network, not converted; it is not changed. Its layers are those that `approximate` would convert.
         example_input: A batch of any size. Shapes are those of a single input; densities are over the whole batch.
     """
+    check_model("model", model)
+    check_tensor("example_input", example_input)
     model = split_attention(copy.deepcopy(model).eval())
     batch = example_input.shape[0]
     shapes: list[LayerShape] = []
@@ -95,9 +98,11 @@ def layer_order(model: nn.Module, example_input: Tensor) -> list[str]:
     """Names of the layers in the order in which they first run, before or after `approximate`.
 
     Args:
-        model: The network; left as it is.
+        model: The network; it is not changed.
         example_input: A batch of any size.
     """
+    check_model("model", model)
+    check_tensor("example_input", example_input)
     model = split_attention(copy.deepcopy(model).eval())
     ran: dict[str, None] = {}
 

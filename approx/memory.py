@@ -1,8 +1,8 @@
-"""Voltage-scaled memory: how often a cell fails, and what an access costs, at a supply voltage.
+"""Voltage-scaled memory: failure rate of its cells and energy of an access at a supply voltage.
 
-A 6T cell fails when a read disturbs it or when it cannot be written; an 8T cell, whose read path is its own, at far
-lower voltages. Over a chip the lowest voltages at which cells work are close to normally distributed, so the share of
-cells that fail is a normal tail in the supply voltage. Which cells fail is another matter: `approx.faults`.
+A 6T cell fails when a read disturbs it or when it cannot be written; an 8T cell, which has a separate read path, fails
+at far lower voltages. The lowest voltages at which the cells of a chip work are close to normally distributed, so the
+share of cells that fail is a normal tail in the supply voltage. Which cells fail is drawn in `approx.faults`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from itertools import pairwise
 from math import erfc, exp, isfinite, log, sqrt
 from typing import Protocol
 
+from approx.checks import check_number, shown
 from approx.config import FaultyMemory
 from approx.errors import ArgumentError
 
 
 class FailureCurve(Protocol):
-    """The share of cells that fail at a supply voltage: never rising with the voltage."""
+    """The share of cells that fail at a supply voltage; it never rises with the voltage."""
 
     def probability(self, supply_v: float) -> float:
-        """In [0, 1]."""
+        """The share of cells that fail, in [0, 1]."""
         ...
 
 
@@ -45,8 +46,10 @@ class NormalTail:
     deviation: float
 
     def __post_init__(self) -> None:
+        for name in ("v_min", "mean", "deviation"):
+            check_number(name, getattr(self, name))
         if not (self.v_min > 0 and self.deviation > 0):
-            raise ArgumentError(f"v_min and deviation must be positive, got {self.v_min} and {self.deviation}")
+            raise ArgumentError(f"`v_min` and `deviation` must be positive, got {self.v_min} and {self.deviation}")
 
     def probability(self, supply_v: float) -> float:
         """The share of cells that fail."""
@@ -57,12 +60,12 @@ class NormalTail:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredCurve:
-    """Measured or simulated points; between two of them failures are exponential in the voltage.
+    """Measured or simulated points; between two of them the share is exponential in the voltage.
 
-    Below the lowest voltage its share holds, and above the highest no cell fails.
+    Below the lowest voltage its share applies; above the highest no cell fails.
 
     Attributes:
-        points: (supply voltage in volts, share of cells that fail above 0) of each, by rising voltage.
+        points: Pairs of supply voltage in volts and share of cells that fail, in (0, 1], by rising voltage.
 
     Raises:
         ArgumentError: If there are fewer than two points, voltages do not rise, or shares rise or are not in (0, 1].
@@ -71,11 +74,17 @@ class MeasuredCurve:
     points: Sequence[tuple[float, float]]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "points", tuple((float(v), float(share)) for v, share in self.points))
+        try:
+            points = tuple((float(v), float(share)) for v, share in self.points)
+        except (TypeError, ValueError):
+            raise ArgumentError(
+                f"`points` must be pairs of supply voltage and share of cells that fail, got {shown(self.points)}"
+            ) from None
+        object.__setattr__(self, "points", points)
         if len(self.points) < 2:
             raise ArgumentError(f"a failure curve needs at least two points, got {len(self.points)}")
         if not all(0 < share <= 1 and isfinite(v) for v, share in self.points):
-            raise ArgumentError(f"a failure curve has shares of cells in (0, 1], got {self.points}")
+            raise ArgumentError(f"a failure curve must have shares of cells in (0, 1], got {self.points}")
         for (low_v, more), (high_v, less) in pairwise(self.points):
             if not (low_v < high_v and more >= less):
                 raise ArgumentError(
@@ -95,7 +104,7 @@ class MeasuredCurve:
 
 @dataclass(frozen=True, slots=True)
 class Never:
-    """Cells that do not fail at any voltage in question."""
+    """Cells that never fail."""
 
     def probability(self, supply_v: float) -> float:
         """Zero."""
@@ -107,12 +116,12 @@ class MemoryModel:
     """An SRAM whose supply voltage may be lowered.
 
     Attributes:
-        name: What it is of.
-        nominal_v: The supply voltage that its access energy is relative to, in volts.
-        read_6t: 6T cells that a read disturbs.
-        write_6t: 6T cells that cannot be written.
-        failure_8t: 8T cells that fail in any way.
-        source: Where the curves are from, and what in them is assumed.
+        name: Name of the technology.
+        nominal_v: The supply voltage to which access energy is relative, in volts.
+        read_6t: Share of 6T cells that a read disturbs.
+        write_6t: Share of 6T cells that cannot be written.
+        failure_8t: Share of 8T cells that fail in any way.
+        source: Source of the curves, and the assumptions in them.
     """
 
     name: str
@@ -123,7 +132,7 @@ class MemoryModel:
     source: str
 
     def bit_error_rate(self, supply_v: float) -> float:
-        """Share of 6T cells that fail to be read or written, which are independent.
+        """Share of 6T cells that fail to be read or written; the two are independent.
 
         Raises:
             ArgumentError: If the voltage is not positive.
@@ -132,9 +141,9 @@ class MemoryModel:
         return 1 - (1 - self.read_6t.probability(supply_v)) * (1 - self.write_6t.probability(supply_v))
 
     def energy_factor(self, supply_v: float) -> float:
-        """Dynamic energy of an access over that at the nominal voltage: the square of the voltages' ratio.
+        """Dynamic energy of an access relative to the nominal voltage: the square of the ratio of voltages.
 
-        Measured, on Eyeriss: 0.677 from 1 V to 0.82 V (Chen et al., IEEE JSSC 52(1), 2017), for a square of 0.672.
+        Measured on Eyeriss: 0.677 from 1 V to 0.82 V (Chen et al., IEEE JSSC 52(1), 2017); the square is 0.672.
 
         Raises:
             ArgumentError: If the voltage is not positive.
@@ -151,16 +160,17 @@ class MemoryModel:
         column_correlation: float = 0.0,
         transient_rate: float = 0.0,
     ) -> FaultyMemory:
-        """What this memory does to codes at a supply voltage.
+        """The faults of this memory at a supply voltage.
 
-        A cell that cannot be written is taken to hold the wrong bit, which is true of half of them: an upper bound.
+        A cell that cannot be written is assumed to hold the wrong bit, though half of them hold the right one: an upper
+        bound.
 
         Args:
-            supply_v: In volts.
-            robust_bits: As in `FaultyMemory`, and so the rest.
-            storage: See there.
-            column_correlation: See there.
-            transient_rate: See there.
+            supply_v: The supply voltage in volts.
+            robust_bits: As in `FaultyMemory`.
+            storage: As in `FaultyMemory`.
+            column_correlation: As in `FaultyMemory`.
+            transient_rate: As in `FaultyMemory`.
 
         Raises:
             ArgumentError: If a value is out of range.
@@ -176,8 +186,9 @@ class MemoryModel:
 
 
 def _check_voltage(supply_v: float) -> None:
+    check_number("supply_v", supply_v)
     if not supply_v > 0:
-        raise ArgumentError(f"supply_v must be positive, got {supply_v}")
+        raise ArgumentError(f"`supply_v` must be positive, got {supply_v}")
 
 
 SILICON_14NM = MemoryModel(
@@ -190,7 +201,7 @@ SILICON_14NM = MemoryModel(
         "N. Chandramoorthy et al., HPCA 2019, and D. Stutz et al., MLSys 2021, measured on 14 nm SRAM: 1 % of the bits "
         "fail at 0.83 v_min. Assumed: one cell in a million just at v_min; that v_min is 0.9 V, the nominal voltage of "
         "the energy tables, so that every saving comes from working below the safe voltage; that all failures, which "
-        "were not told apart, show when reading"
+        "were not distinguished, are read failures"
     ),
 )
 
@@ -203,7 +214,7 @@ HYBRID_22NM = MemoryModel(
     source=(
         "G. Srinivasan et al., Significance driven hybrid 8T-6T SRAM, DATE 2016 (22 nm predictive technology): 0.95 V "
         "nominal; at 0.75 V a network in 6T cells loses less than 0.5 % accuracy, below that substantially more; 8T "
-        "cells stay robust. Assumed, because its curves are not given in numbers: read and write failures alike, "
+        "cells stay robust. Assumed, because its curves are not given in numbers: read and write failures equal, "
         "2.5e-10 at 0.95 V and 2.5e-4 at 0.75 V, and from these 1.7 % at 0.65 V; 8T cells work down to 0.75 V, and "
         "5e-10 of them fail at 0.65 V"
     ),

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from approx.arithmetic.pooling import MaxPool2
+from approx.checks import check_integer, check_type
 from approx.errors import ArgumentError, UnknownNameError
 
 _SMALL = 20  # pixels: smaller images get the small kernels of a LeNet
@@ -26,16 +27,16 @@ class Architecture:
         family: `mlp`: depth hidden layers of 16 * width units. The multilayer perceptrons of LeCun et al., Proc. IEEE
             1998, lie within.
             `lenet`: LeNet-5 of the same paper, with ReLU and max pooling, at depth 3 and width 6: two 5x5 convolutions
-            of 6 and 16 channels, hidden layers of 120 and 84 units. Width scales all four. Depth 2 leaves out the
-            layer of 120; depth 1 is the first convolution and the classifier. The first convolution pads images below
+            of 6 and 16 channels, hidden layers of 120 and 84 units. Width scales all four. Depth 2 omits the layer of
+            120 units; depth 1 is the first convolution and the classifier. The first convolution pads images below
             32x32 by 2, and images below 20x20 get 3x3 kernels padded by 1.
             `vgg`: depth blocks of two or three 3x3 convolutions and pooling, with 4 * width channels doubling up to 32
             * width. Configuration D of Simonyan and Zisserman, ICLR 2015, at depth 5 and width 16, with batch
             normalisation and one Linear layer, as is usual on 32x32 images.
             `resnet`: 6 * depth + 2 layers in three stages of width, 2 * width and 4 * width channels. Those of He et
             al., CVPR 2016, section 4.2, at width 16.
-        depth: From 1; see `network_family`.
-        width: From 1; see `network_family`.
+        depth: At least 1; for the largest see `network_family`.
+        width: At least 1; for the largest see `network_family`.
     """
 
     family: str
@@ -45,10 +46,10 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkFamily:
-    """How far the knobs of a family reach.
+    """Limits of a network family.
 
     Attributes:
-        name: Of the family.
+        name: Name of the family.
         max_depth: The largest depth.
         max_width: The largest width.
     """
@@ -78,8 +79,9 @@ def network_family(name: str) -> NetworkFamily:
     """The family of this name.
 
     Raises:
-        UnknownNameError: If there is none; the message offers near names.
+        UnknownNameError: If there is none; the message suggests similar names.
     """
+    check_type("name", name, str, "the name of a network family")
     if name in _FAMILIES:
         return _FAMILIES[name]
     near = get_close_matches(name, _FAMILIES, n=1, cutoff=0.0)
@@ -91,12 +93,12 @@ def network_family(name: str) -> NetworkFamily:
 def build_named_network(
     *, family: str, depth: int, width: int, image_shape: tuple[int, int, int], classes: int
 ) -> nn.Module:
-    """A network told by plain values, as saved models tell it; its weights are there to be replaced.
+    """A network described by JSON values, for saved models; its initial weights are to be replaced.
 
     Args:
-        family: As in `Architecture`, and so the next two.
-        depth: See there.
-        width: See there.
+        family: As in `Architecture`.
+        depth: As in `Architecture`.
+        width: As in `Architecture`.
         image_shape: Channels, height and width of an input.
         classes: Number of outputs.
 
@@ -117,18 +119,25 @@ def build_network(
         architecture: Family and size.
         image_shape: Channels, height and width of an input.
         classes: Number of outputs.
-        seed: Of the initial weights; the global random state is left alone.
+        seed: Seed of the initial weights; the global random state is not changed.
 
     Raises:
         UnknownNameError: If the family is unknown.
-        ArgumentError: If depth or width is out of the family's range, or the image too small to be pooled as often as
-            the network does.
+        ArgumentError: If depth or width is out of the family's range, or the image is too small for the network's
+            pooling layers.
     """
+    hint = "such as approx.Architecture(family='lenet', depth=3, width=6)"
+    check_type("architecture", architecture, Architecture, "an approx.Architecture", hint)
+    if not isinstance(image_shape, tuple | list) or len(image_shape) != 3:
+        raise ArgumentError(f"`image_shape` must be (channels, height, width), got {image_shape!r}")
+    for name, number in (("classes", classes), ("seed", seed)):
+        check_integer(name, number)
     family = network_family(architecture.family)
     for knob, largest in (("depth", family.max_depth), ("width", family.max_width)):
         value = getattr(architecture, knob)
+        check_integer(knob, value)
         if not 1 <= value <= largest:
-            raise ArgumentError(f"the {knob} of {family.name} networks must be between 1 and {largest}, got {value}")
+            raise ArgumentError(f"the `{knob}` of {family.name} networks must be between 1 and {largest}, got {value}")
     build = {"mlp": _mlp, "lenet": _lenet, "vgg": _vgg, "resnet": _resnet}[family.name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -149,7 +158,7 @@ def _lenet(architecture: Architecture, image_shape: tuple[int, int, int], classe
     _check_halvings(image_shape, convolutions)
     small = min(height, width) < _SMALL
     kernel = 3 if small else 5
-    first_padding = 0 if min(height, width) >= 32 else kernel // 2  # the paper's images are 32x32, MNIST's padded by 2
+    first_padding = 0 if min(height, width) >= 32 else kernel // 2  # the paper pads MNIST's images by 2, to 32x32
     layers: list[nn.Module] = []
     for outputs, padding in ((6, first_padding), (16, kernel // 2 if small else 0))[:convolutions]:
         outputs = _scaled(outputs, architecture)
@@ -161,7 +170,7 @@ def _lenet(architecture: Architecture, image_shape: tuple[int, int, int], classe
 
 
 def _scaled(size: int, architecture: Architecture) -> int:
-    """A size of LeNet-5 at another width than its own, 6."""
+    """A layer size of LeNet-5, whose width is 6, at another width."""
     return round(size * architecture.width / 6)
 
 
@@ -186,8 +195,8 @@ class ResNet(nn.Sequential):
     """A residual network for small images: 6 * blocks + 2 layers, He et al., CVPR 2016, section 4.2.
 
     Args:
-        inputs: Channels of an image.
-        channels: Channels of the first of three stages; each later one has twice as many and half the positions.
+        inputs: Channels of the image.
+        channels: Channels of the first of three stages; each later stage has twice as many at half the resolution.
         blocks: Residual blocks in each stage.
         classes: Number of outputs.
     """
@@ -207,12 +216,12 @@ class ResNet(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut without weights: strided, and zeros for channels it lacks (option A).
+    """Two 3x3 convolutions and a shortcut without weights: strided, with zeros for missing channels (option A).
 
     Args:
         inputs: Channels of the input, shape (N, inputs, H, W).
-        outputs: Channels of the output, at least `inputs`; its height and width are divided by stride and rounded up.
-        stride: Of the first convolution and the shortcut.
+        outputs: Channels of the output, at least `inputs`; height and width are divided by `stride` and rounded up.
+        stride: Stride of the first convolution and the shortcut.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -224,7 +233,7 @@ class ResidualBlock(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The block's output."""
+        """Apply the block."""
         shortcut = inputs
         if self.stride > 1:
             shortcut = shortcut[:, :, :: self.stride, :: self.stride]
@@ -240,7 +249,7 @@ def _stage(inputs: int, outputs: int, stride: int, blocks: int) -> nn.Sequential
 
 
 def _normalised(inputs: int, outputs: int, stride: int = 1) -> tuple[nn.Module, nn.Module]:
-    """A 3x3 convolution and its batch normalisation, whose shift makes a bias useless."""
+    """A 3x3 convolution and its batch normalisation, which makes a bias redundant."""
     convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return convolution, nn.BatchNorm2d(outputs)

@@ -1,16 +1,16 @@
-"""A converted network as ONNX in QDQ form, which ONNX Runtime and hardware compilers read as integer arithmetic.
+"""A converted network as ONNX in QDQ form, which ONNX Runtime and hardware compilers execute in integer arithmetic.
 
 Each layer becomes
 
     Clip to the code range -> QuantizeLinear -> DequantizeLinear -> Conv or MatMul by the dequantised weight codes
 
-with zero points of 0, activations in 8 bits however few their codes have, and weight codes as initialisers in 8 bits,
-or 16 or 32 where they need them. The bias is subtracted, negated: ONNX Runtime (1.32) rounds one that is added to whole
-sums of codes, which is much where codes are few.
+with zero points of 0, activations in 8 bits even if their codes are narrower, and weight codes as initialisers in 8
+bits, or in 16 or 32 if they need them. The negated bias is subtracted: ONNX Runtime (1.32) rounds a bias that is added
+to whole sums of codes, which is a large error if there are few codes.
 
-ONNX knows no approximate multiplier: products are exact, of the values that the hardware multiplies for each weight
-code. That is what the layer computes where its multiplier is exact on activations, as that of an alphabet set is, and
-its memories are perfect; the metadata says whether it is so.
+ONNX has no approximate multipliers: products are exact, of the values that the hardware multiplies for each weight
+code. They equal those of the layer if its multiplier is exact in the activations, as that of an alphabet set is, and
+its memories are perfect; the metadata says whether this is the case.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from approx.checks import check_model, check_tensor
 from approx.chips import use_chip
 from approx.errors import ArgumentError
 from approx.layer import ApproxLayer
@@ -46,22 +47,25 @@ _WEIGHT_TYPES = (torch.int8, torch.int16, torch.int32)
 def to_onnx(model: nn.Module, *, example_input: Tensor) -> onnx.ModelProto:
     """The network as ONNX in QDQ form, on a chip whose memories are perfect.
 
-    Its input is `input`, shape (any number, *example_input.shape[1:]); its output, if it is one tensor, `output`. The
-    metadata `crosslayer.equals_model` is `true` if it computes what the model does but for the rounding of sums.
+    Its input is named `input`, shape (batch, *example_input.shape[1:]) for any batch; its output is named `output`, if
+    it is a single tensor. The metadata `crosslayer.equals_model` is `true` if it computes what the model does except
+    for the rounding of sums.
 
     Args:
-        model: From `approximate`; left as it is.
+        model: From `approximate`; it is not changed.
         example_input: A batch of network inputs, for tracing.
 
     Raises:
-        ArgumentError: If the network cannot be traced for batches of any size, or does what ONNX cannot express.
+        ArgumentError: If the network cannot be traced for batches of any size, or ONNX cannot express it.
     """
+    check_model("model", model)
+    check_tensor("example_input", example_input)
     import torch.onnx
 
     exported = copy.deepcopy(model).cpu().eval()
     use_chip(exported, None)
     inputs = example_input.detach().cpu()
-    if len(inputs) == 1:  # which torch would take for a size that never changes
+    if len(inputs) == 1:  # torch would take a size of 1 as fixed
         inputs = torch.cat([inputs, inputs])
     inexact = sorted({layer.multiplier.name for _, layer in approx_layers(exported) if not _is_exact(layer)})
     failure = "the network cannot be written as ONNX for batches of any size:"
@@ -78,30 +82,31 @@ def to_onnx(model: nn.Module, *, example_input: Tensor) -> onnx.ModelProto:
                 output_names=["output"] if len(outputs) == 1 else None,
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
             )
-        except Exception as error:  # of many kinds: the network's own code is run by torch's tracer
+        except Exception as error:  # of any kind: torch's tracer runs the network's code
             raise ArgumentError(f"{failure} {_innermost_words(error)}") from error
     assert program is not None
     proto = program.model_proto
     if not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
         raise ArgumentError(
-            f"{failure} in its code the size of a batch is fixed to {len(inputs)}; take it from the input instead"
+            f"{failure} its code fixes the size of a batch to {len(inputs)}; take it from the input instead"
         )
     graph = proto.graph
     _unshare_weights(graph)
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        part.ClearField("metadata_props")  # where this machine keeps torch and the network's code
+        part.ClearField("metadata_props")  # paths of torch and of the network's code on this machine
     proto.metadata_props.add(key="crosslayer.equals_model", value="false" if inexact else "true")
     if inexact:
-        proto.metadata_props.add(key="crosslayer.products", value=f"exact here, of {', '.join(inexact)} in the model")
+        proto.metadata_props.add(key="crosslayer.products", value=f"exact here, by {', '.join(inexact)} in the model")
     return proto
 
 
 def equal_in_onnx(model: nn.Module) -> bool:
-    """Whether ONNX computes what a model from `approximate` does: exact products of some values for its weight codes.
+    """Whether ONNX computes what a model does: its multipliers form exact products of a value for each weight code.
 
     Args:
-        model: Its memories do not count: ONNX has perfect ones.
+        model: From `approximate`. Its memories are ignored: in ONNX they are perfect.
     """
+    check_model("model", model)
     return all(_is_exact(layer) for _, layer in approx_layers(model))
 
 
@@ -110,9 +115,9 @@ def _is_exact(layer: ApproxLayer) -> bool:
 
 
 def _multiplied_weights(multiplier: Multiplier) -> Tensor | None:
-    """What the multiplier multiplies exactly for each weight code: int32, shape (2**weight_bits,); None if nothing is.
+    """The value multiplied exactly for each weight code: int32, shape (2**weight_bits,); None if there is none.
 
-    Codes that no layer has on a perfect chip do not count.
+    Codes that no layer has on a perfect chip are ignored.
     """
     activations = _reached_codes(multiplier.activation_bits, multiplier.activation_signed)
     weights = _reached_codes(multiplier.weight_bits, multiplier.weight_signed) & (2**multiplier.weight_bits - 1)
@@ -123,9 +128,9 @@ def _multiplied_weights(multiplier: Multiplier) -> Tensor | None:
 
 
 def _unshare_weights(graph: onnx.GraphProto) -> None:
-    """Give every product initialisers of its own for its weights, in place.
+    """Give every product separate initialisers for its weights, in place.
 
-    ONNX Runtime (1.32) fails on shared ones, even on zero points, where it has to make them unsigned to be exact:
+    ONNX Runtime (1.32) fails on shared initialisers, even shared zero points, when it makes them unsigned to be exact:
     `session.x64quantprecision`.
     """
     initializers = {one.name: one for one in graph.initializer}
@@ -159,7 +164,7 @@ def _reached_codes(bits: int, signed: bool) -> Tensor:
 
 @contextmanager
 def _silent_torch() -> Iterator[None]:
-    """Without the exporter's warnings of what it calls itself, and its words on stderr of what becomes an error."""
+    """Silences the exporter's warnings about its own calls, and its output on stderr about what becomes an error."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -171,7 +176,7 @@ def _silent_torch() -> Iterator[None]:
 
 
 def _innermost_words(error: BaseException) -> str:
-    """The first line of the error that was the cause of the others: the exporter wraps it in advice to itself."""
+    """The first line of the root cause: the exporter wraps it in advice about the exporter."""
     while error.__cause__ is not None:
         error = error.__cause__
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
@@ -179,7 +184,7 @@ def _innermost_words(error: BaseException) -> str:
 
 
 def _in_qdq_form(model: nn.Module) -> nn.Module:
-    """The model with its layers in QDQ form; in place but for itself."""
+    """The model with its layers in QDQ form: in place, unless the model is itself a layer."""
     for _, layer in list(approx_layers(model)):
         model = replace_everywhere(model, layer, _qdq_layer(layer))
     return model
@@ -194,7 +199,7 @@ def _qdq_layer(layer: ApproxLayer) -> nn.Module:
 
 
 class _QdqLayer(nn.Module):
-    """A layer in QDQ form, to be traced: run by itself, torch gives zeros for operators of ONNX."""
+    """A layer in QDQ form, for tracing only: executed by torch, ONNX operators return zeros."""
 
     weight_codes: Tensor
     weight_scale: Tensor
@@ -237,7 +242,7 @@ class _QdqLayer(nn.Module):
         )
 
     def _weights(self, axis: int) -> Tensor:
-        """The weights, whose outputs lie along an axis."""
+        """The weights, with outputs along an axis."""
         codes, scale = self.weight_codes, self.weight_scale
         return torch.onnx.ops.symbolic(
             "DequantizeLinear",
@@ -292,7 +297,7 @@ class _QdqConvTranspose2d(_QdqLayer):
             reach = [step * (size - 1) for step, size in zip(self._dilation, self.weight_codes.shape[2:], strict=True)]
             right = output_size[-1] + reach[1] - left - width
             below = output_size[-2] + reach[0] - above - height
-        # Zeros after each row and column, by shapes alone, of which those after the last are taken back.
+        # Zeros after each row and column, by shapes alone; those after the last are removed by negative padding.
         spread = F.pad(input[..., :, None, :, None], (0, columns - 1, 0, 0, 0, rows - 1)).flatten(-4, -3).flatten(-2)
         values = self._activations(F.pad(spread, (left, right, above, below)))
         return self._with_bias(F.conv2d(values, self._weights(0), dilation=self._dilation, groups=self._groups))

@@ -1,6 +1,6 @@
-"""Pruning of single weights: which go, retraining those that stay, and how many are zero in the end.
+"""Pruning of individual weights: choosing them, retraining the others, and measuring sparsity.
 
-A mask is a bool tensor shaped like its weight: True is kept. Whole channels are removed by `approx.structured`.
+A mask is a bool tensor of its weight's shape: True is kept. Whole channels are removed by `approx.structured`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from approx.checks import check_integer, check_names_to_tensors, check_number, check_type
 from approx.errors import ArgumentError
 from approx.surgery import approx_layers, weight_layers
 from approx.training import LabelledImages, Schedule, fit
 
+_WEIGHTS_HINT = "for a model: {name: layer.weight for name, layer in approx.weight_layers(model)}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sparsity:
-    """How many weights are zero.
+    """Shares of weights that are zero.
 
     Attributes:
         layers: Layer name -> share of its weights, in [0, 1].
@@ -38,12 +41,13 @@ def magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str,
         sparsity: Share to drop, in [0, 1).
 
     Returns:
-        Layer name -> bool mask with exactly round(sparsity * size) False entries, but always one kept. Of equal
-        magnitudes the earlier in memory goes first.
+        Layer name -> bool mask with exactly round(sparsity * size) False entries, except that one weight is always
+        kept. Of equal magnitudes the earlier in memory is dropped first.
 
     Raises:
         ArgumentError: If sparsity is out of range.
     """
+    check_names_to_tensors("weights", weights, _WEIGHTS_HINT)
     check_sparsity(sparsity)
     masks = {}
     for name, weight in weights.items():
@@ -53,19 +57,20 @@ def magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str,
 
 
 def global_magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> dict[str, Tensor]:
-    """Masks that drop a share of all weights together, smallest magnitudes first, whichever layer they are in.
+    """Masks that drop a share of the weights of all layers together, smallest magnitudes first.
 
     Args:
         weights: Layer name -> weight.
         sparsity: Share to drop, in [0, 1).
 
     Returns:
-        Layer name -> bool mask. Together exactly round(sparsity * size of all) entries are False, but every layer
-        keeps its largest. Of equal magnitudes the earlier goes first, in the order of the layers and then in memory.
+        Layer name -> bool mask. Exactly round(sparsity * total size) entries are False in total, except that every
+        layer keeps its largest weight. Of equal magnitudes the earlier is dropped first, by layer and then in memory.
 
     Raises:
         ArgumentError: If sparsity is out of range.
     """
+    check_names_to_tensors("weights", weights, _WEIGHTS_HINT)
     check_sparsity(sparsity)
     if not weights:
         return {}
@@ -82,9 +87,9 @@ def global_magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> di
 def n_m_masks(layers: Mapping[str, nn.Linear | nn.Conv2d | nn.ConvTranspose2d], n: int, m: int) -> dict[str, Tensor]:
     """Masks that keep the n largest magnitudes of every m consecutive input channels.
 
-    Those of one output at one kernel position are compared: along K of a Linear weight (N, K), along C/g of a Conv2d
-    weight (N, C/g, KH, KW), and along the C/g of each of the g groups in the C of a ConvTranspose2d weight
-    (C, N/g, KH, KW). 2:4 is what NVIDIA's sparse tensor cores compute: Mishra et al., arXiv 2104.08378, 2021.
+    Weights of one output at one kernel position are compared: along K of a Linear weight (N, K), along C/g of a Conv2d
+    weight (N, C/g, KH, KW), and within each of the g groups along C of a ConvTranspose2d weight (C, N/g, KH, KW).
+    NVIDIA's sparse tensor cores compute 2:4: Mishra et al., arXiv 2104.08378, 2021.
 
     Args:
         layers: Layer name -> layer, as from `weight_layers`.
@@ -98,8 +103,13 @@ def n_m_masks(layers: Mapping[str, nn.Linear | nn.Conv2d | nn.ConvTranspose2d], 
     Raises:
         ArgumentError: If n or m is out of range.
     """
+    check_type(
+        "layers", layers, Mapping, "a mapping from names to layers", "for a model: dict(approx.weight_layers(model))"
+    )
+    check_integer("n", n)
+    check_integer("m", m)
     if not 1 <= n <= m:
-        raise ArgumentError(f"n:m pruning keeps n of m weights with 1 <= n <= m, got {n}:{m}")
+        raise ArgumentError(f"n:m pruning keeps `n` of `m` weights with 1 <= n <= m, got {n}:{m}")
     masks = {}
     for name, layer in layers.items():
         magnitudes = layer.weight.detach().abs()
@@ -113,18 +123,19 @@ def n_m_masks(layers: Mapping[str, nn.Linear | nn.Conv2d | nn.ConvTranspose2d], 
 def gradual_sparsities(final: float, steps: int) -> list[float]:
     """Sparsities that rise to `final`, fast at first: final * (1 - (1 - t / steps)^3) for t = 1 to steps.
 
-    From zero, as in Zhu and Gupta, arXiv 1710.01878, 2017, equation 1.
+    Zhu and Gupta, arXiv 1710.01878, 2017, equation 1, starting from zero.
 
     Args:
-        final: The last one, in [0, 1).
-        steps: How many, at least 1.
+        final: The last sparsity, in [0, 1).
+        steps: Number of sparsities, at least 1.
 
     Raises:
         ArgumentError: If an argument is out of range.
     """
     check_sparsity(final)
+    check_integer("steps", steps)
     if steps < 1:
-        raise ArgumentError(f"pruning takes at least 1 step, got {steps}")
+        raise ArgumentError(f"`steps` must be at least 1, got {steps}")
     return [final * (1 - (1 - step / steps) ** 3) for step in range(1, steps + 1)]
 
 
@@ -139,18 +150,19 @@ def prune_and_retrain(
     seed: int,
     validation: LabelledImages | None = None,
 ) -> dict[str, Tensor]:
-    """Prune and retrain in place, in one step or gradually. What is pruned once stays pruned.
+    """Prune and retrain in place, in one step or gradually. Pruned weights stay pruned.
 
     Args:
         model: The trained network, not converted.
         images: The training set.
-        schedule: Of the retraining altogether: the epochs are divided evenly among the steps, and the learning rate
-            starts anew in each.
-        sparsity: The share of weights to drop in the end, in [0, 1).
-        steps: How often to prune and retrain; 1 is one-shot, more follow `gradual_sparsities`.
-        method: From weights and a sparsity to masks: `magnitude_masks`, `global_magnitude_masks` or one like them.
-        seed: Of everything random in the first step; each later one has the next.
-        validation: The images by which a schedule with patience stops.
+        schedule: Schedule of the whole retraining: epochs are divided evenly among the steps, and the learning rate
+            restarts in each.
+        sparsity: Final share of weights to drop, in [0, 1).
+        steps: Number of times to prune and retrain; 1 is one-shot, more follow `gradual_sparsities`.
+        method: Function of weights and a sparsity that returns masks, such as `magnitude_masks` or
+            `global_magnitude_masks`.
+        seed: Seed of everything random in the first step; each later step uses the next number.
+        validation: The images on which a schedule with patience measures accuracy.
 
     Returns:
         Layer name -> bool mask.
@@ -160,14 +172,16 @@ def prune_and_retrain(
             validation images are not given together.
         DivergedError: If the loss stops being a number.
     """
+    check_type("schedule", schedule, Schedule, "an approx.Schedule")
+    check_type("method", method, Callable, "a function of weights and a sparsity")  # type: ignore[arg-type]
     sparsities = gradual_sparsities(sparsity, steps)
     weights = {name: layer.weight for name, layer in weight_layers(model)}
     if not weights:
-        raise ArgumentError("the model has no layer to prune; a converted one must be pruned before `approximate`")
+        raise ArgumentError("`model` has no layer to prune; prune before converting it with approximate()")
     masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
     part = replace(schedule, epochs=schedule.epochs / steps)
     for step, share in enumerate(sparsities):
-        # A kept weight may be zero as well: it must not go in place of one that has gone already.
+        # A kept weight may be zero too: it must not take the place of one that was dropped before.
         ranked = {
             name: weight.detach().masked_fill(masks[name] & (weight == 0), torch.finfo(weight.dtype).tiny)
             for name, weight in weights.items()
@@ -179,9 +193,9 @@ def prune_and_retrain(
 
 @torch.no_grad()
 def measured_sparsity(model: nn.Module) -> Sparsity:
-    """The share of weights that are zero: as stored codes in approximate layers, as they are in others.
+    """Share of weights that are zero: stored codes in approximate layers, plain weights in others.
 
-    More are zero than were pruned where quantisation rounds small weights to zero.
+    More weights are zero than were pruned if quantisation rounds small ones to zero.
 
     Args:
         model: A network, converted by `approximate` or not.
@@ -192,7 +206,7 @@ def measured_sparsity(model: nn.Module) -> Sparsity:
     values: dict[str, Tensor] = {name: layer.weight for name, layer in weight_layers(model)}
     values |= {name: layer.stored_codes() for name, layer in approx_layers(model)}
     if not values:
-        raise ArgumentError("the model has no layer whose weights could be counted")
+        raise ArgumentError("`model` has no layer whose weights can be counted")
     zeros = {name: int((value == 0).sum()) for name, value in values.items()}
     return Sparsity(
         layers={name: zeros[name] / value.numel() for name, value in values.items()},
@@ -201,20 +215,21 @@ def measured_sparsity(model: nn.Module) -> Sparsity:
 
 
 def check_sparsity(sparsity: float) -> None:
-    """Refuse a share that would drop everything, or that is none.
+    """Reject a share of weights to drop that is not in [0, 1).
 
     Raises:
         ArgumentError: If it is not in [0, 1).
     """
+    check_number("sparsity", sparsity)
     if not 0 <= sparsity < 1:
-        raise ArgumentError(f"sparsity must be in [0, 1), got {sparsity}")
+        raise ArgumentError(f"`sparsity` must be in [0, 1), got {sparsity}")
 
 
 def _all_but_smallest(magnitudes: Tensor, dropped: int) -> Tensor:
-    """A mask without the `dropped` smallest, of equal ones the earlier; shape (size,)."""
+    """A mask that drops the `dropped` smallest, of equal ones the earlier; shape (size,)."""
     mask = torch.ones_like(magnitudes, dtype=torch.bool)
     if dropped:
-        threshold = magnitudes.kthvalue(dropped).values  # a sixth of the time that sorting takes
+        threshold = magnitudes.kthvalue(dropped).values  # takes a sixth of the time of sorting
         below = magnitudes < threshold
         equal = (magnitudes == threshold).nonzero().flatten()
         mask[below] = False
@@ -223,9 +238,9 @@ def _all_but_smallest(magnitudes: Tensor, dropped: int) -> Tensor:
 
 
 def _largest_of_each(magnitudes: Tensor, n: int, m: int) -> Tensor:
-    """A mask of the n largest in every m along the last dimension, of equal ones the later; shape of magnitudes."""
+    """A mask of the n largest of every m along the last dimension, of equal ones the later; shape of magnitudes."""
     size = magnitudes.shape[-1]
-    blocks = F.pad(magnitudes, (0, -size % m), value=-1.0)  # what is added goes first
+    blocks = F.pad(magnitudes, (0, -size % m), value=-1.0)  # the padding is dropped first
     blocks = blocks.reshape(*magnitudes.shape[:-1], -1, m)
     kept = torch.full((blocks.shape[-2], 1), n, device=magnitudes.device)
     if left_over := size % m:

@@ -1,6 +1,6 @@
-"""Integer codes: how a real tensor becomes the codes that the hardware holds, and how gradients pass through.
+"""Quantisation: how a real tensor becomes the integer codes that the hardware holds, and how gradients pass through.
 
-A code c stands for the real value c * scale. Weights are signed and symmetric (-(2**(b-1) - 1) ... 2**(b-1) - 1) with
+A code c represents the real value c * scale. Weights are signed and symmetric (-(2**(b-1) - 1) ... 2**(b-1) - 1) with
 one scale per output channel; activations have one scale per tensor and are unsigned or signed symmetric. There is no
 zero point, so zero is always exactly code 0.
 
@@ -17,11 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from approx.checks import check_number, check_tensor
+from approx.errors import ArgumentError
+
 # Scales tried by calibration, as fractions of the scale that just reaches the largest value. Below 1 the largest values
-# are clipped in favour of finer steps; above 1 are for multipliers whose largest usable code is small.
+# are clipped in favour of finer steps; those above 1 are for multipliers whose largest usable code is small.
 _CLIPPING = tuple(i / 20 for i in range(5, 37))
 
-_CACHED_VALUES = 2**16  # calibrated at a time: they stay in the cache
+_CACHED_VALUES = 2**16  # calibrated together: they stay in the cache
 
 
 def code_range(bits: int, signed: bool) -> tuple[int, int]:
@@ -31,14 +34,14 @@ def code_range(bits: int, signed: bool) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class CodeFormat:
-    """How real values become codes of one scale.
+    """How real values are quantised with one scale.
 
     Attributes:
         bits: Width of a code, 2 to 12.
         signed: Whether codes are signed.
         scale: The real value of the code 1.
-        full_range: Whether the one negative code more that two's complement has is used, as a faulty memory may give
-            it.
+        full_range: Whether the additional negative code of two's complement is used, which a faulty memory may
+            produce.
     """
 
     bits: int
@@ -73,16 +76,18 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def straight_through(values: Tensor, replacement: Tensor) -> Tensor:
-    """`replacement` going forward; going backward, the gradient of `values` as if nothing had been replaced.
+    """`replacement` in the forward pass; in the backward pass the gradient goes to `values` unchanged.
 
     The straight-through estimator of Bengio et al., 2013 (arXiv 1308.3432).
     """
+    check_tensor("values", values)
+    check_tensor("replacement", replacement)
     result: Tensor = _StraightThrough.apply(values, replacement)  # type: ignore[no-untyped-call]
     return result
 
 
 def quantize(values: Tensor, scale: Tensor, *, bits: int, signed: bool) -> Tensor:
-    """Codes of real values, straight-through inside the range and without gradient where they are clipped.
+    """Codes of real values, with a straight-through gradient inside the range and none where they are clipped.
 
     Args:
         values: Real values, any shape.
@@ -91,21 +96,22 @@ def quantize(values: Tensor, scale: Tensor, *, bits: int, signed: bool) -> Tenso
         signed: Whether codes are signed.
 
     Returns:
-        Exact integers in the type of `values`, same shape. Halves round to even.
+        Exact integers in the type and shape of `values`. Halves round to even.
     """
+    check_tensor("values", values)
     low, high = code_range(bits, signed)
     clipped = (values / scale).clamp(low, high)
     return straight_through(clipped, clipped.round())
 
 
 def fake_quantize(values: Tensor, scale: Tensor, *, bits: int, signed: bool) -> Tensor:
-    """Real values rounded to those that codes can stand for: `quantize` times the scale, with its gradient.
+    """Real values rounded to those that codes can represent: `quantize` times the scale, with its gradient.
 
     Args:
-        values: As for `quantize`, and so the rest.
-        scale: See there.
-        bits: See there.
-        signed: See there.
+        values: As for `quantize`.
+        scale: As for `quantize`.
+        bits: As for `quantize`.
+        signed: As for `quantize`.
     """
     return quantize(values, scale, bits=bits, signed=signed) * scale
 
@@ -118,18 +124,19 @@ def calibrate_scale(
     constrain: Callable[[Tensor], Tensor] = lambda codes: codes,
     largest: Tensor | None = None,
 ) -> Tensor:
-    """The scale per row that makes codes stand for `values` with the least mean-square error.
+    """The scale per row with which codes represent `values` with the least mean-square error.
 
     Args:
         values: Shape (rows, elements).
         bits: Width of a code.
         signed: Whether codes are signed.
         constrain: Applied to codes before they are compared, for multipliers that support only some codes.
-        largest: The largest magnitude of each row, shape (rows,), where `values` are a sample of it.
+        largest: Largest magnitude of each row, shape (rows,), if `values` is a sample of it.
 
     Returns:
         Shape (rows,), positive; a row of zeros gets scale 1.
     """
+    _check_rows(values)
     _, high = code_range(bits, signed)
     if largest is None:
         largest = values.abs().amax(dim=1)
@@ -140,17 +147,19 @@ def calibrate_scale(
 
 
 def percentile_scale(values: Tensor, *, bits: int, signed: bool, percentile: float) -> Tensor:
-    """The scale per row whose largest code stands for a percentile of the values' magnitudes.
+    """The scale per row with which the largest code represents a percentile of the magnitudes.
 
     Args:
         values: Shape (rows, elements).
         bits: Width of a code.
         signed: Whether codes are signed.
-        percentile: Up to 100, at which nothing is clipped. The next larger value is taken between two.
+        percentile: Up to 100, at which nothing is clipped. Between two values the larger is used.
 
     Returns:
         Shape (rows,), positive. A row whose percentile is zero is scaled by its largest value, or by 1 if that is zero.
     """
+    _check_rows(values)
+    check_number("percentile", percentile)
     _, high = code_range(bits, signed)
     elements = values.shape[1]
     rank = min(elements, max(1, math.ceil(elements * percentile / 100)))
@@ -158,6 +167,13 @@ def percentile_scale(values: Tensor, *, bits: int, signed: bool, percentile: flo
     reach = magnitudes.kthvalue(rank, dim=1).values
     reach = torch.where(reach > 0, reach, magnitudes.amax(dim=1))
     return torch.where(reach > 0, reach / high, torch.ones_like(reach))
+
+
+def _check_rows(values: object) -> None:
+    check_tensor("values", values)
+    assert isinstance(values, Tensor)
+    if values.dim() != 2:
+        raise ArgumentError(f"`values` must have shape (rows, elements), got {tuple(values.shape)}")
 
 
 def _least_error_scale(

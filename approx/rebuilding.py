@@ -1,6 +1,6 @@
-"""What has to be known of a converted model, besides its state, to make it again without calibration.
+"""Rebuilding a converted model from its state and a description, without calibration.
 
-The network before its conversion is built anew by a function, and layers are put in its layers' places.
+A function builds the network as it was before its conversion; its layers are then replaced.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def description(model: nn.Module, multiplier_names: Mapping[MultiplierKey, str])
 
     Args:
         model: From `approximate`.
-        multiplier_names: What its multipliers are called in the description.
+        multiplier_names: Names of its multipliers in the description.
     """
     return {
         "folded": [name for name, module in model.named_modules() if isinstance(module, FoldedBatchNorm)],
@@ -45,31 +45,31 @@ def description(model: nn.Module, multiplier_names: Mapping[MultiplierKey, str])
 
 
 def full_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict and the buffers that are not part of it.
+    """The state dict and the non-persistent buffers.
 
     Raises:
-        ArgumentError: If the state dict holds something else than tensors.
+        ArgumentError: If the state dict contains anything but tensors.
     """
     state = {**dict(model.named_buffers()), **model.state_dict()}
     for name, value in state.items():
         if not isinstance(value, Tensor):
-            raise ArgumentError(f"the model keeps {name!r}, which is no tensor, in its state dict, and cannot be saved")
+            raise ArgumentError(f"the model cannot be saved: {name!r} in its state dict is not a tensor")
     return state
 
 
 def rebuilt(
     content: Mapping[str, Any], state: Mapping[str, Tensor], multipliers: Mapping[str, Multiplier]
 ) -> nn.Module:
-    """The model of `description` and `full_state`.
+    """The model from its `description` and `full_state`.
 
     Args:
         content: The description, the `builder` of the network with its `arguments`, and the `shape` and `type` of an
             `input`.
-        state: Of the model.
-        multipliers: By their names in the description.
+        state: The full state of the model.
+        multipliers: Name in the description -> multiplier.
 
     Raises:
-        SavedModelError: If the network cannot be built here, or is not one that the description fits.
+        SavedModelError: If the network cannot be built here, or the description does not fit it.
     """
     configs = {name: _layer_config(name, about) for name, about in content["layers"].items()}
     model = split_attention(_built(content)).eval()
@@ -100,7 +100,7 @@ def rebuilt(
             parameter.requires_grad_(name not in content["frozen"])
     except (ApproxError, AttributeError, KeyError, RuntimeError) as error:
         raise SavedModelError(
-            f"{content['builder']} builds another network than the one that was saved: {' '.join(str(error).split())}"
+            f"{content['builder']} does not build the network that was saved: {' '.join(str(error).split())}"
         ) from error
     return model.eval()
 
@@ -122,7 +122,7 @@ def _layer_config(name: str, about: Mapping[str, Any]) -> LayerApproximation:
     try:
         return LayerApproximation.from_dict(about["config"])
     except (ArgumentError, KeyError) as error:
-        raise SavedModelError(f"layer {name!r} cannot be made again: {error}") from error
+        raise SavedModelError(f"layer {name!r} cannot be rebuilt: {error}") from error
 
 
 def _memory(content: Mapping[str, Any] | None) -> FaultyMemory | None:
@@ -146,8 +146,8 @@ def _built(content: Mapping[str, Any]) -> nn.Module:
         function = getattr(import_custom_module(module_name), name)
     except Exception as error:  # the module's own code
         raise SavedModelError(
-            f"the network is built by {builder}, which cannot be imported here ({type(error).__name__}: {error}); put "
-            "the folder that holds it on Python's path, such as by PYTHONPATH"
+            f"the network is built by {builder}, which cannot be imported here ({type(error).__name__}: {error}); add "
+            "the folder that contains it to Python's path, for example with PYTHONPATH"
         ) from error
     given = {key: tuple(value) if isinstance(value, list) else value for key, value in content["arguments"].items()}
     try:
@@ -164,9 +164,9 @@ def _built(content: Mapping[str, Any]) -> nn.Module:
 
 
 def _fit_shapes(model: nn.Module, state: Mapping[str, Tensor], layers: Mapping[str, Any]) -> None:
-    """Give parameters the shapes they were saved with: channels may be pruned, biases come from folded BatchNorms.
+    """Give parameters the shapes they were saved with: channels may be pruned, and folded BatchNorms add biases.
 
-    Each layer to be approximated gets parameters of its own, as folding gives it; which are shared is said elsewhere.
+    Each layer to be approximated gets separate parameters, as folding does; sharing is restored afterwards.
     """
     for name, about in layers.items():
         layer = model.get_submodule(name)

@@ -1,13 +1,13 @@
-"""A converted model as files: to go on with here, and to build hardware from elsewhere. No pickle.
+"""A converted model as files, for use here and for building hardware elsewhere. No pickle.
 
-    config.json            how the network is built and how each layer computes; what every file is, with its SHA-256
+    config.json            how the network is built and how each layer computes; every file's meaning and SHA-256
     state.safetensors      the state dict of the model
     codes.safetensors      per layer: weight codes, scales and bias, as the hardware holds them
     multipliers.npz        what each multiplier computes
     fault_map.safetensors  per layer with a faulty memory: the bits that one chip inverts
     network.onnx           the network in QDQ form; see `approx.onnx_export`
 
-How a model is made again from these is in `approx.rebuilding`.
+`approx.rebuilding` rebuilds the model from these.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from approx.checks import check_model, check_seed, check_tensor, check_type
 from approx.chips import use_chip
 from approx.errors import ArgumentError, SavedModelError
 from approx.layer import ApproxLayer
@@ -45,17 +46,17 @@ _CONFIG, _STATE, _CODES = "config.json", "state.safetensors", "codes.safetensors
 _MULTIPLIERS, _FAULTS, _ONNX = "multipliers.npz", "fault_map.safetensors", "network.onnx"
 _KEYS = {"version", "builder", "arguments", "input", "multipliers", "files", "facts", *DESCRIPTION_KEYS}
 _MEANING = {
-    _STATE: "the state dict of the model that approx.load gives back, and its buffers that are not part of it",
+    _STATE: "the state dict of the model that approx.load returns, and its non-persistent buffers",
     _CODES: (
         "NAME.weight_codes: signed integers, shape (outputs, inputs / groups, kernel height, kernel width) or "
-        "(outputs, inputs), those of a transposed convolution as of the convolution it amounts to; NAME.weight_scale: "
+        "(outputs, inputs), those of a transposed convolution as of the equivalent convolution; NAME.weight_scale: "
         "per output; NAME.activation_scale; NAME.bias: real-valued. An output is sum(multiplier(activation code, "
         "weight code)) x weight_scale x activation_scale + bias; an activation code is round(value / "
         "activation_scale), clipped"
     ),
     _MULTIPLIERS: (
         "NAME.table: product of [activation code, weight code], codes as unsigned indices, signed codes modulo 2^bits; "
-        "above 8 bits NAME.weight_recoding and NAME.activation_recoding: what is multiplied exactly for each code"
+        "above 8 bits NAME.weight_recoding and NAME.activation_recoding: the value multiplied exactly for each code"
     ),
     _FAULTS: "NAME: per stored weight code, the bits that this chip inverts; bit i has the value 2^i",
     _ONNX: (
@@ -76,27 +77,33 @@ def save(
     facts: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write a converted model to a folder, which appears whole or not at all, or is filled if it exists.
+    """Write a converted model to a folder. A new folder appears complete or not at all; an existing one is filled.
 
     Args:
         model: From `approximate`.
-        folder: Where to.
+        folder: The folder.
         builder: Import path of the function that builds the network before its conversion, `package.module:function`,
             such as `approx:build_named_network`.
-        arguments: What it is called with, by name: JSON values, of which lists reach it as tuples.
+        arguments: Keyword arguments of that function: JSON values; lists are passed to it as tuples.
         example_input: A batch of network inputs, for tracing.
         chip_seed: The chip whose faults are written as an example.
-        facts: JSON values that are kept with the model.
-        overwrite: Whether a model that was saved there before is replaced.
+        facts: JSON values that are kept with the model; see `saved_facts`.
+        overwrite: Whether to replace a model that was saved there before.
 
     Raises:
-        ArgumentError: If the model has no approximate layer, what the builder builds would not give it back to the bit,
-            ONNX cannot express it, an argument is no JSON value, or the folder is in use.
+        ArgumentError: If the model has no approximate layer or could not be restored to the bit with this builder, ONNX
+            cannot express it, an argument is not a JSON value, or the folder is in use.
     """
+    check_model("model", model)
+    check_type("folder", folder, (str, os.PathLike), "a path")
+    hint = "pass the import path of the function" if callable(builder) else ""
+    check_type("builder", builder, str, "text such as 'package.module:function'", hint)
+    check_type("arguments", arguments, Mapping, "a mapping from argument names to values")
+    check_tensor("example_input", example_input)
+    check_type("facts", facts, (Mapping, type(None)), "a mapping or None")
     target = Path(folder).resolve()
     check_target(target, overwrite)
-    if chip_seed < 0:
-        raise ArgumentError(f"chip_seed must be at least 0, got {chip_seed}")
+    check_seed("chip_seed", chip_seed)
     given = {"arguments": dict(arguments), "facts": dict(facts or {})}
     _check_json(given)
     saved = copy.deepcopy(model).cpu().eval()
@@ -104,7 +111,7 @@ def save(
     inputs = example_input.detach().cpu()
     layers = dict(approx_layers(saved))
     if not layers:
-        raise ArgumentError("the model has no approximate layer; convert it with approximate() first")
+        raise ArgumentError("`model` has no approximate layer; convert it with approximate() first")
     multipliers = {multiplier_key(layer.multiplier): layer.multiplier for layer in layers.values()}
     names = multiplier_names(multipliers.values())
     state = _full_state(saved)
@@ -139,13 +146,13 @@ def save(
         }
         (partial / _CONFIG).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
         _check_equal(saved, _loaded(partial), inputs, builder)
-        if target.exists():  # filled instead of replaced: it may be the current folder of someone's shell
-            for name in (_CONFIG, *_MEANING):  # with the hashes first, so that a mixture is not taken for a model
+        if target.exists():  # filled, not replaced: it may be the current folder of a shell
+            for name in (_CONFIG, *_MEANING):  # hashes first, so that a mixture is not taken for a model
                 (partial / name).replace(target / name)
         else:
             partial.replace(target)
     except SavedModelError as error:
-        raise ArgumentError(f"the model would not load again: {error}") from error
+        raise ArgumentError(f"the saved model could not be loaded: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -156,18 +163,20 @@ def load(folder: str | os.PathLike[str]) -> nn.Module:
     The function that builds the network is imported and called: load only what you trust.
 
     Raises:
-        SavedModelError: If the folder does not hold a saved model, a file is missing or damaged, a newer release wrote
-            it, or the network cannot be built here.
+        SavedModelError: If the folder does not contain a saved model, a file is missing or damaged, a newer release
+            wrote it, or the network cannot be built here.
     """
+    check_type("folder", folder, (str, os.PathLike), "a path")
     return _loaded(Path(folder))
 
 
 def saved_facts(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """What `save` was given to be kept with a model.
+    """The `facts` that were saved with a model.
 
     Raises:
         SavedModelError: As for `load`.
     """
+    check_type("folder", folder, (str, os.PathLike), "a path")
     found: dict[str, Any] = _config(Path(folder))["facts"]
     return found
 
@@ -190,10 +199,10 @@ def _loaded(folder: Path) -> nn.Module:
 
 
 def check_target(target: Path, overwrite: bool) -> None:
-    """Refuse a folder that a model cannot be saved in.
+    """Reject a folder in which a model cannot be saved.
 
     Raises:
-        ArgumentError: If it holds something else, or a model that is not to be overwritten.
+        ArgumentError: If it contains something else, or a model that must not be overwritten.
     """
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
@@ -202,9 +211,9 @@ def check_target(target: Path, overwrite: bool) -> None:
     except SavedModelError:
         raise ArgumentError(f"{target} exists and is not a saved model; choose another folder") from None
     if others := sorted({path.name for path in target.iterdir()} - {_CONFIG, *_MEANING}):
-        raise ArgumentError(f"{target} holds {others[0]!r} besides a saved model; choose another folder")
+        raise ArgumentError(f"{target} contains {others[0]!r} besides a saved model; choose another folder")
     if not overwrite:
-        raise ArgumentError(f"a model is saved in {target} already; choose another folder, or overwrite it")
+        raise ArgumentError(f"{target} already contains a saved model; choose another folder or set `overwrite`")
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -213,11 +222,11 @@ def _config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise SavedModelError(f"{folder} is not a saved model: no {_CONFIG} can be read in it ({error})") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise SavedModelError(f"{folder} is not a saved model: its {_CONFIG} is something else's")
+        raise SavedModelError(f"{folder} is not a saved model: its {_CONFIG} describes something else")
     if content.get("version") != FORMAT_VERSION:
         raise SavedModelError(
             f"{folder} was written by crosslayer {content.get('crosslayer')} in version {content.get('version')} of "
-            f"the format; this release knows {FORMAT_VERSION}"
+            f"the format; this release reads version {FORMAT_VERSION}"
         )
     if missing := sorted(_KEYS - content.keys()):
         raise SavedModelError(f"{folder / _CONFIG} is damaged: it lacks {missing[0]!r}; export the model again")
@@ -233,17 +242,17 @@ def _check_json(given: Mapping[str, Mapping[str, Any]]) -> None:
         try:
             json.dumps(values, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise ArgumentError(f"{what} must be JSON values: {error}") from None
+            raise ArgumentError(f"`{what}` must be JSON values: {error}") from None
 
 
 def _check_equal(saved: nn.Module, loaded: nn.Module, inputs: Tensor, builder: str) -> None:
-    """See that a model came back to the bit: the function that builds it may be another one, or have other arguments.
+    """Check that a model was restored to the bit: its builder or the arguments may be wrong.
 
     Raises:
-        SavedModelError: If its state or its output is another one.
+        SavedModelError: If its state or its output differs.
     """
     if bytes_of(_full_state(saved)) != bytes_of(_full_state(loaded)):
-        raise SavedModelError(f"{builder} builds another network than the one that was saved: its state differs")
+        raise SavedModelError(f"{builder} does not build the network that was saved: its state differs")
     outputs = []
     for model in (saved, loaded):
         with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -252,7 +261,7 @@ def _check_equal(saved: nn.Module, loaded: nn.Module, inputs: Tensor, builder: s
         outputs.append(bytes_of({str(number): _owned(leaf) for number, leaf in enumerate(leaves)}))
     if outputs[0] != outputs[1]:
         raise SavedModelError(
-            f"{builder} builds another network than the one that was saved: its output for the example input differs"
+            f"{builder} does not build the network that was saved: its output for the example input differs"
         )
 
 
@@ -280,7 +289,7 @@ def _codes_metadata(layers: Mapping[str, ApproxLayer]) -> dict[str, str]:
         }
         for name, layer in layers.items()
     }
-    return {"layers": json.dumps(about)}  # under one key: safetensors writes several in any order
+    return {"layers": json.dumps(about)}  # under one key: safetensors writes several keys in any order
 
 
 def _fault_maps(layers: Mapping[str, ApproxLayer], chip_seed: int) -> dict[str, Tensor]:
@@ -295,7 +304,7 @@ def _fault_maps(layers: Mapping[str, ApproxLayer], chip_seed: int) -> dict[str, 
 
 
 def _owned(tensor: Tensor) -> Tensor:
-    """A copy that shares its memory with nothing: layers may be known under several names."""
+    """A copy that shares no memory: layers may have several names."""
     return tensor.detach().cpu().contiguous().clone()
 
 

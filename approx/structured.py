@@ -1,20 +1,21 @@
-"""Structured pruning: whole channels go, and the network that is left is really smaller.
+"""Structured pruning: whole channels are removed, so that the remaining network is smaller.
 
-A channel is never alone: the normalisation after it, whatever is added to it, and the weights that read it go with it.
-torch-pruning finds these groups in a trace (Fang et al., DepGraph, CVPR 2023). What its trace cannot see, such as
-channels that a shortcut pads or a reshape shuffles, is found by comparing outputs, and is left alone.
+A channel is removed together with its normalisation, the channels that are added to it, and the weights that read it.
+torch-pruning finds these groups in a trace (Fang et al., DepGraph, CVPR 2023). Dependencies that its trace cannot see,
+such as channels that a shortcut pads or a reshape shuffles, are detected by comparing outputs, and left alone.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from typing import Any
 
 import torch
 import torch_pruning  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
+from approx.checks import check_model, check_tensor, check_type
 from approx.errors import ArgumentError
 from approx.pruning import check_sparsity
 from approx.surgery import weight_layers
@@ -28,37 +29,41 @@ def prune_channels(
 ) -> nn.Module:
     """A smaller copy of `model`: every hidden layer loses the same share of its output channels or units.
 
-    Of every group of layers whose channels depend on each other, exactly round(sparsity * channels) go, but always one
-    stays: those of least L2 norm over all parameters that go with a channel, of equal norms the earlier. What is left
-    computes what `model` computes with those parameters at zero. A group is left whole if it reaches the network's
-    output, holds a layer in `keep`, holds parameters other than those of Linear, Conv2d, ConvTranspose2d (dense or
-    depthwise), BatchNorm and PReLU, or cannot be cut in this way, as where a shortcut pads channels.
+    In every group of layers whose channels depend on each other, exactly round(sparsity * channels) channels are
+    removed, though one always stays: those with the smallest L2 norm over all parameters removed with the channel, of
+    equal norms the earlier. The smaller network computes what `model` computes with those parameters set to zero. A
+    group is left whole if it reaches the network's output, contains a layer in `keep`, contains parameters other than
+    those of Linear, Conv2d, ConvTranspose2d (dense or depthwise), BatchNorm and PReLU, or cannot be cut in this way,
+    for example because a shortcut pads channels.
 
     Args:
-        model: The trained network, not converted; left as it is.
+        model: The trained network, not converted; it is not changed.
         sparsity: Share of channels to remove, in [0, 1).
-        example_input: A batch that the network takes, for tracing it.
+        example_input: A batch of network inputs, for tracing.
         keep: Names of layers that keep all their output channels.
 
     Returns:
         The smaller copy, in evaluation mode.
 
     Raises:
-        ArgumentError: If sparsity is out of range, a name in `keep` is no layer's, torch-pruning cannot follow the
+        ArgumentError: If sparsity is out of range, no layer has a name in `keep`, torch-pruning cannot trace the
             network, or nothing can be removed.
     """
+    check_model("model", model)
+    check_tensor("example_input", example_input)
+    check_type("keep", keep, (list, tuple, Set), "a list of layer names")
     check_sparsity(sparsity)
     layers = [name for name, _ in weight_layers(model)]
     if unknown := sorted(set(keep) - set(layers)):
-        raise ArgumentError(f"cannot keep {unknown[0]!r}: the layers are {', '.join(layers)}")
+        raise ArgumentError(f"`keep` names {unknown[0]!r}, but the layers are {', '.join(layers)}")
     smaller = copy.deepcopy(model).eval()
     if sparsity == 0:
         return smaller
     plan = _only_equivalent(model, _plan(model, sparsity, example_input, keep), example_input)
     if not plan:
         raise ArgumentError(
-            f"sparsity {sparsity} removes no channel: each hidden layer is too narrow, kept, or tied to channels that "
-            "cannot go; ask for more or keep fewer"
+            f"`sparsity` {sparsity} removes no channel: each hidden layer is too narrow, kept, or tied to channels "
+            "that cannot be removed; increase it or keep fewer layers"
         )
     _remove(smaller, plan, example_input)
     for trained, pruned in zip(model.parameters(), smaller.parameters(), strict=True):
@@ -70,7 +75,7 @@ def _plan(model: nn.Module, sparsity: float, example_input: Tensor, keep: Collec
     traced = copy.deepcopy(model)
     try:
         graph = _trace(traced, example_input)
-    except Exception as error:  # the network's own, or torch-pruning's where it loses its way
+    except Exception as error:  # from the network's code, or from torch-pruning if it cannot follow it
         raise ArgumentError(
             f"the network could not be traced with an input of shape {tuple(example_input.shape)}: {error!r}"
         ) from error
@@ -87,7 +92,7 @@ def _plan(model: nn.Module, sparsity: float, example_input: Tensor, keep: Collec
 
 
 def _only_equivalent(model: nn.Module, plan: _Plan, example_input: Tensor) -> _Plan:
-    """The part of a plan that gives a network which computes the same as `model` with the removed parameters zero."""
+    """The part of a plan after which the network computes the same as `model` with the removed parameters at zero."""
     if _is_equivalent(model, plan, example_input):
         return plan
     good: dict[str, list[int]] = {}
@@ -109,7 +114,7 @@ def _is_equivalent(model: nn.Module, plan: _Plan, example_input: Tensor) -> bool
         _remove(smaller, plan, noise)
         with torch.no_grad():
             found = smaller(noise)
-    except (AssertionError, IndexError, RuntimeError, ValueError):  # channels do not fit each other any more
+    except (AssertionError, IndexError, RuntimeError, ValueError):  # channel numbers no longer match
         return False
     return found.shape == expected.shape and bool((found - expected).abs().max() <= 1e-9 * expected.abs().max())
 
@@ -128,7 +133,7 @@ def _zero(model: nn.Module, plan: _Plan, example_input: Tensor) -> None:
 
 
 def _groups(model: nn.Module, plan: _Plan, example_input: Tensor) -> Iterator[tuple[Any, Any]]:
-    """The graph, and each group of the plan as the network is when its turn comes."""
+    """The graph and, one after another, each group of the plan in the network as changed so far."""
     graph = _trace(model, example_input)
     for name, channels in plan.items():
         layer = model.get_submodule(name)
@@ -141,7 +146,9 @@ def _trace(model: nn.Module, example_input: Tensor) -> Any:
         return torch_pruning.DependencyGraph().build_dependency(
             model,
             example_input,
-            forward_fn=lambda traced, inputs: traced(inputs),  # left to itself it first tries a batch as arguments
+            forward_fn=lambda traced, inputs: traced(
+                inputs
+            ),  # by default it first tries the batch as separate arguments
             verbose=False,
         )
 
@@ -160,7 +167,7 @@ def _can_shrink(graph: Any, group: Any, kept: Collection[nn.Module]) -> bool:
 
 
 def _squared_norms(graph: Any, group: Any) -> Tensor:
-    """Of all parameters that go with a channel: float64, shape (channels,)."""
+    """Squared norms of all parameters removed with a channel: float64, shape (channels,)."""
     norms = torch.zeros(len(group[0].idxs), dtype=torch.float64)
     for item in group:
         for parameter, dim in _parameters(graph, item.dep) or []:
@@ -171,7 +178,7 @@ def _squared_norms(graph: Any, group: Any) -> Tensor:
 
 
 def _parameters(graph: Any, dependency: Any) -> list[tuple[Tensor, int]] | None:
-    """What a layer loses with a channel: parameters and the dimension in which; None if that is not known."""
+    """Parameters that a layer loses with a channel, and their dimension; None if that is unknown."""
     layer = dependency.target.module
     if isinstance(layer, _WEIGHT_LAYERS):
         of_outputs = graph.is_out_channel_pruning_fn(dependency.handler)

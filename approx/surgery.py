@@ -75,11 +75,11 @@ def replace_everywhere(model: nn.Module, module: nn.Module, replacement: nn.Modu
     names = [name for name, one in model.named_modules(remove_duplicate=False) if one is module]
     for name in names:
         model.set_submodule(name, replacement)
-    module.forward = partial(_refuse, names[0])
+    module.forward = partial(_reject, names[0])
     return model
 
 
-def _refuse(name: str, *_: object, **__: object) -> NoReturn:
+def _reject(name: str, *_: object, **__: object) -> NoReturn:
     """The forward of a layer that was replaced: it must not run unnoticed where it could not be found."""
     raise ArgumentError(
         f"layer {name!r} was replaced, but the network still runs it without using its name, as from a plain list; "

@@ -1,4 +1,4 @@
-"""Training and measuring, on image sets that fit in memory."""
+"""Training and measuring on image sets that fit in memory."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from approx.checks import (
+    check_integer,
+    check_model,
+    check_names_to_tensors,
+    check_number,
+    check_tensor,
+    check_type,
+)
 from approx.chips import set_memory, use_chip
 from approx.config import FaultyMemory
-from approx.errors import ApproxError, ArgumentError
+from approx.errors import ArgumentError, DivergedError
 from approx.layer import ApproxLayer
 from approx.surgery import approx_layers, weight_layers
 
 OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("none", "crop-flip")
 _CROP_MARGIN = 4  # pixels, as for CIFAR in He et al., CVPR 2016
-
-
-class DivergedError(ApproxError):
-    """Training reached a loss that is not a number."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +40,7 @@ class LabelledImages:
         pixel_max: The pixel value that stands for 1.0.
 
     Raises:
-        ArgumentError: If the numbers of images and labels differ.
+        ArgumentError: If the numbers of images and labels differ, or a value is of the wrong type.
     """
 
     pixels: Tensor
@@ -44,6 +48,9 @@ class LabelledImages:
     pixel_max: int
 
     def __post_init__(self) -> None:
+        check_tensor("pixels", self.pixels)
+        check_tensor("labels", self.labels)
+        check_number("pixel_max", self.pixel_max)
         if len(self.pixels) != len(self.labels):
             raise ArgumentError(f"{len(self.pixels)} images but {len(self.labels)} labels")
 
@@ -57,22 +64,22 @@ class LabelledImages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """How long and how fast to train.
+    """Training schedule: how long and how fast to train.
 
     Attributes:
         epochs: Passes over the images, rounded to a whole number of steps; 0 leaves the network as it is.
         batch_size: Images per step.
-        learning_rate: The largest rate; after the warm-up it falls to zero along half a cosine.
-        warm_up: Share of the steps in which the rate rises evenly from zero.
+        learning_rate: The peak rate; after the warm-up it falls to zero along half a cosine.
+        warm_up: Share of the steps in which the rate rises linearly from zero.
         optimizer: `adam`, or `sgd` with a Nesterov momentum of 0.9.
-        weight_decay: Added to the gradient for each unit of a weight.
+        weight_decay: L2 penalty: this multiple of each weight is added to its gradient.
         label_smoothing: Share of the target that is spread over all classes.
         augmentation: `none`; or `crop-flip`, which shifts images by up to 4 pixels and mirrors half of them.
         patience: Epochs without a better accuracy on the validation images after which training stops; the best network
             is kept. None never stops early.
 
     Raises:
-        ArgumentError: If a value is out of range or unknown.
+        ArgumentError: If a value is out of range, unknown or of the wrong type.
     """
 
     epochs: float
@@ -86,20 +93,25 @@ class Schedule:
     patience: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("epochs", "learning_rate", "warm_up", "weight_decay", "label_smoothing"):
+            check_number(name, getattr(self, name))
+        check_integer("batch_size", self.batch_size)
+        if self.patience is not None:
+            check_integer("patience", self.patience)
         problems = {
-            f"epochs must be at least 0, got {self.epochs}": not 0 <= self.epochs < math.inf,
-            f"batch_size must be at least 1, got {self.batch_size}": self.batch_size < 1,
-            f"learning_rate must be positive, got {self.learning_rate}": not 0 < self.learning_rate < math.inf,
-            f"warm_up must be in [0, 1), got {self.warm_up}": not 0 <= self.warm_up < 1,
-            f"optimizer must be one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}": (
+            f"`epochs` must be at least 0, got {self.epochs}": not 0 <= self.epochs < math.inf,
+            f"`batch_size` must be at least 1, got {self.batch_size}": self.batch_size < 1,
+            f"`learning_rate` must be positive, got {self.learning_rate}": not 0 < self.learning_rate < math.inf,
+            f"`warm_up` must be in [0, 1), got {self.warm_up}": not 0 <= self.warm_up < 1,
+            f"`optimizer` must be one of {', '.join(OPTIMIZERS)}; got {self.optimizer!r}": (
                 self.optimizer not in OPTIMIZERS
             ),
-            f"weight_decay must be at least 0, got {self.weight_decay}": not 0 <= self.weight_decay < math.inf,
-            f"label_smoothing must be in [0, 1), got {self.label_smoothing}": not 0 <= self.label_smoothing < 1,
-            f"augmentation must be one of {', '.join(AUGMENTATIONS)}; got {self.augmentation!r}": (
+            f"`weight_decay` must be at least 0, got {self.weight_decay}": not 0 <= self.weight_decay < math.inf,
+            f"`label_smoothing` must be in [0, 1), got {self.label_smoothing}": not 0 <= self.label_smoothing < 1,
+            f"`augmentation` must be one of {', '.join(AUGMENTATIONS)}; got {self.augmentation!r}": (
                 self.augmentation not in AUGMENTATIONS
             ),
-            f"patience must be at least 1, got {self.patience}": self.patience is not None and self.patience < 1,
+            f"`patience` must be at least 1, got {self.patience}": self.patience is not None and self.patience < 1,
         }
         for problem, found in problems.items():
             if found:
@@ -119,30 +131,40 @@ def fit(
 ) -> None:
     """Train in place on the cross-entropy.
 
-    With `bit_errors`, each step's gradient is the mean of that of the weights as they are and that of the weights with
-    random bit errors, on a new chip in every step, so that the network learns to live with faults (random bit error
-    training; Stutz et al., MLSys 2021).
+    With `bit_errors`, the gradient of each step is the mean of two: with the stored weights, and with random bit errors
+    in them, on a new chip in every step. So the network learns to tolerate faults (random bit error training; Stutz et
+    al., MLSys 2021).
 
     Args:
-        model: Any classifier of these images; for `bit_errors` one from `approximate`, then off its chip afterwards.
+        model: Any classifier of these images. With `bit_errors` it must come from `approximate`, and is off its chip
+            afterwards.
         images: The training set.
-        schedule: How long and how fast.
-        seed: Of everything random: the images' order and augmentation, dropout, bit errors.
+        schedule: How long and how fast to train.
+        seed: Seed of everything random: order and augmentation of the images, dropout, bit errors.
         masks: Layer name -> bool mask; masked weights are zero before and after every step.
-        validation: The images by which a schedule with patience stops.
-        bit_errors: What the memory of weights does in training.
-        after_step: Is told after each step how many are done, of how many. It may measure the model, and raise to give
-            up.
+        validation: The images on which a schedule with patience measures accuracy.
+        bit_errors: Faults of the weight memory during training.
+        after_step: Called after each step with the number of steps done and the total. It may measure the model, and
+            may raise to stop.
 
     Raises:
         ArgumentError: If patience and validation images are not given together, or there is no layer for bit errors.
         DivergedError: If the loss stops being a number.
     """
+    check_model("model", model)
+    _check_images("images", images)
+    check_type("schedule", schedule, Schedule, "an approx.Schedule")
+    check_integer("seed", seed)
+    if masks is not None:
+        check_names_to_tensors("masks", masks)
+    if validation is not None:
+        _check_images("validation", validation)
+    check_type("bit_errors", bit_errors, (FaultyMemory, type(None)), "an approx.FaultyMemory or None")
     if (schedule.patience is None) != (validation is None):
-        raise ArgumentError("validation images and a schedule with patience go together; give both or neither")
+        raise ArgumentError("`validation` and a `schedule` with patience go together; pass both or neither")
     layers = [layer for _, layer in approx_layers(model)]
     if bit_errors is not None and not layers:
-        raise ArgumentError("bit errors are of integer codes, which this model has not; convert it with approximate()")
+        raise ArgumentError("`bit_errors` needs a model with integer codes; convert it with approximate()")
     masked = [(layer.weight, masks[name]) for name, layer in weight_layers(model) if masks and name in masks]
     steps_per_epoch = -(-len(images) // schedule.batch_size)
     steps = round(schedule.epochs * steps_per_epoch)
@@ -155,7 +177,7 @@ def fit(
     generator = torch.Generator().manual_seed(seed)
     model.train()
     _apply_masks(masked)
-    # Layers such as dropout draw from the global generator, which others may use.
+    # Layers such as dropout draw from the global generator, which other code may use.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for step, batch in enumerate(_batches(len(images), schedule.batch_size, steps, generator)):
@@ -182,7 +204,7 @@ def fit(
                 model.train()
             if after_step is not None:
                 after_step(step + 1, steps)
-                if not model.training:  # it measured
+                if not model.training:  # it measured the model
                     model.train()
     best.restore(model)
     model.eval()
@@ -191,6 +213,9 @@ def fit(
 @torch.no_grad()
 def accuracy(model: nn.Module, images: LabelledImages, *, batch_size: int = 1000) -> float:
     """Share of images whose largest output is their class, in [0, 1]."""
+    check_model("model", model)
+    _check_images("images", images)
+    check_integer("batch_size", batch_size)
     model.eval()
     correct = 0
     for start in range(0, len(images), batch_size):
@@ -207,10 +232,11 @@ def chip_accuracies(
 
     Args:
         model: From `approximate`, with its memories set.
-        images: What to classify.
-        chip_seeds: Names of the chips.
-        batch_size: Images at a time.
+        images: The images to classify.
+        chip_seeds: The numbers of the chips.
+        batch_size: Images per forward pass.
     """
+    _check_chips(chip_seeds)
     found = []
     for chip_seed in chip_seeds:
         use_chip(model, chip_seed)
@@ -227,19 +253,27 @@ def allocate_robust_bits(
     chip_seeds: Sequence[int],
     max_drop: float,
 ) -> dict[str, int]:
-    """How many top bits each layer needs in 8T cells, by its sensitivity.
+    """Number of top bits that each layer needs in 8T cells, by its sensitivity.
 
-    A layer gets the fewest with which faults in its weights alone cost no more accuracy than `max_drop`, as a mean over
-    chips; so layers to which the network is less sensitive get fewer, as in the synaptic-sensitivity driven memory of
-    Srinivasan et al., DATE 2016. The model's memories are perfect afterwards; give the result to `set_memory`.
+    A layer gets the fewest bits with which faults in its weights alone cost at most `max_drop` of accuracy, averaged
+    over chips. Layers to which the network is less sensitive get fewer, as in the synaptic-sensitivity driven memory of
+    Srinivasan et al., DATE 2016. The model's memories are perfect afterwards; pass the result to `set_memory`.
 
     Args:
         model: From `approximate`.
-        images: By which accuracy is measured.
-        memory: What the memory does; its own robust bits are the fewest that any layer gets.
-        chip_seeds: Names of the chips.
+        images: The images on which accuracy is measured.
+        memory: Faults of the weight memory; its `robust_bits` are the fewest that any layer gets.
+        chip_seeds: The numbers of the chips.
         max_drop: Accuracy that faults in one layer may cost, in [0, 1].
+
+    Returns:
+        Layer name -> number of bits.
     """
+    check_type("memory", memory, FaultyMemory, "an approx.FaultyMemory")
+    _check_chips(chip_seeds)
+    if not chip_seeds:
+        raise ArgumentError("`chip_seeds` must name at least one chip, got none")
+    check_number("max_drop", max_drop)
     set_memory(model)
     perfect = accuracy(model, images)
     allocated = {}
@@ -252,6 +286,15 @@ def allocate_robust_bits(
         allocated[name] = robust_bits
         set_memory(model)
     return allocated
+
+
+def _check_images(name: str, value: object) -> None:
+    hint = "build one with approx.LabelledImages(pixels, labels, pixel_max)"
+    check_type(name, value, LabelledImages, "an approx.LabelledImages", hint)
+
+
+def _check_chips(chip_seeds: object) -> None:
+    check_type("chip_seeds", chip_seeds, Sequence, "a list of whole numbers", "for one chip, pass a list of one")
 
 
 def _optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
@@ -270,7 +313,7 @@ def _optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
 
 
 def _rate(step: int, steps: int, warm_up: float) -> float:
-    """Share of the largest learning rate at a step."""
+    """Share of the peak learning rate at a step."""
     rising = warm_up * steps
     if step < rising:
         return (step + 1) / (rising + 1)
@@ -288,7 +331,7 @@ def _batches(count: int, batch_size: int, steps: int, generator: torch.Generator
 
 
 def _crop_and_flip(inputs: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image shifted by up to a few pixels, with zeros moved in, and half of them mirrored."""
+    """The images, each shifted by up to a few pixels and filled with zeros, half of them mirrored."""
     images, _, height, width = inputs.shape
     margin = _CROP_MARGIN
     padded = F.pad(inputs, (margin, margin, margin, margin))
@@ -307,7 +350,7 @@ def _on_faulty_chip(
     bit_errors: FaultyMemory,
     chip_seed: int,
 ) -> Iterator[None]:
-    """The model with random bit errors in its weights; afterwards with its own memories, off its chip."""
+    """Puts random bit errors into the weights; afterwards the model has its own memories and is off its chip."""
     for layer, _ in memories:
         layer.weight_memory = bit_errors
     use_chip(model, chip_seed)
@@ -320,7 +363,7 @@ def _on_faulty_chip(
 
 
 class _Best:
-    """The best network so far, where training may stop early."""
+    """The best network so far, for early stopping."""
 
     def __init__(self, patience: int | None) -> None:
         self._patience = patience
@@ -329,7 +372,7 @@ class _Best:
         self._state: dict[str, Tensor] | None = None
 
     def is_over(self, found: float, model: nn.Module) -> bool:
-        """Whether it has not become better for too long."""
+        """Record an accuracy and return whether it has not improved for too long."""
         self._epochs_since += 1
         if found > self._accuracy:
             self._accuracy, self._epochs_since = found, 0
@@ -337,7 +380,7 @@ class _Best:
         return self._patience is not None and self._epochs_since >= self._patience
 
     def restore(self, model: nn.Module) -> None:
-        """Put it back, if there was one."""
+        """Restore the best network, if one was recorded."""
         if self._state is not None:
             model.load_state_dict(self._state)
 

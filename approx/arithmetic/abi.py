@@ -1,4 +1,4 @@
-"""The structs of `approx/csrc/kernel.h`, field by field; what they mean is said there."""
+"""The structs of `approx/csrc/kernel.h`, field by field; their meaning is documented there."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Input(ctypes.Structure):
 
 
 class Geometry(ctypes.Structure):
-    """How a kernel moves over the input."""
+    """Geometry of a convolution."""
 
     _fields_ = (
         ("kernel_height", c_int64),
@@ -41,7 +41,7 @@ class Geometry(ctypes.Structure):
 
 
 class Output(ctypes.Structure):
-    """Where sums or values go."""
+    """Destination of sums or values."""
 
     _fields_ = (("sums", c_void_p), ("values", c_void_p), ("scale", c_void_p), ("bias", c_void_p))
 
@@ -100,7 +100,7 @@ class Weights(ctypes.Structure):
 
 
 class Rescale(ctypes.Structure):
-    """Sums of a matrix product on their way to values."""
+    """Conversion of the sums of a matrix product to values."""
 
     _fields_ = (
         ("output", Output),

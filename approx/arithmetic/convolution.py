@@ -1,4 +1,4 @@
-"""Which method computes a convolution here, and computing it: everything but checks and gradients."""
+"""Convolutions by the fastest exact method of a multiplier, without checks and gradients."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from torch import Tensor
 from approx.arithmetic import native, portable
 from approx.arithmetic.geometry import Geometry
 from approx.arithmetic.portable import Rescale, as_kernel, weight_indices
-from approx.multipliers.multiplier import MAX_TABLE_BITS, Multiplier
+from approx.multipliers.multiplier import MAX_TABLE_BITS, Multiplier, check_multiplier
 from approx.quantization import CodeFormat
 
 
 def method(multiplier: Multiplier, groups: int = 1) -> str:
-    """How products with this multiplier are computed here, in words."""
+    """The method by which products with this multiplier are computed on this machine, in words.
+
+    Args:
+        multiplier: The multiplier.
+        groups: Groups of the convolution.
+    """
+    check_multiplier("multiplier", multiplier)
     where = "native" if native.load() is not None else "torch"
     if _uses_products(multiplier, groups):
         terms = multiplier.factors.terms if multiplier.factors else 0
@@ -36,7 +42,7 @@ def _uses_products(multiplier: Multiplier, groups: int) -> bool:
 def integer_matmul_is_exact() -> bool:
     """Whether torch's 8-bit integer matrix product can be used: it is fast and exact on CPUs with VNNI instructions.
 
-    Without them its library adds pairs of products in 16 bits, which saturate for extreme operands.
+    Without them the underlying library adds pairs of products in 16 bits, which saturate for extreme operands.
     """
     if not (torch._C._has_mkldnn and torch.backends.cpu.get_cpu_capability().startswith("AVX")):
         return False
@@ -64,14 +70,14 @@ def convolve(
         activations: Contiguous; float32 values, or operand codes (uint8, or int32 if they have more than 8 bits).
         code_format: How values are quantised.
         weight_codes: Exact integers (not indices), of four dimensions, or of two for a matrix product.
-        multiplier: What multiplies.
-        geometry: Of the convolution.
-        rescale: How sums become values; None leaves them as they are.
+        multiplier: The multiplier.
+        geometry: Geometry of the convolution.
+        rescale: How sums become values; None returns the sums.
 
     Returns:
         int32 sums, or float32 values, shape (images, outputs, out height, out width).
     """
-    if torch.is_autocast_enabled(activations.device.type):  # whose fewer bits would not be exact
+    if torch.is_autocast_enabled(activations.device.type):  # its lower precision would not be exact
         with torch.autocast(activations.device.type, enabled=False):
             return convolve(activations, code_format, weight_codes, multiplier, geometry, rescale)
     if activations.numel() == 0 or weight_codes.numel() == 0:  # sums of nothing

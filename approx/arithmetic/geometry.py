@@ -1,4 +1,4 @@
-"""How a convolution moves over its input."""
+"""Geometry of a convolution: how its kernel moves over the input."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
-    """A two-dimensional convolution, but for its numbers. Pairs are along height and width.
+    """A two-dimensional convolution without its values. Pairs are along height and width.
 
     A matrix product is the convolution of 1x1 images by a 1x1 kernel: the defaults.
     """

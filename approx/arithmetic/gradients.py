@@ -1,8 +1,8 @@
 """Gradients of approximate convolutions.
 
-Two choices for the slope of a table between integer codes: that of the exact product (straight through), and that of
-the table itself, by central differences between neighbouring codes and one-sided ones at the ends. Values that
-quantisation clips have no gradient.
+There are two choices for the slope of a table between integer codes: the slope of the exact product (straight-through),
+and that of the table itself, by central differences between neighbouring codes and one-sided ones at the ends. Values
+that quantisation clips have no gradient.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _GATHERED_VALUES = 2**22  # slopes looked up at a time
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """Which gradients are asked for."""
+    """The gradients that are needed."""
 
     values: bool
     weight_codes: bool
@@ -40,7 +40,7 @@ def of_quantized_convolution(
     needs: Needs,
     multiplier: Multiplier | None,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of the values and the weight codes of `approx.quantized_conv2d`, as far as they are needed.
+    """Gradients of the values and the weight codes of `approx.quantized_conv2d`, if needed.
 
     Args:
         upstream: Gradient of the result, shape (images, outputs, out height, out width).
@@ -48,9 +48,9 @@ def of_quantized_convolution(
         code_format: How they were quantised.
         weight_codes: float32, shape (outputs, channels / groups, kernel height, kernel width).
         output_scale: Shape (outputs,).
-        geometry: Of the convolution.
-        needs: What to compute; the rest is None.
-        multiplier: Whose slopes to use; None for those of the exact product.
+        geometry: Geometry of the convolution.
+        needs: The gradients to compute; the others are None.
+        multiplier: The multiplier whose slopes to use; None for those of the exact product.
     """
     if not upstream.numel() or not values.numel() or not weight_codes.numel():
         return (
@@ -148,7 +148,7 @@ def _exact_backward(
 
 
 def _slopes(table: Tensor, values: Tensor, dim: int = 0) -> Tensor:
-    """Central differences of a table between the codes of neighbouring values, in the table's own order."""
+    """Central differences of a table between the codes of neighbouring values, in the order of the table."""
     order = values.argsort()
     slopes = torch.empty(table.shape, dtype=torch.float32)
     ordered = torch.gradient(table.to(torch.float32).index_select(dim, order), dim=dim)[0]
@@ -158,7 +158,7 @@ def _slopes(table: Tensor, values: Tensor, dim: int = 0) -> Tensor:
 def _table_differences(
     upstream: Tensor, codes: Tensor, indices: Tensor, multiplier: Multiplier, geometry: Geometry
 ) -> Iterator[tuple[Tensor, Tensor, slice]]:
-    """Gradients of codes and weight codes for some images at a time: every pair's slopes are looked up."""
+    """Gradients of codes and weight codes for a few images at a time: the slopes of every pair are looked up."""
     table = multiplier.table()
     activation_slopes = _slopes(table, multiplier.activation_values, dim=0)
     weight_slopes = _slopes(table, multiplier.weight_values, dim=1)

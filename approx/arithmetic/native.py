@@ -1,6 +1,6 @@
-"""The native kernels of `approx/csrc`, where the installation has them: a plain shared library, called through ctypes.
+"""The native kernels of `approx/csrc`, if the installation has them: a plain shared library, called through ctypes.
 
-The library computes integer sums of approximate products; what is not here is done with torch alone
+The library computes integer sums of approximate products; everything else is done with torch alone
 (`approx.arithmetic.portable`), with the same numbers. Threads are torch's own: `torch.set_num_threads` is honoured.
 """
 
@@ -33,16 +33,16 @@ _T = TypeVar("_T")
 
 NATIVE_VARIABLE = "CROSSLAYER_NATIVE"
 _LIBRARY_NAMES = ("crosslayer_native.so", "crosslayer_native.dylib", "crosslayer_native.dll")
-_PATCH_BYTES = 2**22  # operands laid out for one matrix product at a time: they stay in the cache
-_KEPT_BYTES = 2**26  # scratch memory larger than this is given back after each call
+_PATCH_BYTES = 2**22  # operands laid out for one matrix product: they stay in the cache
+_KEPT_BYTES = 2**26  # larger scratch memory is released after each call
 
 
-# Weight codes that never change -> what kernels made of them.
+# Weight codes that never change -> what kernels derived from them.
 _never_changing = WeakIdKeyDictionary()
 
 
 def never_changes(weight_codes: Tensor) -> Tensor:
-    """Promise that these weight codes stay as they are: what a kernel makes of them is kept with them."""
+    """Mark weight codes as constant: what a kernel derives from them is kept with them."""
     _never_changing[weight_codes] = {}
     return weight_codes
 
@@ -88,7 +88,7 @@ def _as_indices(weight_codes: Tensor, multiplier: Multiplier) -> Tensor:
 
 
 def _integer_matmul(left: Tensor, right: Tensor, *, out: Tensor) -> None:
-    """`left @ right.T` of matrices of bytes, in int32; the right one is signed."""
+    """`left @ right.T` of matrices of bytes, in int32; the right matrix is signed."""
     if left.shape[1] < 2:  # torch 2.13 gets these wrong
         torch.matmul(left.to(torch.int32), right.T.to(torch.int32), out=out)
     else:
@@ -102,7 +102,7 @@ class Library:
         self._calls = ctypes.CDLL(str(path))
         self._calls.crosslayer_choose_build.restype = c_char_p
         self._calls.crosslayer_packed_bytes.restype = c_int64
-        # A C symbol of libtorch since 2.10; its threads are those of every other torch operation.
+        # A C symbol of libtorch since 2.10; its threads are shared with all other torch operations.
         self._parallel_for = getattr(ctypes.CDLL(torch._C.__file__), "torch_parallel_for", None)
         self.build = self.choose_build(None)
         self._kept = threading.local()
@@ -128,14 +128,14 @@ class Library:
         geometry: Geometry,
         rescale: Rescale | None,
     ) -> Tensor:
-        """By row tables; see `approx.arithmetic.portable.table_convolution`.
+        """Convolution by row tables; see `approx.arithmetic.portable.table_convolution`.
 
         Args:
             activations: Contiguous, float32 or uint8.
             code_format: How they are quantised.
             weight_codes: Exact integers (not indices) in any type.
-            multiplier: With operands of at most 8 bits.
-            geometry: Of the convolution.
+            multiplier: A multiplier with operands of at most 8 bits.
+            geometry: Geometry of the convolution.
             rescale: How sums become values.
         """
         indices = self._prepared(weight_codes, multiplier, _as_indices)
@@ -155,7 +155,7 @@ class Library:
         geometry: Geometry,
         rescale: Rescale | None,
     ) -> Tensor:
-        """By integer matrix products, for one group and factors that fit 8 bits; see `table_convolution`."""
+        """Convolution by integer matrix products, for one group and factors of 8 bits; see `table_convolution`."""
         operands, correction, activation_bytes, as_they_are = self._prepared(weight_codes, multiplier, self._operands)
         out = empty_output(activations, weight_codes, geometry, rescale)
         positions = out.shape[2] * out.shape[3]
@@ -188,14 +188,14 @@ class Library:
         return out.fill_(torch.nan) if bad else out
 
     def _operands(self, weight_codes: Tensor, multiplier: Multiplier) -> tuple[Tensor, Tensor, Tensor, bool]:
-        """Factors of the weights, corrections for the shift of the activations' factors, and these factors.
+        """Weight factors, corrections for the shift of the activation factors, and the activation factors.
 
-        Terms to which none of the weights contributes are left out.
+        Terms to which no weight contributes are left out.
 
         Returns:
             int8, shape (outputs, kernel height x kernel width x terms x channels), as the patches are ordered; int32,
-            shape (outputs,); int8 or uint8, shape (terms, activation codes); whether activations are multiplied as they
-            are.
+            shape (outputs,); int8 or uint8, shape (terms, activation codes); whether activation codes are multiplied
+            directly.
         """
         factors = multiplier.factors
         assert factors is not None
@@ -226,7 +226,7 @@ class Library:
         )
         terms = self._calls.crosslayer_weight_operands(ctypes.byref(job))
         if terms < 0:
-            weight_indices(codes, multiplier)  # says what is wrong with them
+            weight_indices(codes, multiplier)  # raises the error that says what is wrong
         activation_bytes = factors.activation_bytes if terms == factors.terms else factors.activation_bytes[used]
         operands = operands[: terms * codes.numel()].view(outputs, -1)
         return operands, correction, activation_bytes, factors.keeps_activations
@@ -240,7 +240,7 @@ class Library:
         out: Tensor,
         inner: int,
     ) -> tuple[Tensor, bool]:
-        """Operands of every position as rows, and whether any activation is not a number."""
+        """Operands of every position as rows, and whether any activation is NaN."""
         images, channels, height, width = activations.shape
         terms, entries = activation_bytes.shape
         rows = images * out.shape[2] * out.shape[3]
@@ -291,7 +291,7 @@ class Library:
     def _prepared(
         self, weight_codes: Tensor, multiplier: Multiplier, prepare: Callable[[Tensor, Multiplier], _T]
     ) -> _T:
-        """What a kernel wants of weights: kept for tensors that never change, as long as they exist."""
+        """The weights as a kernel needs them, kept as long as the tensor exists if it never changes."""
         prepared = _never_changing.get(weight_codes)  # type: ignore[no-untyped-call]
         if prepared is None:
             return prepare(weight_codes, multiplier)
@@ -302,7 +302,7 @@ class Library:
         return found
 
     def codes_as_floats(self, values: Tensor, code_format: CodeFormat) -> Tensor:
-        """See `approx.arithmetic.portable.codes_as_floats`; valid until the next call from this thread."""
+        """`approx.arithmetic.portable.codes_as_floats`; the result is valid until the next call from this thread."""
         size = 4 * values.numel()
         codes = self._scratch("codes", size)[:size].view(torch.float32).view(values.shape)
         source = _source(values.reshape(1, 1, 1, -1), code_format, Geometry())
@@ -312,7 +312,7 @@ class Library:
         return codes
 
     def clear_clipped(self, gradient: Tensor, values: Tensor, code_format: CodeFormat) -> Tensor:
-        """See `approx.arithmetic.portable.clear_clipped`; in place."""
+        """`approx.arithmetic.portable.clear_clipped`, in place."""
         source = _source(values.reshape(1, 1, 1, -1), code_format, Geometry())
         self._calls.crosslayer_clear_clipped(
             ctypes.byref(source), c_void_p(gradient.data_ptr()), ctypes.byref(self._threads())
@@ -331,11 +331,11 @@ class Library:
         return pooled
 
     def largest_of_four_gradient(self, values: Tensor, upstream: Tensor) -> Tensor:
-        """Its gradient.
+        """Gradient of `largest_of_four`.
 
         Args:
             values: As for `largest_of_four`.
-            upstream: Contiguous float32, the gradient of what was pooled.
+            upstream: Contiguous float32, the gradient of the pooled values.
         """
         gradient = torch.empty_like(values)
         job = _pooling(values, upstream=upstream.data_ptr(), gradient=gradient.data_ptr())
@@ -343,7 +343,7 @@ class Library:
         return gradient
 
     def _scratch(self, purpose: str, size: int) -> Tensor:
-        """At least `size` bytes, kept by this thread: memory fresh from the system costs more than filling it."""
+        """At least `size` bytes, kept by this thread: fresh memory from the system costs more than filling it."""
         kept: Tensor | None = getattr(self._kept, purpose, None)
         if kept is None or len(kept) < size:
             kept = torch.empty(size, dtype=torch.int8, device="cpu")
@@ -358,13 +358,13 @@ class Library:
 
     @property
     def uses_torch_threads(self) -> bool:
-        """Whether it runs on torch's threads, or else on one."""
+        """Whether it runs on torch's threads; otherwise it uses one thread."""
         return self._parallel_for is not None
 
 
 @cache
 def load() -> Library | None:
-    """The library, or None where it was not built, does not load, or is switched off by CROSSLAYER_NATIVE=0."""
+    """The library, or None if it was not built, does not load, or is switched off by CROSSLAYER_NATIVE=0."""
     path = _find()
     if path is None or _switched_off():
         return None
@@ -375,7 +375,7 @@ def load() -> Library | None:
 
 
 def why_not_loaded() -> str:
-    """Why `load` gives None, and what to do."""
+    """Why `load` returns None, and what to do about it."""
     if _switched_off():
         return f"the native kernel is switched off by {NATIVE_VARIABLE}=0"
     path = _find()
@@ -387,7 +387,7 @@ def why_not_loaded() -> str:
         ctypes.CDLL(str(path))
     except OSError as error:
         return f"{path} does not load ({error}); reinstall on this machine"
-    return "the native kernel is there"
+    return "the native kernel is available"
 
 
 def _switched_off() -> bool:

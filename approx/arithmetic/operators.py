@@ -1,6 +1,6 @@
-"""The differentiable convolution: as an autograd function for eager use, and as operators that tracers see as one node.
+"""The differentiable convolution: an autograd function for eager use, and operators that tracers see as one node.
 
-Both compute the same. Eager calls skip the dispatcher, whose cost would be most of a small layer's time.
+Both compute the same. Eager calls skip the dispatcher, which would take most of a small layer's time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from approx.errors import ArgumentError, UnknownNameError
 from approx.multipliers.multiplier import Multiplier
 from approx.quantization import CodeFormat
 
-# Multipliers by digest, for the registered operators: their arguments can be tensors, numbers and text only.
+# Multipliers by digest, for the registered operators, whose arguments can only be tensors, numbers and text.
 _multipliers: dict[str, Multiplier] = {}
 
 
@@ -36,7 +36,7 @@ def quantized_convolution(
     gradient: str,
     full_range: bool,
 ) -> Tensor:
-    """`approx.quantized_conv2d` after its checks; the weights of a matrix product may keep their two dimensions."""
+    """`approx.quantized_conv2d` without its checks; the weights of a matrix product may have two dimensions."""
     if torch.compiler.is_compiling() or type(values) is not Tensor:  # traced, so it has to be one operator
         traced: Tensor = torch.ops.crosslayer.quantized_conv2d(
             values,
@@ -62,7 +62,7 @@ def quantized_convolution(
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def known_digest(multiplier: Multiplier) -> str:
-    """By what the registered operators are told of a multiplier."""
+    """The digest by which the registered operators find a multiplier, which this call makes known."""
     _multipliers.setdefault(multiplier.digest, multiplier)
     return multiplier.digest
 
@@ -70,7 +70,7 @@ def known_digest(multiplier: Multiplier) -> str:
 def _code_format(multiplier: Multiplier, input_scale: Tensor, full_range: bool) -> CodeFormat:
     scale = float(input_scale)
     if not 0 < scale < math.inf:
-        raise ArgumentError(f"input_scale must be positive and finite, got {scale}")
+        raise ArgumentError(f"`input_scale` must be positive and finite, got {scale}")
     return CodeFormat(multiplier.activation_bits, multiplier.activation_signed, scale, full_range)
 
 
@@ -78,7 +78,7 @@ def _known(digest: str) -> Multiplier:
     multiplier = _multipliers.get(digest)
     if multiplier is None:
         raise UnknownNameError(
-            f"this program uses a multiplier (sha-256 {digest}) that is not known in this process; make it known with "
+            f"this program uses a multiplier (SHA-256 {digest}) that is unknown in this process; make it known with "
             "approx.arithmetic.operators.known_digest(multiplier)"
         )
     return multiplier

@@ -21,9 +21,10 @@ from approx.arithmetic.convolution import convolve
 from approx.arithmetic.geometry import Geometry
 from approx.arithmetic.operators import quantized_convolution
 from approx.arithmetic.portable import check_range
+from approx.checks import check_tensor
 from approx.config import GRADIENTS
 from approx.errors import ArgumentError
-from approx.multipliers.multiplier import MAX_TABLE_BITS, Multiplier
+from approx.multipliers.multiplier import MAX_TABLE_BITS, Multiplier, check_multiplier
 from approx.quantization import CodeFormat
 
 INT32_MAX = 2**31 - 1
@@ -35,7 +36,7 @@ def approx_linear(activation_codes: Tensor, weight_codes: Tensor, multiplier: Mu
     Args:
         activation_codes: Integers (not indices) that the multiplier's activation operand can hold, shape (..., K).
         weight_codes: Integers that its weight operand can hold, shape (N, K), as in `torch.nn.functional.linear`.
-        multiplier: What multiplies.
+        multiplier: The multiplier.
 
     Returns:
         int32, shape (..., N).
@@ -44,6 +45,7 @@ def approx_linear(activation_codes: Tensor, weight_codes: Tensor, multiplier: Mu
         ArgumentError: If the inner sizes differ, a code is not an integer or out of range, or a sum could leave 32
             bits.
     """
+    _check_operands(activation_codes, weight_codes, multiplier, activations_name="activation_codes")
     _check_linear(activation_codes, weight_codes)
     rows = activation_codes.reshape(math.prod(activation_codes.shape[:-1]), activation_codes.shape[-1], 1, 1)
     out = approx_conv2d(rows, weight_codes[:, :, None, None], multiplier)
@@ -65,11 +67,11 @@ def approx_conv2d(
     Args:
         activation_codes: Integers (not indices) that the multiplier's activation operand can hold, shape (B, C, H, W).
         weight_codes: Integers that its weight operand can hold, shape (N, C / groups, KH, KW).
-        multiplier: What multiplies.
-        stride: Steps along H and W, or one number for both; likewise the next two.
+        multiplier: The multiplier.
+        stride: Steps along H and W, or one number for both; the same holds for `padding` and `dilation`.
         padding: Zeros on either side of H and W.
         dilation: Distance between the kernel's points.
-        groups: Channels and outputs are cut into so many independent groups.
+        groups: Number of independent groups of channels and outputs.
 
     Returns:
         int32, shape (B, N, H', W').
@@ -77,6 +79,7 @@ def approx_conv2d(
     Raises:
         ArgumentError: If shapes do not fit, a code is not an integer or out of range, or a sum could leave 32 bits.
     """
+    _check_operands(activation_codes, weight_codes, multiplier, activations_name="activation_codes")
     geometry = _geometry(activation_codes, weight_codes, stride, padding, dilation, groups)
     _check_convolution(activation_codes, weight_codes, multiplier, geometry)
     codes = activation_codes.to(torch.int32)
@@ -106,7 +109,7 @@ def quantized_linear(
     Args:
         values: float32, shape (..., K), of any rank.
         weight_codes: Exact integers in float32, shape (N, K).
-        multiplier: What multiplies.
+        multiplier: As for `quantized_conv2d`.
         input_scale: As for `quantized_conv2d`.
         output_scale: As for `quantized_conv2d`.
         bias: As for `quantized_conv2d`.
@@ -119,6 +122,7 @@ def quantized_linear(
     Raises:
         ArgumentError: As for `quantized_conv2d`.
     """
+    _check_operands(values, weight_codes, multiplier, activations_name="values")
     _check_linear(values, weight_codes)
     rows = values.reshape(math.prod(values.shape[:-1]), values.shape[-1], 1, 1)
     _check_quantized(rows, weight_codes, multiplier, input_scale, output_scale, bias, Geometry(), gradient)
@@ -146,24 +150,24 @@ def quantized_conv2d(
     """Convolution as approximate hardware computes it: quantise, multiply and add integers, rescale.
 
     The result is `sums * output_scale + bias` in float32, with the integer sums of `approx_conv2d`. If any value is
-    not a number, none of the result is.
+    NaN, the whole result is NaN.
 
     Args:
         values: float32, shape (B, C, H, W). Values whose code is out of range are clipped.
         weight_codes: Exact integers in float32, shape (N, C / groups, KH, KW).
-        multiplier: What multiplies; its activation operand sets the codes' width and sign.
-        input_scale: What the activation code 1 stands for: float32, a scalar.
-        output_scale: What the sum 1 stands for: float32, shape (N,).
+        multiplier: The multiplier; its activation operand sets the codes' width and sign.
+        input_scale: Real value of the activation code 1: float32, a scalar.
+        output_scale: Real value of the sum 1: float32, shape (N,).
         bias: float32, shape (N,).
-        stride: Steps along H and W, or one number for both; likewise the next two.
+        stride: Steps along H and W, or one number for both; the same holds for `padding` and `dilation`.
         padding: Zeros on either side of H and W.
         dilation: Distance between the kernel's points.
-        groups: Channels and outputs are cut into so many independent groups.
+        groups: Number of independent groups of channels and outputs.
         gradient: `straight-through`, the gradient of the exact product (Bengio et al., arXiv 1308.3432, 2013); or
-            `difference`, that of the multiplier's own table, by central differences between neighbouring codes. Values
-            that are clipped have none; the scales never have.
-        full_range: Whether signed values may get the code -2**(bits - 1), which quantisation does not give but a faulty
-            memory may; else they are clipped to one more.
+            `difference`, the gradient of the multiplier's table, by central differences between neighbouring codes.
+            Clipped values have no gradient, nor have the scales.
+        full_range: Whether signed values may have the code -2**(bits - 1), which quantisation never produces but a
+            faulty memory may; otherwise they are clipped to one above it.
 
     Returns:
         float32, shape (B, N, H', W').
@@ -171,6 +175,7 @@ def quantized_conv2d(
     Raises:
         ArgumentError: If shapes or types do not fit, or a sum could leave 32 bits.
     """
+    _check_operands(values, weight_codes, multiplier, activations_name="values")
     geometry = _geometry(values, weight_codes, stride, padding, dilation, groups)
     _check_quantized(values, weight_codes, multiplier, input_scale, output_scale, bias, geometry, gradient)
     return quantized_convolution(
@@ -181,6 +186,16 @@ def quantized_conv2d(
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _largest_product(multiplier: Multiplier) -> int:
     return multiplier.largest_product
+
+
+def _check_operands(
+    activations: Tensor, weight_codes: Tensor, multiplier: Multiplier, *, activations_name: str
+) -> None:
+    if isinstance(activations, Tensor) and isinstance(weight_codes, Tensor) and isinstance(multiplier, Multiplier):
+        return
+    check_tensor(activations_name, activations)
+    check_tensor("weight_codes", weight_codes)
+    check_multiplier("multiplier", multiplier)
 
 
 def _check_linear(activations: Tensor, weight_codes: Tensor) -> None:
@@ -206,24 +221,28 @@ def _geometry(
         )
     return Geometry(
         kernel=(weight_codes.shape[2], weight_codes.shape[3]),
-        stride=_pair(stride),
-        padding=_pair(padding),
-        dilation=_pair(dilation),
+        stride=_pair("stride", stride),
+        padding=_pair("padding", padding),
+        dilation=_pair("dilation", dilation),
         groups=groups,
     )
 
 
-def _pair(numbers: int | tuple[int, int]) -> tuple[int, int]:
-    return (numbers, numbers) if isinstance(numbers, int) else numbers
+def _pair(name: str, numbers: int | tuple[int, int]) -> tuple[int, int]:
+    if isinstance(numbers, int):
+        return (numbers, numbers)
+    if not isinstance(numbers, tuple | list) or len(numbers) != 2:
+        raise ArgumentError(f"`{name}` must be a whole number or a pair of them, got {numbers!r}")
+    return (numbers[0], numbers[1])
 
 
 def _check_convolution(activations: Tensor, weight_codes: Tensor, multiplier: Multiplier, geometry: Geometry) -> None:
     groups = geometry.groups
     problem = ""
     if min(*geometry.stride, *geometry.dilation, groups) < 1 or min(geometry.padding) < 0:
-        problem = f"stride, dilation and groups must be at least 1 and padding at least 0, got {geometry}"
+        problem = f"`stride`, `dilation` and `groups` must be at least 1 and `padding` at least 0, got {geometry}"
     elif activations.shape[1] != weight_codes.shape[1] * groups or weight_codes.shape[0] % groups:
-        problem = f"they do not fit {groups} groups: C must be that of the weights x groups, N a multiple of groups"
+        problem = f"they do not fit {groups} groups: C must be the weights' channels x groups, N a multiple of groups"
     elif min(geometry.out_size(activations.shape[2], activations.shape[3])) < 1:
         problem = f"the kernel does not fit into the padded input ({geometry})"
     if problem:
@@ -260,9 +279,11 @@ def _check_quantized(
     ):
         if tensor is None:
             continue
+        if not isinstance(tensor, Tensor):
+            check_tensor(name, tensor)
         if tensor.dtype != torch.float32:
-            raise ArgumentError(f"{name} must be float32, got {tensor.dtype}; convert it with .float()")
+            raise ArgumentError(f"`{name}` must be float32, got {tensor.dtype}; convert it with .float()")
         if tensor.shape != shape:
-            raise ArgumentError(f"{name} must have shape {tuple(shape)}, got {tuple(tensor.shape)}")
+            raise ArgumentError(f"`{name}` must have shape {tuple(shape)}, got {tuple(tensor.shape)}")
     if gradient not in GRADIENTS:
-        raise ArgumentError(f"gradient must be one of {', '.join(GRADIENTS)}; got {gradient!r}")
+        raise ArgumentError(f"`gradient` must be one of {', '.join(GRADIENTS)}; got {gradient!r}")

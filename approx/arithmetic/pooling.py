@@ -1,4 +1,4 @@
-"""Max pooling by two, as torch computes it and several times faster: torch looks at one value after the other."""
+"""Max pooling by two, equal to torch's and several times faster: torch processes one value at a time."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from approx.arithmetic import native
 
-_SMALL = 2**15  # values: of fewer, torch has pooled them before a kernel is called
+_SMALL = 2**15  # values: torch pools fewer of them in less time than it takes to call a kernel
 
 
 class MaxPool2(nn.MaxPool2d):
-    """`nn.MaxPool2d(2)`: the same values and, also where values of a window are equal, the same gradients."""
+    """`nn.MaxPool2d(2)`: the same values and the same gradients, even where values in a window are equal."""
 
     def __init__(self) -> None:
         super().__init__(2)
@@ -29,7 +29,7 @@ class MaxPool2(nn.MaxPool2d):
 
 def _is_for_kernel(values: Tensor) -> bool:
     return (
-        type(values) is Tensor  # and none that stands for one while a network is traced
+        type(values) is Tensor  # not a stand-in for one while a network is traced
         and values.device.type == "cpu"
         and values.dtype == torch.float32
         and values.numel() >= _SMALL

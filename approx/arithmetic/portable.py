@@ -1,7 +1,7 @@
 """Approximate convolutions with torch alone: the same numbers as the native kernels, on any device, slower.
 
 All of them take `activations`, (images, channels, height, width): float32 values to be quantised, or uint8 operand
-codes (indices into a truth table). Integer sums are exact; they wrap beyond 32 bits, which the caller excludes.
+codes (indices into a truth table). Integer sums are exact; they would wrap beyond 32 bits, which the caller rules out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ROW_TABLE_BYTES = 2**21  # row tables of one block of inner indices; larger one
 
 @dataclass(frozen=True, slots=True)
 class Rescale:
-    """What makes real values of integer sums: sum * scale[output] + bias[output], in float32.
+    """Conversion of integer sums to real values: sum * scale[output] + bias[output], in float32.
 
     Attributes:
         scale: float32, shape (outputs,).
@@ -52,7 +52,7 @@ def weight_indices(weight_codes: Tensor, multiplier: Multiplier) -> Tensor:
 
 
 def check_range(operand: str, codes: Tensor, bits: int, signed: bool) -> None:
-    """Refuse codes that an operand cannot hold.
+    """Reject codes that an operand cannot hold.
 
     Raises:
         ArgumentError: If there is one.
@@ -69,18 +69,18 @@ def check_range(operand: str, codes: Tensor, bits: int, signed: bool) -> None:
 
 
 def operand_range(bits: int, signed: bool) -> tuple[int, int]:
-    """The least and the largest code of an operand: two's complement has one more than quantisation uses."""
+    """Smallest and largest code of an operand: two's complement has one more than quantisation uses."""
     low, high = code_range(bits, signed)
     return low - signed, high
 
 
 def as_kernel(weights: Tensor) -> Tensor:
-    """Weights with the four dimensions of a convolution's, which those of a matrix product need not have."""
+    """Weights with four dimensions, as of a convolution; those of a matrix product may have two."""
     return weights if weights.dim() == 4 else weights[:, :, None, None]
 
 
 def empty_output(activations: Tensor, weights: Tensor, geometry: Geometry, rescale: Rescale | None) -> Tensor:
-    """Room for the result: int32 sums, or float32 values if they are to be rescaled."""
+    """An empty tensor for the result: int32 sums, or float32 values if they are rescaled."""
     size = geometry.out_size(activations.shape[2], activations.shape[3])
     dtype = torch.int32 if rescale is None else torch.float32
     return torch.empty(activations.shape[0], weights.shape[0], *size, dtype=dtype, device=activations.device)
@@ -97,12 +97,12 @@ def table_convolution(
     """Convolution with a truth table.
 
     Args:
-        activations: See above.
+        activations: Values or operand codes; see the module.
         code_format: How they are quantised.
         weights: Operand codes, any integer type, shape (outputs, channels / groups, kernel height, kernel width).
         lut: int32, shape (activation codes, weight codes).
-        geometry: Of the convolution.
-        rescale: How sums become values; None leaves them as they are.
+        geometry: Geometry of the convolution.
+        rescale: How sums become values; None returns the sums.
 
     Returns:
         Shape (images, outputs, out height, out width): int32 sums, or float32 values, all NaN if any activation is.
@@ -147,7 +147,7 @@ def row_table_matmul(activation_codes: Tensor, weight_codes: Tensor, lut: Tensor
     if largest >= _FLOAT32_EXACT:  # halves, whose sums stay exact
         low = row_table_matmul(activation_codes, weight_codes, lut & 0xFFFF)
         return low + (row_table_matmul(activation_codes, weight_codes, lut >> 16) << 16)
-    exact = _FLOAT32_EXACT // largest  # so many products sum exactly in float32
+    exact = _FLOAT32_EXACT // largest  # number of products that sum exactly in float32
     block = min(exact, max(1, _ROW_TABLE_BYTES // (4 * entries * max(1, outputs))))
     entry_rows = lut.to(torch.float32)
     weight_index = weight_codes.to(torch.int64).T.contiguous()
@@ -184,7 +184,7 @@ def product_convolution(
     codes = _operand_codes(activations, code_format).to(torch.int64)
     chosen = factors.weight.to(weights.device)[:, weights.to(torch.int64)]  # (terms, outputs, channels, kernel)
     recoded_weights = chosen.permute(1, 0, 2, 3, 4).flatten(1, 2)
-    # Every partial sum, in whatever order, stays within this.
+    # Every partial sum, in any order, stays within these bounds.
     bounds = (chosen.abs().flatten(2).sum(2) * factors.activation.abs().amax(1).to(weights.device)[:, None]).sum(0)
     small = not bounds.numel() or int(bounds.max()) < _FLOAT32_EXACT
     exact = torch.float32 if small and _float32_is_plain(activations.device) else torch.float64
@@ -205,7 +205,7 @@ def product_convolution(
 
 def codes_as_floats(values: Tensor, code_format: CodeFormat) -> Tensor:
     """The codes of real values, as float32 of the same shape."""
-    # By a tensor: dividing by a number is multiplying by its reciprocal on some devices.
+    # Divided by a tensor: some devices divide by a number by multiplying with its reciprocal.
     return (values / values.new_tensor(code_format.scale)).clamp_(code_format.low, code_format.high).round_()
 
 
@@ -216,7 +216,7 @@ def clear_clipped(gradient: Tensor, values: Tensor, code_format: CodeFormat) -> 
 
 
 def _float32_is_plain(device: torch.device) -> bool:
-    """Whether float32 convolutions are computed in float32: some devices and settings use fewer bits."""
+    """Whether float32 convolutions are really computed in float32: some devices and settings use fewer bits."""
     if device.type != "cpu" or torch.get_float32_matmul_precision() != "highest":
         return False
     backend = torch.backends.mkldnn
@@ -257,7 +257,7 @@ def _pad_terms(inputs: Tensor, fill: Tensor, groups: int, channels: int, padding
 
 
 def finished(sums: Tensor, activations: Tensor, rescale: Rescale | None) -> Tensor:
-    """Sums as they are, or as values: all NaN if any activation is."""
+    """The sums, or the values they stand for, which are all NaN if any activation is."""
     if rescale is None:
         return sums
     values = sums.to(torch.float32) * rescale.scale[:, None, None]

@@ -1,4 +1,4 @@
-"""The oracle: approximate products one table entry at a time. Slow and obviously right; tests compare with it."""
+"""The oracle: approximate products one table entry at a time. Slow and obviously correct; tests compare with it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-// What the kernels share: vectors, scratch memory, threads. Like every source here it is compiled once for each instruction
-// set, into a namespace of its own (CROSSLAYER_BUILD); plain C++ with vector extensions, no intrinsics.
+// Shared by the kernels: vectors, scratch memory, threads. Like every source here it is compiled once for each instruction
+// set, each time into its own namespace (CROSSLAYER_BUILD); plain C++ with vector extensions, no intrinsics.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +37,7 @@ struct Vector {
     typedef uint32_t U32 __attribute__((vector_size(Bytes), may_alias));
 };
 
-// Scratch memory that a thread keeps: allocating it anew for each call would cost as much as a small layer.
+// Scratch memory that a thread keeps: allocating it in each call would cost as much as a small layer.
 template <int Slot>
 void* scratch(int64_t bytes) {
     struct Buffer {

@@ -68,8 +68,8 @@ const Build* chosen = &kBuilds[0];
 
 }  // namespace
 
-// Takes the named build into use, or the best that runs here if the name is null. Returns the name of what is now in
-// use, or null, leaving everything as it was, if there is no such build or it does not run here.
+// Selects the named build, or the best one for this CPU if the name is null. Returns the name of the selected build, or
+// null, without changing anything, if there is no such build or this CPU cannot run it.
 CROSSLAYER_EXPORT const char* crosslayer_choose_build(const char* name) {
     const Build* found = nullptr;
     for (const Build& build : kBuilds)
@@ -90,7 +90,7 @@ CROSSLAYER_EXPORT int32_t crosslayer_patches(const CrosslayerPatches* job, const
     return chosen->patches(*job, *threads);
 }
 
-// Returns how many terms the operands have, or -1 if a code is no integer that the operand holds.
+// Returns the number of terms of the operands, or -1 if a code is not an integer that the operand can hold.
 CROSSLAYER_EXPORT int32_t crosslayer_weight_operands(const CrosslayerWeights* job) {
     return chosen->weight_operands(*job);
 }
@@ -111,12 +111,12 @@ CROSSLAYER_EXPORT void crosslayer_clear_clipped(const CrosslayerInput* input, fl
     chosen->clear_clipped(*input, gradient, *threads);
 }
 
-// What is pooled of float values.
+// Pools float values.
 CROSSLAYER_EXPORT void crosslayer_largest_of_four(const CrosslayerPooling* job, const CrosslayerThreads* threads) {
     chosen->largest_of_four(*job, *threads);
 }
 
-// The gradient of the values: of those of a window that are equal, the first has all of it, row by row.
+// The gradient of the values: if values in a window are equal, the first in row order gets all of it.
 CROSSLAYER_EXPORT void crosslayer_largest_of_four_gradient(const CrosslayerPooling* job,
                                                            const CrosslayerThreads* threads) {
     chosen->largest_of_four_gradient(*job, *threads);

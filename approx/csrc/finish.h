@@ -1,4 +1,4 @@
-// From sums to where they belong: rescaled, and turned from positions by outputs to outputs by positions.
+// From sums to the result: rescaled, and transposed from positions by outputs to outputs by positions.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +12,7 @@ namespace {
 
 typedef uint32_t Quad __attribute__((vector_size(16), may_alias));
 
-constexpr int64_t kTile = 64;  // positions that are finished at a time
+constexpr int64_t kTile = 64;  // positions that are finished together
 
 // to[n][m] = from[m][n].
 template <int Lanes>
@@ -33,7 +33,7 @@ void transpose_tile(const uint32_t* from, uint32_t* to) {
         }
 }
 
-// Writes some outputs, `output` and the `lanes - 1` after it, at any positions.
+// Writes `lanes` outputs, from `output` on, at any positions.
 template <int Lanes>
 class Finisher {
   public:
@@ -96,7 +96,7 @@ class Finisher {
     int64_t image_positions_, outputs_, output_, lanes_;
 };
 
-// What is not a number makes everything so; sums cannot say it, so whoever wants those is told by the return value.
+// A NaN makes the whole result NaN. Sums cannot express it, so for sums the return value reports it.
 inline void fill_with_nan(const CrosslayerOutput& out, int64_t count) {
     if (out.values != nullptr) std::fill_n(out.values, count, std::numeric_limits<float>::quiet_NaN());
 }

@@ -1,4 +1,4 @@
-// What gradients need of quantisation.
+// Quantisation as gradients need it.
 
 #include <algorithm>
 

@@ -17,7 +17,7 @@ struct CrosslayerInput {
     uint32_t code_mask;  // code & code_mask is the operand code
 };
 
-// How a kernel moves over the input. A matrix product is the convolution of 1x1 images by a 1x1 kernel.
+// Geometry of a convolution. A matrix product is the convolution of 1x1 images by a 1x1 kernel.
 struct CrosslayerGeometry {
     int64_t kernel_height, kernel_width;
     int64_t stride_height, stride_width;
@@ -25,7 +25,7 @@ struct CrosslayerGeometry {
     int64_t out_height, out_width;
 };
 
-// Integer sums as they are, or as values: sum * scale[output] + bias[output], in float32.
+// Integer sums, or the values they stand for: sum * scale[output] + bias[output], in float32.
 struct CrosslayerOutput {
     int32_t* sums;        // (images, outputs, out_height, out_width); or null for
     float* values;        // the same shape
@@ -40,7 +40,7 @@ struct CrosslayerTableConvolution {
     CrosslayerOutput output;
     int64_t outputs, groups;
     const uint8_t* weights;        // operand codes, (outputs, channels / groups, kernel_height, kernel_width)
-    const uint16_t* columns;       // (weight codes, activation codes): table entries less the smallest of their column
+    const uint16_t* columns;       // (weight codes, activation codes): table entries minus the smallest of their column
     const int32_t* column_least;   // (weight codes,): that smallest entry
     int64_t activation_entries;    // activation codes, rounded up to a multiple of 8
     uint8_t* packed;               // scratch, crosslayer_packed_bytes long
@@ -62,16 +62,16 @@ struct CrosslayerPatches {
 struct CrosslayerWeights {
     const float* codes;  // (outputs, channels, kernel), the height of the kernel times its width
     int64_t outputs, channels, kernel;
-    float low, high;         // what the operand holds, below 2^22 in magnitude
+    float low, high;         // range of the operand, below 2^22 in magnitude
     uint32_t code_mask;      // code & code_mask is the operand code
     const int8_t* factors;   // (terms, weight codes): the byte of each term for each weight code
-    const int32_t* shifts;   // (terms,): by which activations' bytes are less than their factors
+    const int32_t* shifts;   // (terms,): subtracted from activation factors to get their bytes
     int64_t terms;
     int64_t factor_entries;  // weight codes
     uint8_t* indices;        // scratch, of the size of codes
-    uint8_t* used;           // (terms,): set to whether the term is among the operands
+    uint8_t* used;           // (terms,): set to whether the operands contain the term
     int8_t* operands;        // with room for all terms
-    int32_t* correction;     // (outputs,): what the shifts leave out of each sum
+    int32_t* correction;     // (outputs,): what the shifts subtract from each sum
 };
 
 // The sums of a matrix product, (images * positions, outputs), with a correction for each output.
@@ -82,13 +82,13 @@ struct CrosslayerRescale {
     int64_t images, positions, outputs;
 };
 
-// Max pooling of 2x2 windows that do not overlap; the last row or column of an odd number belongs to none.
+// Max pooling of non-overlapping 2x2 windows; the last row or column of an odd number belongs to no window.
 struct CrosslayerPooling {
     const float* values;  // (maps, height, width)
     int64_t maps, height, width;
-    float* pooled;          // (maps, height / 2, width / 2), or null if the gradient is asked for:
-    const float* upstream;  // that of what was pooled, of that shape
-    float* gradient;        // that of the values, of theirs
+    float* pooled;          // (maps, height / 2, width / 2), or null to compute the gradient:
+    const float* upstream;  // gradient of the pooled values, of their shape
+    float* gradient;        // gradient of the values, of their shape
 };
 
 // Runs range(begin, end, context) over [0, count) on several threads, as torch_parallel_for of libtorch does.
@@ -103,7 +103,7 @@ struct CrosslayerThreads {
 }
 
 // Every build of the kernels defines these in a namespace of its own; dispatch.cpp chooses one. Each returns 1 if a value
-// of a float input is not a number, else 0.
+// of a float input is NaN, else 0.
 #define CROSSLAYER_DECLARE_BUILD(build)                                                         \
     namespace build {                                                                           \
     int64_t packed_bytes(const CrosslayerInput&);                                               \

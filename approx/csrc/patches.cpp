@@ -1,4 +1,4 @@
-// What an integer matrix product needs around it: its operands as rows, and its sums as values.
+// Before and after an integer matrix product: its operands as rows, and its sums as values.
 
 #include "finish.h"
 #include "quantize.h"
@@ -44,7 +44,7 @@ void transpose_bytes(const uint8_t* from, int64_t from_stride, int64_t channels,
 typedef uint8_t Byte64 __attribute__((vector_size(64), may_alias));
 typedef uint8_t Byte64Unaligned __attribute__((vector_size(64), may_alias, aligned(1)));
 
-// As `recode`, with the whole table in registers. AVX-512 VBMI looks up 64 bytes in 128 entries at once; it is not part of
+// `recode` with the whole table in registers. AVX-512 VBMI looks up 64 bytes in 128 entries at once; it is not part of
 // x86-64-v4, so the CPU is asked for it.
 __attribute__((target("avx512vbmi"))) int64_t recode_in_registers(const uint8_t* table, const uint8_t* codes,
                                                                    int64_t count, int8_t* to) {

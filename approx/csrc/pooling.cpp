@@ -1,5 +1,5 @@
-// Max pooling of windows of two by two that do not overlap, and its gradient: four windows at a time, in vectors of four
-// values, which every instruction set here has.
+// Max pooling of non-overlapping two-by-two windows, and its gradient: four windows at a time, in vectors of four values,
+// which every instruction set here supports.
 
 #include <algorithm>
 #include <cstring>
@@ -30,7 +30,7 @@ inline void store_row(float* row, int64_t windows, Values left, Values right) {
     if (windows > 2) std::memcpy(row + 4, &second, (windows - 2) * 8);
 }
 
-// Where the second of two values, in the order of a window's rows, is the larger: not where they are equal.
+// Whether the second of two values, in row order of the window, is strictly larger.
 inline Mask beats(Values second, Values first) { return (second > first) | (second != second); }
 
 inline Values larger(Values first, Values second) { return beats(second, first) ? second : first; }
@@ -43,7 +43,7 @@ void for_windows(const CrosslayerPooling& job, const CrosslayerThreads& threads,
             for (int64_t column = 0; column < job.width / 2; column += kWindows) {
                 const int64_t left = job.width / 2 - column;
                 if (left >= kWindows)
-                    body(map, row, column, kWindows);  // a constant, for which copies become loads and stores
+                    body(map, row, column, kWindows);  // a constant: copies become loads and stores
                 else
                     body(map, row, column, left);
             }

@@ -1,7 +1,7 @@
 // Row tables. out[m, n] = sum over k of table[a[m, k], w[n, k]]. For a block of k and of n the entries that the block's
 // weights can meet are laid out as rows: rows[k][a][n] = table[a, w[n, k]], 16 bits each. Then one (m, k) adds one whole
-// contiguous row, chosen by the activation code: no gather, no product. Table columns are stored less their smallest
-// entry, which makes them unsigned; what was taken away is added once per output.
+// contiguous row, chosen by the activation code: no gather, no product. Table columns are stored minus their smallest
+// entry, which makes them unsigned; the smallest entries are added once per output.
 
 #include <memory>
 #include <type_traits>
@@ -12,13 +12,13 @@
 namespace CROSSLAYER_BUILD {
 namespace {
 
-constexpr int64_t kInnerBlock = 16;  // inner indices whose rows are laid out at a time; 16 x 16 KiB stay in a 1 MiB L2
+constexpr int64_t kInnerBlock = 16;  // inner indices whose rows are laid out together; 16 x 16 KiB stay in a 1 MiB L2
 constexpr int64_t kPositionBlock = 16384;  // positions for which tables are laid out once; their accumulators are 2 MiB
 constexpr int64_t kSkew = 64;  // bytes between tables, so that one code's rows do not share a cache set
 
 // ---- packing -----------------------------------------------------------------------------------------------------
 
-// A short copy without the cost of a call.
+// A short copy without the cost of a function call.
 inline void copy_short(const uint8_t* from, int64_t count, uint8_t* to) {
     for (; count >= 8; count -= 8, from += 8, to += 8) std::memcpy(to, from, 8);
     for (; count > 0; --count) *to++ = *from++;
@@ -220,7 +220,7 @@ void sum_rows(const Plan& plan, const uint8_t* weights, int64_t lanes, const int
             lay_out_rows<Lanes>(columns, entries, rows + j * table_bytes / 2);
         }
         constexpr int64_t kBytes = 256 * Lanes * 2 + kSkew;
-        const int64_t* offsets = plan.inner_offset + k;  // in rising order
+        const int64_t* offsets = plan.inner_offset + k;  // ascending
         if (inner == kInnerBlock && entries == 256 && offsets[kInnerBlock - 1] == offsets[0] + kInnerBlock - 1)
             add_rows<Lanes, kInnerBlock, kBytes, true>(job.packed, position_offset, count, offsets, 0, rows, 0,
                                                        accumulators, k == 0);
@@ -308,7 +308,7 @@ int32_t table_convolution(const CrosslayerTableConvolution& job, const Crosslaye
         fill_with_nan(job.output, positions * job.outputs);
         return 1;
     }
-    // Every thread should lay out different tables; where there are too few for all threads, positions are split too.
+    // Every thread should lay out different tables; if there are fewer tables than threads, positions are split too.
     const int64_t blocks = (plan.group_outputs + 31) / 32;
     const int64_t tables = job.groups * blocks;
     const int64_t parts = std::min(positions, threads.count / gcd(tables, threads.count));

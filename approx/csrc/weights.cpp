@@ -5,9 +5,9 @@
 namespace CROSSLAYER_BUILD {
 namespace {
 
-// Operand codes, one byte each. Returns whether all are integers that the operand holds.
+// Operand codes, one byte each. Returns whether all are integers that the operand can hold.
 bool as_indices(const CrosslayerWeights& job, int64_t count) {
-    const CrosslayerWeights local = job;  // which the stores below cannot change
+    const CrosslayerWeights local = job;  // a copy that the stores below cannot change
     uint32_t bad = 0;
     for (int64_t i = 0; i < count; ++i) {
         const float code = local.codes[i], rounded = code + kRounder;
@@ -19,7 +19,7 @@ bool as_indices(const CrosslayerWeights& job, int64_t count) {
     return bad == 0;
 }
 
-// Says which terms any of the weights contributes to, or the first where there is none. Returns how many these are.
+// Marks the terms to which any weight contributes, or the first if there is none. Returns their number.
 int32_t find_used(const CrosslayerWeights& job, int64_t count) {
     if (job.terms == 1) return job.used[0] = 1;
     bool occurs[256] = {};

@@ -13,7 +13,7 @@ import torch
 from approx.checks import check_integer, check_type
 from approx.errors import ArgumentError, UnknownNameError
 from approx.multipliers.families import FAMILIES, PUBLISHED, Family, Operands
-from approx.multipliers.multiplier import MAX_BITS, MAX_TABLE_BITS, MIN_BITS, Multiplier, code_values
+from approx.multipliers.multiplier import MAX_BITS, MAX_TABLE_BITS, MIN_BITS, Multiplier, check_multiplier, code_values
 
 _ADAPTED = 64  # custom multipliers kept for the operands they were adapted to; long-running processes see many
 
@@ -60,7 +60,7 @@ def register_multiplier(multiplier: Multiplier) -> None:
     Raises:
         ArgumentError: If the name is not allowed, or belongs to a multiplier that computes something else.
     """
-    check_type("multiplier", multiplier, Multiplier, "an approx.Multiplier")
+    check_multiplier("multiplier", multiplier)
     check_name(multiplier.name)
     known = _registered.get(multiplier.name)
     if known is not None and known.digest != multiplier.digest:

@@ -1,4 +1,4 @@
-"""What published approximate multipliers compute, as arithmetic on unsigned integers.
+"""Published approximate multipliers, as arithmetic on unsigned integers.
 
 Every function takes tensors of non-negative int64 that broadcast together, and returns int64. The designs are defined
 for unsigned operands; `approx.multipliers.families` puts sign logic around them. Where a paper leaves something open,
@@ -33,7 +33,7 @@ def partial_products(a: Tensor, w: Tensor, *, weight_bits: int, skipped_rows: in
 
 
 def truncation_correction(columns: int) -> int:
-    """The constant that makes up for the dropped columns on average, in units that the kept columns can hold.
+    """The constant that compensates for the dropped columns on average, as a value that the kept columns can hold.
 
     If every operand bit is 1 half of the time, the dropped bits of t columns sum to ((t - 1) 2^t + 1) / 4 on average
     (Schulte and Swartzlander, 1993; for a product that is not rounded further). It is rounded to a multiple of 2^t.
@@ -43,9 +43,9 @@ def truncation_correction(columns: int) -> int:
 
 
 def drum(x: Tensor, kept_bits: int) -> Tensor:
-    """An operand as DRUM multiplies it: the kept_bits from the leading one on, the lowest of them set to 1.
+    """An operand as DRUM multiplies it: the `kept_bits` from the leading one down, the lowest of them set to 1.
 
-    Shorter operands stay as they are. Hashemi, Bahar, Reda, DRUM: a dynamic range unbiased multiplier for approximate
+    Shorter operands are unchanged. Hashemi, Bahar, Reda, DRUM: a dynamic range unbiased multiplier for approximate
     applications, ICCAD 2015.
     """
     shift = (leading_one(x) - kept_bits + 1).clamp(min=0)
@@ -75,7 +75,7 @@ def mitchell(a: Tensor, w: Tensor) -> Tensor:
 
 
 def nearest_power_of_two(x: Tensor) -> Tensor:
-    """RoBA's rounding: halfway up, but 3 to 2; 0 to 0."""
+    """RoBA's rounding: halves round up, except 3, which rounds to 2; 0 stays 0."""
     k = leading_one(x)
     up = (x >> (k - 1).clamp(min=0)) & 1  # the bit below the leading one: at least halfway
     rounded = torch.where((k >= 2) & (up == 1), 2 << k, 1 << k)
@@ -83,7 +83,7 @@ def nearest_power_of_two(x: Tensor) -> Tensor:
 
 
 def roba(a: Tensor, w: Tensor) -> Tensor:
-    """The product without that of the rounding errors: a_r w + w_r a - a_r w_r.
+    """The product without the product of the rounding errors: a_r w + w_r a - a_r w_r.
 
     Zendegani, Kamal, Bahadori, Afzali-Kusha, Pedram, RoBA multiplier, IEEE TVLSI 25(2), 2017 (S-RoBA with signs).
     """
@@ -92,7 +92,7 @@ def roba(a: Tensor, w: Tensor) -> Tensor:
 
 
 def kulkarni(a: Tensor, w: Tensor, *, bits: int) -> Tensor:
-    """Products of 2-bit digits, each exact but 3 x 3 = 7, summed exactly.
+    """Products of 2-bit digits, exact except 3 x 3 = 7, summed exactly.
 
     Kulkarni, Gupta, Ercegovac, Trading accuracy for power with an underdesigned multiplier architecture, VLSI Design
     2011.
@@ -113,8 +113,8 @@ def momeni(a: Tensor, w: Tensor) -> Tensor:
 
         sum = not (x1 xor x2) or not (x3 xor x4)        carry = (x1 or x2) and (x3 or x4)
 
-    and gives 1 for four zeros, so that products of zero are not zero. The order of bits within a column is not
-    written in the paper's text; this one gives its published figures (normalised error distance 0.7827e-3, 9,320
+    and gives 1 for four zeros, so that products of zero are not zero. The paper does not give the order of bits within
+    a column; this order reproduces its published figures (normalised error distance 0.7827e-3, 9,320
     exact products).
     """
     zero = torch.zeros_like(a * w)
@@ -145,7 +145,7 @@ def momeni(a: Tensor, w: Tensor) -> Tensor:
                     counted = torch.stack(taken).sum(0)
                     sums[column].append(counted & 1)
                     carries[column + 1].append(counted >> 1)
-            # What an exact compressor hands on and no compressor takes joins the next stage.
+            # Carries of exact compressors that no other compressor takes join the next stage.
             columns[column] = carries[column] + sums[column] + rest + chained[column]
     product = zero
     for column, bits in enumerate(columns):

@@ -22,7 +22,7 @@ from approx.multipliers.multiplier import MAX_BITS, MAX_TABLE_BITS, Figure, Mult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operands:
-    """What a multiplier is asked to multiply."""
+    """The operands that a multiplier is built for."""
 
     weight_bits: int
     activation_bits: int
@@ -37,15 +37,15 @@ class Operands:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """Multipliers that differ in whole numbers only.
+    """Multipliers that differ only in whole-number parameters.
 
     Attributes:
-        pattern: How names are made, such as `drum-K`.
-        parameters: What the numbers mean.
+        pattern: The form of their names, such as `drum-K`.
+        parameters: Meaning of the numbers.
         listed: The numbers of the members that listings show.
         provenance: Where the design was published.
-        check: Whether the numbers are allowed.
-        build: From numbers and operands to a multiplier under any name.
+        check: Returns whether the numbers are allowed.
+        build: Builds a multiplier, without a name, from numbers and operands.
     """
 
     pattern: str
@@ -57,10 +57,10 @@ class Family:
 
 
 def _with_table(operands: Operands, core: Callable[[Tensor, Tensor], Tensor]) -> Multiplier:
-    """A multiplier of magnitudes, given as a function of two broadcastable int64 tensors, behind sign logic."""
+    """A multiplier of magnitudes behind sign logic; `core` is a function of two broadcastable int64 tensors."""
     if operands.bits > MAX_TABLE_BITS:
         raise ArgumentError(
-            f"multipliers that are truth tables take at most {MAX_TABLE_BITS} bits, got {operands.bits}; those that "
+            f"multipliers with a truth table take at most {MAX_TABLE_BITS} bits, got {operands.bits}; those that "
             "recode their operands (exact, drum, ssm, asm) take more"
         )
     activations = code_values(operands.activation_bits, operands.activation_signed).to(torch.int64)[:, None]
@@ -71,7 +71,7 @@ def _with_table(operands: Operands, core: Callable[[Tensor, Tensor], Tensor]) ->
 
 
 def _with_recoding(operands: Operands, recode: Callable[[Tensor, int], Tensor]) -> Multiplier:
-    """The exact product of recoded magnitudes, given as a function of magnitudes and operand width."""
+    """The exact product of recoded magnitudes; `recode` is a function of magnitudes and operand width."""
 
     def recoded(bits: int, signed: bool) -> Tensor:
         values = code_values(bits, signed).to(torch.int64)
@@ -110,7 +110,7 @@ def _exact(_: tuple[int, ...], operands: Operands) -> Multiplier:
 
 
 def _alphabet_set(alphabets: tuple[int, ...], operands: Operands) -> Multiplier:
-    """Each weight code's nearest representable value; of two equally near, the smaller magnitude."""
+    """Recodes each weight to the nearest representable value; of two equally near, to the smaller magnitude."""
     magnitude_bits = operands.weight_bits - operands.weight_signed
     quartets = []
     for low in range(0, magnitude_bits, 4):
@@ -139,7 +139,7 @@ def _array(operands: Operands, rows: int, columns: int, correction: int = 0) -> 
 def _segment(segment_bits: int, operands: Operands) -> Multiplier:
     if 2 * segment_bits < operands.bits:
         raise ArgumentError(
-            f"static segments are at least half of the operand's width: of {operands.bits} bits at least "
+            f"static segments must be at least half as wide as the operand: for {operands.bits} bits at least "
             f"{-(-operands.bits // 2)}, got {segment_bits}"
         )
     return _with_recoding(
@@ -170,7 +170,7 @@ FAMILIES = {
     ),
     "truncated-compensated": Family(
         pattern="truncated-compensated-T",
-        parameters="T lowest columns left out, 1 to 14, and about their mean added back",
+        parameters="T lowest columns left out, 1 to 14, and roughly their mean added back",
         listed=((4,), (6,)),
         provenance="Schulte, Swartzlander, VLSI Signal Processing VI, 1993",
         check=lambda numbers: len(numbers) == 1 and 1 <= numbers[0] <= 14,

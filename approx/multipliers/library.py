@@ -1,4 +1,4 @@
-"""A folder of imported multipliers: each a file under the hash of what it computes."""
+"""A folder of imported multipliers, each in a file named by the hash of what it computes."""
 
 from __future__ import annotations
 
@@ -13,22 +13,28 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
+from approx.checks import check_type
 from approx.errors import ArgumentError, ImportFileError
 from approx.multipliers.catalog import check_name
-from approx.multipliers.multiplier import MAX_TABLE_BITS, Figure, Multiplier
+from approx.multipliers.multiplier import MAX_TABLE_BITS, Figure, Multiplier, check_multiplier
 
 
 class MultiplierLibrary:
-    """Multipliers kept in a folder, which need not exist yet."""
+    """Multipliers kept in a folder.
+
+    Args:
+        folder: The folder; it need not exist yet.
+    """
 
     def __init__(self, folder: Path | str) -> None:
+        check_type("folder", folder, (str, Path), "a path")
         self.folder = Path(folder)
 
     def multipliers(self, *, on_damage: Callable[[ImportFileError], None] | None = None) -> list[Multiplier]:
-        """All of them, by name.
+        """All multipliers in the folder, sorted by name.
 
         Args:
-            on_damage: Called for each damaged file, which is then left out.
+            on_damage: Called for each damaged file, which is then skipped.
 
         Raises:
             ImportFileError: If a file is damaged, unless `on_damage` is given.
@@ -44,13 +50,14 @@ class MultiplierLibrary:
         return sorted(found, key=lambda multiplier: multiplier.name)
 
     def add(self, multiplier: Multiplier) -> Path:
-        """Keep a multiplier, and say where. What computes the same shares a file, whatever its names.
+        """Keep a multiplier and return its file. Multipliers that compute the same share a file, whatever their names.
 
         Raises:
-            ArgumentError: If its name cannot be one, is the catalogue's, or is another multiplier's in this folder; or
-                if it is no truth table of at most 8 bits.
+            ArgumentError: If its name is not allowed or belongs to the catalogue or to another multiplier in this
+                folder; or if it is not a truth table of at most 8 bits.
             ImportFileError: If the folder cannot be written.
         """
+        check_multiplier("multiplier", multiplier)
         check_name(multiplier.name)
         if multiplier.constrains_weights or max(multiplier.weight_bits, multiplier.activation_bits) > MAX_TABLE_BITS:
             raise ArgumentError(
@@ -62,14 +69,14 @@ class MultiplierLibrary:
                 same.append(known)
             elif known.name == multiplier.name and known.digest != multiplier.digest:
                 raise ArgumentError(
-                    f"{self.folder} has another multiplier named {multiplier.name!r}; choose another with --name"
+                    f"{self.folder} has another multiplier named {multiplier.name!r}; choose another `name`"
                 )
         path = self.folder / f"{multiplier.digest}.npz"
         self._write(path, same)
         return path
 
     def remove(self, name: str) -> bool:
-        """Forget a multiplier, and say whether there was one. Others that compute the same stay; damaged files too.
+        """Remove a multiplier and return whether it was there. Others that compute the same and damaged files stay.
 
         Raises:
             ImportFileError: If the folder cannot be written.
@@ -106,7 +113,7 @@ class MultiplierLibrary:
             for known in same
         }
         text = json.dumps({**described, "names": names})
-        # A name of this process's own, so that two writers of one multiplier cannot mix.
+        # The process id keeps two writers of one multiplier apart.
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -139,5 +146,7 @@ def _load(path: Path) -> list[Multiplier]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error):
         raise ImportFileError(f"{path} is damaged; delete it and import the multiplier again") from None
     if any(multiplier.digest != path.stem for multiplier in multipliers):
-        raise ImportFileError(f"{path} is damaged: its content is not what its name says; delete it and import again")
+        raise ImportFileError(
+            f"{path} is damaged: its content does not match its name; delete it and import the multiplier again"
+        )
     return multipliers

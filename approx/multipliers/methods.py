@@ -1,11 +1,11 @@
-"""How a truth table can be computed exactly, and which way is the fastest.
+"""Methods that compute a truth table exactly.
 
 - **Factors**: the table is a short sum of products of one-operand functions, `sum over t of f[t][a] * g[t][w]`. Then a
-  matrix product of approximate products is `terms` exact integer matrix products. Recodings are this with one term;
-  many circuits are the exact product plus an error of low rank.
-- **Row tables** do any table (`approx/csrc/table_convolution.cpp`).
+  matrix product of approximate products is `terms` exact integer matrix products. Recodings have one term; many
+  circuits are the exact product plus an error of low rank.
+- **Row tables** work for any table (`approx/csrc/table_convolution.cpp`).
 
-A factorisation is found by integer rank reduction and used only after it has given back every entry of the table.
+A factorisation is found by integer rank reduction and used only if it reproduces every entry of the table.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ class Factors:
 
     @property
     def terms(self) -> int:
-        """How many products are summed."""
+        """Number of products in the sum."""
         return len(self.activation)
 
     def table(self) -> Tensor:
-        """What the sum amounts to: int32, shape (activation codes, weight codes)."""
+        """The table of the sum: int32, shape (activation codes, weight codes)."""
         return (self.activation.to(torch.int64).T @ self.weight.to(torch.int64)).to(torch.int32)
 
     def fitted(self) -> Factors:
-        """The same sum, with each term whose weight factor is a little too wide for 8 signed bits cut into two."""
+        """The same sum, with each term whose weight factor slightly exceeds 8 signed bits split in two."""
         activation, weight = [], []
         for f, g in zip(self.activation, self.weight, strict=True):
             within = g.clamp(-128, 127)
@@ -56,13 +56,13 @@ class Factors:
 
     @cached_property
     def fits_bytes(self) -> bool:
-        """Whether the weights' factors fit 8 signed bits, and the activations' 8 bits but for a shift of all codes."""
+        """Whether weight factors fit 8 signed bits, and activation factors 8 bits after a shift of all codes."""
         spread = self.activation.amax(1) - self.activation.amin(1)
         return bool(spread.max() <= 255 and self.weight.min() >= -128 and self.weight.max() <= 127)
 
     @cached_property
     def activation_shift(self) -> Tensor:
-        """int32, shape (terms,): what `activation_bytes` leaves out; zero where it need not leave out anything."""
+        """int32, shape (terms,): the shift that `activation_bytes` subtracts; zero where none is needed."""
         low, high = self.activation.amin(1), self.activation.amax(1)
         if low.min() >= 0 and high.max() <= 255:
             return torch.zeros_like(low)
@@ -70,13 +70,13 @@ class Factors:
 
     @cached_property
     def activation_bytes(self) -> Tensor:
-        """Each term less its shift, in the shape of `activation`: uint8 if all are 0 to 255 as they are, else int8."""
+        """Each term minus its shift, shape of `activation`: uint8 if all are 0 to 255 without a shift, else int8."""
         unsigned = self.activation.min() >= 0 and self.activation.max() <= 255
         return (self.activation - self.activation_shift[:, None]).to(torch.uint8 if unsigned else torch.int8)
 
     @cached_property
     def keeps_activations(self) -> bool:
-        """Whether there is one term, which multiplies each activation code's own index."""
+        """Whether there is a single term, whose activation factor is the index of the code."""
         return self.terms == 1 and self.activation[0].tolist() == list(range(self.activation.shape[1]))
 
     @cached_property
@@ -91,7 +91,7 @@ class RowTable:
 
     Attributes:
         columns: uint16, shape (weight codes, activation codes rounded up to a multiple of 8): the table's columns, each
-            less its smallest entry.
+            minus its smallest entry.
         column_least: int32, shape (weight codes,): that smallest entry.
     """
 
@@ -100,9 +100,9 @@ class RowTable:
 
 
 def row_tables(lut: Tensor) -> list[RowTable]:
-    """The table for the native kernel: one, or two where a column spans more than 16 bits.
+    """The table for the native kernel: one, or two if a column spans more than 16 bits.
 
-    The sums of the second, if any, count 2**16 times.
+    The sums of the second, if any, are multiplied by 2**16.
     """
     columns = lut.T.to(torch.int64)
     parts = [columns] if _span(columns) < 2**16 else [columns & 0xFFFF, columns >> 16]
@@ -117,7 +117,7 @@ def row_tables(lut: Tensor) -> list[RowTable]:
 
 
 def factorize(lut: Tensor, exact: Tensor) -> Factors | None:
-    """Factors that give this table, of at most MAX_TERMS terms that fit 8 bits; None if none were found.
+    """Factors of this table, of at most MAX_TERMS terms that fit 8 bits; None if none were found.
 
     Args:
         lut: int32, shape (activation codes, weight codes).
@@ -151,8 +151,8 @@ def factorize(lut: Tensor, exact: Tensor) -> Factors | None:
 def table_rank(table: Tensor) -> int:
     """Rank of an integer matrix over the rationals.
 
-    It is computed modulo two primes, where it can only come out smaller, and does so only if both divide every largest
-    non-zero minor.
+    It is computed modulo two primes. Modulo a prime it can only be smaller; the result is too small only if both primes
+    divide every largest non-zero minor.
     """
     return max(_rank_modulo(table.to(torch.int64), prime) for prime in _PRIMES)
 
@@ -177,7 +177,7 @@ def _rank_one_part(rest: Tensor) -> tuple[Tensor, Tensor] | None:
         places = pivots.nonzero()
         if not len(places):
             continue
-        # Of the many pivots, the one whose factors are the smallest: they have to fit 8 bits.
+        # Of the many pivots, take the one with the smallest factors: they have to fit 8 bits.
         widest_row, widest_column = magnitude.amax(1)[places[:, 0]], magnitude.amax(0)[places[:, 1]]
         pivot_size = magnitude[places[:, 0], places[:, 1]]
         size = (
@@ -195,7 +195,7 @@ def _rank_one_part(rest: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 def _balanced(activation: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The same product, with as much of a too wide weight factor's common divisor moved over as it takes to fit."""
+    """The same product, with just enough of a too wide weight factor's common divisor moved to the other factor."""
     common = int(np.gcd.reduce(weight.numpy()))
     for divisor in range(1, common + 1):
         if common % divisor == 0 and -128 * divisor <= weight.min() and weight.max() <= 127 * divisor:

@@ -1,4 +1,4 @@
-"""How far a multiplier is from exact, over all pairs of its operands, each as likely as any other."""
+"""Error metrics of a multiplier over all pairs of its operands, all equally likely."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import torch
 from torch import Tensor
 
 from approx.multipliers.methods import table_rank
-from approx.multipliers.multiplier import MAX_TABLE_BITS, Multiplier
+from approx.multipliers.multiplier import MAX_TABLE_BITS, Multiplier, check_multiplier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorMetrics:
-    """Error figures of a multiplier; an error is the approximate less the exact product.
+    """Error figures of a multiplier; an error is the approximate minus the exact product.
 
     Attributes:
         mae: Mean absolute error.
         wce: Worst case: the largest absolute error.
-        mre_nonzero: Mean relative error |error / exact| over the pairs whose exact product is not zero; 0.01 is 1 %.
-            EvoApproxLib's definition.
+        mre_nonzero: Mean relative error |error / exact| over the pairs whose exact product is not zero, as
+            EvoApproxLib defines it; 0.01 is 1 %.
         mre_all: Mean of |error| / max(1, |exact|) over all pairs.
         mse: Mean squared error.
         error_probability: Share of pairs with any error.
         bias: Mean error.
-        commutative: Whether swapping the operands never changes the product; None if they are not of one kind.
+        commutative: Whether swapping the operands never changes the product; None if they differ in width or sign.
         zero_preserving: Whether a zero operand always gives zero.
         error_rank: Rank of the table of errors; None for operands of more than 8 bits.
     """
@@ -42,7 +42,8 @@ class ErrorMetrics:
 
 
 def error_table(multiplier: Multiplier) -> Tensor:
-    """Approximate less exact product: int64, shape (activation codes, weight codes)."""
+    """Approximate minus exact product: int64, shape (activation codes, weight codes)."""
+    check_multiplier("multiplier", multiplier)
     return multiplier.table().to(torch.int64) - multiplier.exact_table().to(torch.int64)
 
 

@@ -1,4 +1,4 @@
-"""A multiplier is what it computes: a product for every pair of operand codes.
+"""A multiplier, defined by what it computes: a product for every pair of operand codes.
 
 The convention of the whole project: `lut[activation_code, weight_code]`, both codes read as unsigned indices (a signed
 code c of b bits has index c mod 2**b), entries int32.
@@ -13,6 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from approx.checks import check_integer, check_tensor, check_type
 from approx.errors import ArgumentError
 from approx.multipliers.methods import Factors, RowTable, factorize, row_tables
 
@@ -44,27 +45,27 @@ class Figure:
 class Multiplier:
     """A multiplier of fixed operand widths.
 
-    It computes either any truth table, or the exact product of recoded operands.
+    It computes either an arbitrary truth table or the exact product of recoded operands.
 
     Attributes:
-        name: Its name in the catalogue.
+        name: Its name in the catalogue, or any other.
         weight_bits: Width of the weight operand: 2 to 12, with a truth table 2 to 8.
-        activation_bits: Width of the activation operand, likewise.
+        activation_bits: Width of the activation operand, in the same range.
         activation_signed: Whether activations are signed.
-        weight_signed: Whether weights are signed, as they are in every network here.
+        weight_signed: Whether weights are signed, as they are in all networks of `approximate`.
         lut: int32, shape (2**activation_bits, 2**weight_bits): the truth table.
-        weight_recoding: int32, shape (2**weight_bits,): what is multiplied for each weight code.
-        activation_recoding: int32, shape (2**activation_bits,): what is multiplied for each activation code; the code's
-            own value if None.
-        constrains_weights: Whether the hardware can hold only weights that the recoding leaves as they are, so that
+        weight_recoding: int32, shape (2**weight_bits,): the value that is multiplied for each weight code.
+        activation_recoding: int32, shape (2**activation_bits,): the value that is multiplied for each activation code;
+            the value of the code itself if None.
+        constrains_weights: Whether the hardware can hold only weights that the recoding does not change, so that
             networks must be trained for it (alphabet sets).
         provenance: Where the design was published, with the year.
-        relative_energy: Energy per product over that of the exact multiplier of the same widths.
-        relative_area: Area, likewise.
+        relative_energy: Energy per product relative to the exact multiplier of the same widths.
+        relative_area: Area relative to the exact multiplier of the same widths.
 
     Raises:
-        ArgumentError: If a width is out of range, there is not exactly one of `lut` and `weight_recoding`, or a table's
-            shape or type is wrong.
+        ArgumentError: If a width is out of range, not exactly one of `lut` and `weight_recoding` is given, or a table
+            has the wrong shape or type.
     """
 
     name: str
@@ -81,17 +82,19 @@ class Multiplier:
     relative_area: Figure | None = None
 
     def __post_init__(self) -> None:
+        check_type("name", self.name, str, "text")
         if (self.lut is None) == (self.weight_recoding is None):
-            raise ArgumentError(f"multiplier {self.name!r}: give exactly one of lut and weight_recoding")
+            raise ArgumentError(f"multiplier {self.name!r}: give exactly one of `lut` and `weight_recoding`")
         if self.lut is not None and (self.activation_recoding is not None or self.constrains_weights):
             raise ArgumentError(
-                f"multiplier {self.name!r}: activation_recoding and constrains_weights go with a weight_recoding"
+                f"multiplier {self.name!r}: `activation_recoding` and `constrains_weights` need a `weight_recoding`"
             )
         most = MAX_BITS if self.lut is None else MAX_TABLE_BITS
         for width in ("weight_bits", "activation_bits"):
+            check_integer(width, getattr(self, width))
             if not MIN_BITS <= getattr(self, width) <= most:
                 raise ArgumentError(
-                    f"multiplier {self.name!r}: {width} must be between {MIN_BITS} and {most}, "
+                    f"multiplier {self.name!r}: `{width}` must be between {MIN_BITS} and {most}, "
                     f"got {getattr(self, width)}"
                 )
         for attribute, shape in (
@@ -100,19 +103,21 @@ class Multiplier:
             ("activation_recoding", (2**self.activation_bits,)),
         ):
             table = getattr(self, attribute)
+            if table is not None:
+                check_tensor(attribute, table)
             if table is not None and (table.shape != shape or table.dtype != torch.int32):
                 raise ArgumentError(
-                    f"multiplier {self.name!r}: {attribute} must be int32 of shape {shape}, "
+                    f"multiplier {self.name!r}: `{attribute}` must be int32 of shape {shape}, "
                     f"got {table.dtype} of shape {tuple(table.shape)}"
                 )
-            if table is not None:  # a copy: what is derived from it is kept
+            if table is not None:  # a copy: values derived from it are cached
                 object.__setattr__(self, attribute, table.detach().clone())
 
     def __deepcopy__(self, memo: object) -> Multiplier:
         return self  # it never changes
 
     def __getstate__(self) -> dict[str, object]:
-        return {one.name: getattr(self, one.name) for one in fields(self)}  # without what is derived from them
+        return {one.name: getattr(self, one.name) for one in fields(self)}  # without values derived from them
 
     @property
     def weight_values(self) -> Tensor:
@@ -125,7 +130,7 @@ class Multiplier:
         return code_values(self.activation_bits, self.activation_signed)
 
     def exact_table(self) -> Tensor:
-        """What an exact multiplier of these operands computes: int32, shape (2**activation_bits, 2**weight_bits)."""
+        """The exact products of these operands: int32, shape (2**activation_bits, 2**weight_bits)."""
         return self.activation_values[:, None] * self.weight_values[None, :]
 
     def table(self) -> Tensor:
@@ -136,7 +141,7 @@ class Multiplier:
         return self.factors.table()
 
     def constrain(self, weight_codes: Tensor) -> Tensor:
-        """Weight codes moved to the nearest that the hardware can hold; unchanged if it can hold all.
+        """Weight codes rounded to the nearest that the hardware can hold; unchanged if it can hold all.
 
         Args:
             weight_codes: Integer values (not indices) in any numeric type, any shape.
@@ -150,19 +155,22 @@ class Multiplier:
     def adapted(
         self, *, weight_bits: int, activation_bits: int, weight_signed: bool, activation_signed: bool
     ) -> Multiplier:
-        """This multiplier given other operands, each of whose values it multiplies as its own circuit would.
+        """This multiplier for other operands, whose values it multiplies as its own circuit would.
 
-        Narrower operands are extended. An unsigned multiplier takes signed operands as magnitudes, and the product gets
-        the sign of the signs; the magnitude of an 8-bit signed operand, 0 to 128, is an 8-bit unsigned operand.
+        Narrower operands are extended. An unsigned multiplier multiplies the magnitudes of signed operands, and the
+        product gets the combined sign; the magnitude of an 8-bit signed operand, 0 to 128, is an 8-bit unsigned
+        operand.
 
         Raises:
-            ArgumentError: If it cannot hold some operand.
+            ArgumentError: If it cannot hold every value of an operand.
         """
         wanted = (weight_bits, activation_bits, weight_signed, activation_signed)
         if wanted == (self.weight_bits, self.activation_bits, self.weight_signed, self.activation_signed):
             return self
         if self.constrains_weights:
-            raise ArgumentError(f"multiplier {self.name!r} constrains its weights, and only those of its own operands")
+            raise ArgumentError(
+                f"multiplier {self.name!r} constrains its weights and cannot be adapted to other operands"
+            )
         indices, negative = [], []
         for operand, bits, signed, own_bits, own_signed in (
             ("activations", activation_bits, activation_signed, self.activation_bits, self.activation_signed),
@@ -181,7 +189,7 @@ class Multiplier:
             indices.append(held.to(torch.int64) & (2**own_bits - 1))
             negative.append((values < 0) & (not own_signed))
         products = self.table()[indices[0][:, None], indices[1][None, :]]
-        return replace(  # figures are for the widths they were published for
+        return replace(  # published figures hold for the published widths only
             self,
             weight_bits=weight_bits,
             activation_bits=activation_bits,
@@ -196,7 +204,7 @@ class Multiplier:
 
     @cached_property
     def factors(self) -> Factors | None:
-        """The fastest exact integer products that give this multiplier, or None if it needs its table."""
+        """The fewest exact integer products whose sum is this multiplier, or None if it needs its table."""
         if self.lut is not None:
             return factorize(self.lut, self.exact_table())
         assert self.weight_recoding is not None
@@ -222,7 +230,8 @@ class Multiplier:
     def digest(self) -> str:
         """SHA-256, in hex, of what the multiplier computes.
 
-        Up to 8 bits it is of the truth table, the same for equal behaviour whatever the name; above, of the recodings.
+        Up to 8 bits it is the hash of the truth table, equal for equal behaviour whatever the name; above, the hash of
+        the recodings.
         """
         content = hashlib.sha256()
         content.update(
@@ -236,3 +245,13 @@ class Multiplier:
         for table in tables:
             content.update(table.contiguous().numpy().tobytes())
         return content.hexdigest()
+
+
+def check_multiplier(name: str, value: object) -> None:
+    """Reject anything but a multiplier.
+
+    Raises:
+        ArgumentError: If it is something else, such as its name.
+    """
+    hint = f"find it with approx.find_multiplier({value!r}, ...)" if isinstance(value, str) else ""
+    check_type(name, value, Multiplier, "an approx.Multiplier", hint)

@@ -1,4 +1,4 @@
-"""Multipliers as arrays in a file, so that a saved model needs neither their names nor the release that built them."""
+"""Multipliers as arrays in a file: a saved model needs neither the catalogue nor the release that built them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ MultiplierKey = tuple[str, str, bool]
 
 
 def multiplier_key(multiplier: Multiplier) -> MultiplierKey:
-    """Equal for multipliers that need to be kept once only: of two with one table, one may constrain its weights."""
+    """A key that is equal for multipliers of which one copy suffices.
+
+    Of two multipliers with one table, only one may constrain its weights.
+    """
     return multiplier.name, multiplier.digest, multiplier.constrains_weights
 
 
 def multiplier_names(multipliers: Iterable[Multiplier]) -> dict[MultiplierKey, str]:
-    """Key -> a name that says what the operands are, different for different multipliers."""
+    """Key -> a unique name that also says what the operands are."""
     names: dict[MultiplierKey, str] = {}
     for one in multipliers:
         name = f"{one.name}_w{one.weight_bits}a{one.activation_bits}{'s' if one.activation_signed else 'u'}"
@@ -33,7 +36,7 @@ def multiplier_names(multipliers: Iterable[Multiplier]) -> dict[MultiplierKey, s
 
 
 def described(multiplier: Multiplier) -> dict[str, Any]:
-    """All but its arrays, as a JSON object."""
+    """A multiplier without its arrays, as a JSON object."""
     return {
         "name": multiplier.name,
         "weight_bits": multiplier.weight_bits,
@@ -47,7 +50,7 @@ def described(multiplier: Multiplier) -> dict[str, Any]:
 
 
 def arrays_of(name: str, multiplier: Multiplier) -> dict[str, NDArray[np.int32]]:
-    """Its table, up to 8 bits, and its recodings, if it has any, under names that begin with `name`."""
+    """The table of a multiplier, up to 8 bits, and its recodings, if any, under names that begin with `name`."""
     arrays = {}
     if max(multiplier.weight_bits, multiplier.activation_bits) <= MAX_TABLE_BITS:
         arrays["table"] = multiplier.table()
@@ -59,10 +62,10 @@ def arrays_of(name: str, multiplier: Multiplier) -> dict[str, NDArray[np.int32]]
 
 
 def multiplier_of(name: str, about: Mapping[str, Any], arrays: Mapping[str, NDArray[np.int32]]) -> Multiplier:
-    """The multiplier of `described` and `arrays_of`.
+    """The multiplier from its `described` and `arrays_of`.
 
     Raises:
-        SavedModelError: If it is another one.
+        SavedModelError: If the arrays are those of another multiplier.
     """
 
     def array(kind: str) -> Tensor | None:

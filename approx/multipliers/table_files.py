@@ -1,4 +1,4 @@
-"""Multipliers from files: truth tables in NumPy or CSV form, and C models in the form of EvoApproxLib."""
+"""Multipliers from files: truth tables in NumPy or CSV format, and C models in the style of EvoApproxLib."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from approx.checks import check_type
 from approx.errors import ArgumentError, ImportFileError
 from approx.multipliers.multiplier import MAX_TABLE_BITS, MIN_BITS, Multiplier
 
 _SUFFIXES = (".npy", ".npz", ".csv", ".c")
 
-_SECONDS = 60  # that a C model may take for all its products
+_SECONDS = 60  # limit for a C model to compute all its products
 
-# EvoApproxLib writes one function a file, such as `uint16_t mul8u_1JFF(uint8_t B, uint8_t A)`.
+# EvoApproxLib writes one function per file, such as `uint16_t mul8u_1JFF(uint8_t B, uint8_t A)`.
 _TYPE = r"(?:(?:const|unsigned|signed|volatile)\s+)*[A-Za-z_]\w*(?:\s+(?:int|long|char|short|const))*"
 _FUNCTION = re.compile(
     rf"(?P<name>[A-Za-z_]\w*)\s*\(\s*(?P<first_type>{_TYPE})\s+(?P<first>[A-Za-z_]\w*)\s*,"
@@ -40,30 +41,32 @@ def import_multipliers(path: Path | str, *, name: str | None = None, signed: boo
 
     - `.npy`: one table of integers, shape (activation codes, weight codes), indexed by operand codes: index 255 of an
       8-bit signed operand is -1.
-    - `.npz`: one such table or many, named by their keys.
-    - `.csv`: one such table, a row a line, without a header.
-    - `.c`: a function of two integers in the form of EvoApproxLib. Its operands are matched by name, A the activation
+    - `.npz`: one or more such tables, named by their keys.
+    - `.csv`: one such table, one row per line, without a header.
+    - `.c`: a function of two integers in the style of EvoApproxLib. Its operands are matched by name, A the activation
       and B the weight, whatever their order. It is compiled with the system's C compiler and **run**: import only
       what you trust.
 
     Args:
         path: The file.
-        name: What to call the multiplier; the file's or the table's own name if None. With many tables, the one of that
-            name is taken.
-        signed: Whether operands are signed; tables and functions named as in EvoApproxLib (`mul8s_...`) say so
-            themselves.
+        name: Name for the multiplier; by default the name of the file or table. If there are several tables or
+            functions, it selects one of them.
+        signed: Whether operands are signed; for tables and functions named as in EvoApproxLib (`mul8s_...`) the name
+            tells.
 
     Raises:
         ImportFileError: If the file cannot be read, compiled or understood.
         ArgumentError: If a table's shape or entries do not fit.
     """
+    check_type("path", path, (str, Path), "a path")
+    check_type("name", name, (str, type(None)), "text or None")
     path = Path(path)
     suffix = path.suffix.lower()
     if not path.is_file():
         raise ImportFileError(f"there is no file {path}")
     if suffix not in _SUFFIXES:
         raise ImportFileError(
-            f"{path}: cannot import {suffix or 'a file without suffix'}; known: {', '.join(_SUFFIXES)}"
+            f"{path}: cannot import {suffix or 'a file without suffix'}; supported: {', '.join(_SUFFIXES)}"
         )
     if suffix == ".c":
         return [_from_c(path, name=name, signed=signed)]
@@ -88,11 +91,14 @@ def multiplier_from_table(name: str, table: NDArray[np.generic], *, signed: bool
         name: Any name.
         table: Integers, or floats that are integers.
         signed: Whether both operands are signed.
-        source: Where it is from.
+        source: Where the table comes from.
 
     Raises:
-        ArgumentError: If the shape is not one of two powers of two from 4 to 256, or an entry is not a 32-bit integer.
+        ArgumentError: If a dimension is not a power of two from 4 to 256, or an entry is not a 32-bit integer.
     """
+    check_type("name", name, str, "text")
+    hint = "convert it with numpy.asarray(...)" if isinstance(table, list | tuple | torch.Tensor) else ""
+    check_type("table", table, np.ndarray, "a numpy array", hint)
     widths = [int(size).bit_length() - 1 for size in table.shape]
     if len(widths) != 2 or any(
         2**bits != size or not MIN_BITS <= bits <= MAX_TABLE_BITS
@@ -130,7 +136,7 @@ def _tables(path: Path, suffix: str) -> dict[str, NDArray[np.generic]]:
             tables = {path.stem: loaded} if suffix == ".npy" else {key: loaded[key] for key in loaded.files}
     except (OSError, EOFError, BadZipFile, zlib.error) as error:
         raise ImportFileError(f"{path} cannot be read: {error}") from None
-    except (ValueError, AttributeError):  # NumPy's message recommends loading pickles, which is not safe
+    except (ValueError, AttributeError):  # NumPy's message recommends loading pickles, which is unsafe
         raise ImportFileError(f"{path} cannot be read: it is not a NumPy file of type {suffix}") from None
     for key, table in tables.items():
         if not isinstance(table, np.ndarray):
@@ -155,7 +161,7 @@ def _csv_table(path: Path) -> NDArray[np.generic]:
     ]
     if len({len(row) for row in rows}) > 1:
         raise ImportFileError(
-            f"{path}: rows have {min(map(len, rows))} to {max(map(len, rows))} entries; all must have as many"
+            f"{path}: rows have {min(map(len, rows))} to {max(map(len, rows))} entries; all must have the same number"
         )
     return np.array(values, dtype=np.int64).reshape(len(rows), -1)
 
@@ -208,7 +214,7 @@ def _find_function(path: Path, text: str, name: str | None, signed: bool) -> _Fu
     matching = next(some for some in (named, library_style, list(found.values())) if some)
     if len(matching) > 1:
         names = ", ".join(m["name"] for m in matching)
-        raise ImportFileError(f"{path} has several functions of A and B ({names}); choose one with --name")
+        raise ImportFileError(f"{path} has several functions of A and B ({names}); choose one by `name`")
     match = matching[0]
     types = (match["first_type"], match["second_type"])
     for kind in types:
@@ -233,7 +239,7 @@ def _find_function(path: Path, text: str, name: str | None, signed: bool) -> _Fu
 
 
 def _run_function(path: Path, function: _Function) -> NDArray[np.generic]:
-    """The table of a function: a program of its own calls it for every pair of operands."""
+    """The table of a function, computed by a separate program that calls it for every pair of operands."""
     compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
     if compiler is None:
         raise ImportFileError(
@@ -276,7 +282,7 @@ int main(int count, char **words) {{
             )
             raise ImportFileError(f"{path} does not compile with {compiler}: {reason}")
         try:
-            # The user's own file, in a process of its own: it may crash, print, or never end.
+            # The file is the user's and runs in a separate process: it may crash, print, or never end.
             ended = subprocess.run(  # noqa: S603
                 [str(executable), str(out)],
                 stdin=subprocess.DEVNULL,
@@ -292,16 +298,16 @@ int main(int count, char **words) {{
         written = np.fromfile(out, dtype=np.int64) if out.exists() else np.empty(0, np.int64)
     if ended.returncode or len(written) != 2 ** (a_bits + b_bits):
         how = f"with signal {-ended.returncode}" if ended.returncode < 0 else f"with exit code {ended.returncode}"
-        raise ImportFileError(f"{path}: {function.name} ended {how} before all its products were computed")
+        raise ImportFileError(f"{path}: {function.name} ended {how} before it had computed all its products")
     table = written.reshape(2**a_bits, 2**b_bits)
     return _widened(table, a_bits + b_bits) if function.signed else table
 
 
 def _widened(products: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
-    """Products of signed operands, as whatever type they were returned in.
+    """Products of signed operands as signed integers, whatever type the function returns.
 
-    Functions that return signed types give negative products. Others give the bits of one: of a product's own width, as
-    the library's functions do, or of a wider unsigned type.
+    Functions that return signed types give negative products. Others give their bits: in the width of the product, as
+    the library's functions do, or in a wider unsigned type.
     """
     if (products < 0).any():
         return products

@@ -103,7 +103,7 @@ def test_causal_masks_are_masks() -> None:
     for needed in (True, False):
         options = {"attn_mask": mask, "is_causal": True, "need_weights": needed}
         same(split(inputs, inputs, inputs, **options), original(inputs, inputs, inputs, **options))
-    with pytest.raises(ArgumentError, match="give attn_mask too"):
+    with pytest.raises(ArgumentError, match="which is missing; pass both"):
         split(inputs, inputs, inputs, is_causal=True)
 
 

@@ -42,16 +42,16 @@ def test_a_configuration_read_back_from_json_is_itself(config: LayerApproximatio
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"weight_bits": 1}, "weight_bits must be between 2 and 12, got 1"),
-        ({"weight_bits": 13}, "weight_bits must be between 2 and 12, got 13"),
-        ({"activation_bits": 1}, "activation_bits must be between 2 and 8, got 1"),
-        ({"activation_bits": 9}, "activation_bits must be between 2 and 8, got 9"),
-        ({"gradient": "none"}, "gradient must be one of straight-through, difference; got 'none'"),
-        ({"granularity": "row"}, "granularity must be one of channel, tensor; got 'row'"),
-        ({"calibration": "max"}, "calibration must be one of mse, percentile; got 'max'"),
-        ({"percentile": 50.0}, r"percentile must be above 50 and at most 100, got 50\.0"),
-        ({"percentile": 100.1}, r"percentile must be above 50 and at most 100, got 100\.1"),
-        ({"percentile": float("nan")}, "percentile must be above 50 and at most 100, got nan"),
+        ({"weight_bits": 1}, "`weight_bits` must be between 2 and 12, got 1"),
+        ({"weight_bits": 13}, "`weight_bits` must be between 2 and 12, got 13"),
+        ({"activation_bits": 1}, "`activation_bits` must be between 2 and 8, got 1"),
+        ({"activation_bits": 9}, "`activation_bits` must be between 2 and 8, got 9"),
+        ({"gradient": "none"}, "`gradient` must be one of straight-through, difference; got 'none'"),
+        ({"granularity": "row"}, "`granularity` must be one of channel, tensor; got 'row'"),
+        ({"calibration": "max"}, "`calibration` must be one of mse, percentile; got 'max'"),
+        ({"percentile": 50.0}, r"`percentile` must be above 50 and at most 100, got 50\.0"),
+        ({"percentile": 100.1}, r"`percentile` must be above 50 and at most 100, got 100\.1"),
+        ({"percentile": float("nan")}, "`percentile` must be above 50 and at most 100, got nan"),
     ],
 )
 def test_layers_that_cannot_be_are_refused(wrong: dict[str, Any], complaint: str) -> None:
@@ -62,15 +62,15 @@ def test_layers_that_cannot_be_are_refused(wrong: dict[str, Any], complaint: str
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"bit_error_rate": -0.1}, r"bit_error_rate must be in \[0, 1\], got -0\.1"),
-        ({"bit_error_rate": 1.1}, r"bit_error_rate must be in \[0, 1\], got 1\.1"),
-        ({"bit_error_rate": float("nan")}, r"bit_error_rate must be in \[0, 1\], got nan"),
-        ({"robust_bit_error_rate": 2.0}, r"robust_bit_error_rate must be in \[0, 1\], got 2\.0"),
-        ({"transient_rate": -1.0}, r"transient_rate must be in \[0, 1\], got -1\.0"),
-        ({"robust_bits": -1}, "robust_bits must be between 0 and 12, got -1"),
-        ({"robust_bits": 13}, "robust_bits must be between 0 and 12, got 13"),
-        ({"column_correlation": 1.0}, r"column_correlation must be in \[0, 1\), got 1\.0"),
-        ({"storage": "ones-complement"}, "storage must be one of twos-complement, sign-magnitude; got 'ones-"),
+        ({"bit_error_rate": -0.1}, r"`bit_error_rate` must be in \[0, 1\], got -0\.1"),
+        ({"bit_error_rate": 1.1}, r"`bit_error_rate` must be in \[0, 1\], got 1\.1"),
+        ({"bit_error_rate": float("nan")}, r"`bit_error_rate` must be in \[0, 1\], got nan"),
+        ({"robust_bit_error_rate": 2.0}, r"`robust_bit_error_rate` must be in \[0, 1\], got 2\.0"),
+        ({"transient_rate": -1.0}, r"`transient_rate` must be in \[0, 1\], got -1\.0"),
+        ({"robust_bits": -1}, "`robust_bits` must be between 0 and 12, got -1"),
+        ({"robust_bits": 13}, "`robust_bits` must be between 0 and 12, got 13"),
+        ({"column_correlation": 1.0}, r"`column_correlation` must be in \[0, 1\), got 1\.0"),
+        ({"storage": "ones-complement"}, "`storage` must be one of twos-complement, sign-magnitude; got 'ones-"),
     ],
 )
 def test_memories_that_cannot_be_are_refused(wrong: dict[str, Any], complaint: str) -> None:
@@ -81,12 +81,12 @@ def test_memories_that_cannot_be_are_refused(wrong: dict[str, Any], complaint: s
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"version": 2}, "version 2 cannot be read; this release knows 1"),
+        ({"version": 2}, "version 2 cannot be read; this release reads version 1"),
         ({"version": None}, "version None cannot be read"),
         ({"bits": 4}, "unknown key 'bits' of LayerApproximation; keys are weight_bits"),
         ({"weight_memory": {"bit_error_rate": 0.1, "rate": 0.1}}, "unknown key 'rate' of FaultyMemory"),
-        ({"weight_memory": {"bit_error_rate": 7}}, "bit_error_rate must be in"),
-        ({"weight_bits": 99}, "weight_bits must be between"),
+        ({"weight_memory": {"bit_error_rate": 7}}, "`bit_error_rate` must be in"),
+        ({"weight_bits": 99}, "`weight_bits` must be between"),
     ],
 )
 def test_what_this_release_cannot_read_is_refused(changed: dict[str, Any], complaint: str) -> None:

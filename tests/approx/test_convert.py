@@ -413,7 +413,7 @@ def test_memory_of_layers_that_are_not_there_is_refused() -> None:
         set_memory(model, weights=memory, robust_bits={"tail": 3})
     with pytest.raises(ArgumentError, match=r"`robust_bits` needs a weight memory; pass weights="):
         set_memory(model, robust_bits={"stem": 3})
-    with pytest.raises(ArgumentError, match="robust_bits must be between 0 and 12, got 13"):
+    with pytest.raises(ArgumentError, match="`robust_bits` must be between 0 and 12, got 13"):
         set_memory(model, weights=memory, robust_bits={"stem": 13})
     with pytest.raises(ArgumentError, match=r"`dense_layers` names 'tail', but the approximate layers are head"):
         set_memory(model, weights=memory, dense_layers=["tail"])

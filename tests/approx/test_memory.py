@@ -60,7 +60,7 @@ def test_energy_follows_the_square_of_the_voltage() -> None:
 @pytest.mark.parametrize("voltage", [0.0, -0.5, float("nan")])
 def test_voltages_must_be_positive(voltage: float) -> None:
     for ask in (SILICON_14NM.bit_error_rate, SILICON_14NM.energy_factor, SILICON_14NM.at):
-        with pytest.raises(ArgumentError, match=f"supply_v must be positive, got {voltage}"):
+        with pytest.raises(ArgumentError, match=f"`supply_v` must be positive, got {voltage}"):
             ask(voltage)
 
 
@@ -74,7 +74,7 @@ def test_a_normal_tail_is_the_share_of_cells_that_work_only_above(voltage: float
 
 @pytest.mark.parametrize(("v_min", "deviation"), [(0.0, 0.1), (-1.0, 0.1), (0.9, 0.0), (0.9, -0.1)])
 def test_normal_tails_that_cannot_be_are_refused(v_min: float, deviation: float) -> None:
-    with pytest.raises(ArgumentError, match="v_min and deviation must be positive"):
+    with pytest.raises(ArgumentError, match="`v_min` and `deviation` must be positive"):
         NormalTail(v_min=v_min, mean=0.5, deviation=deviation)
 
 
@@ -123,7 +123,7 @@ def test_a_model_gives_the_memory_of_a_voltage() -> None:
     assert memory.robust_bit_error_rate == HYBRID_22NM.failure_8t.probability(0.65)
     assert (memory.robust_bits, memory.storage) == (3, "sign-magnitude")
     assert (memory.column_correlation, memory.transient_rate) == (0.25, 1e-4)
-    with pytest.raises(ArgumentError, match="robust_bits must be between"):
+    with pytest.raises(ArgumentError, match="`robust_bits` must be between"):
         HYBRID_22NM.at(0.65, robust_bits=-1)
 
 

@@ -143,9 +143,9 @@ def test_bad_architectures_are_refused() -> None:
         network("lennet", 1, 1)
     for family in family_names():
         largest = network_family(family)
-        with pytest.raises(ArgumentError, match=f"the width of {family} networks must be between 1 and"):
+        with pytest.raises(ArgumentError, match=f"the `width` of {family} networks must be between 1 and"):
             network(family, 1, largest.max_width + 1)
-        with pytest.raises(ArgumentError, match=f"depth of {family} networks must be .* {largest.max_depth}, got 0"):
+        with pytest.raises(ArgumentError, match=f"the `depth` of {family} .* {largest.max_depth}, got 0"):
             network(family, 0, 1)
     with pytest.raises(ArgumentError, match="images of 4x4 cannot be halved 3 times"):
         network("vgg", 3, 1, (1, 4, 4))

@@ -100,7 +100,10 @@ class Inexpressible(nn.Module):
 @pytest.mark.parametrize(
     ("after", "reason"),
     [
-        (lambda scores: scores.reshape(2, 10), "the size of a batch is fixed to 2; take it from the input instead"),
+        (
+            lambda scores: scores.reshape(2, 10),
+            "its code fixes the size of a batch to 2; take it from the input",
+        ),
         (lambda scores: -scores if scores.sum() > 0 else scores, "Could not guard on data-dependent expression"),
         (lambda scores: torch.linalg.svd(scores)[0], "No ONNX function found"),
     ],

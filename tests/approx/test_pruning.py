@@ -114,9 +114,9 @@ def test_nothing_to_prune_gives_no_masks() -> None:
 @pytest.mark.parametrize("sparsity", [-0.1, 1.0, float("nan")])
 def test_sparsity_out_of_range_is_refused(sparsity: float) -> None:
     for masks in (magnitude_masks, global_magnitude_masks):
-        with pytest.raises(ArgumentError, match=r"sparsity must be in \[0, 1\)"):
+        with pytest.raises(ArgumentError, match=r"`sparsity` must be in \[0, 1\)"):
             masks({"layer": torch.ones(4)}, sparsity)
-    with pytest.raises(ArgumentError, match=r"sparsity must be in \[0, 1\)"):
+    with pytest.raises(ArgumentError, match=r"`sparsity` must be in \[0, 1\)"):
         gradual_sparsities(sparsity, 2)
 
 
@@ -193,7 +193,7 @@ def test_gradual_sparsities_rise_ever_more_slowly_to_exactly_the_last(final: flo
 def test_gradual_sparsities_are_the_papers() -> None:
     """Equation 1 with s_i = 0, t_0 = 0, n = 4 and delta t = 1, by hand: 1 - (3/4)^3 = 37/64 and so on."""
     assert gradual_sparsities(0.64, 4) == pytest.approx([0.37, 0.56, 0.63, 0.64])
-    with pytest.raises(ArgumentError, match="at least 1 step, got 0"):
+    with pytest.raises(ArgumentError, match="`steps` must be at least 1, got 0"):
         gradual_sparsities(0.5, 0)
 
 
@@ -267,7 +267,7 @@ def test_a_network_without_weights_is_refused(images: LabelledImages) -> None:
     for nothing in (nn.Sequential(nn.Flatten()), converted):
         with pytest.raises(ArgumentError, match="no layer to prune"):
             prune_and_retrain(nothing, images, SCHEDULE, sparsity=0.5, seed=0)
-    with pytest.raises(ArgumentError, match="no layer whose weights could be counted"):
+    with pytest.raises(ArgumentError, match="no layer whose weights can be counted"):
         measured_sparsity(nn.Flatten())
 
 

@@ -213,7 +213,7 @@ def test_channels_that_the_trace_loses_sight_of_are_left_alone() -> None:
     inputs = images_for("")
     smaller = prune_channels(model, 0.5, example_input=inputs)
     assert [tuple(layer.weight.shape[:2]) for _, layer in weight_layers(smaller)] == [(8, 3), (4, 8), (5, 4 * 144)]
-    with pytest.raises(ArgumentError, match=r"sparsity 0\.5 removes no channel"):
+    with pytest.raises(ArgumentError, match=r"`sparsity` 0\.5 removes no channel"):
         prune_channels(model, 0.5, example_input=inputs, keep=["2"])
 
 
@@ -272,13 +272,13 @@ def test_no_sparsity_is_a_copy() -> None:
 def test_what_cannot_be_done_is_refused() -> None:
     model, inputs = network("mlp"), images_for("mlp")
     for sparsity in (-0.1, 1.0, float("nan")):
-        with pytest.raises(ArgumentError, match=r"sparsity must be in \[0, 1\)"):
+        with pytest.raises(ArgumentError, match=r"`sparsity` must be in \[0, 1\)"):
             prune_channels(model, sparsity, example_input=inputs)
-    with pytest.raises(ArgumentError, match="cannot keep '9': the layers are 1, 3, 5"):
+    with pytest.raises(ArgumentError, match="`keep` names '9', but the layers are 1, 3, 5"):
         prune_channels(model, 0.5, example_input=inputs, keep=["1", "9"])
-    with pytest.raises(ArgumentError, match=r"sparsity 0\.001 removes no channel: each hidden layer is too narrow"):
+    with pytest.raises(ArgumentError, match=r"`sparsity` 0\.001 removes no channel: each hidden layer is too narrow"):
         prune_channels(model, 0.001, example_input=inputs)
-    with pytest.raises(ArgumentError, match=r"sparsity 0\.5 removes no channel"):
+    with pytest.raises(ArgumentError, match=r"`sparsity` 0\.5 removes no channel"):
         prune_channels(nn.Sequential(nn.Flatten(), nn.Linear(768, 5)), 0.5, example_input=inputs)
     with pytest.raises(ArgumentError, match=r"could not be traced with an input of shape \(2, 4\)"):
         prune_channels(model, 0.5, example_input=torch.zeros(2, 4))

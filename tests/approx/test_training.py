@@ -31,8 +31,7 @@ from approx import (
     use_chip,
     weight_layers,
 )
-from approx.errors import ArgumentError
-from approx.training import DivergedError
+from approx.errors import ArgumentError, DivergedError
 
 ARCHITECTURE = Architecture(family="mlp", depth=1, width=2)
 EVERYTHING = Schedule(
@@ -136,17 +135,17 @@ def test_images_and_labels_must_match() -> None:
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"epochs": -1}, "epochs must be at least 0, got -1"),
-        ({"epochs": math.nan}, "epochs must be at least 0, got nan"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"learning_rate": 0}, "learning_rate must be positive, got 0"),
-        ({"learning_rate": math.inf}, "learning_rate must be positive, got inf"),
-        ({"warm_up": 1.0}, r"warm_up must be in \[0, 1\), got 1\.0"),
-        ({"optimizer": "lion"}, "optimizer must be one of adam, sgd; got 'lion'"),
-        ({"weight_decay": -1}, "weight_decay must be at least 0, got -1"),
-        ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\), got 1\.0"),
-        ({"augmentation": "mixup"}, "augmentation must be one of none, crop-flip; got 'mixup'"),
-        ({"patience": 0}, "patience must be at least 1, got 0"),
+        ({"epochs": -1}, "`epochs` must be at least 0, got -1"),
+        ({"epochs": math.nan}, "`epochs` must be at least 0, got nan"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
+        ({"learning_rate": 0}, "`learning_rate` must be positive, got 0"),
+        ({"learning_rate": math.inf}, "`learning_rate` must be positive, got inf"),
+        ({"warm_up": 1.0}, r"`warm_up` must be in \[0, 1\), got 1\.0"),
+        ({"optimizer": "lion"}, "`optimizer` must be one of adam, sgd; got 'lion'"),
+        ({"weight_decay": -1}, "`weight_decay` must be at least 0, got -1"),
+        ({"label_smoothing": 1.0}, r"`label_smoothing` must be in \[0, 1\), got 1\.0"),
+        ({"augmentation": "mixup"}, "`augmentation` must be one of none, crop-flip; got 'mixup'"),
+        ({"patience": 0}, "`patience` must be at least 1, got 0"),
     ],
 )
 def test_schedules_that_cannot_be_are_refused(wrong: dict[str, Any], complaint: str) -> None:

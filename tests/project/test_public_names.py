@@ -1,9 +1,15 @@
 import importlib
+import inspect
+import pkgutil
+import pydoc
+import re
 
 import pytest
 
+import approx
 
-@pytest.mark.parametrize("package", ["approx", "energy", "search", "service"])
+
+@pytest.mark.parametrize("package", ["energy", "search", "service"])
 def test_public_names_are_sorted_and_exist(package: str) -> None:
     module = importlib.import_module(package)
     names = module.__all__
@@ -15,6 +21,17 @@ def test_public_names_are_sorted_and_exist(package: str) -> None:
     assert len(set(names)) == len(names)
     for name in names:
         assert getattr(module, name) is not None
+
+
+def test_the_overview_of_approx_names_everything_public_and_is_short() -> None:
+    overview = pydoc.render_doc(approx, renderer=pydoc.plaintext)  # type: ignore[attr-defined]
+    assert len(overview.splitlines()) < 130
+    names = dir(approx)
+    assert not [name for name in names if not re.search(rf"\b{name}\b", approx.__doc__ or "")]
+    assert not [name for name in names if name.startswith("_") or inspect.ismodule(getattr(approx, name))]
+    assert not {module.name for module in pkgutil.iter_modules(approx.__path__)} & set(names)  # which they would hide
+    assert {"approximate", "fit", "HYBRID_22NM"} <= set(names)
+    assert not {"chips", "arithmetic", "csrc", "torch"} & set(names)
 
 
 def test_a_name_that_search_does_not_have() -> None:

@@ -472,7 +472,7 @@ def test_weight_codes_out_of_range_are_refused_in_layers_too(path: str) -> None:
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, torch.nan, torch.inf])
 def test_scales_that_are_none_are_refused(scale: float) -> None:
-    with pytest.raises(ArgumentError, match="input_scale must be positive and finite"):
+    with pytest.raises(ArgumentError, match="`input_scale` must be positive and finite"):
         quantized_linear(
             torch.ones(1, 1),
             torch.ones(1, 1),
@@ -521,7 +521,7 @@ def test_sums_are_bounded_by_the_whole_table() -> None:
 
 
 def test_programs_of_unknown_multipliers_say_so() -> None:
-    with pytest.raises(UnknownNameError, match="sha-256 nothing"):
+    with pytest.raises(UnknownNameError, match="SHA-256 nothing"):
         torch.ops.crosslayer.quantized_conv2d(
             torch.zeros(1, 1, 1, 1),
             torch.zeros(1, 1, 1, 1),
@@ -578,21 +578,21 @@ def test_one_number_stands_for_two(path: str) -> None:
 def test_other_types_and_gradients_are_refused() -> None:
     multiplier = MULTIPLIERS["exact"]
     zero, one = torch.zeros(1, 1), torch.ones(1)
-    with pytest.raises(ArgumentError, match=r"values must be float32, got torch\.float64; convert it with"):
+    with pytest.raises(ArgumentError, match=r"`values` must be float32, got torch\.float64; convert it with"):
         quantized_linear(zero.double(), zero, multiplier, input_scale=one[0], output_scale=one)
-    with pytest.raises(ArgumentError, match="gradient must be one of straight-through, difference; got 'none'"):
+    with pytest.raises(ArgumentError, match="`gradient` must be one of straight-through, difference; got 'none'"):
         quantized_linear(zero, zero, multiplier, input_scale=one[0], output_scale=one, gradient="none")
 
 
 @pytest.mark.parametrize(
     ("wrong", "complaint"),
     [
-        ({"bias": torch.zeros(2)}, r"bias must have shape \(3,\), got \(2,\)"),
-        ({"bias": torch.zeros(3).double()}, r"bias must be float32, got torch\.float64"),
-        ({"output_scale": torch.ones(1)}, r"output_scale must have shape \(3,\), got \(1,\)"),
-        ({"output_scale": torch.ones(3).half()}, r"output_scale must be float32, got torch\.float16"),
-        ({"input_scale": torch.ones(1)}, r"input_scale must have shape \(\), got \(1,\)"),
-        ({"weight_codes": torch.ones(3, 2, dtype=torch.int32)}, r"weight_codes must be float32, got torch\.int32"),
+        ({"bias": torch.zeros(2)}, r"`bias` must have shape \(3,\), got \(2,\)"),
+        ({"bias": torch.zeros(3).double()}, r"`bias` must be float32, got torch\.float64"),
+        ({"output_scale": torch.ones(1)}, r"`output_scale` must have shape \(3,\), got \(1,\)"),
+        ({"output_scale": torch.ones(3).half()}, r"`output_scale` must be float32, got torch\.float16"),
+        ({"input_scale": torch.ones(1)}, r"`input_scale` must have shape \(\), got \(1,\)"),
+        ({"weight_codes": torch.ones(3, 2, dtype=torch.int32)}, r"`weight_codes` must be float32, got torch\.int32"),
     ],
 )
 def test_what_a_kernel_would_read_wrongly_is_refused(wrong: dict[str, Tensor], complaint: str) -> None:

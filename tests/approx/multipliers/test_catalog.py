@@ -333,7 +333,7 @@ def test_unknown_members_are_told_the_form(name: str, explained: str) -> None:
 
 
 def test_segments_that_are_too_short_are_refused() -> None:
-    with pytest.raises(ArgumentError, match="of 8 bits at least 4, got 3"):
+    with pytest.raises(ArgumentError, match="for 8 bits at least 4, got 3"):
         unsigned("ssm-3")
 
 

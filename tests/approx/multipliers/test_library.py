@@ -39,7 +39,7 @@ def test_odd_names_are_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["drum-5", "drum-13", "DRUM-4", "Exact", "truncated-99", "broken-array-1"])
 def test_names_in_the_catalogues_form_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ArgumentError, match=f"{name}' is taken by the catalogue; choose another with --name"):
+    with pytest.raises(ArgumentError, match=f"{name}' is taken by the catalogue; choose another `name`"):
         MultiplierLibrary(tmp_path).add(own(name))
 
 
@@ -52,7 +52,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_names_are_taken_once(tmp_path: Path) -> None:
     library = MultiplierLibrary(tmp_path)
     library.add(own())
-    with pytest.raises(ArgumentError, match="another multiplier named 'own'; choose another with --name"):
+    with pytest.raises(ArgumentError, match="another multiplier named 'own'; choose another `name`"):
         library.add(own(more=1))
 
 
@@ -70,7 +70,7 @@ def test_damage_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(whole)
     other = MultiplierLibrary(tmp_path / "other").add(own(more=1))
     path.write_bytes(other.read_bytes())
-    with pytest.raises(ImportFileError, match="its content is not what its name says"):
+    with pytest.raises(ImportFileError, match="its content does not match its name"):
         library.multipliers()
 
 

@@ -85,7 +85,7 @@ def test_tables_that_do_not_fit_are_refused(tmp_path: Path, table: NDArray[np.ge
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("1,2\n3\n", "rows have 1 to 2 entries; all must have as many"),
+        ("1,2\n3\n", "rows have 1 to 2 entries; all must have the same number"),
         ("1,2\n3,x\n", "line 2, entry 2 is 'x', not an integer; entries are separated by commas$"),
         ("a,b\n3,4\n", "line 1, entry 1 is 'a'.*the first line must not be a header"),
         ("1;2\n3;4\n", "line 1, entry 1 is '1;2'"),
@@ -108,7 +108,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImportFileError, match=r"there is no file .*nothing\.npy"):
         one(tmp_path / "nothing.npy")
     (tmp_path / "table.txt").write_text("1")
-    with pytest.raises(ImportFileError, match=r"cannot import \.txt; known: \.npy, \.npz, \.csv, \.c"):
+    with pytest.raises(ImportFileError, match=r"cannot import \.txt; supported: \.npy, \.npz, \.csv, \.c"):
         one(tmp_path / "table.txt")
     (tmp_path / "damaged.npz").write_bytes(b"PK\x03\x04 no archive")
     with pytest.raises(ImportFileError, match=r"damaged\.npz cannot be read"):
@@ -216,7 +216,7 @@ def test_c_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ImportFileError, match="has no function of two integers named A and B"):
         one(source)
     source.write_text("int f(int A, int B) { return 1; }\nint g(int A, int B) { return 2; }\n")
-    with pytest.raises(ImportFileError, match=r"several functions of A and B \(f, g\); choose one with --name"):
+    with pytest.raises(ImportFileError, match=r"several functions of A and B \(f, g\); choose one by `name`"):
         one(source)
     assert one(source, name="g").table()[0, 0] == 2
     source.write_text("int f(int A, int B) { return A *; }\n")
@@ -247,7 +247,7 @@ def test_c_forms_found_in_the_wild(tmp_path: Path) -> None:
     [
         ("return *(volatile int *)0;", "f ended with signal 11"),
         ("return 1000 / A;", "f ended with signal 8"),
-        ("exit(0);", "f ended with exit code 0 before all its products"),
+        ("exit(0);", "f ended with exit code 0 before it had computed all its products"),
         ("for (;;) A += 0;", "f took more than 1 s"),
         ("return other(A, B);", "does not compile with .*undefined reference"),
     ],

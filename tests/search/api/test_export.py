@@ -83,7 +83,7 @@ def test_the_command_says_what_it_wrote(storage: Path, tmp_path: Path) -> None:
     assert f'approx.load("{tmp_path / "net"}")' in output
     code, output = exported(identity, "--out", str(tmp_path / "net"), "--storage", str(storage))
     assert code == 2
-    assert "a model is saved in" in output
+    assert "already contains a saved model" in output
     assert "--overwrite" in output
     code, output = exported(
         identity, "--out", str(tmp_path / "net"), "--storage", str(storage), "--overwrite", "--json"

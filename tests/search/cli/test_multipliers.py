@@ -80,7 +80,7 @@ def test_import_and_use(tmp_path: Path) -> None:
     ("arguments", "complaint"),
     [
         (["show", "drumm-4"], "unknown multiplier 'drumm-4'; did you mean 'drum-"),
-        (["show", "drum-4", "--bits", "13"], "weight_bits must be between 2 and 12, got 13"),
+        (["show", "drum-4", "--bits", "13"], "must be between 2 and 12, got 13"),
         (["show", "mitchell", "--bits", "12"], "at most 8 bits, got 12"),
         (["show", "exact", "--out", "/dev/null/e.png"], "cannot draw to /dev/null/e.png: Not a directory"),
         (["import", "/nowhere/t.npy"], "there is no file /nowhere/t.npy"),
@@ -117,7 +117,7 @@ def test_a_taken_name_asks_for_another(tmp_path: Path) -> None:
     np.save(tmp_path / "drum-4.npy", np.zeros((256, 256), int))
     result = run("multipliers", "import", str(tmp_path / "drum-4.npy"))
     assert result.exit_code == 2
-    assert "taken by the catalogue; choose another with --name" in result.stderr
+    assert "taken by the catalogue; choose another" in result.stderr
 
 
 def test_what_looks_signed_is_doubted(tmp_path: Path) -> None:
