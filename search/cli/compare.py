@@ -72,6 +72,7 @@ def compare(
             "budget": budget,
             "seed": seed or None,
             "effort": effort,
+            "confirm": confirm,
             **asdict(workplace),
             "out": out,
         }
@@ -93,12 +94,14 @@ def compare(
                     observer=progress,
                 )
         except KeyboardInterrupt:
-            command = command_line(words, {"confirm": confirm, **given})
+            command = command_line(words, given)
             click.echo(f"\nStopped. Every finished evaluation is kept. Resume with: {command}", err=True)
             sys.exit(EXIT_INTERRUPTED)
         written = comparison_report.write_comparison(comparison, folder)
         if as_json:
             print_json(comparison.to_dict())
         else:
-            comparison_report.print_comparison(screen, comparison, command=command_line(words, given))
+            comparison_report.print_comparison(
+                screen, comparison, command=command_line(words, {**given, "confirm": True})
+            )
         screen.print(f"Wrote {', '.join(map(str, written))}", soft_wrap=True, highlight=False, markup=False)

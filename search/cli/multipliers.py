@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from search.cli.errors import EXIT_INTERRUPTED, print_json, reported_errors
+from search.cli.errors import EXIT_INTERRUPTED, in_options, print_json, reported_errors
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -81,7 +81,7 @@ def import_(debug: bool, file: Path, name: str | None, signed: bool, as_json: bo
         added = [catalogue.describe(multiplier) for multiplier in catalogue.import_file(file, name=name, signed=signed)]
         for described in added:
             if doubt := catalogue.doubt(described.multiplier):
-                click.echo(f"search: {doubt}", err=True)
+                click.echo(f"search: {in_options(doubt)}", err=True)
         if as_json:
             print_json([catalogue.as_json(described) for described in added])
         else:

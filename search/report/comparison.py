@@ -97,7 +97,7 @@ def check_folder(folder: Path, name: str | None) -> None:
     if other is None:
         raise UsageError(f"{path} is another file; name another `out`")
     if other != name:
-        raise UsageError(f"{path} is comparison {other!r}; name another `out`, or go on with it: `name` {other}")
+        raise UsageError(f"{path} is comparison {other!r}; name another `out`, or resume it: `name` {other}")
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:

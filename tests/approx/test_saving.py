@@ -1,6 +1,6 @@
 import json
-import subprocess
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path

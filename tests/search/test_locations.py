@@ -9,8 +9,8 @@ DATABASE = "sqlite:////data/results.db"
 
 
 def test_stages_are_beside_the_database_unless_a_person_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cache_location(None, DATABASE) == "/data/results.stages"
-    assert cache_location(None, "postgresql://host/name").endswith("crosslayer/stages")
+    assert cache_location(None, DATABASE) == "/data/results.cache"
+    assert cache_location(None, "postgresql://host/name").endswith("crosslayer/steps")
     monkeypatch.setenv("CROSSLAYER_CACHE", "s3://bucket/stages")
     assert cache_location(None, DATABASE) == "s3://bucket/stages"
     assert cache_location(Path("here"), DATABASE) == "here"

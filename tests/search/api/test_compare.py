@@ -18,6 +18,7 @@ from rich.console import Console
 import search
 from search.answers.comparison import COMBINATIONS, Choice, Combination, Comparison, Row
 from search.api._compare import LOSSES
+from search.api.workplace import Workplace
 from search.api.workshop import Workshop
 from search.cli.main import cli
 from search.errors import UsageError
@@ -89,10 +90,10 @@ class Notes(Observer):
 
 def compare(executor: Executor, storage: Path, *, observer: Observer | None = None, **options: Any) -> Comparison:
     """`search.compare` with an executor of these tests."""
-    settings = {"budget": BUDGET, "effort": "quick", "workers": 0, "storage": str(storage), **options}
+    settings = {"budget": BUDGET, "effort": "quick", **options}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Workshop, "executor", lambda *_, **__: executor)
-        return search.compare(**settings, observer=observer)
+        return search.compare(**settings, workplace=Workplace(storage=str(storage), workers=0), observer=observer)
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +279,7 @@ def test_fresh_runs_that_fall_short_leave_the_baseline(storage: Path) -> None:
 
 def test_a_comparison_is_only_gone_on_with_as_it_was_begun(storage: Path) -> None:
     for options, message in (
-        ({"budget": 25}, "has budget 10, not 25; go on with --budget 10, or choose another --name"),
+        ({"budget": 25}, "has budget 10, not 25; resume it with `budget` 10, or choose another `name`"),
         ({"seed": 1}, "has seed 0, not 1"),
         ({"effort": "standard"}, "has effort quick, not standard"),
         ({"hardware": "hybrid-22nm"}, "has hardware weight-stationary-45nm, not hybrid-22nm"),
@@ -293,11 +294,10 @@ def test_a_comparison_is_only_gone_on_with_as_it_was_begun(storage: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"budget": 0}, "--budget must be at least 1, got 0"),
-        ({"effort": "much"}, "--effort must be one of quick, standard, thorough, got 'much'"),
-        ({"workers": -1}, "--workers must be at least 0, got -1"),
-        ({"name": "a b"}, "--name may have up to 70 letters"),
-        ({"name": "x" * 71}, "--name may have up to 70 letters"),
+        ({"budget": 0}, "`budget` must be a whole number of at least 1, got 0"),
+        ({"effort": "much"}, "`effort` must be one of quick, standard, thorough, got 'much'"),
+        ({"name": "a b"}, "`name` may have up to 70 letters"),
+        ({"name": "x" * 71}, "`name` may have up to 70 letters"),
         ({"losses": ()}, "at least one accuracy loss"),
         ({"losses": (0.01, 1.0)}, "such as 0.01 for one percentage point, got 1"),
         ({"losses": (float("nan"),)}, "at least 0 and below 1"),
@@ -415,7 +415,7 @@ def test_another_comparison_is_not_overwritten(tmp_path: Path) -> None:
     write_comparison(small(), tmp_path)
     check_folder(tmp_path, "made-up")
     for name in (None, "other"):
-        with pytest.raises(UsageError, match="is comparison 'made-up'; name another --out, or go on with it"):
+        with pytest.raises(UsageError, match="is comparison 'made-up'; name another `out`, or resume it"):
             check_folder(tmp_path, name)
     (tmp_path / "comparison.json").write_text("[]")
     with pytest.raises(UsageError, match="is another file"):

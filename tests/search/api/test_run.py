@@ -144,7 +144,7 @@ def test_nothing_is_stored_when_the_request_cannot_be_met(tmp_path: Path) -> Non
     storage = tmp_path / "results.db"
     with pytest.raises(UsageError):
         search.run(budget=0, effort="quick", workplace=Workplace(storage=str(storage)))
-    with pytest.raises(UsageError, match="--cache-limit"):
+    with pytest.raises(UsageError, match="`cache_limit`"):
         search.run(workplace=Workplace(cache_limit=0, storage=str(storage)))
     assert not storage.exists()
     (tmp_path / "cifar-10-batches-bin").mkdir()
@@ -358,9 +358,9 @@ def test_a_search_is_resumed_with_the_network_it_began_with(tmp_path: Path, monk
     assert {record.evaluation.candidate.family for record in found.records} == {path}
     found = search.configurations(min_accuracy=0.1, storage=storage)
     assert path not in {record.evaluation.candidate.family for record in found.records}
-    with pytest.raises(UsageError, match="has the network api_nets:build; resume it with --network api_nets:build"):
+    with pytest.raises(UsageError, match="has the network api_nets:build; resume it with `network` api_nets:build"):
         search.run(options=SearchOptions(name="digits-1", resume=True), workplace=Workplace(storage=storage))
-    with pytest.raises(UsageError, match="has the built-in networks; resume it without --network"):
+    with pytest.raises(UsageError, match="has the built-in networks; resume it without `network`"):
         search.run(
             network=path, options=SearchOptions(name="digits-2", resume=True), workplace=Workplace(storage=storage)
         )

@@ -134,19 +134,19 @@ def test_best_says_what_to_do_when_nothing_reaches_the_target(finished: tuple[Pa
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["run", "--budget", "0"], 2, "--budget must be at least 1, got 0"),
-        (["run", "--budget", "-3"], 2, "--budget must be at least 1, got -3"),
+        (["run", "--budget", "0"], 2, "--budget must be a whole number of at least 1, got 0"),
+        (["run", "--budget", "-3"], 2, "--budget must be a whole number of at least 1, got -3"),
         (["run", "--budget", "many"], 2, "'many' is not a valid integer"),
         (["run", "--dataset", "mnits"], 2, "unknown dataset 'mnits'; did you mean 'mnist'?"),
         (["run", "--min-accuracy", "0"], 2, "--min-accuracy must be above 0 and at most 1"),
         (["run", "--min-accuracy", "95"], 2, "such as 0.95 for 95 %, got 95"),
         (["run", "--min-accuracy", "nan"], 2, "--min-accuracy must be above 0 and at most 1"),
-        (["run", "--workers", "-1"], 2, "--workers must be at least 0, got -1"),
+        (["run", "--workers", "-1"], 2, "--workers must be a whole number of at least 0, got -1"),
         (["run", "--timeout", "0"], 2, "--timeout must be above 0 seconds, got 0"),
         (
             ["run", "--workers", "0", "--timeout", "9"],
             2,
-            "--timeout needs workers, and --workers 0 evaluates in this pr",
+            "--timeout has no effect where --workers is 0, which evaluates",
         ),
         (["run", "--techniques", "network", "--multipliers", "asm-1"], 2, "--techniques leaves them out"),
         (["run", "--cache-limit", "much"], 2, "--cache-limit 'much' is not a size; give one such as 500MB or 10GB"),
@@ -154,7 +154,11 @@ def test_best_says_what_to_do_when_nothing_reaches_the_target(finished: tuple[Pa
         (["run", "--hardware", "tpu"], 2, "unknown hardware 'tpu'"),
         (["run", "--multipliers", "drumm-4"], 2, "unknown multiplier 'drumm-4'; did you mean 'drum-4'"),
         (["run", "--multipliers", "asm-1,drum-7"], 2, "search multipliers characterise drum-7"),
-        (["run", "--multipliers", "asm-1,,exact"], 2, "takes names with a comma between two of them, got 'asm-1,,ex"),
+        (
+            ["run", "--multipliers", "asm-1,,exact"],
+            2,
+            "--multipliers must be names, such as drum-4, none of them empty, got",
+        ),
         (["run", "--space", "layerd"], 2, "unknown space 'layerd'; did you mean 'layered'?"),
         (["run", "--space", "gone.yaml"], 2, "cannot read space file gone.yaml"),
         (["run", "--resume", "--space", "layered"], 2, "in this --space to resume"),
@@ -184,11 +188,13 @@ def test_bad_input_is_one_clear_line(arguments: Sequence[str], code: int, messag
 def test_an_error_is_all_that_a_process_prints() -> None:
     done = process("run", "--budget", "0")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "search: --budget must be at least 1, got 0\n"
+    assert done.stderr == "search: --budget must be a whole number of at least 1, got 0\n"
 
 
 def test_debug_shows_the_traceback() -> None:
-    with pytest.raises(UsageError, match="--budget must be at least 1"):  # Python shows it when nothing catches it
+    with pytest.raises(
+        UsageError, match="`budget` must be a whole number of at least 1"
+    ):  # Python shows it when nothing catches it
         cli.main(["--debug", "run", "--budget", "0"])
 
 
@@ -240,7 +246,7 @@ def test_an_interrupted_search_says_how_to_go_on(number: signal.Signals, workers
         _, errors = begun.communicate(timeout=60)
         assert time.monotonic() - began < 10
     assert begun.returncode == 130
-    assert errors.strip().endswith(f"Go on with: search resume digits-1 --storage {storage} --workers {workers}")
+    assert errors.strip().endswith(f"Resume with: search resume digits-1 --storage {storage} --workers {workers}")
     assert "Traceback" not in errors
     assert len(finished_trials(storage)) >= 2
 

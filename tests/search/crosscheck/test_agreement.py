@@ -258,9 +258,9 @@ def test_what_zigzag_cannot_express_is_said() -> None:
 
 def test_hardware_is_that_of_the_search(tmp_path: Path) -> None:
     assert checking.hardware_of("weight-stationary-45nm") == HARDWARE
-    with pytest.raises(UsageError, match=r"ran on mine@1234, which does not come with the package; add --hardware"):
+    with pytest.raises(UsageError, match=r"ran on mine@1234, which does not come with the package; add `hardware`"):
         checking.hardware_of("mine@1234")
-    with pytest.raises(UsageError, match="ran on weight-stationary-45nm, but --hardware hybrid-22nm is hybrid-22nm"):
+    with pytest.raises(UsageError, match="ran on weight-stationary-45nm, but `hardware` hybrid-22nm is hybrid-22nm"):
         checking.hardware_of("weight-stationary-45nm", "hybrid-22nm")
 
 
@@ -268,7 +268,7 @@ def test_members_are_spread_over_the_front() -> None:
     records = [record(network(), key=str(number)) for number in range(10)]
     assert [one.key for one in checking.spread(records, 4)] == ["0", "3", "6", "9"]
     assert checking.spread(records, None) == checking.spread(records, 99) == tuple(records)
-    with pytest.raises(UsageError, match="--members must be at least 2"):
+    with pytest.raises(UsageError, match="`members` must be at least 2"):
         checking.spread(records, 1)
 
 

@@ -104,7 +104,7 @@ def test_ray_that_cannot_start_is_one_clear_error(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(ray, "init", refuse)
     data = datasets.load(TASK, tmp_path)
-    with pytest.raises(ExecutorError, match=r"^Ray could not start: port taken\. .* --workers 0$"):
+    with pytest.raises(ExecutorError, match=r"^Ray could not start: port taken\. .* `workers` 0$"):
         RayExecutor(TASK, data, HARDWARE, seed=0, cache=TrainingCache(tmp_path), workers=1)
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 import approx
 from energy import CostTable, cost_table, gates
-from energy.cost_table import CostKey, CostRow, multiplier_cost, shipped_rows
+from energy.cost_table import CostKey, CostRow, MultiplierCost, shipped_rows
 from energy.gates.characterise import as_values, encoder_of
 from energy.gates.simulation import compute
 from energy.gates.synthesis import synthesise
@@ -23,6 +23,12 @@ from search.multipliers.folder import MultiplierFolder
 from search.multipliers.shipped_table import write_shipped_table
 
 MINE = "module mine(input [3:0] a, input [3:0] w, output [7:0] p); assign p = a[3:1] * w << 1; endmodule"
+
+
+def cost_of(name: str, *, weight_bits: int, activation_bits: int) -> MultiplierCost:
+    """What a multiplier costs in layers, as another process would read it."""
+    costs = MultiplierFolder.default().costs()
+    return costs.cost(name, weight_bits=weight_bits, activation_bits=activation_bits)
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +112,13 @@ def test_a_verilog_file_becomes_a_multiplier(
     listed = json.loads(CliRunner().invoke(cli, ["multipliers", "--json"]).stdout)
     (mine,) = (one for one in listed if one["name"] == "mine")
     assert mine["errors"]["wce"] == 15
-    layer = multiplier_cost("mine", weight_bits=4, activation_bits=4)
+    layer = cost_of("mine", weight_bits=4, activation_bits=4)
     assert mine["relative_energy"] == layer.relative_energy
     assert set(mine["costs"]) == {"layer"}
 
     monkeypatch.setattr(cost_table, "_known", CostTable())
     assert [*MultiplierFolder.default().costs().added] == ["mine"]  # by a later process
-    assert multiplier_cost("mine", weight_bits=2, activation_bits=2).relative_area > 1  # too large a circuit for these
+    assert cost_of("mine", weight_bits=2, activation_bits=2).relative_area > 1  # too large a circuit for these
     assert found["circuit"] == {
         "file": "mine.v",
         "module": "mine",
@@ -129,7 +135,7 @@ def test_a_circuit_is_edited(tools: gates.Tools, tmp_path: Path, monkeypatch: py
     file = tmp_path / "mine.v"
     file.write_text(MINE)
     assert run(str(file), "--overwrite").exit_code == 0  # nothing to replace
-    before = multiplier_cost("mine", weight_bits=4, activation_bits=4)
+    before = cost_of("mine", weight_bits=4, activation_bits=4)
     library = approx.MultiplierLibrary(multiplier_dir())
     (old,) = library.multipliers()
     library.add(replace(old, name="twin"))  # in the same file
@@ -148,7 +154,7 @@ def test_a_circuit_is_edited(tools: gates.Tools, tmp_path: Path, monkeypatch: py
     assert not library.remove("twin")
     assert [known.name for known in library.multipliers()] == ["mine"]
     assert int(mine.table()[15, 15]) == 225
-    assert multiplier_cost("mine", weight_bits=4, activation_bits=4).relative_area > before.relative_area
+    assert cost_of("mine", weight_bits=4, activation_bits=4).relative_area > before.relative_area
     assert "The same products as exact, which takes 1.00" in result.stdout
 
 
@@ -195,7 +201,7 @@ def test_a_member_that_is_not_shipped(tools: gates.Tools, monkeypatch: pytest.Mo
     result = run("truncated-3")
     assert result.exit_code == 0, result.output
     assert "layer, 5 x 5" in result.stdout
-    assert 0 < multiplier_cost("truncated-3", weight_bits=5, activation_bits=5).relative_energy < 1
+    assert 0 < cost_of("truncated-3", weight_bits=5, activation_bits=5).relative_energy < 1
     monkeypatch.setattr(gates, "tool_versions", lambda tools: {"yosys": "Yosys 9", "cell_library": "other"})
     shipped = run("truncated-2")
     assert "It comes with the package." in shipped.stdout

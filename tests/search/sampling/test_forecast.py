@@ -57,7 +57,7 @@ def test_costs_are_near_before(evaluation: Evaluation) -> None:
 
 
 def test_what_cannot_run_costs_more_than_anything(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(workloads: object, hardware: object) -> energy.BatchReport:
+    def refuse(workloads: object, hardware: object, costs: object) -> energy.BatchReport:
         raise energy.WorkloadError("too large")
 
     problem = HardwareProblem(TASK.space, TASK, HARDWARE, costs=COSTS)

@@ -252,7 +252,7 @@ def test_what_is_wrong_with_a_network_is_said(tmp_path: Path, path: str, source:
     write(tmp_path, source)
     with pytest.raises(UsageError, match=message.replace("{folder}", str(tmp_path))) as caught:
         find(tmp_path, path)
-    assert str(caught.value).startswith("--network")
+    assert str(caught.value).startswith("`network`")
     assert "\n" not in str(caught.value)
 
 

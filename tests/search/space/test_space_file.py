@@ -190,11 +190,11 @@ def test_a_layered_search(tmp_path: Path) -> None:
         found = [record.evaluation.candidate for record in store.search_evaluations(result.search)]
     assert result.baseline.evaluation.candidate == found[0] == TASK.space.baseline()
     assert any(len(candidate.multipliers) > 1 for candidate in found)
-    with pytest.raises(UsageError, match="search 'digits-1' searches another space than --space says now"):
+    with pytest.raises(UsageError, match="search 'digits-1' searches another space than `space` says now"):
         search.run(
             options=SearchOptions(space="default", name="digits-1", resume=True), workplace=Workplace(storage=storage)
         )
-    with pytest.raises(UsageError, match="in this --space to resume"):
+    with pytest.raises(UsageError, match="in this `space` to resume"):
         search.run(options=SearchOptions(space="default", resume=True), workplace=Workplace(storage=storage))
     assert (
         search.run(
@@ -209,7 +209,7 @@ def test_a_layered_search(tmp_path: Path) -> None:
 def test_a_search_of_a_file_is_resumed_in_its_space(tmp_path: Path) -> None:
     storage, path = str(tmp_path / "results.db"), tmp_path / "space.yaml"
     path.write_text("families: [mlp]\ndepth: [1]\nwidth: [1, 2, 4]\nmultipliers: [asm-1]\nweight_bits: [4, 8]\n")
-    with pytest.raises(UsageError, match="multipliers are chosen twice, by --multipliers and in"):
+    with pytest.raises(UsageError, match="multipliers are chosen twice, by `multipliers` and in"):
         search.run(multipliers=["asm-1"], options=SearchOptions(space=path), workplace=Workplace(storage=storage))
     begun = search.run(
         budget=3, options=SearchOptions(space=path, confirm=False), workplace=Workplace(workers=0, storage=storage)

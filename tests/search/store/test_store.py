@@ -42,11 +42,11 @@ def test_names_are_given_and_unique(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         assert [create(store).name, create(store).name] == ["digits-1", "digits-2"]
         assert create(store, "mine").name == "mine"
-        with pytest.raises(UsageError, match="a search or study named 'mine' exists; continue it with --resume"):
+        with pytest.raises(UsageError, match="a search or study named 'mine' exists; continue it with `resume`"):
             create(store, "mine")
         with pytest.raises(UnknownNameError, match=r"no search named 'mien'.*did you mean 'mine'"):
             store.find_search("mien")
-        with pytest.raises(UsageError, match="--name may have up to 100 letters"):
+        with pytest.raises(UsageError, match="`name` may have up to 100 letters"):
             create(store, "exp[/1]")
         assert [record.name for record in store.searches()] == ["mine", "digits-2", "digits-1"]
 

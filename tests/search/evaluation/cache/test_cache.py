@@ -480,9 +480,9 @@ def test_a_small_disk_that_is_full_costs_nothing_but_time(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("nonsense://place", r"--cache nonsense://place: the protocol nonsense:// is not known; give a folder or"),
-        ("rare://u:secret@host/x", r"--cache rare://u:\*\*\*@host/x: Install rarefs to access rare places \(rare://"),
-        ("zip://x::file:///no/such.zip", r"--cache zip://x::file:///no/such.zip cannot be opened: .*No such file"),
+        ("nonsense://place", r"`cache` nonsense://place: the protocol nonsense:// is not known; give a folder or"),
+        ("rare://u:secret@host/x", r"`cache` rare://u:\*\*\*@host/x: Install rarefs to access rare places \(rare://"),
+        ("zip://x::file:///no/such.zip", r"`cache` zip://x::file:///no/such.zip cannot be opened: .*No such file"),
     ],
 )
 def test_a_place_that_cannot_be_opened_is_refused(given: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -381,7 +381,7 @@ def test_a_report_is_written_from_python_and_replaces_nothing(storage: Path, tmp
     text = path.read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>")
     assert re.search(r"crosslayer [\d.]+, torch 2[\d.]+.*, optuna [\d.]+, Python 3", text)
-    with pytest.raises(UsageError, match=r"page.html exists; name another file with --out, or replace it with --overw"):
+    with pytest.raises(UsageError, match=r"page.html exists; name another one, or replace it with `overw"):
         search.write_report("digits-1", path, storage=str(storage))
     path.write_text("mine")
     search.write_report("digits-1", path, storage=str(storage), overwrite=True)
@@ -404,9 +404,7 @@ def test_the_command_writes_a_file_named_after_the_search(
     assert call().stdout == "Wrote digits-1.html\n"
     refused = call()
     assert refused.exit_code == 2
-    assert refused.stderr == (
-        "search: digits-1.html exists; name another file with --out, or replace it with --overwrite\n"
-    )
+    assert refused.stderr == ("search: digits-1.html exists; name another one, or replace it with --overwrite\n")
     assert call("--overwrite").exit_code == 0
     assert call("--out", "other.html").stdout == "Wrote other.html\n"
 
