@@ -10,15 +10,15 @@ from statistics import quantiles
 
 from search.evaluation.early_stopping import is_beaten
 from search.locations import storage_url
-from search.store.store import Store
+from search.store.database import Store
 
 
 def main() -> None:
     """Print the distribution of gains, and the wrong decisions."""
     with Store.open(storage_url(sys.argv[1] if len(sys.argv) > 1 else None), create=False) as store:
-        evaluations = [record.evaluation for search in store.searches() for record in store.search_evaluations(search)]
-    evaluations = [one for one in evaluations if one.early_accuracy is not None]
-    known = [(one.early_accuracy or 0.0, one.accuracy) for one in evaluations]
+        searches = store.searches.all()
+        evaluations = [record.evaluation for search in searches for record in store.evaluations.of_search(search)]
+    known = [(one.early_accuracy, one.accuracy) for one in evaluations]
     whole = [(early, last) for (early, last), one in zip(known, evaluations, strict=True) if not one.stopped]
     gains = sorted(last - early for early, last in whole)
     cuts = quantiles(gains, n=100)

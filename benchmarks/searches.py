@@ -22,7 +22,7 @@ from typing import Any
 
 import search
 from energy import load_hardware
-from search.answers.confirmation import Answer, Target
+from search.answers.confirmation import Answer
 from search.answers.result import SearchResult
 from search.api._best import answers as answers_to
 from search.api.options import SearchOptions
@@ -35,8 +35,10 @@ from search.executors.ray_executor import RayExecutor
 from search.multipliers.choice import choose
 from search.observer import Observer
 from search.space.candidate import Candidate
+from search.space.target import Target
 from search.space.task import find_task
-from search.store.store import Record, SearchRecord, Store
+from search.store.database import Store
+from search.store.records import Record, SearchRecord
 
 KEPT = Path(__file__).parent / "searches.json"
 TARGETS = (
@@ -197,10 +199,8 @@ def fill(database: Path, result: SearchResult) -> None:
                 components_pj={name: pj * share for name, pj in like.components_pj.items()},
             )
             key = f"{number:064x}"
-            store.record_evaluation(
-                key, evaluation, task="digits", hardware=result.search.hardware, seed=0, effort="quick"
-            )
-            store.record_trial(result.search, number, evaluation_key=key)
+            store.evaluations.record(key, evaluation, result.search.setup, seed=0)
+            store.searches.record_trial(result.search, number, evaluation_key=key)
 
 
 def answers(folder: Path, data_dir: str | None) -> dict[str, Any]:

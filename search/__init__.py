@@ -51,9 +51,9 @@ if TYPE_CHECKING:
     from search.space.candidate import Candidate as Candidate
     from search.space.task import find_task as find_task
     from search.space.task import task_names as task_names
-    from search.store.store import Record as Record
-    from search.store.store import SearchRecord as SearchRecord
-    from search.store.store import Store as Store
+    from search.store.database import Store as Store
+    from search.store.records import Record as Record
+    from search.store.records import SearchRecord as SearchRecord
 
 _HOME = {
     "Answer": "search.answers.confirmation",
@@ -67,13 +67,13 @@ _HOME = {
     "Exported": "search.api._export",
     "NothingFoundError": "search.errors",
     "Observer": "search.observer",
-    "Record": "search.store.store",
+    "Record": "search.store.records",
     "SearchError": "search.errors",
     "SearchOptions": "search.api.options",
-    "SearchRecord": "search.store.store",
+    "SearchRecord": "search.store.records",
     "SearchResult": "search.answers.result",
     "StorageError": "search.errors",
-    "Store": "search.store.store",
+    "Store": "search.store.database",
     "UnknownNameError": "search.errors",
     "UsageError": "search.errors",
     "Workplace": "search.api.workplace",

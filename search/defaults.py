@@ -8,3 +8,4 @@ DEFAULT_BUDGET = 200
 DEFAULT_DATASET = "digits"
 DEFAULT_HARDWARE = "weight-stationary-45nm"
 DEFAULT_EFFORT: Final = "standard"
+DEFAULT_DROP = 0.02  # in accuracy, below the baseline

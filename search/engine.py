@@ -13,7 +13,6 @@ from typing import Protocol
 
 import numpy as np
 import optuna
-from optuna.distributions import check_distribution_compatibility
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -28,14 +27,15 @@ from search.executors.schedule import LongestFirst
 from search.locations import without_password
 from search.observer import Observer
 from search.pareto import non_dominated_mask
-from search.sampling.asker import GENERATION, Asker, generation_of, was_asked
+from search.sampling.asker import Asker, generation_of, was_asked
 from search.sampling.greedy import Greedy
 from search.sampling.offspring import Problem
 from search.sampling.starts import starting_genomes
 from search.space.candidate import Candidate
 from search.space.search_space import SearchSpace
+from search.store.database import Store
+from search.store.records import Record, SearchRecord
 from search.store.schema import engine_options, outlive_restarts, storage_error, storage_errors, tune_sqlite
-from search.store.store import Record, SearchRecord, Store
 
 _APART = -1  # stands for the trial of a baseline that lies outside of the space
 
@@ -61,7 +61,7 @@ def run_search(
     """Run a stored search to its budget, from wherever it stands.
 
     Args:
-        search: From `Store.create_search` or found there again.
+        search: From `Searches.create` or found there again.
         space: The space to search.
         store: Keeps every evaluation; its database also holds the Optuna study.
         executor: Evaluates.
@@ -70,8 +70,7 @@ def run_search(
         observer: Is told of progress.
 
     Raises:
-        SearchError: If the search was begun in another space, the baseline fails, more evaluations fail than a
-            generation has, or no worker can be kept alive.
+        SearchError: If the baseline fails, more evaluations fail than a generation has, or no worker can be kept alive.
         StorageError: If the database fails, such as when its disk is full; what was stored before is kept.
     """
     with _optuna(store.url) as storage:
@@ -111,23 +110,21 @@ class _Driver:
             starts=search.settings.starts or starting_genomes(space, budget=0),
             needed=problem.identity(space.encode(space.baseline())) if space.holds(space.baseline()) else None,
             prescreen=search.settings.prescreen,
-            min_accuracy=search.min_accuracy,
+            min_accuracy=search.target.min_accuracy,
         )
         self._genes = tuple(space.distributions())
-        self._greedy = Greedy(
-            space, min_accuracy=search.min_accuracy, max_accuracy_drop=search.settings.max_accuracy_drop
-        )
+        self._greedy = Greedy(space, search.target)
         self._evaluations: dict[int, Evaluation] = {}  # of the trials that are complete, by their number
         self._budget = search.budget
         self._failed_in_a_row = 0
 
     def run(self) -> None:
-        self._check_space()
-        done = self._store.search_evaluations(self._search)
+        done = self._store.evaluations.of_search(self._search)
         # A trial that was recorded, and that the study was never told of, is evaluated again, and counts then.
         complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         ended = {_APART, *(trial.number for trial in complete)}
-        ends = [end for end in self._store.trial_ends(self._search) if end.evaluation_key and end.number in ended]
+        ends = self._store.searches.trial_ends(self._search)
+        ends = [end for end in ends if end.evaluation_key and end.number in ended]
         self._observer.started(self._search, done, len(ends))
         if not self._space.holds(self._space.baseline()):
             self._evaluate_baseline(done)
@@ -148,22 +145,6 @@ class _Driver:
                 self._evaluate(trials)
         self._test_front()
 
-    def _check_space(self) -> None:
-        """Refuse to go on with a search whose space an older version had otherwise."""
-        genes = self._space.distributions()
-        for trial in self._study.get_trials(deepcopy=False):
-            if GENERATION not in trial.user_attrs:
-                continue  # others may have trials of their own
-            for name, distribution in trial.distributions.items():
-                try:
-                    check_distribution_compatibility(distribution, genes[name])
-                except (KeyError, ValueError):
-                    raise SearchError(
-                        f"search {self._search.name!r} was begun by another version of crosslayer, whose space differs "
-                        f"in {name!r}; begin a new search without `resume` (search show {self._search.name} still "
-                        "shows what it found)"
-                    ) from None
-
     def _evaluate_baseline(self, done: Sequence[Record]) -> None:
         """Evaluate the baseline beside the study, unless that was done before.
 
@@ -175,17 +156,17 @@ class _Driver:
         key = self._key_of(baseline)
         if any(record.key == key for record in done):
             return
-        known = self._store.find_evaluation(key)
+        known = self._store.evaluations.find(key)
         record = known
         if record is None:
             self._observer.evaluating(1, 1)
             (outcome,) = self._executor.run([Evaluate(key=key, candidate=baseline)])
             if isinstance(outcome, Failed):
-                self._store.record_trial(self._search, _APART, error=outcome.error)
+                self._store.searches.record_trial(self._search, _APART, error=outcome.error)
                 self._observer.failed(baseline, outcome.error)
                 raise _no_baseline(outcome.error)
             record = self._record(key, outcome.result)
-        self._store.record_trial(self._search, _APART, evaluation_key=key)
+        self._store.searches.record_trial(self._search, _APART, evaluation_key=key)
         self._observer.evaluated(record, reused=known is not None)
 
     def _ask_generation(self) -> list[FrozenTrial]:
@@ -292,13 +273,13 @@ class _Driver:
 
         Another search may have trained to the end what this one would have stopped, or the other way round.
         """
-        whole = self._store.find_evaluation(key)
+        whole = self._store.evaluations.find(key)
         if whole is not None:
             evaluation = whole.evaluation
             reach = bar(rivals, self._costs(evaluation))
-            if evaluation.early_accuracy is None or not is_beaten(evaluation.early_accuracy, reach):
+            if not is_beaten(evaluation.early_accuracy, reach):
                 return whole
-        stopped = self._store.find_evaluation(_stopped_key(key))
+        stopped = self._store.evaluations.find(_stopped_key(key))
         if stopped is not None and is_beaten(stopped.evaluation.accuracy, bar(rivals, self._costs(stopped.evaluation))):
             return stopped
         return None
@@ -317,18 +298,16 @@ class _Driver:
             self._tell(number, record, reused=position > 0)
 
     def _record(self, key: str, evaluation: Evaluation) -> Record:
-        return self._store.record_evaluation(
+        return self._store.evaluations.record(
             _stopped_key(key) if evaluation.stopped else key,
             evaluation,
-            task=self._search.task,
-            hardware=self._search.hardware,
-            effort=self._search.settings.effort,
+            self._search.setup,
             seed=self._search.seed,
         )
 
     def _tell(self, number: int, record: Record, *, reused: bool) -> None:
         evaluation = record.evaluation
-        self._store.record_trial(self._search, number, evaluation_key=record.key)
+        self._store.searches.record_trial(self._search, number, evaluation_key=record.key)
         # A driver that was held up, and another that took its place meanwhile, tell the same.
         self._study.tell(number, (evaluation.accuracy, *self._costs(evaluation)), skip_if_finished=True)
         self._evaluations[number] = evaluation
@@ -337,7 +316,7 @@ class _Driver:
 
     def _tell_failure(self, numbers: Sequence[int], candidate: Candidate, error: str) -> None:
         for number in numbers:
-            self._store.record_trial(self._search, number, error=error)
+            self._store.searches.record_trial(self._search, number, error=error)
             self._study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
             self._observer.failed(candidate, error)
         if candidate == self._space.baseline():
@@ -363,7 +342,7 @@ class _Driver:
             if isinstance(outcome, Failed):
                 self._observer.failed(records[outcome.key].evaluation.candidate, outcome.error)
             else:
-                self._store.record_test(outcome.key, outcome.result.chip_accuracies)
+                self._store.evaluations.record_test(outcome.key, outcome.result.chip_accuracies)
 
 
 def _no_baseline(error: str) -> SearchError:

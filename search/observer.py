@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from search.space.candidate import Candidate
-from search.store.store import Record, SearchRecord
+from search.store.records import Record, SearchRecord
 
 
 class Observer:

@@ -19,8 +19,10 @@ from search.answers.stored import Stored, confirmations_in
 from search.errors import NothingFoundError
 from search.report import json_values
 from search.space.task import find_task
+from search.store.database import Store
+from search.store.records import Record
 from search.store.schema import storage_errors
-from search.store.store import Record, Store
+from search.store.setup import Setup
 from service.database import Database
 from service.questions import Question
 from service.schemas import OptimizeResponse
@@ -170,13 +172,13 @@ class StoredAnswers:
             source = self._sources.get(scope)
         if source is None or source.revision != revision:
             task, hardware = find_task(scope.dataset), self._uploads.hardware(scope.hardware)
-            comparable = {"task": task.identity, "hardware": hardware.identity, "effort": scope.effort}
+            setup = Setup.of(task, hardware, scope.effort)
             without = self._uploads.unnamed_multipliers(scope.uploaded_multipliers)
-            baseline = self._store.evaluation_of(task.space.baseline(), **comparable)
+            baseline = self._store.evaluations.of_candidate(task.space.baseline(), setup)
             basis = (
-                tuple(self._store.front_points(**comparable, without_multipliers=without)),
+                tuple(self._store.evaluations.front_points(setup, without_multipliers=without)),
                 baseline and baseline.key,
-                tuple(self._store.keys_with_runs(**comparable)),
+                tuple(self._store.evaluations.keys_with_runs(setup)),
                 revision[1:],  # without the number of evaluations, most of which change nothing
             )
             if source is not None and source.basis == basis:

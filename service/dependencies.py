@@ -11,8 +11,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from search.errors import StorageError
+from search.store.database import Store
 from search.store.schema import SCHEMA, storage_errors, stored_schema
-from search.store.store import Store
 from service.answers import StoredAnswers
 from service.database import Database
 from service.keys import KeyStore, Scope

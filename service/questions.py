@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from search.answers.confirmation import Target
 from search.content_hash import content_hash
 from search.defaults import DEFAULT_BUDGET, DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.multipliers.identity import is_imported
+from search.space.target import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,23 +69,23 @@ class Configuration(BaseModel):
     id: str = Field(description="First digits of the evaluation's key")
     candidate: dict[str, Any] = Field(description="The values chosen for each technique")
     accuracy: Share = Field(description="Mean over chips on validation images")
-    accuracy_standard_error: float | None = Field(description="Over images and chips, not over trainings")
+    accuracy_standard_error: float = Field(description="Over images and chips, not over trainings")
     accuracy_worst_chip: Share
     test_accuracy: Share | None = Field(description="Mean over chips on test images, if measured")
     test_accuracy_worst_chip: Share | None
     energy_pj: float = Field(description="Modelled energy of one inference")
     saving: float = Field(description="Energy of the baseline divided by this energy")
-    energy_low_pj: float | None = Field(description="With the low estimates of energies per action")
-    energy_high_pj: float | None = Field(description="With the high estimates of energies per action")
+    energy_low_pj: float = Field(description="With the low estimates of energies per action")
+    energy_high_pj: float = Field(description="With the high estimates of energies per action")
     components_pj: dict[str, float]
     latency_us: float
-    area_mm2: float | None
+    area_mm2: float
     macs: int
     density: float
     seed: int
     effort: str
     seconds: float = Field(description="Duration of the evaluation")
-    cpu_seconds: float | None
+    cpu_seconds: float
     joules: float | None
     confirmation: ConfirmationSchema | None = Field(
         default=None, description="In answers: the result of its fresh runs against the target, if there are any"

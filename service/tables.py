@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from search.store.schema import Base
+from search.store.tables import Base
 
 
 def utc_now() -> datetime:

@@ -35,7 +35,7 @@ from search.errors import (
 from search.observer import Stoppable
 from search.report import json_values
 from search.space.candidate import Candidate
-from search.store.store import Record, SearchRecord
+from search.store.records import Record, SearchRecord
 from service.database import Database
 from service.job_state import JobState
 from service.jobs import Job, LeaseLostError

@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, TypeAlias
 from search.evaluation.evaluation import ConfirmationRun, share_error
 from search.evaluation.job import Confirm, Executor, Failed
 from search.space.candidate import Candidate
+from search.space.target import Target
 from search.space.task import stored_task
-from search.store.store import Record, SearchRecord, Store
+from search.store.database import Store
+from search.store.records import Record, SearchRecord
+from search.store.setup import Setup
 
 if TYPE_CHECKING:
     from search.observer import Observer
 
 # Of each candidate that is tried: half of the 5 % of answers that may be wrong, as more than one is tried for most.
 CONFIDENCE = 0.975
-DEFAULT_DROP = 0.02  # in accuracy, where nothing else is asked for
 _FIRST_RUNS = 2  # after which a candidate is given up whose mean is below what is wanted
 _MOST_HIDDEN = 10  # candidates off the front that are tried for an answer
 
@@ -105,39 +107,6 @@ class Confirmation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """What is wanted: an accuracy, or one relative to the baseline's.
-
-    Attributes:
-        min_accuracy: The accuracy, in (0, 1]; None if it is relative.
-        max_accuracy_drop: How far below the baseline's it may be, in [0, 1).
-    """
-
-    min_accuracy: float | None = None
-    max_accuracy_drop: float | None = None
-
-    def accuracy(self, baseline: float) -> float:
-        """What is wanted, where the baseline's accuracy is this."""
-        if self.min_accuracy is not None:
-            return self.min_accuracy
-        assert self.max_accuracy_drop is not None
-        return baseline - self.max_accuracy_drop
-
-    def __str__(self) -> str:
-        if self.min_accuracy is not None:
-            return f"at {self.min_accuracy:.2%} or more"
-        return f"within {(self.max_accuracy_drop or 0) * 100:.2f} points of the baseline"
-
-
-def target_of(search: SearchRecord) -> Target:
-    """What a search was made for."""
-    if search.min_accuracy is not None:
-        return Target(min_accuracy=search.min_accuracy)
-    drop = search.settings.max_accuracy_drop
-    return Target(max_accuracy_drop=DEFAULT_DROP if drop is None else drop)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """The cheapest configuration for a target.
 
@@ -174,30 +143,26 @@ class FreshRuns:
     Args:
         store: Keeps every run.
         executor: Makes runs; None finds those that are kept.
-        task: Task identity.
-        hardware: Hardware identity.
-        effort: Of each run.
-        observer: Is told of what is under way.
+        setup: The task, hardware and effort of each run.
+        observer: Is notified of the runs that are under way.
     """
 
     def __init__(
         self,
         store: Store,
         executor: Executor | None,
+        setup: Setup,
         *,
-        task: str,
-        hardware: str,
-        effort: str,
         observer: Observer | None = None,
     ) -> None:
         self._store = store
         self._executor = executor
-        self._place = {"task": task, "hardware": hardware, "effort": effort}
+        self._setup = setup
         self._observer = observer
 
     def __call__(self, candidate: Candidate, count: int) -> list[ConfirmationRun]:
         """The first runs of a candidate, so many if they are there or can be made."""
-        kept = {run.run: run for run in self._store.confirmation_runs(candidate, **self._place)}
+        kept = {run.run: run for run in self._store.runs.of(candidate, self._setup)}
         missing = [number for number in range(count) if number not in kept]
         if missing and self._executor is not None:
             if self._observer is not None:
@@ -210,7 +175,7 @@ class FreshRuns:
                     continue
                 if self._observer is not None:
                     self._observer.storing()
-                self._store.record_confirmation(outcome.result, **self._place)
+                self._store.runs.record(outcome.result, self._setup)
                 kept[outcome.result.run] = outcome.result
         return [kept[number] for number in range(count) if number in kept]
 
@@ -325,12 +290,11 @@ def stored_answer(store: Store, search: SearchRecord, records: Sequence[Record],
         records: Its front.
         baseline: The evaluation that savings are against.
     """
-    effort = search.settings.effort
-    kept = FreshRuns(store, None, task=search.task, hardware=search.hardware, effort=effort)
-    runs = stored_task(search.task).with_effort(effort).effort.confirmations
+    kept = FreshRuns(store, None, search.setup)
+    runs = stored_task(search.task).with_effort(search.setup.effort).effort.confirmations
     confirmer = Confirmer(kept, runs=runs, kept_only=True)
-    tried = store.search_evaluations_with_runs(search)  # off the front too, where a rejected one hid them
-    return confirmer.answer([*records, *tried], baseline, target_of(search))
+    tried = store.evaluations.of_search_with_runs(search)  # off the front too, where a rejected one hid them
+    return confirmer.answer([*records, *tried], baseline, search.target)
 
 
 def knee(records: Sequence[Record], *, deepest_loss: float = 0.2) -> Record:

@@ -19,7 +19,8 @@ from search.multipliers.folder import MultiplierFolder
 from search.multipliers.known import stored_costs
 from search.space.candidate import Candidate
 from search.space.task import Task, searched_task, stored_task
-from search.store.store import Record, Store
+from search.store.database import Store
+from search.store.records import Record
 
 if TYPE_CHECKING:
     pass
@@ -150,27 +151,15 @@ def score_candidate(
 
 
 def stored_workload(record: Record, hardware: energy.Hardware) -> energy.Workload:
-    """The workload of a stored evaluation, at the voltage that its candidate means on some hardware.
-
-    Raises:
-        UsageError: If an older version made the evaluation, and kept no workload.
-    """
-    content = record.evaluation.workload
-    if content is None:
-        raise UsageError(
-            f"evaluation {record.id} was made by an older version, which did not keep its layers; search again to "
-            "evaluate it anew"
-        )
-    return on_hardware(energy.Workload.from_dict(content), record.evaluation.candidate, hardware)
+    """The workload of a stored evaluation, at the voltage that its candidate means on some hardware."""
+    return on_hardware(energy.Workload.from_dict(record.evaluation.workload), record.evaluation.candidate, hardware)
 
 
 def _score_stored(evaluation_id: str, hardware: str | None, storage: str | None, folder: MultiplierFolder) -> Scored:
     with Store.open(storage_url(storage), create=False) as store:
-        record, identity, evaluated_on = store.evaluation_with_id(evaluation_id)
-        task = stored_task(identity)
-        baseline = store.evaluation_of(
-            task.space.baseline(), task=identity, hardware=evaluated_on, effort=record.effort
-        )
+        record = store.evaluations.with_id(evaluation_id)
+        baseline = store.evaluations.of_candidate(stored_task(record.setup.task).space.baseline(), record.setup)
+    evaluated_on = record.setup.hardware
     if hardware is None and evaluated_on not in energy.hardware_names():
         raise UsageError(
             f"evaluation {record.id} was made for {evaluated_on}, which does not come with the package; give its file, "
@@ -189,7 +178,7 @@ def _score_stored(evaluation_id: str, hardware: str | None, storage: str | None,
         if baseline is None
         else energy.estimate(stored_workload(baseline, platform), platform, costs=costs),
         notes=(
-            *(() if baseline else ("Its baseline was not evaluated by this version.",)),
+            *(() if baseline else ("Its baseline is not stored.",)),
             *((_OTHER_HARDWARE.format(evaluated_on),) if platform.identity != evaluated_on else ()),
         ),
     )

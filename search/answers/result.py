@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,8 @@ from search.answers.confirmation import Answer, stored_answer
 from search.errors import SearchError
 from search.pareto import hypervolume, non_dominated_mask
 from search.space.task import stored_task, task_words
-from search.store.store import Record, SearchRecord, Store
+from search.store.database import Store
+from search.store.records import Record, SearchRecord, most_accurate_first
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +95,7 @@ class SearchResult:
         rows = []
         for record in self.evaluations:
             evaluation = record.evaluation
-            low, high = evaluation.energy_range_pj or (None, None)
+            low, high = evaluation.energy_range_pj
             rows.append(
                 {
                     "id": record.id,
@@ -114,8 +115,7 @@ class SearchResult:
                     "area_mm2": evaluation.area_mm2,
                 }
             )
-        numbers = ("accuracy_standard_error", "test_accuracy", "energy_low_pj", "energy_high_pj", "area_mm2")
-        return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))  # None is NaN even where a column has no other
+        return pd.DataFrame(rows).astype({"test_accuracy": float})  # None is NaN even where a column has no other
 
 
 def front_hypervolume(records: Sequence[Record], baseline: Record) -> float:
@@ -137,8 +137,7 @@ def front(records: Sequence[Record], costs: Sequence[str] = ("energy_pj",)) -> l
     """
     records = [record for record in records if not record.evaluation.stopped]
     mask = non_dominated_mask(_points(records, costs))
-    members = [record for record, kept in zip(records, mask, strict=True) if kept]
-    return sorted(members, key=lambda r: (-r.evaluation.accuracy, r.evaluation.energy_pj, r.key))
+    return most_accurate_first(record for record, kept in zip(records, mask, strict=True) if kept)
 
 
 def cheapest_at(records: Sequence[Record], min_accuracy: float) -> Record | None:
@@ -159,13 +158,13 @@ def result_of(store: Store, search: SearchRecord, *, evaluations: bool = True) -
         SearchError: If its baseline was never evaluated.
     """
     baseline = _baseline(store, search)
-    members = store.search_front(search)
-    counts = store.trial_counts(search)
+    members = store.evaluations.front_of_search(search)
+    counts = store.searches.trial_counts(search)
     return SearchResult(
         search=search,
         baseline=baseline,
         front=tuple(members),
-        evaluations=tuple(store.search_evaluations(search)) if evaluations else (),
+        evaluations=tuple(store.evaluations.of_search(search)) if evaluations else (),
         finished=counts.finished,
         distinct=counts.distinct,
         failed=counts.failed,
@@ -174,16 +173,11 @@ def result_of(store: Store, search: SearchRecord, *, evaluations: bool = True) -
 
 
 def _baseline(store: Store, search: SearchRecord) -> Record:
-    task = stored_task(search.task)
-    candidate = task.space.baseline()
-    for record in store.search_evaluations(search, candidate=candidate, limit=1):
+    candidate = stored_task(search.task).space.baseline()
+    for record in store.evaluations.of_search(search, candidate=candidate, limit=1):
         return record
-    for record in store.search_evaluations(search, limit=1):
-        first = record.evaluation.candidate
-        if replace(first, family=candidate.family, depth=candidate.depth, width=candidate.width) == candidate:
-            return record  # an older version's, whose largest network was another one
     raise SearchError(
-        f"the baseline of search {search.name!r} is not evaluated yet; go on with: search resume {search.name}"
+        f"the baseline of search {search.name!r} is not evaluated yet; continue with: search resume {search.name}"
     )
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from energy import Hardware
-from search.answers.confirmation import Answer, Confirmation, Confirmer, RunsOf, Target
+from search.answers.confirmation import Answer, Confirmation, Confirmer, RunsOf
 from search.defaults import DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import NothingFoundError
 from search.evaluation.evaluation import ConfirmationRun
 from search.space.candidate import Candidate
+from search.space.target import Target
 from search.space.task import Task
 from search.space.techniques import TECHNIQUES
-from search.store.store import Record, Store
+from search.store.database import Store
+from search.store.records import Record
+from search.store.setup import Setup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,15 +74,15 @@ class Stored:
             effort: Of the evaluations.
             without_multipliers: Imported ones, by identity; configurations with one of them are left out.
         """
-        place: dict[str, Any] = {"task": task.identity, "hardware": platform.identity, "effort": effort}
+        setup = Setup.of(task, platform, effort)
         return cls(
             task=task,
             platform=platform,
             effort=effort,
-            baseline=store.evaluation_of(task.space.baseline(), **place),
-            front=tuple(store.front(**place, without_multipliers=without_multipliers)),
-            tried=tuple(store.evaluations_with_runs(**place, without_multipliers=without_multipliers)),
-            runs=store.all_confirmation_runs(**place),
+            baseline=store.evaluations.of_candidate(task.space.baseline(), setup),
+            front=tuple(store.evaluations.front(setup, without_multipliers=without_multipliers)),
+            tried=tuple(store.evaluations.with_runs(setup, without_multipliers=without_multipliers)),
+            runs=store.runs.by_candidate(setup),
         )
 
     @property
@@ -179,28 +181,19 @@ def confirmations_in(answer: Answer) -> dict[str, Confirmation]:
 
 
 def stored_alone(
-    store: Store,
-    task: Task,
-    platform: Hardware,
-    baseline: Record,
-    *,
-    effort: str,
-    without_multipliers: Collection[str] = (),
+    store: Store, setup: Setup, baseline: Record, *, without_multipliers: Collection[str] = ()
 ) -> dict[str, list[Record]]:
-    """What each technique achieves alone: technique -> stored evaluations, cheapest first, each more accurate.
+    """The front of each technique alone: technique -> stored evaluations, cheapest first, each more accurate.
 
     Args:
-        store: Where they are.
-        task: Of what.
-        platform: On which hardware.
-        baseline: What others differ from, by one technique.
-        effort: Of the evaluations.
+        store: The results database.
+        setup: The task, hardware and effort of the evaluations.
+        baseline: The evaluation from which the others differ by one technique.
         without_multipliers: As for `Stored.read`.
     """
-    place: dict[str, Any] = {"task": task.identity, "hardware": platform.identity, "effort": effort}
     return {
-        technique: store.front(
-            **place, without_multipliers=without_multipliers, near=baseline.evaluation.candidate, by=knobs
+        technique: store.evaluations.front(
+            setup, without_multipliers=without_multipliers, near=baseline.evaluation.candidate, by=knobs
         )
         for technique, knobs in TECHNIQUES.items()
     }

@@ -34,10 +34,8 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{share * 100:.2f}"
 
 
-def accuracy(mean: float, error: float | None) -> str:
-    """A mean share as a percentage, with its standard error where that is known; a line may end before the sign."""
-    if error is None:
-        return f"{percent(mean)} %"
+def accuracy(mean: float, error: float) -> str:
+    """A mean share as a percentage, with its standard error; a line may break before the sign."""
     return f"{percent(mean)} ±\u00a0{percent(error)}\u00a0%"
 
 

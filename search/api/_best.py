@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from search.answers.confirmation import Answer, Target
+from search.answers.confirmation import Answer
 from search.answers.confirmation import knee as find_knee
 from search.answers.stored import Configurations, Stored
 from search.api.checks import check_effort, find_hardware, target_of
@@ -17,8 +17,11 @@ from search.api.workshop import Workshop
 from search.defaults import DEFAULT_DATASET, DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import UsageError
 from search.multipliers.choice import ChosenMultiplier, choose
+from search.space.target import Target
 from search.space.task import Task, searched_task
-from search.store.store import Record, Store
+from search.store.database import Store
+from search.store.records import Record
+from search.store.setup import Setup
 
 if TYPE_CHECKING:
     from energy import Hardware
@@ -75,8 +78,8 @@ def best(
             answer = stored.with_confirmed_before(stored.answer(target))
             most = answer.record.evaluation.energy_pj if answer.record and answer.confirmed else math.inf
             wanted = target.accuracy(found.baseline.evaluation.accuracy)
-            place = {"task": task.identity, "hardware": found_hardware.identity, "effort": effort}
-            records = store.evaluations(**place, min_accuracy=wanted, max_pj=most) if confirm else []
+            setup = Setup.of(task, found_hardware, effort)
+            records = store.evaluations.all(setup, min_accuracy=wanted, max_pj=most) if confirm else []
         if not (confirm and stored.lacks_runs(target, records)):
             return answer
         workshop = _workshop(store, task, found_hardware, effort, workplace)
@@ -122,7 +125,7 @@ def answers(
 
 
 def _workshop(store: Store, task: Task, hardware: Hardware, effort: str, workplace: Workplace) -> Workshop:
-    searches = [search for search in store.searches() if search.task == task.identity]
+    searches = [search for search in store.searches.all() if search.task == task.identity]
     return Workshop.open(
         task,
         effort,

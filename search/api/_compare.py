@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from search.answers.comparison import COMBINATIONS, Choice, Combination, Comparison, Row
-from search.answers.confirmation import Answer, Target
+from search.answers.confirmation import Answer
 from search.answers.result import SearchResult, cheapest_at, result_of
 from search.api._best import answers
 from search.api._run import run
@@ -23,8 +23,10 @@ from search.api.options import SearchOptions
 from search.api.workplace import Workplace
 from search.defaults import DEFAULT_DATASET, DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import StorageError, UsageError
+from search.space.target import Target
 from search.space.task import Task, searched_task, task_words
-from search.store.store import Record, SearchRecord, Store
+from search.store.database import Store
+from search.store.records import Record, SearchRecord
 
 if TYPE_CHECKING:
     from search.observer import Observer
@@ -111,6 +113,7 @@ def compare(
                 dataset=dataset,
                 network=network,
                 hardware=hardware,
+                max_accuracy_drop=max(LOSSES) if combination.strategy == "greedy" else None,
                 budget=budget,
                 seed=seed,
                 effort=effort,
@@ -238,7 +241,7 @@ def _stored(url: str) -> dict[str, SearchRecord]:
     """The stored searches by name; a database that cannot be opened is complained about when it is written to."""
     try:
         with Store.open(url, create=False) as store:
-            return {search.name: search for search in store.searches()}
+            return {search.name: search for search in store.searches.all()}
     except StorageError:
         return {}
 

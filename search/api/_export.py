@@ -19,7 +19,8 @@ from search.evaluation import datasets
 from search.evaluation.training import Training
 from search.multipliers.known import stored_tables
 from search.space.task import Task, searched_task, stored_task
-from search.store.store import Record, Store
+from search.store.database import Store
+from search.store.records import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +70,13 @@ def export(
         approx.ApproxError: If ONNX cannot express the network.
     """
     with Store.open(workplace.url, create=False) as store:
-        record, identity, hardware = store.evaluation_with_id(evaluation_id)
-        folder = images_dir(workplace, [search for search in store.searches() if search.task == identity])
+        record = store.evaluations.with_id(evaluation_id)
+        folder = images_dir(workplace, [search for search in store.searches.all() if search.task == record.setup.task])
     try:
         check_target(Path(out), overwrite)  # before anything is trained
     except approx.ArgumentError as error:
         raise UsageError(f"{error} (`overwrite`)" if not overwrite else str(error)) from None
-    task = _task(identity).with_effort(record.effort)
+    task = _task(record.setup.task).with_effort(record.setup.effort)
     candidate = record.evaluation.candidate
     training = Training(
         task,
@@ -98,7 +99,7 @@ def export(
             arguments=_arguments(task, candidate.family, candidate.depth, candidate.width),
             example_input=training.example(),
             chip_seed=training.chip_seeds("validation")[0],
-            facts=_facts(record, identity, hardware, training.chip_seeds("validation")),
+            facts=_facts(record, training.chip_seeds("validation")),
             overwrite=overwrite,
         )
         found = training.chip_accuracies(
@@ -136,12 +137,12 @@ def _arguments(task: Task, family: str, depth: int, width: int) -> dict[str, Any
     return arguments | {name: value for name, (value, largest) in knobs.items() if largest > 1}
 
 
-def _facts(record: Record, task: str, hardware: str, chip_seeds: list[int]) -> dict[str, Any]:
+def _facts(record: Record, chip_seeds: list[int]) -> dict[str, Any]:
     evaluation = record.evaluation
     return {
         "id": record.key,
-        "task": task,
-        "hardware": hardware,
+        "task": record.setup.task,
+        "hardware": record.setup.hardware,
         "seed": record.seed,
         "candidate": evaluation.candidate.to_dict(),
         "chip_seeds": chip_seeds,

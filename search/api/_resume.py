@@ -12,7 +12,7 @@ from search.api.options import SearchOptions
 from search.api.workplace import Workplace
 from search.errors import UnknownNameError, UsageError
 from search.space.task import stored_names
-from search.store.store import Store
+from search.store.database import Store
 
 if TYPE_CHECKING:
     from search.observer import Observer
@@ -43,14 +43,14 @@ def resume(
     """
     with Store.open(workplace.url, create=False) as store:
         if name is None:
-            unfinished = [search for search in store.searches() if search.finished_at is None]
+            unfinished = [search for search in store.searches.all() if search.finished_at is None]
             if not unfinished:
                 raise UnknownNameError(
                     "no search is unfinished; name one and give it a larger budget: search resume NAME --budget N"
                 )
             search = unfinished[0]
         else:
-            search = store.find_search(name)
+            search = store.searches.find(name)
     if hardware is None and search.hardware not in hardware_names():
         raise UsageError(
             f"search {search.name!r} has custom hardware, {search.hardware}; give its file as `hardware`: "

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from energy import Hardware
-from search.answers.confirmation import Target
-from search.answers.confirmation import target_of as stored_target
 from search.answers.result import SearchResult, result_of
 from search.api.checks import (
     check_effort,
@@ -32,9 +30,12 @@ from search.multipliers.folder import MultiplierFolder
 from search.space.candidate import Candidate
 from search.space.search_space import MULTIPLIERS, SearchSpace
 from search.space.space_file import choose_space
+from search.space.target import Target
 from search.space.task import Task, searched_task
 from search.store.claims import claimed
-from search.store.store import SearchRecord, SearchSettings, Store
+from search.store.database import Store
+from search.store.records import SearchRecord, SearchSettings
+from search.store.setup import Setup
 
 if TYPE_CHECKING:
     from search.evaluation.job import Executor
@@ -147,7 +148,6 @@ class _Request:
             asynchronous=options.asynchronous,
             effort=self.effort or DEFAULT_EFFORT,
             third=None if options.third_objective is None else THIRD_OBJECTIVES[options.third_objective],
-            max_accuracy_drop=self.target.max_accuracy_drop,
         )
 
 
@@ -208,7 +208,7 @@ def _run_in(
     """Begin a search, or resume the one that was begun, and run it."""
     task, hardware = request.task, request.hardware
     if begun is not None:
-        chosen, searched = choose(begun.multipliers or MULTIPLIERS, workplace.multipliers), space_of(begun, task)
+        chosen, searched = choose(begun.multipliers, workplace.multipliers), space_of(begun, task)
     else:
         chosen, searched = request.multipliers or choose(MULTIPLIERS), request.space or task.space
     space = searched.restricted(chosen, hardware.weight_memory.cell)
@@ -230,11 +230,10 @@ def _run_in(
             stack.enter_context(claimed(begun, store.url))
         executor = stack.enter_context(workshop.executor(chosen, seed=request.seed))
         if begun is not None:
-            search = store.reopen_search(
+            search = store.searches.reopen(
                 begun,
                 budget=max(request.budget or 0, begun.budget),
-                min_accuracy=request.target.min_accuracy if request.has_target else None,
-                max_accuracy_drop=request.target.max_accuracy_drop if request.has_target else None,
+                target=request.target if request.has_target else None,
             )
         else:
             search = _new_search(store, request, searched, space, chosen, executor)
@@ -271,14 +270,14 @@ def _new_search(
     starts = starting_genomes(space, budget=budget, own=options.starts, earlier=earlier)
     # Asynchronous asks are told apart by generations only if these are larger than what is under way.
     least_population = math.ceil(1.5 * executor.workers) if settings.asynchronous else 0
-    return store.create_search(
+    return store.searches.create(
         name=options.name,
         task=request.task.identity,
         hardware=request.hardware.identity,
         seed=request.seed,
         budget=budget,
         population_size=max(population_size(budget), least_population),
-        min_accuracy=request.target.min_accuracy,
+        target=request.target,
         multipliers=tuple(one.identity for one in multipliers),
         space=searched.to_dict(),
         settings=replace(settings, starts=tuple(starts)),
@@ -307,16 +306,16 @@ def _run_stored(
     key_of = key_function(workshop.task, workshop.data.fingerprint, workshop.hardware, search.seed, multipliers)
     result = run_search(search, space, store, executor, problem=problem, key_of=key_of, observer=observer)
     if confirm:
-        workshop.confirmer(store, executor, observer).answer(result.evaluations, result.baseline, stored_target(search))
-    store.finish_search(search)
-    return result_of(store, store.find_search(search.name))
+        workshop.confirmer(store, executor, observer).answer(result.evaluations, result.baseline, search.target)
+    store.searches.finish(search)
+    return result_of(store, store.searches.find(search.name))
 
 
 def _best_of_earlier(
     store: Store, task: Task, hardware: Hardware, seed: int, settings: SearchSettings
 ) -> list[Candidate]:
     """Candidates from all along the front of searches with other seeds; with the same one they are found again."""
-    found = store.front(task=task.identity, hardware=hardware.identity, effort=settings.effort, without_seed=seed)
+    found = store.evaluations.front(Setup.of(task, hardware, settings.effort), without_seed=seed)
     if not found:
         return []
     floor = max(record.evaluation.accuracy for record in found) - _EARLIER_LOSS

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
-from search.answers.confirmation import DEFAULT_DROP, Target
+from search.defaults import DEFAULT_DROP
 from search.errors import UsageError
+from search.space.target import Target
 from search.space.task import EFFORTS
 
 if TYPE_CHECKING:

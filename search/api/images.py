@@ -7,7 +7,7 @@ from pathlib import Path
 
 from search.api.workplace import Workplace
 from search.errors import DatasetMissingError
-from search.store.store import SearchRecord
+from search.store.records import SearchRecord
 
 
 def images_dir(workplace: Workplace, searches: Iterable[SearchRecord]) -> Path:
@@ -23,7 +23,7 @@ def images_dir(workplace: Workplace, searches: Iterable[SearchRecord]) -> Path:
     if workplace.data_dir is None:
         for search in searches:
             if search.data_dir is not None:
-                folder = Path(search.data_dir)
+                folder = search.data_dir
                 if not folder.is_dir():
                     raise DatasetMissingError(
                         f"search {search.name!r} read its images from {folder}, which is gone; put it back, or "

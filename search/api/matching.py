@@ -10,7 +10,8 @@ from search.errors import UsageError
 from search.multipliers.choice import ChosenMultiplier
 from search.space.search_space import SearchSpace
 from search.space.task import Task, stored_names
-from search.store.store import SearchRecord, SearchSettings, Store
+from search.store.database import Store
+from search.store.records import SearchRecord, SearchSettings
 
 
 def find_resumed(
@@ -41,7 +42,7 @@ def find_resumed(
     """
     wanted = None if multipliers is None else tuple(one.identity for one in multipliers)
     if name is not None:
-        search = store.find_search(name)
+        search = store.searches.find(name)
         dataset, network = stored_names(search.task)
         for what, stored, given in (
             ("dataset", dataset, task.name),
@@ -61,9 +62,9 @@ def find_resumed(
                 "what it is now without `resume`"
             )
         if wanted not in (None, search.multipliers):
-            own = ", ".join(search.multipliers) if search.multipliers else "the multipliers of an earlier release"
             raise UsageError(
-                f"search {name!r} chooses among {own}, not {', '.join(wanted or ())}; resume it without `multipliers`"
+                f"search {name!r} chooses among {', '.join(search.multipliers)}, not {', '.join(wanted or ())}; resume "
+                "it without `multipliers`"
             )
         if space is not None and space.to_dict() != space_of(search, task).to_dict():
             raise UsageError(
@@ -73,7 +74,7 @@ def find_resumed(
         return search
     same = [
         search
-        for search in store.searches()
+        for search in store.searches.all()
         if (search.task, search.seed, search.hardware) == (task.identity, seed, hardware.identity)
         and wanted in (None, search.multipliers)
         and effort in (None, search.settings.effort)
@@ -121,4 +122,4 @@ def check_same_settings(
 
 def space_of(search: SearchRecord, task: Task) -> SearchSpace:
     """The space of a stored search of a task, before it is restricted to what its multipliers and hardware allow."""
-    return task.space if search.space is None else task.space.with_values(search.space)
+    return task.space.with_values(search.space)

@@ -15,7 +15,8 @@ from search.evaluation.evaluation import evaluation_key
 from search.multipliers.choice import ChosenMultiplier
 from search.space.candidate import Candidate
 from search.space.task import Task
-from search.store.store import Store
+from search.store.database import Store
+from search.store.setup import Setup
 
 if TYPE_CHECKING:
     from search.evaluation.cache.cache import TrainingCache
@@ -106,14 +107,7 @@ class Workshop:
 
     def confirmer(self, store: Store, executor: Executor, observer: Observer) -> Confirmer:
         """Return what makes fresh runs by these workers, and keeps them in that store."""
-        fresh = FreshRuns(
-            store,
-            executor,
-            task=self.task.identity,
-            hardware=self.hardware.identity,
-            effort=self.effort,
-            observer=observer,
-        )
+        fresh = FreshRuns(store, executor, Setup.of(self.task, self.hardware, self.effort), observer=observer)
         return Confirmer(fresh, runs=self.task.effort.confirmations, kept_only=False)
 
     def notified(self, observer: Observer | None, multipliers: Sequence[ChosenMultiplier] = ()) -> Observer:

@@ -45,11 +45,11 @@ def crosscheck(context: click.Context, name: str, members: int | None, hardware:
         from search.multipliers.folder import MultiplierFolder
         from search.multipliers.known import stored_costs
         from search.report import console
-        from search.store.store import Store
+        from search.store.database import Store
 
         load_zigzag()  # a missing one is named before anything else is looked at
         with Store.open(options.workplace_of(context).url, create=False) as store:
-            search = store.find_search(name)
+            search = store.searches.find(name)
             front = result_of(store, search, evaluations=False).front
         platform = checking.hardware_of(search.hardware, hardware)
         chosen = checking.spread(front, members)

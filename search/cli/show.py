@@ -20,19 +20,19 @@ def show(context: click.Context, name: str | None, show_all: bool, ids: bool, as
     with reported_errors(context.obj):
         from search.answers.result import result_of
         from search.report import console, json_values
-        from search.store.store import Store
+        from search.store.database import Store
 
         out = console.open_console()
         with Store.open(options.workplace_of(context).url, create=False) as store:
             if name is not None:
-                result = result_of(store, store.find_search(name), evaluations=False)
+                result = result_of(store, store.searches.find(name), evaluations=False)
                 if as_json:
                     print_json(json_values.result_json(result))
                 else:
                     console.print_result(out, result, show_all=show_all, ids=ids)
                 return
-            searches = store.searches()
-            counts = {search.id: store.trial_counts(search) for search in searches}
+            searches = store.searches.all()
+            counts = {search.id: store.searches.trial_counts(search) for search in searches}
         if as_json:
             print_json([{**json_values.search_json(s), "evaluations": counts[s.id].finished} for s in searches])
         else:

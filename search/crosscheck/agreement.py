@@ -28,7 +28,7 @@ import energy
 from search.crosscheck.zigzag import Parts, load_zigzag, run_zigzag
 from search.crosscheck.zigzag_inputs import ZigzagLayer, dense, zigzag_layers
 from search.errors import UsageError
-from search.store.store import Record
+from search.store.records import Record
 
 SECONDS = (0.2, 4.0)  # a fully connected layer and a convolution, about: for estimates of the time left
 
@@ -235,9 +235,4 @@ def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
 
 
 def _workload_of(record: Record) -> energy.Workload:
-    if record.evaluation.workload is None:
-        raise UsageError(
-            f"evaluation {record.id} was made by an older version, which did not keep its layers; search again to "
-            "evaluate it anew"
-        )
     return energy.Workload.from_dict(record.evaluation.workload)

@@ -1,4 +1,4 @@
-"""What is known of a candidate: its measured accuracy and modelled energy, with how they were got."""
+"""Evaluations of candidates: measured accuracy and modelled energy, with how they were obtained."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVALUATION_VERSION = 5  # raise whenever the same candidate would be measured di
 
 
 def share_error(share: float, images: int) -> float:
-    """The standard error of a share among images, with Agresti and Coull's two successes and two failures more.
+    """The standard error of a share among images, with Agresti and Coull's two additional successes and failures.
 
     The American Statistician 52(2), 1998, pages 119 to 126.
     """
@@ -32,25 +32,24 @@ class Evaluation:
     """A candidate's accuracy over chips and its energy.
 
     Attributes:
-        candidate: What was evaluated, in canonical form.
+        candidate: The candidate, in canonical form.
         chip_accuracies: Share of images classified correctly on each chip, in [0, 1]; at least one.
         components_pj: Energy component -> pJ per inference.
         latency_us: Time of one inference in the energy model.
         macs: Multiply-accumulates of the dense network.
         density: Share of weights kept, as measured.
-        seconds: Time the evaluation took.
-        energy_range_pj: Energy by the low and by the high table; None if an older version did not model it.
-        area_mm2: Area of array and memories, likewise.
-        workload: What was asked of the hardware, as `energy.Workload.to_dict` has it, so that other hardware can be
-            asked without training again; likewise.
+        energy_range_pj: Energy by the low and by the high table.
+        area_mm2: Area of array and memories.
+        workload: The network's layers, as `energy.Workload.to_dict` returns them, so that the energy on other hardware
+            can be estimated without training again.
         dense_layers: Layers whose pruned weights are stored too, so that their zeros can fail.
         failures: How cells of the weight memory failed, one of `energy.hardware.FAILURES`.
-        early_accuracy: Accuracy early in the retraining on integer codes, with a perfect memory; None if an older
-            version did not measure it.
+        early_accuracy: Accuracy early in the retraining on integer codes, with a perfect memory.
         stopped: Whether retraining ended there, because others were clearly better: then that is the accuracy.
-        cpu_seconds: Processor time the evaluation took; None if an older version did not measure it.
-        joules: Energy that the computer spent on it, where the system tells; see `search.evaluation.meter`.
-        images: On how many images accuracy was measured; None if an older version did not keep it.
+        seconds: Time the evaluation took.
+        cpu_seconds: Processor time the evaluation took.
+        joules: Energy that the computer spent on it; None if the system does not say. See `search.evaluation.meter`.
+        images: Number of images on which accuracy was measured.
     """
 
     candidate: Candidate
@@ -59,17 +58,17 @@ class Evaluation:
     latency_us: float
     macs: int
     density: float
+    energy_range_pj: tuple[float, float]
+    area_mm2: float
+    workload: Mapping[str, Any]
+    dense_layers: tuple[str, ...]
+    failures: str
+    early_accuracy: float
+    stopped: bool
     seconds: float
-    energy_range_pj: tuple[float, float] | None = None
-    area_mm2: float | None = None
-    workload: Mapping[str, Any] | None = None
-    dense_layers: tuple[str, ...] = ()
-    failures: str = "silicon-14nm"  # all that there was in older versions
-    early_accuracy: float | None = None
-    stopped: bool = False
-    cpu_seconds: float | None = None
-    joules: float | None = None
-    images: int | None = None
+    cpu_seconds: float
+    joules: float | None
+    images: int
 
     @property
     def accuracy(self) -> float:
@@ -77,20 +76,18 @@ class Evaluation:
         return fmean(self.chip_accuracies)
 
     @property
-    def accuracy_standard_error(self) -> float | None:
-        """The standard error of `accuracy`: what other images and other chips would change, None if no one knows.
+    def accuracy_standard_error(self) -> float:
+        """The standard error of `accuracy` over images and chips.
 
-        It says nothing of another training, which fresh runs tell, nor of the luck of the best among many.
+        Variation between trainings shows in fresh runs only, and the luck of the best among many not at all.
         """
-        if self.images is None:
-            return None
         chips = len(self.chip_accuracies)
         among_chips = stdev(self.chip_accuracies) / math.sqrt(chips) if chips > 1 else 0.0
         return math.hypot(share_error(self.accuracy, self.images), among_chips)
 
     @property
     def accuracy_worst(self) -> float:
-        """On the worst chip."""
+        """Accuracy on the worst chip."""
         return min(self.chip_accuracies)
 
     @property
@@ -108,9 +105,9 @@ class Evaluation:
             "macs": self.macs,
             "density": self.density,
             "seconds": self.seconds,
-            "energy_range_pj": self.energy_range_pj and list(self.energy_range_pj),
+            "energy_range_pj": list(self.energy_range_pj),
             "area_mm2": self.area_mm2,
-            "workload": self.workload and dict(self.workload),
+            "workload": dict(self.workload),
             "dense_layers": list(self.dense_layers),
             "failures": self.failures,
             "early_accuracy": self.early_accuracy,
@@ -131,30 +128,30 @@ class Evaluation:
             macs=content["macs"],
             density=content["density"],
             seconds=content["seconds"],
-            energy_range_pj=(found := content.get("energy_range_pj")) and (found[0], found[1]),
-            area_mm2=content.get("area_mm2"),
-            workload=content.get("workload"),
-            dense_layers=tuple(content.get("dense_layers", ())),
-            failures=content.get("failures", "silicon-14nm"),
-            early_accuracy=content.get("early_accuracy"),
-            stopped=content.get("stopped", False),
-            cpu_seconds=content.get("cpu_seconds"),
-            joules=content.get("joules"),
-            images=content.get("images"),
+            energy_range_pj=(content["energy_range_pj"][0], content["energy_range_pj"][1]),
+            area_mm2=content["area_mm2"],
+            workload=content["workload"],
+            dense_layers=tuple(content["dense_layers"]),
+            failures=content["failures"],
+            early_accuracy=content["early_accuracy"],
+            stopped=content["stopped"],
+            cpu_seconds=content["cpu_seconds"],
+            joules=content["joules"],
+            images=content["images"],
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmationRun:
-    """A candidate trained anew, from other random numbers and on another split of the images than in the search.
+    """A candidate retrained from other random numbers and on another split of the images than in the search.
 
     Attributes:
-        candidate: What was trained, in canonical form.
-        run: Its number.
-        chip_accuracies: Accuracy on each chip, on images that this run held out.
-        images: How many those were.
-        pool: How many there were to hold out.
-        test_accuracies: The same on the test images, by which nothing is decided.
+        candidate: The candidate, in canonical form.
+        run: Number of the run.
+        chip_accuracies: Accuracy on each chip, on the images that this run held out.
+        images: Number of images held out.
+        pool: Number of images from which they were drawn.
+        test_accuracies: Accuracy on each chip on the test images, which decides nothing.
         seconds: Time the run took.
     """
 

@@ -68,7 +68,7 @@ class _Past:
         for one in evaluations:
             seconds, size = spent.get(one.candidate.family, (0.0, 0.0))
             trained = self._stages(one.candidate) * _size(one.macs)
-            spent[one.candidate.family] = seconds + (one.cpu_seconds or one.seconds), size + trained
+            spent[one.candidate.family] = seconds + one.cpu_seconds, size + trained
             self.macs[one.candidate.network] = one.macs
             self._pruned.add((one.candidate.network, one.candidate.sparsity))
         self._pace = {family: seconds / size for family, (seconds, size) in spent.items() if seconds and size}

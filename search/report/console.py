@@ -14,7 +14,7 @@ from search.answers import words
 from search.answers.confirmation import Answer
 from search.answers.result import SearchResult
 from search.space.task import task_words
-from search.store.store import Record, SearchRecord, TrialCounts
+from search.store.records import Record, SearchRecord, TrialCounts
 
 if TYPE_CHECKING:
     from search.multipliers.catalogue import Described  # so does this

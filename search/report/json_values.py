@@ -7,7 +7,7 @@ from typing import Any
 from search.answers.confirmation import Answer, Confirmation
 from search.answers.result import SearchResult
 from search.space.task import stored_names
-from search.store.store import Record, SearchRecord
+from search.store.records import Record, SearchRecord
 
 
 def record_json(record: Record, baseline: Record) -> dict[str, Any]:
@@ -23,8 +23,8 @@ def record_json(record: Record, baseline: Record) -> dict[str, Any]:
         "test_accuracy": record.test_accuracy,
         "test_accuracy_worst_chip": None if tested is None else min(tested),
         "energy_pj": evaluation.energy_pj,
-        "energy_low_pj": evaluation.energy_range_pj and evaluation.energy_range_pj[0],
-        "energy_high_pj": evaluation.energy_range_pj and evaluation.energy_range_pj[1],
+        "energy_low_pj": evaluation.energy_range_pj[0],
+        "energy_high_pj": evaluation.energy_range_pj[1],
         "saving": baseline.evaluation.energy_pj / evaluation.energy_pj,
         "components_pj": dict(evaluation.components_pj),
         "latency_us": evaluation.latency_us,
@@ -32,7 +32,7 @@ def record_json(record: Record, baseline: Record) -> dict[str, Any]:
         "macs": evaluation.macs,
         "density": evaluation.density,
         "seed": record.seed,
-        "effort": record.effort,
+        "effort": record.setup.effort,
         "seconds": evaluation.seconds,
         "cpu_seconds": evaluation.cpu_seconds,
         "joules": evaluation.joules,
@@ -50,9 +50,9 @@ def search_json(search: SearchRecord) -> dict[str, Any]:
         "seed": search.seed,
         "budget": search.budget,
         "population_size": search.population_size,
-        "min_accuracy": search.min_accuracy,
-        "multipliers": search.multipliers and list(search.multipliers),
-        "space": search.space and dict(search.space),
+        "min_accuracy": search.target.min_accuracy,
+        "multipliers": list(search.multipliers),
+        "space": dict(search.space),
         "sampler": search.settings.sampler,
         "prescreen": search.settings.prescreen,
         "asynchronous": search.settings.asynchronous,

@@ -15,12 +15,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from search.answers import words
-from search.answers.confirmation import target_of
 from search.answers.result import cheapest_at, front, front_hypervolume
 from search.observer import Stoppable
 from search.space.candidate import Candidate
 from search.space.task import stored_task
-from search.store.store import Record, SearchRecord
+from search.store.records import Record, SearchRecord
 
 _PACE_AFTER = 5  # evaluations; the first includes starting the workers
 
@@ -87,7 +86,7 @@ class SearchState:
 
     def target(self) -> tuple[str, float] | None:
         """The accuracy for which the cheapest is shown, in words and as a number."""
-        target = None if self.search is None else target_of(self.search)
+        target = None if self.search is None else self.search.target
         if target is None or (target.min_accuracy is None and self.baseline is None):
             return None
         return str(target), target.accuracy(self.baseline.evaluation.accuracy if self.baseline else 0.0)

@@ -87,7 +87,7 @@ class HardwareProblem:
         found: dict[Network, dict[str, list[float]]] = {}
         for evaluation in evaluations:
             layers = found.setdefault(evaluation.candidate.network, {})
-            for layer in (evaluation.workload or {"layers": []})["layers"]:
+            for layer in evaluation.workload["layers"]:
                 layers.setdefault(layer["name"], []).append(layer["activation_density"])
         self._densities = {
             network: {name: float(np.mean(values)) for name, values in layers.items()}

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from search.sampling.offspring import Genes
 from search.sampling.starts import along
 from search.space.search_space import SearchSpace
+from search.space.target import Target
 
 _STEPS = 8  # from the dearest to the cheapest value of a gene
 _LEAST_LOSS = 0.001  # of accuracy: steps that lose less are told apart by what they save
-_DEEPEST_LOSS = 0.05  # where nothing is wanted, no step goes further below where it began
 
 Found = Mapping[str, tuple[float, float] | None]
 
@@ -26,16 +26,12 @@ class Greedy:
 
     Args:
         space: The space. It begins at its largest, most exact candidate.
-        min_accuracy: What is wanted, if that is an accuracy.
-        max_accuracy_drop: Else how far below where it begins it may go; None for 5 points.
+        target: The accuracy that every step has to keep, relative to where it begins.
     """
 
-    def __init__(
-        self, space: SearchSpace, *, min_accuracy: float | None = None, max_accuracy_drop: float | None = None
-    ) -> None:
+    def __init__(self, space: SearchSpace, target: Target) -> None:
         self._space = space
-        self._min_accuracy = min_accuracy
-        self._deepest_loss = _DEEPEST_LOSS if max_accuracy_drop is None else max_accuracy_drop
+        self._target = target
         distributions = space.distributions()
         self._genes = [name for name, one in distributions.items() if name != "family" and not one.single()]
         # Each step is looked at many times, as every path begins at the beginning.
@@ -53,9 +49,9 @@ class Greedy:
         if self._key(place) not in found:
             return [self._genome(place)]
         here = found[self._key(place)]
-        wanted = self._min_accuracy
-        if wanted is None and here is not None:
-            wanted = here[0] - self._deepest_loss
+        if here is None:
+            return []
+        wanted = self._target.accuracy(baseline=here[0])
         while here is not None:
             steps = self._steps(place)
             unknown = {self._key(step): self._genome(step) for step in steps if self._key(step) not in found}
@@ -64,7 +60,7 @@ class Greedy:
             best, worth, reached = place, 0.0, None
             for step in steps:
                 there = found[self._key(step)]
-                if there is not None and there[0] >= (wanted or 0) and _worth(here, there) > worth:
+                if there is not None and there[0] >= wanted and _worth(here, there) > worth:
                     best, worth, reached = step, _worth(here, there), there
             place, here = best, reached
         return []

@@ -1,4 +1,4 @@
-"""That one process runs a search: a claim beside its database, which ends with the process."""
+"""A claim on a search, so that only one process runs it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from sqlalchemy.exc import SQLAlchemyError
 from search.content_hash import content_hash
 from search.errors import SearchBusyError
 from search.locations import cache_folder, sqlite_path
+from search.store.records import SearchRecord
 from search.store.schema import engine_options, storage_errors
-from search.store.store import SearchRecord
 
 
 @contextmanager
 def claimed(search: SearchRecord, url: str) -> Iterator[None]:
-    """Keep a second process from running the same search; the claim ends with the process.
+    """Keep other processes from running a search; the claim ends with the process at the latest.
 
-    In a database that is a file, or on a server other than PostgreSQL, it holds on this machine alone. In PostgreSQL it
-    holds everywhere until the server restarts.
+    In a database that is a file, or on a server other than PostgreSQL, the claim holds on this machine only. In
+    PostgreSQL it holds everywhere until the server restarts.
 
     Args:
         search: The search.
-        url: Of its database.
+        url: SQLAlchemy URL of its database.
 
     Raises:
         SearchBusyError: If another process runs it.
@@ -33,7 +33,7 @@ def claimed(search: SearchRecord, url: str) -> Iterator[None]:
     """
     folder = cache_folder(url)
     folder.mkdir(parents=True, exist_ok=True)
-    # Databases share a folder, those on servers and files that differ in their suffix, and have searches of one name.
+    # Databases on servers share a folder, as do files that differ in their suffix, and searches in them share names.
     path = sqlite_path(url)
     database = content_hash({"url": url})[:12] if path is None else path.resolve().name
     lock = FileLock(folder / f"{search.name}@{database}.lock", blocking=False)
@@ -50,7 +50,7 @@ def claimed(search: SearchRecord, url: str) -> Iterator[None]:
 
 @contextmanager
 def _claimed_in_postgresql(search: SearchRecord, url: str) -> Iterator[None]:
-    """Hold an advisory lock by a connection of its own, which the server ends when this machine is gone."""
+    """Hold an advisory lock through a separate connection, which the server ends when this machine is gone."""
     number = int(content_hash({"search": search.name})[:15], 16)
     engine = sa.create_engine(url, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT", **engine_options(url))
     try:

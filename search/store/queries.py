@@ -1,4 +1,4 @@
-"""Which evaluations belong to a question: conditions on what is stored, and the front among what meets them."""
+"""Conditions on stored evaluations and fresh runs, and the front among those that meet them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,17 @@ from sqlalchemy.orm import Session
 
 from search.evaluation.evaluation import EVALUATION_VERSION
 from search.space.candidate import Candidate
-from search.store.schema import ConfirmationRow, EvaluationRow
+from search.store.setup import Setup
+from search.store.tables import ConfirmationRow, EvaluationRow
 
 
-def comparable(task: str, hardware: str, effort: str) -> tuple[sa.ColumnElement[bool], ...]:
-    """Conditions on evaluations that can be compared with ones made now.
-
-    Args:
-        task: Task identity.
-        hardware: Hardware identity.
-        effort: Of them.
-    """
+def comparable(setup: Setup) -> tuple[sa.ColumnElement[bool], ...]:
+    """Conditions on evaluations that can be compared with new ones of a setup."""
     return (
-        EvaluationRow.task == task,
-        EvaluationRow.hardware == hardware,
+        EvaluationRow.task == setup.task,
+        EvaluationRow.hardware == setup.hardware,
         EvaluationRow.version == EVALUATION_VERSION,
-        EvaluationRow.effort == effort,
+        EvaluationRow.effort == setup.effort,
         sa.not_(EvaluationRow.stopped),
     )
 
@@ -35,8 +30,8 @@ def without_multipliers(session: Session, multipliers: Collection[str]) -> tuple
     """Conditions on evaluations whose candidates have none of some imported multipliers.
 
     Args:
-        session: By which it is read what multipliers stored candidates have.
-        multipliers: By identity.
+        session: Reads which multipliers stored candidates have.
+        multipliers: Identities of the imported multipliers.
     """
     if not multipliers:
         return ()
@@ -47,10 +42,10 @@ def without_multipliers(session: Session, multipliers: Collection[str]) -> tuple
 
 
 def alike(candidate: Candidate, *, but: Collection[str]) -> Iterator[sa.ColumnElement[bool]]:
-    """Conditions on evaluations whose candidates have the same knobs as another, but for some.
+    """Conditions on evaluations whose candidates equal another one, except in some knobs.
 
     Args:
-        candidate: The other, in canonical form.
+        candidate: The other candidate, in canonical form.
         but: Knobs that may differ.
     """
     for field in fields(candidate):
@@ -65,43 +60,31 @@ def alike(candidate: Candidate, *, but: Collection[str]) -> Iterator[sa.ColumnEl
                     yield stored.as_string() == text
 
 
-def comparable_runs(task: str, hardware: str, effort: str) -> tuple[sa.ColumnElement[bool], ...]:
-    """Conditions on fresh runs that can be compared with ones made now.
-
-    Args:
-        task: Task identity.
-        hardware: Hardware identity.
-        effort: Of them.
-    """
+def comparable_runs(setup: Setup) -> tuple[sa.ColumnElement[bool], ...]:
+    """Conditions on fresh runs that can be compared with new ones of a setup."""
     return (
-        ConfirmationRow.task == task,
-        ConfirmationRow.hardware == hardware,
+        ConfirmationRow.task == setup.task,
+        ConfirmationRow.hardware == setup.hardware,
         ConfirmationRow.version == EVALUATION_VERSION,
-        ConfirmationRow.effort == effort,
+        ConfirmationRow.effort == setup.effort,
     )
 
 
-def has_runs(task: str, hardware: str, effort: str) -> sa.ColumnElement[bool]:
-    """The condition that fresh runs were made of an evaluation's candidate.
-
-    Args:
-        task: Task identity.
-        hardware: Hardware identity.
-        effort: Of them.
-    """
-    made = sa.select(ConfirmationRow.candidate_key).where(*comparable_runs(task, hardware, effort))
+def has_runs(setup: Setup) -> sa.ColumnElement[bool]:
+    """The condition that an evaluation's candidate has fresh runs of a setup."""
+    made = sa.select(ConfirmationRow.candidate_key).where(*comparable_runs(setup))
     return EvaluationRow.candidate_key.in_(made)
 
 
 def rising(session: Session, conditions: Sequence[sa.ColumnElement[bool]]) -> list[tuple[str, float]]:
     """Keys and accuracies of the evaluations that are more accurate than all cheaper ones, cheapest first.
 
-    Each is looked up from the one before it, so that the index is gone through once, by the database: ten times faster
-    than to read it whole, for a front of ten among 10,000.
+    Each is looked up from the one before it, so that the database walks the index once: ten times faster than reading
+    it whole, for a front of ten among 10,000.
 
     Args:
-        session: By which they are read.
-        conditions: That evaluations have to meet.
+        session: Reads them.
+        conditions: Conditions that evaluations have to meet.
     """
     following = (
         sa.select(EvaluationRow.key, EvaluationRow.accuracy, EvaluationRow.energy_pj)

@@ -1,6 +1,6 @@
-"""The tables of the results database, and opening it: checks, tuning, migrations. Those of the service are its own.
+"""Opening the results database: checks, tuning, migrations, and errors in our terms.
 
-Optuna keeps its own tables in the same database; the names here, and that of the version table, differ from its.
+Optuna keeps its own tables and its own version table in the same database, under other names.
 """
 
 from __future__ import annotations
@@ -9,112 +9,31 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Session, sessionmaker
 
 from search.errors import NewerSchemaError, StorageError
 from search.locations import sqlite_path, without_password
 
-_MIGRATING = 0x73636865  # of PostgreSQL's advisory locks, the one of who brings the schema up to date
+_MIGRATING = 0x73636865  # PostgreSQL's advisory lock, held while the schema is brought up to date
 _VERSION_TABLE = "crosslayer_version"
-SCHEMA = "0007"  # the newest file in search/store/migrations/versions
-_RECONNECT_S = (0.5, 1, 2, 4, 8, 15)  # pauses between tries to reach a server that was there before: half a minute
-# What a person can do about a reason that a database gives.
+SCHEMA = "0001"  # the newest file in search/store/migrations/versions
+_RECONNECT_S = (0.5, 1, 2, 4, 8, 15)  # pauses between attempts to reach a server again: half a minute
+# What to do about a reason that a database gives.
 _REMEDIES = {
     "full": "Make room on its disk",
-    "locked": "End what has been writing to it for more than a minute",
-    "refused": "See that its server runs",
-    "terminating connection": "See that its server runs",
-    "closed the connection": "See that its server runs",
+    "locked": "End the process that has been writing to it for more than a minute",
+    "refused": "Make sure that its server is running",
+    "terminating connection": "Make sure that its server is running",
+    "closed the connection": "Make sure that its server is running",
 }
-# Optuna's tables, so that a database of its own is not mistaken for a foreign one.
+# Optuna's tables, so that a database with its tables alone is not mistaken for another application's.
 _OPTUNA_TABLE = re.compile("alembic_version|version_info|stud(y|ies)(_.*)?|trials?(_.*)?")
-
-
-class Base(DeclarativeBase):
-    """Collects the tables."""
-
-
-class SearchRow(Base):
-    """A search."""
-
-    __tablename__ = "searches"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(sa.String(200), unique=True)
-    task: Mapped[str] = mapped_column(sa.String(500))
-    hardware: Mapped[str] = mapped_column(sa.String(500))
-    seed: Mapped[int]
-    budget: Mapped[int]
-    population_size: Mapped[int]
-    min_accuracy: Mapped[float | None]
-    multipliers: Mapped[list[str] | None] = mapped_column(sa.JSON(none_as_null=True))
-    settings: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
-    space: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
-    created_at: Mapped[datetime]
-    finished_at: Mapped[datetime | None]
-
-
-class EvaluationRow(Base):
-    """An evaluation, under the content hash of all it depends on."""
-
-    __tablename__ = "evaluations"
-    key: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
-    version: Mapped[int]
-    task: Mapped[str] = mapped_column(sa.String(500))
-    hardware: Mapped[str] = mapped_column(sa.String(500))
-    effort: Mapped[str] = mapped_column(sa.String(20))
-    stopped: Mapped[bool]
-    seed: Mapped[int]
-    candidate_key: Mapped[str] = mapped_column(sa.String(64))
-    own_multipliers: Mapped[str | None] = mapped_column(sa.String(1000))  # that do not come along: a JSON list
-    accuracy: Mapped[float]
-    energy_pj: Mapped[float]
-    content: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
-    test_accuracies: Mapped[list[float] | None] = mapped_column(sa.JSON(none_as_null=True))
-    created_at: Mapped[datetime]
-    # Holds all that a front is found by, so that no row is read for it: rows are large.
-    __table_args__ = (
-        sa.Index(
-            "evaluations_by_energy",
-            *("task", "hardware", "effort", "version", "stopped", "energy_pj", "accuracy", "key", "seed"),
-            "own_multipliers",
-        ),
-        sa.Index(
-            "evaluations_by_candidate", "candidate_key", "task", "hardware", "effort", "version", "stopped", "key"
-        ),
-    )
-
-
-class TrialRow(Base):
-    """Which evaluation, or which error, ended a trial of a search."""
-
-    __tablename__ = "search_evaluations"
-    search_id: Mapped[int] = mapped_column(sa.ForeignKey("searches.id"), primary_key=True)
-    trial_number: Mapped[int] = mapped_column(primary_key=True)
-    evaluation_key: Mapped[str | None] = mapped_column(sa.ForeignKey("evaluations.key"))
-    error: Mapped[str | None] = mapped_column(sa.Text)
-
-
-class ConfirmationRow(Base):
-    """One fresh run of a candidate; see `search.answers.confirmation`."""
-
-    __tablename__ = "confirmation_runs"
-    key: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
-    run: Mapped[int] = mapped_column(primary_key=True)
-    version: Mapped[int]
-    task: Mapped[str] = mapped_column(sa.String(500))
-    hardware: Mapped[str] = mapped_column(sa.String(500))
-    effort: Mapped[str] = mapped_column(sa.String(20))
-    candidate_key: Mapped[str] = mapped_column(sa.String(64))
-    content: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
-    created_at: Mapped[datetime]
-    __table_args__ = (sa.Index("confirmation_runs_by_candidate", "candidate_key"),)
 
 
 def open_engine(url: str, *, create: bool, patient: bool = True) -> Engine:
@@ -122,8 +41,8 @@ def open_engine(url: str, *, create: bool, patient: bool = True) -> Engine:
 
     Args:
         url: SQLAlchemy URL.
-        create: Whether to make an SQLite file that does not exist.
-        patient: Whether to wait for a server that restarts, for half a minute; else its absence is an error at once.
+        create: Whether to create an SQLite file that does not exist.
+        patient: Whether to wait up to half a minute for a server that restarts, instead of raising an error at once.
 
     Raises:
         StorageError: If it cannot be opened, is not a database, or belongs to another application.
@@ -150,16 +69,16 @@ def open_engine(url: str, *, create: bool, patient: bool = True) -> Engine:
 
 
 def engine_options(url: str) -> dict[str, Any]:
-    """How SQLAlchemy has to open a database: patiently where it is locked, and sure that a connection still works."""
+    """SQLAlchemy's options: wait for a locked file, and check that a server's connection works before using it."""
     if sqlite_path(url) is not None:
         return {"connect_args": {"timeout": 60}}
-    # A server's machine that is gone is noticed in half a minute; by itself a connection waits for hours.
+    # Notices within half a minute that a server's machine is gone; by default a connection waits for hours.
     alive = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "connect_timeout": 10}
     return {"pool_pre_ping": True, "connect_args": alive if url.startswith("postgresql") else {}}
 
 
 def outlive_restarts(engine: Engine) -> None:
-    """Have a server that was reached before be reached again: for half a minute, as long as a restart may take."""
+    """Reconnect to a server that was reached before, trying for half a minute, which a restart may take."""
     if engine.dialect.name == "sqlite":
         return
 
@@ -187,7 +106,7 @@ def _check_sqlite_file(path: Path, create: bool) -> None:
 
 
 def tune_sqlite(engine: Engine) -> None:
-    """Let readers and one writer of an SQLite file work at the same time, and commit without waiting for the disk.
+    """Let readers and one writer use an SQLite file at the same time, and commit without waiting for the disk.
 
     A power cut may lose the last commits but never damages the file (https://www.sqlite.org/wal.html).
     """
@@ -199,7 +118,7 @@ def tune_sqlite(engine: Engine) -> None:
         cursor.execute("PRAGMA synchronous=NORMAL")
         cursor.close()
 
-    engine.dispose()  # connections made before do not count
+    engine.dispose()  # connections that were opened earlier lack the settings
 
 
 def _migrate(connection: Connection, url: str) -> None:
@@ -207,12 +126,12 @@ def _migrate(connection: Connection, url: str) -> None:
     if stored_schema(connection) == SCHEMA:
         return
     if connection.dialect.name == "sqlite":
-        # Python's sqlite3 would commit each table by itself; a kill in between would leave half a schema.
+        # Python's sqlite3 would commit each table on its own; a kill in between would leave half a schema.
         driver_connection: Any = connection.connection.dbapi_connection
         driver_connection.isolation_level = None
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     elif connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))  # others wait, and find it done
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))  # others wait, and find the work done
     tables = set(sa.inspect(connection).get_table_names())
     version = stored_schema(connection)
     if version is not None:
@@ -239,7 +158,7 @@ def _migrate(connection: Connection, url: str) -> None:
 
 
 def stored_schema(connection: Connection) -> str | None:
-    """The schema of a database; None if it has none of ours."""
+    """The schema version of a database; None if it does not have our tables."""
     if not sa.inspect(connection).has_table(_VERSION_TABLE):
         return None
     version: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {_VERSION_TABLE}"))  # noqa: S608
@@ -248,7 +167,7 @@ def stored_schema(connection: Connection) -> str | None:
 
 @contextmanager
 def storage_errors(url: str) -> Iterator[None]:
-    """Turn SQLAlchemy's errors into ours, with the database's own reason and what can be done about it."""
+    """Turn SQLAlchemy's errors into `StorageError`, with the database's reason and what to do about it."""
     try:
         yield
     except SQLAlchemyError as error:
@@ -256,11 +175,11 @@ def storage_errors(url: str) -> Iterator[None]:
 
 
 def storage_error(url: str, error: BaseException) -> StorageError:
-    """The error of ours for one of SQLAlchemy, or of what uses it."""
+    """The `StorageError` for an error of SQLAlchemy, or of a library on top of it."""
     first: DatabaseError | None = None
     seen: set[int] = set()
     link: BaseException | None = error
-    while link is not None and id(link) not in seen:  # what fails after it, such as to roll back, tells nothing
+    while link is not None and id(link) not in seen:  # the first counts: a failed rollback after it says nothing
         seen.add(id(link))
         if isinstance(link, DatabaseError):
             first = link
@@ -269,5 +188,28 @@ def storage_error(url: str, error: BaseException) -> StorageError:
         return StorageError(f"cannot use the results database {without_password(url)}: {error}")
     reason = (str(first.orig).strip().splitlines() or [type(first.orig).__name__])[0]
     remedies = [remedy for word, remedy in _REMEDIES.items() if word in reason]
-    what_next = f". {remedies[0]}; a search that was stopped goes on with: search resume" if remedies else ""
+    what_next = f". {remedies[0]}; resume an interrupted search with: search resume" if remedies else ""
     return StorageError(f"cannot use the results database {without_password(url)}: {reason}{what_next}")
+
+
+class Sessions:
+    """Transactions on an open database.
+
+    Args:
+        url: SQLAlchemy URL, for messages.
+        engine: The open database.
+    """
+
+    def __init__(self, url: str, engine: Engine) -> None:
+        self.url = url
+        self._begin = sessionmaker(engine).begin
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        """One transaction.
+
+        Raises:
+            StorageError: If the database fails.
+        """
+        with storage_errors(self.url), self._begin() as session:
+            yield session

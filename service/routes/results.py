@@ -25,9 +25,10 @@ from search.errors import UnknownNameError, UsageError
 from search.report import json_values
 from search.space.candidate import Candidate
 from search.space.search_space import MULTIPLIERS
-from search.space.task import Task, find_task, stored_names, stored_task, task_names
+from search.space.task import find_task, stored_names, stored_task, task_names
 from search.space.techniques import TECHNIQUES
-from search.store.store import Record
+from search.store.records import Record
+from search.store.setup import Setup
 from service.checks import hardware_named, task_named
 from service.dependencies import Caller, CallerDep, Services, ServicesDep, needs
 from service.keys import Scope
@@ -58,13 +59,11 @@ router = APIRouter(tags=["results"], dependencies=[Depends(needs(Scope.READ))], 
 @router.get("/fronts/{dataset}", responses=responses(401, 403, 404, 422, 503))
 def get_front(services: ServicesDep, dataset: str, query: Annotated[FrontQuery, Query()]) -> FrontSchema:
     """The front of the stored configurations: those that no other beats in both accuracy and energy. Unconfirmed."""
-    task, hardware, baseline = _searched(services, dataset, query)
+    setup, baseline = _searched(services, dataset, query)
     records = []
     if baseline is not None:
-        records = services.store.front(
-            task=task.identity,
-            hardware=hardware.identity,
-            effort=query.effort,
+        records = services.store.evaluations.front(
+            setup,
             min_accuracy=query.min_accuracy,
             without_multipliers=services.uploads.unnamed_multipliers(query.multipliers),
         )
@@ -82,15 +81,13 @@ def get_front(services: ServicesDep, dataset: str, query: Annotated[FrontQuery, 
 @router.get("/techniques/{dataset}", responses=responses(401, 403, 404, 422, 503))
 def get_techniques(services: ServicesDep, dataset: str, query: Annotated[TechniquesQuery, Query()]) -> TechniquesSchema:
     """What each technique achieves alone: stored configurations that differ from the baseline in it only."""
-    task, hardware, baseline = _searched(services, dataset, query)
+    setup, baseline = _searched(services, dataset, query)
     found: dict[str, list[Configuration]] = {technique: [] for technique in TECHNIQUES}
     if baseline is not None:
         alone = stored_alone(
             services.store,
-            task,
-            hardware,
+            setup,
             baseline,
-            effort=query.effort,
             without_multipliers=services.uploads.unnamed_multipliers(query.multipliers),
         )
         found = {name: [_configuration(one, baseline) for one in records] for name, records in alone.items()}
@@ -268,14 +265,12 @@ def _built_in(name: str) -> MultiplierSchema:
     )
 
 
-def _searched(services: Services, dataset: str, query: TechniquesQuery) -> tuple[Task, Hardware, Record | None]:
-    """The task and hardware of a query, and their stored baseline; None if they were not searched yet."""
+def _searched(services: Services, dataset: str, query: TechniquesQuery) -> tuple[Setup, Record | None]:
+    """The setup of the evaluations that a query is about, and its stored baseline; None if it was not searched yet."""
     task = task_named(dataset, status=404, pointer="dataset")
     hardware = hardware_named(query.hardware, services.uploads, pointer="hardware")
-    baseline = services.store.evaluation_of(
-        task.space.baseline(), task=task.identity, hardware=hardware.identity, effort=query.effort
-    )
-    return task, hardware, baseline
+    setup = Setup.of(task, hardware, query.effort)
+    return setup, services.store.evaluations.of_candidate(task.space.baseline(), setup)
 
 
 def _configuration(record: Record, baseline: Record) -> Configuration:
@@ -284,13 +279,12 @@ def _configuration(record: Record, baseline: Record) -> Configuration:
 
 def _evaluation(services: ServicesDep, evaluation_id: str) -> EvaluationSchema:
     try:
-        record, task, hardware = services.store.evaluation_with_id(evaluation_id)
+        record = services.store.evaluations.with_id(evaluation_id)
     except UnknownNameError as error:
         raise ProblemError(404, str(error), pointer="evaluation_id") from None
+    task, hardware = record.setup.task, record.setup.hardware
     dataset, network = stored_names(task)
-    baseline = services.store.evaluation_of(
-        stored_task(task).space.baseline(), task=task, hardware=hardware, effort=record.effort
-    )
+    baseline = services.store.evaluations.of_candidate(stored_task(task).space.baseline(), record.setup)
     content: dict[str, Any] = json_values.record_json(record, baseline or record)
     if baseline is None:
         content["saving"] = None

@@ -18,7 +18,7 @@ def loaded_by(statement: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["service.app", "search", "search.api._run", "search.cli.main", "search.store.store", "search.answers.result"],
+    ["service.app", "search", "search.api._run", "search.cli.main", "search.store.database", "search.answers.result"],
 )
 def test_nothing_heavy_is_loaded_before_it_is_needed(module: str) -> None:
     assert not loaded_by(f"import {module}") & HEAVY

@@ -16,10 +16,10 @@ from search.multipliers.choice import choose
 from search.observer import Observer
 from search.sampling.asker import population_size
 from search.space.candidate import NOMINAL_V, Candidate
-from search.space.search_space import SearchSpace
 from search.space.task import find_task
-from search.store.store import Record, SearchRecord, Store
-from tests.support.fakes import FakeExecutor, FakeProblem, InterruptAfter, InterruptionError, formula
+from search.store.database import Store
+from search.store.records import Record, SearchRecord
+from tests.support.fakes import SETUP, FakeExecutor, FakeProblem, InterruptAfter, InterruptionError, formula, new_search
 
 SPACE = find_task("digits").space
 
@@ -28,18 +28,6 @@ SPACE = find_task("digits").space
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store.open(f"sqlite:///{tmp_path / 'results.db'}", create=True) as opened:
         yield opened
-
-
-def new_search(store: Store, *, name: str | None = None, seed: int = 0, budget: int = 40) -> SearchRecord:
-    return store.create_search(
-        name=name,
-        task="digits",
-        hardware="any",
-        seed=seed,
-        budget=budget,
-        population_size=population_size(budget),
-        min_accuracy=None,
-    )
 
 
 def key_of(candidate: Candidate) -> str:
@@ -101,7 +89,7 @@ def random_hypervolume(seed: int, budget: int, baseline: Record) -> float:
     records = []
     for number in range(budget):
         evaluation = formula(SPACE.decode(study.ask(SPACE.distributions()).params))
-        records.append(Record(key=str(number), seed=seed, evaluation=evaluation, test_accuracies=None))
+        records.append(Record(key=str(number), setup=SETUP, seed=seed, evaluation=evaluation, test_accuracies=None))
     return front_hypervolume(front(records), baseline)
 
 
@@ -171,7 +159,7 @@ def test_an_observer_keeps_out_what_a_driver_has_no_right_to_store(store: Store,
         run(store, search, FakeExecutor(), LostAfter(evaluations))
     asked = open_study(store.url, search).get_trials(deepcopy=False)
     assert sum(trial.state is TrialState.COMPLETE for trial in asked) == evaluations
-    assert len(store.search_evaluations(search)) == evaluations
+    assert len(store.evaluations.of_search(search)) == evaluations
     assert len(asked) == -(-evaluations // 10) * 10  # no further generation was asked for
     assert run(store, search, FakeExecutor()).finished == 20
 
@@ -200,7 +188,7 @@ def test_a_trial_cut_off_before_the_study_was_told_counts_once(
         patch.setattr(optuna.Study, "tell", interrupt)
         with pytest.raises(InterruptionError):
             run(store, search, FakeExecutor())
-    assert store.trial_counts(search).finished == 1
+    assert store.searches.trial_counts(search).finished == 1
     counts = Counts()
     assert run(store, search, FakeExecutor(), counts).finished == counts.count == 20
 
@@ -239,7 +227,7 @@ def test_a_trial_that_others_asked_for_changes_nothing(store: Store, whole: Tria
 def test_the_budget_can_be_raised(store: Store) -> None:
     search = new_search(store, budget=20)
     assert run(store, search, FakeExecutor()).finished == 20
-    longer = store.reopen_search(search, budget=35, min_accuracy=None)
+    longer = store.searches.reopen(search, budget=35)
     assert longer.finished_at is None
     assert run(store, longer, FakeExecutor()).finished == 35
 
@@ -311,21 +299,8 @@ def test_a_search_in_which_everything_fails_stops_with_the_reason(store: Store) 
 
 def test_a_search_without_evaluations_has_no_result(store: Store) -> None:
     search = new_search(store, name="empty")
-    with pytest.raises(SearchError, match=r"is not evaluated yet; go on with: search resume empty"):
+    with pytest.raises(SearchError, match=r"is not evaluated yet; continue with: search resume empty"):
         result_of(store, search)
-
-
-def test_a_search_of_another_version_is_shown_and_not_gone_on_with(store: Store) -> None:
-    search = new_search(store, budget=12)
-    other = SearchSpace(families=("mlp", "other"), max_depth=2, max_width=4)
-    with pytest.raises(SearchError, match="is not evaluated yet"):
-        result_of(store, search)
-    run_search(search, other, store, FakeExecutor(), problem=FakeProblem(other), key_of=key_of, observer=Observer())
-    assert result_of(store, search).baseline.evaluation.candidate == other.baseline()
-    longer = store.reopen_search(search, budget=20, min_accuracy=None)
-    with pytest.raises(SearchError, match=r"begun by another version of crosslayer, whose space differs in 'family'"):
-        run(store, longer, FakeExecutor())
-    assert len(trials(store, search)) == 12
 
 
 @pytest.mark.parametrize(("cell", "robust_bits"), [("6T", {0}), ("8T", set(range(2, 9)))])
@@ -337,7 +312,7 @@ def test_a_search_without_a_choice_of_robust_bits(store: Store, cell: Cell, robu
     )
     assert result.baseline.evaluation.candidate == SPACE.baseline()
     assert result.finished == 40
-    candidates = [record.evaluation.candidate for record in store.search_evaluations(search)]
+    candidates = [record.evaluation.candidate for record in store.evaluations.of_search(search)]
     assert {c.robust_bits for c in candidates if c.supply_v < NOMINAL_V} <= robust_bits
     assert {c.multiplier for c in candidates} == {"exact", "asm-1"}
 
@@ -349,7 +324,7 @@ def test_a_baseline_outside_of_the_space_is_evaluated_beside_it(store: Store) ->
     executor = FakeExecutor()
 
     def on(budget: int) -> SearchResult:
-        longer = store.reopen_search(search, budget=budget, min_accuracy=None)
+        longer = store.searches.reopen(search, budget=budget)
         return run_search(
             longer, space, store, executor, problem=FakeProblem(space), key_of=key_of, observer=Observer()
         )
@@ -360,7 +335,7 @@ def test_a_baseline_outside_of_the_space_is_evaluated_beside_it(store: Store) ->
     assert result.finished == 25
     assert result.baseline.evaluation.candidate == SPACE.baseline()
     assert len(trials(store, search)) == 24
-    found = {record.evaluation.candidate for record in store.search_evaluations(search)} - {SPACE.baseline()}
+    found = {record.evaluation.candidate for record in store.evaluations.of_search(search)} - {SPACE.baseline()}
     assert {candidate.family for candidate in found} == {"lenet"}
     assert {candidate.width for candidate in found} == {1, 2, 4}
     assert any(candidate.multiplier_last for candidate in found)

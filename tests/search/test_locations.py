@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from search.errors import UsageError
-from search.locations import cache_limit_bytes, cache_location, printable
+from search.locations import cache_limit_bytes, cache_location, printable, storage_url
 
 DATABASE = "sqlite:////data/results.db"
 
@@ -58,3 +58,13 @@ def test_what_is_not_a_size_is_refused(given: str | int) -> None:
 )
 def test_passwords_are_not_printed(location: str, shown: str) -> None:
     assert printable(location) == shown
+
+
+def test_storage_urls(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert storage_url("results.db") == "sqlite:///results.db"
+    assert storage_url("postgresql://me@host/db") == "postgresql://me@host/db"
+    assert storage_url().endswith("crosslayer/crosslayer.db")
+    monkeypatch.setenv("CROSSLAYER_STORAGE", "sqlite:///from-environment.db")
+    assert storage_url() == "sqlite:///from-environment.db"
+    with pytest.raises(UsageError, match="is not a database URL"):
+        storage_url("http//://x")

@@ -33,7 +33,8 @@ from search.observer import Observer
 from search.sampling.asker import GENERATION
 from search.space.candidate import Candidate
 from search.space.task import find_task
-from search.store.store import Record, Store
+from search.store.database import Store
+from search.store.records import Record
 from tests.support.postgresql import Server
 
 BUDGET = 11  # a generation, and one evaluation of the next
@@ -82,7 +83,7 @@ def ends(database: Path | str) -> Ends:
     url = str(database) if "://" in str(database) else f"sqlite:///{database}"
     with Store.open(url, create=False) as store:
         storage = RDBStorage(url)
-        found = open_study(url, store.find_search("mine"), storage).get_trials(states=[TrialState.COMPLETE])
+        found = open_study(url, store.searches.find("mine"), storage).get_trials(states=[TrialState.COMPLETE])
         storage.remove_session()
         storage.engine.dispose()
     return [(trial.number, trial.params, trial.values) for trial in found]
@@ -286,7 +287,7 @@ def test_candidates_that_hang_or_kill_or_fail_are_given_up_and_the_search_goes_o
     )
     assert result.finished == 3
     with Store.open(f"sqlite:///{storage}", create=False) as store:
-        stored = [end.error for end in store.trial_ends(result.search) if end.error is not None]
+        stored = [end.error for end in store.searches.trial_ends(result.search) if end.error is not None]
     assert len(stored) == len(poison)
     assert sorted(stored) == sorted(observer.errors)
     for reason in (

@@ -7,14 +7,14 @@ from fastapi.testclient import TestClient
 
 from energy import load_hardware
 from search import best
-from search.answers.confirmation import Target
 from search.answers.stored import Stored
 from search.api.workplace import Workplace
+from search.space.target import Target
 from search.space.task import find_task
-from search.store.store import Store
+from search.store.database import Store
 from tests.service.requests import ask
 from tests.support.fakes import formula, fresh_run
-from tests.support.stored import HARDWARE, RUNS, SPACE, candidate
+from tests.support.stored import HARDWARE, RUNS, SETUP, SPACE, candidate
 
 
 def test_new_results_change_the_answer(client: TestClient, database: Path) -> None:
@@ -22,13 +22,13 @@ def test_new_results_change_the_answer(client: TestClient, database: Path) -> No
     assert (before["configurations"][0]["candidate"]["width"], before["untried"]) == (2, [])
     cheaper = candidate(width=2, sparsity=0.3)
     with Store.open(f"sqlite:///{database}", create=False) as store:
-        store.record_evaluation(cheaper.key, formula(cheaper), task="digits", hardware=HARDWARE, seed=0)
+        store.evaluations.record(cheaper.key, formula(cheaper), SETUP, seed=0)
     between = ask(client, min_accuracy=0.9).json()
     assert between["configurations"] == before["configurations"]
     assert [one["candidate"] for one in between["untried"]] == [cheaper.to_dict()]
     with Store.open(f"sqlite:///{database}", create=False) as store:
         for run in range(RUNS):
-            store.record_confirmation(fresh_run(cheaper, run), task="digits", hardware=HARDWARE, effort="standard")
+            store.runs.record(fresh_run(cheaper, run), SETUP)
     after = ask(client, min_accuracy=0.9).json()
     assert after["confirmed"] is True
     assert [one["candidate"]["sparsity"] for one in after["configurations"]] == [0.3, 0, 0, 0]
@@ -39,7 +39,7 @@ def test_what_was_confirmed_stays_so(client: TestClient, database: Path) -> None
     before = ask(client, min_accuracy=0.9).json()
     better = replace(formula(candidate(width=2, sparsity=0.05)), chip_accuracies=(0.97,))
     with Store.open(f"sqlite:///{database}", create=False) as store:
-        store.record_evaluation(better.candidate.key, better, task="digits", hardware=HARDWARE, seed=0)
+        store.evaluations.record(better.candidate.key, better, SETUP, seed=0)
     response = ask(client, min_accuracy=0.9)
     assert response.status_code == 200
     after = response.json()
@@ -51,7 +51,7 @@ def test_a_baseline_of_another_seed_is_another_answer(client: TestClient, databa
     before = ask(client, max_accuracy_drop=0.5).json()
     worse = replace(formula(SPACE.baseline()), chip_accuracies=(0.8,))
     with Store.open(f"sqlite:///{database}", create=False) as store:
-        store.record_evaluation("other", worse, task="digits", hardware=HARDWARE, seed=-1)
+        store.evaluations.record("other", worse, SETUP, seed=-1)
     after = ask(client, max_accuracy_drop=0.5).json()
     assert before["wanted_accuracy"] != after["wanted_accuracy"]
 
@@ -59,7 +59,7 @@ def test_a_baseline_of_another_seed_is_another_answer(client: TestClient, databa
 def test_search_best_says_the_same(client: TestClient, database: Path) -> None:
     better = replace(formula(candidate(width=2, sparsity=0.05)), chip_accuracies=(0.97,))
     with Store.open(f"sqlite:///{database}", create=False) as store:
-        store.record_evaluation(better.candidate.key, better, task="digits", hardware=HARDWARE, seed=0)
+        store.evaluations.record(better.candidate.key, better, SETUP, seed=0)
     for wanted in (0.9, 0.94):
         body = ask(client, min_accuracy=wanted).json()
         answer = best(min_accuracy=wanted, confirm=False, workplace=Workplace(storage=str(database)))

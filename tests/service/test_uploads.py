@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 import energy
 from search.api.workplace import Workplace
-from search.store.store import Store
+from search.store.database import Store
 from service.database import Database
 from service.job_state import JobState
 from service.keys import KeyStore, Scope
@@ -19,7 +19,7 @@ from service.queue import JobQueue
 from service.worker import Worker
 from tests.service.requests import assert_problem
 from tests.support.fakes import formula, fresh_run
-from tests.support.stored import HARDWARE, RUNS, SPACE, candidate, client_of, opened_jobs, store_results
+from tests.support.stored import RUNS, SETUP, SPACE, candidate, client_of, opened_jobs, store_results
 
 FILE = (resources.files("energy") / "hardware" / "weight-stationary-45nm.yaml").read_text()
 MINE = FILE.replace("name: weight-stationary-45nm", "name: mine").replace("clock_mhz: ", "clock_mhz: 1")
@@ -182,9 +182,9 @@ def test_unverified_costs_are_in_nobody_elses_answers(client: TestClient, databa
     name = upload_table(client, TRUNCATED).json()["name"]
     claimed = candidate(width=2, sparsity=0.3, multiplier=name)
     with Store.open(f"sqlite:///{database}", create=False) as store:
-        store.record_evaluation(claimed.key, formula(claimed), task="digits", hardware=HARDWARE, seed=0)
+        store.evaluations.record(claimed.key, formula(claimed), SETUP, seed=0)
         for run in range(RUNS):
-            store.record_confirmation(fresh_run(claimed, run), task="digits", hardware=HARDWARE, effort="standard")
+            store.runs.record(fresh_run(claimed, run), SETUP)
 
     def multipliers(configurations: list[dict[str, Any]]) -> set[str]:
         return {one["candidate"]["multiplier"] for one in configurations}

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from search.api import _run as api
 from search.api.workplace import Workplace
 from search.errors import NewerSchemaError, StorageError
+from search.store.database import Store
 from search.store.schema import open_engine
-from search.store.store import Store
 from service.database import Database
 from service.job_state import JobState
 from service.jobs import Job
@@ -67,8 +67,8 @@ def when(happened: Callable[[], bool], then: Callable[[], object]) -> threading.
 def trials(database: Path) -> int:
     """How many trials of the only search ended with an evaluation."""
     with Store.open(f"sqlite:///{database}", create=False) as store:
-        [search] = store.searches()
-        return store.trial_counts(search).finished
+        [search] = store.searches.all()
+        return store.searches.trial_counts(search).finished
 
 
 def test_a_job_is_run_and_answers_its_question(

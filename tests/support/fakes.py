@@ -12,6 +12,7 @@ from optuna.distributions import BaseDistribution
 import approx
 import energy
 from energy.cost_table import CostKey, CostRow, shipped_rows
+from search.defaults import DEFAULT_DROP
 from search.evaluation.early_stopping import Rival
 from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split
 from search.evaluation.job import Done, Evaluate, Failed, Job, Outcome, Result
@@ -19,9 +20,44 @@ from search.multipliers.choice import ChosenMultiplier
 from search.multipliers.folder import MultiplierFolder
 from search.multipliers.identity import multiplier_identity
 from search.observer import Observer
+from search.sampling.asker import population_size
 from search.space.candidate import Candidate
 from search.space.search_space import SearchSpace
-from search.store.store import Record
+from search.space.target import Target
+from search.space.task import stored_task
+from search.store.database import Store
+from search.store.records import Record, SearchRecord, SearchSettings
+from search.store.setup import Setup
+
+SETUP = Setup(task="digits", hardware="any", effort="standard")
+TARGET = Target(max_accuracy_drop=DEFAULT_DROP)
+SETTINGS = SearchSettings()
+
+
+def new_search(
+    store: Store,
+    *,
+    name: str | None = None,
+    setup: Setup = SETUP,
+    seed: int = 0,
+    budget: int = 40,
+    target: Target = TARGET,
+    settings: SearchSettings = SETTINGS,
+) -> SearchRecord:
+    """A search that was just begun, of the whole space of its task."""
+    task = stored_task(setup.task)
+    return store.searches.create(
+        name=name,
+        task=setup.task,
+        hardware=setup.hardware,
+        seed=seed,
+        budget=budget,
+        population_size=population_size(budget),
+        target=target,
+        multipliers=task.space.multipliers,
+        settings=settings,
+        space=task.space.to_dict(),
+    )
 
 
 def formula(candidate: Candidate) -> Evaluation:
@@ -37,7 +73,16 @@ def formula(candidate: Candidate) -> Evaluation:
         latency_us=1.0,
         macs=size,
         density=1 - candidate.sparsity,
+        energy_range_pj=(work / 2, work * 4),
+        area_mm2=0.1,
+        workload={"layers": []},
+        dense_layers=(),
+        failures="silicon-14nm",
+        early_accuracy=1.0,  # so that none is beaten early
+        stopped=False,
         seconds=0.0,
+        cpu_seconds=0.0,
+        joules=None,
         images=1000,
     )
 

@@ -10,7 +10,8 @@ from fastapi.testclient import TestClient
 
 from search.space.candidate import Candidate
 from search.space.task import find_task
-from search.store.store import Store
+from search.store.database import Store
+from search.store.setup import Setup
 from service.app import create_app
 from service.database import Database
 from service.leases import Leases
@@ -19,6 +20,7 @@ from service.settings import Settings
 from tests.support.fakes import formula, fresh_run
 
 HARDWARE = "weight-stationary-45nm"
+SETUP = Setup(task="digits", hardware=HARDWARE, effort="standard")
 SPACE = find_task("digits").space
 WIDTHS = (8, 4, 2)
 RUNS = find_task("digits").effort.confirmations
@@ -32,9 +34,9 @@ def store_results(database: Path, *, confirmed: tuple[int, ...] = WIDTHS, more: 
     """Evaluations of three widths, the baseline's first, and of more; fresh runs of some widths, and of those."""
     with Store.open(f"sqlite:///{database}", create=True) as store:
         for one in (*(candidate(width=width) for width in WIDTHS), *more):
-            store.record_evaluation(one.key, formula(one), task="digits", hardware=HARDWARE, seed=0)
+            store.evaluations.record(one.key, formula(one), SETUP, seed=0)
             for run in range(RUNS if one.width in confirmed else 0):
-                store.record_confirmation(fresh_run(one, run), task="digits", hardware=HARDWARE, effort="standard")
+                store.runs.record(fresh_run(one, run), SETUP)
 
 
 def client_of(database: Path, **settings: Any) -> TestClient:

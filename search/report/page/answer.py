@@ -5,9 +5,10 @@ from __future__ import annotations
 from html import escape
 
 from search.answers import words
-from search.answers.confirmation import Answer, Confirmation, Target
+from search.answers.confirmation import Answer, Confirmation
 from search.answers.result import SearchResult
-from search.store.store import Record
+from search.space.target import Target
+from search.store.records import Record
 
 
 def answer_section(result: SearchResult) -> str:

@@ -12,7 +12,7 @@ from search.answers.result import SearchResult, cheapest_at, front_hypervolume
 from search.multipliers.identity import multiplier_name
 from search.report.pictures import COMPONENT_COLOURS
 from search.space.techniques import TECHNIQUES, techniques_of
-from search.store.store import Record, TrialEnd
+from search.store.records import Record, TrialEnd
 
 MOST_POINTS = 2000  # of evaluations behind the front: more are neither told apart nor drawn quickly
 MOST_LINES = 400  # of evaluations across the knobs, beside those of the front
@@ -96,7 +96,7 @@ def _points(records: Sequence[Record], size: float) -> dict[str, list[Any]]:
     return {
         "id": [record.id for record in records],
         "accuracy": [round(e.accuracy * 100, 4) for e in evaluations],
-        "error": [e.accuracy_standard_error and round(e.accuracy_standard_error * 100, 4) for e in evaluations],
+        "error": [round(e.accuracy_standard_error * 100, 4) for e in evaluations],
         "worst": [round(e.accuracy_worst * 100, 4) for e in evaluations],
         "energy": [e.energy_pj / size for e in evaluations],
         "words": [list(words.knobs(e.candidate).values()) for e in evaluations],
@@ -130,7 +130,7 @@ def _breakdown(result: SearchResult) -> dict[str, Any]:
     bars = chosen(result)
     found = {name for _, record in bars for name, pj in record.evaluation.components_pj.items() if pj > 0}
     names = [name for name in COMPONENT_COLOURS if name in found]
-    names += sorted(found - set(names))  # what another version of the energy model had
+    names += sorted(found - set(names))  # components without a colour
     return {
         "bars": [
             {"label": label, "total": words.energy(record.evaluation.energy_pj), "pj": record.evaluation.energy_pj}

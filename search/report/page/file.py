@@ -11,7 +11,7 @@ from search.answers.result import result_of
 from search.errors import UsageError
 from search.locations import storage_url
 from search.report.page.page import page
-from search.store.store import Store
+from search.store.database import Store
 
 
 def write_report(
@@ -32,11 +32,11 @@ def write_report(
     """
     file = Path(path)
     with Store.open(storage_url(storage), create=False) as store:
-        search = store.find_search(name)
+        search = store.searches.find(name)
         if file.exists() and not overwrite:
             raise UsageError(f"{file} exists; name another one, or replace it with `overwrite`")
         result = result_of(store, search)
-        trials = store.trial_ends(search)
+        trials = store.searches.trial_ends(search)
     written_by = {name: version(name) for name in ("crosslayer", "torch", "optuna")}
     text = page(result, trials, written_by={**written_by, "Python": platform.python_version()})
     try:

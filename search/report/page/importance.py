@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from search.space.candidate import Candidate
-from search.store.store import Record
+from search.store.records import Record
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -21,7 +21,7 @@ from search.report.page.answer import answer_section
 from search.report.page.charts import MOST_POINTS, alone, charts, lines, spread
 from search.report.page.importance import Importance, knob_importance
 from search.space.task import stored_names, stored_task
-from search.store.store import Record, TrialEnd
+from search.store.records import Record, TrialEnd
 
 _THIRD_WORDS = {"area_mm2": "area", "latency_us": "latency"}
 _KNOB_WORDS = {
@@ -217,7 +217,7 @@ def _row(result: SearchResult, record: Record) -> str:
         (_energy_range(record), evaluation.energy_pj),
         (words.saving(result.saving(record)), result.saving(record)),
         (f"{evaluation.latency_us:.3g}", evaluation.latency_us),
-        ("-" if evaluation.area_mm2 is None else f"{evaluation.area_mm2:.3g}", evaluation.area_mm2),
+        (f"{evaluation.area_mm2:.3g}", evaluation.area_mm2),
         (knobs["network"], f"{candidate.family} {candidate.depth:03} {candidate.width:03}"),
         (knobs["prune"], candidate.sparsity),
         (knobs["bits"], f"{candidate.weight_bits} {candidate.activation_bits}"),
@@ -244,16 +244,14 @@ def _attribute(value: object) -> str:
 
 
 def _accuracy(evaluation: Evaluation) -> str:
-    error = evaluation.accuracy_standard_error
-    return words.percent(evaluation.accuracy) + ("" if error is None else f" <small>± {words.percent(error)}</small>")
+    error = words.percent(evaluation.accuracy_standard_error)
+    return f"{words.percent(evaluation.accuracy)} <small>± {error}</small>"
 
 
 def _energy_range(record: Record) -> str:
     evaluation = record.evaluation
     size, unit = words.energy_unit(evaluation.energy_pj)
     value = f"{evaluation.energy_pj / size:.3g}&nbsp;{unit}"
-    if evaluation.energy_range_pj is None:
-        return value
     low, high = (f"{float(f'{pj / size:.3g}'):,g}" for pj in evaluation.energy_range_pj)
     return f"{value} <small>{low} to {high}</small>"
 
@@ -266,7 +264,6 @@ def _run(result: SearchResult, written_by: Mapping[str, str]) -> str:
     dataset, network = stored_names(search.task)
     finished = search.finished_at
     seconds = sum(record.evaluation.seconds for record in result.evaluations)
-    multipliers = "those of an earlier release" if search.multipliers is None else ", ".join(search.multipliers)
     facts = {
         "data set": dataset,
         "network": network or f"built-in families: {', '.join(stored_task(search.task).space.families)}",
@@ -276,7 +273,7 @@ def _run(result: SearchResult, written_by: Mapping[str, str]) -> str:
         "asked for": str(result.answer.target),
         "effort": search.settings.effort,
         "sampler": search.settings.sampler,
-        "multipliers": multipliers,
+        "multipliers": ", ".join(search.multipliers),
         "evaluations": f"{result.finished:,}, {result.distinct:,} of them different, {result.failed} failed",
         "hypervolume": f"{result.hypervolume:.4f}",
         "began": f"{search.created_at:%Y-%m-%d %H:%M} UTC",

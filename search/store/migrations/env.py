@@ -1,6 +1,6 @@
-"""Runs migrations on the connection that `search.store.store` hands over.
+"""Runs migrations on the connection that `search.store.schema` hands over.
 
-The version table has a name of its own, because Optuna keeps its tables and its own Alembic version in the same
+The version table has its own name because Optuna keeps its tables and its own Alembic version in the same
 database.
 """
 

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 
 from approx import LayerShape
-from search.answers.confirmation import Answer, Confirmer, FreshRuns, Mean, Target, knee, paired_error
+from search.answers.confirmation import Answer, Confirmer, FreshRuns, Mean, knee, paired_error
 from search.evaluation.early_stopping import Rival
 from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split, share_error
 from search.evaluation.job import Confirm, Done, Failed, Job, Outcome, Result
 from search.space.candidate import Candidate
+from search.space.target import Target
 from search.space.task import find_task
-from search.store.store import Record, Store
+from search.store.database import Store
+from search.store.records import Record
+from tests.support.fakes import SETUP, formula
 
 BASELINE = find_task("digits").space.baseline()
 RUNS = 5
@@ -83,17 +86,10 @@ class Truth:
 
 def record(width: int, accuracy: float, energy_pj: float, *, stopped: bool = False) -> Record:
     candidate = replace(BASELINE, width=width)
-    evaluation = Evaluation(
-        candidate=candidate,
-        chip_accuracies=(accuracy,),
-        components_pj={"mac": energy_pj},
-        latency_us=1.0,
-        macs=1,
-        density=1.0,
-        seconds=0.0,
-        stopped=stopped,
+    evaluation = replace(
+        formula(candidate), chip_accuracies=(accuracy,), components_pj={"mac": energy_pj}, stopped=stopped
     )
-    return Record(key=candidate.key, seed=0, evaluation=evaluation, test_accuracies=None)
+    return Record(key=candidate.key, setup=SETUP, seed=0, evaluation=evaluation, test_accuracies=None)
 
 
 @pytest.fixture
@@ -105,7 +101,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def answer(
     store: Store, executor: Truth | None, records: list[Record], target: Target, *, baseline: Record | None = None
 ) -> Answer:
-    fresh = FreshRuns(store, executor, task="digits", hardware="any", effort="standard")
+    fresh = FreshRuns(store, executor, SETUP)
     return Confirmer(fresh, runs=RUNS, kept_only=executor is None).answer(records, baseline or records[0], target)
 
 

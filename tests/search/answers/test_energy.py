@@ -20,8 +20,8 @@ from search.errors import UsageError
 from search.evaluation.workload import workload_of
 from search.report.energy_console import print_energy
 from search.space.weight_memory import weight_memory
-from search.store.store import Record, Store
-from tests.support.fakes import formula
+from search.store.database import Store
+from search.store.records import Record
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def records(storage: Path) -> list[Record]:
     with Store.open(f"sqlite:///{storage}", create=False) as store:
-        return store.search_evaluations(store.find_search("digits-1"))
+        return store.evaluations.of_search(store.searches.find("digits-1"))
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -189,15 +189,12 @@ def test_other_mistakes(storage: Path, records: list[Record], tmp_path: Path) ->
     assert (code, "cannot draw to" in output) == (2, True)
 
 
-def test_an_evaluation_of_an_older_version_says_so(storage: Path, records: list[Record], tmp_path: Path) -> None:
-    old = formula(replace(records[-1].evaluation.candidate, width=1))
-    with Store.open(f"sqlite:///{tmp_path / 'old.db'}", create=True) as store:
-        store.record_evaluation("ab" * 32, old, task="digits", hardware="weight-stationary-45nm", seed=0)
-        store.record_evaluation("cd" * 32, old, task="digits", hardware="mine@12345678", seed=0)
-    with pytest.raises(UsageError, match="older version, which did not keep its layers"):
-        score("abab", storage=str(tmp_path / "old.db"))
+def test_an_evaluation_for_custom_hardware_needs_its_file(records: list[Record], tmp_path: Path) -> None:
+    evaluation, setup = records[-1].evaluation, replace(records[-1].setup, hardware="mine@12345678")
+    with Store.open(f"sqlite:///{tmp_path / 'results.db'}", create=True) as store:
+        store.evaluations.record("cd" * 32, evaluation, setup, seed=0)
     with pytest.raises(UsageError, match="made for mine@12345678, which does not come with the package; give its file"):
-        score("cdcd", storage=str(tmp_path / "old.db"))
+        score("cdcd", storage=str(tmp_path / "results.db"))
 
 
 def test_a_layer_that_runs_twice_is_two(records: list[Record]) -> None:
@@ -212,7 +209,6 @@ def test_a_layer_that_runs_twice_is_two(records: list[Record]) -> None:
 @pytest.mark.parametrize("name", energy.hardware_names())
 def test_the_table_fits_80_columns(records: list[Record], tmp_path: Path, name: str) -> None:
     content = records[0].evaluation.workload
-    assert content is not None
     path = tmp_path / "network.json"
     volts = energy.load_hardware(name).weight_memory.supply_v
     path.write_text(json.dumps({**content, "robust_bits": 0, "weight_memory_v": volts}))

@@ -29,7 +29,8 @@ from search.report.comparison import NOT_CONFIRMED, check_folder, print_comparis
 from search.space.candidate import Candidate
 from search.space.task import find_task
 from search.space.techniques import TECHNIQUES
-from search.store.store import Store
+from search.store.database import Store
+from search.store.setup import Setup
 from tests.support.fakes import FakeExecutor, formula
 
 BUDGET = 10
@@ -163,12 +164,12 @@ def test_every_choice_is_the_cheapest_of_its_own_search(storage: Path) -> None:
     base = formula(BASELINE)
     with Store.open(f"sqlite:///{storage}", create=False) as store:
         for row in comparison.rows:
-            stored = store.find_search(row.search)
+            stored = store.searches.find(row.search)
             assert stored.finished_at is not None
             assert (stored.budget, stored.seed) == (BUDGET, 0)
             assert (stored.settings.sampler == "greedy") == (row.combination.strategy == "greedy")
             assert row.evaluations == BUDGET
-            found = [record.evaluation for record in store.search_evaluations(stored)]
+            found = [record.evaluation for record in store.evaluations.of_search(stored)]
             for loss, choice in zip(LOSSES, row.choices, strict=True):
                 meeting = [one for one in found if one.accuracy >= base.accuracy - loss and not one.stopped]
                 assert choice.energy_pj == min(one.energy_pj for one in meeting)
@@ -241,7 +242,7 @@ def test_a_second_comparison_finds_the_same_and_evaluates_nothing(storage: Path)
 def test_combinations_share_evaluations(kept: Path) -> None:
     comparison = again(Executor(), kept, confirm=False)
     with Store.open(f"sqlite:///{kept}", create=False) as store:
-        made = store.evaluations(task="digits", hardware=comparison.hardware, effort="quick")
+        made = store.evaluations.all(Setup(task="digits", hardware=comparison.hardware, effort="quick"))
     assert len(made) < sum(row.distinct for row in comparison.rows)
 
 

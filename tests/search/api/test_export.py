@@ -20,7 +20,9 @@ from search.evaluation.evaluator import Evaluator
 from search.locations import cache_folder, multiplier_dir
 from search.multipliers.choice import choose
 from search.space.task import find_task
-from search.store.store import Record, Store
+from search.store.database import Store
+from search.store.records import Record
+from search.store.setup import Setup
 from tests.support.fakes import imported, keep
 
 NETWORK = """
@@ -55,7 +57,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def records(storage: Path, name: str) -> list[Record]:
     with Store.open(f"sqlite:///{storage}", create=False) as store:
-        return store.search_evaluations(store.find_search(name))
+        return store.evaluations.of_search(store.searches.find(name))
 
 
 def exported(*arguments: str) -> tuple[int, str]:
@@ -140,7 +142,7 @@ def test_an_imported_multiplier_is_exported_while_it_is_kept(tmp_path: Path, mon
             multipliers=[own],
         )
         found = evaluator.evaluate(candidate, "validation")
-        store.record_evaluation("ab" * 32, found, task=task.identity, hardware=hardware.identity, seed=0)
+        store.evaluations.record("ab" * 32, found, Setup.of(task, hardware, "standard"), seed=0)
     done = search.export("abab", out=tmp_path / "net", workplace=Workplace(storage=str(storage)))
     assert done.chip_accuracies == found.chip_accuracies
     assert not done.onnx_equals_model
@@ -171,7 +173,7 @@ def test_a_layered_candidate_is_exported_layer_by_layer(tmp_path: Path) -> None:
         found = Evaluator(task, data, hardware, seed=0, cache=TrainingCache(cache_folder(store.url))).evaluate(
             candidate, "validation"
         )
-        store.record_evaluation("ab" * 32, found, task=task.identity, hardware=hardware.identity, seed=0)
+        store.evaluations.record("ab" * 32, found, Setup.of(task, hardware, "standard"), seed=0)
     done = search.export("abab", out=tmp_path / "net", workplace=Workplace(storage=str(storage)))
     assert done.chip_accuracies == found.chip_accuracies
     layers = [layer for _, layer in approx.approx_layers(approx.load(tmp_path / "net"))]
@@ -189,7 +191,7 @@ def test_ids_that_name_nothing_or_too_much_are_refused(storage: Path, tmp_path: 
     with Store.open(f"sqlite:///{storage}", create=False) as store:
         record = records(storage, "digits-1")[0]
         twin = record.key[:20] + "0" * 44
-        store.record_evaluation(twin, replace(record.evaluation), task="other", hardware="h", seed=0)
+        store.evaluations.record(twin, record.evaluation, replace(record.setup, task="other"), seed=0)
     with pytest.raises(UsageError, match="several evaluations have an id that begins with"):
         search.export(record.key[:12], out=tmp_path / "net", workplace=Workplace(storage=str(storage)))
     assert issubclass(UnknownNameError, UsageError)

@@ -7,7 +7,6 @@ import pytest
 
 import search
 from energy import load_hardware
-from search.answers.confirmation import Target
 from search.answers.result import result_of
 from search.api.options import SearchOptions
 from search.api.workplace import Workplace
@@ -17,10 +16,15 @@ from search.locations import multiplier_dir
 from search.multipliers.choice import ChosenMultiplier
 from search.observer import Observer
 from search.space.search_space import MULTIPLIERS
+from search.space.target import Target
 from search.space.task import find_task
 from search.store.claims import claimed
-from search.store.store import Record, SearchRecord, Store
-from tests.support.fakes import chosen_import, formula, imported, keep
+from search.store.database import Store
+from search.store.records import Record, SearchRecord
+from search.store.setup import Setup
+from tests.support.fakes import chosen_import, formula, imported, keep, new_search
+
+SETUP = Setup(task="digits", hardware="weight-stationary-45nm", effort="standard")
 
 
 class Counting(Observer):
@@ -71,7 +75,7 @@ def test_a_search_keeps_what_it_was_made_for(tmp_path: Path) -> None:
     confirmed = search.resume("digits-1", budget=1, workplace=here).answer
     assert confirmed.confirmed
     with Store.open(f"sqlite:///{storage}", create=False) as store:
-        assert result_of(store, store.find_search("digits-1")).answer == confirmed
+        assert result_of(store, store.searches.find("digits-1")).answer == confirmed
 
 
 @pytest.mark.parametrize(
@@ -89,15 +93,7 @@ def test_a_search_is_not_resumed_with_other_settings(
 ) -> None:
     storage = f"sqlite:///{tmp_path / 'results.db'}"
     with Store.open(storage, create=True) as store:
-        store.create_search(
-            name="mine",
-            task="digits",
-            hardware="weight-stationary-45nm",
-            seed=0,
-            budget=9,
-            population_size=10,
-            min_accuracy=None,
-        )
+        new_search(store, name="mine", setup=SETUP)
     with pytest.raises(UsageError, match=f"'mine' was begun with other settings; resume it without `{parameter}`"):
         search.run(
             effort=effort, options=replace(options, name="mine", resume=True), workplace=Workplace(storage=storage)
@@ -117,7 +113,7 @@ def test_a_resume_that_is_refused_changes_nothing(tmp_path: Path) -> None:
     with claimed(begun, storage), pytest.raises(UsageError, match="is being run by another process"):
         search.resume("digits-1", budget=5, workplace=Workplace(workers=0, storage=storage))
     with Store.open(storage, create=False) as store:
-        assert store.find_search("digits-1") == begun
+        assert store.searches.find("digits-1") == begun
 
 
 def test_configurations_are_the_front_above_the_target(tmp_path: Path) -> None:
@@ -127,9 +123,7 @@ def test_configurations_are_the_front_above_the_target(tmp_path: Path) -> None:
     with Store.open(url, create=True) as store:
         for number, change in enumerate(changes):
             candidate = space.baseline().from_dict({**space.baseline().to_dict(), **change})
-            store.record_evaluation(
-                str(number), formula(candidate), task="digits", hardware="weight-stationary-45nm", seed=0
-            )
+            store.evaluations.record(str(number), formula(candidate), SETUP, seed=0)
     accuracy = formula(space.baseline().from_dict({**space.baseline().to_dict(), "width": 4})).accuracy
     found = search.configurations(min_accuracy=accuracy, storage=url)
     assert [record.key for record in found.records] == ["1", "0"]
@@ -151,7 +145,7 @@ def test_nothing_is_stored_when_the_request_cannot_be_met(tmp_path: Path) -> Non
     with pytest.raises(DatasetError):
         search.run(dataset="cifar10", workplace=Workplace(storage=str(storage), data_dir=tmp_path))
     with Store.open(f"sqlite:///{storage}", create=False) as store:
-        assert store.searches() == []
+        assert store.searches.all() == []
 
 
 def test_a_search_goes_on_without_a_place_for_networks(tmp_path: Path) -> None:
@@ -184,19 +178,6 @@ def test_networks_behind_a_url_give_the_same_results(tmp_path: Path) -> None:
     assert sum(record.evaluation.seconds for record in results[2].front) < 0.5 * sum(
         record.evaluation.seconds for record in results[1].front
     )
-
-
-def test_one_process_runs_a_search(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'results.db'}"
-    with Store.open(url, create=True) as store:
-        record = store.create_search(
-            name="mine", task="digits", hardware="any", seed=0, budget=1, population_size=10, min_accuracy=None
-        )
-    refused = pytest.raises(UsageError, match="'mine' is being run by another process")
-    with claimed(record, url), refused, claimed(record, url):
-        pass
-    with claimed(record, url):
-        pass
 
 
 def test_studies_of_others_keep_their_names(tmp_path: Path) -> None:
@@ -282,7 +263,7 @@ def test_a_search_is_resumed_with_the_multipliers_it_began_with(
 
 def _searches(storage: str) -> list[SearchRecord]:
     with Store.open(f"sqlite:///{storage}", create=False) as store:
-        return store.searches()
+        return store.searches.all()
 
 
 def test_costs_that_were_found_anew_are_not_mixed_with_former_ones(monkeypatch: pytest.MonkeyPatch) -> None:

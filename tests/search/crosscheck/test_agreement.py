@@ -29,14 +29,17 @@ from search.crosscheck.zigzag_inputs import (
 from search.errors import UsageError
 from search.space.candidate import Candidate
 from search.space.task import find_task
-from search.store.store import Record, Store
-from tests.support.fakes import formula
+from search.store.database import Store
+from search.store.records import Record
+from search.store.setup import Setup
+from tests.support.fakes import formula, new_search
 
 NEEDS_ZIGZAG = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("zigzag", "six")),
     reason=f"ZigZag is not installed: {INSTALL}",
 )
 HARDWARE = energy.load_hardware("weight-stationary-45nm")
+SETUP = Setup(task="digits", hardware=HARDWARE.identity, effort="standard")
 DRAM = energy.load_hardware("weight-stationary-45nm-dram")
 CONVOLUTION = energy.LayerWorkload(
     name="conv",
@@ -71,10 +74,10 @@ def fake_zigzag(layer: ZigzagLayer) -> Parts:
     return Parts(mac=1.0, weight_sram=layer.outputs * layer.channels * 10.0, activation_sram=2.0, dram=3.0)
 
 
-def record(workload: energy.Workload | None, candidate: Candidate | None = None, key: str = "abc") -> Record:
+def record(workload: energy.Workload, candidate: Candidate | None = None, key: str = "abc") -> Record:
     evaluation = formula(candidate or find_task("digits").space.baseline())
-    evaluation = replace(evaluation, workload=None if workload is None else workload.to_dict())
-    return Record(key=key, seed=0, evaluation=evaluation, test_accuracies=None)
+    evaluation = replace(evaluation, workload=workload.to_dict())
+    return Record(key=key, setup=SETUP, seed=0, evaluation=evaluation, test_accuracies=None)
 
 
 @pytest.mark.parametrize("values", [4, 9, 40])
@@ -299,32 +302,18 @@ def test_equal_layers_are_scored_once_and_both_models_take_the_mac_from_one_tabl
     assert found.dense == found.searched == checking.Agreement(spearman=None, kendall=None)
 
 
-def test_an_evaluation_of_an_older_version_has_nothing_to_score(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "load_zigzag", lambda: None)
-    with pytest.raises(UsageError, match="evaluation abc was made by an older version, which did not keep its layers"):
-        checking.crosscheck([record(None)], HARDWARE)
-
-
 def stored(folder: Path, workloads: Sequence[energy.Workload]) -> Path:
     """A search whose front is the baseline and smaller networks, with these workloads."""
     path = folder / "results.db"
     with Store.open(f"sqlite:///{path}", create=True) as store:
-        search = store.create_search(
-            name="small",
-            task="digits",
-            hardware=HARDWARE.identity,
-            seed=0,
-            budget=len(workloads),
-            population_size=10,
-            min_accuracy=None,
-        )
+        search = new_search(store, name="small", setup=SETUP, budget=len(workloads))
         baseline = find_task("digits").space.baseline()
         for number, workload in enumerate(workloads):
             candidate = replace(baseline, width=baseline.width - number)
             evaluation = replace(formula(candidate), workload=workload.to_dict())
             key = f"{number}" * 64
-            store.record_evaluation(key, evaluation, task="digits", hardware=HARDWARE.identity, seed=0)
-            store.record_trial(search, number, evaluation_key=key)
+            store.evaluations.record(key, evaluation, SETUP, seed=0)
+            store.searches.record_trial(search, number, evaluation_key=key)
     return path
 
 

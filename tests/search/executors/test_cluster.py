@@ -12,7 +12,7 @@ from typing import IO
 
 import pytest
 
-from search.store.store import Store
+from search.store.database import Store
 
 BUDGET = 12
 # As small as can be, and slow to build: the search must not be over before the node is gone.
@@ -65,8 +65,8 @@ def answer(output: IO[str] | None, word: str) -> str:
 
 def evaluations(url: str) -> int:
     with Store.open(url, create=False) as store:
-        searches = store.searches()
-        return store.trial_counts(searches[0]).finished if searches else 0
+        searches = store.searches.all()
+        return store.searches.trial_counts(searches[0]).finished if searches else 0
 
 
 @pytest.mark.slow
@@ -96,6 +96,6 @@ def test_a_search_outlives_a_node_of_its_cluster(cluster: subprocess.Popen[str],
         output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     with Store.open(url, create=False) as store:
-        counts = store.trial_counts(store.find_search(json.loads(output)["name"]))
+        counts = store.searches.trial_counts(store.searches.find(json.loads(output)["name"]))
     assert (counts.finished, counts.failed) == (BUDGET, 0)
     assert any(cache.rglob("*"))

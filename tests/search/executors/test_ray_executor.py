@@ -38,7 +38,7 @@ def outcomes(executor: Executor) -> dict[str, Outcome[Evaluation]]:
     for outcome in executor.run(JOBS):
         assert outcome.key not in found
         if isinstance(outcome, Done):
-            outcome = replace(outcome, result=replace(outcome.result, seconds=0.0, cpu_seconds=None, joules=None))
+            outcome = replace(outcome, result=replace(outcome.result, seconds=0.0, cpu_seconds=0.0, joules=None))
         found[outcome.key] = outcome
     return found
 

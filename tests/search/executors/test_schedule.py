@@ -51,7 +51,7 @@ def test_two_that_lack_a_network_are_not_begun_together() -> None:
 
 def test_one_that_lacks_a_network_is_begun_when_that_should_be_trained() -> None:
     """Were it left to the end, a generation would end with it."""
-    measured = [replace(one, seconds=30.0) for one in evaluations(MEDIUM)]  # three quarters of it for its network
+    measured = [replace(one, cpu_seconds=30.0) for one in evaluations(MEDIUM)]  # three quarters of it for its network
     clock = iter([0.0, 0.0, 22.0, 23.0, 24.0, 25.0])
     same = [replace(MEDIUM, depth=2, sparsity=share) for share in (0.1, 0.2, 0.3)]
     others = {f"{bits}": replace(MEDIUM, activation_bits=bits) for bits in (2, 3, 4)}
@@ -60,7 +60,7 @@ def test_one_that_lacks_a_network_is_begun_when_that_should_be_trained() -> None
 
 
 def test_where_all_lack_networks_in_training_the_one_that_is_trained_first_is_next() -> None:
-    measured = [replace(one, seconds=30.0) for one in evaluations(MEDIUM, replace(MEDIUM, width=2))]
+    measured = [replace(one, cpu_seconds=30.0) for one in evaluations(MEDIUM, replace(MEDIUM, width=2))]
     large, small = replace(MEDIUM, depth=2), replace(MEDIUM, depth=2, width=2)
     pruned = {f"{one.width}": replace(one, sparsity=0.5) for one in (large, small)}
     schedule = LongestFirst(jobs(a=large, b=small, **pruned), measured, clock=lambda: 1.0)
@@ -69,8 +69,8 @@ def test_where_all_lack_networks_in_training_the_one_that_is_trained_first_is_ne
 
 def test_families_have_a_pace_of_their_own() -> None:
     slow = replace(SMALL, family="lenet")
-    measured = [replace(one, seconds=1.0) for one in evaluations(LARGE, SMALL)]
-    measured += [replace(one, seconds=20.0) for one in evaluations(slow)]
+    measured = [replace(one, cpu_seconds=1.0) for one in evaluations(LARGE, SMALL)]
+    measured += [replace(one, cpu_seconds=20.0) for one in evaluations(slow)]
     assert [job.key for job in LongestFirst(jobs(large=LARGE, slow=slow), measured)] == ["slow", "large"]
 
 

@@ -5,14 +5,16 @@ from pathlib import Path
 from rich.console import Console
 
 from search.answers import words
-from search.answers.confirmation import Answer, Confirmation, Mean, Target
+from search.answers.confirmation import Answer, Confirmation, Mean
 from search.engine import run_search
 from search.evaluation.evaluation import ConfirmationRun
 from search.observer import Observer
 from search.report import console as tables
+from search.space.target import Target
 from search.space.task import find_task
-from search.store.store import Record, Store
-from tests.support.fakes import FakeExecutor, FakeProblem, formula
+from search.store.database import Store
+from search.store.records import Record
+from tests.support.fakes import SETUP, FakeExecutor, FakeProblem, formula, new_search
 
 
 def test_an_imported_multiplier_goes_by_its_name() -> None:
@@ -46,7 +48,7 @@ def test_a_layered_candidate_fits_a_terminal_of_80_columns() -> None:
         multiplier_last="asm-1-3",
         robust_bits_first=3,
     )
-    record = Record(key="abc", seed=0, evaluation=formula(candidate), test_accuracies=None)
+    record = Record(key="abc", setup=SETUP, seed=0, evaluation=formula(candidate), test_accuracies=None)
     written = io.StringIO()
     found = Answer(
         target=Target(min_accuracy=0.9),
@@ -64,7 +66,7 @@ def test_a_layered_candidate_fits_a_terminal_of_80_columns() -> None:
 def test_where_only_the_baseline_is_confirmed_the_nearest_is_named() -> None:
     baseline = find_task("digits").space.baseline()
     base, near = (
-        Record(key=key * 12, seed=0, evaluation=formula(candidate), test_accuracies=None)
+        Record(key=key * 12, setup=SETUP, seed=0, evaluation=formula(candidate), test_accuracies=None)
         for key, candidate in (("a", baseline), ("b", replace(baseline, weight_bits=4)))
     )
     run = ConfirmationRun(
@@ -96,9 +98,7 @@ def test_where_only_the_baseline_is_confirmed_the_nearest_is_named() -> None:
 
 def test_a_front_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
     with Store.open(f"sqlite:///{tmp_path / 'results.db'}", create=True) as store:
-        search = store.create_search(
-            name=None, task="digits", hardware="any", seed=0, budget=60, population_size=10, min_accuracy=0.9
-        )
+        search = new_search(store, budget=60, target=Target(min_accuracy=0.9))
         result = run_search(
             search,
             find_task("digits").space,

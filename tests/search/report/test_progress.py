@@ -14,19 +14,21 @@ from rich.console import Console
 from search.api.interrupts import interruptible
 from search.report.progress import LineProgress, LiveProgress, SearchState
 from search.space.candidate import Candidate
+from search.space.target import Target
 from search.space.task import find_task
-from search.store.store import Record, SearchRecord
-from tests.support.fakes import formula
+from search.store.records import Record, SearchRecord
+from tests.support.fakes import SETTINGS, SETUP, TARGET, formula
 
-BASELINE = find_task("digits").space.baseline()
+SPACE = find_task("digits").space
+BASELINE = SPACE.baseline()
 
 
 def record(**change: object) -> Record:
     candidate = Candidate.from_dict({**BASELINE.to_dict(), **change})
-    return Record(key=candidate.key, seed=0, evaluation=formula(candidate), test_accuracies=None)
+    return Record(key=candidate.key, setup=SETUP, seed=0, evaluation=formula(candidate), test_accuracies=None)
 
 
-def search(min_accuracy: float | None = None) -> SearchRecord:
+def search(target: Target = TARGET) -> SearchRecord:
     return SearchRecord(
         id=1,
         name="mine",
@@ -35,7 +37,11 @@ def search(min_accuracy: float | None = None) -> SearchRecord:
         seed=0,
         budget=20,
         population_size=10,
-        min_accuracy=min_accuracy,
+        target=target,
+        multipliers=SPACE.multipliers,
+        settings=SETTINGS,
+        space=SPACE.to_dict(),
+        data_dir=None,
         created_at=datetime(2026, 1, 1),
         finished_at=None,
     )
@@ -63,7 +69,7 @@ def test_the_cheapest_is_named_against_the_target() -> None:
     state.add(record(weight_bits=6))
     assert "1.33x less than the baseline" in state.cheapest()
     assert state.cheapest().startswith("cheapest within 2.00 points of the baseline: ")
-    state.start(search(min_accuracy=0.999), [], trials=0)
+    state.start(search(Target(min_accuracy=0.999)), [], trials=0)
     assert state.cheapest() == "nothing at 99.90% or more yet"
 
 

@@ -20,14 +20,17 @@ from search.sampling.forecast import HardwareProblem
 from search.sampling.greedy import Greedy
 from search.space.candidate import Candidate
 from search.space.search_space import SearchSpace
+from search.space.target import Target
 from search.space.task import find_task
-from search.store.store import SearchRecord, SearchSettings, Store
-from tests.support.fakes import FakeExecutor, InterruptAfter, InterruptionError, formula
+from search.store.database import Store
+from search.store.records import SearchRecord, SearchSettings
+from tests.support.fakes import FakeExecutor, InterruptAfter, InterruptionError, formula, new_search
 
 TASK = find_task("digits")
 SPACE = TASK.space
 BASELINE = SPACE.baseline()
 HARDWARE = energy.load_hardware("weight-stationary-45nm")
+WITHIN_5_POINTS = Target(max_accuracy_drop=0.05)
 Figures = tuple[float, float]
 
 
@@ -46,10 +49,10 @@ def explore(
     space: SearchSpace,
     figures: Callable[[Candidate], Figures | None] = measure,
     *,
-    min_accuracy: float | None = None,
+    target: Target = WITHIN_5_POINTS,
 ) -> tuple[dict[str, Figures | None], list[list[Candidate]]]:
     """All that a greedy strategy asks for: what it found, and the candidates of each question."""
-    greedy, found, asked = Greedy(space, min_accuracy=min_accuracy), dict[str, Figures | None](), []
+    greedy, found, asked = Greedy(space, target), dict[str, Figures | None](), []
     while genomes := greedy.missing(found):
         candidates = [space.decode(genes) for genes in genomes]
         found |= {one.key: figures(one) for one in candidates}
@@ -90,8 +93,8 @@ def test_it_begins_with_the_baseline_and_takes_the_step_that_saves_most_for_what
 def test_it_ends_where_no_step_keeps_the_accuracy() -> None:
     accuracies = {(0, 8): 0.95, (0.5, 8): 0.89, (0, 6): 0.899}
     assert len(explore(PRUNED, two_knobs(accuracies))[1]) == 2  # 5 points below 0.95 at most
-    assert len(explore(PRUNED, two_knobs(accuracies), min_accuracy=0.89)[1]) == 3
-    assert len(explore(PRUNED, two_knobs(accuracies), min_accuracy=0.96)[1]) == 2
+    assert len(explore(PRUNED, two_knobs(accuracies), target=Target(min_accuracy=0.89))[1]) == 3
+    assert len(explore(PRUNED, two_knobs(accuracies), target=Target(min_accuracy=0.96))[1]) == 2
 
 
 def test_a_step_that_costs_energy_is_not_taken() -> None:
@@ -152,18 +155,8 @@ class Executor(FakeExecutor):
         return super().run(list(jobs))
 
 
-def new_search(store: Store, *, budget: int = 40, space: SearchSpace = SPACE) -> SearchRecord:
-    return store.create_search(
-        name=None,
-        task="digits",
-        hardware="any",
-        seed=0,
-        budget=budget,
-        population_size=10,
-        min_accuracy=None,
-        space=space.to_dict(),
-        settings=SearchSettings(sampler="greedy"),
-    )
+def greedy_search(store: Store, *, budget: int = 40) -> SearchRecord:
+    return new_search(store, budget=budget, target=WITHIN_5_POINTS, settings=SearchSettings(sampler="greedy"))
 
 
 def run(
@@ -189,7 +182,7 @@ def evaluated(executor: Executor) -> list[Candidate]:
 
 
 def test_a_search_takes_the_steps_and_ends_before_its_budget(store: Store) -> None:
-    executor, search = Executor(), new_search(store, budget=60, space=PRUNED)
+    executor, search = Executor(), greedy_search(store, budget=60)
     result = run(store, search, executor, space=PRUNED)
     found, asked = explore(PRUNED)
     assert {one.key for one in evaluated(executor)} == set(found)
@@ -200,9 +193,9 @@ def test_a_search_takes_the_steps_and_ends_before_its_budget(store: Store) -> No
 
 @pytest.mark.parametrize("budget", [1, 2, 11])
 def test_a_search_keeps_to_its_budget_and_goes_on_beyond(store: Store, budget: int) -> None:
-    search, executor = new_search(store, budget=budget), Executor()
+    search, executor = greedy_search(store, budget=budget), Executor()
     assert run(store, search, executor).finished == len(evaluated(executor)) == budget
-    longer = store.reopen_search(search, budget=20, min_accuracy=None)
+    longer = store.searches.reopen(search, budget=20)
     assert run(store, longer, executor).finished == len(evaluated(executor)) == 20
     keys = [one.key for one in evaluated(executor)]
     assert len(set(keys)) == 20
@@ -213,14 +206,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[SearchResult, list[
     """What a search finds and evaluates that nothing happens to."""
     executor = Executor()
     with Store.open(f"sqlite:///{tmp_path_factory.mktemp('whole') / 'results.db'}", create=True) as store:
-        return run(store, new_search(store, budget=20), executor), evaluated(executor)
+        return run(store, greedy_search(store, budget=20), executor), evaluated(executor)
 
 
 @pytest.mark.parametrize("evaluations", [1, 4, 9])
 def test_an_interrupted_search_goes_on_as_if_it_had_not_been(
     store: Store, whole: tuple[SearchResult, list[Candidate]], evaluations: int
 ) -> None:
-    search, first, second = new_search(store, budget=20), Executor(1), Executor(2)
+    search, first, second = greedy_search(store, budget=20), Executor(1), Executor(2)
     with pytest.raises(InterruptionError):
         run(store, search, first, InterruptAfter(evaluations))
     result = run(store, search, second)
@@ -232,11 +225,11 @@ def test_an_interrupted_search_goes_on_as_if_it_had_not_been(
 
 @pytest.mark.parametrize("suggested", [0, 3, 9])
 def test_a_step_that_others_began_to_ask_for_is_asked_for(store: Store, suggested: int) -> None:
-    search, executor = new_search(store, budget=20), Executor()
+    search, executor = greedy_search(store, budget=20), Executor()
     with pytest.raises(InterruptionError):
         run(store, search, executor, InterruptAfter(1))
     study = open_study(store.url, search)
-    steps = Greedy(SPACE).missing({BASELINE.key: measure(BASELINE)})
+    steps = Greedy(SPACE, WITHIN_5_POINTS).missing({BASELINE.key: measure(BASELINE)})
     study.enqueue_trial(dict(steps[0]))
     trial = study.ask()
     for name, distribution in [*SPACE.distributions().items()][:suggested]:
@@ -252,7 +245,7 @@ def test_failed_steps_are_noted_and_passed_over(store: Store) -> None:
             raise ArithmeticError("diverged")
         return formula(candidate)
 
-    search, executor = new_search(store, budget=60, space=PRUNED), Executor(evaluate=sometimes)
+    search, executor = greedy_search(store, budget=60), Executor(evaluate=sometimes)
     result = run(store, search, executor, space=PRUNED)
     assert result.failed > 0
     assert {record.evaluation.candidate.sparsity for record in result.evaluations} == {0.0}
@@ -263,7 +256,7 @@ def test_failed_steps_are_noted_and_passed_over(store: Store) -> None:
 
 def test_a_baseline_outside_of_the_space_is_evaluated_beside_it(store: Store) -> None:
     space = replace(SPACE, width=(1, 2, 4), baseline_family="mlp", layered=True)
-    search, executor = new_search(store, budget=15, space=space), Executor()
+    search, executor = greedy_search(store, budget=15), Executor()
     result = run(store, search, executor, space=space)
     assert result.finished == 15
     assert result.baseline.evaluation.candidate == BASELINE

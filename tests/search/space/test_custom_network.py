@@ -23,9 +23,10 @@ from search.space import custom_network as own_network
 from search.space.candidate import Candidate
 from search.space.custom_network import build_own_network, find_network
 from search.space.task import OwnNetwork, Task, find_task
-from search.store.store import Store
+from search.store.database import Store
+from search.store.setup import Setup
 from tests.search.evaluation.test_evaluator import CANDIDATE, HARDWARE, QUICK
-from tests.support.fakes import FakeExecutor, FakeProblem
+from tests.support.fakes import FakeExecutor, FakeProblem, new_search
 
 SHAPE = (1, 8, 8)
 NETS = """
@@ -295,7 +296,7 @@ def test_an_evaluation_of_dropout_depends_on_its_seed_alone(data: datasets.TaskD
         torch.rand(7)
         evaluator = Evaluator(task_of(network), data, HARDWARE, seed=0, cache=TrainingCache(tmp_path / folder))
         evaluation = evaluator.evaluate(candidate_of(network), "validation")
-        found.append(replace(evaluation, seconds=0.0, cpu_seconds=None, joules=None))
+        found.append(replace(evaluation, seconds=0.0, cpu_seconds=0.0, joules=None))
     assert found[0] == found[1]
     assert found[0].accuracy > 0.5
 
@@ -312,9 +313,8 @@ def test_a_network_that_cannot_be_built_small_is_an_outcome(data: datasets.TaskD
 def test_a_space_of_one_family_is_searched(tmp_path: Path, source: str) -> None:
     task = task_of(find(write(tmp_path, source)))
     with Store.open(f"sqlite:///{tmp_path / 'results.db'}", create=True) as store:
-        search = store.create_search(
-            name=None, task=task.identity, hardware="any", seed=0, budget=40, population_size=10, min_accuracy=None
-        )
+        setup = Setup(task=task.identity, hardware="any", effort="standard")
+        search = new_search(store, setup=setup)
         result = run_search(
             search,
             task.space,
@@ -326,4 +326,4 @@ def test_a_space_of_one_family_is_searched(tmp_path: Path, source: str) -> None:
         )
         assert result.finished == 40
         assert result.baseline.evaluation.candidate == task.space.baseline()
-        assert len(store.evaluations(task=task.identity, hardware="any")) == result.distinct
+        assert len(store.evaluations.all(setup)) == result.distinct

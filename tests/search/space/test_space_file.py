@@ -17,7 +17,7 @@ from search.space.search_space import SearchSpace
 from search.space.space_file import KEYS, ChosenSpace, choose_space
 from search.space.task import OwnNetwork, Task, find_task
 from search.space.weight_memory import lowest_supply_mv
-from search.store.store import Store
+from search.store.database import Store
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "docs" / "search-space.md").read_text()
@@ -171,8 +171,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def space_of(storage: str, name: str) -> SearchSpace:
     with Store.open(f"sqlite:///{storage}", create=False) as store:
-        content = store.find_search(name).space
-    assert content is not None
+        content = store.searches.find(name).space
     return TASK.space.with_values(content)
 
 
@@ -187,7 +186,7 @@ def test_a_layered_search(tmp_path: Path) -> None:
     assert (result.finished, result.failed) == (12, 0)
     assert space_of(storage, "digits-1").layered
     with Store.open(f"sqlite:///{storage}", create=False) as store:
-        found = [record.evaluation.candidate for record in store.search_evaluations(result.search)]
+        found = [record.evaluation.candidate for record in store.evaluations.of_search(result.search)]
     assert result.baseline.evaluation.candidate == found[0] == TASK.space.baseline()
     assert any(len(candidate.multipliers) > 1 for candidate in found)
     with pytest.raises(UsageError, match="search 'digits-1' searches another space than `space` says now"):
@@ -224,7 +223,7 @@ def test_a_search_of_a_file_is_resumed_in_its_space(tmp_path: Path) -> None:
     assert (more.finished, more.failed) == (6, 0)
     assert more.baseline.evaluation.candidate == TASK.space.baseline()
     with Store.open(f"sqlite:///{storage}", create=False) as store:
-        found = [record.evaluation.candidate for record in store.search_evaluations(more.search)]
+        found = [record.evaluation.candidate for record in store.evaluations.of_search(more.search)]
     assert {(c.family, c.depth) for c in found[1:]} == {("mlp", 1)}
     assert {c.width for c in found[1:]} <= {1, 2, 4}
     assert {c.weight_bits for c in found[1:]} <= {4, 8}

@@ -6,10 +6,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 import energy
-from search.store.store import Store
+from search.store.database import Store
 from tests.service.requests import ask, assert_problem
 from tests.support.fakes import formula
-from tests.support.stored import HARDWARE, SPACE, candidate
+from tests.support.stored import HARDWARE, SETUP, SPACE, candidate
 
 MULTIPLIER_OF_MINE = "mine@01234567"
 
@@ -39,7 +39,7 @@ def test_techniques_alone(client: TestClient, database: Path) -> None:
     pruned, both = candidate(sparsity=0.5), candidate(sparsity=0.5, width=2)
     with Store.open(f"sqlite:///{database}", create=False) as store:
         for one in (pruned, both):
-            store.record_evaluation(one.key, formula(one), task="digits", hardware=HARDWARE, seed=0)
+            store.evaluations.record(one.key, formula(one), SETUP, seed=0)
     found = client.get("/v1/techniques/digits").json()["techniques"]
     assert set(found) == {"network", "pruning", "multiplier", "memory"}
     assert [one["candidate"]["width"] for one in found["network"]] == [2, 4]
@@ -64,7 +64,7 @@ def test_an_evaluation_and_its_file(client: TestClient) -> None:
 def test_a_configuration_with_an_imported_multiplier_is_offered(client: TestClient, database: Path) -> None:
     own = candidate(multiplier=MULTIPLIER_OF_MINE, width=2, sparsity=0.3)
     with Store.open(f"sqlite:///{database}", create=False) as store:
-        store.record_evaluation(own.key, formula(own), task="digits", hardware=HARDWARE, seed=0)
+        store.evaluations.record(own.key, formula(own), SETUP, seed=0)
     body = client.get("/v1/fronts/digits").json()
     assert body["configurations"][0]["candidate"]["multiplier"] == MULTIPLIER_OF_MINE
 

@@ -21,8 +21,8 @@ from search.answers.stored import Stored
 from search.report import json_values
 from search.space.candidate import Candidate
 from search.space.task import find_task
+from search.store.database import Store
 from search.store.schema import open_engine
-from search.store.store import Store
 from service.app import create_app
 from service.database import Database
 from service.job_state import JobState
@@ -35,7 +35,7 @@ from service.settings import Settings
 from service.tables import JobEventRow, JobRow
 from tests.support.browser import Browser
 from tests.support.fakes import formula, fresh_run
-from tests.support.stored import HARDWARE, RUNS, candidate, opened_jobs
+from tests.support.stored import HARDWARE, RUNS, SETUP, candidate, opened_jobs
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 BASELINE = candidate()
@@ -94,9 +94,9 @@ def store_front(database: Path) -> None:
         for one in STORED:
             found = formula(one)
             found = replace(found, energy_range_pj=(found.energy_pj / 2, found.energy_pj * 2), area_mm2=0.1)
-            store.record_evaluation(one.key, found, task="digits", hardware=HARDWARE, seed=0)
+            store.evaluations.record(one.key, found, SETUP, seed=0)
             for run in range(RUNS):
-                store.record_confirmation(fresh_run(one, run), task="digits", hardware=HARDWARE, effort="standard")
+                store.runs.record(fresh_run(one, run), SETUP)
 
 
 class SteppedWorker:
@@ -134,7 +134,7 @@ class SteppedWorker:
         assert self._job is not None
         for one in candidates:
             found = formula(one)
-            record = self._store.record_evaluation(one.key, found, task="digits", hardware=HARDWARE, seed=0)
+            record = self._store.evaluations.record(one.key, found, SETUP, seed=0)
             self._made += 1
             data = {"id": record.id, "accuracy": found.accuracy, "energy_pj": found.energy_pj, "stopped": False}
             self.note("evaluated", {"number": self._made, **data}, evaluations=self._made)
@@ -143,7 +143,7 @@ class SteppedWorker:
         """Retrain a candidate."""
         self.note("confirming", {"candidate": one.to_dict(), "runs": RUNS})
         for run in range(RUNS):
-            self._store.record_confirmation(fresh_run(one, run), task="digits", hardware=HARDWARE, effort="standard")
+            self._store.runs.record(fresh_run(one, run), SETUP)
 
     def finish(self) -> None:
         """End the job with the results stored so far."""

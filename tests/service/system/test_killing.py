@@ -19,7 +19,7 @@ from search.api import _run as api
 from search.api.options import SearchOptions
 from search.api.workplace import Workplace
 from search.errors import StorageError
-from search.store.store import Store
+from search.store.database import Store
 from service.client import Client, Event, UnreachableError
 from service.job_state import JobState
 from service.questions import Question
@@ -113,10 +113,10 @@ def endure(url: str, cache: Path, undisturbed: list[str], more: Iterator[Callabl
 def check_whole(url: str, undisturbed: list[str]) -> None:
     """The search has made its budget, and its front is that of the undisturbed search."""
     with Store.open(url, create=False) as store:
-        (search,) = store.searches()
-        counts = store.trial_counts(search)
+        (search,) = store.searches.all()
+        counts = store.searches.trial_counts(search)
         assert (counts.finished, counts.failed) == (BUDGET, 0)
-        assert [record.key for record in store.search_front(search)] == undisturbed
+        assert [record.key for record in store.evaluations.front_of_search(search)] == undisturbed
 
 
 def begin(client: Client) -> JobSchema:

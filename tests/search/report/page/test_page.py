@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import search
-from search.answers.confirmation import Answer, Target
+from search.answers.confirmation import Answer
 from search.answers.result import SearchResult, front, front_hypervolume, result_of
 from search.cli.main import cli
 from search.engine import run_search
@@ -23,12 +23,13 @@ from search.observer import Observer
 from search.report.page.charts import MOST_POINTS, alone, charts, cheapest_within, chosen
 from search.report.page.importance import knob_importance
 from search.report.page.page import page
-from search.sampling.asker import population_size
 from search.space.candidate import Candidate
+from search.space.target import Target
 from search.space.task import OwnNetwork, find_task
-from search.store.store import Record, SearchRecord, Store, TrialEnd
+from search.store.database import Store
+from search.store.records import Record, SearchRecord, TrialEnd
 from tests.support.browser import Browser
-from tests.support.fakes import FakeExecutor, FakeProblem, formula
+from tests.support.fakes import SETTINGS, SETUP, TARGET, FakeExecutor, FakeProblem, formula, new_search
 
 SPACE = find_task("digits").space
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \"quotes\" 'too' {{data}}"
@@ -37,28 +38,19 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \"qu
 def measured(candidate: Candidate) -> Evaluation:
     """A formula's evaluation with all that the real ones have."""
     found = formula(candidate)
-    return replace(found, energy_range_pj=(found.energy_pj / 2, found.energy_pj * 2), area_mm2=0.1, seconds=1.5)
+    return replace(found, energy_range_pj=(found.energy_pj / 2, found.energy_pj * 2), seconds=1.5)
 
 
 def run(
     storage: Path,
     *,
     budget: int = 60,
-    min_accuracy: float | None = None,
+    target: Target = TARGET,
     evaluate: Callable[[Candidate], Evaluation] = measured,
 ) -> str:
     """A search in a database of its own; returns its name."""
     with Store.open(f"sqlite:///{storage}", create=True) as store:
-        found = store.create_search(
-            name=None,
-            task="digits",
-            hardware="any",
-            seed=0,
-            budget=budget,
-            population_size=population_size(budget),
-            min_accuracy=min_accuracy,
-            multipliers=SPACE.multipliers,
-        )
+        found = new_search(store, budget=budget, target=target)
         executor = FakeExecutor(evaluate=evaluate)
         run_search(
             found,
@@ -74,8 +66,8 @@ def run(
 
 def stored(storage: Path, name: str = "digits-1") -> tuple[SearchResult, list[TrialEnd]]:
     with Store.open(f"sqlite:///{storage}", create=False) as store:
-        found = store.find_search(name)
-        return result_of(store, found), store.trial_ends(found)
+        found = store.searches.find(name)
+        return result_of(store, found), store.searches.trial_ends(found)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +142,7 @@ def test_the_page_says_what_was_found_and_how(storage: Path) -> None:
 
 
 def test_the_answer_is_at_the_accuracy_that_was_asked_for(tmp_path: Path) -> None:
-    run(tmp_path / "results.db", min_accuracy=0.9)
+    run(tmp_path / "results.db", target=Target(min_accuracy=0.9))
     assert (
         "x less energy at 90.00 % accuracy or more, not confirmed." in written(*stored(tmp_path / "results.db")).words
     )
@@ -238,7 +230,8 @@ def test_failed_evaluations_are_listed_with_their_errors(storage: Path) -> None:
 
 def records_of(candidates: list[Candidate]) -> list[Record]:
     return [
-        Record(key=f"{i:064}", seed=0, evaluation=formula(c), test_accuracies=None) for i, c in enumerate(candidates)
+        Record(key=f"{i:064}", setup=SETUP, seed=0, evaluation=formula(c), test_accuracies=None)
+        for i, c in enumerate(candidates)
     ]
 
 
@@ -313,7 +306,11 @@ def bare_result(records: list[Record], **changes: Any) -> SearchResult:
         seed=0,
         budget=len(records),
         population_size=10,
-        min_accuracy=None,
+        target=TARGET,
+        multipliers=SPACE.multipliers,
+        settings=SETTINGS,
+        space=SPACE.to_dict(),
+        data_dir=None,
         created_at=began,
         finished_at=began,
     )
