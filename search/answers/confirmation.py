@@ -1,7 +1,7 @@
 """Answers that hold: the cheapest configuration whose accuracy fresh runs confirm.
 
-The cheapest of many measured configurations is, on average, a lucky one. So candidates are taken by energy, trained
-anew several times, and the first is the answer whose accuracy is, with 97.5 % confidence, not below what is wanted.
+The cheapest of many measured configurations is, on average, a lucky one. So candidates are retrained several times,
+cheapest first, and the answer is the first whose accuracy is, with 97.5 % confidence, not below the target.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from search.store.setup import Setup
 if TYPE_CHECKING:
     from search.observer import Observer
 
-# Of each candidate that is tried: half of the 5 % of answers that may be wrong, as more than one is tried for most.
+# For each candidate tried: half of the 5 % of answers that may be wrong, as most answers take more than one.
 CONFIDENCE = 0.975
-_FIRST_RUNS = 2  # after which a candidate is given up whose mean is below what is wanted
+_FIRST_RUNS = 2  # after which a candidate is given up if its mean is below the target
 _MOST_HIDDEN = 10  # candidates off the front that are tried for an answer
 
 RunsOf: TypeAlias = Callable[[Candidate, int], Sequence[ConfirmationRun]]
@@ -35,12 +35,12 @@ RunsOf: TypeAlias = Callable[[Candidate, int], Sequence[ConfirmationRun]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mean:
-    """A mean over runs with what is known of its error.
+    """A mean over runs with its error.
 
     Attributes:
         value: The mean.
         standard_error: Its standard error.
-        lower_bound: What it truly is at least, with `CONFIDENCE`.
+        lower_bound: Lower confidence bound of the true mean, with `CONFIDENCE`.
     """
 
     value: float
@@ -49,12 +49,11 @@ class Mean:
 
     @classmethod
     def of(cls, values: Sequence[float], *, least_error: float) -> Mean:
-        """The mean of what runs found, with the bound of Student's t distribution.
+        """The mean of values of runs, with the bound of Student's t distribution.
 
         Args:
-            values: Of runs; at least two.
-            least_error: What its standard error is taken to be if that among the runs is smaller: few runs may agree by
-                chance.
+            values: One value per run; at least two.
+            least_error: Least standard error: that among the runs may be smaller, because few runs may agree by chance.
         """
         from scipy.special import stdtrit  # scipy.stats has the same and takes half a second to load
 
@@ -71,12 +70,12 @@ def paired_error(differences: Sequence[float], images: int) -> float:
     """The least standard error of a mean difference between two accuracies on the same images.
 
     Where b images are right with one and wrong with the other, and c the other way round, the difference (b - c) / n
-    has the variance (b + c) / n^2 or a little less (McNemar, Psychometrika 12(2), 1947). So many images differ at least
-    as the runs' own differences need; two more are added, as in `share_error`.
+    has the variance (b + c) / n^2 or a little less (McNemar, Psychometrika 12(2), 1947). At least as many images differ
+    as the differences of the runs require; two more are added, as in `share_error`.
 
     Args:
-        differences: Of each run.
-        images: On how many images, all together.
+        differences: One per run.
+        images: Number of images, of all runs together.
     """
     return math.sqrt(fmean(abs(one) for one in differences) * images + 2) / images
 
@@ -87,8 +86,8 @@ class Confirmation:
 
     Attributes:
         runs: The runs, in order of their number; at least two.
-        margin: By how much its accuracy is above what was wanted, or below if it is negative.
-        confirmed: Whether it is not below, with `CONFIDENCE`, after as many runs as were asked for.
+        margin: Distance of its accuracy above the target; negative if it is below.
+        confirmed: Whether it is not below, with `CONFIDENCE`, after all runs.
     """
 
     runs: tuple[ConfirmationRun, ...]
@@ -97,12 +96,12 @@ class Confirmation:
 
     @property
     def accuracy(self) -> Mean:
-        """On the images that each run held out."""
+        """Accuracy on the images that each run held out."""
         return _mean(self.runs)
 
     @property
     def test_accuracy(self) -> float:
-        """Mean on the test images, by which nothing was decided."""
+        """Mean accuracy on the test images, which decided nothing."""
         return fmean(run.test_accuracy for run in self.runs)
 
 
@@ -111,12 +110,12 @@ class Answer:
     """The cheapest configuration for a target.
 
     Attributes:
-        target: What was wanted.
-        baseline: The evaluation that savings are against.
-        record: The evaluation of the configuration; None if none reaches the target by what the search measured.
+        target: The target.
+        baseline: The evaluation that savings are relative to.
+        record: The evaluation of the configuration; None if none reaches the target in the search's own measurement.
         confirmation: Its fresh runs; None if there are none.
-        baseline_confirmation: Those of the baseline; None if the target is not relative to it.
-        rejected: Cheaper ones that fresh runs did not confirm, by energy.
+        baseline_confirmation: Fresh runs of the baseline; None if the target is not relative to it.
+        rejected: Cheaper configurations that fresh runs did not confirm, cheapest first.
     """
 
     target: Target
@@ -128,21 +127,21 @@ class Answer:
 
     @property
     def confirmed(self) -> bool:
-        """Whether the configuration's accuracy is known to be what was wanted."""
+        """Whether fresh runs confirm that the configuration keeps the target."""
         return self.confirmation is not None and self.confirmation.confirmed
 
     @property
     def shortfall(self) -> float | None:
-        """By how much the lower bound misses the target; 0 for a confirmed answer, None without fresh runs."""
+        """Distance of the lower bound below the target; 0 for a confirmed answer, None without fresh runs."""
         return None if self.confirmation is None else max(0.0, -self.confirmation.margin.lower_bound)
 
 
 class FreshRuns:
-    """Makes fresh runs of candidates, or finds those that were made.
+    """Makes fresh runs of candidates, or finds stored ones.
 
     Args:
         store: Keeps every run.
-        executor: Makes runs; None finds those that are kept.
+        executor: Makes runs; None to find stored runs only.
         setup: The task, hardware and effort of each run.
         observer: Is notified of the runs that are under way.
     """
@@ -161,7 +160,7 @@ class FreshRuns:
         self._observer = observer
 
     def __call__(self, candidate: Candidate, count: int) -> list[ConfirmationRun]:
-        """The first runs of a candidate, so many if they are there or can be made."""
+        """The first `count` runs of a candidate, or fewer if they are not stored and cannot be made."""
         kept = {run.run: run for run in self._store.runs.of(candidate, self._setup)}
         missing = [number for number in range(count) if number not in kept]
         if missing and self._executor is not None:
@@ -184,9 +183,9 @@ class Confirmer:
     """Finds the cheapest configuration that fresh runs confirm.
 
     Args:
-        runs_of: The first runs of a candidate: so many, or fewer if there are no more.
-        runs: How many a candidate needs.
-        kept_only: Whether missing runs were just not made yet. Else they were tried, and failed.
+        runs_of: Returns the first runs of a candidate: the given number, or fewer if there are no more.
+        runs: Number of runs that a candidate needs.
+        kept_only: Whether missing runs were not made yet; otherwise they failed.
     """
 
     def __init__(self, runs_of: RunsOf, *, runs: int, kept_only: bool) -> None:
@@ -197,15 +196,15 @@ class Confirmer:
     def answer(self, records: Sequence[Record], baseline: Record, target: Target) -> Answer:
         """The cheapest of some evaluations for a target.
 
-        Their front is tried by rising energy. A candidate that was only lucky hides others there, which cost more and
-        were measured to be less accurate: so once one was rejected, those are tried that cost less than what was
-        confirmed. If none is confirmed, the answer is the baseline, where it is among the evaluations and the target
-        is relative to it; else the one that comes nearest.
+        Their front is tried by rising energy. A candidate that was only lucky hides others, which cost more and were
+        measured to be less accurate. So once a candidate is rejected, those that it hides are tried too, if they cost
+        less than the confirmed one. If none is confirmed, the answer is the baseline, if it is among the evaluations
+        and the target is relative to it; else the candidate that comes nearest.
 
         Args:
             records: The evaluations.
-            baseline: The evaluation that savings are against.
-            target: What is wanted.
+            baseline: The evaluation that savings are relative to.
+            target: The target.
         """
         wanted = target.accuracy(baseline.evaluation.accuracy)
         base = self._runs(baseline.evaluation.candidate, self._count) if target.min_accuracy is None else ()
@@ -219,7 +218,7 @@ class Confirmer:
 
         reaching = _reaching(records, wanted)
         found = next(filter(is_confirmed, _staircase(reaching)), None)
-        below = found or (baseline if target.min_accuracy is None else None)  # which loses nothing
+        below = found or (baseline if target.min_accuracy is None else None)  # the baseline loses nothing
         hidden = islice(_hidden(reaching, tried, wanted, below=below), _MOST_HIDDEN)
         found = next(filter(is_confirmed, hidden), found)
         untried = [record for record, confirmation in tried.values() if confirmation is None]
@@ -253,7 +252,7 @@ class Confirmer:
     def _confirmation(
         self, candidate: Candidate, target: Target, base: Sequence[ConfirmationRun]
     ) -> Confirmation | None:
-        """The runs of a candidate against a target; None if they, or those of the baseline, are not all there."""
+        """The runs of a candidate against a target; None if some of them, or of the baseline's, are missing."""
         if target.min_accuracy is None and len(base) < self._count:
             return None
         found: Sequence[ConfirmationRun] = ()
@@ -264,7 +263,7 @@ class Confirmer:
             if target.min_accuracy is not None:
                 above = [run.accuracy - target.min_accuracy for run in found]
             else:
-                # The same images were held out from both, so that what is hard about them cancels.
+                # The same images were held out from both, so that their difficulty cancels.
                 drop = target.max_accuracy_drop or 0.0
                 above = [run.accuracy - other.accuracy + drop for run, other in zip(found, base, strict=False)]
             if count < self._count and fmean(above) < 0:
@@ -282,18 +281,18 @@ class Confirmer:
 
 
 def stored_answer(store: Store, search: SearchRecord, records: Sequence[Record], baseline: Record) -> Answer:
-    """The answer to what a search was made for, by the fresh runs that are kept.
+    """The answer for the target of a search, by stored fresh runs alone.
 
     Args:
-        store: Keeps them.
+        store: The results database.
         search: The search.
         records: Its front.
-        baseline: The evaluation that savings are against.
+        baseline: The evaluation that savings are relative to.
     """
     kept = FreshRuns(store, None, search.setup)
     runs = stored_task(search.task).with_effort(search.setup.effort).effort.confirmations
     confirmer = Confirmer(kept, runs=runs, kept_only=True)
-    tried = store.evaluations.of_search_with_runs(search)  # off the front too, where a rejected one hid them
+    tried = store.evaluations.of_search_with_runs(search)  # also off the front, if a rejected candidate hid them
     return confirmer.answer([*records, *tried], baseline, search.target)
 
 
@@ -305,7 +304,7 @@ def knee(records: Sequence[Record], *, deepest_loss: float = 0.2) -> Record:
 
     Args:
         records: A front, of at least one.
-        deepest_loss: In accuracy.
+        deepest_loss: Largest loss of accuracy.
     """
     best = max(record.evaluation.accuracy for record in records)
     near = [record for record in records if record.evaluation.accuracy >= best - deepest_loss]
@@ -320,7 +319,7 @@ def _scaled(values: Sequence[float]) -> list[float]:
 
 
 def _reaching(records: Iterable[Record], wanted: float) -> list[Record]:
-    """Evaluations that reach an accuracy, cheapest first; of equally cheap ones the most accurate."""
+    """Evaluations that reach an accuracy, cheapest first; of equally cheap ones, the most accurate first."""
     reaching = [one for one in records if one.evaluation.accuracy >= wanted and not one.evaluation.stopped]
     return sorted(reaching, key=_by_energy)
 
@@ -330,7 +329,7 @@ def _by_energy(record: Record) -> tuple[float, float, str]:
 
 
 def _staircase(records: Iterable[Record]) -> Iterator[Record]:
-    """Of evaluations by rising energy, those that are more accurate than all before them."""
+    """The evaluations that are more accurate than all before them, of evaluations by rising energy."""
     highest = -math.inf
     for record in records:
         if record.evaluation.accuracy > highest:
@@ -345,13 +344,13 @@ def _hidden(
     *,
     below: Record | None,
 ) -> Iterator[Record]:
-    """Evaluations that rejected ones hide: what costs less is known to be less accurate than they were measured.
+    """Evaluations that rejected ones hide: all cheaper ones that were tried proved less accurate than these measured.
 
     Args:
-        records: By rising energy.
-        tried: Candidates that were tried so far, by their keys; looked at again for each.
-        wanted: The accuracy that is wanted.
-        below: What they have to be cheaper than.
+        records: Evaluations by rising energy.
+        tried: Candidates tried so far, by their keys; read again for each evaluation.
+        wanted: The wanted accuracy.
+        below: They have to be cheaper than this; None for no limit.
     """
     for record in records:
         if below is not None and _by_energy(record) >= _by_energy(below):
@@ -371,12 +370,12 @@ def _mean(runs: Sequence[ConfirmationRun]) -> Mean:
 
 
 def _images(runs: Sequence[ConfirmationRun]) -> int:
-    """On how many different images runs were measured: once all were held out, no more come."""
+    """The number of different images on which runs were measured, which cannot exceed the pool."""
     return min(sum(run.images for run in runs), runs[0].pool)
 
 
 def _as_confirmation(runs: Sequence[ConfirmationRun], *, drop: float = 0.0) -> Confirmation | None:
-    """The baseline's own runs: whatever they find, it loses nothing."""
+    """The baseline's runs: whatever their accuracy, it loses nothing."""
     if len(runs) < _FIRST_RUNS:
         return None
     margin = Mean(value=drop, standard_error=0.0, lower_bound=drop)

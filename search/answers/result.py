@@ -129,11 +129,11 @@ def front_hypervolume(records: Sequence[Record], baseline: Record) -> float:
 
 
 def front(records: Sequence[Record], costs: Sequence[str] = ("energy_pj",)) -> list[Record]:
-    """The evaluations that no other beats in accuracy and all costs, most accurate first; those stopped early are none.
+    """The evaluations that no other beats in accuracy and all costs, most accurate first; without those stopped early.
 
     Args:
         records: The evaluations.
-        costs: What is minimised, as `Evaluation` calls it.
+        costs: The minimised objectives, as `Evaluation` calls them.
     """
     records = [record for record in records if not record.evaluation.stopped]
     mask = non_dominated_mask(_points(records, costs))
@@ -147,12 +147,12 @@ def cheapest_at(records: Sequence[Record], min_accuracy: float) -> Record | None
 
 
 def result_of(store: Store, search: SearchRecord, *, evaluations: bool = True) -> SearchResult:
-    """What a stored search found so far, with the answer to what it was made for.
+    """The result of a stored search so far, with the answer for its target.
 
     Args:
-        store: Where it is stored.
+        store: The results database.
         search: The search.
-        evaluations: Whether those off the front are read too, which takes seconds where there are ten thousand.
+        evaluations: Whether evaluations off the front are read too, which takes seconds for ten thousand.
 
     Raises:
         SearchError: If its baseline was never evaluated.

@@ -1,4 +1,4 @@
-"""Answers from what is stored alone: no run is made for them, so they take milliseconds."""
+"""Answers from stored results alone: they take milliseconds, because no runs are made."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Configurations:
     Attributes:
         records: The non-dominated stored evaluations whose validation accuracy reaches the target, cheapest first; at
             least one.
-        baseline: The evaluation that savings are against.
+        baseline: The evaluation that savings are relative to.
     """
 
     records: tuple[Record, ...]
@@ -41,16 +41,16 @@ class Configurations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """What is stored of a task on a hardware, read once to answer many questions.
+    """Stored results of a task on a hardware, read once to answer many questions.
 
     Attributes:
-        task: Of what.
-        platform: On which hardware.
-        effort: Of the evaluations.
-        baseline: The evaluation that savings are against; None if there is none yet.
+        task: The task.
+        platform: The hardware.
+        effort: Effort of the evaluations.
+        baseline: The evaluation that savings are relative to; None if there is none yet.
         front: The evaluations that no other beats in accuracy and energy, cheapest first.
-        tried: Those whose candidates have fresh runs, cheapest first; they may be off the front by now.
-        runs: The fresh runs, each candidate's in order of their number: key of the candidate -> runs.
+        tried: Evaluations whose candidates have fresh runs, cheapest first; they may be off the front by now.
+        runs: The fresh runs, each candidate's by their number: key of the candidate -> runs.
     """
 
     task: Task
@@ -65,14 +65,14 @@ class Stored:
     def read(
         cls, store: Store, task: Task, platform: Hardware, *, effort: str, without_multipliers: Collection[str] = ()
     ) -> Stored:
-        """Read it.
+        """Read them.
 
         Args:
-            store: Where it is.
-            task: Of what.
-            platform: On which hardware.
-            effort: Of the evaluations.
-            without_multipliers: Imported ones, by identity; configurations with one of them are left out.
+            store: The results database.
+            task: The task.
+            platform: The hardware.
+            effort: Effort of the evaluations.
+            without_multipliers: Identities of imported multipliers; configurations with one of them are left out.
         """
         setup = Setup.of(task, platform, effort)
         return cls(
@@ -87,15 +87,15 @@ class Stored:
 
     @property
     def highest_accuracy(self) -> float:
-        """That any of the evaluations has; 0 if there are none."""
+        """The highest accuracy of the evaluations; 0 if there are none."""
         return self.front[-1].evaluation.accuracy if self.front else 0.0
 
     def configurations(self, target: Target, *, hardware: str) -> Configurations:
         """The evaluations that reach a target, and that no other beats in accuracy and energy.
 
         Args:
-            target: What is wanted.
-            hardware: As a person called the hardware, for messages.
+            target: The target.
+            hardware: Name or path of the hardware as the user gave it, for messages.
 
         Raises:
             NothingFoundError: If there are none; the message has the command that makes some.
@@ -120,18 +120,18 @@ class Stored:
         return Configurations(records=meeting, baseline=self.baseline)
 
     def answer(self, target: Target, records: Sequence[Record] | None = None) -> Answer:
-        """The cheapest for a target, by the fresh runs that are kept. There has to be a baseline.
+        """The cheapest configuration for a target, by stored fresh runs. There has to be a baseline.
 
         Args:
-            target: What is wanted.
-            records: What it is chosen from; by default the front, and what was tried.
+            target: The target.
+            records: The evaluations to choose from; by default the front and those with fresh runs.
         """
         assert self.baseline is not None
         records = (*self.front, *self.tried) if records is None else records
         return self._confirmer(self._runs_of).answer(records, self.baseline, target)
 
     def lacks_runs(self, target: Target, records: Sequence[Record]) -> bool:
-        """Whether fresh runs that are not kept have a say in an answer; see `answer`."""
+        """Whether an answer depends on fresh runs that are not stored; see `answer`."""
         lacking = False
 
         def runs_of(candidate: Candidate, count: int) -> Sequence[ConfirmationRun]:
@@ -147,7 +147,7 @@ class Stored:
     def with_confirmed_before(self, answer: Answer) -> Answer:
         """An answer from the front, or a cheaper one that fresh runs confirmed before it was pushed off the front.
 
-        What was confirmed once stays so, though another that may be better has taken its place.
+        A confirmed configuration stays confirmed, even if one that may be better has taken its place on the front.
         """
         confirmer = self._confirmer(self._runs_of)
         cost = math.inf if answer.record is None or not answer.confirmed else answer.record.evaluation.energy_pj
@@ -171,7 +171,7 @@ class Stored:
 
 
 def confirmations_in(answer: Answer) -> dict[str, Confirmation]:
-    """The fresh runs of all that an answer names, by the keys of their evaluations."""
+    """The fresh runs of all evaluations in an answer, by their keys."""
     found = {record.key: runs for record, runs in answer.rejected}
     if answer.record is not None and answer.confirmation is not None:
         found[answer.record.key] = answer.confirmation

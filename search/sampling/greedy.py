@@ -1,7 +1,7 @@
 """The sequential strategy that a joint search is compared with: one knob a step further at a time.
 
 From the baseline, each knob alone is tried one step further; the step that saves most energy for the accuracy it loses
-is taken, and so on, until no step keeps the accuracy that is wanted. It is how accelerators are often tuned by hand.
+is taken, and so on, until no step keeps the wanted accuracy. It is how accelerators are often tuned by hand.
 Every step is trained as it would be in a joint search. The family of the network stays, because families have no order.
 """
 
@@ -22,7 +22,7 @@ Found = Mapping[str, tuple[float, float] | None]
 
 
 class Greedy:
-    """Says what to evaluate next, given what has been.
+    """Decides what to evaluate next, given earlier evaluations.
 
     Args:
         space: The space. It begins at its largest, most exact candidate.
@@ -34,7 +34,7 @@ class Greedy:
         self._target = target
         distributions = space.distributions()
         self._genes = [name for name, one in distributions.items() if name != "family" and not one.single()]
-        # Each step is looked at many times, as every path begins at the beginning.
+        # Computed once, because every path is followed from its beginning.
         self._values = {
             name: [along(space, name, share / _STEPS) for share in range(_STEPS + 1)] for name in distributions
         }
