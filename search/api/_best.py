@@ -132,7 +132,7 @@ def _workshop(store: Store, task: Task, hardware: Hardware, effort: str, workpla
         hardware,
         workplace,
         cache=workplace.open_cache(),
-        images_dir=images_dir(workplace, searches),
+        images_dir=images_dir(task, workplace, searches),
     )
 
 

@@ -71,7 +71,8 @@ def export(
     """
     with Store.open(workplace.url, create=False) as store:
         record = store.evaluations.with_id(evaluation_id)
-        folder = images_dir(workplace, [search for search in store.searches.all() if search.task == record.setup.task])
+        searches = [search for search in store.searches.all() if search.task == record.setup.task]
+        folder = images_dir(stored_task(record.setup.task), workplace, searches)
     try:
         check_target(Path(out), overwrite)  # before anything is trained
     except approx.ArgumentError as error:

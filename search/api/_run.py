@@ -18,7 +18,7 @@ from search.api.checks import (
     find_hardware,
     target_of,
 )
-from search.api.images import images_dir
+from search.api.images import given_images_dir, images_dir
 from search.api.matching import check_same_settings, find_resumed, space_of
 from search.api.options import THIRD_OBJECTIVES, SearchOptions
 from search.api.workplace import Workplace
@@ -89,7 +89,9 @@ def run(
     """
     check_numbers(budget=budget, seed=seed)
     check_effort(effort)
-    target = target_of(min_accuracy, max_accuracy_drop)
+    target = None
+    if min_accuracy is not None or max_accuracy_drop is not None:
+        target = target_of(min_accuracy, max_accuracy_drop)
     hardware_found = find_hardware(hardware)
     task = searched_task(dataset, network)
     chosen, space = _choices(task, hardware_found, multipliers, options, workplace.multipliers)
@@ -97,7 +99,6 @@ def run(
         task=task,
         hardware=hardware_found,
         target=target,
-        has_target=min_accuracy is not None or max_accuracy_drop is not None,
         budget=budget,
         seed=seed,
         effort=effort,
@@ -117,8 +118,7 @@ class _Request:
     Attributes:
         task: What is classified.
         hardware: What energy is modelled for.
-        target: What the answer must reach.
-        has_target: Whether a target was given, which a resumed search then takes over.
+        target: The accuracy that the answer has to keep; a resumed search takes it over.
         budget: Evaluations.
         seed: Seed of the search.
         effort: Effort of each evaluation.
@@ -129,8 +129,7 @@ class _Request:
 
     task: Task
     hardware: Hardware
-    target: Target
-    has_target: bool
+    target: Target | None
     budget: int | None
     seed: int
     effort: str | None
@@ -214,14 +213,13 @@ def _run_in(
     space = searched.restricted(chosen, hardware.weight_memory.cell)
     if missing := [one for one in request.options.starts if not space.holds(one.canonical())]:
         raise UsageError(f"the space does not hold the candidate to start with: {missing[0].to_dict()}")
-    folder = images_dir(workplace, [] if begun is None else [begun])
     workshop = Workshop.open(
         task,
         request.settings.effort if begun is None else begun.settings.effort,
         hardware,
         workplace,
         cache=workplace.open_cache(),
-        images_dir=folder,
+        images_dir=images_dir(task, workplace, [] if begun is None else [begun]),
     )
     observer = workshop.notified(observer, chosen)
     with ExitStack() as stack:
@@ -233,10 +231,11 @@ def _run_in(
             search = store.searches.reopen(
                 begun,
                 budget=max(request.budget or 0, begun.budget),
-                target=request.target if request.has_target else None,
+                target=request.target,
+                data_dir=None if workplace.data_dir is None else given_images_dir(workplace),
             )
         else:
-            search = _new_search(store, request, searched, space, chosen, executor)
+            search = _new_search(store, request, searched, space, workshop, executor)
             stack.enter_context(claimed(search, store.url))
         observer.stored(search)
         return _run_stored(search, space, workshop, store, executor, chosen, observer, confirm=request.options.confirm)
@@ -247,7 +246,7 @@ def _new_search(
     request: _Request,
     searched: SearchSpace,
     space: SearchSpace,
-    multipliers: Sequence[ChosenMultiplier],
+    workshop: Workshop,
     executor: Executor,
 ) -> SearchRecord:
     """Store a new search.
@@ -257,7 +256,7 @@ def _new_search(
         request: What was asked for.
         searched: Its space.
         space: The same, restricted to multipliers and hardware.
-        multipliers: Multipliers to choose among.
+        workshop: Where it works.
         executor: Evaluates; asynchronous searches have generations larger than its workers.
     """
     # Imported late, because they bring Optuna and torch.
@@ -277,8 +276,9 @@ def _new_search(
         seed=request.seed,
         budget=budget,
         population_size=max(population_size(budget), least_population),
-        target=request.target,
-        multipliers=tuple(one.identity for one in multipliers),
+        target=request.target or target_of(None, None),
+        multipliers=space.multipliers,
+        data_dir=given_images_dir(workshop.workplace),
         space=searched.to_dict(),
         settings=replace(settings, starts=tuple(starts)),
         taken=study_names(store.url),

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from search.api.workplace import Workplace
 from search.errors import DatasetMissingError
+from search.locations import DATA_DIR_VARIABLE
+from search.space.task import Task
 from search.store.records import SearchRecord
 
 
-def images_dir(workplace: Workplace, searches: Iterable[SearchRecord]) -> Path:
+def given_images_dir(workplace: Workplace) -> Path | None:
+    """Return the folder of datasets that was given, as a parameter or in $CROSSLAYER_DATA_DIR; None if none was."""
+    given = workplace.data_dir or os.environ.get(DATA_DIR_VARIABLE)
+    return Path(given).absolute() if given else None
+
+
+def images_dir(task: Task, workplace: Workplace, searches: Iterable[SearchRecord]) -> Path:
     """Return the folder of datasets.
 
     Args:
+        task: The task whose images it must hold.
         workplace: Its `data_dir` comes first.
-        searches: The first of these that was begun with a folder of its own comes next.
+        searches: Searches of the task; the folder with which the first of them was begun that had one comes next.
 
     Raises:
-        DatasetMissingError: If that search's folder is gone.
+        DatasetMissingError: If that folder is gone, or lacks the images.
     """
     if workplace.data_dir is None:
+        from search.evaluation.datasets import check_data_dir
+
         for search in searches:
             if search.data_dir is not None:
-                folder = search.data_dir
-                if not folder.is_dir():
+                try:
+                    check_data_dir(task, search.data_dir)
+                except DatasetMissingError as error:
                     raise DatasetMissingError(
-                        f"search {search.name!r} read its images from {folder}, which is gone; put it back, or "
-                        "give the folder that holds them now as `data_dir`"
-                    )
-                return folder
+                        f"the images of search {search.name!r} are gone from {search.data_dir}; put them back, or give "
+                        f"the folder that holds them now as `data_dir` ({error})"
+                    ) from None
+                return search.data_dir
     return workplace.images_dir
