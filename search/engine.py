@@ -6,25 +6,20 @@ resume, trials that were asked and never told are evaluated first. How asks are 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
-import optuna
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from search.answers.result import SearchResult, result_of
 from search.content_hash import content_hash
-from search.errors import SearchError, StorageError
+from search.errors import SearchError
 from search.evaluation.early_stopping import Rival, bar, is_beaten
 from search.evaluation.evaluation import Evaluation
 from search.evaluation.job import Evaluate, Executor, Failed, Outcome
 from search.executors.schedule import LongestFirst
-from search.locations import without_password
 from search.observer import Observer
 from search.pareto import non_dominated_mask
 from search.sampling.asker import Asker, generation_of, was_asked
@@ -35,7 +30,7 @@ from search.space.candidate import Candidate
 from search.space.search_space import SearchSpace
 from search.store.database import Store
 from search.store.records import Record, SearchRecord
-from search.store.schema import engine_options, outlive_restarts, storage_error, storage_errors, tune_sqlite
+from search.store.studies import open_study, optuna_storage
 
 _APART = -1  # stands for the trial of a baseline that lies outside of the space
 
@@ -73,7 +68,7 @@ def run_search(
         SearchError: If the baseline fails, more evaluations fail than a generation has, or no worker can be kept alive.
         StorageError: If the database fails, such as when its disk is full; what was stored before is kept.
     """
-    with _optuna(store.url) as storage:
+    with optuna_storage(store.url) as storage:
         study = open_study(store.url, search, storage)
         _Driver(search, study, space, problem, store, executor, key_of, observer).run()
     return result_of(store, search)
@@ -352,61 +347,3 @@ def _no_baseline(error: str) -> SearchError:
 def _stopped_key(key: str) -> str:
     """Where an evaluation is stored whose retraining was stopped: not where one trained to the end would be."""
     return content_hash({"stopped": key})
-
-
-def open_study(url: str, search: SearchRecord, storage: optuna.storages.RDBStorage | None = None) -> Study:
-    """The Optuna study of a search, made if need be, in the database at `url`, which may be open in Optuna already."""
-    costs = search.settings.costs
-    study = optuna.create_study(
-        study_name=search.name,
-        storage=storage or open_optuna(url),
-        directions=[StudyDirection.MAXIMIZE, *[StudyDirection.MINIMIZE] * len(costs)],
-        load_if_exists=True,
-    )
-    if study.metric_names is None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            study.set_metric_names(["accuracy", *costs])
-    return study
-
-
-def study_names(url: str) -> set[str]:
-    """Names of the Optuna studies in a database, whoever made them.
-
-    Raises:
-        StorageError: If Optuna cannot use its tables there.
-    """
-    with _optuna(url) as storage:
-        return set(optuna.get_all_study_names(storage))
-
-
-@contextmanager
-def _optuna(url: str) -> Iterator[optuna.storages.RDBStorage]:
-    """Optuna's way to the database, whose connections end with it and whose errors are ours."""
-    with storage_errors(url):
-        storage = open_optuna(url)
-        try:
-            yield storage
-        except StorageInternalError as error:  # tells less than what caused it
-            raise storage_error(url, error) from error
-        finally:
-            storage.remove_session()
-            storage.engine.dispose()
-
-
-def open_optuna(url: str) -> optuna.storages.RDBStorage:
-    """Optuna's way to the database, whose connections outlive a restart of its server.
-
-    Raises:
-        StorageError: If Optuna cannot use its tables there.
-    """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=engine_options(url))
-    except (RuntimeError, StorageInternalError) as error:
-        reason = " ".join(str(error).split())
-        raise StorageError(f"Optuna cannot use its tables in {without_password(url)}: {reason}") from error
-    if url.startswith("sqlite"):
-        tune_sqlite(storage.engine)
-    outlive_restarts(storage.engine)
-    return storage

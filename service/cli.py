@@ -226,9 +226,9 @@ def db() -> None:
 def upgrade(context: click.Context) -> None:
     """Create the database if it does not exist, and bring its schema up to date, as all commands do."""
     with reported_errors(context.obj):
-        from search.engine import study_names
         from search.locations import without_password
         from search.store.schema import SCHEMA, open_engine
+        from search.store.studies import study_names
 
         url = options.workplace_of(context).url
         open_engine(url, create=True).dispose()

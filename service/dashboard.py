@@ -33,7 +33,7 @@ def create_dashboard(settings: Settings) -> ASGIApp:
     """
     import optuna_dashboard
 
-    from search.engine import open_optuna
+    from search.store.studies import open_optuna
 
     database = Database.open(settings.storage, patient=False)
     pages: ASGIApp = WSGIMiddleware(optuna_dashboard.wsgi(open_optuna(settings.storage)))  # type: ignore[assignment]

@@ -18,7 +18,8 @@ from search.locations import storage_url
 from search.multipliers.folder import MultiplierFolder
 from search.multipliers.known import stored_costs
 from search.space.candidate import Candidate
-from search.space.task import Task, searched_task, stored_task
+from search.space.task import Task, stored_task
+from search.space.task_request import searched_task
 from search.store.database import Store
 from search.store.records import Record
 

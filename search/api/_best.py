@@ -18,7 +18,8 @@ from search.defaults import DEFAULT_DATASET, DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import UsageError
 from search.multipliers.choice import ChosenMultiplier, choose
 from search.space.target import Target
-from search.space.task import Task, searched_task
+from search.space.task import Task
+from search.space.task_request import searched_task
 from search.store.database import Store
 from search.store.records import Record
 from search.store.setup import Setup

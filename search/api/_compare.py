@@ -24,7 +24,8 @@ from search.api.workplace import Workplace
 from search.defaults import DEFAULT_DATASET, DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import StorageError, UsageError
 from search.space.target import Target
-from search.space.task import Task, searched_task, task_words
+from search.space.task import Task, task_words
+from search.space.task_request import searched_task
 from search.store.database import Store
 from search.store.records import Record, SearchRecord
 

@@ -18,7 +18,8 @@ from search.errors import UsageError
 from search.evaluation import datasets
 from search.evaluation.training import Training
 from search.multipliers.known import stored_tables
-from search.space.task import Task, searched_task, stored_task
+from search.space.task import Task, stored_task
+from search.space.task_request import searched_task
 from search.store.database import Store
 from search.store.records import Record
 

@@ -31,7 +31,8 @@ from search.space.candidate import Candidate
 from search.space.search_space import MULTIPLIERS, SearchSpace
 from search.space.space_file import choose_space
 from search.space.target import Target
-from search.space.task import Task, searched_task
+from search.space.task import Task
+from search.space.task_request import searched_task
 from search.store.claims import claimed
 from search.store.database import Store
 from search.store.records import SearchRecord, SearchSettings
@@ -260,9 +261,9 @@ def _new_search(
         executor: Evaluates; asynchronous searches have generations larger than its workers.
     """
     # Imported late, because they bring Optuna and torch.
-    from search.engine import study_names
     from search.sampling.asker import population_size
     from search.sampling.starts import starting_genomes
+    from search.store.studies import study_names
 
     budget, options, settings = request.budget or DEFAULT_BUDGET, request.options, request.settings
     earlier = [] if options.fresh else _best_of_earlier(store, request.task, request.hardware, request.seed, settings)

@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from energy.hardware import Cell
 from search.answers.result import SearchResult, front, front_hypervolume, result_of
-from search.engine import open_study, run_search
+from search.engine import run_search
 from search.errors import SearchError
 from search.evaluation.evaluation import Evaluation
 from search.evaluation.job import Job, Outcome, Result
@@ -19,6 +19,7 @@ from search.space.candidate import NOMINAL_V, Candidate
 from search.space.task import find_task
 from search.store.database import Store
 from search.store.records import Record, SearchRecord
+from search.store.studies import open_study
 from tests.support.fakes import SETUP, FakeExecutor, FakeProblem, InterruptAfter, InterruptionError, formula, new_search
 
 SPACE = find_task("digits").space

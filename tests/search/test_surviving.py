@@ -27,7 +27,6 @@ import search
 from search.answers.result import SearchResult
 from search.api.options import SearchOptions
 from search.api.workplace import Workplace
-from search.engine import open_study
 from search.errors import StorageError
 from search.observer import Observer
 from search.sampling.asker import GENERATION
@@ -35,6 +34,7 @@ from search.space.candidate import Candidate
 from search.space.task import find_task
 from search.store.database import Store
 from search.store.records import Record
+from search.store.studies import open_study
 from tests.support.postgresql import Server
 
 BUDGET = 11  # a generation, and one evaluation of the next

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from search.engine import open_optuna
+from search.store.studies import open_optuna
 from service.dashboard import create_dashboard
 from service.database import Database
 from service.keys import KeyStore, Scope

@@ -11,7 +11,7 @@ import energy
 from search.answers.result import SearchResult
 from search.api.options import SearchOptions
 from search.api.workplace import Workplace
-from search.engine import open_study, run_search
+from search.engine import run_search
 from search.errors import UsageError
 from search.evaluation.evaluation import Evaluation
 from search.evaluation.job import Job, Outcome, Result
@@ -24,6 +24,7 @@ from search.space.target import Target
 from search.space.task import find_task
 from search.store.database import Store
 from search.store.records import SearchRecord, SearchSettings
+from search.store.studies import open_study
 from tests.support.fakes import FakeExecutor, InterruptAfter, InterruptionError, formula, new_search
 
 TASK = find_task("digits")
