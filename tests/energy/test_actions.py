@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from energy import ActionCounts, Dram, Hardware, LayerWorkload, Workload, WorkloadBatch, count_actions, load_hardware
 from energy.actions import count_batch
-from tests.energy.networks import ALEXNET, LENET, convolution, fully_connected, workload
+from tests.support.networks import ALEXNET, LENET, convolution, fully_connected, workload
 
 WEIGHTS_STAY = load_hardware("weight-stationary-45nm")
 OUTPUTS_STAY = load_hardware("output-stationary-45nm")

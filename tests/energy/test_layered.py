@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from energy import LayerWorkload, Workload, estimate, hardware_names, load_hardware, multiplier_cost
-from tests.energy.networks import LENET, fully_connected, workload
+from tests.support.networks import LENET, fully_connected, workload
 
 HARDWARE = load_hardware("weight-stationary-45nm")
 HYBRID = [name for name in hardware_names() if load_hardware(name).weight_memory.cell == "hybrid"]

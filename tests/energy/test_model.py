@@ -23,7 +23,7 @@ from energy import (
     multiplier_cost,
     register_multiplier_cost,
 )
-from tests.energy.networks import ALEXNET, LENET, convolution, fully_connected, workload
+from tests.support.networks import ALEXNET, LENET, convolution, fully_connected, workload
 
 HARDWARE = load_hardware("weight-stationary-45nm")
 ONES = EnergyTable.ones()

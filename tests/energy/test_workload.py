@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from energy import LayerWorkload, Workload, WorkloadBatch, WorkloadError
-from tests.energy.networks import ALEXNET, LENET, convolution, fully_connected, workload
+from tests.support.networks import ALEXNET, LENET, convolution, fully_connected, workload
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from search.api.workplace import Workplace
 from search.space.target import Target
 from search.space.task import find_task
 from search.store.database import Store
-from tests.service.requests import ask
 from tests.support.fakes import formula, fresh_run
+from tests.support.requests import ask
 from tests.support.stored import HARDWARE, RUNS, SETUP, SPACE, candidate
 
 

@@ -3,7 +3,7 @@
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.service.requests import assert_problem
+from tests.support.requests import assert_problem
 
 
 @pytest.mark.parametrize(

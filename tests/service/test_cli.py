@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from search.cli.main import cli
 from search.store.schema import SCHEMA
 from service.job_state import JobState
-from tests.service.serving import call, serving, session_of
+from tests.support.serving import call, serving, session_of
 from tests.support.stored import opened_jobs
 
 

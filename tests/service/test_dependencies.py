@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 
 from service.database import Database
 from service.keys import KeyStore, Scope
-from tests.service.requests import ask, assert_problem
+from tests.support.requests import ask, assert_problem
 from tests.support.stored import client_of, store_results
 
 

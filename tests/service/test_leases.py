@@ -15,7 +15,7 @@ from service.jobs import LeaseLostError
 from service.leases import Leases
 from service.queue import JobQueue
 from service.tables import JobRow
-from tests.service.queued import LEASE_S, claim, states, submit
+from tests.support.queued import LEASE_S, claim, states, submit
 from tests.support.stored import opened_jobs
 
 

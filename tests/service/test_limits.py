@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fastapi.testclient import TestClient
 
-from tests.service.requests import ask, assert_problem
+from tests.support.requests import ask, assert_problem
 from tests.support.stored import client_of
 
 

@@ -5,7 +5,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy.exc import OperationalError
 
 from service.queue import JobQueue
-from tests.service.requests import ask, assert_problem
+from tests.support.requests import ask, assert_problem
 
 
 def test_what_is_no_json(client: TestClient) -> None:

@@ -7,7 +7,7 @@ from service.job_state import JobState
 from service.jobs import IdempotencyError, JobStateError, LeaseLostError, QueueFullError, UnknownJobError
 from service.leases import Leases
 from service.queue import JobQueue, QueueLimits
-from tests.service.queued import LEASE_S, MANY, claim, submit
+from tests.support.queued import LEASE_S, MANY, claim, submit
 
 
 @pytest.fixture

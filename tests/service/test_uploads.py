@@ -17,8 +17,8 @@ from service.job_state import JobState
 from service.keys import KeyStore, Scope
 from service.queue import JobQueue
 from service.worker import Worker
-from tests.service.requests import assert_problem
 from tests.support.fakes import formula, fresh_run
+from tests.support.requests import assert_problem
 from tests.support.stored import RUNS, SETUP, SPACE, candidate, client_of, opened_jobs, store_results
 
 FILE = (resources.files("energy") / "hardware" / "weight-stationary-45nm.yaml").read_text()

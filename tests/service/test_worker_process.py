@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from tests.service.serving import serving, session_of
+from tests.support.serving import serving, session_of
 
 
 def test_a_killed_server_takes_its_worker_along(database: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from service.client import ClientError
 from service.client.errors import Retries
-from tests.service.client.script import Do, Script, awaited, blocking
+from tests.support.scripted_server import Do, Script, awaited, blocking
 
 
 @pytest.fixture

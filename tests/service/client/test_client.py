@@ -25,8 +25,8 @@ from service.client import (
 from service.leases import Leases
 from service.schemas import EvaluationSchema, FrontSchema, HardwareSchema, JobSchema, OptimizeResponse
 from tests.project.test_imports import loaded_by
-from tests.service.serving import free_port, serving
 from tests.service.test_uploads import MINE
+from tests.support.serving import free_port, serving
 from tests.support.stored import SPACE, opened_jobs, store_results
 
 ASKED = OptimizeRequest(dataset="digits", min_accuracy=0.9)

@@ -9,7 +9,7 @@ import pytest
 from service.client import ClientError, Event, JobDeletedError, JobFailedError, ServiceError, UnreachableError
 from service.client.errors import Retries
 from service.schemas import Problem
-from tests.service.client.script import ASKED, BUSY, CUT, JOB, NONE, Do, Reply, Script, awaited, event, stream
+from tests.support.scripted_server import ASKED, BUSY, CUT, JOB, NONE, Do, Reply, Script, awaited, event, stream
 
 pytestmark = pytest.mark.usefixtures("pauses")
 

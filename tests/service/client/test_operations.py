@@ -12,7 +12,7 @@ from service.app import create_app
 from service.client import AsyncClient, Client, OptimizeRequest, ServiceError
 from service.client.operations import Operations
 from service.settings import Settings
-from tests.service.client.script import Do, Script
+from tests.support.scripted_server import Do, Script
 
 pytestmark = pytest.mark.usefixtures("pauses")
 

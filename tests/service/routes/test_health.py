@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 
 from search.store.schema import SCHEMA, open_engine
 from service.leases import Leases
-from tests.service.requests import ask, assert_problem
+from tests.support.requests import ask, assert_problem
 
 
 def test_health(client: TestClient, leases: Leases) -> None:

@@ -12,7 +12,7 @@ from search.errors import StorageError
 from service.job_state import JobState
 from service.leases import Leases
 from service.queue import JobQueue
-from tests.service.requests import ask, assert_problem
+from tests.support.requests import ask, assert_problem
 
 
 def test_a_job_searches_whatever_is_stored(client: TestClient) -> None:

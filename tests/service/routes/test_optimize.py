@@ -8,8 +8,8 @@ from fastapi.testclient import TestClient
 from service.job_state import JobState
 from service.leases import Leases
 from service.queue import QueueLimits
-from tests.service.requests import ask, assert_problem
 from tests.support.fakes import formula
+from tests.support.requests import ask, assert_problem
 from tests.support.stored import SPACE, candidate, client_of, opened_jobs, store_results
 
 

@@ -7,8 +7,8 @@ from fastapi.testclient import TestClient
 
 import energy
 from search.store.database import Store
-from tests.service.requests import ask, assert_problem
 from tests.support.fakes import formula
+from tests.support.requests import ask, assert_problem
 from tests.support.stored import HARDWARE, SETUP, SPACE, candidate
 
 MULTIPLIER_OF_MINE = "mine@01234567"

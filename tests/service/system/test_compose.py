@@ -22,8 +22,8 @@ import yaml
 
 from search.cli.main import cli
 from service.client import Client, ServiceError
-from tests.service.serving import free_port
 from tests.support.postgresql import Server
+from tests.support.serving import free_port
 
 ROOT = Path(__file__).parents[3]
 FILE = ROOT / "docker-compose.yml"

@@ -11,8 +11,8 @@ import pytest
 
 from service.client import Client
 from service.schemas import OptimizeRequest
-from tests.service.serving import serving
 from tests.service.test_uploads import MINE
+from tests.support.serving import serving
 from tests.support.stored import candidate, store_results
 
 ROOT = Path(__file__).parents[3]

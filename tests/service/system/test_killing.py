@@ -25,8 +25,8 @@ from service.job_state import JobState
 from service.questions import Question
 from service.queue import JobQueue, QueueLimits
 from service.schemas import JobSchema, OptimizeRequest
-from tests.service.serving import free_port
 from tests.support.postgresql import Server
+from tests.support.serving import free_port
 from tests.support.stored import opened_jobs
 
 KILLS = int(os.environ.get("CROSSLAYER_TEST_KILLS", "4"))
