@@ -88,28 +88,7 @@ _HOME = {
     "write_report": "search.report.page.file",
 }
 
-__all__ = [
-    "Answer",
-    "Candidate",
-    "Comparison",
-    "Configurations",
-    "Confirmation",
-    "DatasetError",
-    "Evaluation",
-    "ExecutorError",
-    "Exported",
-    "NothingFoundError",
-    "Observer",
-    "Record",
-    "SearchError",
-    "SearchOptions",
-    "SearchRecord",
-    "SearchResult",
-    "StorageError",
-    "Store",
-    "UnknownNameError",
-    "UsageError",
-    "Workplace",
+__all__ = [  # what `help(search)` describes: the functions
     "best",
     "compare",
     "configurations",
@@ -130,4 +109,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """Return the public names, so that tab completion and `help` show nothing else."""
-    return __all__
+    return sorted(_HOME)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.answers import words
-from search.answers.confirmation import Answer, stored_answer
+from search.answers.confirmation import Answer
+from search.answers.confirmer import stored_answer
 from search.errors import SearchError
 from search.pareto import hypervolume, non_dominated_mask
 from search.space.task import stored_task, task_words
@@ -144,6 +146,28 @@ def cheapest_at(records: Sequence[Record], min_accuracy: float) -> Record | None
     """Return the evaluation of least energy whose validation accuracy reaches a target; None if none does."""
     meeting = [r for r in records if r.evaluation.accuracy >= min_accuracy and not r.evaluation.stopped]
     return min(meeting, key=lambda r: (r.evaluation.energy_pj, r.key), default=None)
+
+
+def knee(records: Sequence[Record], *, deepest_loss: float = 0.2) -> Record:
+    """The member of a front beyond which more saving costs accuracy faster than before it.
+
+    It lies farthest from the line between the ends of the front, in accuracy and the logarithm of energy, both scaled
+    to the front; members more than `deepest_loss` less accurate than the best are left out.
+
+    Args:
+        records: A front, of at least one.
+        deepest_loss: Largest loss of accuracy.
+    """
+    best = max(record.evaluation.accuracy for record in records)
+    near = [record for record in records if record.evaluation.accuracy >= best - deepest_loss]
+    errors = _scaled([1 - record.evaluation.accuracy for record in near])
+    energies = _scaled([math.log(record.evaluation.energy_pj) for record in near])
+    return min(zip(near, errors, energies, strict=True), key=lambda one: (one[1] + one[2], one[0].key))[0]
+
+
+def _scaled(values: Sequence[float]) -> list[float]:
+    low, high = min(values), max(values)
+    return [(value - low) / ((high - low) or 1.0) for value in values]
 
 
 def result_of(store: Store, search: SearchRecord, *, evaluations: bool = True) -> SearchResult:

@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from energy import Hardware
-from search.answers.confirmation import Answer, Confirmation, Confirmer, RunsOf
+from search.answers.confirmation import Answer, Confirmation
+from search.answers.confirmer import Confirmer, RunsOf
 from search.defaults import DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import NothingFoundError
 from search.evaluation.evaluation import ConfirmationRun

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from search.answers.confirmation import Answer
-from search.answers.confirmation import knee as find_knee
+from search.answers.result import knee as find_knee
 from search.answers.stored import Configurations, Stored
-from search.api.checks import check_effort, find_hardware, target_of
+from search.api.checks import check_effort, check_value, find_hardware, target_of
 from search.api.images import images_dir
 from search.api.workplace import Workplace
 from search.api.workshop import Workshop
@@ -51,7 +51,7 @@ def best(
     Args:
         min_accuracy: Accuracy that the answer must have, in (0, 1].
         max_accuracy_drop: Instead: how far below the baseline's accuracy it may be, in [0, 1); by default 0.02.
-        knee: Instead of the cheapest, the knee of the front above the target; see `search.answers.confirmation.knee`.
+        knee: Instead of the cheapest, the knee of the front above the target; see `search.answers.result.knee`.
         dataset: A name from `task_names()`.
         network: Import path of a custom network, as for `run`: evaluations of what it is now.
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
@@ -67,6 +67,7 @@ def best(
     """
     target = target_of(min_accuracy, max_accuracy_drop)
     check_effort(effort)
+    check_value("workplace", workplace, Workplace)
     found_hardware = find_hardware(hardware)
     task = searched_task(dataset, network)
     with Store.open(workplace.url, create=False) as store:
@@ -166,6 +167,7 @@ def configurations(
     dataset: str = DEFAULT_DATASET,
     network: str | None = None,
     hardware: str | os.PathLike[str] = DEFAULT_HARDWARE,
+    effort: str = DEFAULT_EFFORT,
     storage: str | None = None,
 ) -> Configurations:
     """Return the cheapest stored evaluations of a dataset at or above a validation accuracy.
@@ -178,6 +180,7 @@ def configurations(
         dataset: A name from `task_names()`.
         network: Import path of a custom network, as for `run`: evaluations of what it is now.
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
+        effort: Effort of the evaluations.
         storage: Results database; see `Workplace`.
 
     Raises:
@@ -186,8 +189,9 @@ def configurations(
         NothingFoundError: If no stored evaluation reaches the accuracy.
     """
     target = target_of(min_accuracy, None)
+    check_effort(effort)
     found_hardware = find_hardware(hardware)
     task = searched_task(dataset, network)
     with Store.open(Workplace(storage=storage).url, create=False) as store:
-        stored = Stored.read(store, task, found_hardware, effort=DEFAULT_EFFORT)
+        stored = Stored.read(store, task, found_hardware, effort=effort)
         return stored.configurations(target, hardware=os.fspath(hardware))

@@ -12,6 +12,7 @@ import torch
 
 import approx
 from approx.saving import check_target
+from search.api.checks import check_value
 from search.api.images import images_dir
 from search.api.workplace import Workplace
 from search.errors import UsageError
@@ -70,6 +71,9 @@ def export(
         StorageError: If the database does not exist or cannot be used.
         approx.ApproxError: If ONNX cannot express the network.
     """
+    check_value("workplace", workplace, Workplace)
+    if not isinstance(evaluation_id, str):
+        raise UsageError(f"`evaluation_id` must be the beginning of an evaluation's key, got {evaluation_id!r}")
     with Store.open(workplace.url, create=False) as store:
         record = store.evaluations.with_id(evaluation_id)
         searches = [search for search in store.searches.all() if search.task == record.setup.task]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from energy import hardware_names
 from search.answers.result import SearchResult
 from search.api._run import run
+from search.api.checks import check_value
 from search.api.options import SearchOptions
 from search.api.workplace import Workplace
 from search.errors import UnknownNameError, UsageError
@@ -41,6 +42,9 @@ def resume(
         UnknownNameError: If there is no such search, or none is unfinished.
         UsageError: If its hardware is not known here; see `run` for other errors.
     """
+    check_value("workplace", workplace, Workplace)
+    if name is not None and not isinstance(name, str):
+        raise UsageError(f"`name` must be the name of a search, got {name!r}")
     with Store.open(workplace.url, create=False) as store:
         if name is None:
             unfinished = [search for search in store.searches.all() if search.finished_at is None]

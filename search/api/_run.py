@@ -15,6 +15,7 @@ from search.api.checks import (
     check_effort,
     check_names,
     check_numbers,
+    check_value,
     find_hardware,
     target_of,
 )
@@ -39,6 +40,7 @@ from search.store.records import SearchRecord, SearchSettings
 from search.store.setup import Setup
 
 if TYPE_CHECKING:
+    from search.evaluation.cache.cache import TrainingCache
     from search.evaluation.job import Executor
     from search.observer import Observer
 
@@ -90,6 +92,8 @@ def run(
     """
     check_numbers(budget=budget, seed=seed)
     check_effort(effort)
+    check_value("options", options, SearchOptions)
+    check_value("workplace", workplace, Workplace)
     target = None
     if min_accuracy is not None or max_accuracy_drop is not None:
         target = target_of(min_accuracy, max_accuracy_drop)
@@ -107,9 +111,10 @@ def run(
         space=space,
         options=options,
     )
+    cache = workplace.open_cache()
     with Store.open(workplace.url, create=True) as store:
         begun = _find_begun(store, request) if options.resume else None
-        return _run_in(store, request, begun, workplace, observer)
+        return _run_in(store, request, begun, workplace, cache, observer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +208,12 @@ def _find_begun(store: Store, request: _Request) -> SearchRecord:
 
 
 def _run_in(
-    store: Store, request: _Request, begun: SearchRecord | None, workplace: Workplace, observer: Observer | None
+    store: Store,
+    request: _Request,
+    begun: SearchRecord | None,
+    workplace: Workplace,
+    cache: TrainingCache,
+    observer: Observer | None,
 ) -> SearchResult:
     """Begin a search, or resume the one that was begun, and run it."""
     task, hardware = request.task, request.hardware
@@ -219,7 +229,7 @@ def _run_in(
         request.settings.effort if begun is None else begun.settings.effort,
         hardware,
         workplace,
-        cache=workplace.open_cache(),
+        cache=cache,
         images_dir=images_dir(task, workplace, [] if begun is None else [begun]),
     )
     observer = workshop.notified(observer, chosen)

@@ -122,6 +122,16 @@ def check_numbers(*, budget: int | None, seed: int) -> None:
         raise UsageError(f"`seed` must be a 32-bit whole number, got {seed!r}")
 
 
+def check_value(parameter: str, given: object, wanted: type) -> None:
+    """Refuse anything but a value of a class of this package.
+
+    Raises:
+        UsageError: If it is not one.
+    """
+    if not isinstance(given, wanted):
+        raise UsageError(f"`{parameter}` must be a search.{wanted.__name__}, got {given!r}")
+
+
 def _is_whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 

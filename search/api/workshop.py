@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from energy import Hardware
-from search.answers.confirmation import Confirmer, FreshRuns
+from search.answers.confirmer import Confirmer, FreshRuns
 from search.api.workplace import Workplace
 from search.content_hash import content_hash
 from search.evaluation.evaluation import evaluation_key

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
-from search.errors import UnknownNameError
+from search.errors import UnknownNameError, UsageError
 from search.space.search_space import SearchSpace
 
 
@@ -231,6 +231,8 @@ def find_task(name: str) -> Task:
     Raises:
         UnknownNameError: If there is none; the message offers near names.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"`dataset` must be a name, such as 'digits', got {name!r}")
     if name in _TASKS:
         return _TASKS[name]
     near = get_close_matches(name.lower(), _TASKS, n=1, cutoff=0.4)

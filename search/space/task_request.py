@@ -19,8 +19,6 @@ def searched_task(dataset: str, network: str | None) -> Task:
         UnknownNameError: If there is no such dataset.
         UsageError: If the network cannot be used, or an argument is of the wrong type.
     """
-    if not isinstance(dataset, str):
-        raise UsageError(f"`dataset` must be a name, such as 'digits', got {dataset!r}")
     if network is not None and not isinstance(network, str):
         raise UsageError(
             "`network` must be the import path of a function that builds it, such as 'package.module:build', got a "

@@ -17,8 +17,8 @@ from energy import (
     estimate,
     hardware_names,
 )
-from search.answers.confirmation import knee
 from search.answers.energy import score_candidate, stored_workload
+from search.answers.result import knee
 from search.answers.stored import stored_alone
 from search.defaults import DEFAULT_HARDWARE
 from search.errors import UnknownNameError, UsageError

@@ -34,6 +34,17 @@ def test_the_overview_of_approx_names_everything_public_and_is_short() -> None:
     assert not {"chips", "arithmetic", "csrc", "torch"} & set(names)
 
 
+def test_search_shows_its_public_names_and_describes_its_functions() -> None:
+    import search
+
+    assert {"SearchOptions", "SearchResult", "Workplace", "best", "run"} <= set(dir(search))
+    assert [name for name in dir(search) if name.startswith("_") or inspect.ismodule(getattr(search, name))] == []
+    assert [name for name in dir(search) if inspect.isfunction(getattr(search, name))] == search.__all__
+    overview = pydoc.render_doc(search, renderer=pydoc.plaintext)  # type: ignore[attr-defined]
+    assert len(overview.splitlines()) < 250
+    assert not [name for name in search.__all__ if f"{name}(" not in overview]
+
+
 def test_a_name_that_search_does_not_have() -> None:
     import search
 

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from approx import LayerShape
-from search.answers.confirmation import Answer, Confirmer, FreshRuns, Mean, knee, paired_error
+from search.answers.confirmation import Answer, Mean, paired_error
+from search.answers.confirmer import Confirmer, FreshRuns
+from search.answers.result import knee
 from search.evaluation.early_stopping import Rival
 from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split, share_error
 from search.evaluation.job import Confirm, Done, Failed, Job, Outcome, Result

@@ -128,3 +128,14 @@ def test_ten_thousand_evaluations_are_answered_from_at_once(tmp_path: Path) -> N
     wanted = non_dominated_mask(np.column_stack([-accuracies, energies]))
     assert {int(record.key) for record in result.front} == set(np.flatnonzero(wanted).tolist())
     assert {record.key for record in best} <= {record.key for record in result.front}
+
+
+def test_a_result_prints_as_a_short_table(result: SearchResult) -> None:
+    lines = repr(result).splitlines()
+    assert str(result) == repr(result)
+    assert lines[0] == "Search digits-1 (digits): 40 evaluations"
+    assert lines[1].split() == ["acc", "%", "energy", "saves", "network", "prune", "bits", "multiplier", "memory"]
+    assert lines[2].startswith(result.front[0].id)
+    assert lines[-1].startswith("baseline")
+    assert len(lines) == 3 + min(len(result.front), 13)
+    assert max(map(len, lines)) < 100

@@ -220,7 +220,7 @@ def test_a_comparison_killed_while_it_is_confirmed_goes_on(storage: Path, kept: 
     with pytest.raises(KilledError):
         again(first, storage)
     found = again(second, storage)
-    assert first.jobs == second.jobs == []
+    assert first.evaluated() == second.evaluated() == []
     assert len(first.runs) == 7
     assert not set(first.runs) & set(second.runs)
     assert found == again(Executor(), Path(shutil.copy(kept, tmp_path / "whole.db")))

@@ -52,7 +52,7 @@ def test_a_search_from_python(tmp_path: Path) -> None:
     assert observer.evaluated_count == result.finished == 2
     assert result.search.name == "mine"
     assert result.saving(result.baseline) == 1
-    found = search.configurations(min_accuracy=result.front[-1].evaluation.accuracy, storage=storage)
+    found = search.configurations(min_accuracy=result.front[-1].evaluation.accuracy, effort="quick", storage=storage)
     assert found.records == tuple(reversed(result.front))
     assert found.best == result.front[-1]
 
@@ -251,7 +251,7 @@ def test_a_search_is_resumed_with_the_multipliers_it_began_with(
         == among
     )
     (multiplier_dir() / f"{multiplier.digest}.npz").unlink()
-    with pytest.raises(UsageError, match=f"multiplier '{identity}' is not kept in"):
+    with pytest.raises(UsageError, match=f"multiplier '{identity}' is no longer kept in"):
         search.run(
             budget=1,
             effort="quick",
@@ -335,9 +335,9 @@ def test_a_search_is_resumed_with_the_network_it_began_with(tmp_path: Path, monk
         ).search.name
         == "digits-2"
     )
-    found = search.configurations(min_accuracy=0.1, storage=storage, network=path)
+    found = search.configurations(min_accuracy=0.1, effort="quick", storage=storage, network=path)
     assert {record.evaluation.candidate.family for record in found.records} == {path}
-    found = search.configurations(min_accuracy=0.1, storage=storage)
+    found = search.configurations(min_accuracy=0.1, effort="quick", storage=storage)
     assert path not in {record.evaluation.candidate.family for record in found.records}
     with pytest.raises(UsageError, match="has the network api_nets:build; resume it with `network` api_nets:build"):
         search.run(options=SearchOptions(name="digits-1", resume=True), workplace=Workplace(storage=storage))
