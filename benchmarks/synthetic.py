@@ -38,7 +38,7 @@ _PRUNING_KNEE = {"first": 0.45, "middle": 0.80, "last": 0.65}
 
 
 class SyntheticProblem:
-    """The space; satisfies `search.sampling.offspring.Problem`."""
+    """The space; satisfies `search.sampling.offspring.GenomeModel`."""
 
     def distributions(self) -> Mapping[str, BaseDistribution]:
         """Gene -> its distribution."""

@@ -24,7 +24,7 @@ from search.observer import Observer
 from search.pareto import non_dominated_mask
 from search.sampling.asker import Asker, generation_of, was_asked
 from search.sampling.greedy import Greedy
-from search.sampling.offspring import Problem
+from search.sampling.offspring import GenomeModel
 from search.sampling.starts import starting_genomes
 from search.space.candidate import Candidate
 from search.space.search_space import SearchSpace
@@ -35,7 +35,7 @@ from search.store.studies import open_study, optuna_storage
 _APART = -1  # stands for the trial of a baseline that lies outside of the space
 
 
-class LearningProblem(Problem, Protocol):
+class LearningGenomeModel(GenomeModel, Protocol):
     """A space of which more is known with every evaluation."""
 
     def learn(self, evaluations: Iterable[Evaluation]) -> None:
@@ -49,7 +49,7 @@ def run_search(
     store: Store,
     executor: Executor,
     *,
-    problem: LearningProblem,
+    genome_model: LearningGenomeModel,
     key_of: Callable[[Candidate], str],
     observer: Observer,
 ) -> SearchResult:
@@ -60,7 +60,7 @@ def run_search(
         space: The space to search.
         store: Keeps every evaluation; its database also holds the Optuna study.
         executor: Evaluates.
-        problem: What can be known of candidates of that space without training them.
+        genome_model: What can be known of candidates of that space without training them.
         key_of: The key under which a candidate's evaluation is stored.
         observer: Is told of progress.
 
@@ -70,7 +70,7 @@ def run_search(
     """
     with optuna_storage(store.url) as storage:
         study = open_study(store.url, search, storage)
-        _Driver(search, study, space, problem, store, executor, key_of, observer).run()
+        _Driver(search, study, space, genome_model, store, executor, key_of, observer).run()
     return result_of(store, search)
 
 
@@ -82,7 +82,7 @@ class _Driver:
         search: SearchRecord,
         study: Study,
         space: SearchSpace,
-        problem: LearningProblem,
+        genome_model: LearningGenomeModel,
         store: Store,
         executor: Executor,
         key_of: Callable[[Candidate], str],
@@ -90,7 +90,7 @@ class _Driver:
     ) -> None:
         self._search = search
         self._space = space
-        self._problem = problem
+        self._genome_model = genome_model
         self._store = store
         self._executor = executor
         self._key_of = key_of
@@ -98,12 +98,12 @@ class _Driver:
         self._study = study
         self._asker = Asker(
             self._study,
-            problem,
+            genome_model,
             sampler=search.settings.sampler,
             seed=search.seed,
             population_size=search.population_size,
             starts=search.settings.starts or starting_genomes(space, budget=0),
-            needed=problem.identity(space.encode(space.baseline())) if space.holds(space.baseline()) else None,
+            needed=genome_model.identity(space.encode(space.baseline())) if space.holds(space.baseline()) else None,
             prescreen=search.settings.prescreen,
             min_accuracy=search.target.min_accuracy,
         )
@@ -171,8 +171,8 @@ class _Driver:
         return self._asker.ask_generation(budget=self._budget)
 
     def _learn(self, *, before: int | None) -> None:
-        """Let the problem know what was evaluated before a generation, or until now."""
-        self._problem.learn(self._evaluations[trial.number] for trial in self._complete(before=before))
+        """Let the model know what was evaluated before a generation, or until now."""
+        self._genome_model.learn(self._evaluations[trial.number] for trial in self._complete(before=before))
 
     def _complete(self, *, before: int | None) -> list[FrozenTrial]:
         """The search's trials that are complete, of generations before one, or all."""

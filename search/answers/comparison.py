@@ -103,7 +103,7 @@ class Comparison:
     Attributes:
         name: Of the comparison.
         dataset: A name from `task_names()`.
-        network: Import path of a person's own network, if that was searched.
+        network: Import path of a custom network, if that was searched.
         hardware: Hardware identity.
         seed: Of every search.
         budget: Evaluations of each search.

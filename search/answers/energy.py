@@ -90,7 +90,7 @@ def score(
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file; by default what the evaluation was
             made for, or else the default.
         dataset: Of a candidate in a file: decides the image's size.
-        network: Of a candidate in a file: the import path of your own network.
+        network: Import path of a custom network, for a candidate in a file.
         storage: Results database; see `search.locations.storage_url`.
         folder: Where imported multipliers are; by default the user's folder.
 
@@ -104,7 +104,7 @@ def score(
     if not path.suffix and not path.exists():
         return _score_stored(source, hardware, storage, folder)
     content = _read(path)
-    platform = energy.load_hardware(hardware or "weight-stationary-45nm")
+    loaded_hardware = energy.load_hardware(hardware or "weight-stationary-45nm")
     own = _workload_in(content)
     if own is not None:
         workload = _in_file(path, lambda: energy.Workload.from_dict(own))
@@ -112,15 +112,15 @@ def score(
             title=path.name,
             candidate=None,
             workload=workload,
-            hardware=platform,
-            report=_in_file(path, lambda: energy.estimate(workload, platform)),
+            hardware=loaded_hardware,
+            report=_in_file(path, lambda: energy.estimate(workload, loaded_hardware)),
             baseline=None,
             notes=(_NO_BASELINE,),
         )
     candidate = read_candidate(path)
     task = searched_task(dataset, network)
     costs = stored_costs(candidate.multipliers, folder)
-    return _in_file(path, lambda: score_candidate(candidate, task, platform, costs=costs, title=path.name))
+    return _in_file(path, lambda: score_candidate(candidate, task, loaded_hardware, costs=costs, title=path.name))
 
 
 def score_candidate(
@@ -166,21 +166,21 @@ def _score_stored(evaluation_id: str, hardware: str | None, storage: str | None,
             f"evaluation {record.id} was made for {evaluated_on}, which does not come with the package; give its file, "
             "or other hardware, with `hardware`"
         )
-    platform = energy.load_hardware(hardware or evaluated_on)
-    workload = stored_workload(record, platform)
+    loaded_hardware = energy.load_hardware(hardware or evaluated_on)
+    workload = stored_workload(record, loaded_hardware)
     costs = stored_costs(record.evaluation.candidate.multipliers, folder)
     return Scored(
         title=record.id,
         candidate=record.evaluation.candidate,
         workload=workload,
-        hardware=platform,
-        report=energy.estimate(workload, platform, costs=costs),
+        hardware=loaded_hardware,
+        report=energy.estimate(workload, loaded_hardware, costs=costs),
         baseline=None
         if baseline is None
-        else energy.estimate(stored_workload(baseline, platform), platform, costs=costs),
+        else energy.estimate(stored_workload(baseline, loaded_hardware), loaded_hardware, costs=costs),
         notes=(
             *(() if baseline else ("Its baseline is not stored.",)),
-            *((_OTHER_HARDWARE.format(evaluated_on),) if platform.identity != evaluated_on else ()),
+            *((_OTHER_HARDWARE.format(evaluated_on),) if loaded_hardware.identity != evaluated_on else ()),
         ),
     )
 

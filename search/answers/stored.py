@@ -46,7 +46,7 @@ class Stored:
 
     Attributes:
         task: The task.
-        platform: The hardware.
+        hardware: The hardware.
         effort: Effort of the evaluations.
         baseline: The evaluation that savings are relative to; None if there is none yet.
         front: The evaluations that no other beats in accuracy and energy, cheapest first.
@@ -55,7 +55,7 @@ class Stored:
     """
 
     task: Task
-    platform: Hardware
+    hardware: Hardware
     effort: str
     baseline: Record | None
     front: tuple[Record, ...]
@@ -64,21 +64,21 @@ class Stored:
 
     @classmethod
     def read(
-        cls, store: Store, task: Task, platform: Hardware, *, effort: str, without_multipliers: Collection[str] = ()
+        cls, store: Store, task: Task, hardware: Hardware, *, effort: str, without_multipliers: Collection[str] = ()
     ) -> Stored:
         """Read them.
 
         Args:
             store: The results database.
             task: The task.
-            platform: The hardware.
+            hardware: The hardware.
             effort: Effort of the evaluations.
             without_multipliers: Identities of imported multipliers; configurations with one of them are left out.
         """
-        setup = Setup.of(task, platform, effort)
+        setup = Setup.of(task, hardware, effort)
         return cls(
             task=task,
-            platform=platform,
+            hardware=hardware,
             effort=effort,
             baseline=store.evaluations.of_candidate(task.space.baseline(), setup),
             front=tuple(store.evaluations.front(setup, without_multipliers=without_multipliers)),
@@ -108,7 +108,7 @@ class Stored:
             command += f" --effort {self.effort}"
         if self.baseline is None:
             raise NothingFoundError(
-                f"no search of {self.task.words} on {self.platform.identity} is stored yet; make one with: {command}"
+                f"no search of {self.task.words} on {self.hardware.identity} is stored yet; make one with: {command}"
             )
         wanted = target.accuracy(self.baseline.evaluation.accuracy)
         meeting = tuple(record for record in self.front if record.evaluation.accuracy >= wanted)

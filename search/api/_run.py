@@ -277,7 +277,7 @@ def _new_search(
 
     budget, options, settings = request.budget or DEFAULT_BUDGET, request.options, request.settings
     earlier = [] if options.fresh else _best_of_earlier(store, request.task, request.hardware, request.seed, settings)
-    starts = starting_genomes(space, budget=budget, own=options.starts, earlier=earlier)
+    starts = starting_genomes(space, budget=budget, requested=options.starts, earlier=earlier)
     # Asynchronous asks are told apart by generations only if these are larger than what is under way.
     least_population = math.ceil(1.5 * executor.workers) if settings.asynchronous else 0
     return store.searches.create(
@@ -309,13 +309,13 @@ def _run_stored(
 ) -> SearchResult:
     """Run a search to its budget, and confirm its answer."""
     from search.engine import run_search
-    from search.sampling.forecast import HardwareProblem
+    from search.sampling.forecast import HardwareGenomeModel
 
-    problem = HardwareProblem(space, workshop.task, workshop.hardware, costs=search.settings.costs)
+    genome_model = HardwareGenomeModel(space, workshop.task, workshop.hardware, costs=search.settings.costs)
     if workshop.task.network is not None and search.settings.sampler == "nsga2" and search.settings.prescreen:
-        problem.build_networks(executor)
+        genome_model.build_networks(executor)
     key_of = key_function(workshop.task, workshop.data.fingerprint, workshop.hardware, search.seed, multipliers)
-    result = run_search(search, space, store, executor, problem=problem, key_of=key_of, observer=observer)
+    result = run_search(search, space, store, executor, genome_model=genome_model, key_of=key_of, observer=observer)
     if confirm:
         workshop.confirmer(store, executor, observer).answer(result.evaluations, result.baseline, search.target)
     store.searches.finish(search)

@@ -135,7 +135,7 @@ def key_function(
         seed: Seed of the search.
         multipliers: Multipliers that candidates may have.
     """
-    own_costs = {one.identity: one.costs for one in multipliers if one.costs is not None}
+    chosen_costs = {one.identity: one.costs for one in multipliers if one.costs is not None}
 
     def key_of(candidate: Candidate) -> str:
         key = evaluation_key(candidate, task, fingerprint=fingerprint, hardware=hardware, seed=seed)
@@ -143,9 +143,9 @@ def key_function(
         figures = [
             {name: figure for name, figure in asdict(cost).items() if name != "source"}
             for cost in (
-                own_costs[multiplier]["layer", candidate.weight_bits, candidate.activation_bits]
+                chosen_costs[multiplier]["layer", candidate.weight_bits, candidate.activation_bits]
                 for multiplier in candidate.multipliers
-                if multiplier in own_costs
+                if multiplier in chosen_costs
             )
         ]
         if not figures:

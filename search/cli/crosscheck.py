@@ -51,15 +51,15 @@ def crosscheck(context: click.Context, name: str, members: int | None, hardware:
         with Store.open(options.workplace_of(context).url, create=False) as store:
             search = store.searches.find(name)
             front = result_of(store, search, evaluations=False).front
-        platform = checking.hardware_of(search.hardware, hardware)
+        loaded_hardware = checking.hardware_of(search.hardware, hardware)
         chosen = checking.spread(front, members)
         multipliers = {name for record in chosen for name in record.evaluation.candidate.multipliers}
         costs = stored_costs(multipliers, MultiplierFolder.default())
-        found = checking.crosscheck(chosen, platform, costs=costs, on_layer=_progress())
+        found = checking.crosscheck(chosen, loaded_hardware, costs=costs, on_layer=_progress())
         if as_json:
-            print_json(_as_json(name, platform.identity, len(front), found))
+            print_json(_as_json(name, loaded_hardware.identity, len(front), found))
         else:
-            _print(console.open_console(), name, platform.identity, len(front), found)
+            _print(console.open_console(), name, loaded_hardware.identity, len(front), found)
 
 
 def _progress() -> Callable[[int, int, float], None]:

@@ -1,9 +1,9 @@
-"""Real images for the tasks: found on disk or downloaded once, checked by hash, split.
+"""The images of tasks: found on disk or downloaded once, checked by hash, and split.
 
-The validation images are cut from the training images, stratified by class and the same for everyone. Selection uses
-them alone; the test images are for the final report.
+The validation images are split from the training images, stratified by class, always in the same way. Candidates are
+selected by them alone; the test images are for the final report.
 
-Archives are read as they are and never unpacked, so a data folder may be read-only and never holds a file in part.
+Archives are read directly and never unpacked, so a data folder may be read-only and never holds a partial file.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from search.locations import DATA_DIR_VARIABLE
 from search.space.task import Task
 
 _SPLIT_SEED = 2018
-_FOLD_SEED = 1602  # of confirmation runs
+_FOLD_SEED = 1602  # for confirmation runs
 _VALIDATION_SHARE = 0.1
-_DIGITS_VALIDATION_SHARE = 0.25  # larger, because there are few images and accuracies would be coarse
+_DIGITS_VALIDATION_SHARE = 0.25  # larger, because with few images accuracies would be coarse
 _DIGITS_TEST_SHARE = 0.25
 
 
@@ -52,10 +52,10 @@ class TaskData:
     """A task's images.
 
     Attributes:
-        train: For training.
-        validation: For choosing between candidates.
-        test: For the final report only.
-        fingerprint: Hash of all three, so that results of other images are never mixed in.
+        train: Images for training.
+        validation: Images for choosing between candidates.
+        test: Images for the final report only.
+        fingerprint: Hash of all three, so that results on other images are never mixed in.
     """
 
     train: ImageSet
@@ -65,15 +65,15 @@ class TaskData:
 
 
 def load(task: Task, data_dir: Path) -> TaskData:
-    """Load a task's images, downloading what is missing.
+    """Load a task's images, downloading missing files.
 
     Args:
         task: The task.
-        data_dir: Folder that holds the files, and into which they are downloaded.
+        data_dir: Folder that holds the files, or to which they are downloaded.
 
     Raises:
-        DatasetMissingError: If the files are not there and cannot be downloaded.
-        DatasetCorruptError: If a file's content is not what it should be.
+        DatasetMissingError: If files are missing and cannot be downloaded.
+        DatasetCorruptError: If a file has the wrong hash.
     """
     if task.name == "digits":
         development, test = _digits()
@@ -101,10 +101,10 @@ def check_data_dir(task: Task, data_dir: Path) -> None:
 
 
 def fold(data: TaskData, run: int) -> TaskData:
-    """Split the training and validation images of a task differently for each run, as in cross-validation.
+    """Return a task's images with another split of training and validation for each run, as in cross-validation.
 
-    They are dealt into stratified folds of about as many images as there were validation images. Each run holds out the
-    next fold for validation; once all were held out, the images are shuffled and dealt again.
+    They are divided into stratified folds of about the size of the validation set. Each run holds out the next fold for
+    validation; once each was held out, the images are shuffled and divided again.
 
     Args:
         data: From `load`.
@@ -126,7 +126,7 @@ def fold(data: TaskData, run: int) -> TaskData:
 
 
 def _stratified_split(images: ImageSet, share: float) -> tuple[ImageSet, ImageSet]:
-    """Cut off `share` of the images, with every class in proportion."""
+    """Split off `share` of the images, stratified by class."""
     from sklearn.model_selection import train_test_split
 
     kept, cut = train_test_split(
@@ -154,11 +154,11 @@ class _Layout:
     """A set of files in which a data set is distributed.
 
     Attributes:
-        folder: Where they lie below the data folder; empty for the data folder itself.
-        hashes: Hash of each file by its name, in the order in which `parse` reads them.
-        algorithm: Of the hashes, as `hashlib` names it.
-        parse: Makes the training and the test images of the files' contents.
-        mirrors: Addresses that end in `/`, at one of which the files can be had; none if they are not downloaded.
+        folder: Folder below the data folder; empty for the data folder itself.
+        hashes: File name -> hash, in the order in which `parse` expects the files.
+        algorithm: Hash algorithm, a name from `hashlib`.
+        parse: Returns the training and the test images from the files' contents.
+        mirrors: URLs that end in `/`, tried in order; empty if the files are not downloaded.
     """
 
     folder: str
@@ -168,7 +168,7 @@ class _Layout:
     mirrors: tuple[str, ...] = ()
 
     def missing(self, data_dir: Path) -> list[str]:
-        """Names of the files that are not there."""
+        """Return the names of missing files."""
         return [name for name in self.hashes if not (data_dir / self.folder / name).is_file()]
 
     def __str__(self) -> str:
@@ -177,12 +177,12 @@ class _Layout:
 
 
 def _found_layout(task: Task, data_dir: Path) -> _Layout | None:
-    """The first layout of which every file is there."""
+    """Return the first layout whose files are all there; None if there is none."""
     return next((layout for layout in _LAYOUTS[task.name] if not layout.missing(data_dir)), None)
 
 
 def _absence(task: Task, data_dir: Path) -> str:
-    """Say that a folder does not hold a task's files, and what is expected there."""
+    """Return the message that a folder does not hold a task's files, with the files that it should hold."""
     layouts = _LAYOUTS[task.name]
     expected = f"expected there: {', or '.join(map(str, layouts))}"
     if not data_dir.is_dir():
@@ -196,11 +196,11 @@ def _absence(task: Task, data_dir: Path) -> str:
 
 
 def _checked_contents(layout: _Layout, data_dir: Path) -> dict[str, bytes]:
-    """Read each file of a layout and compare its hash.
+    """Read each file of a layout and check its hash.
 
     Raises:
         DatasetMissingError: If a file cannot be read.
-        DatasetCorruptError: If its hash is another one.
+        DatasetCorruptError: If it has the wrong hash.
     """
     contents = {}
     for name, wanted in layout.hashes.items():
@@ -219,14 +219,14 @@ def _checked_contents(layout: _Layout, data_dir: Path) -> dict[str, bytes]:
 
 
 def _download(task: Task, data_dir: Path) -> _Layout:
-    """Download those files of a task that are missing, and return their layout.
+    """Download the missing files of a task and return their layout.
 
-    A file appears under its name once it is whole, so downloads may be killed, and several processes may download the
-    same. A download that fails leaves no folder behind.
+    A file appears under its name once it is complete, so downloads may be killed, and several processes may download
+    the same file. A failed download leaves no folder behind.
 
     Raises:
-        DatasetMissingError: If a file cannot be downloaded or written, or files of another layout are there in part:
-            whoever put them there would not expect a download.
+        DatasetMissingError: If a file cannot be downloaded or written, or part of another layout is there, in which
+            case a download would be unexpected.
     """
     layout, *others = sorted(_LAYOUTS[task.name], key=lambda layout: not layout.mirrors)
     absence = _absence(task, data_dir)
@@ -269,7 +269,7 @@ def _download_file(layout: _Layout, name: str, folder: str) -> None:
 
 
 def _parse_idx(contents: Mapping[str, bytes]) -> tuple[ImageSet, ImageSet]:
-    """Gzipped idx files: images and labels for training, then for the test."""
+    """Parse gzipped idx files: images and labels for training, then for testing."""
     train_pixels, train_labels, test_pixels, test_labels = map(_idx_array, contents.values())
     return (
         ImageSet(train_pixels[:, None], train_labels.astype(np.int64)),
@@ -278,7 +278,7 @@ def _parse_idx(contents: Mapping[str, bytes]) -> tuple[ImageSet, ImageSet]:
 
 
 def _idx_array(archive: bytes) -> NDArray[np.uint8]:
-    """The array of bytes in a gzipped idx file, whose header is its number of dimensions and their sizes."""
+    """Return the array of bytes in a gzipped idx file, whose header is its number of dimensions and their sizes."""
     content = gzip.decompress(archive)
     dimensions = content[3]
     shape = np.frombuffer(content, ">u4", dimensions, offset=4)
@@ -286,19 +286,19 @@ def _idx_array(archive: bytes) -> NDArray[np.uint8]:
 
 
 def _parse_cifar10_records(contents: Mapping[str, bytes]) -> tuple[ImageSet, ImageSet]:
-    """Records of one label byte and 3,072 pixel bytes, channel first."""
+    """Parse records of one label byte and 3,072 pixel bytes, channel first."""
     batches = [np.frombuffer(content, np.uint8).reshape(-1, 3073) for content in contents.values()]
     return _cifar10_images((batch[:, 1:], batch[:, 0]) for batch in batches)
 
 
 def _parse_cifar10_pickles(contents: Mapping[str, bytes]) -> tuple[ImageSet, ImageSet]:
-    """Pickled dicts of pixels, as in the records, and labels."""
+    """Parse pickled dicts of pixels, as in the records, and labels."""
     batches = [pickle.loads(content, encoding="latin1") for content in contents.values()]  # noqa: S301  hash checked
     return _cifar10_images((batch["data"], np.asarray(batch["labels"])) for batch in batches)
 
 
 def _parse_cifar10_archive(contents: Mapping[str, bytes]) -> tuple[ImageSet, ImageSet]:
-    """The pickled dicts in an archive."""
+    """Parse an archive of the pickled dicts."""
     (archive,) = contents.values()
     pickles = {}
     with tarfile.open(fileobj=io.BytesIO(archive)) as members:
@@ -310,7 +310,7 @@ def _parse_cifar10_archive(contents: Mapping[str, bytes]) -> tuple[ImageSet, Ima
 
 
 def _cifar10_images(batches: Iterable[tuple[NDArray[np.uint8], NDArray[np.integer]]]) -> tuple[ImageSet, ImageSet]:
-    """Join the batches of training images; the last one is the test images."""
+    """Join the batches of training images; the last batch is the test images."""
     *train, test = (ImageSet(pixels.reshape(-1, 3, 32, 32), labels.astype(np.int64)) for pixels, labels in batches)
     return (
         ImageSet(np.concatenate([batch.pixels for batch in train]), np.concatenate([batch.labels for batch in train])),
@@ -377,7 +377,7 @@ _CIFAR10_ARCHIVE = _Layout(
     parse=_parse_cifar10_archive,
     mirrors=("https://www.cs.toronto.edu/~kriz/",),
 )
-# By the name of the task. The first layout whose files are all there is read: an archive before its unpacked content.
+# Task name -> layouts. The first whose files are all there is read: an archive rather than its unpacked content.
 _LAYOUTS = {
     "mnist": (_MNIST,),
     "fashion-mnist": (_FASHION_MNIST,),

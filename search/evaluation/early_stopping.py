@@ -1,12 +1,12 @@
-"""When a candidate is so clearly beaten early in its retraining that it is not trained to the end."""
+"""Early stopping of retraining for candidates that are clearly beaten."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-SHARE = 0.3  # of the retraining on integer codes, after which it is judged
-# What the rest of the retraining gains at most, but for rare candidates: points, or a share of the error that is left.
+SHARE = 0.3  # share of the retraining on integer codes after which a candidate is judged
+# The most that the rest of the retraining gains, with rare exceptions: an accuracy, or a share of the remaining error.
 # `python -m benchmarks.early_stopping` measures it on stored evaluations.
 MARGIN = 0.05
 MARGIN_OF_ERROR = 0.35
@@ -14,11 +14,11 @@ MARGIN_OF_ERROR = 0.35
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rival:
-    """An evaluation that a candidate has to beat, if that costs no more.
+    """An evaluation that a candidate has to beat if the candidate costs as much or more.
 
     Attributes:
-        costs: What is minimised, such as (energy in pJ,).
-        accuracy: Its accuracy.
+        costs: The objectives to minimise, such as (energy in pJ,).
+        accuracy: Accuracy, in [0, 1].
     """
 
     costs: tuple[float, ...]
@@ -26,7 +26,7 @@ class Rival:
 
 
 def bar(rivals: Sequence[Rival], costs: tuple[float, ...]) -> float | None:
-    """The highest accuracy of rivals that cost no more than this, in every respect; None without any."""
+    """Return the highest accuracy of the rivals that cost no more in any respect; None if there are none."""
     accuracies = [
         rival.accuracy for rival in rivals if all(one <= other for one, other in zip(rival.costs, costs, strict=True))
     ]
@@ -34,5 +34,5 @@ def bar(rivals: Sequence[Rival], costs: tuple[float, ...]) -> float | None:
 
 
 def is_beaten(early_accuracy: float, bar: float | None) -> bool:
-    """Whether a candidate that is this accurate early will hardly reach the bar in the end."""
+    """Whether a candidate with this early accuracy is unlikely to reach the bar in the end."""
     return bar is not None and early_accuracy + max(MARGIN, MARGIN_OF_ERROR * (1 - early_accuracy)) < bar

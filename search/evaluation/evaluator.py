@@ -1,4 +1,4 @@
-"""Evaluate one candidate: the only file that knows both `approx` and `energy`.
+"""The evaluation of one candidate: its accuracy with `approx`, its energy with `energy`.
 
     candidate -> train -> prune + retrain -> approximate + retrain -> store in faulty memory -> accuracy
                                                   +-> workload ----------------------------> energy
@@ -30,7 +30,7 @@ from search.multipliers.known import KnownMultipliers
 from search.space.candidate import Candidate
 from search.space.task import Task
 
-_CONFIRMING = 2**32  # seeds of confirmation runs begin here: no search has one of them
+_CONFIRMING = 2**32  # first seed of confirmation runs, above all seeds of searches
 _TRACED_IMAGES = 64  # enough for the share of activations that are zero
 
 
@@ -38,11 +38,11 @@ class Evaluator:
     """Evaluates candidates of one task on one hardware under one seed.
 
     Args:
-        task: What is classified.
+        task: The task.
         data: Its images.
-        hardware: What energy is modelled for.
-        seed: Of the search.
-        cache: Keeps what is trained.
+        hardware: Hardware for which energy is modelled.
+        seed: Seed of the search.
+        cache: Cache of trained networks.
         multipliers: Multipliers that candidates may have.
     """
 
@@ -75,14 +75,14 @@ class Evaluator:
         )
 
     def run(self, job: Job[Result]) -> Outcome[Result]:
-        """Do one job; whatever goes wrong becomes its outcome, so that one candidate never ends a search."""
+        """Run one job. Any error becomes its outcome, so that one candidate never ends a search."""
         try:
             return Done(key=job.key, result=job.done_by(self))
         except Exception as error:
             return Failed(key=job.key, error=f"{type(error).__name__}: {error}")
 
     def inspect(self, candidate: Candidate) -> tuple[approx.LayerShape, ...]:
-        """Look at the layers of a candidate's network before it is trained; see `untrained_layers`."""
+        """Return the layers of a candidate's untrained network; see `untrained_layers`."""
         return untrained_layers(self._task, candidate)
 
     def evaluate(
@@ -93,19 +93,19 @@ class Evaluator:
         rivals: Sequence[Rival] = (),
         costs: Sequence[str] = ("energy_pj",),
     ) -> Evaluation:
-        """Train what is not kept yet, then measure accuracy on `split` and model the energy.
+        """Train the stages that are not cached, measure accuracy on `split` and model the energy.
 
-        Runs on one thread whatever the process is set to, so that every worker finds the same result.
+        Runs on one thread regardless of the process's settings, so that every worker gets the same result.
 
         Args:
-            candidate: What to evaluate.
+            candidate: Candidate to evaluate.
             split: Images to measure accuracy on.
-            rivals: By which the retraining may end early.
-            costs: What their costs are, as `Evaluation` calls it.
+            rivals: Evaluations that end the retraining early if they clearly beat the candidate.
+            costs: Fields of `Evaluation` that the costs of `rivals` are.
 
         Raises:
             approx.ApproxError: If the candidate names something unknown, or its training diverges.
-            UsageError: If a person's own network cannot be built, or was edited meanwhile.
+            UsageError: If a custom network cannot be built, or was edited meanwhile.
             energy.EnergyError: If no energy is known for its multiplier.
         """
         meter = Meter()
@@ -151,14 +151,16 @@ class Evaluator:
         )
 
     def confirm(self, candidate: Candidate, run: int) -> ConfirmationRun:
-        """Train a candidate anew: from other random numbers, on another split of the images, for other chips.
+        """Retrain a candidate with other random numbers, another split of the images and other chips.
 
         Args:
-            candidate: What to train.
-            run: Number of the run, which decides them all.
+            candidate: Candidate to train.
+            run: Number of the run, from 0, which determines all of these.
 
         Raises:
-            approx.ApproxError: As for `evaluate`, which see for the others.
+            approx.ApproxError: If the candidate names something unknown, or its training diverges.
+            UsageError: If a custom network cannot be built, or was edited meanwhile.
+            energy.EnergyError: If no energy is known for its multiplier.
         """
         started = time.perf_counter()
         candidate = candidate.canonical()
@@ -189,7 +191,7 @@ class Evaluator:
 
 
 class _BeatenError(Exception):
-    """Early in its retraining, a candidate is so far below others that it is not trained to the end."""
+    """Raised early in the retraining of a candidate that others clearly beat."""
 
     def __init__(self, early: float) -> None:
         super().__init__(early)

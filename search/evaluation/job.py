@@ -1,7 +1,7 @@
-"""Jobs: what an executor is asked to do, how that ends, and who does it.
+"""Jobs, their outcomes, and the interfaces of executors and workers.
 
-An `Executor` evaluates anywhere: in this process (`search.executors.serial`) or in Ray workers
-(`search.executors.ray_executor`). Its outcomes are the same everywhere, because they depend on the job alone.
+An `Executor` runs jobs in this process (`search.executors.serial`) or in Ray workers
+(`search.executors.ray_executor`). Outcomes depend on the job alone, so they are the same everywhere.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job(ABC, Generic[Result]):
-    """Something to do with a candidate.
+    """A piece of work on a candidate.
 
     Attributes:
-        key: Names the job in its outcome.
+        key: Identifies the job in its outcome.
         candidate: The candidate.
     """
 
@@ -35,7 +35,7 @@ class Job(ABC, Generic[Result]):
 
     @abstractmethod
     def done_by(self, worker: JobWorker) -> Result:
-        """Do it, and return the result."""
+        """Have a worker run the job, and return the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +44,8 @@ class Evaluate(Job[Evaluation]):
 
     Attributes:
         split: Images to measure accuracy on.
-        rivals: A candidate that early in its retraining is clearly beaten by one of them is not trained to the end.
-        costs: What the costs of rivals are, as `Evaluation` calls it.
+        rivals: Evaluations that end the retraining early if they clearly beat the candidate.
+        costs: Fields of `Evaluation` that the costs of `rivals` are.
     """
 
     split: Split = "validation"
@@ -62,7 +62,7 @@ class Confirm(Job[ConfirmationRun]):
     """Make a fresh run; see `search.answers.confirmation`.
 
     Attributes:
-        run: Its number, which decides all that is random in it.
+        run: Number of the run, from 0, which determines all that is random in it.
     """
 
     run: int
@@ -74,7 +74,7 @@ class Confirm(Job[ConfirmationRun]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspect(Job["tuple[LayerShape, ...]"]):
-    """Build the candidate's network and look at its layers, without training it."""
+    """Build the candidate's network and return its layers, without training it."""
 
     def done_by(self, worker: JobWorker) -> tuple[LayerShape, ...]:
         """Build the network."""
@@ -82,7 +82,7 @@ class Inspect(Job["tuple[LayerShape, ...]"]):
 
 
 class JobWorker(Protocol):
-    """Does jobs of every kind."""
+    """Runs jobs of every kind."""
 
     def evaluate(
         self, candidate: Candidate, split: Split, *, rivals: tuple[Rival, ...], costs: tuple[str, ...]
@@ -95,7 +95,7 @@ class JobWorker(Protocol):
         ...
 
     def inspect(self, candidate: Candidate) -> tuple[LayerShape, ...]:
-        """Look at the layers of a network that is not trained."""
+        """Return the layers of the untrained network."""
         ...
 
 
@@ -119,15 +119,15 @@ Outcome: TypeAlias = Done[Result] | Failed
 
 
 class Executor(Protocol):
-    """Does jobs. A context manager; its workers live until it is left."""
+    """Runs jobs. A context manager; its workers live until it is left."""
 
     @property
     def workers(self) -> int:
-        """How many jobs run at a time."""
+        """The number of jobs that run at a time."""
         ...
 
     def run(self, jobs: Iterable[Job[Result]]) -> Iterator[Outcome[Result]]:
-        """Do every job and yield each outcome once, in order of completion.
+        """Run every job and yield each outcome once, in order of completion.
 
         A job is taken from `jobs` when a worker is free for it, so that jobs can be made as outcomes come in.
 

@@ -1,4 +1,4 @@
-"""Time and energy that this computer spends on something."""
+"""Measurement of the time and energy that this computer spends."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _POWERCAP = Path("/sys/class/powercap")  # https://docs.kernel.org/power/powerca
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
-    """What was spent.
+    """Time and energy spent.
 
     Attributes:
-        seconds: On the clock.
+        seconds: Elapsed time.
         cpu_seconds: Processor time of this process.
-        joules: Energy of the processor packages in proportion to this process's share of all processor time; None where
+        joules: Energy of the processor packages, in proportion to this process's share of all processor time; None if
             the system does not let this process read it.
     """
 
@@ -27,7 +27,7 @@ class Spent:
 
 
 class Meter:
-    """Measures from when it is made.
+    """Measures from its creation on.
 
     Args:
         powercap: Folder of the kernel's power zones.
@@ -38,7 +38,7 @@ class Meter:
         self._started = self._read()
 
     def spent(self) -> Spent:
-        """What was spent so far."""
+        """Return what was spent so far."""
         (clock, cpu, busy, microjoules), now = self._started, self._read()
         joules = None
         if microjoules is not None and now[3] is not None and now[2] > busy:
@@ -50,7 +50,7 @@ class Meter:
         return Spent(seconds=now[0] - clock, cpu_seconds=now[1] - cpu, joules=joules)
 
     def _read(self) -> tuple[float, float, float, list[int] | None]:
-        """Clock, own processor time, that of the whole machine, and the zones' counters in microjoules."""
+        """Return the clock, this process's and the machine's processor time, and the zones' counters in microjoules."""
         return time.perf_counter(), time.process_time(), _busy_seconds(), self._counters("energy_uj")
 
     def _limits(self) -> list[int]:
@@ -64,7 +64,7 @@ class Meter:
 
 
 def _busy_seconds() -> float:
-    """Processor time that everything on this machine has used since it was started; 0 where that is unknown."""
+    """Return the processor time that this machine has used since it was started; 0 if unknown."""
     try:
         user, nice, system, *_ = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:])
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
-"""The stages by which a candidate's network is trained, pruned and approximated, and its accuracy on chips.
+"""The stages that train, prune and approximate a candidate's network, and its accuracy on chips.
 
-Each stage is a function of what came before it, its own knobs and a seed, kept under a content hash of exactly those,
-so that candidates which share a network train it once. The seed of every stage is drawn from that hash.
+Each stage depends on the stage before it, its own settings and a seed, and is cached under a content hash of exactly
+those, so that candidates that share a network train it once. The seed of every stage is drawn from that hash.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from search.evaluation.datasets import ImageSet, TaskData
 from search.evaluation.evaluation import EVALUATION_VERSION, Split
 from search.multipliers.identity import name_in_layers
 from search.space.candidate import Candidate
-from search.space.custom_network import build_own_network
+from search.space.custom_network import build_custom_network
 from search.space.task import Task
 from search.space.weight_memory import weight_memory
 
@@ -33,7 +33,7 @@ _CALIBRATION_IMAGES = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedNetwork:
-    """A trained network between two stages.
+    """A network between two stages.
 
     Attributes:
         model: The network.
@@ -47,21 +47,21 @@ class TrainedNetwork:
 
     @property
     def kept_weights(self) -> dict[str, int]:
-        """Layer name -> weights left, of the layers that are pruned."""
+        """Weights left in each pruned layer: layer name -> count."""
         return {name: int(mask.sum()) for name, mask in self.masks.items()}
 
 
 class Training:
-    """Trains the networks of one task under one seed, or takes them from what is kept.
+    """Trains the networks of one task under one seed, or takes them from the cache.
 
     Args:
-        task: What is classified.
+        task: The task.
         data: Its images.
-        seed: Of the search.
-        cache: Keeps what is trained.
-        failures: How cells of the weight memory fail, one of `energy.hardware.FAILURES`.
+        seed: Seed of the search.
+        cache: Cache of trained networks.
+        failures: Failure model of the weight memory, one of `energy.hardware.FAILURES`.
         multipliers: Imported multipliers by the names that networks use; see `KnownMultipliers.tables`.
-        on_training: Is told the name of each stage that is not kept, before it is trained.
+        on_training: Called with the name of each stage that is not cached, before it is trained.
     """
 
     def __init__(
@@ -88,8 +88,8 @@ class Training:
         self._on_training = on_training
 
     def _trained(self, candidate: Candidate) -> TrainedNetwork:
-        effort, own = self._task.effort, self._task.network
-        knobs: dict[str, Any] = {
+        effort, custom = self._task.effort, self._task.network
+        settings: dict[str, Any] = {
             "stage": "train",
             "version": EVALUATION_VERSION,
             "data": self._fingerprint,
@@ -97,48 +97,48 @@ class Training:
             "family": candidate.family,
             "depth": candidate.depth,
             "width": candidate.width,
-            **({"network": own.fingerprint} if own else {}),
+            **({"network": custom.fingerprint} if custom else {}),
         }
-        model = untrained(self._task, candidate, seed=_seed(content_hash(knobs)))
-        key = self._fit(model, knobs, effort.train_epochs, effort.learning_rate)
+        model = untrained(self._task, candidate, seed=_seed(content_hash(settings)))
+        key = self._fit(model, settings, effort.train_epochs, effort.learning_rate)
         return TrainedNetwork(model=model, masks={}, key=key)
 
     def pruned(self, candidate: Candidate) -> TrainedNetwork:
-        """The candidate's network, trained, and pruned and retrained where it is sparse."""
+        """Return the candidate's network: trained and, if the candidate is sparse, pruned and retrained."""
         trained = self._trained(candidate)
         if candidate.sparsity == 0:
             return trained
         effort = self._task.effort
-        knobs = {"stage": "prune", "after": trained.key, "sparsity": candidate.sparsity}
+        settings = {"stage": "prune", "after": trained.key, "sparsity": candidate.sparsity}
         weights = {name: layer.weight for name, layer in approx.weight_layers(trained.model)}
         masks = approx.magnitude_masks(weights, candidate.sparsity)
-        key = self._fit(trained.model, knobs, effort.prune_epochs, effort.prune_learning_rate, masks)
+        key = self._fit(trained.model, settings, effort.prune_epochs, effort.prune_learning_rate, masks)
         return TrainedNetwork(model=trained.model, masks=masks, key=key)
 
     def approximated(
         self, candidate: Candidate, pruned: TrainedNetwork, *, judge: Callable[[float], None] = lambda early: None
     ) -> tuple[nn.Module, float]:
-        """The same on integer codes, retrained; its memories are perfect.
+        """Convert a candidate's network to integer codes and retrain it, with a perfect memory.
 
         Args:
-            candidate: In canonical form.
-            pruned: Its network so far.
-            judge: Is told the accuracy early in the retraining, and may raise to give up.
+            candidate: Candidate in canonical form.
+            pruned: Its network from `pruned`.
+            judge: Called with the accuracy early in the retraining; may raise an exception to stop it.
 
         Returns:
-            The network, and that accuracy.
+            The network, and its early accuracy.
         """
         effort = self._task.effort
-        knobs_of = candidate.knobs_of(self._layers(pruned.model))
-        multipliers = {layer: name_in_layers(knobs.multiplier) for layer, knobs in knobs_of.items()}
-        # Where there is a layer in the middle it tells what all there have; else nothing hangs on what they would have.
+        choices = candidate.layer_choices(self._layers(pruned.model))
+        multipliers = {layer: name_in_layers(choice.multiplier) for layer, choice in choices.items()}
+        # All layers in the middle have the same multiplier; if there are none, the default does not matter.
         config = approx.LayerApproximation(
             weight_bits=candidate.weight_bits,
             activation_bits=candidate.activation_bits,
             multiplier=list(multipliers.values())[len(multipliers) // 2],
         )
         others = {layer: name for layer, name in multipliers.items() if name != config.multiplier}
-        knobs = {
+        settings = {
             "stage": "approximate",
             "after": pruned.key,
             **asdict(config),
@@ -163,29 +163,29 @@ class Training:
                 judge(early[0])
 
         def finished() -> dict[str, Tensor]:
-            # Without a single step, early is at the end.
+            # If there was no step, the accuracy is measured at the end.
             measured = early[0] if early else approx.accuracy(model, self._images["validation"])
             return {**model.state_dict(), _EARLY: torch.tensor(measured, dtype=torch.float64)}
 
         schedule = self._schedule(effort.approximate_epochs, effort.approximate_learning_rate)
-        kept = self._stage(model, knobs, schedule, after_step=after_step, finished=finished)
-        measured = kept.pop(_EARLY).item()
-        model.load_state_dict(kept)
+        result = self._stage(model, settings, schedule, after_step=after_step, finished=finished)
+        measured = result.pop(_EARLY).item()
+        model.load_state_dict(result)
         judge(measured)
         return model, measured
 
     def _fit(
         self,
         model: nn.Module,
-        knobs: Mapping[str, Any],
+        settings: Mapping[str, Any],
         epochs: float,
         learning_rate: float,
         masks: Mapping[str, Tensor] | None = None,
     ) -> str:
-        """Train in place, or take over what the same stage found before; returns the stage's key."""
+        """Train in place, or load the stage's cached result; return the stage's key."""
         schedule = self._schedule(epochs, learning_rate)
-        model.load_state_dict(self._stage(model, knobs, schedule, masks=masks, finished=model.state_dict))
-        return _stage_key(knobs, schedule)
+        model.load_state_dict(self._stage(model, settings, schedule, masks=masks, finished=model.state_dict))
+        return _stage_key(settings, schedule)
 
     def _schedule(self, epochs: float, learning_rate: float) -> approx.Schedule:
         return approx.Schedule(epochs=epochs, batch_size=self._task.effort.batch_size, learning_rate=learning_rate)
@@ -193,18 +193,18 @@ class Training:
     def _stage(
         self,
         model: nn.Module,
-        knobs: Mapping[str, Any],
+        settings: Mapping[str, Any],
         schedule: approx.Schedule,
         *,
         finished: Callable[[], dict[str, Tensor]],
         masks: Mapping[str, Tensor] | None = None,
         after_step: Callable[[int, int], None] | None = None,
     ) -> dict[str, Tensor]:
-        """What is kept of a stage: what `finished` gives once the model is trained, now or at an earlier time."""
-        key = _stage_key(knobs, schedule)
+        """Return the result of a stage, from the cache or by training the model and calling `finished`."""
+        key = _stage_key(settings, schedule)
 
         def compute() -> dict[str, Tensor]:
-            self._on_training(knobs["stage"])
+            self._on_training(settings["stage"])
             approx.fit(model, self._images["train"], schedule, seed=_seed(key), masks=masks, after_step=after_step)
             return finished()
 
@@ -213,20 +213,21 @@ class Training:
     def chip_accuracies(
         self, candidate: Candidate, model: nn.Module, split: Split, *, dense_layers: Collection[str] = ()
     ) -> tuple[float, ...]:
-        """Accuracy on each chip. Chips differ in their failing cells only, so one tells all where none fails.
+        """Return the accuracy on each chip. Chips differ in failing cells only, so one run is enough if none fails.
 
-        The test images are read on other chips than those by which candidates are chosen.
+        The test images run on other chips than those by which candidates are chosen.
 
         Args:
-            candidate: In canonical form.
-            model: Its network, approximated.
-            split: Whose images are read.
+            candidate: Candidate in canonical form.
+            model: Its approximated network.
+            split: Images to measure accuracy on.
             dense_layers: Layers whose pruned weights are stored too.
         """
         images = self._images[split]
         chips = self.chip_seeds(split)
         memory = weight_memory(candidate, self._failures)
-        if memory.bit_error_rate == 0 or all(knobs.robust_bits == candidate.weight_bits for knobs in candidate.groups):
+        all_robust = all(choice.robust_bits == candidate.weight_bits for choice in candidate.groups)
+        if memory.bit_error_rate == 0 or all_robust:
             return (approx.accuracy(model, images),) * len(chips)
         self.put_in_memory(model, candidate, dense_layers)
         return approx.chip_accuracies(model, images, chips)
@@ -234,58 +235,61 @@ class Training:
     def put_in_memory(self, model: nn.Module, candidate: Candidate, dense_layers: Collection[str]) -> None:
         """Store a candidate's weights in its memory, in place; see `approx.set_memory`."""
         names = {name.partition("#")[0] for name in dense_layers}  # a layer that runs twice is stored once
-        robust = {layer: knobs.robust_bits for layer, knobs in candidate.knobs_of(self._layers(model)).items()}
+        choices = candidate.layer_choices(self._layers(model))
+        robust = {layer: choice.robust_bits for layer, choice in choices.items()}
         approx.set_memory(
             model, weights=weight_memory(candidate, self._failures), robust_bits=robust, dense_layers=names
         )
 
     def _layers(self, model: nn.Module) -> list[str]:
-        """Its layers in the order in which they first run."""
+        """Return the model's layers in the order in which they first run."""
         return approx.layer_order(model, self.example())
 
     def chip_seeds(self, split: Split) -> list[int]:
-        """The names of the chips on which a split is read."""
+        """Return the seeds of the chips on which a split runs."""
         chips = range(self._task.effort.chips)
         return [_seed(content_hash({"chip": chip, "split": split, "seed": self._seed})) for chip in chips]
 
     def calibration_data(self) -> Tensor:
-        """The training images by which scales are chosen and densities measured."""
+        """Return the training images by which scales are chosen and densities measured."""
         return self._images["train"].inputs(slice(0, _CALIBRATION_IMAGES))
 
     def example(self) -> Tensor:
-        """A batch of network inputs: two training images."""
+        """Return a batch of network inputs: two training images."""
         return self._images["train"].inputs(slice(0, 2))
 
 
 def untrained(task: Task, candidate: Candidate, *, seed: int) -> nn.Module:
-    """The network of a candidate before it is trained.
+    """Build the network of a candidate, untrained.
 
     Raises:
-        UsageError: If a person's own network cannot be built, or was edited meanwhile.
+        UsageError: If a custom network cannot be built, or was edited meanwhile.
     """
     depth, width, shape, classes = candidate.depth, candidate.width, task.image_shape, task.classes
     if task.network is not None:
-        return build_own_network(task.network, depth=depth, width=width, image_shape=shape, classes=classes, seed=seed)
+        return build_custom_network(
+            task.network, depth=depth, width=width, image_shape=shape, classes=classes, seed=seed
+        )
     architecture = approx.Architecture(family=candidate.family, depth=depth, width=width)
     return approx.build_network(architecture, image_shape=shape, classes=classes, seed=seed)
 
 
 def untrained_layers(task: Task, candidate: Candidate) -> tuple[approx.LayerShape, ...]:
-    """The layers of a candidate's network before it is trained; the densities of their inputs say nothing.
+    """Return the layers of a candidate's untrained network; the densities of their inputs mean nothing.
 
     Raises:
-        UsageError: As for `untrained`.
+        UsageError: If a custom network cannot be built, or was edited meanwhile.
         approx.ApproxError: If it has no layers that can be approximated.
     """
     return tuple(approx.trace(untrained(task, candidate, seed=0), torch.ones(1, *task.image_shape)))
 
 
-def _stage_key(knobs: Mapping[str, Any], schedule: approx.Schedule) -> str:
-    return content_hash({**knobs, **asdict(schedule)})
+def _stage_key(settings: Mapping[str, Any], schedule: approx.Schedule) -> str:
+    return content_hash({**settings, **asdict(schedule)})
 
 
 def _seed(key: str) -> int:
-    """A seed for torch.Generator from a content hash."""
+    """Return a seed for torch.Generator from a content hash."""
     return int(key[:12], 16)
 
 

@@ -1,4 +1,4 @@
-"""What a candidate's network asks of hardware: the bridge from `approx` to `energy`."""
+"""The workload of a candidate's network: the bridge from `approx` to `energy`."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ T = TypeVar("T")
 def workload_of(
     candidate: Candidate, shapes: Sequence[approx.LayerShape], hardware: energy.Hardware, *, kept: Mapping[str, int]
 ) -> energy.Workload:
-    """The workload of one inference.
+    """Return the workload of one inference.
 
     Args:
-        candidate: In canonical form.
-        shapes: The layers of its network, in the order in which they run; at least one. One that runs twice counts
-            twice.
-        hardware: What runs it.
-        kept: Layer name -> weights left after pruning; all, for a layer that is not named.
+        candidate: Candidate in canonical form.
+        shapes: Layers of its network, in the order in which they run; at least one. One that runs twice counts twice.
+        hardware: Hardware that runs it.
+        kept: Layer name -> weights left after pruning; layers that are not named keep all weights.
 
     Raises:
         energy.WorkloadError: If no energy is known for its multiplier.
     """
-    knobs = candidate.knobs_of(list(dict.fromkeys(shape.name for shape in shapes)))
+    choices = candidate.layer_choices(list(dict.fromkeys(shape.name for shape in shapes)))
     runs: dict[str, int] = {}
     layers = []
     for shape in shapes:
@@ -48,7 +47,7 @@ def workload_of(
                 kernel_width=shape.kernel_width,
                 output_height=shape.output_height,
                 activation_density=shape.input_density,
-                multiplier=_own(knobs[shape.name].multiplier, candidate.multiplier),
+                multiplier=_unless_shared(choices[shape.name].multiplier, candidate.multiplier),
             )
         )
     workload = energy.Workload(
@@ -74,19 +73,20 @@ def kept_weights(shapes: Sequence[approx.LayerShape], sparsity: float) -> dict[s
 
 
 def on_hardware(workload: energy.Workload, candidate: Candidate, hardware: energy.Hardware) -> energy.Workload:
-    """A candidate's workload with the voltage and the robust bits that it means on some hardware.
+    """Return a candidate's workload with its voltage and robust bits on some hardware.
 
-    The first and the last layer may have robust bits of their own. The voltage is relative to `NOMINAL_V`, at which no
-    cell fails; that of the hardware's weight memory takes its place, so that a candidate means the same in any node. In
-    a memory of 8T cells all bits are robust, without being named.
+    The first and the last layer may have different robust bits. The candidate's voltage, relative to `NOMINAL_V`, is
+    scaled to the supply voltage of the hardware's weight memory, so that a candidate means the same at any technology
+    node. In a memory of 8T cells all bits are robust, so none are listed.
     """
     all_robust = hardware.weight_memory.cell == "8T"
     robust_bits = 0 if all_robust else candidate.robust_bits
-    knobs = candidate.knobs_of(list(dict.fromkeys(_stored(layer.name) for layer in workload.layers)))
+    choices = candidate.layer_choices(list(dict.fromkeys(_stored(layer.name) for layer in workload.layers)))
+    layer_bits = {layer: 0 if all_robust else choice.robust_bits for layer, choice in choices.items()}
     return replace(
         workload,
         layers=tuple(
-            replace(layer, robust_bits=_own(0 if all_robust else knobs[_stored(layer.name)].robust_bits, robust_bits))
+            replace(layer, robust_bits=_unless_shared(layer_bits[_stored(layer.name)], robust_bits))
             for layer in workload.layers
         ),
         weight_memory_v=round(candidate.supply_v / NOMINAL_V * hardware.weight_memory.supply_v, 6),
@@ -95,10 +95,10 @@ def on_hardware(workload: energy.Workload, candidate: Candidate, hardware: energ
 
 
 def _stored(run: str) -> str:
-    """The layer that a run is of; runs of one layer after the first have a number behind its name."""
+    """Return the layer of a run; later runs of one layer have a number after its name."""
     return run.partition("#")[0]
 
 
-def _own(value: T, shared: T) -> T | None:
-    """A layer's value, unless it is the one that all share."""
+def _unless_shared(value: T, shared: T) -> T | None:
+    """Return a layer's value, or None if it is the shared one."""
     return None if value == shared else value

@@ -1,1 +1,1 @@
-"""Where candidates are evaluated: in this process or in Ray workers."""
+"""Executors: evaluate candidates in this process or in Ray workers."""

@@ -1,4 +1,4 @@
-"""What Ray raises, in words."""
+"""Errors of Ray, in plain words."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ray.exceptions import RayError
 
 from search.errors import ExecutorError
 
-KEPT = "What was evaluated is kept; continue with: search resume"
+KEPT = "Finished evaluations are stored; continue with: search resume"
 
 
 @contextmanager
 def ray_errors() -> Iterator[None]:
-    """Turn what Ray raises when it is lost into one clear error."""
+    """Turn the exceptions that Ray raises when it is lost into one clear error."""
     try:
         yield
     except (RayError, ConnectionError) as error:
@@ -22,6 +22,6 @@ def ray_errors() -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type where it has none."""
+    """Return the first line of an error's message, or its type if it has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -1,8 +1,8 @@
-"""Evaluates candidates in Ray actors, on this machine or on a cluster: Ray is known to this room alone.
+"""Evaluates candidates in Ray actors, on this machine or on a cluster. Only this package imports Ray.
 
-Each worker is one process with one thread. The images are put once into Ray's shared memory. A worker that dies, hangs
-or is lost with its machine is replaced where there is room, and its job tried once more; a second failure is that job's
-outcome. The others go on meanwhile.
+Each worker is one process with one thread. The images are put into Ray's shared memory once. A worker that dies, hangs
+or is lost with its machine is replaced if there is room, and its job is retried once; a second failure is the job's
+outcome. The other workers continue meanwhile.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-# Row tables are allocated and freed at every training step; without these, glibc returns each to the system and takes
-# it back page by page, which halves the speed (malloc, mallopt(3)).
+# Row tables are allocated and freed at every training step; without these settings glibc returns each to the system and
+# takes it back page by page, which halves the speed (malloc, mallopt(3)).
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 _LEAST_TIMEOUT_S = 600
-_TIMEOUT_FACTOR = 20  # over the median of the evaluations so far; without a limit given, longer ones have hung
-_LONGEST_FACTOR = 3  # over the longest: where networks are kept, most evaluations are short and some are not
+_TIMEOUT_FACTOR = 20  # of the median of the evaluations so far; without a given limit, longer ones have hung
+_LONGEST_FACTOR = 3  # of the longest: with a warm cache most evaluations are short and a few are not
 
 
 class _Worker:
-    """Lives in a Ray actor. It takes all that is large with each call: Ray cannot restart an actor built from that."""
+    """A Ray actor. Large values come with each call, because Ray cannot restart an actor constructed from them."""
 
     def __init__(self, task: Task, hardware: Hardware, seed: int, cache: TrainingCache) -> None:
         self._settings = (task, hardware, seed, cache)
         self._evaluator: Evaluator | None = None
         self._warnings = _Warnings()
         logging.getLogger("search").addHandler(self._warnings)
-        with suppress(ImportError):  # which the first job says
-            import search.evaluation.evaluator  # noqa: F401  takes seconds, in which the search gets ready
+        with suppress(ImportError):  # the first job reports it
+            import search.evaluation.evaluator  # noqa: F401  takes seconds, while the search gets ready
 
     def evaluate(
         self, job: Job[Result], data: TaskData, multipliers: Sequence[ChosenMultiplier]
@@ -68,7 +68,7 @@ class _Worker:
 
 
 class _Warnings(logging.Handler):
-    """Keeps what a worker logs, which nobody would see, until it comes with an outcome."""
+    """Keeps a worker's log messages, which nobody would see, until they are returned with an outcome."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -78,7 +78,7 @@ class _Warnings(logging.Handler):
         self._texts.append(record.getMessage())
 
     def taken(self) -> list[str]:
-        """What came since it was asked last."""
+        """Return the messages since the last call."""
         texts, self._texts = self._texts, []
         return texts
 
@@ -86,21 +86,21 @@ class _Warnings(logging.Handler):
 class RayExecutor:
     """Evaluates in Ray actors.
 
-    A cluster's machines need this package in the same version and, at the same paths, hardware files' and networks' own
-    modules; stages travel through the place that `stages` names. Where a cluster was started with a token, this process
-    needs the same (on its head: `ray get-auth-token`): Ray looks for it in `RAY_AUTH_TOKEN`, in the file that
-    `RAY_AUTH_TOKEN_PATH` names and in `~/.ray/auth_token`, and uses it unless `RAY_AUTH_MODE` is `disabled`.
+    A cluster's machines need the same version of this package and the modules of custom networks at the same paths;
+    trained networks travel through the cache. If a cluster was started with a token, this process needs the same token
+    (on its head: `ray get-auth-token`): Ray looks for it in `RAY_AUTH_TOKEN`, in the file that `RAY_AUTH_TOKEN_PATH`
+    names and in `~/.ray/auth_token`, and uses it unless `RAY_AUTH_MODE` is `disabled`.
 
     Args:
-        task: What is classified.
+        task: The task.
         data: Its images.
-        hardware: What energy is modelled for.
-        seed: Of the search.
-        cache: Keeps what is trained.
-        workers: Actors, of one processor core each; None for all cores of a cluster.
-        multipliers: What workers have to know of multipliers that do not come with the package.
-        address: Of a cluster to join, as `ray.init` takes it; None starts Ray on this machine.
-        timeout_s: Time that a job may take; None for a multiple of what others took.
+        hardware: Hardware for which energy is modelled.
+        seed: Seed of the search.
+        cache: Cache of trained networks.
+        workers: Number of actors, of one processor core each; None for all cores of a cluster.
+        multipliers: Multipliers that candidates may have.
+        address: Address of a cluster to join, as `ray.init` takes it; None starts Ray on this machine.
+        timeout_s: Time limit of a job, in seconds; None for a multiple of the times of other jobs.
 
     Raises:
         ExecutorError: If Ray or its workers cannot start.
@@ -122,7 +122,7 @@ class RayExecutor:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray 3 does; else Ray 2 warns
         if ray.is_initialized():
-            raise ExecutorError("this process uses Ray already; evaluate without it with `workers` 0, or shut it down")
+            raise ExecutorError("this process already uses Ray; evaluate without it with `workers` 0, or shut it down")
         self._timeout_s = timeout_s
         self._seconds: list[float] = []
         self._warned: set[str] = set()
@@ -130,7 +130,7 @@ class RayExecutor:
         try:
             _connect(address, workers)
             if threading.current_thread() is threading.main_thread() and handler is not None:
-                signal.signal(signal.SIGTERM, handler)  # Ray puts one in its place that ends the process at once
+                signal.signal(signal.SIGTERM, handler)  # Ray installs one that ends the process at once
             self.workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
             self._shared = (ray.put(data), ray.put(tuple(multipliers)))
             remote = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
@@ -170,7 +170,7 @@ class RayExecutor:
             self._seconds.append(outcome.result.seconds)
 
     def _warn(self, text: str) -> None:
-        """Log what a worker would have, once for all of them."""
+        """Log a worker's warning, once for all workers."""
         if text not in self._warned:
             self._warned.add(text)
             _logger.warning("%s", text)
@@ -187,14 +187,14 @@ class RayExecutor:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        with suppress(Exception):  # with Ray gone, it is the error on the way out that tells what happened
+        with suppress(Exception):  # if Ray is gone, the error that is already raised says what happened
             self._pool.end()
         with suppress(Exception):
             ray.shutdown()
 
 
 def _connect(address: str | None, workers: int | None) -> None:
-    # Ray prints the cluster's errors to the standard output, whatever it is told, where `--json` writes.
+    # Whatever its settings, Ray prints the cluster's errors to standard output, which `--json` needs.
     ray._private.worker.listen_error_messages = lambda *_: None
     environment = {"env_vars": {**_KEEP_MEMORY, "OMP_NUM_THREADS": "1"}}
     if address is None:

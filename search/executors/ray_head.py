@@ -1,4 +1,4 @@
-"""Whether Ray is still there: its head and its process on this machine."""
+"""Checks that Ray is alive: its head and its process on this machine."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from search.errors import ExecutorError
 from search.executors.ray_errors import KEPT
 
 _CHECK_S = 2.0
-# A cluster's head may be started again, but for no longer than Ray waits for it; on this machine nobody does that.
+# A cluster's head may be restarting, which Ray waits for; on this machine nobody restarts it.
 _SILENT_S = {"here": 5.0, "elsewhere": 40.0}
 
 
 class RayHead:
-    """Ray's head and its process on this machine, the raylet, without which nothing goes on.
+    """Ray's head and its process on this machine, the raylet; nothing works without either.
 
-    Ray ends the process of a driver, without a word, a minute after it lost its head or when it next needs its raylet.
+    Ray ends a driver's process silently, a minute after the head is lost or as soon as the driver needs a lost raylet.
     """
 
     def __init__(self, address: str | None) -> None:
@@ -26,7 +26,7 @@ class RayHead:
         self._patience_s = _SILENT_S["here" if address is None else "elsewhere"]
         self._head: tuple[str, int] | None = None
         self._raylet: tuple[str, int] | None = None
-        # A client of ray:// learns of a lost head from its own connection, and may not reach these addresses.
+        # A ray:// client notices a lost head by its own connection, and may not reach these addresses.
         if address is None or not address.startswith("ray://"):
             self._head = _host_and_port(context.gcs_address)
             here = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
@@ -34,7 +34,7 @@ class RayHead:
         self._checked_at = self._answered_at = time.monotonic()
 
     def check(self) -> None:
-        """Raise an error if one of them does not answer any more."""
+        """Raise ExecutorError if one of them no longer answers."""
         now = time.monotonic()
         if self._head is None or self._raylet is None or now - self._checked_at < _CHECK_S:
             return

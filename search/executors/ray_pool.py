@@ -1,4 +1,4 @@
-"""The workers of a Ray executor, which outlive their jobs and are replaced when they are lost."""
+"""The workers of a Ray executor, which outlive runs and are replaced when lost."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ray.exceptions import RayError, RayTaskError
 from search.errors import ExecutorError
 from search.executors.ray_errors import KEPT, first_line
 
-_START_S = 120  # without any worker for so long, there will be none
+_START_S = 120  # after this time without any worker, none is expected
 _START_AGAIN_S = 1.0
 
 
 class RayPool:
-    """The workers. They outlive runs; one that is lost is replaced as soon as there is room for another.
+    """The workers. They outlive runs; a lost one is replaced as soon as there is room.
 
-    Others may use the same cluster. As long as they have all of its processors, workers wait for their turn.
+    Others may use the same cluster. While they occupy all of its processors, missing workers wait.
 
-    Ray could start an actor again by itself, but refuses calls meanwhile in ways that are hard to tell from a job that
-    killed it. A new actor answers when it is there.
+    Ray can restart an actor itself, but the errors of calls meanwhile are hard to distinguish from those of a job that
+    killed it. A new actor answers once it is ready.
     """
 
     def __init__(self, start: Callable[[], Any], size: int, *, shared: bool) -> None:
@@ -30,7 +30,7 @@ class RayPool:
         self.idle: list[Any] = []
         self._start = start
         self._busy: list[Any] = []
-        self._coming: dict[Any, Any] = {}  # what ends the wait for a worker -> the worker
+        self._coming: dict[Any, Any] = {}  # answer to wait for -> the worker that gives it
         self._missing = size
         self._tried_at = self._alive_at = time.monotonic()
         self._trouble = "there is no free processor core for it"
@@ -38,42 +38,42 @@ class RayPool:
 
     @property
     def coming(self) -> list[Any]:
-        """Answers of workers that are on their way to be idle."""
+        """Answers by which starting or abandoned workers become idle."""
         if self._missing and time.monotonic() - self._tried_at > _START_AGAIN_S:
             self._start_missing()
         return [*self._coming]
 
     def take(self) -> Any:
-        """An idle worker."""
+        """Take an idle worker."""
         actor = self.idle.pop()
         self._busy.append(actor)
         return actor
 
     def give_back(self, actor: Any) -> None:
-        """A worker has nothing to do any more."""
+        """Return a worker whose job has ended."""
         self._busy.remove(actor)
         self.idle.append(actor)
         self._alive_at = time.monotonic()
 
     def give_back_after(self, actor: Any, answer: Any) -> None:
-        """A worker is still at a job that nobody waits for."""
+        """Return a worker once its abandoned job has ended."""
         self._busy.remove(actor)
         self._coming[answer] = actor
 
     def replace(self, actor: Any) -> None:
-        """A worker is dead, or hangs."""
+        """Replace a worker that is dead or hangs."""
         self._busy.remove(actor)
         ray.kill(actor)
         self._missing += 1
         self._start_missing()
 
     def arrived(self, answer: Any) -> None:
-        """A worker that was waited for is there, or failed."""
+        """Take in a worker that has answered, or failed."""
         actor = self._coming.pop(answer)
         try:
             ray.get(answer)
         except RayTaskError:
-            pass  # a job that nobody waits for failed
+            pass  # an abandoned job failed
         except RayError as error:
             self._trouble = first_line(error)
             self._missing += 1
@@ -82,7 +82,7 @@ class RayPool:
         self._alive_at = time.monotonic()
 
     def check(self) -> None:
-        """Raise an error if there was no worker for too long."""
+        """Raise ExecutorError if there has been no worker for too long."""
         if self.idle or self._busy or (self._shared and _all_in_use()):
             self._alive_at = time.monotonic()
         elif time.monotonic() - self._alive_at > _START_S:
@@ -102,6 +102,6 @@ class RayPool:
 
 
 def _all_in_use() -> bool:
-    """Whether a cluster has processors, and none is free."""
+    """Whether a cluster has processors and none is free."""
     there, free = ray.cluster_resources(), ray.available_resources()
     return bool(there.get("CPU", 0) >= 1 > free.get("CPU", 0))

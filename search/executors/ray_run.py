@@ -1,4 +1,4 @@
-"""Which Ray worker is at which job, while a list of jobs is done."""
+"""One run of jobs on Ray workers: hands them out, collects outcomes, retries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from search.executors.ray_errors import first_line, ray_errors
 from search.executors.ray_pool import RayPool
 
 _ATTEMPTS = 2
-_BUILDING_S = 60  # for a network that is not to be trained
+_BUILDING_S = 60  # limit of an `Inspect` job, which only builds a network
 _LOST_WORKER = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, ObjectLostError)
 
 
@@ -35,12 +35,12 @@ class _Attempt(Generic[Result]):
     actor: Any
     job: Job[Result]
     failures: int  # before this attempt
-    reached: Any  # the worker's answer to a call just before the job: an error if it was dead by then
+    reached: Any  # the worker's answer to a call just before the job: an error if it was already dead
     since: float
 
 
 class RayRun(Generic[Result]):
-    """Which worker is at what, while a list of jobs is evaluated."""
+    """Runs a list of jobs on the workers of a pool."""
 
     def __init__(
         self, pool: RayPool, shared: tuple[Any, Any], jobs: Iterator[Job[Result]], warn: Callable[[str], None]
@@ -50,11 +50,11 @@ class RayRun(Generic[Result]):
         self._shared = shared
         self._jobs = jobs
         self._all_taken = False
-        self._again: deque[tuple[Job[Result], int]] = deque()  # with how often they failed
+        self._again: deque[tuple[Job[Result], int]] = deque()  # jobs to retry, with their number of failures
         self._running: dict[Any, _Attempt[Result]] = {}
 
     def hand_out(self) -> bool:
-        """Give every idle worker a job; whether anything is left to wait for."""
+        """Give every idle worker a job; return whether any job is left to wait for."""
         while self._pool.idle:
             job, failures = self._again.popleft() if self._again else (next(self._jobs, None), 0)
             if job is None:
@@ -68,9 +68,9 @@ class RayRun(Generic[Result]):
         return bool(self._running or self._again or not self._all_taken)
 
     def outcomes(self) -> Iterator[Outcome[Result]]:
-        """Of the jobs that ended, each as soon as it is fetched.
+        """Yield the outcomes of jobs that ended, each as soon as it is fetched.
 
-        Waits for a while, but not long, because an interrupt is noticed between waits.
+        Waits only briefly, because interrupts are noticed between waits.
         """
         with ray_errors():
             coming = self._pool.coming
@@ -93,7 +93,7 @@ class RayRun(Generic[Result]):
                     yield outcome
 
     def give_up_after(self, limit_s: float) -> list[Outcome[Result]]:
-        """End the workers whose job takes too long; the outcomes of those that took too long before."""
+        """End the workers whose jobs exceed the limit; return the outcomes of jobs that are not retried."""
         outcomes = []
         for answer, one in list(self._running.items()):
             allowed_s = min(limit_s, _BUILDING_S) if isinstance(one.job, Inspect) else limit_s
@@ -103,18 +103,18 @@ class RayRun(Generic[Result]):
         return [outcome for outcome in outcomes if outcome is not None]
 
     def leave(self) -> None:
-        """Nobody waits any more for what is running, if anything is."""
+        """Abandon the jobs that are still running."""
         for answer, one in self._running.items():
             self._pool.give_back_after(one.actor, answer)
         self._running.clear()
 
     def _take(self, answer: Any) -> Outcome[Result] | None:
-        """The outcome of a job; None if it is to be tried again."""
+        """Return the outcome of a job; None if it is retried."""
         one = self._running.pop(answer)
         outcome: Outcome[Result]
         try:
             outcome, warnings = ray.get(answer)
-        except RayTaskError as error:  # the worker lives, but cannot evaluate: perhaps its machine lacks something
+        except RayTaskError as error:  # the worker is alive but cannot evaluate; perhaps its machine lacks something
             self._pool.give_back(one.actor)
             return self._failed(one, first_line(error.cause or error))
         except _LOST_WORKER as error:
@@ -128,13 +128,13 @@ class RayRun(Generic[Result]):
         self._pool.replace(one.actor)
         try:
             ray.get(one.reached, timeout=0)
-        except RayError:  # the worker was dead before the job reached it, which is not to blame then
+        except RayError:  # the worker died before the job reached it, so the job is not to blame
             self._again.append((one.job, one.failures))
             return None
         return self._failed(one, reason)
 
     def _failed(self, one: _Attempt[Result], reason: str) -> Outcome[Result] | None:
-        """A job failed, and is tried again if that was its first time."""
+        """Return the outcome of a failed job; None if it is retried, after its first failure."""
         failures = one.failures + 1
         if failures < _ATTEMPTS:
             self._again.append((one.job, failures))

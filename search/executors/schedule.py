@@ -1,4 +1,4 @@
-"""In which order the evaluations of a generation are begun. It changes no result, only how long workers wait."""
+"""The order in which a generation's evaluations start. It affects no result, only how long workers idle."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from search.evaluation.evaluation import Evaluation
 from search.evaluation.job import Evaluate
 from search.space.candidate import Candidate, Network
 
-_TRAINING = 3  # times what retraining takes, after pruning or on integer codes
+_TRAINING = 3  # duration of training, in units of one retraining (after pruning or on integer codes)
 
 
 class LongestFirst:
-    """Hands jobs out, the longest first, so that a generation does not end with one worker at a long one.
+    """Hands out jobs, the longest first, so that a generation does not end with all workers waiting for one.
 
-    How long a job takes is guessed from what has to be trained, multiplications, and what others of its family took.
-    How many multiplications there are is known of networks that were evaluated; others are not built for it here, as
-    what builds a person's own network may hang. While a network is being trained for one job, others that lack it come
-    later, as long as there are any: a second worker would only wait for the first.
+    The duration of a job is estimated from the training it needs, its multiplications, and the times of others of its
+    family. Multiplications are known for networks that were evaluated; others are not built here, because a custom
+    network may hang. While one job trains a network, other jobs that need it are postponed if possible: a second worker
+    would only wait for the first.
 
     Args:
-        jobs: The jobs.
-        evaluations: What was evaluated, in that order: of its candidates, the networks before and after pruning are
-            trained already.
-        clock: Tells the time in seconds.
+        jobs: Jobs to hand out.
+        evaluations: Earlier evaluations, in order. The networks of their candidates, before and after pruning, are
+            already trained.
+        clock: Returns the time in seconds.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class LongestFirst:
         self._past = _Past(evaluations)
         self._left = sorted(jobs, key=lambda job: self._past.seconds(job.candidate), reverse=True)
         self._running: dict[str, Network] = {}
-        self._trained_at = dict.fromkeys(self._past.macs, -math.inf)  # or when it should be, by the clock
+        self._trained_at = dict.fromkeys(self._past.macs, -math.inf)  # network -> when its training (should have) ended
 
     def __iter__(self) -> Iterator[Evaluate]:
         while self._left:
@@ -50,21 +50,21 @@ class LongestFirst:
             yield job
 
     def ended(self, key: str) -> None:
-        """A job ended, and its network is trained."""
+        """Record that a job ended, so its network is trained."""
         self._trained_at[self._running.pop(key)] = -math.inf
 
 
 class _Past:
-    """What earlier evaluations tell of how long others take.
+    """Estimates durations from earlier evaluations.
 
     Attributes:
-        macs: Network -> its multiplications, of all that are trained.
+        macs: Trained network -> its multiplications.
     """
 
     def __init__(self, evaluations: Collection[Evaluation]) -> None:
         self.macs: dict[Network, int] = {}
         self._pruned: set[tuple[Network, float]] = set()
-        spent: dict[str, tuple[float, float]] = {}  # family -> seconds, and what was trained in these
+        spent: dict[str, tuple[float, float]] = {}  # family -> seconds, and the amount of training done in them
         for one in evaluations:
             seconds, size = spent.get(one.candidate.family, (0.0, 0.0))
             trained = self._stages(one.candidate) * _size(one.macs)
@@ -74,19 +74,19 @@ class _Past:
         self._pace = {family: seconds / size for family, (seconds, size) in spent.items() if seconds and size}
 
     def seconds(self, candidate: Candidate) -> float:
-        """How long a candidate should take; infinite where nothing is known of its family."""
-        return self._stages(candidate) * self._seconds_a_stage(candidate)
+        """Return how long a candidate should take; infinite if nothing is known about its family."""
+        return self._stages(candidate) * self._seconds_per_stage(candidate)
 
     def training_seconds(self, candidate: Candidate) -> float:
-        """How much of that is the training of its network before all else."""
-        return _TRAINING * self._seconds_a_stage(candidate)
+        """Return how long the first training of its network should take."""
+        return _TRAINING * self._seconds_per_stage(candidate)
 
     def _stages(self, candidate: Candidate) -> int:
         network, sparsity = candidate.network, candidate.sparsity
         pruning = sparsity > 0 and (network, sparsity) not in self._pruned
         return 1 + pruning + _TRAINING * (network not in self.macs)
 
-    def _seconds_a_stage(self, candidate: Candidate) -> float:
+    def _seconds_per_stage(self, candidate: Candidate) -> float:
         family, _, width = network = candidate.network
         alike = [
             (abs(math.log(width / other_width)), count * width / other_width)

@@ -1,4 +1,4 @@
-"""Evaluates in this process, one job after the other: for tests, debugging, and machines without Ray."""
+"""Evaluates in this process, one job after another: for tests, debugging, and machines without Ray."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SerialExecutor:
     """An executor without workers.
 
     Args:
-        run_job: Does one job, such as `Evaluator.run`.
+        run_job: Runs one job, such as `Evaluator.run`.
     """
 
     workers = 1
@@ -25,7 +25,7 @@ class SerialExecutor:
         self._run_job = run_job
 
     def run(self, jobs: Iterable[Job[Result]]) -> Iterator[Outcome[Result]]:
-        """Do every job, in order."""
+        """Run every job, in order."""
         for job in jobs:
             yield self._run_job(job)
 

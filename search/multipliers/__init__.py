@@ -1,1 +1,1 @@
-"""Multipliers by name, with their costs."""
+"""Multipliers by name, with their errors and costs."""

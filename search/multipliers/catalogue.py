@@ -1,4 +1,4 @@
-"""Multipliers by name for people: the catalogue's and the imported ones, with their errors and what they cost."""
+"""The listing of multipliers: built-in and imported ones, with their errors and costs."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ _MIN_BITS, _LISTED_BITS = 2, 8
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A multiplier and what is known of it.
+    """A multiplier with its errors and costs.
 
     Attributes:
-        multiplier: It.
+        multiplier: The multiplier.
         metrics: Its errors over all operand pairs.
-        costs: What it costs in gates over the exact multiplier, by form: `layer`, as networks use it, and its own.
-        method: How layers compute with it here.
+        costs: Its gate-level costs relative to the exact multiplier, by form: `layer`, as networks use it, and the form
+            of its operands.
+        method: The method by which layers compute with it on this machine.
     """
 
     multiplier: approx.Multiplier
@@ -40,17 +41,17 @@ class Described:
 
     @property
     def cost(self) -> MultiplierCost | None:
-        """As networks use it; in its own form if nothing is known of that; None if nothing is known at all."""
+        """Its cost as networks use it, or else in the form of its operands; None if neither is known."""
         return next(iter(self.costs.values()), None)
 
     @property
     def relative_energy(self) -> Figure | None:
-        """Over the exact multiplier's: in gates, else what it was imported with or was published of it."""
+        """Energy relative to the exact multiplier: of gates, or else as imported or published."""
         return self.multiplier.relative_energy if self.cost is None else _figure(self.cost, self.cost.relative_energy)
 
     @property
     def relative_area(self) -> Figure | None:
-        """Likewise."""
+        """Area relative to the exact multiplier: of gates, or else as imported or published."""
         return self.multiplier.relative_area if self.cost is None else _figure(self.cost, self.cost.relative_area)
 
 
@@ -59,42 +60,42 @@ def _figure(cost: MultiplierCost, value: float) -> Figure:
 
 
 def listed() -> list[approx.Multiplier]:
-    """The catalogue at 8 bits, unsigned, with its members that were characterised here; and the imported ones."""
+    """Return the catalogue at 8 bits, unsigned, with members that were characterised here, and the imported ones."""
     catalogue = [_from_catalogue(name, bits=_LISTED_BITS, signed=False) for name in approx.multiplier_names()]
     imported = _imported()
-    own = set(MultiplierFolder.default().costs().added) - {known.name for known in [*catalogue, *imported]}
-    catalogue += [member for name in own if (member := _widest(name)) is not None]
+    added = set(MultiplierFolder.default().costs().added) - {known.name for known in [*catalogue, *imported]}
+    catalogue += [member for name in added if (member := _widest(name)) is not None]
     families = list(dict.fromkeys(_family(known.name)[0] for known in catalogue))
     catalogue.sort(key=lambda known: (families.index(_family(known.name)[0]), _family(known.name)[1]))
     return [*catalogue, *imported]
 
 
 def _widest(name: str) -> approx.Multiplier | None:
-    """A member of the catalogue as wide as listings have it, or as it can be; None if it is none."""
+    """Return a member of the catalogue at the widest width up to that of listings; None if it is not a member."""
     for bits in range(_LISTED_BITS, _MIN_BITS - 1, -1):
-        # Some have no 8 bits, such as static segments of three; and costs may be left of what is no longer imported.
+        # Some do not support 8 bits, such as static segments of three; others are costs of removed imports.
         with suppress(approx.ArgumentError, approx.UnknownNameError):
             return _from_catalogue(name, bits=bits, signed=False)
     return None
 
 
 def _family(name: str) -> tuple[str, tuple[int, ...]]:
-    """A catalogue name without its numbers, and these."""
+    """Split a catalogue name into its prefix and its numbers."""
     prefix = re.sub(r"(-\d+)+$", "", name)
     return prefix, tuple(int(number) for number in name.removeprefix(prefix).split("-")[1:])
 
 
 def find(name: str, *, bits: int, signed: bool) -> approx.Multiplier:
-    """A multiplier of the catalogue or an imported one.
+    """Return a multiplier of the catalogue or an imported one.
 
     Args:
-        name: Its name.
-        bits: Width of both operands; an imported one keeps its own unless this is narrower.
-        signed: Whether operands are signed; an imported signed one stays so.
+        name: Name of the multiplier.
+        bits: Width of both operands; imported multipliers are narrowed to it, but never widened.
+        signed: Whether operands are signed; imported signed multipliers always are.
 
     Raises:
         UsageError: If there is no such name.
-        approx.ApproxError: If it cannot have such operands.
+        approx.ApproxError: If it does not support such operands.
     """
     imported = {known.name: known for known in _imported()}
     if name in imported:
@@ -109,12 +110,12 @@ def find(name: str, *, bits: int, signed: bool) -> approx.Multiplier:
         return _from_catalogue(name, bits=bits, signed=signed)
     except approx.UnknownNameError as error:
         near = get_close_matches(name, imported, n=3, cutoff=0.6)
-        own = f"; imported: {', '.join(near)}" if near else ""
-        raise UsageError(f"{error}{own}") from None
+        hint = f"; imported: {', '.join(near)}" if near else ""
+        raise UsageError(f"{error}{hint}") from None
 
 
 def import_file(file: Path, *, name: str | None, signed: bool) -> list[approx.Multiplier]:
-    """Import multipliers from a file, and keep them.
+    """Import multipliers from a file into the user's folder.
 
     Raises:
         approx.ApproxError: If the file or a table in it cannot be used, or a name is taken.
@@ -127,7 +128,7 @@ def import_file(file: Path, *, name: str | None, signed: bool) -> list[approx.Mu
 
 
 def describe(multiplier: approx.Multiplier) -> Described:
-    """Everything that is known of a multiplier."""
+    """Return a multiplier's errors, costs and method."""
     return Described(
         multiplier=multiplier,
         metrics=approx.error_metrics(multiplier),
@@ -139,12 +140,12 @@ def describe(multiplier: approx.Multiplier) -> Described:
 def _costs(multiplier: approx.Multiplier) -> dict[str, MultiplierCost]:
     costs = MultiplierFolder.default().costs()
     if multiplier.weight_signed and multiplier.activation_signed:
-        own = "signed"
+        operand_form = "signed"
     else:
-        own = "layer" if multiplier.weight_signed else "unsigned"
+        operand_form = "layer" if multiplier.weight_signed else "unsigned"
     found = {}
-    for form in dict.fromkeys(("layer", own)):
-        # Not every multiplier is characterised, and none in every form and width.
+    for form in dict.fromkeys(("layer", operand_form)):
+        # Not every multiplier is characterised, and none is in every form and width.
         with suppress(energy.WorkloadError):
             found[form] = costs.cost(
                 multiplier.name,
@@ -156,7 +157,7 @@ def _costs(multiplier: approx.Multiplier) -> dict[str, MultiplierCost]:
 
 
 def as_json(described: Described) -> dict[str, Any]:
-    """The same as values that JSON has."""
+    """Return a description as a JSON object."""
     multiplier, figure, area = described.multiplier, described.relative_energy, described.relative_area
     return {
         "name": multiplier.name,
@@ -177,7 +178,7 @@ def as_json(described: Described) -> dict[str, Any]:
 
 
 def doubt(multiplier: approx.Multiplier) -> str | None:
-    """What looks as if it had been imported with the wrong sign; None if nothing does."""
+    """Return a warning if a multiplier seems to have been imported with the wrong sign, or None."""
     if multiplier.weight_signed or not bool((multiplier.table() < 0).any()):
         return None
     return f"{multiplier.name} has negative products of unsigned operands; if they are signed, import it with `signed`"
@@ -191,7 +192,7 @@ def _imported() -> list[approx.Multiplier]:
 
 
 def _in_a_layer(multiplier: approx.Multiplier) -> approx.Multiplier:
-    """As layers use it: with signed weights."""
+    """Return a multiplier as layers use it: with signed weights."""
     if multiplier.weight_signed:
         return multiplier
     weight_bits, activation_bits = multiplier.weight_bits, multiplier.activation_bits

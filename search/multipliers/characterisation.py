@@ -1,6 +1,6 @@
-"""Multipliers as circuits: what the emulator computes, proved of gates and measured on them.
+"""Characterisation of multipliers as circuits: proved to compute what the emulator does, and measured.
 
-`approx` says what a multiplier computes, `energy.gates` builds and measures it; they meet here only.
+`approx` defines what a multiplier computes; `energy.gates` builds and measures it. Only this module combines them.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from search.errors import UsageError
 from search.multipliers.folder import MultiplierFolder
 
 MIN_BITS, MAX_BITS = 2, 8
-_UNLISTED = ("asm-1-3-5",)  # of the catalogue; listings leave it out, the table does not
+_UNLISTED = ("asm-1-3-5",)  # of the catalogue; in the table, but not in listings
 VHDL_SUFFIXES = (".vhd", ".vhdl")
 _MAX_FILE_BYTES = 1_000_000
 
-# Every width that a search may choose, in the form in which networks multiply; and what publications state.
+# All widths that a search may choose, in the form in which networks multiply; and those of published figures.
 SHIPPED_KEYS: tuple[CostKey, ...] = (
     *(
         ("layer", weight_bits, activation_bits)
@@ -52,15 +52,15 @@ SHIPPED_KEYS: tuple[CostKey, ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenCircuit:
-    """What was taken from a person's file.
+    """A circuit that was read from a user's file.
 
     Attributes:
-        file: The file's name.
-        module: Its module.
-        activation_port: The input for the activation.
-        activation_bits: Its width.
-        weight_port: The input for the weight.
-        weight_bits: Its width.
+        file: Name of the file.
+        module: Name of the module.
+        activation_port: Name of the input for the activation.
+        activation_bits: Width of that input.
+        weight_port: Name of the input for the weight.
+        weight_bits: Width of that input.
         signed: Whether operands and product are two's complement.
     """
 
@@ -74,17 +74,17 @@ class TakenCircuit:
 
     @property
     def natural(self) -> CostKey:
-        """How layers use all of it; their activations are unsigned, and do not reach the highest bit of signed ones."""
+        """The widest form in which layers use it; unsigned activations leave the sign bit of a signed input unused."""
         return "layer", self.weight_bits, self.activation_bits - self.signed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Twin:
-    """A multiplier of the catalogue that computes the same.
+    """A multiplier of the catalogue that computes the same products.
 
     Attributes:
         name: Its name.
-        relative_energy: What it takes in layers, over the exact multiplier.
+        relative_energy: Its energy in layers, relative to the exact multiplier.
     """
 
     name: str
@@ -93,16 +93,16 @@ class Twin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Characterised:
-    """What was found of one multiplier.
+    """A characterised multiplier.
 
     Attributes:
-        name: Its name.
-        rows: Its figures for every form and width that it has.
-        relative: The same, relative to the exact multiplier.
-        kept_in: The table to which they were added; None if they come with the package.
-        doubt: What sets these figures apart from the exact multiplier's that come with the package; empty if nothing.
-        circuit: What was taken from a person's file; None for a name of the catalogue.
-        twin: The cheapest of the catalogue that computes the same as the circuit; None if none does.
+        name: Name of the multiplier.
+        rows: Its costs for every form and width that it supports.
+        relative: The costs relative to the exact multiplier.
+        kept_in: Table to which the costs were added; None if they are built in.
+        doubt: Why the costs are less comparable with the built-in ones of the exact multiplier; empty if they are not.
+        circuit: The circuit from a user's file; None for a name of the catalogue.
+        twin: The cheapest multiplier of the catalogue with the same products as the circuit; None if there is none.
     """
 
     name: str
@@ -115,27 +115,27 @@ class Characterised:
 
     @property
     def shown(self) -> list[CostRow]:
-        """Rows for people: as wide as a person's circuit is, then two narrower ones; of a name all equal widths."""
+        """The rows to print: for a circuit its full width and two narrower ones, for a name all equal widths."""
         if self.circuit is None:
             return [row for row in self.rows if row.weight_bits == row.activation_bits]
         natural = self.circuit.natural
         narrower = [("layer", bits, bits) for bits in range(min(natural[1:]), MIN_BITS - 1, -1) if bits % 2 == 0]
         widths = [natural, *[key for key in narrower if key != natural][:2]]
         found = {row.key: row for row in self.rows}
-        own = [row for row in self.rows if row.form != "layer"]
-        return [*own, *(found[key] for key in widths if key in found)]
+        others = [row for row in self.rows if row.form != "layer"]
+        return [*others, *(found[key] for key in widths if key in found)]
 
 
 def catalogue_names() -> list[str]:
-    """The multipliers of the shipped table."""
-    return [*(name for name in approx.multiplier_names() if _is_of_the_catalogue(name)), *_UNLISTED]
+    """Return the multipliers of the built-in table."""
+    return [*(name for name in approx.multiplier_names() if _is_in_catalogue(name)), *_UNLISTED]
 
 
 def expected(name: str, key: CostKey) -> gates.Expected:
-    """What the emulator says that a multiplier of the catalogue computes.
+    """Return what a multiplier of the catalogue computes in the emulator.
 
     Raises:
-        approx.ApproxError: If there is no such name, or it cannot have such operands.
+        approx.ApproxError: If there is no such name, or it does not support such operands.
     """
     form, weight_bits, activation_bits = key
     multiplier = approx.find_multiplier(
@@ -162,13 +162,13 @@ def characterise_rows(
     *,
     on_row: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[CostRow]:
-    """Rows for multipliers of the catalogue, proved, on all processors.
+    """Return proved rows for multipliers of the catalogue, computed on all processors.
 
     Args:
-        tools: What is installed.
-        names: Multipliers.
-        keys: Forms and widths; those that a multiplier cannot have are left out.
-        on_row: Is told how many rows are done, of how many.
+        tools: The installed tools.
+        names: Names of multipliers.
+        keys: Forms and widths; those that a multiplier does not support are left out.
+        on_row: Called with the number of finished rows and their total.
 
     Raises:
         approx.ApproxError: If a name is unknown.
@@ -176,29 +176,29 @@ def characterise_rows(
     """
     wanted = [(name, found) for name in names for key in keys if (found := _expected_or_none(name, key)) is not None]
     rows = []
-    # Threads will do: half of the time is Yosys's and Icarus Verilog's, and numpy gives up the lock for the rest.
+    # Threads suffice: Yosys and Icarus Verilog take half of the time, and numpy releases the GIL for the rest.
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         try:
             for row in pool.map(lambda pair: gates.characterise(tools, *pair), wanted):
                 rows.append(row)
                 on_row(len(rows), len(wanted))
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # or Ctrl-C would wait for all that are still to come
+            pool.shutdown(wait=False, cancel_futures=True)  # or Ctrl-C would wait for all remaining rows
             raise
     return rows
 
 
 def characterise_name(name: str, *, on_row: Callable[[int, int], None]) -> Characterised:
-    """Characterise a multiplier of the catalogue, and keep what is not shipped.
+    """Characterise a multiplier of the catalogue, and store its costs unless they are built in.
 
     Raises:
         approx.ApproxError: If there is no such name.
         energy.EnergyError: If a proof or a tool fails.
-        StorageError: If the costs cannot be kept.
+        StorageError: If the costs cannot be stored.
     """
     tools = gates.find_tools()
     rows = characterise_rows(tools, [name], on_row=on_row)
-    return _kept(name, rows)
+    return _stored(name, rows)
 
 
 def characterise_file(
@@ -211,28 +211,28 @@ def characterise_file(
     overwrite: bool,
     on_row: Callable[[int, int], None],
 ) -> Characterised:
-    """Take a multiplier from a Verilog file, keep it, and keep what it costs.
+    """Import a multiplier from a Verilog file, characterise it and store its costs.
 
     Args:
-        file: Verilog.
-        name: What to call it; the file's name if None.
+        file: The Verilog file.
+        name: Name of the multiplier; None for the file's.
         signed: Whether operands and product are two's complement.
-        top: The module; found if None.
-        weight_port: The input for the weight; the second one if None.
-        overwrite: Whether to replace a multiplier that is kept under the name.
-        on_row: Is told how many rows are done, of how many.
+        top: Name of the top module; None to find it.
+        weight_port: Name of the input for the weight; None for the second one.
+        overwrite: Whether to replace an imported multiplier of that name.
+        on_row: Called with the number of finished rows and their total.
 
     Raises:
-        UsageError: If the file cannot be read, or a multiplier of the name is kept and is not to be replaced.
-        approx.ApproxError: If the name is the catalogue's, or cannot be one.
-        energy.EnergyError: If it is no multiplier, or a tool fails.
-        StorageError: If the costs cannot be kept.
+        UsageError: If the file cannot be read, or the name is taken and `overwrite` is false.
+        approx.ApproxError: If the name is invalid, or that of a built-in multiplier.
+        energy.EnergyError: If the circuit is not a multiplier, or a tool fails.
+        StorageError: If the costs cannot be stored.
     """
     name = name or file.stem
     check_name(name)
     text = _read(file)
     folder = MultiplierFolder.default()
-    # Before any work, for it takes half a minute; so also if the circuit turned out to compute what is kept.
+    # Checked first, because the work takes half a minute; so even if the circuit would compute the same products.
     if not overwrite and any(known.name == name for known in folder.multipliers(on_damage=lambda _: None)):
         raise UsageError(
             f"{folder.path} already has a multiplier named {name!r}; replace it with `overwrite`, "
@@ -246,8 +246,8 @@ def characterise_file(
         rows.append(row)
         on_row(len(rows), total)
     relative = relative_costs(rows, source=_source())[name]
-    key = next(iter(relative))  # its own form if that has a row, else the narrowest
-    own = relative[key] if key[0] != "layer" else None
+    key = next(iter(relative))  # the form of its operands if that has a row, else the narrowest
+    cost = relative[key] if key[0] != "layer" else None
     multiplier = approx.Multiplier(
         name=name,
         weight_bits=found.weight_bits,
@@ -256,8 +256,8 @@ def characterise_file(
         activation_signed=signed,
         lut=torch.from_numpy(np.ascontiguousarray(found.table)),
         provenance=f"characterised from {file.name}",
-        relative_energy=None if own is None else approx.Figure(own.relative_energy, own.source),
-        relative_area=None if own is None else approx.Figure(own.relative_area, own.source),
+        relative_energy=None if cost is None else approx.Figure(cost.relative_energy, cost.source),
+        relative_area=None if cost is None else approx.Figure(cost.relative_area, cost.source),
     )
     circuit = TakenCircuit(
         file=file.name,
@@ -270,14 +270,14 @@ def characterise_file(
     )
     twin = _twin(multiplier, circuit.natural)
     if overwrite:
-        folder.forget_costs(name)  # first, so that a new circuit never has the old one's
+        folder.forget_costs(name)  # first, so that a new circuit never has the old one's costs
         folder.remove(name)
     folder.add(multiplier)
-    return replace(_kept(name, rows), circuit=circuit, twin=twin)
+    return replace(_stored(name, rows), circuit=circuit, twin=twin)
 
 
 def as_json(found: Characterised) -> dict[str, Any]:
-    """The same as values that JSON has."""
+    """Return a characterised multiplier as a JSON object."""
     return {
         "name": found.name,
         "kept_in": None if found.kept_in is None else str(found.kept_in),
@@ -288,7 +288,7 @@ def as_json(found: Characterised) -> dict[str, Any]:
     }
 
 
-def _kept(name: str, rows: Sequence[CostRow]) -> Characterised:
+def _stored(name: str, rows: Sequence[CostRow]) -> Characterised:
     shipped = name == EXACT or any(row.name == name for row in shipped_rows())
     if not shipped:
         MultiplierFolder.default().keep_costs(rows)
@@ -302,11 +302,11 @@ def _kept(name: str, rows: Sequence[CostRow]) -> Characterised:
 
 
 def _twin(multiplier: approx.Multiplier, natural: CostKey) -> Twin | None:
-    """The cheapest multiplier of the catalogue that has the same products for the same operands."""
+    """Return the cheapest multiplier of the catalogue with the same truth table."""
     _, weight_bits, activation_bits = natural
     twins = []
     for name in catalogue_names():
-        # Not every one can have such operands, or is characterised for them.
+        # Not all support such operands, or are characterised for them.
         with suppress(approx.ArgumentError, WorkloadError):
             member = approx.find_multiplier(
                 name,
@@ -322,13 +322,13 @@ def _twin(multiplier: approx.Multiplier, natural: CostKey) -> Twin | None:
 
 
 def _other_tools() -> str:
-    """How the tools here differ from those by which the shipped table was made; empty if they do not."""
+    """Return how the installed tools differ from those that made the built-in table; empty if they do not."""
     provenance = yaml.safe_load(files("energy").joinpath("multipliers.provenance.yaml").read_text(encoding="utf-8"))
     here, there = gates.tool_versions(gates.find_tools()), provenance["tools"]
     others = [f"{here[tool]} here, {there.get(tool)} there" for tool in here if here[tool] != there.get(tool)]
     if not others:
         return ""
-    return f"the exact multiplier beside it was made with other tools ({'; '.join(others)}), so ratios are less sure"
+    return f"the exact multiplier was characterised with other tools ({'; '.join(others)}), so ratios are less certain"
 
 
 def _source() -> str:
@@ -345,8 +345,8 @@ def _expected_or_none(name: str, key: CostKey) -> gates.Expected | None:
         return None  # such as static segments of less than half of an operand
 
 
-def _is_of_the_catalogue(name: str) -> bool:
-    """Whether no multiplier of a person's can have the name."""
+def _is_in_catalogue(name: str) -> bool:
+    """Whether the name is reserved for the catalogue, so that no custom multiplier can have it."""
     try:
         check_name(name)
     except approx.ArgumentError:
@@ -356,12 +356,14 @@ def _is_of_the_catalogue(name: str) -> bool:
 
 def _read(file: Path) -> str:
     if file.suffix.lower() in VHDL_SUFFIXES:
-        raise UsageError(f"{file}: VHDL is not read; convert it to Verilog, for example with ghdl synth --out=verilog")
+        raise UsageError(
+            f"{file}: VHDL is not supported; convert it to Verilog, for example with ghdl synth --out=verilog"
+        )
     try:
         if file.stat().st_size > _MAX_FILE_BYTES:
             raise UsageError(f"{file} has more than {_MAX_FILE_BYTES} bytes; a multiplier has far fewer")
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise UsageError(f"{file} is no text") from None
+        raise UsageError(f"{file} is not a text file") from None
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror or error}") from None

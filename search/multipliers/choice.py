@@ -1,4 +1,4 @@
-"""Which multipliers a search chooses among: found by name, with what they cost and the widths that they take.
+"""The multipliers that a search chooses among: found by name, with their costs and the widths that they support.
 
 Torch is imported only for multipliers that are not built in.
 """
@@ -26,14 +26,14 @@ _MIN_BITS, _MAX_BITS = 2, 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenMultiplier:
-    """A multiplier that a search may choose, with all that another process needs in order to evaluate it.
+    """A multiplier that a search may choose, with everything that another process needs to evaluate it.
 
     Attributes:
-        identity: What candidates call it: its name; of an imported one, `NAME@` and the beginning of its digest.
-        imported: What it computes, if it is imported.
-        costs: What it costs, unless that comes with the package.
-        max_weight_bits: The widest weights that it takes and whose cost is known.
-        max_activation_bits: The widest activations, likewise.
+        identity: Its name in candidates; for an imported one, see `multiplier_identity`.
+        imported: The multiplier itself, if it is imported.
+        costs: Its costs, unless they are built in.
+        max_weight_bits: Width of the widest weights that it supports and for which its cost is known.
+        max_activation_bits: Width of the widest activations that it supports and for which its cost is known.
     """
 
     identity: str
@@ -44,12 +44,12 @@ class ChosenMultiplier:
 
     @property
     def limits(self) -> str | None:
-        """What a person has to know of the widths that it takes; None if it takes all."""
+        """The message about the widths that it supports; None if it supports all."""
         if self.max_weight_bits == self.max_activation_bits == _MAX_BITS:
             return None
         return (
             f"multiplier {multiplier_name(self.identity)} is searched with at most {self.max_weight_bits}-bit weights "
-            f"and {self.max_activation_bits}-bit activations, the widest that it takes and whose energy is known"
+            f"and {self.max_activation_bits}-bit activations, the widest that it supports with known energy"
         )
 
 
@@ -57,13 +57,12 @@ def choose(names: Iterable[str], folder: MultiplierFolder | None = None) -> tupl
     """Return the multipliers of these names and the exact one, in a fixed order, without duplicates.
 
     Args:
-        names: Names of built-in multipliers, listed or not, or of imported ones, with or without the beginning of the
-            digest.
-        folder: Where imported multipliers and their costs are; by default the user's folder.
+        names: Names of built-in multipliers, listed or not, or names or identities of imported ones.
+        folder: Folder of imported multipliers and their costs; by default the user's folder.
 
     Raises:
-        UsageError: If there is no such name, what is imported under it computes something else than what is asked for,
-            or its energy is not known.
+        UsageError: If there is no such name, the multiplier imported under it does not match the identity, or its
+            energy is not known.
         energy.WorkloadError: If the folder's table of costs is damaged.
     """
     wanted = [EXACT, *names]
@@ -74,16 +73,16 @@ def choose(names: Iterable[str], folder: MultiplierFolder | None = None) -> tupl
 
 
 def multiplier_of_table(name: str, table: Sequence[Sequence[int]], *, signed: bool, source: str) -> Multiplier:
-    """A multiplier that computes what a table says.
+    """Return the multiplier of a truth table.
 
     Args:
-        name: Of the multiplier.
-        table: Its products, indexed [activation code, weight code].
+        name: Name of the multiplier.
+        table: Products, indexed [activation code, weight code].
         signed: Whether both operands are signed.
-        source: Where it is from.
+        source: Origin of the table, for its provenance.
 
     Raises:
-        UsageError: If it is no table of a multiplier, or the name is none for one.
+        UsageError: If the table is not that of a multiplier, or the name is invalid.
     """
     import numpy as np
 
@@ -92,7 +91,7 @@ def multiplier_of_table(name: str, table: Sequence[Sequence[int]], *, signed: bo
 
     try:
         check_name(name)
-        products = np.array(table)  # of object type where rows differ in length, which the next refuses
+        products = np.array(table)  # of object type if rows differ in length, which is rejected next
         return approx.multiplier_from_table(name, products, signed=signed, source=source)
     except (approx.ArgumentError, ValueError) as error:
         raise UsageError(str(error)) from None
@@ -101,7 +100,7 @@ def multiplier_of_table(name: str, table: Sequence[Sequence[int]], *, signed: bo
 def keep_multiplier(
     multiplier: Multiplier, folder: MultiplierFolder, *, relative_energy: float, relative_area: float
 ) -> None:
-    """Keep a multiplier among the imported ones of a folder, with what it costs; see `claimed_costs`.
+    """Store a multiplier among the imported ones of a folder, with its costs; see `claimed_costs`.
 
     Raises:
         StorageError: If it cannot be written.
@@ -129,7 +128,7 @@ def _chosen(name: str, costs: CostTable, folder: MultiplierFolder) -> ChosenMult
 def _within(
     identity: str, name: str, takes: Callable[[int, int], bool], *, costs: CostTable, imported: Multiplier | None
 ) -> ChosenMultiplier:
-    """A multiplier with the widest weights and activations below which it can be used at every width."""
+    """Return a multiplier with the widest operands up to which it can be used at all widths."""
     known = known_layer_costs(name, costs)
     subject = name if imported is None else f"FILE.v --name {name}"
     characterise = f"characterise it with: search multipliers characterise {subject}"
@@ -145,8 +144,8 @@ def _within(
     if not whole:
         listed = ", ".join(f"{w} x {a}" for _, w, a in sorted(known))
         raise UsageError(
-            f"the energy of {name!r} must be known from {_MIN_BITS} x {_MIN_BITS} bits on, weights x "
-            f"activations; it is for {listed}; {characterise}"
+            f"the energy of {name!r} must be known from {_MIN_BITS} x {_MIN_BITS} bits (weights x activations) up; it "
+            f"is known for {listed}; {characterise}"
         )
     weight_bits, activation_bits = max(whole, key=lambda bits: (bits[0] * bits[1], bits))
     return ChosenMultiplier(
@@ -164,7 +163,7 @@ def _is_built_in(name: str) -> bool:
 
 
 def known_layer_costs(name: str, costs: CostTable) -> dict[CostKey, energy.MultiplierCost]:
-    """Return what a multiplier costs in layers, at all widths at which that is known."""
+    """Return the costs of a multiplier in layers, at all widths at which they are known."""
     found: dict[CostKey, energy.MultiplierCost] = {}
     widths = range(_MIN_BITS, _MAX_BITS + 1)
     for weight_bits, activation_bits in product(widths, widths):
@@ -177,7 +176,7 @@ def known_layer_costs(name: str, costs: CostTable) -> dict[CostKey, energy.Multi
 
 
 def _could_be_imported(name: str) -> bool:
-    """Whether an imported multiplier can have the name, with or without a digest behind it."""
+    """Whether an imported multiplier can have the name, with or without a digest after it."""
     import approx
     from approx.multipliers.catalog import check_name
 
@@ -201,7 +200,7 @@ def _can_be_built(name: str, weight_bits: int, activation_bits: int) -> bool:
 
 
 def _can_hold(multiplier: Multiplier, weight_bits: int, activation_bits: int) -> bool:
-    """Whether layers can multiply operands of these widths; a signed circuit may hold activations with a sign only."""
+    """Whether layers can use it for operands of these widths; a signed circuit may need signed activations."""
     import approx
 
     for activation_signed in (False, True):
@@ -219,11 +218,11 @@ def _can_hold(multiplier: Multiplier, weight_bits: int, activation_bits: int) ->
 
 
 def find_imported(name: str, folder: MultiplierFolder) -> Multiplier:
-    """Return the imported multiplier of a name, or of an identity.
+    """Return the imported multiplier with a name or identity.
 
     Raises:
         UnknownNameError: If there is none.
-        UsageError: If the one of an identity was replaced by one that computes something else.
+        UsageError: If the multiplier of an identity was replaced by a different one.
     """
     import approx
 
@@ -234,7 +233,7 @@ def find_imported(name: str, folder: MultiplierFolder) -> Multiplier:
     if plain not in kept:
         if "@" in name:
             raise UnknownNameError(
-                f"multiplier {name!r} is no longer kept in {folder.path}; import it again as {plain!r}{problems}"
+                f"multiplier {name!r} is no longer in {folder.path}; import it again as {plain!r}{problems}"
             )
         near = get_close_matches(name, [*approx.multiplier_names(), *kept], n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
@@ -243,7 +242,6 @@ def find_imported(name: str, folder: MultiplierFolder) -> Multiplier:
     identity = multiplier_identity(found.name, found.digest)
     if name not in (plain, identity):
         raise UsageError(
-            f"multiplier {name!r} is no longer kept in {folder.path}: {plain!r} is {identity!r} now, which computes "
-            "something else"
+            f"multiplier {name!r} is no longer in {folder.path}: {plain!r} is now {identity!r}, a different multiplier"
         )
     return found

@@ -1,6 +1,6 @@
-"""The folder of imported multipliers: what they compute and what they cost.
+"""The folder of imported multipliers: their truth tables and costs.
 
-Costs are read without torch, so that whoever only models energy can have them.
+Costs are read without torch, which is not needed to model energy.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class MultiplierFolder:
 
     @property
     def cost_file(self) -> Path:
-        """The table of what the multipliers cost that were characterised or imported with their costs."""
+        """The table of the costs of characterised multipliers, and of those imported with costs."""
         return self.path / "costs.csv"
 
     def costs(self) -> CostTable:
-        """Return the built-in costs together with those of this folder, by the names of the multipliers.
+        """Return the built-in costs and those of this folder, by the names of the multipliers.
 
         Raises:
             energy.WorkloadError: If the table is damaged.
@@ -60,7 +60,7 @@ class MultiplierFolder:
         return _read_costs(path, path.stat().st_mtime_ns) if path.exists() else CostTable()
 
     def keep_costs(self, rows: Sequence[CostRow]) -> None:
-        """Keep rows, in place of those of the same multipliers.
+        """Store rows, replacing those of the same multipliers.
 
         Raises:
             StorageError: If the table cannot be written.
@@ -79,7 +79,7 @@ class MultiplierFolder:
             self._write(self._rows_except({name}))
 
     def multipliers(self, *, on_damage: Callable[[Exception], None]) -> list[Multiplier]:
-        """Return what the imported multipliers compute.
+        """Return the imported multipliers.
 
         Args:
             on_damage: Called with an error for each file that cannot be read.
@@ -89,17 +89,17 @@ class MultiplierFolder:
         return approx.MultiplierLibrary(self.path).multipliers(on_damage=on_damage)
 
     def add(self, multiplier: Multiplier) -> None:
-        """Keep what a multiplier computes.
+        """Store a multiplier's truth table.
 
         Raises:
-            approx.ApproxError: If its name is taken by one that computes something else, or it cannot be written.
+            approx.ApproxError: If its name is taken by a different multiplier, or it cannot be written.
         """
         import approx
 
         approx.MultiplierLibrary(self.path).add(multiplier)
 
     def remove(self, name: str) -> None:
-        """Remove what the multiplier of a name computes, if there is one."""
+        """Remove the truth table of a multiplier, if there is one."""
         import approx
 
         approx.MultiplierLibrary(self.path).remove(name)
@@ -110,7 +110,7 @@ class MultiplierFolder:
 
     def _write(self, rows: Sequence[CostRow]) -> None:
         path = self.cost_file
-        partial = path.with_name(f".{path.name}.{os.getpid()}")  # of this process alone
+        partial = path.with_name(f".{path.name}.{os.getpid()}")  # unique to this process
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_cost_table(partial, rows)
@@ -121,18 +121,18 @@ class MultiplierFolder:
 
 @lru_cache(maxsize=4)
 def _read_costs(path: Path, changed_ns: int) -> CostTable:
-    """The costs in a table as it was when it was last changed."""
+    """Return the costs in a table, cached until the file changes."""
     shipped = {row.name for row in shipped_rows()}
     return CostTable(relative_costs((row for row in read_cost_table(path) if row.name not in shipped), source=_SOURCE))
 
 
 def claimed_costs(name: str, *, relative_energy: float, relative_area: float) -> list[CostRow]:
-    """Return the cost rows of a multiplier without known gates, from its costs over the exact one, at all widths alike.
+    """Return the cost rows of a multiplier without a netlist, from its costs relative to the exact one at all widths.
 
     Args:
         name: Name of the multiplier.
-        relative_energy: Energy over that of the exact multiplier of the same widths.
-        relative_area: Area over that of the exact multiplier of the same widths.
+        relative_energy: Energy relative to the exact multiplier of the same widths.
+        relative_area: Area relative to the exact multiplier of the same widths.
     """
     exact = [row for row in shipped_rows() if row.name == EXACT and row.form == "layer"]
     return [

@@ -9,7 +9,7 @@ from search.errors import UsageError
 
 
 def draw_errors(multiplier: approx.Multiplier, path: Path) -> Path:
-    """Draw the error of every operand pair, operands in the order of their values; returns the path.
+    """Draw the error of every operand pair, ordered by operand values; return the path.
 
     Raises:
         UsageError: If the file cannot be written.
@@ -37,7 +37,7 @@ def draw_errors(multiplier: approx.Multiplier, path: Path) -> Path:
     axes.set_ylabel("activation")
     signs = "signed" if multiplier.weight_signed else "unsigned"
     widths = f"{multiplier.activation_bits} x {multiplier.weight_bits} bits, {signs}"
-    axes.set_title(f"{multiplier.name}, {widths}: approximate less exact product", fontsize="medium")
+    axes.set_title(f"{multiplier.name}, {widths}: approximate minus exact product", fontsize="medium")
     figure.colorbar(image, ax=axes, label="error")
     try:
         figure.savefig(path, format="png")

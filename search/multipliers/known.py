@@ -1,4 +1,4 @@
-"""What evaluations know of multipliers that are not built in: a value that is passed to whoever evaluates."""
+"""The multipliers that are not built in, as a value that is passed to evaluations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class KnownMultipliers:
-    """What multipliers compute and cost, beside the built-in ones.
+    """Truth tables and costs of the multipliers that an evaluation may use.
 
     Attributes:
         tables: Imported multipliers, by the names that networks use; see `name_in_layers`.
@@ -29,7 +29,7 @@ class KnownMultipliers:
 
     @classmethod
     def of(cls, chosen: Iterable[ChosenMultiplier]) -> KnownMultipliers:
-        """Return what is to be known of the multipliers that a search chooses among."""
+        """Return the tables and costs of the multipliers that a search chooses among."""
         listed = list(chosen)
         return cls(
             tables={
@@ -42,10 +42,10 @@ class KnownMultipliers:
 
 
 def stored_tables(identities: Iterable[str], folder: MultiplierFolder) -> dict[str, Multiplier]:
-    """Return what the imported ones among a stored candidate's multipliers compute; see `KnownMultipliers.tables`.
+    """Return the imported ones among a stored candidate's multipliers; see `KnownMultipliers.tables`.
 
     Raises:
-        UsageError: If one was removed or replaced since.
+        UsageError: If one was removed or replaced in the meantime.
     """
     return {
         name_in_layers(one): replace(find_imported(one, folder), name=name_in_layers(one))
@@ -55,7 +55,7 @@ def stored_tables(identities: Iterable[str], folder: MultiplierFolder) -> dict[s
 
 
 def stored_costs(identities: Iterable[str], folder: MultiplierFolder) -> CostTable:
-    """Return the costs of a stored candidate's multipliers, as far as they are known, with the built-in ones.
+    """Return the built-in costs with those of a stored candidate's multipliers, if they are known.
 
     Raises:
         energy.WorkloadError: If the folder's table of costs is damaged.

@@ -1,4 +1,4 @@
-"""Making the table of multiplier costs that comes with the package, and saying how it was made."""
+"""Generation of the built-in table of multiplier costs and of its provenance."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from search.multipliers.characterisation import catalogue_names, characterise_ro
 
 
 def characterise_all(folder: Path, *, on_row: Callable[[int, int], None]) -> list[Path]:
-    """Make the table that comes with the package again, and its provenance; says where they are.
+    """Generate the built-in table and its provenance; return their paths.
 
     Raises:
         energy.EnergyError: If a proof or a tool fails.
@@ -28,7 +28,7 @@ def characterise_all(folder: Path, *, on_row: Callable[[int, int], None]) -> lis
 
 
 def write_shipped_table(tools: gates.Tools, folder: Path, rows: Sequence[CostRow]) -> list[Path]:
-    """Write the table that comes with the package, and its provenance.
+    """Write the built-in table and its provenance; return their paths.
 
     Raises:
         StorageError: If they cannot be written.
@@ -45,7 +45,7 @@ def write_shipped_table(tools: gates.Tools, folder: Path, rows: Sequence[CostRow
 
 
 def _provenance(tools: gates.Tools, rows: Sequence[CostRow]) -> dict[str, Any]:
-    """How rows were made."""
+    """Return how rows were generated."""
     return {
         "made_by": "search multipliers characterise --all --out energy",
         "method": "docs/multiplier-energy.md",

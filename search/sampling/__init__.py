@@ -1,1 +1,1 @@
-"""Which candidates are evaluated next."""
+"""Sampling: the choice of the candidates to evaluate next."""

@@ -1,11 +1,11 @@
-"""Asking an Optuna study for candidates: samplers by name, generations, starting configurations.
+"""Asks an Optuna study for candidates: samplers by name, generations, starting configurations.
 
-A whole generation is asked before any of it is told, so the order in which evaluations finish changes nothing. Every
-ask has a sampler of its own, seeded by the search's seed and the trial's place, so a search that was stopped goes on as
-if it had not been. Asynchronous searches give this up: they ask for one candidate whenever a worker is free.
+A whole generation is asked before any of it is told, so the order in which evaluations finish does not matter. Every
+ask has its own sampler, seeded by the search's seed and the trial's index, so a stopped search resumes as if it had
+never been stopped. Asynchronous searches give this up: they ask for one candidate whenever a worker is free.
 
-Optuna is asked in memory, and a trial is stored when it has all of its genes: in a database Optuna would read all
-trials anew for every ask and write gene by gene, and a search that is killed would leave trials that lack some.
+Optuna is asked in memory, and a trial is stored once it has all of its genes: in a database Optuna would read all
+trials again for every ask and write gene by gene, so that a killed search would leave incomplete trials.
 """
 
 from __future__ import annotations
@@ -30,53 +30,53 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from search.content_hash import content_hash
-from search.sampling.offspring import Breeder, Genes, Problem
+from search.sampling.offspring import Breeder, Genes, GenomeModel
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 SAMPLERS = ("nsga2", "nsga3", "tpe", "gp", "random")
-GENERATION = "generation"  # user attribute of a trial: the generation in which it was asked for
-_SOFT_BOUND = 0.03  # accuracy below the target down to which candidates count as feasible
+GENERATION = "generation"  # user attribute of a trial: the generation in which it was asked
+_SOFT_BOUND = 0.03  # distance below the target accuracy within which candidates count as feasible
 
 
 def population_size(budget: int) -> int:
-    """Evaluations per generation: budget / 16, but at least 10.
+    """Return the number of evaluations per generation: budget / 16, but at least 10.
 
-    Small generations find more within a few hundred evaluations than Optuna's default of 50 does.
+    Within a few hundred evaluations, small generations find more than Optuna's default of 50.
     """
     return max(10, budget // 16)
 
 
 class _Enrolling(BaseGASampler):
-    """A genetic sampler whose population has the enrolled trials too, such as the baseline.
+    """A genetic sampler whose population includes enrolled trials, such as the baseline.
 
-    Optuna keeps each trial's generation under the class's name: renaming a subclass makes stored searches start over.
+    Optuna stores each trial's generation under the class's name, so renaming a subclass restarts stored searches.
     """
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Give the trial its generation, whatever its parameters come from."""
+        """Give the trial its generation, wherever its parameters come from."""
         super().before_trial(study, trial)
         self.get_trial_generation(study, trial)
 
     def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
-        """The elite in order of trial number.
+        """Return the elite in order of trial number.
 
-        Optuna keeps a generation's parents and reads them back in that order; had they another one when they are first
-        chosen, the first child of a generation would differ from what it would be if parents were read back for it.
+        Optuna stores a generation's parents and reads them back in that order; with another order when they are first
+        chosen, the first child of a generation would differ after a restart.
         """
         return sorted(super().select_parent(study, generation), key=lambda trial: trial.number)  # type: ignore[safe-super]
 
 
 class CrosslayerSampler(_Enrolling, NSGAIISampler):
-    """NSGA-II whose children a breeder makes.
+    """NSGA-II with children from a breeder.
 
     Args:
-        population_size: Of a generation.
-        seed: Of this ask.
+        population_size: Number of trials in a generation.
+        seed: Seed of this ask.
         breeder: Makes the children; None leaves them to Optuna.
-        min_accuracy: What is wanted, if anything is. As long as hardly any trial comes near it, those that come nearest
-            are the parents; else parents are those of NSGA-II, because candidates below it have good genes too.
+        min_accuracy: The target accuracy, if any. While few trials come near it, the nearest are the parents; otherwise
+            NSGA-II chooses the parents, because candidates below the target have good genes too.
     """
 
     def __init__(
@@ -99,13 +99,13 @@ class CrosslayerSampler(_Enrolling, NSGAIISampler):
             )
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """All genes that have a choice: a breeder knows them, where Optuna reads every trial to find them."""
+        """Return the genes with a choice, which a breeder knows; Optuna would read every trial to find them."""
         if self._breeder is None:
             return super().infer_relative_search_space(study, trial)
         return self._breeder.open_genes
 
     def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
-        """The elite or, where the wanted accuracy is rare, those that come nearest to it."""
+        """Return the elite or, while the target accuracy is rare, the trials nearest to it."""
         assert self.population_size is not None
         if self._bound is not None:
             bound = self._bound
@@ -126,29 +126,29 @@ class CrosslayerSampler(_Enrolling, NSGAIISampler):
 
 
 class CrosslayerNSGAIIISampler(_Enrolling, NSGAIIISampler):
-    """NSGA-III that also counts enrolled trials among its population."""
+    """NSGA-III whose population includes enrolled trials."""
 
 
 class Asker:
-    """Asks a study for what a search evaluates next.
+    """Asks a study for the next trials of a search.
 
     Args:
-        study: The study. Its trials are what is known.
-        problem: The space.
+        study: The study; its trials are all that is known.
+        genome_model: The space, with features and costs of genomes.
         sampler: One of `SAMPLERS`.
-        seed: Of the search.
-        population_size: Trials of a generation; the first also has all the starting configurations.
-        starts: Genomes with which a search begins, each once; the first generation is theirs.
-        needed: Identity of the one among these without which there is no search, and which is asked for again if it
-            failed; None if there is none.
-        prescreen: Whether the children of `nsga2` are screened by a surrogate.
-        min_accuracy: What is wanted, if anything is.
+        seed: Seed of the search.
+        population_size: Trials per generation; the first also has all the starting configurations.
+        starts: Distinct genomes to begin with; they come first in the first generation.
+        needed: Identity of the start that a search cannot do without, which is asked again if it failed; None if there
+            is none.
+        prescreen: Whether a surrogate screens the children of `nsga2`.
+        min_accuracy: The target accuracy, if any.
     """
 
     def __init__(
         self,
         study: Study,
-        problem: Problem,
+        genome_model: GenomeModel,
         *,
         sampler: str,
         seed: int,
@@ -159,7 +159,7 @@ class Asker:
         min_accuracy: float | None = None,
     ) -> None:
         self._study = study
-        self._problem = problem
+        self._genome_model = genome_model
         self._sampler = sampler
         self._seed = seed
         self._size = population_size
@@ -167,16 +167,16 @@ class Asker:
         self._needed = needed
         self._prescreen = prescreen
         self._min_accuracy = min_accuracy
-        self._distributions = dict(problem.distributions())
-        # Of the study, in memory: here Optuna is asked.
+        self._distributions = dict(genome_model.distributions())
+        # A copy of the study in memory, in which Optuna is asked.
         self._mirror = optuna.create_study(directions=study.directions)
 
     def running(self) -> list[FrozenTrial]:
-        """Trials that were asked for and not told yet, in order of number."""
+        """Return the trials that were asked and not told yet, in order of number."""
         return self._asked(TrialState.RUNNING)
 
     def next_generation(self) -> int:
-        """The generation for which is asked next."""
+        """Return the generation of the next ask."""
         held = [trial for trial in self._asked() if trial.state is not TrialState.FAIL]
         generation = max(map(generation_of, held), default=0)
         members = [trial for trial in held if generation_of(trial) == generation]
@@ -185,16 +185,15 @@ class Asker:
         return generation
 
     def ask_generation(self, *, budget: int) -> list[FrozenTrial]:
-        """The trials to evaluate next: those left running and what their generation lacks, or a whole new one.
+        """Return the trials to evaluate next: those still running and the rest of their generation, or a new one.
 
-        What lacks because others failed is asked for when all of the generation has ended, as in a search that was not
-        interrupted.
+        Failed trials are replaced once the whole generation has ended, as in a search that was not interrupted.
 
         Args:
-            budget: Trials that may complete in all.
+            budget: Total number of trials that may complete.
 
         Returns:
-            In order of number; none when the budget is spent.
+            Trials in order of number; empty when the budget is spent.
         """
         running = self.running()
         generation = self.next_generation()
@@ -210,14 +209,14 @@ class Asker:
         return self.running()
 
     def ask_enrolled(self, genomes: Iterable[Genes], *, budget: int) -> list[FrozenTrial]:
-        """What was left running, and these, as far as the budget goes."""
+        """Return the trials still running, and new ones for these genomes within the budget."""
         enrolled = self._not_held(genomes)
         spent = len(self._asked(TrialState.COMPLETE, TrialState.RUNNING))
         self._ask(min(budget - spent, len(enrolled)), 0, enrolled, None)
         return self.running()
 
     def ask_one(self) -> FrozenTrial:
-        """One trial, chosen by all that is known now."""
+        """Return one new trial, based on everything known now."""
         starts = self._not_held(self._starts)
         complete = self._asked(TrialState.COMPLETE)
         generation = (len(complete) + len(self.running())) // self._size
@@ -226,19 +225,19 @@ class Asker:
         return self.running()[-1]
 
     def _not_held(self, genomes: Iterable[Genes]) -> list[Genes]:
-        """Those of these that no trial holds yet, each once."""
+        """Return the genomes that no trial has yet, without duplicates."""
         asked = self._asked()
-        held = {self._problem.identity(one.params) for one in asked if one.state is not TrialState.FAIL}
-        failed = {self._problem.identity(one.params) for one in asked if one.state is TrialState.FAIL}
+        held = {self._genome_model.identity(one.params) for one in asked if one.state is not TrialState.FAIL}
+        failed = {self._genome_model.identity(one.params) for one in asked if one.state is TrialState.FAIL}
         known = held | failed - {self._needed}
         return [
             genes
-            for identity, genes in {self._problem.identity(one): one for one in genomes}.items()
+            for identity, genes in {self._genome_model.identity(one): one for one in genomes}.items()
             if identity not in known
         ]
 
     def _ask(self, count: int, generation: int, enrolled: Sequence[Genes], breeder: Breeder | None) -> None:
-        """Ask for so many trials, of which those that are enrolled come first."""
+        """Ask for `count` trials, the enrolled genomes first."""
         asked = self._asked()
         self._update_mirror(asked)
         for place in range(len(asked), len(asked) + count):
@@ -250,7 +249,7 @@ class Asker:
             self._study.add_trial(self._mirror.get_trials(deepcopy=False)[trial.number])
 
     def _update_mirror(self, asked: Sequence[FrozenTrial]) -> None:
-        """Bring the trials in memory up to what is stored, from which others may have gone on."""
+        """Update the trials in memory from the stored ones, which another process may have continued."""
         known = self._mirror.get_trials(deepcopy=False)
         if [trial.params for trial in known] != [trial.params for trial in asked[: len(known)]]:
             self._mirror, known = optuna.create_study(directions=self._study.directions), []
@@ -262,10 +261,10 @@ class Asker:
             self._choose_parents()
 
     def _choose_parents(self) -> None:
-        """Choose the parents of every whole generation in memory as they were chosen when it was asked for.
+        """Choose the parents of every complete generation in memory as they were chosen when it was asked.
 
-        One generation after the other: each one's are also chosen among those of the one before, and further back than
-        Python's stack is deep.
+        This goes generation by generation, because the parents of each depend on those before, and Optuna's recursion
+        would exceed Python's stack.
         """
         sampler = self._sampler_of(0, None)
         if not isinstance(sampler, BaseGASampler):
@@ -280,7 +279,7 @@ class Asker:
             latest = max(latest, generation)
 
     def _sampler_of(self, place: int, breeder: Breeder | None) -> BaseSampler:
-        """The sampler for a trial by its place among all that were asked for."""
+        """Return the sampler of a trial by its index among all trials."""
         return make_sampler(
             self._sampler,
             population_size=self._size,
@@ -290,7 +289,7 @@ class Asker:
         )
 
     def _breeder(self, generation: int | None) -> Breeder | None:
-        """For a generation, from what was known before it; for None, from all that is known now."""
+        """Return the breeder of a generation, from what was known before it; for None, from all that is known now."""
         if self._sampler != "nsga2":
             return None
         asked = self._asked()
@@ -300,8 +299,8 @@ class Asker:
             if trial.state.is_finished() and (generation is None or generation_of(trial) < generation)
         }
         return Breeder(
-            self._problem,
-            # What failed is as good as one that classifies nothing: its like is not to be asked for.
+            self._genome_model,
+            # A failed trial counts as one of accuracy 0, so that similar ones are not asked.
             known=[(one.params, one.values[0] if one.values else 0.0) for one in asked if one.number in over],
             pending=[trial.params for trial in asked if trial.number not in over],
             prescreen=self._prescreen,
@@ -309,7 +308,7 @@ class Asker:
         )
 
     def _asked(self, *states: TrialState) -> list[FrozenTrial]:
-        """All that the search asked for, in order of number, or those in some states."""
+        """Return the trials of the search in order of number: all of them, or those in some states."""
         trials = self._study.get_trials(deepcopy=False, states=states or None)
         return [trial for trial in trials if was_asked(trial, self._distributions)]
 
@@ -322,14 +321,14 @@ def make_sampler(
     breeder: Breeder | None = None,
     min_accuracy: float | None = None,
 ) -> BaseSampler:
-    """The sampler of a name.
+    """Return the sampler with a name.
 
     Args:
         name: One of `SAMPLERS`.
-        population_size: Of the genetic ones.
-        seed: Of the next ask.
+        population_size: Trials per generation of genetic samplers, or random trials at the start of others.
+        seed: Seed of the next ask.
         breeder: Makes the children of `nsga2`.
-        min_accuracy: See `CrosslayerSampler`.
+        min_accuracy: The target accuracy of `nsga2`; see `CrosslayerSampler`.
     """
     if name == "nsga2":
         return CrosslayerSampler(population_size=population_size, seed=seed, breeder=breeder, min_accuracy=min_accuracy)
@@ -345,16 +344,16 @@ def make_sampler(
 
 
 def was_asked(trial: FrozenTrial, genes: Collection[str]) -> bool:
-    """Whether a search asked for a trial, and not somebody else who uses its study.
+    """Whether a trial is a search's, and not that of another user of its study.
 
     Args:
-        trial: The trial, in whatever state.
+        trial: A trial in any state.
         genes: Names of all genes.
     """
     return trial.params.keys() == set(genes) and GENERATION in trial.user_attrs
 
 
 def generation_of(trial: FrozenTrial) -> int:
-    """The generation in which a search asked for a trial."""
+    """Return the generation in which a search asked for a trial."""
     generation: int = trial.user_attrs[GENERATION]
     return generation

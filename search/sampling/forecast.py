@@ -1,4 +1,4 @@
-"""What is known of a genome before it is trained: what it would cost, and numbers to predict its accuracy from."""
+"""The costs of a genome and the features that predict its accuracy, both known before training."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_MOST_PJ = 1e12  # of energy as a feature: more is no different
-_LEAST_FAILURES = 1e-6  # of bits; fewer are as good as none
+_MOST_PJ = 1e12  # upper bound of energy as a feature
+_LEAST_FAILURES = 1e-6  # bit error rate below which failures do not matter
 
 
-class HardwareProblem:
-    """A search space over networks and hardware; satisfies `search.sampling.offspring.Problem`.
+class HardwareGenomeModel:
+    """A `search.sampling.offspring.GenomeModel` of networks on hardware.
 
-    Costs are those of the energy model, exact but for one thing that training decides: how many activations are zero.
-    For these the densities are taken that evaluations of the same network had, or else those of the others.
+    Costs come from the energy model. They are exact except for the share of activations that are zero, which depends on
+    training; it is taken from evaluations of the same network, or else from all others.
 
     Args:
         space: The space.
-        task: What is classified.
-        hardware: What energy is modelled for.
-        costs: What is minimised, as `Evaluation` calls it: energy_pj first.
+        task: The task.
+        hardware: Hardware for which energy is modelled.
+        costs: Fields of `Evaluation` to minimise, energy_pj first.
     """
 
     def __init__(
@@ -54,16 +54,16 @@ class HardwareProblem:
         self._hardware = hardware
         self._costs = tuple(costs)
         self._distributions = space.distributions()
-        self._layers: dict[Network, Sequence[approx.LayerShape] | None] = {}  # None: it cannot be built
+        self._layers: dict[Network, Sequence[approx.LayerShape] | None] = {}  # None if it cannot be built
         self._densities: dict[Network, dict[str, float]] = {}
         self._usual_density = 0.5
-        self._candidates: dict[tuple[Any, ...], Candidate] = {}  # of the genomes of this generation
-        self._workloads: dict[Candidate, energy.Workload] = {}  # with these densities
+        self._candidates: dict[tuple[Any, ...], Candidate] = {}  # by genome, of this generation
+        self._workloads: dict[Candidate, energy.Workload] = {}  # with the current densities
 
     def build_networks(self, executor: Executor) -> None:
         """Have an executor build all networks of the space, so that this process builds none.
 
-        A person's own may hang, or end the process that builds them. What cannot be built costs infinitely much.
+        Custom networks may hang, or end the process that builds them. Networks that cannot be built cost infinity.
 
         Raises:
             SearchError: If the baseline's network cannot be built.
@@ -80,10 +80,10 @@ class HardwareProblem:
                 if network == self._space.baseline().network:
                     raise SearchError(f"the network of the baseline cannot be built: {outcome.error}")
                 built = "{} cannot build its network of depth {} and width {}".format(*network)
-                _logger.warning("%s, which is passed over: %s", built, outcome.error)
+                _logger.warning("%s, which is skipped: %s", built, outcome.error)
 
     def learn(self, evaluations: Iterable[Evaluation]) -> None:
-        """Take the densities of activations from these evaluations, and from no others."""
+        """Take the densities of activations from these evaluations alone."""
         found: dict[Network, dict[str, list[float]]] = {}
         for evaluation in evaluations:
             layers = found.setdefault(evaluation.candidate.network, {})
@@ -100,24 +100,24 @@ class HardwareProblem:
         self._workloads.clear()
 
     def distributions(self) -> Mapping[str, BaseDistribution]:
-        """Gene -> its distribution."""
+        """Return the distribution of each gene."""
         return self._distributions
 
     def identity(self, genes: Mapping[str, Any]) -> str:
-        """The key of its candidate."""
+        """Return the key of the genome's candidate."""
         return self._candidate(genes).key
 
     def costs(self, genomes: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-        """What each genome would cost: shape (n, costs); infinite where it cannot be built, or not run."""
+        """Return the costs of each genome: shape (n, costs); infinite if its network cannot be built or run."""
         candidates = [self._candidate(genes) for genes in genomes]
         costs = self._costs_if_built(candidates)
         costs[[self._layers[candidate.network] is None for candidate in candidates]] = np.inf
         return costs
 
     def features(self, genomes: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
-        """Knobs as numbers of the size of 1, categories as one number for each value, and what the knobs amount to.
+        """Return each genome's knobs scaled to about 1, categories one-hot, and its modelled cost and size.
 
-        Where a network cannot be built, they amount to what they would with the baseline's. Shape (n, features).
+        If a network cannot be built, cost and size are those with the baseline's network. Shape (n, features).
         """
         energies = self._costs_if_built([self._candidate(genes) for genes in genomes])[:, 0].clip(max=_MOST_PJ)
         return np.array([self._features(genes, energy_pj) for genes, energy_pj in zip(genomes, energies, strict=True)])
@@ -165,7 +165,7 @@ class HardwareProblem:
         return workload_of(candidate, shapes, self._hardware, kept=kept)
 
     def _layers_of(self, candidate: Candidate) -> list[approx.LayerShape]:
-        """The layers of its network, with the densities that are expected; the baseline's, if it cannot be built."""
+        """Return the layers of its network, or the baseline's if it cannot be built, with their expected densities."""
         network = candidate.network
         if network not in self._layers:
             self._layers[network] = untrained_layers(self._task, candidate)

@@ -1,8 +1,8 @@
-"""The sequential strategy that a joint search is compared with: one knob a step further at a time.
+"""The greedy strategy with which a joint search is compared: it moves one knob at a time.
 
-From the baseline, each knob alone is tried one step further; the step that saves most energy for the accuracy it loses
-is taken, and so on, until no step keeps the wanted accuracy. It is how accelerators are often tuned by hand.
-Every step is trained as it would be in a joint search. The family of the network stays, because families have no order.
+Starting from the baseline, it tries to move each knob alone by one step, takes the step that saves most energy for the
+accuracy it loses, and repeats this until no step keeps the target accuracy. Accelerators are often tuned by hand like
+this. Every step is trained as in a joint search. The network family is fixed, because families have no order.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from search.space.search_space import SearchSpace
 from search.space.target import Target
 
 _STEPS = 8  # from the dearest to the cheapest value of a gene
-_LEAST_LOSS = 0.001  # of accuracy: steps that lose less are told apart by what they save
+_LEAST_LOSS = 0.001  # accuracy; steps that lose less are compared by their savings alone
+
 
 Found = Mapping[str, tuple[float, float] | None]
 
 
 class Greedy:
-    """Decides what to evaluate next, given earlier evaluations.
+    """Chooses the next genomes to evaluate from the results so far.
 
     Args:
-        space: The space. It begins at its largest, most exact candidate.
-        target: The accuracy that every step has to keep, relative to where it begins.
+        space: The space; its largest, most exact candidate is the starting point.
+        target: The accuracy that every step has to keep, relative to the starting point.
     """
 
     def __init__(self, space: SearchSpace, target: Target) -> None:
@@ -34,16 +35,16 @@ class Greedy:
         self._target = target
         distributions = space.distributions()
         self._genes = [name for name, one in distributions.items() if name != "family" and not one.single()]
-        # Computed once, because every path is followed from its beginning.
+        # Computed once, because every call of `missing` walks the path from the start.
         self._values = {
             name: [along(space, name, share / _STEPS) for share in range(_STEPS + 1)] for name in distributions
         }
 
     def missing(self, found: Found) -> list[Genes]:
-        """The genomes to evaluate before the next step can be chosen; none at the end.
+        """Return the genomes to evaluate before the next step can be chosen; empty at the end.
 
         Args:
-            found: Key of a candidate -> its accuracy and energy; None if it failed.
+            found: Key of a candidate -> its accuracy and energy, or None if it failed.
         """
         place = dict.fromkeys(self._genes, 0)
         if self._key(place) not in found:
@@ -66,7 +67,7 @@ class Greedy:
         return []
 
     def _steps(self, place: Mapping[str, int]) -> list[dict[str, int]]:
-        """Each gene alone further by as many steps as change the candidate."""
+        """Return the smallest moves of each gene alone that change the candidate."""
         steps = []
         for gene in self._genes:
             for share in range(place[gene] + 1, _STEPS + 1):
@@ -84,5 +85,5 @@ class Greedy:
 
 
 def _worth(here: tuple[float, float], there: tuple[float, float]) -> float:
-    """Decades of energy saved for the accuracy lost."""
+    """Return the decades of energy saved per accuracy lost."""
     return math.log10(here[1] / there[1]) / max(here[0] - there[0], _LEAST_LOSS)

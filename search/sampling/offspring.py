@@ -1,7 +1,7 @@
-"""Children of one generation: crossed from parents, screened by what earlier generations have shown, none made twice.
+"""Children of a generation: crossed from parents, screened by a surrogate of earlier results, without duplicates.
 
-Training is what costs time; a child costs microseconds. So many are made for each that is evaluated, their energy,
-which needs no training, is worked out, their accuracy predicted, and the one that promises most is kept.
+Training takes long; a child takes microseconds. So many children are made for each that is evaluated: their energy,
+which needs no training, is computed, their accuracy predicted, and the most promising one is kept.
 """
 
 from __future__ import annotations
@@ -18,49 +18,49 @@ from search.sampling.surrogate import Surrogate
 
 Genes = Mapping[str, Any]
 
-CHILDREN = 40  # made for each that is asked for
-_RANDOM_SHARE = 0.1  # of these, drawn from the whole space, so that what no parent has can come in
-_UNSCREENED_SHARE = 0.05  # of those asked for, so that an error of the surrogate cannot rule a region out
+CHILDREN = 40  # children made per trial
+_RANDOM_SHARE = 0.1  # share of children drawn from the whole space, to introduce genes that no parent has
+_UNSCREENED_SHARE = 0.05  # share of trials not screened, so that an error of the surrogate cannot rule out a region
 _SCREENED_AFTER = 10  # evaluations; with fewer the surrogate knows too little
-_CONFIDENCE = 0.5  # standard deviations added to predicted accuracies: what is not known may be good
-_CROSSOVER_SHARE = 0.9  # of children with two parents
-_NEAR_SHARE = 0.5  # of mutations of an ordered gene, to a value near by
-_DEEPEST_LOSS = 0.2  # accuracy below the best that a front is still wanted at
-_TRIES = 200  # for a candidate that was not made before
+_CONFIDENCE = 0.5  # standard deviations added to predicted accuracies: the unknown may be good
+_CROSSOVER_SHARE = 0.9  # share of children with two parents
+_NEAR_SHARE = 0.5  # share of mutations of an ordered gene that go to a nearby value
+_DEEPEST_LOSS = 0.2  # how far below the best accuracy the front still matters
+_TRIES = 200  # attempts to make a new child
 
 
-class Problem(Protocol):
-    """What has to be known of a space in order to search it."""
+class GenomeModel(Protocol):
+    """A space of genomes, with all that is known about a genome before it is trained."""
 
     def distributions(self) -> Mapping[str, BaseDistribution]:
-        """Gene -> its distribution. Every genome has every gene."""
+        """Return the distribution of each gene. Every genome has every gene."""
         ...
 
     def identity(self, genes: Genes) -> str:
-        """Equal for genomes that stand for the same candidate."""
+        """Return a string that is equal for genomes of the same candidate."""
         ...
 
     def features(self, genomes: Sequence[Genes]) -> NDArray[np.float64]:
-        """What accuracy depends on, as numbers of about the size of 1. Shape (n, features)."""
+        """Return the inputs for predicting accuracy, of magnitude about 1. Shape (n, features)."""
         ...
 
     def costs(self, genomes: Sequence[Genes]) -> NDArray[np.float64]:
-        """What is known without training, to be minimised: energy, then others. Shape (n, 1 or 2), all above 0.
+        """Return the costs to minimise, known without training: energy first. Shape (n, 1 or 2), all above 0.
 
-        Infinite where it is known that a candidate cannot be evaluated.
+        Infinite for candidates that are known to fail.
         """
         ...
 
 
 class Breeder:
-    """Makes the children of one generation, one after the other.
+    """Makes the children of one generation, one after another.
 
     Args:
-        problem: The space.
+        genome_model: The space, with features and costs of genomes.
         known: Genomes evaluated in earlier generations, with their accuracies; 0 for those that failed.
-        pending: Genomes of this generation that were asked for already, in that order.
+        pending: Genomes of this generation that were already asked, in that order.
         prescreen: Whether children are screened.
-        min_accuracy: What is wanted, if anything is: a front is then sought only from a little below it upwards.
+        min_accuracy: The target accuracy, if any; the front is then sought only from slightly below it upwards.
 
     Attributes:
         open_genes: The genes that have more than one value, with their distributions.
@@ -68,26 +68,26 @@ class Breeder:
 
     def __init__(
         self,
-        problem: Problem,
+        genome_model: GenomeModel,
         *,
         known: Sequence[tuple[Genes, float]],
         pending: Sequence[Genes] = (),
         prescreen: bool = True,
         min_accuracy: float | None = None,
     ) -> None:
-        self._problem = problem
-        self._distributions = dict(problem.distributions())
+        self._genome_model = genome_model
+        self._distributions = dict(genome_model.distributions())
         self.open_genes = {name: one for name, one in self._distributions.items() if not one.single()}
-        self._made = {problem.identity(genes) for genes, _ in known}
+        self._made = {genome_model.identity(genes) for genes, _ in known}
         self._surrogate: Surrogate | None = None
         self._points = np.empty((0, 2))
         if prescreen and len(known) >= _SCREENED_AFTER:
             genomes, accuracies = zip(*known, strict=True)
-            self._surrogate = Surrogate(problem.features(genomes), np.array(accuracies))
+            self._surrogate = Surrogate(genome_model.features(genomes), np.array(accuracies))
             self._floor = max(accuracies) - _DEEPEST_LOSS
             if min_accuracy is not None:
                 self._floor = max(self._floor, min(min_accuracy, max(accuracies)) - _DEEPEST_LOSS / 4)
-            costs = np.log10(problem.costs(genomes))
+            costs = np.log10(genome_model.costs(genomes))
             points = np.column_stack([1 - np.array(accuracies), costs])
             points = points[np.isfinite(costs).all(axis=1)]
             self._ceilings = points[:, 1:].max(axis=0, initial=-np.inf)
@@ -96,14 +96,14 @@ class Breeder:
             self._take(genes)
 
     def child(self, parents: Sequence[Genes], rng: np.random.Generator) -> Genes:
-        """A genome that was not made before; the same one for the same parents, random numbers and earlier children.
+        """Return a new genome, determined by the parents, the random numbers and earlier children.
 
         Args:
-            parents: At least one.
-            rng: Every random number comes from it.
+            parents: At least one genome.
+            rng: Source of all random numbers.
 
         Returns:
-            All genes. In a space that is all but exhausted, it may be one that was made before.
+            All genes. In an almost exhausted space, it may be a genome that was made before.
         """
         unscreened = rng.random() < _UNSCREENED_SHARE
         wanted = 1 if self._surrogate is None or unscreened else CHILDREN
@@ -111,7 +111,7 @@ class Breeder:
         genes: Genes = {}
         for _ in range(max(_TRIES, 2 * wanted)):
             genes = self.random(rng) if rng.random() < _RANDOM_SHARE and wanted > 1 else self.bred(parents, rng)
-            identity = self._problem.identity(genes)
+            identity = self._genome_model.identity(genes)
             if identity not in self._made and (wanted > 1 or self._can_be_evaluated(genes)):
                 children.setdefault(identity, genes)
                 if len(children) == wanted:
@@ -123,32 +123,32 @@ class Breeder:
         return genes
 
     def _can_be_evaluated(self, genes: Genes) -> bool:
-        return self._surrogate is None or bool(np.isfinite(self._problem.costs([genes])).all())
+        return self._surrogate is None or bool(np.isfinite(self._genome_model.costs([genes])).all())
 
     def _take(self, genes: Genes) -> None:
-        """Note a child: it is not made again, and what it is expected to add is not expected of another."""
-        self._made.add(self._problem.identity(genes))
+        """Record a child, so that neither it nor a child with the same expected gain is made again."""
+        self._made.add(self._genome_model.identity(genes))
         if self._surrogate is not None:
             self._points = np.vstack([self._points, self._expected([genes], confidence=0.0)])
 
     def _most_promising(self, candidates: Sequence[Genes]) -> int:
         expected = self._expected(candidates, confidence=_CONFIDENCE)
         gains = hypervolume_gains(self._points, expected, (1 - self._floor, *self._ceilings))
-        # Where nothing is gained, as long as none is accurate enough, the most accurate is next.
+        # If none gains anything, because none is accurate enough, the most accurate is chosen.
         return int(np.lexsort((expected[:, 0], -gains, ~np.isfinite(expected).all(axis=1)))[0])
 
     def _expected(self, genomes: Sequence[Genes], *, confidence: float) -> NDArray[np.float64]:
-        """(error, log10 of costs) of each, both to be minimised."""
+        """Return the expected error and log10 of the costs of each genome, all to be minimised."""
         assert self._surrogate is not None
-        accuracies = self._surrogate.predict(self._problem.features(genomes), confidence=confidence)
-        return np.column_stack([1 - accuracies, np.log10(self._problem.costs(genomes))])
+        accuracies = self._surrogate.predict(self._genome_model.features(genomes), confidence=confidence)
+        return np.column_stack([1 - accuracies, np.log10(self._genome_model.costs(genomes))])
 
     def random(self, rng: np.random.Generator) -> dict[str, Any]:
-        """A genome drawn from the whole space, whether it was made before or not."""
+        """Return a genome drawn from the whole space, made before or not."""
         return {name: _drawn(distribution, rng) for name, distribution in self._distributions.items()}
 
     def bred(self, parents: Sequence[Genes], rng: np.random.Generator) -> dict[str, Any]:
-        """Uniform crossover of two parents, or one of them, with one gene mutated on average and at least one."""
+        """Return a uniform crossover of two parents, or a copy of one, with at least one mutated gene."""
         first = parents[int(rng.integers(len(parents)))]
         second = parents[int(rng.integers(len(parents)))] if rng.random() < _CROSSOVER_SHARE else first
         genes = {name: (first if rng.random() < 0.5 else second)[name] for name in self._distributions}
@@ -162,7 +162,7 @@ class Breeder:
 
 
 def _drawn(distribution: BaseDistribution, rng: np.random.Generator) -> Any:
-    """A value of a distribution, all equally likely."""
+    """Return a value of a distribution, drawn uniformly."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[int(rng.integers(len(distribution.choices)))]
     assert isinstance(distribution, IntDistribution)

@@ -1,6 +1,6 @@
-"""The configurations with which a search begins: what an engineer would try first.
+"""The starting configurations of a search: those that an engineer would try first.
 
-They show each technique's reach, and give the first generation good genes to cross.
+They show how far each technique reaches, and give the first generation good genes to cross.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from search.space.techniques import TECHNIQUES
 
 Genes = Mapping[str, Any]
 
-# How far along from the baseline to the cheapest value of each knob: beyond, networks fail altogether.
+# Shares of the way from the baseline to the cheapest value of each knob; further along, networks fail completely.
 _ALONE = (0.4, 0.7)
 _DIAGONAL = (0.4, 0.5, 0.6, 0.7, 0.75, 0.8)
-_ROBUST_SHARE = 0.4  # of the choice of bits in 8T cells, where the voltage is lowered
-_GENES = {"sparsity": "sparsity_percent", "supply_v": "supply_mv"}  # where they have another name than the knob
+_ROBUST_SHARE = 0.4  # share of the choice of bits in 8T cells, if the voltage is lowered
+_GENES = {"sparsity": "sparsity_percent", "supply_v": "supply_mv"}  # knobs whose gene has a different name
 _RISING = ("sparsity_percent",)  # genes whose largest value is the cheapest
 
 
 def starting_genomes(
-    space: SearchSpace, *, budget: int, own: Sequence[Candidate] = (), earlier: Iterable[Candidate] = ()
+    space: SearchSpace, *, budget: int, requested: Sequence[Candidate] = (), earlier: Iterable[Candidate] = ()
 ) -> list[Genes]:
-    """Genomes to evaluate first, each once: the baseline, the user's own, then as many others as half the budget holds.
+    """Return the genomes to evaluate first, without duplicates: the baseline, requested ones, then others.
 
     The others are all techniques together from mild to aggressive, each technique alone, and the best of earlier
-    searches.
+    searches, until half of the budget is filled.
 
     Args:
-        space: The space. Candidates that it does not hold, which may be the baseline too, are left out.
-        budget: Evaluations of the search.
-        own: Candidates that a person wants to be evaluated; they are, whatever the budget.
-        earlier: Candidates that did well before.
+        space: The space. Candidates outside of it are left out, even the baseline.
+        budget: Number of evaluations of the search.
+        requested: Candidates that the user requests; they are evaluated regardless of the budget.
+        earlier: Good candidates of earlier searches.
     """
-    first = [candidate.canonical() for candidate in (space.baseline(), *own) if space.holds(candidate.canonical())]
+    first = [one.canonical() for one in (space.baseline(), *requested) if space.holds(one.canonical())]
     genomes = {candidate: space.encode(candidate) for candidate in first}
     others: list[Genes] = [*_diagonal(space), *_each_alone(space)]
     others += [space.encode(candidate) for candidate in earlier if space.holds(candidate)]
@@ -51,7 +51,7 @@ def starting_genomes(
 
 
 def _diagonal(space: SearchSpace) -> list[Genes]:
-    """All techniques together. Each point has another family, so that something is known of all of them."""
+    """Return points with all techniques together. They alternate families, so that something is known of each."""
     start = dearest(space)
     families = space.families
     return [
@@ -73,12 +73,12 @@ def _each_alone(space: SearchSpace) -> list[Genes]:
 
 
 def _belongs(gene: str, knobs: Iterable[str]) -> bool:
-    """Whether a gene is that of one of these knobs."""
+    """Whether a gene belongs to one of these knobs."""
     return any(gene == _GENES.get(knob, knob) for knob in knobs)
 
 
 def dearest(space: SearchSpace) -> dict[str, Any]:
-    """The genome of the largest, most exact candidate: the baseline, if the space holds it."""
+    """Return the genome of the largest, most exact candidate: the baseline, if the space holds it."""
     start: dict[str, Any] = {}
     for gene, distribution in space.distributions().items():
         if isinstance(distribution, CategoricalDistribution):
@@ -92,15 +92,15 @@ def dearest(space: SearchSpace) -> dict[str, Any]:
 
 
 def along(space: SearchSpace, gene: str, share: float) -> Any:
-    """The value that lies a share of the way from the dearest to the cheapest of a gene; the family stays.
+    """Return the value a share of the way from the dearest to the cheapest value of a gene; the family is fixed.
 
-    Bits in 8T cells are many or none: they cost energy, and save it only by what voltage they allow.
+    Bits in 8T cells are some or none: they cost energy, and save it only by allowing lower voltages.
     """
     distribution, first = space.distributions()[gene], dearest(space)[gene]
     if isinstance(distribution, CategoricalDistribution):
         if gene == "family":
             return first
-        # An approximate multiplier may cost more than the exact one, which comes first all the same.
+        # An approximate multiplier may cost more than the exact one, which still comes first.
         ordered = sorted(
             distribution.choices, key=lambda name: (name != first, -_relative_energy(str(name), space.multiplier_costs))
         )
@@ -113,7 +113,7 @@ def along(space: SearchSpace, gene: str, share: float) -> Any:
 
 
 def _relative_energy(multiplier: str, costs: energy.CostTable) -> float:
-    """Of a multiplier at the widest operands at which its cost is known; the exact one's is 1."""
+    """Return a multiplier's energy relative to the exact one, at the widest operands with known cost."""
     for bits in (8, 4, 2):
         try:
             return costs.cost(multiplier, weight_bits=bits, activation_bits=bits).relative_energy_stationary

@@ -1,4 +1,4 @@
-"""A prediction of accuracies from those that were measured, with how sure it is."""
+"""A surrogate that predicts accuracies, with their uncertainty, from measured ones."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-# Time grows with the third power of points, and is longest for the kernel.
+# Time grows with the cube of the number of points; fitting the kernel takes most of it.
 _POINTS_OF_KERNEL = 100
 _POINTS = 1000
-_ITERATIONS = 40  # of fitting the kernel: more cost seconds and predict no better
-_SMALLEST_ERROR = 0.01  # added to errors before their logarithm, so that the last hundredths do not count most
+_ITERATIONS = 40  # of fitting the kernel; more take seconds and predict no better
+_SMALLEST_ERROR = 0.01  # added to errors before taking the logarithm, so that the smallest do not dominate
 
 
 class Surrogate:
-    """A Gaussian process with a Matern kernel of smoothness 3/2, a length for every feature, and noise.
+    """A Gaussian process with a Matern kernel of smoothness 3/2, a length scale per feature, and noise.
 
-    It is fitted to the logarithm of the error: what separates 95 from 97 % matters, and as much as 60 from 75 %.
+    It is fitted to the logarithm of the error, for which 95 and 97 % are about as far apart as 60 and 75 %.
 
     Args:
         features: Shape (n, features).
@@ -49,11 +49,11 @@ class Surrogate:
             self._process.fit(features[kept], errors[kept])
 
     def predict(self, features: NDArray[np.float64], *, confidence: float) -> NDArray[np.float64]:
-        """Expected accuracies.
+        """Return the expected accuracies.
 
         Args:
             features: Shape (m, features).
-            confidence: Standard deviations by which the logarithm of the error is taken to be smaller than expected.
+            confidence: Standard deviations to subtract from the expected logarithm of the error.
 
         Returns:
             Shape (m,), at most 1.
@@ -65,14 +65,14 @@ class Surrogate:
 
 @cache
 def _threads() -> ThreadpoolController:
-    """Those of linear algebra. One is enough for so few points; several wait for each other where cores are busy."""
-    from threadpoolctl import ThreadpoolController  # looks at what is loaded, which scikit-learn has to be
+    """Return the threads of linear algebra. One suffices for few points; several would contend for busy cores."""
+    from threadpoolctl import ThreadpoolController  # inspects loaded libraries, so scikit-learn must be imported before
 
     return ThreadpoolController()
 
 
 def _telling(accuracies: NDArray[np.float64], count: int) -> NDArray[np.int_]:
-    """Which points to take if not all: half of them the most accurate, the others the newest."""
+    """Return the indices of at most `count` points: the most accurate half, and the newest of the others."""
     everyone = np.arange(len(accuracies))
     if len(accuracies) <= count:
         return everyone
@@ -86,8 +86,8 @@ def _fitted(
     start: NDArray[np.float64],
     bounds: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], float]:
-    """The kernel's parameters of largest likelihood, as near as a bounded number of steps comes."""
-    from scipy.optimize import minimize  # takes a third of a second to load, and `search best` has no need of it
+    """Return the kernel's parameters of largest likelihood, within a bounded number of steps."""
+    from scipy.optimize import minimize  # takes a third of a second to import, and `search best` does not need it
 
     found = minimize(objective, start, method="L-BFGS-B", jac=True, bounds=bounds, options={"maxiter": _ITERATIONS})
     return found.x, found.fun

@@ -1,1 +1,1 @@
-"""What there is to choose from: tasks, candidates, the space."""
+"""Tasks, candidates and search spaces."""

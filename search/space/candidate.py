@@ -1,4 +1,4 @@
-"""One point of the search space: a network and how hardware would run it."""
+"""Candidates: a network and how hardware would run it, one point of the search space."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from search.errors import UsageError
 
 Network = tuple[str, int, int]  # family, depth, width
 
-NOMINAL_V = 0.9  # at and above, no cell of the weight memory fails (approx.SILICON_14NM.v_min; a test compares them)
+NOMINAL_V = 0.9  # from here up, no cell of the weight memory fails (approx.SILICON_14NM.v_min; a test compares them)
 
-# Networks without a layer between the first and the last, by family and depth (a test compares all with it).
+# Networks without a layer between the first and the last, by family and depth (a test checks all families).
 _WITHOUT_MIDDLE = {("mlp", 1), ("lenet", 1)}
 
-# Up to these weight widths an alphabet set represents every weight, so that its multiplier is the exact one; DRUM and
-# static segments are where neither magnitude is wider than what they keep. They are then counted as the exact one (a
-# test compares all with it, at all widths).
+# Up to these weight widths an alphabet set represents every weight, so its multiplier is exact; DRUM and static segment
+# multipliers are exact if neither magnitude is wider than the bits they keep. They are then treated as `exact` (a test
+# compares all of them at all widths).
 _ALPHABETS_EXACT_UP_TO_BITS = {"asm-1": 2, "asm-1-3": 3, "asm-1-3-5": 3, "asm-1-3-5-7": 4}
 _KEEPS_BITS = re.compile(r"(?:drum|ssm)-(\d+)")
 
 
 def is_exact(multiplier: str, *, weight_bits: int, activation_bits: int) -> bool:
-    """Whether a multiplier of the catalogue is known to be exact for operands of these widths."""
+    """Whether a built-in multiplier is known to be exact for operands of these widths."""
     if weight_bits <= _ALPHABETS_EXACT_UP_TO_BITS.get(multiplier, 0):
         return True
     kept = _KEEPS_BITS.fullmatch(multiplier)
@@ -33,13 +33,8 @@ def is_exact(multiplier: str, *, weight_bits: int, activation_bits: int) -> bool
 
 
 @dataclass(frozen=True, slots=True)
-class LayerKnobs:
-    """What may differ from layer to layer.
-
-    Attributes:
-        multiplier: As in `Candidate`.
-        robust_bits: See there.
-    """
+class LayerChoice:
+    """The choices that may differ from layer to layer; see `Candidate`."""
 
     multiplier: str
     robust_bits: int
@@ -49,23 +44,23 @@ class LayerKnobs:
 class Candidate:
     """A choice for each of the four techniques.
 
-    The first and the last layer may have a multiplier and robust bits of their own. Layers are in the order in which
-    they first run; of a network with a single one, that is the last.
+    The first and the last layer may have a different multiplier and different robust bits. Layers are in the order in
+    which they first run; a single layer counts as the last.
 
     Attributes:
-        family: Network family, or the import path of a person's own network.
-        depth: Its depth knob.
-        width: Its width knob.
+        family: Network family, or the import path of a custom network.
+        depth: Depth of the network, 1 to 64, as its family defines it.
+        width: Width of the network, 1 to 64, as its family defines it.
         sparsity: Share of each layer's weights pruned, in [0, 1).
         weight_bits: Width of stored weights, 2 to 8.
         activation_bits: Width of activations, 2 to 8.
-        multiplier: Name of the multiplier; of an imported one its `multiplier_identity`.
+        multiplier: Name of the multiplier; for an imported one, its `multiplier_identity`.
         supply_v: Supply voltage of the weight memory, in volts.
-        robust_bits: Top bits of each weight held in 8T cells.
-        multiplier_first: Multiplier of the first layer; None for the same as the others.
-        multiplier_last: That of the last layer, likewise.
-        robust_bits_first: Robust bits of the first layer, likewise.
-        robust_bits_last: Those of the last layer, likewise.
+        robust_bits: Number of top bits of each weight that are held in 8T cells.
+        multiplier_first: Multiplier of the first layer; None for `multiplier`.
+        multiplier_last: Multiplier of the last layer; None for `multiplier`.
+        robust_bits_first: Robust bits of the first layer; None for `robust_bits`.
+        robust_bits_last: Robust bits of the last layer; None for `robust_bits`.
 
     Raises:
         UsageError: If a number is out of range.
@@ -103,15 +98,15 @@ class Candidate:
                 raise UsageError(f"{name} must be between {low} and {high}, got {value}")
 
     def canonical(self) -> Candidate:
-        """The candidate that stands for every one with the same behaviour.
+        """Return the one form of all candidates with the same behaviour.
 
-        No more bits can be robust than there are, and none needs to be where no cell fails. A multiplier that is exact
-        at the operands' widths is `exact`. The first and the last layer have nothing of their own that the others have
-        too. Where no layer lies between them, what the others have is what the first one has; that is known of the
-        built-in families, but not of a person's own network.
+        At most `weight_bits` bits are robust, and none if no cell fails. A multiplier that is exact at the operands'
+        widths is `exact`. Fields of the first and the last layer that equal the shared ones are None. If no layer lies
+        between the two, the shared fields are the first layer's; this is known for built-in families, but not for
+        custom networks.
         """
         supply_v = min(round(self.supply_v, 4), NOMINAL_V)
-        first, main, last = (self._canonical(knobs, supply_v) for knobs in self.groups)
+        first, main, last = (self._canonical(choice, supply_v) for choice in self.groups)
         if (self.family, self.depth) in _WITHOUT_MIDDLE:
             main = first
         return replace(
@@ -126,59 +121,59 @@ class Candidate:
             robust_bits_last=None if last.robust_bits == main.robust_bits else last.robust_bits,
         )
 
-    def _canonical(self, knobs: LayerKnobs, supply_v: float) -> LayerKnobs:
-        exact = is_exact(knobs.multiplier, weight_bits=self.weight_bits, activation_bits=self.activation_bits)
-        return LayerKnobs(
-            multiplier="exact" if exact else knobs.multiplier,
-            robust_bits=0 if supply_v >= NOMINAL_V else min(knobs.robust_bits, self.weight_bits),
+    def _canonical(self, choice: LayerChoice, supply_v: float) -> LayerChoice:
+        exact = is_exact(choice.multiplier, weight_bits=self.weight_bits, activation_bits=self.activation_bits)
+        return LayerChoice(
+            multiplier="exact" if exact else choice.multiplier,
+            robust_bits=0 if supply_v >= NOMINAL_V else min(choice.robust_bits, self.weight_bits),
         )
 
     @property
-    def groups(self) -> tuple[LayerKnobs, LayerKnobs, LayerKnobs]:
-        """What the first layer has, those in the middle, and the last."""
+    def groups(self) -> tuple[LayerChoice, LayerChoice, LayerChoice]:
+        """The choices of the first layer, of those in the middle, and of the last."""
         return (
             self._group(self.multiplier_first, self.robust_bits_first),
-            LayerKnobs(self.multiplier, self.robust_bits),
+            LayerChoice(self.multiplier, self.robust_bits),
             self._group(self.multiplier_last, self.robust_bits_last),
         )
 
-    def _group(self, multiplier: str | None, robust_bits: int | None) -> LayerKnobs:
-        return LayerKnobs(
+    def _group(self, multiplier: str | None, robust_bits: int | None) -> LayerChoice:
+        return LayerChoice(
             self.multiplier if multiplier is None else multiplier,
             self.robust_bits if robust_bits is None else robust_bits,
         )
 
     @property
     def network(self) -> Network:
-        """Return what has to be trained before all else, and is shared by candidates that have it in common."""
+        """The network that is trained first, and once for all candidates that share it."""
         return self.family, self.depth, self.width
 
     @property
     def multipliers(self) -> tuple[str, ...]:
         """The different multipliers of its layers."""
-        return tuple(dict.fromkeys(knobs.multiplier for knobs in self.groups))
+        return tuple(dict.fromkeys(choice.multiplier for choice in self.groups))
 
-    def knobs_of(self, layers: Sequence[str]) -> dict[str, LayerKnobs]:
-        """Layer name -> what that layer has.
+    def layer_choices(self, layers: Sequence[str]) -> dict[str, LayerChoice]:
+        """Return the choices of each layer: layer name -> choices.
 
         Args:
-            layers: Different names, in the order in which the layers first run; at least one.
+            layers: Distinct layer names, in the order in which the layers first run; at least one.
         """
         first, main, last = self.groups
         return {**dict.fromkeys(layers, main), layers[0]: first, layers[-1]: last}
 
     @property
     def key(self) -> str:
-        """Content hash of the canonical form: equal exactly for candidates with the same behaviour."""
+        """Content hash of the canonical form: equal for exactly the candidates with the same behaviour."""
         return content_hash(self.canonical().to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """As a JSON object, without what is None."""
+        """Return the candidate as a JSON object, without fields that are None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Candidate:
-        """From a JSON object.
+        """Return the candidate of a JSON object.
 
         Raises:
             UsageError: If a key is missing, unknown, of the wrong type, or a value out of range.

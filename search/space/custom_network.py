@@ -1,9 +1,9 @@
-"""Networks of a person's own: found by an import path, checked, told from edited ones, and built.
+"""Custom networks: found by an import path, checked, distinguished from edited versions, and built.
 
     build(image_shape=(C, H, W), classes=N)                   -> nn.Module
     build(image_shape=(C, H, W), classes=N, depth=D, width=W) -> nn.Module
 
-The depth and width that a function takes are searched; it may take one of them, or neither.
+If the function takes a depth or a width, these are searched; it may take one, both or neither.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ import approx
 from approx.custom_modules import import_custom_module
 from search.content_hash import content_hash
 from search.errors import UsageError
-from search.space.task import OwnNetwork
+from search.space.task import CustomNetwork
 
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _LONGEST_PATH = 300  # characters: with the rest of an identity it fits the database's columns
-_LARGEST = {"depth": 3, "width": 8}  # up to which the knobs that a function takes are searched
+_LARGEST = {"depth": 3, "width": 8}  # largest values that are searched
 _sources: dict[Path, str] = {}  # file -> SHA-256 of its content when this process first used it
 
 
-def find_network(path: str, *, folder: str, image_shape: tuple[int, int, int], classes: int) -> OwnNetwork:
-    """The network that the function at an import path builds.
+def find_network(path: str, *, folder: str, image_shape: tuple[int, int, int], classes: int) -> CustomNetwork:
+    """Return the network that the function at an import path builds.
 
     Args:
         path: `package.module:function`.
-        folder: Where the module is looked for before anywhere else.
+        folder: Folder in which the module is looked for first.
         image_shape: Channels, height and width of an image.
         classes: Number of classes.
 
     Raises:
-        UsageError: If there is no such function, or what it builds does not classify these images, cannot be
-            approximated, or is not the same at each call.
+        UsageError: If there is no such function, or the network that it builds does not classify these images, cannot
+            be approximated, or differs from call to call.
     """
     if len(path) > _LONGEST_PATH or ".py:" in path or not _PATH.fullmatch(path):
         raise UsageError(
@@ -57,8 +57,8 @@ def find_network(path: str, *, folder: str, image_shape: tuple[int, int, int], c
         raise UsageError(f"`network` {path} returns the same network at each call; have it build a new one")
     if not all(map(torch.equal, model.parameters(), again.parameters())):
         raise UsageError(
-            f"`network` {path} gives a network other weights at each call; have it draw random numbers from torch "
-            "alone, from its global generator"
+            f"`network` {path} gives its network different weights at each call; draw random numbers only from torch's "
+            "global generator"
         )
     config = approx.LayerApproximation(weight_bits=8, activation_bits=8, multiplier="exact")
     try:
@@ -68,31 +68,31 @@ def find_network(path: str, *, folder: str, image_shape: tuple[int, int, int], c
     return function.describe(model)
 
 
-def build_own_network(
-    network: OwnNetwork, *, depth: int, width: int, image_shape: tuple[int, int, int], classes: int, seed: int
+def build_custom_network(
+    network: CustomNetwork, *, depth: int, width: int, image_shape: tuple[int, int, int], classes: int, seed: int
 ) -> nn.Module:
-    """Build a network that was found, in this process or in another one.
+    """Build a custom network that was found in this process or in another one.
 
     Args:
-        network: From `find_network`.
-        depth: Not used if the function takes none.
-        width: Not used if the function takes none.
+        network: The network, from `find_network`.
+        depth: Depth to build; ignored if the function takes none.
+        width: Width to build; ignored if the function takes none.
         image_shape: Channels, height and width of an image.
         classes: Number of classes.
-        seed: Of torch's random numbers while it is built; the global random state is left alone.
+        seed: Seed of torch's random numbers during the call; the global random state is restored afterwards.
 
     Raises:
-        UsageError: If it cannot be built, or is not what was found any more.
+        UsageError: If it cannot be built, or has changed since it was found.
     """
     return _unchanged(network, image_shape, classes).build(depth=depth, width=width, seed=seed)
 
 
 @functools.cache
-def _unchanged(network: OwnNetwork, image_shape: tuple[int, int, int], classes: int) -> _Function:
-    """The function of a network, which this process may have imported later than the one that found it."""
+def _unchanged(network: CustomNetwork, image_shape: tuple[int, int, int], classes: int) -> _Function:
+    """Return the function of a network, which this process may import later than the process that found it."""
     function = _Function(network.path, network.folder, image_shape, classes)
     if function.describe(function.largest()) != network:
-        raise UsageError(f"`network` {network.path} was edited after the search began; begin it again")
+        raise UsageError(f"`network` {network.path} was edited after the search began; start the search again")
     return function
 
 
@@ -105,22 +105,22 @@ class _Function:
         self._image_shape = image_shape
         self._classes = classes
         self._function = _import_function(path, folder)
-        self._knobs = _knobs(self._function, path)
+        self._largest = _largest_sizes(self._function, path)
 
     def largest(self) -> nn.Module:
-        """The largest network, from a fixed seed."""
+        """Build the largest network, from a fixed seed."""
         return self.build(depth=_LARGEST["depth"], width=_LARGEST["width"], seed=0)
 
     def build(self, *, depth: int, width: int, seed: int) -> nn.Module:
-        """Call the function and have the network classify one image, which also gives lazy layers their shape."""
-        knobs = {name: {"depth": depth, "width": width}[name] for name in self._knobs}
-        settings = "".join(f", {name}={value}" for name, value in knobs.items())
+        """Call the function and run the network on one image, which also gives lazy layers their shape."""
+        sizes = {name: {"depth": depth, "width": width}[name] for name in self._largest}
+        settings = "".join(f", {name}={value}" for name, value in sizes.items())
         call = f"`network` {self._path}(image_shape={self._image_shape}, classes={self._classes}{settings})"
         image = torch.zeros(1, *self._image_shape)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             try:
-                model = self._function(image_shape=self._image_shape, classes=self._classes, **knobs)
+                model = self._function(image_shape=self._image_shape, classes=self._classes, **sizes)
             except Exception as error:
                 raise UsageError(f"{call} failed: {_words(error)}") from error
             if not isinstance(model, nn.Module):
@@ -138,21 +138,25 @@ class _Function:
             )
         return model
 
-    def describe(self, model: nn.Module) -> OwnNetwork:
-        """What tells the network from an edited one, `model` being its largest."""
-        own = [self._path.partition(":")[0], self._function.__module__]
-        modules = {*own, *(type(module).__module__ for module in model.modules())}
+    def describe(self, model: nn.Module) -> CustomNetwork:
+        """Return the network with a fingerprint that distinguishes it from edited versions.
+
+        Args:
+            model: The network at its largest size.
+        """
+        of_function = [self._path.partition(":")[0], self._function.__module__]
+        modules = {*of_function, *(type(module).__module__ for module in model.modules())}
         content = {
             "path": self._path,
             "sources": {name: _source_hash(name) for name in modules if name.partition(".")[0] != "torch"},
-            "model": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model)),  # where an object lies is chance
+            "model": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model)),  # memory addresses are random
             "shapes": [[name, list(weights.shape)] for name, weights in model.named_parameters()],
         }
-        return OwnNetwork(
+        return CustomNetwork(
             path=self._path,
             folder=self._folder,
-            max_depth=self._knobs.get("depth", 1),
-            max_width=self._knobs.get("width", 1),
+            max_depth=self._largest.get("depth", 1),
+            max_width=self._largest.get("width", 1),
             fingerprint=content_hash(content),
         )
 
@@ -188,26 +192,26 @@ def _import_function(path: str, folder: str) -> Callable[..., Any]:
     return function
 
 
-def _knobs(function: Callable[..., Any], path: str) -> dict[str, int]:
-    """The knobs that a function takes, with their largest values."""
-    wanted = "it must take image_shape and classes by name, may take depth and width, and must need nothing else"
+def _largest_sizes(function: Callable[..., Any], path: str) -> dict[str, int]:
+    """Return which of depth and width a function takes, with their largest values."""
+    wanted = "it must take image_shape and classes by name, may take depth and width, and must not need anything else"
     try:
         signature = inspect.signature(function)
     except ValueError:
         raise UsageError(f"`network` {path}: Python does not know its arguments; {wanted}") from None
-    knobs = {name: largest for name, largest in _LARGEST.items() if name in signature.parameters}
+    sizes = {name: largest for name, largest in _LARGEST.items() if name in signature.parameters}
     try:
-        signature.bind(image_shape=None, classes=None, **knobs)
+        signature.bind(image_shape=None, classes=None, **sizes)
     except TypeError:
         raise UsageError(f"`network` {path} takes {signature}; {wanted}") from None
-    return knobs
+    return sizes
 
 
 def _source_hash(module_name: str) -> str | None:
-    """SHA-256 of a module's file; None if it has none.
+    """Return the SHA-256 of a module's file; None if it has none.
 
     Raises:
-        UsageError: If the file is not what this process imported any more.
+        UsageError: If the file has changed since this process imported it.
     """
     name = getattr(sys.modules.get(module_name), "__file__", None)
     if name is None or not Path(name).is_file():

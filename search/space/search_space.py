@@ -1,8 +1,8 @@
-"""The search space: a flat, fixed set of genes, and what they mean.
+"""The search space: a flat, fixed set of genes, and the candidates that they encode.
 
 Every candidate has every gene, because NSGA-II only crosses genes that all candidates have; a gene made meaningless by
 another is neutralised by the candidate's canonical form. Ordered knobs are integers, so that crossover sees their
-order. A layered space has genes for the first and the last layer too, always.
+order. A layered space always has separate genes for the first and the last layer.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from energy.hardware import Cell
     from search.multipliers.choice import ChosenMultiplier
 
-# Unless a search is given others: the exact one; of the catalogue, those that no other beats in both mean absolute
-# error and energy (with weights held), unless they make something of a zero operand, which hardware skips; and the
-# alphabet sets, whose networks are trained for them, so that their error says little. A test computes them anew.
+# The default choice: the exact one; those of the catalogue that no other beats in both mean absolute error and energy
+# (with weights held), unless they give a nonzero product for a zero operand, which hardware skips; and the alphabet
+# sets, whose error says little because networks are trained for them. A test recomputes the list.
 MULTIPLIERS = (
     "exact",
     "asm-1",
@@ -44,10 +44,10 @@ _ORDERED = ("depth", "width", "sparsity_percent", "weight_bits", "activation_bit
 
 
 def rising(numbers: Iterable[int]) -> Sequence[int]:
-    """Numbers as the values of an ordered knob: a range if their steps are equal, or else a tuple.
+    """Return numbers as the values of an ordered knob: a range if their steps are equal, or else a tuple.
 
     Args:
-        numbers: At least one, in any order.
+        numbers: At least one number, in any order.
     """
     values = sorted(set(numbers))
     steps = {after - before for before, after in pairwise(values)}
@@ -58,26 +58,26 @@ def rising(numbers: Iterable[int]) -> Sequence[int]:
 class SearchSpace:
     """The joint space over some network families.
 
-    The values of ordered knobs are as `rising` gives them. The baseline belongs to the task: it stays the same, in this
-    space or outside of it, whatever the values are, so that savings can be compared.
+    The values of ordered knobs are as `rising` returns them. The baseline belongs to the task: it is the same for all
+    values, and may lie outside of the space, so that savings can be compared.
 
     Attributes:
         families: Network families to choose among.
         max_depth: The baseline's depth, which every family allows.
         max_width: The baseline's width, which every family allows.
         baseline_family: The baseline's family; None for the last of `families`.
-        depth: Depths; None for all up to the baseline's.
-        width: Widths, likewise.
-        sparsity_percent: Shares of each layer's weights that are pruned.
+        depth: Depths; None for all up to `max_depth`.
+        width: Widths; None for all up to `max_width`.
+        sparsity_percent: Shares of each layer's weights to prune, in percent.
         weight_bits: Widths of weights.
         activation_bits: Widths of activations.
-        supply_mv: Supply voltages of the weight memory.
-        robust_bits: Numbers of top bits of a weight in 8T cells.
-        multipliers: As candidates call them; the exact one is among them.
-        widest: Of multipliers that do not take all operands, the widest weights and activations. Wider ones are
-            narrowed to these, so that every genome stands for a candidate that can be evaluated.
-        layered: Whether the first and the last layer choose a multiplier and robust bits of their own.
-        multiplier_costs: Costs of the multipliers; those that are not built in are known once it is `restricted`.
+        supply_mv: Supply voltages of the weight memory, in mV.
+        robust_bits: Numbers of top bits of each weight that are held in 8T cells.
+        multipliers: Multipliers by the names that candidates use, among them the exact one.
+        widest: Multipliers with limits -> their widest weights and activations. Wider operands are narrowed to these,
+            so that every genome encodes a candidate that can be evaluated.
+        layered: Whether the multiplier and robust bits of the first and the last layer are chosen separately.
+        multiplier_costs: Costs of the multipliers; those that are not built in are added by `restricted`.
     """
 
     families: tuple[str, ...]
@@ -97,12 +97,12 @@ class SearchSpace:
     multiplier_costs: CostTable = field(default_factory=CostTable, compare=False, repr=False)
 
     def restricted(self, multipliers: Sequence[ChosenMultiplier], weight_cell: Cell) -> SearchSpace:
-        """This space with a choice of multipliers, on hardware whose weight memory has such cells.
+        """Return this space with a choice of multipliers, for hardware whose weight memory has cells of one kind.
 
-        Only a hybrid memory leaves a choice of robust bits: of 6T cells none is robust, of 8T cells all are.
+        Only a hybrid memory leaves a choice of robust bits: no 6T cell is robust, and all 8T cells are.
 
         Raises:
-            UsageError: If a multiplier takes none of the widths.
+            UsageError: If a multiplier supports none of the widths.
         """
         limited = [chosen for chosen in multipliers if chosen.limits]
         for chosen in limited:
@@ -121,7 +121,7 @@ class SearchSpace:
         )
 
     def of_techniques(self, techniques: Sequence[str]) -> SearchSpace:
-        """This space with only some of `TECHNIQUES`; of the others every knob is the baseline's."""
+        """Return this space with only some of `TECHNIQUES`; the knobs of the others are fixed to the baseline's."""
         baseline = self.baseline()
         space = replace(self, baseline_family=baseline.family)
         if "network" not in techniques:
@@ -139,7 +139,7 @@ class SearchSpace:
         return space
 
     def networks(self) -> list[Candidate]:
-        """The baseline, and a candidate of every family, depth and width."""
+        """Return the baseline, and a candidate of every family, depth and width."""
         alleles, baseline = self._alleles(), self.baseline()
         sizes = product(alleles["family"], alleles["depth"], alleles["width"])
         return [
@@ -148,7 +148,10 @@ class SearchSpace:
         ]
 
     def distributions(self) -> dict[str, BaseDistribution]:
-        """Gene name -> its Optuna distribution. Where steps differ, a gene is the place among the knob's values."""
+        """Return the Optuna distribution of each gene.
+
+        If the steps between a knob's values differ, the gene is the index of the value.
+        """
         from optuna.distributions import CategoricalDistribution, IntDistribution
 
         found: dict[str, BaseDistribution] = {}
@@ -162,11 +165,11 @@ class SearchSpace:
         return found
 
     def decode(self, genes: Mapping[str, Any]) -> Candidate:
-        """The candidate, in canonical form, that a genome stands for."""
+        """Return the candidate, in canonical form, that a genome encodes."""
         alleles = self._alleles()
-        found = {gene: values[genes[gene]] if _is_by_place(values) else genes[gene] for gene, values in alleles.items()}
+        found = {gene: values[genes[gene]] if _is_index(values) else genes[gene] for gene, values in alleles.items()}
         used = [self.widest.get(found[gene], (8, 8)) for gene in alleles if gene.startswith("multiplier")]
-        own = ("multiplier_first", "multiplier_last", "robust_bits_first", "robust_bits_last")
+        separate = ("multiplier_first", "multiplier_last", "robust_bits_first", "robust_bits_last")
         return Candidate(
             family=found["family"],
             depth=found["depth"],
@@ -177,27 +180,27 @@ class SearchSpace:
             multiplier=found["multiplier"],
             supply_v=found["supply_mv"] / 1000,
             robust_bits=found["robust_bits"],
-            **{gene: found[gene] for gene in own if gene in found},
+            **{gene: found[gene] for gene in separate if gene in found},
         ).canonical()
 
     def encode(self, candidate: Candidate) -> dict[str, Any]:
-        """The genome of a candidate of this space."""
+        """Return the genome of a candidate of this space."""
         alleles = self._alleles()
         return {
-            gene: alleles[gene].index(value) if _is_by_place(alleles[gene]) else value
-            for gene, value in self._knobs(candidate).items()
+            gene: alleles[gene].index(value) if _is_index(alleles[gene]) else value
+            for gene, value in self._values(candidate).items()
         }
 
     def holds(self, candidate: Candidate) -> bool:
-        """Whether some genome stands for a candidate in canonical form."""
+        """Whether some genome encodes a candidate, given in canonical form."""
         alleles = self._alleles()
-        values = self._knobs(candidate)
+        values = self._values(candidate)
         return (
             all(values[gene] in alleles[gene] for gene in alleles) and self.decode(self.encode(candidate)) == candidate
         )
 
     def _alleles(self) -> dict[str, Sequence[Any]]:
-        """Gene -> the values of its knob."""
+        """Return the values of each gene's knob."""
         alleles: dict[str, Sequence[Any]] = {
             "family": self.families,
             "depth": range(1, self.max_depth + 1) if self.depth is None else self.depth,
@@ -214,10 +217,10 @@ class SearchSpace:
             alleles |= {f"robust_bits_{group}": self.robust_bits for group in ("first", "last")}
         return alleles
 
-    def _knobs(self, candidate: Candidate) -> dict[str, Any]:
-        """Gene -> the value of its knob."""
+    def _values(self, candidate: Candidate) -> dict[str, Any]:
+        """Return a candidate's value of each gene's knob."""
         first, main, last = candidate.groups
-        knobs = {
+        values = {
             "family": candidate.family,
             "depth": candidate.depth,
             "width": candidate.width,
@@ -229,17 +232,17 @@ class SearchSpace:
             "robust_bits": self._robust(main.robust_bits),
         }
         if self.layered:
-            knobs |= {"multiplier_first": first.multiplier, "multiplier_last": last.multiplier}
-            knobs |= {"robust_bits_first": self._robust(first.robust_bits)}
-            knobs |= {"robust_bits_last": self._robust(last.robust_bits)}
-        return knobs
+            values |= {"multiplier_first": first.multiplier, "multiplier_last": last.multiplier}
+            values |= {"robust_bits_first": self._robust(first.robust_bits)}
+            values |= {"robust_bits_last": self._robust(last.robust_bits)}
+        return values
 
     def _robust(self, bits: int) -> int:
-        """The value that the canonical form made so many bits of, as there are no more or none is needed."""
+        """Return the value of the space that the canonical form may have reduced to this number of robust bits."""
         return next((value for value in self.robust_bits if value >= bits), bits)
 
     def baseline(self) -> Candidate:
-        """What every saving is measured against: the largest network, dense, 8-bit exact, at nominal voltage."""
+        """Return the reference of all savings: the largest network, dense, 8-bit exact, at nominal voltage."""
         return Candidate(
             family=self.baseline_family or self.families[-1],
             depth=self.max_depth,
@@ -253,7 +256,7 @@ class SearchSpace:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """What a search keeps of it, as a JSON object: all but the baseline and the multipliers."""
+        """Return all but the baseline and the multipliers as a JSON object, which a search stores."""
         alleles = self._alleles()
         return {
             "families": list(self.families),
@@ -267,7 +270,7 @@ class SearchSpace:
         }
 
     def with_values(self, content: Mapping[str, Any]) -> SearchSpace:
-        """This space with what `to_dict` made of another one for the same task."""
+        """Return this space with the values from `to_dict` of another one for the same task."""
         ordered: dict[str, Any] = {
             knob: range(values["low"], values["high"] + 1, values["step"])
             if isinstance(values := content[knob], Mapping)
@@ -283,11 +286,11 @@ class SearchSpace:
         )
 
 
-def _is_by_place(values: Sequence[Any]) -> bool:
-    """Whether a gene is the place among these values instead of a value itself."""
+def _is_index(values: Sequence[Any]) -> bool:
+    """Whether a gene is the index of one of these values instead of the value itself."""
     return isinstance(values[0], int) and not isinstance(values, range)
 
 
 def _widest(values: Sequence[int], *most: int) -> int:
-    """The largest of the values that is none larger than any of these."""
+    """Return the largest of the values that does not exceed any of `most`."""
     return max(value for value in values if value <= min(most))

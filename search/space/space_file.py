@@ -1,6 +1,6 @@
-"""Which space a search searches: one by name, or one that a file restricts or extends.
+"""Search spaces by name, or from a file that restricts or extends the default one.
 
-Torch is imported only where a file says how large networks or how low voltages may be.
+Torch is imported only if a file has a key whose limits need it: depth, width or supply_v.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class ChosenSpace:
 
     Attributes:
         space: The space, before it is restricted to multipliers and to the hardware's memory cells.
-        multipliers: Those that a file names; None if none does.
+        multipliers: The multipliers that a file lists; None if there is no such list.
     """
 
     space: SearchSpace
@@ -50,15 +50,15 @@ class ChosenSpace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Limits:
-    """What an ordered knob may be in a file.
+    """The limits of an ordered knob in a file.
 
     Attributes:
-        gene: Its name in the space.
-        low: The least, in the space's units.
-        high: The most.
-        step: Of a range that gives none.
-        units: How many of the space's units are one of the file's.
-        why: What sets the limits.
+        gene: Name of the knob in the space.
+        low: Lowest value, in the space's units.
+        high: Highest value, in the space's units.
+        step: Step of a range that gives none, in the space's units.
+        units: Number of the space's units in one unit of the file.
+        why: Reason for the limits, for messages.
     """
 
     gene: str
@@ -70,17 +70,17 @@ class _Limits:
 
 
 def choose_space(name: str, task: Task, hardware: Hardware, folder: MultiplierFolder | None = None) -> ChosenSpace:
-    """The space of this name.
+    """Return the space of a name or file.
 
     Args:
         name: `default`, `layered`, or the path of a YAML file (it ends in .yaml or .yml); see docs/search-space.md.
-        task: What is searched.
-        hardware: What energy is modelled for.
-        folder: Where imported multipliers are; by default the user's folder.
+        task: The task.
+        hardware: Hardware for which energy is modelled.
+        folder: Folder of imported multipliers; by default the user's folder.
 
     Raises:
-        UsageError: If there is no such space, or the file is malformed or asks for what networks, hardware or the model
-            of failures do not allow.
+        UsageError: If there is no such space, the file is malformed, or it has values that the networks, the hardware
+            or the failure model do not allow.
     """
     if name in SPACES:
         return ChosenSpace(space=replace(task.space, layered=name == "layered"), multipliers=None)
@@ -111,15 +111,15 @@ def _from_file(record: YamlMapping, task: Task, hardware: Hardware, folder: Mult
     if "layered" in record:
         changes["layered"] = record.truth("layered")
     space = replace(space, **changes)
-    knobs = {key: limits for key, limits in _limits(record, space, task, hardware).items() if key in record}
-    values: dict[str, Any] = {limits.gene: _values(record, key, limits) for key, limits in knobs.items()}
+    given = {key: limits for key, limits in _limits(record, space, task, hardware).items() if key in record}
+    values: dict[str, Any] = {limits.gene: _values(record, key, limits) for key, limits in given.items()}
     multipliers = _multipliers(record, folder) if "multipliers" in record else None
     record.finish(optional=KEYS)
     return ChosenSpace(space=replace(space, **values), multipliers=multipliers)
 
 
 def _limits(record: YamlMapping, space: SearchSpace, task: Task, hardware: Hardware) -> Mapping[str, _Limits]:
-    """Key -> what it may hold, of the ordered knobs."""
+    """Return the limits of the ordered knobs by their keys."""
     most_depth, most_width, lowest_mv = space.max_depth, space.max_width, 0
     if task.network is None and ("depth" in record or "width" in record):
         from approx import network_family
@@ -158,7 +158,7 @@ def _limits(record: YamlMapping, space: SearchSpace, task: Task, hardware: Hardw
 
 
 def _values(record: YamlMapping, key: str, limits: _Limits) -> Sequence[int]:
-    """The values of an ordered knob, in the space's units."""
+    """Return the values of an ordered knob, in the space's units."""
     if record.is_list(key):
         return rising(_whole(record, key, number, limits) for number in record.items(key))
     if not record.is_mapping(key):
@@ -177,7 +177,7 @@ def _values(record: YamlMapping, key: str, limits: _Limits) -> Sequence[int]:
 
 
 def _whole(record: YamlMapping, key: str, number: object, limits: _Limits) -> int:
-    """A value within the limits, in the space's units."""
+    """Return a value within the limits, in the space's units."""
     value = _in_units(record, key, number, limits)
     if not limits.low <= value <= limits.high:
         why = f", {limits.why}" if limits.why else ""

@@ -9,11 +9,11 @@ from search.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """The wanted accuracy: an accuracy of its own, or one relative to the baseline's. Exactly one of the two is given.
+    """The target accuracy, either absolute or relative to the baseline's. Exactly one of the two is given.
 
     Attributes:
-        min_accuracy: The accuracy, in (0, 1]; None if it is relative.
-        max_accuracy_drop: How far below the baseline's it may be, in [0, 1); None if it is not relative.
+        min_accuracy: Lowest accuracy, in (0, 1]; None if the target is relative.
+        max_accuracy_drop: Largest loss relative to the baseline's accuracy, in [0, 1); None if the target is absolute.
 
     Raises:
         UsageError: If both or neither are given.
@@ -27,7 +27,7 @@ class Target:
             raise UsageError("a target has either min_accuracy or max_accuracy_drop; give one of them")
 
     def accuracy(self, baseline: float) -> float:
-        """The wanted accuracy, given the baseline's."""
+        """Return the target accuracy, given the baseline's."""
         if self.min_accuracy is not None:
             return self.min_accuracy
         assert self.max_accuracy_drop is not None

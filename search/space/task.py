@@ -1,4 +1,4 @@
-"""Tasks by name: a dataset, the networks that suit it, and how much work an evaluation is worth."""
+"""Tasks by name: a dataset, the networks that suit it, and the effort of an evaluation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from search.space.search_space import SearchSpace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How much work one evaluation is.
+    """The amount of work in one evaluation.
 
     Attributes:
         train_epochs: Epochs of training a network from scratch.
@@ -23,7 +23,7 @@ class Effort:
         prune_learning_rate: Adam's rate for retraining after pruning.
         approximate_learning_rate: Adam's rate for retraining on integer codes.
         chips: Chips, each with its own failing memory cells, over which accuracy is averaged.
-        confirmations: Fresh runs by which an answer is confirmed; see `search.answers.confirmation`.
+        confirmations: Fresh runs that confirm an answer; see `search.answers.confirmation`.
     """
 
     train_epochs: float
@@ -37,13 +37,13 @@ class Effort:
     confirmations: int = 5
 
     def to_dict(self) -> dict[str, Any]:
-        """What an evaluation depends on, as a JSON object, for content hashes."""
+        """Return all fields on which an evaluation depends, as a JSON object, for content hashes."""
         return {name: value for name, value in asdict(self).items() if name != "confirmations"}
 
     def scaled(self, name: str) -> Effort:
-        """This, the standard effort of a task, at another one of `EFFORTS`."""
+        """Return this standard effort scaled to another one of `EFFORTS`."""
         if name == "standard":
-            return self  # to the last digit, so that what is stored under its hash is found
+            return self  # exactly, so that results stored under its hash are found
         share, chips, confirmations = _SCALES[name]
         return replace(
             self,
@@ -61,17 +61,17 @@ EFFORTS = tuple(_SCALES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OwnNetwork:
+class CustomNetwork:
     """A network that a function outside of this project builds; see `search.space.custom_network`.
 
     Attributes:
         path: Import path of the function, `package.module:function`.
-        folder: Where the module is looked for before anywhere else; empty if the network is known from a stored
-            identity alone, and cannot be built.
-        max_depth: The largest depth to be searched; 1 if the function takes none.
-        max_width: The largest width to be searched; 1 if the function takes none.
+        folder: Folder in which the module is looked for first; empty if only a stored identity is known, so that the
+            network cannot be built.
+        max_depth: Largest depth to search; 1 if the function takes none.
+        max_width: Largest width to search; 1 if the function takes none.
         fingerprint: SHA-256 of the path, the source files that define the function and the network's modules, and the
-            layers and shapes of the largest network. Weights that a network brings along are not part of it.
+            layers and shapes of the largest network. Pretrained weights are not part of it.
     """
 
     path: str
@@ -82,12 +82,12 @@ class OwnNetwork:
 
     @property
     def identity(self) -> str:
-        """What results are stored under, so that those of an edited network are never taken for the original's."""
+        """The key of stored results, so that those of an edited network are never taken for the original's."""
         return f"{self.path}@{self.max_depth}x{self.max_width}@{self.fingerprint}"
 
     @classmethod
-    def from_identity(cls, identity: str) -> OwnNetwork:
-        """The network of an identity, without the folder."""
+    def from_identity(cls, identity: str) -> CustomNetwork:
+        """Return the network of an identity, without a folder."""
         path, largest, fingerprint = identity.split("@")
         max_depth, max_width = map(int, largest.split("x"))
         return cls(path=path, folder="", max_depth=max_depth, max_width=max_width, fingerprint=fingerprint)
@@ -98,14 +98,14 @@ class Task:
     """A dataset with its preprocessing, split and networks.
 
     Attributes:
-        name: What `--dataset` takes.
-        title: What a person reads.
+        name: Name of the dataset, as `--dataset` takes it.
+        title: Title for people.
         image_shape: Channels, height and width.
         classes: Number of classes.
-        pixel_max: The pixel value that stands for 1.0.
-        space: The search space.
-        effort: How much work one evaluation is.
-        network: The person's own network, if that is what is searched.
+        pixel_max: Pixel value that is scaled to 1.0.
+        space: Search space.
+        effort: Effort of one evaluation.
+        network: Custom network to search instead of the families, if any.
     """
 
     name: str
@@ -115,25 +115,25 @@ class Task:
     pixel_max: int
     space: SearchSpace
     effort: Effort
-    network: OwnNetwork | None = None
+    network: CustomNetwork | None = None
 
     @property
     def identity(self) -> str:
-        """What searches and evaluations are stored under: the name, with the identity of a person's own network."""
+        """The key of stored searches and evaluations: the name, with the identity of a custom network."""
         return self.name if self.network is None else f"{self.name}@{self.network.identity}"
 
     @property
     def options(self) -> str:
-        """The options of the command line that ask for it."""
+        """The command-line options that select the task."""
         return f"--dataset {self.name}" + ("" if self.network is None else f" --network {self.network.path}")
 
     @property
     def words(self) -> str:
-        """As messages call it."""
+        """The task in words, for messages."""
         return repr(self.name) + (f", network {self.network.path} as it is now," if self.network else "")
 
     def with_effort(self, name: str) -> Task:
-        """The same task with one of `EFFORTS` for each evaluation.
+        """Return this task with one of `EFFORTS` for each evaluation.
 
         Raises:
             UnknownNameError: If there is no such effort.
@@ -142,8 +142,8 @@ class Task:
             raise UnknownNameError(f"`effort` must be one of {', '.join(EFFORTS)}, got {name!r}")
         return replace(self, effort=self.effort.scaled(name))
 
-    def with_network(self, network: OwnNetwork) -> Task:
-        """The same task for a person's own network instead of the families."""
+    def with_network(self, network: CustomNetwork) -> Task:
+        """Return this task with a custom network instead of the families."""
         space = SearchSpace(families=(network.path,), max_depth=network.max_depth, max_width=network.max_width)
         return replace(self, space=space, network=network)
 
@@ -221,15 +221,15 @@ _TASKS = {
 
 
 def task_names() -> list[str]:
-    """Names of the tasks."""
+    """Return the names of the tasks."""
     return list(_TASKS)
 
 
 def find_task(name: str) -> Task:
-    """The task of this name.
+    """Return the task of a name.
 
     Raises:
-        UnknownNameError: If there is none; the message offers near names.
+        UnknownNameError: If there is none; the message suggests a similar name.
     """
     if not isinstance(name, str):
         raise UsageError(f"`dataset` must be a name, such as 'digits', got {name!r}")
@@ -241,7 +241,7 @@ def find_task(name: str) -> Task:
 
 
 def stored_names(identity: str) -> tuple[str, str | None]:
-    """The dataset of a stored identity, and the import path of a person's own network, if any."""
+    """Return the dataset of a stored identity, and the import path of its custom network, if any."""
     dataset, _, network = identity.partition("@")
     return dataset, network.partition("@")[0] or None
 
@@ -252,11 +252,11 @@ def task_words(identity: str) -> str:
 
 
 def stored_task(identity: str) -> Task:
-    """The task under whose identity something is stored.
+    """Return the task of a stored identity.
 
     Raises:
-        UnknownNameError: If there is none of its name.
+        UnknownNameError: If there is no such dataset.
     """
     name, _, network = identity.partition("@")
     task = find_task(name)
-    return task.with_network(OwnNetwork.from_identity(network)) if network else task
+    return task.with_network(CustomNetwork.from_identity(network)) if network else task

@@ -27,7 +27,7 @@ def searched_task(dataset: str, network: str | None) -> Task:
     task = find_task(dataset)
     if network is None:
         return task
-    from search.space.custom_network import find_network  # which brings torch
+    from search.space.custom_network import find_network  # imports torch
 
     found = find_network(network, folder=str(Path.cwd()), image_shape=task.image_shape, classes=task.classes)
     return task.with_network(found)

@@ -1,10 +1,10 @@
-"""The four techniques that a search combines, and which knobs of a candidate belong to each."""
+"""The four techniques that a search combines, and the knobs of a candidate that belong to each."""
 
 from __future__ import annotations
 
 from search.space.candidate import Candidate
 
-# Precision goes with the multiplier: both say what a product costs and how exact it is.
+# Precision belongs to the multiplier: both determine what a product costs and how exact it is.
 TECHNIQUES = {
     "network": ("family", "depth", "width"),
     "pruning": ("sparsity",),
@@ -14,7 +14,7 @@ TECHNIQUES = {
 
 
 def techniques_of(candidate: Candidate, baseline: Candidate) -> frozenset[str]:
-    """The techniques by which a candidate differs from the baseline; both in canonical form."""
+    """Return the techniques by which a candidate differs from the baseline; both in canonical form."""
     return frozenset(
         technique
         for technique, knobs in TECHNIQUES.items()

@@ -9,9 +9,9 @@ _FAILURES = {"silicon-14nm": approx.SILICON_14NM, "hybrid-22nm": approx.HYBRID_2
 
 
 def weight_memory(candidate: Candidate, failures: str) -> approx.FaultyMemory:
-    """Return what the memory of a candidate's weights does, at its share of the nominal voltage of a failure model.
+    """Return the memory of a candidate's weights, at its share of a failure model's nominal voltage.
 
-    The robust bits are those of the middle layers; `Training.put_in_memory` gives each layer its own.
+    The robust bits are those of the middle layers; `Training.put_in_memory` sets those of each layer.
 
     Args:
         candidate: The candidate.
@@ -25,7 +25,7 @@ def weight_memory(candidate: Candidate, failures: str) -> approx.FaultyMemory:
 def lowest_supply_mv(failures: str) -> int:
     """Return the lowest supply voltage of a candidate, in mV, at which at most half of the cells fail, to the percent.
 
-    Below it a failure model says nothing: reading the opposite of every bit would be more accurate than what it says.
+    Below it a failure model is meaningless: inverting every bit would be more accurate than reading it.
 
     Args:
         failures: One of `energy.hardware.FAILURES`.

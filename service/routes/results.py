@@ -295,12 +295,12 @@ def _evaluation(services: ServicesDep, evaluation_id: str) -> EvaluationSchema:
 def _layers(record: Record, hardware: str, uploads: Uploads) -> dict[str, dict[str, float]] | None:
     """The energy of a stored evaluation by layer and component; None if that is no longer known."""
     try:
-        platform = uploads.hardware(hardware)
+        loaded_hardware = uploads.hardware(hardware)
     except UnknownNameError:
         return None
     if record.evaluation.workload is None:
         return None
     costs = uploads.costs(record.evaluation.candidate.multipliers)
     with suppress(EnergyError):  # the cost of a multiplier is no longer known
-        return estimate(stored_workload(record, platform), platform, costs=costs).layers
+        return estimate(stored_workload(record, loaded_hardware), loaded_hardware, costs=costs).layers
     return None

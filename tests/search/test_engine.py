@@ -20,7 +20,15 @@ from search.space.task import find_task
 from search.store.database import Store
 from search.store.records import Record, SearchRecord
 from search.store.studies import open_study
-from tests.support.fakes import SETUP, FakeExecutor, FakeProblem, InterruptAfter, InterruptionError, formula, new_search
+from tests.support.fakes import (
+    SETUP,
+    FakeExecutor,
+    FakeGenomeModel,
+    InterruptAfter,
+    InterruptionError,
+    formula,
+    new_search,
+)
 
 SPACE = find_task("digits").space
 
@@ -37,7 +45,13 @@ def key_of(candidate: Candidate) -> str:
 
 def run(store: Store, search: SearchRecord, executor: FakeExecutor, observer: Observer | None = None) -> SearchResult:
     return run_search(
-        search, SPACE, store, executor, problem=FakeProblem(SPACE), key_of=key_of, observer=observer or Observer()
+        search,
+        SPACE,
+        store,
+        executor,
+        genome_model=FakeGenomeModel(SPACE),
+        key_of=key_of,
+        observer=observer or Observer(),
     )
 
 
@@ -309,7 +323,7 @@ def test_a_search_without_a_choice_of_robust_bits(store: Store, cell: Cell, robu
     search = new_search(store)
     space = SPACE.restricted(choose(["asm-1"]), cell)
     result = run_search(
-        search, space, store, FakeExecutor(), problem=FakeProblem(space), key_of=key_of, observer=Observer()
+        search, space, store, FakeExecutor(), genome_model=FakeGenomeModel(space), key_of=key_of, observer=Observer()
     )
     assert result.baseline.evaluation.candidate == SPACE.baseline()
     assert result.finished == 40
@@ -327,7 +341,7 @@ def test_a_baseline_outside_of_the_space_is_evaluated_beside_it(store: Store) ->
     def on(budget: int) -> SearchResult:
         longer = store.searches.reopen(search, budget=budget)
         return run_search(
-            longer, space, store, executor, problem=FakeProblem(space), key_of=key_of, observer=Observer()
+            longer, space, store, executor, genome_model=FakeGenomeModel(space), key_of=key_of, observer=Observer()
         )
 
     assert on(1).finished == 1
@@ -343,7 +357,7 @@ def test_a_baseline_outside_of_the_space_is_evaluated_beside_it(store: Store) ->
     assert on(25).finished == 25
     other = new_search(store)
     run_search(
-        other, space, store, executor, problem=FakeProblem(space), key_of=key_of, observer=Observer()
+        other, space, store, executor, genome_model=FakeGenomeModel(space), key_of=key_of, observer=Observer()
     )  # which knows the baseline already
     assert [job.candidate for job in executor.jobs].count(SPACE.baseline()) == 2
 
@@ -359,12 +373,12 @@ def test_no_search_of_a_restricted_space_without_a_baseline(store: Store) -> Non
             space,
             store,
             FakeExecutor(evaluate=never),
-            problem=FakeProblem(space),
+            genome_model=FakeGenomeModel(space),
             key_of=key_of,
             observer=Observer(),
         )
     result = run_search(
-        search, space, store, FakeExecutor(), problem=FakeProblem(space), key_of=key_of, observer=Observer()
+        search, space, store, FakeExecutor(), genome_model=FakeGenomeModel(space), key_of=key_of, observer=Observer()
     )
     assert (result.finished, result.failed) == (40, 0)
 

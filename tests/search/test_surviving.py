@@ -247,7 +247,7 @@ def test_without_ray_a_search_says_so_and_can_be_resumed(victim: str, tmp_path: 
     assert process.returncode == 1
     assert "Traceback" not in errors
     assert "Ray was lost" in errors
-    assert "What was evaluated is kept; go on with: search resume" in errors
+    assert "Finished evaluations are stored; continue with: search resume" in errors
     kept = ends(storage)
     assert 0 < len(kept) < BUDGET
     if victim == "raylet":  # what is left is the same
@@ -411,7 +411,7 @@ def test_networks_that_cannot_be_kept_any_more_cost_time_only(
 
     result = run(storage, cache=cache, observer=Once(lose_the_folder))
     (warning,) = caplog.messages
-    assert "trained networks cannot be kept" in warning
+    assert "trained networks cannot be cached" in warning
     assert (ends(storage), front(result)) == undisturbed
 
 

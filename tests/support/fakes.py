@@ -101,8 +101,8 @@ def fresh_run(candidate: Candidate, run: int) -> ConfirmationRun:
     )
 
 
-class FakeProblem:
-    """What is known of a space whose evaluations are by formula."""
+class FakeGenomeModel:
+    """The genome model of a space whose evaluations are by formula."""
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
@@ -196,7 +196,7 @@ def imported(name: str = "mine", *, signed: bool = False, bits: int = 8, dropped
     )
 
 
-def own_rows(name: str, *, weight_bits: Iterable[int], activation_bits: Iterable[int]) -> list[CostRow]:
+def custom_rows(name: str, *, weight_bits: Iterable[int], activation_bits: Iterable[int]) -> list[CostRow]:
     """What characterising would have found of a multiplier in layers."""
     widths = set(product(weight_bits, activation_bits))
     return [
@@ -211,7 +211,7 @@ def keep(multiplier: approx.Multiplier, *, weight_bits: int = 8, activation_bits
     folder = MultiplierFolder.default()
     folder.add(multiplier)
     widths = {"weight_bits": range(2, weight_bits + 1), "activation_bits": range(2, activation_bits + 1)}
-    folder.keep_costs(own_rows(multiplier.name, **widths))
+    folder.keep_costs(custom_rows(multiplier.name, **widths))
     return multiplier_identity(multiplier.name, multiplier.digest)
 
 

@@ -1,1 +1,1 @@
-"""What keeps trained steps."""
+"""A cache of the results of training steps."""

@@ -1,7 +1,7 @@
-"""Kept results of the stages of an evaluation: tensors under a content hash of what they depend on.
+"""A cache of trained stages: tensors under a content hash of everything they depend on.
 
-They are shared by all workers and searches that name the same place. It is a cache: whatever goes wrong with it, from a
-full disk to a flipped bit, costs time and never a result.
+All workers and searches that use the same location share it. Whatever goes wrong with it, from a full disk to a flipped
+bit, costs time and never a result.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Tensors: TypeAlias = "dict[str, Tensor]"
 
 _logger = logging.getLogger(__name__)
 
-# A file is this, the SHA-256 of what follows, and what torch.save wrote: its archive checks names, not tensors.
+# A file is this header, the SHA-256 of the rest, and torch.save's output, whose archive checks names, not tensors.
 _FORMAT = b"crosslayer stage 1\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -39,16 +39,16 @@ _SURVEYED_EVERY = 0.01
 
 
 class TrainingCache:
-    """Keeps the results of stages in a folder or behind an fsspec URL. May be sent to other processes.
+    """Caches the results of stages in a folder or behind an fsspec URL. Can be sent to other processes.
 
-    When what is kept exceeds the limit, the least recently used stages go until 90 % of it are left. To find out, a
-    worker lists the place at its first stage and then whenever it has written 1 % of the limit: so that much, for every
-    worker at work, may be kept in excess.
+    When the cache exceeds its limit, the least recently used stages are evicted until it is 90 % full. A worker checks
+    the size at its first stage and whenever it has written 1 % of the limit, so the cache may exceed the limit by that
+    much per worker.
 
     Args:
-        location: A folder, or a URL whose protocol fsspec knows, such as `s3://bucket/stages`. What is kept under
-            `memory://` is known to one process only.
-        limit_bytes: Of all that is kept; None sets none.
+        location: A folder, or a URL whose protocol fsspec supports, such as `s3://bucket/stages`. A cache under
+            `memory://` is visible to one process only.
+        limit_bytes: Maximum size of the cache; None for no limit.
 
     Raises:
         UsageError: If the URL's protocol is unknown, its driver is not installed, or it cannot be opened.
@@ -59,49 +59,49 @@ class TrainingCache:
         self._place = _open_place(location)
         self._limit = math.inf if limit_bytes is None else limit_bytes
         self._until_survey: float = 0
-        self._noted: set[str] = set()
+        self._warned: set[str] = set()
 
     def get_or_compute(self, key: str, compute: Callable[[], Tensors]) -> Tensors:
-        """The result kept under `key`, computed and kept first if there is none that is whole.
+        """Return the result cached under `key`; if it is missing or damaged, compute and cache it.
 
-        Of several workers that want the same stage, one computes and the others wait; if it dies, another takes over.
-        A result that cannot be kept is returned all the same, and a warning is logged once.
+        If several workers want the same stage, one computes it and the others wait; if that one dies, another takes
+        over. If a result cannot be cached it is still returned, with one warning.
 
         Args:
             key: Content hash, in hex, of everything that the result depends on.
-            compute: Called at most once. What it raises is raised.
+            compute: Called at most once. Its exceptions are passed on.
 
         Returns:
-            What `compute` returned, here or elsewhere; on the CPU, if it was kept.
+            The tensors that `compute` returned, in this process or another; on the CPU if they were cached.
         """
-        kept = self._kept(key)
-        if kept is not None:
-            return kept
+        cached = self._read(key)
+        if cached is not None:
+            return cached
         with ExitStack() as claim:
             try:
                 claim.enter_context(self._place.claimed(key))
             except OSError as error:
-                self._note_unkept(error)
-            kept = self._kept(key, repair=True)
-            if kept is not None:
-                return kept
+                self._warn_unusable(error)
+            cached = self._read(key, repair=True)
+            if cached is not None:
+                return cached
             result = compute()
-            self._keep(key, result)
+            self._write(key, result)
         return result
 
     def why_unwritable(self) -> str | None:
-        """Try to write there: None, or a sentence that says why nothing can be kept, which is then not logged again."""
+        """Return why nothing can be cached, found by trying, or None; the reason is not logged again."""
         key = uuid4().hex
         try:
             self._place.write(key, b"")
             self._place.remove(key)
         except OSError as error:
-            self._noted.add("unkept")
-            return self._unkept(error)
+            self._warned.add("unusable")
+            return self._unusable(error)
         return None
 
-    def _kept(self, key: str, *, repair: bool = False) -> Tensors | None:
-        """What is kept, if it is whole. What is not goes with `repair`: whoever holds the claim may be writing it."""
+    def _read(self, key: str, *, repair: bool = False) -> Tensors | None:
+        """Return a cached stage if it is whole. A damaged one is removed if `repair`, which only the claim allows."""
         try:
             content = self._place.read(key)
             if content is None:
@@ -110,17 +110,17 @@ class TrainingCache:
             if tensors is not None:
                 self._place.mark_used(key)
             elif repair:
-                self._note("damaged", f"a trained network in {self._location} is damaged ({key}) and is trained again")
+                self._warn("damaged", f"a trained network in {self._location} is damaged ({key}) and is retrained")
                 self._place.remove(key)
         except OSError as error:
-            self._note_unkept(error)
+            self._warn_unusable(error)
             return None
         return tensors
 
-    def _keep(self, key: str, result: Tensors) -> None:
+    def _write(self, key: str, result: Tensors) -> None:
         content = _encode(result)
         if len(content) > _EVICTED_TO * self._limit:
-            self._note("large", f"a trained network of {len(content)} bytes is not kept: the limit is {self._limit}")
+            self._warn("large", f"a trained network of {len(content)} bytes is not cached: the limit is {self._limit}")
             return
         try:
             self._place.write(key, content)
@@ -128,14 +128,14 @@ class TrainingCache:
             if self._until_survey < 0:
                 self._evict(but=key)
         except OSError as error:
-            self._note_unkept(error)
+            self._warn_unusable(error)
 
     def _evict(self, *, but: str) -> None:
-        """Survey the place, and bring it within its limit; `but` was just written."""
-        kept = self._place.survey()
-        total = sum(stage.size_bytes for stage in kept)
+        """Evict stages until the cache is within its limit; `but` was just written and stays."""
+        cached = self._place.survey()
+        total = sum(stage.size_bytes for stage in cached)
         if total > self._limit:
-            for stage in sorted(kept, key=lambda stage: stage.used_s):
+            for stage in sorted(cached, key=lambda stage: stage.used_s):
                 if total <= _EVICTED_TO * self._limit:
                     break
                 if stage.key != but:
@@ -143,16 +143,16 @@ class TrainingCache:
                     total -= stage.size_bytes
         self._until_survey = min(self._limit - total, _SURVEYED_EVERY * self._limit)
 
-    def _unkept(self, error: OSError) -> str:
-        return f"trained networks cannot be kept in {self._location} ({error}); the search goes on without"
+    def _unusable(self, error: OSError) -> str:
+        return f"trained networks cannot be cached in {self._location} ({error}); the search continues without a cache"
 
-    def _note_unkept(self, error: OSError) -> None:
-        self._note("unkept", self._unkept(error))
+    def _warn_unusable(self, error: OSError) -> None:
+        self._warn("unusable", self._unusable(error))
 
-    def _note(self, kind: str, text: str) -> None:
-        """Log a warning, once for every kind: it would be the same for each of thousands of stages."""
-        if kind not in self._noted:
-            self._noted.add(kind)
+    def _warn(self, kind: str, text: str) -> None:
+        """Log a warning once per kind, because thousands of stages would repeat it."""
+        if kind not in self._warned:
+            self._warned.add(kind)
             _logger.warning("%s", text)
 
 
@@ -167,12 +167,12 @@ def _open_place(location: str | Path) -> CachePlace:
     try:
         filesystem, root = fsspec.core.url_to_fs(text)
     except ImportError as error:  # says which package to install
-        raise UsageError(f"`cache` {printable(text)}: {error} ({protocol}:// needs a package of its own)") from None
+        raise UsageError(f"`cache` {printable(text)}: {error} ({protocol}:// needs its own package)") from None
     except Exception as error:  # drivers raise errors of many kinds
         if protocol not in fsspec.available_protocols():
             raise UsageError(
-                f"`cache` {printable(text)}: the protocol {protocol}:// is not known; give a folder or a URL that "
-                "fsspec knows, such as s3://BUCKET/FOLDER"
+                f"`cache` {printable(text)}: unknown protocol {protocol}://; give a folder or a URL that "
+                "fsspec supports, such as s3://BUCKET/FOLDER"
             ) from None
         raise UsageError(f"`cache` {printable(text)} cannot be opened: {error}") from error
     return _open_folder(root) if isinstance(filesystem, LocalFileSystem) else CacheObjects(filesystem, root)
@@ -195,7 +195,7 @@ def _encode(tensors: Tensors) -> bytes:
 
 
 def _decode(content: bytes) -> Tensors | None:
-    """The tensors of a file's content; None if a bit of it is not as it was written."""
+    """Return the tensors in a file's content; None if it is damaged."""
     import torch
 
     start = len(_FORMAT) + _DIGEST_BYTES
@@ -204,6 +204,6 @@ def _decode(content: bytes) -> Tensors | None:
         return None
     try:
         tensors: Tensors = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    except Exception:  # another version's writing raises errors of many kinds, none of them documented
+    except Exception:  # files of other torch versions raise errors of many kinds, none of them documented
         return None
     return tensors

@@ -1,4 +1,4 @@
-"""Stages kept in a folder of this machine, or of one that it mounts."""
+"""Stages cached in a local or mounted folder."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _LOCK = ".lock"
 
 
 class CacheFolder:
-    """A folder of stages; a `search.evaluation.cache.place.CachePlace`.
+    """A `search.evaluation.cache.place.CachePlace` in a folder.
 
     A stage is the file `ab/abc....pt`. It is written under another name and renamed, so it appears whole or not at all.
-    It is not forced to the disk: should the machine lose power, its digest tells. Its time of modification is the time
-    of its last use.
+    It is not synced to disk; its digest reveals damage after a power loss. Its modification time is the time of its
+    last use.
 
-    Whoever computes a stage holds a lock on a file beside it, which the system releases when that process ends in
-    whatever way. The file is removed by its holder alone, while it holds the lock: `filelock` takes no lock on a file
-    that was removed meanwhile but begins anew, so two processes never hold the lock of one stage. (Removed after the
-    release, it could be the file that another process has locked since, and a third would make and lock a new one.)
+    The worker that computes a stage holds a lock on a file beside it, which the system releases however that process
+    ends. Only the holder removes the file, while it holds the lock: if a file was removed meanwhile, `filelock` starts
+    over instead of locking it, so two processes never hold the lock of one stage. (Were it removed after the release,
+    another process could have locked it by then, and a third would create and lock a new one.)
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,7 +43,7 @@ class CacheFolder:
         """See `CachePlace`."""
         path = self._path(key, STAGE)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path(key, f".{uuid4().hex}{PARTIAL}")  # one a writer: two may write where none could claim
+        partial = self._path(key, f".{uuid4().hex}{PARTIAL}")  # one per writer: two may write if claiming failed
         try:
             partial.write_bytes(content)
             os.replace(partial, path)
@@ -58,12 +58,12 @@ class CacheFolder:
 
     def mark_used(self, key: str) -> None:
         """See `CachePlace`."""
-        with suppress(OSError):  # evicted meanwhile, or another person's file
+        with suppress(OSError):  # evicted meanwhile, or another user's file
             os.utime(self._path(key, STAGE))
 
     def survey(self) -> list[CachedStage]:
         """See `CachePlace`."""
-        kept = []
+        cached = []
         leftover_before = time.time() - LEFTOVER_S
         for shard in self._shards():
             for entry in os.scandir(shard):
@@ -73,10 +73,10 @@ class CacheFolder:
                     continue
                 key, _, ending = entry.name.partition(".")
                 if f".{ending}" == STAGE:
-                    kept.append(CachedStage(key=key, size_bytes=status.st_size, used_s=status.st_mtime))
+                    cached.append(CachedStage(key=key, size_bytes=status.st_size, used_s=status.st_mtime))
                 elif status.st_mtime < leftover_before:
                     _remove_leftover(entry.path)
-        return kept
+        return cached
 
     @contextmanager
     def claimed(self, key: str) -> Iterator[None]:
@@ -101,7 +101,7 @@ class CacheFolder:
 
 
 def _remove_leftover(path: str) -> None:
-    """Remove an old file that is not a stage, unless it is a lock that is held."""
+    """Remove an old file that is not a stage, unless it is a held lock."""
     with suppress(OSError, Timeout):
         if path.endswith(PARTIAL):
             os.unlink(path)

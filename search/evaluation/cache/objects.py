@@ -1,4 +1,4 @@
-"""Stages kept as objects behind any fsspec URL, such as a bucket."""
+"""Stages cached as objects behind any fsspec URL, such as a bucket."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ _STALE_S = 60.0  # several heartbeats, so that a slow request of the holder cost
 _POLL_S = 0.5
 _MARK_AGAIN_S = 600.0
 
-# Drivers call the time of writing by many names.
+# Drivers have many names for the time of writing.
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "modified", "modify", "created")
 
-# The driver of memory:// looks for an object and creates it in two steps, and its objects are seen by threads only.
+# The memory:// driver checks for an object and creates it in two steps; only one process sees its objects.
 _creating = threading.Lock()
 
 
 class CacheObjects:
-    """Stages as objects; a `search.evaluation.cache.place.CachePlace`.
+    """A `search.evaluation.cache.place.CachePlace` behind an fsspec URL.
 
-    A stage is the object `ab/abc....pt`. It is written under another name and moved, so it appears whole wherever the
-    driver's move is one step on the server, as it is in the usual object stores; its digest tells elsewhere.
+    A stage is the object `ab/abc....pt`. It is written under another name and moved, so it appears whole if the
+    driver's move is atomic, as in the usual object stores; elsewhere its digest reveals damage.
 
-    No two drivers agree on how to touch an object, so a use is noted by writing an empty object beside the stage, with
-    `.used` for its ending, at most every ten minutes per worker and stage. The time of a stage is the later of the two.
+    Drivers differ in how to touch an object, so a use is recorded by writing an empty object beside the stage, with the
+    ending `.used`, at most every ten minutes per worker and stage. The later of the two times counts.
 
-    Whoever computes a stage holds a lease: an object that only one can create, and that its holder writes anew every
-    ten seconds. A lease whose content others have not seen change for a minute, by their own clocks, is that of a
-    killed worker, and is taken over. Two workers may compute the same stage when both take over at once, when a holder
-    was suspended for a minute, and where a driver cannot create exclusively; they find the same, so that only costs
-    time.
+    The worker that computes a stage holds a lease: an object that only one worker can create, and that its holder
+    rewrites every ten seconds. A lease whose content does not change for a minute, by the clock of the worker that
+    waits, belongs to a killed worker and is taken over. Two workers may compute the same stage if both take over at
+    once, if a holder was suspended for a minute, or if a driver cannot create exclusively; their results are equal, so
+    only time is lost.
     """
 
     def __init__(self, filesystem: AbstractFileSystem, root: str) -> None:
@@ -69,7 +69,7 @@ class CacheObjects:
                 with suppress(Exception):
                     self._filesystem.rm_file(partial)
                 raise
-        self._marked[key] = time.monotonic()  # it counts as used by having been written
+        self._marked[key] = time.monotonic()  # writing counts as a use
 
     def remove(self, key: str) -> None:
         """See `CachePlace`."""
@@ -101,7 +101,7 @@ class CacheObjects:
             if f".{ending}" == STAGE:
                 sizes[key] = facts["size"]
             elif path.endswith((PARTIAL, _LEASE)) and written is not None and written < leftover_before:
-                self._remove(path)  # a lease that is held is never that old
+                self._remove(path)  # a held lease is never that old
         for key in used.keys() - sizes.keys():
             self._remove(self._path(key, _USED))  # its stage was evicted while it was read
         return [CachedStage(key=key, size_bytes=size, used_s=used[key]) for key, size in sizes.items()]
@@ -126,7 +126,7 @@ class CacheObjects:
                     self._remove(self._path(key, _LEASE))
 
     def _acquire(self, key: str, token: str) -> bool:
-        """Wait for the lease; False if there is none to be had, or the stage was kept meanwhile by its holder."""
+        """Wait for the lease; return False if leases are not possible or its holder has written the stage."""
         seen: bytes | None = None
         since = 0.0
         while self._leases:
@@ -150,7 +150,7 @@ class CacheObjects:
         with _creating, _errors_of_drivers():
             self._make_parent(path)
             try:
-                if self._filesystem.async_impl:  # of these, the drivers make one conditional request
+                if self._filesystem.async_impl:  # these drivers make one conditional request
                     self._filesystem.pipe_file(path, token.encode(), mode="create")
                 else:
                     with self._filesystem.open(path, "xb") as file:
@@ -163,8 +163,8 @@ class CacheObjects:
             except Exception:
                 if self._content(path) is None:
                     raise
-                return False  # drivers differ in how they say that it exists
-            return self._holds(key, token)  # a driver that does not know how to create exclusively may overwrite
+                return False  # drivers differ in how they report that it exists
+            return self._holds(key, token)  # a driver that cannot create exclusively may have overwritten another's
 
     def _refresh(self, key: str, token: str, done: threading.Event) -> None:
         for beat in count(1):
@@ -172,7 +172,7 @@ class CacheObjects:
                 return
             with suppress(OSError), _errors_of_drivers():
                 if not self._holds(key, token):
-                    return  # taken over: this process was suspended, or cut off
+                    return  # taken over, because this process was suspended or disconnected
                 self._filesystem.pipe_file(self._path(key, _LEASE), f"{token} {beat}".encode())
 
     def _holds(self, key: str, token: str) -> bool:
@@ -207,7 +207,7 @@ class CacheObjects:
 
 @contextmanager
 def _errors_of_drivers() -> Iterator[None]:
-    """Make an OSError of what drivers raise, which is of many kinds."""
+    """Turn the many exceptions of drivers into OSError."""
     try:
         yield
     except OSError:
@@ -217,7 +217,7 @@ def _errors_of_drivers() -> Iterator[None]:
 
 
 def _written_s(facts: Mapping[str, Any]) -> float | None:
-    """When an object was written, in seconds since 1970, by what a driver's listing says; None if it does not say."""
+    """Return when an object was written, in seconds since 1970, from a driver's listing; None if it has no time."""
     for name in _TIMES:
         time_written = facts.get(name)
         if isinstance(time_written, str):

@@ -1,6 +1,6 @@
-"""What a place that keeps stages can do: the seam between the rules of the cache and where its files are.
+"""The interface between the rules of the cache and the place where it stores stages.
 
-A place may lose what it keeps at any moment, because other processes evict and repair there too.
+A stage may disappear at any moment, because other processes evict and repair stages too.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-STAGE, PARTIAL = ".pt", ".partial"  # endings of names: a stage, and one that is being written
+STAGE, PARTIAL = ".pt", ".partial"  # file endings: a stage, and one that is being written
 
 LEFTOVER_S = 3600.0
-"""Age at which what a writer leaves only when it is killed is cleaned away: far more than writing takes."""
+"""Age after which the leftovers of killed writers are removed: far longer than writing takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedStage:
-    """A stage that a place keeps.
+    """A stage in the cache.
 
     Attributes:
-        key: Its content hash.
-        size_bytes: Of its content.
-        used_s: When it was last used, in seconds; comparable within one place.
+        key: Content hash of everything it depends on.
+        size_bytes: Size of its content.
+        used_s: Time of its last use, in seconds; comparable within one place.
     """
 
     key: str
@@ -31,34 +31,34 @@ class CachedStage:
 
 
 class CachePlace(Protocol):
-    """Keeps contents under content hashes. Every method but `claimed` raises OSError for what the place cannot do."""
+    """Stores contents under content hashes. Every method but `claimed` may raise OSError."""
 
     def read(self, key: str) -> bytes | None:
-        """The content kept under a key, or None."""
+        """Return the content stored under a key, or None."""
         ...
 
     def write(self, key: str, content: bytes) -> None:
-        """Keep a content: afterwards it is there whole or, after an error, not at all."""
+        """Store a content: whole or, if an error is raised, not at all."""
         ...
 
     def remove(self, key: str) -> None:
-        """Keep it no more; nothing happens where it is not kept."""
+        """Remove a content if it is there."""
         ...
 
     def mark_used(self, key: str) -> None:
-        """Note a use, for `survey` to tell; where that cannot be noted, nothing happens."""
+        """Record a use for `survey`, if possible."""
         ...
 
     def survey(self) -> list[CachedStage]:
-        """All that is kept. Cleans away what killed writers left."""
+        """Return all stages, and remove what killed writers left."""
         ...
 
     def claimed(self, key: str) -> AbstractContextManager[None]:
-        """Enter when no other worker computes this stage, and keep the others out meanwhile.
+        """Wait until no other worker computes this stage, then keep others out until the context is left.
 
-        A worker that is killed gives up its claim. The content may be there already when this is entered.
+        The claim of a killed worker ends with it. The content may already be there on entering.
 
         Raises:
-            OSError: On entering, if the place cannot tell who computes what.
+            OSError: On entering, if claims are not possible.
         """
         ...

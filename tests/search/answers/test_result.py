@@ -18,7 +18,7 @@ from search.space.task import find_task
 from search.store.database import Store
 from search.store.records import SearchSettings
 from search.store.tables import EvaluationRow, TrialRow
-from tests.support.fakes import SETUP, FakeExecutor, FakeProblem, formula, new_search
+from tests.support.fakes import SETUP, FakeExecutor, FakeGenomeModel, formula, new_search
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:
             space,
             store,
             FakeExecutor(),
-            problem=FakeProblem(space),
+            genome_model=FakeGenomeModel(space),
             key_of=lambda candidate: candidate.key,
             observer=Observer(),
         )

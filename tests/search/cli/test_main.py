@@ -150,7 +150,7 @@ def test_best_says_what_to_do_when_nothing_reaches_the_target(finished: tuple[Pa
         ),
         (["run", "--techniques", "network", "--multipliers", "asm-1"], 2, "--techniques leaves them out"),
         (["run", "--cache-limit", "much"], 2, "--cache-limit 'much' is not a size; give one such as 500MB or 10GB"),
-        (["run", "--cache", "s4://bucket"], 2, "the protocol s4:// is not known; give a folder or a URL"),
+        (["run", "--cache", "s4://bucket"], 2, "unknown protocol s4://; give a folder or a URL"),
         (["run", "--hardware", "tpu"], 2, "unknown hardware 'tpu'"),
         (["run", "--multipliers", "drumm-4"], 2, "unknown multiplier 'drumm-4'; did you mean 'drum-4'"),
         (["run", "--multipliers", "asm-1,drum-7"], 2, "search multipliers characterise drum-7"),
@@ -290,12 +290,12 @@ def evaluation_count(storage: Path) -> int:
 
 
 @pytest.mark.slow
-def test_an_own_network_is_searched_and_never_mixed_with_another(tmp_path: Path) -> None:
+def test_a_custom_network_is_searched_and_never_mixed_with_another(tmp_path: Path) -> None:
     storage = tmp_path / "results.db"
     here, copied = write_nets(tmp_path / "here"), write_nets(tmp_path / "copied")
     edited = write_nets(tmp_path / "edited", "# a remark")
-    own, kept = ["--network", "nets:build"], ["--storage", str(storage)]
-    command = ["run", *own, *kept, "--budget", "3", *QUICK, "--workers", "0"]
+    custom, kept = ["--network", "nets:build"], ["--storage", str(storage)]
+    command = ["run", *custom, *kept, "--budget", "3", *QUICK, "--workers", "0"]
     output = json.loads(process(*command, "--json", check=True, folder=here).stdout)
     assert (output["name"], output["dataset"], output["network"]) == ("digits-1", "digits", "nets:build")
     assert output["evaluations"] == 3
@@ -315,11 +315,11 @@ def test_an_own_network_is_searched_and_never_mixed_with_another(tmp_path: Path)
     assert "digits, nets:build" in output_of("show", *kept)
     assert json.loads(output_of("show", "digits-1", *kept, "--json"))["network"] == "nets:build"
     best = ["best", "--min-accuracy", "0.1", *QUICK, *kept]
-    assert "nets:build 1x" in process(*best, *own, check=True, folder=here).stdout
+    assert "nets:build 1x" in process(*best, *custom, check=True, folder=here).stdout
     assert "make one with: search run --dataset digits --effort quick\n" in search(*best).stderr
 
     resume = ["run", "--resume", "--name", "digits-1", "--budget", "4", "--no-confirm", "--workers", "0", *kept]
     assert "has the network nets:build; resume it with --network nets:build" in search(*resume).stderr
-    assert "nets:build was edited after search 'digits-1' began" in process(*resume, *own, folder=edited).stderr
-    longer = process(*resume, *own, "--json", check=True, folder=copied)
+    assert "nets:build was edited after search 'digits-1' began" in process(*resume, *custom, folder=edited).stderr
+    longer = process(*resume, *custom, "--json", check=True, folder=copied)
     assert json.loads(longer.stdout)["evaluations"] == 4

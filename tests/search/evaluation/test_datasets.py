@@ -21,7 +21,7 @@ from search.space.task import Task, find_task
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Downloads fail at once, as they do without a network."""
+    """Makes downloads fail at once, as without a network."""
 
     def refuse(*arguments: object) -> None:
         raise URLError("no network")
@@ -29,7 +29,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_custom_module("torchvision.datasets.utils"), "download_url", refuse)
 
 
-def test_digits_are_split_in_proportion_and_the_same_for_everyone(tmp_path: Path) -> None:
+def test_digits_are_split_in_proportion_and_always_alike(tmp_path: Path) -> None:
     data = datasets.load(find_task("digits"), tmp_path)
     sizes = [len(images.labels) for images in (data.train, data.validation, data.test)]
     assert sum(sizes) == 1797
@@ -80,7 +80,7 @@ def idx(path: Path, values: np.ndarray) -> None:
 
 
 def declare(monkeypatch: pytest.MonkeyPatch, name: str, folder: Path) -> None:
-    """Declare the hashes of a data set's files that are in a folder to be right."""
+    """Accept the hashes of a data set's files in a folder."""
 
     def declared(layout: datasets._Layout) -> datasets._Layout:
         files = {name: folder / layout.folder / name for name in layout.hashes}
@@ -124,7 +124,7 @@ def test_archives_are_read_where_they_are(small: tuple[Task, Path], tmp_path: Pa
     assert datasets.load(task, tmp_path / "data").fingerprint == data.fingerprint
 
 
-def test_the_fingerprint_is_that_of_what_torchvision_reads(small: tuple[Task, Path], tmp_path: Path) -> None:
+def test_the_fingerprint_is_that_of_the_images_torchvision_reads(small: tuple[Task, Path], tmp_path: Path) -> None:
     """Stored evaluations are reused by it."""
     task, raw = small
     found = datasets.load(task, tmp_path / "data").fingerprint
@@ -164,7 +164,7 @@ def test_unpacked_files_alone_cannot_be_checked(small: tuple[Task, Path], tmp_pa
 
 @pytest.fixture
 def mirror(small: tuple[Task, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A mirror with a task's archives, of which its data folder holds none."""
+    """A mirror with a task's archives, and a data folder without them."""
     _, raw = small
     mirror = raw.rename(tmp_path / "mirror")
     shutil.rmtree(tmp_path / "data")
@@ -178,7 +178,7 @@ def mirror(small: tuple[Task, Path], tmp_path: Path, monkeypatch: pytest.MonkeyP
     return mirror
 
 
-def test_what_is_missing_is_downloaded(small: tuple[Task, Path], mirror: Path, tmp_path: Path) -> None:
+def test_missing_files_are_downloaded(small: tuple[Task, Path], mirror: Path, tmp_path: Path) -> None:
     task, raw = small
     found = datasets.load(task, tmp_path / "data").fingerprint
     names = sorted(path.name for path in mirror.iterdir())
@@ -236,7 +236,7 @@ def test_no_data_and_no_network(name: str, file: str, tmp_path: Path) -> None:
 def test_a_folder_is_checked_without_a_download(small: tuple[Task, Path], tmp_path: Path) -> None:
     task, raw = small
     datasets.check_data_dir(task, tmp_path / "data")
-    datasets.check_data_dir(find_task("digits"), tmp_path / "gone")  # it needs no folder
+    datasets.check_data_dir(find_task("digits"), tmp_path / "gone")  # needs no folder
     expected = rf"expected there: {raw.parent.name}/raw with train-images-idx3-ubyte\.gz, .*"
     with pytest.raises(DatasetMissingError) as caught:
         datasets.check_data_dir(task, tmp_path / "gone")
@@ -304,7 +304,7 @@ def test_every_form_of_cifar10_is_the_same(
     assert datasets.load(find_task("cifar10"), tmp_path / "records").fingerprint == data.fingerprint
 
 
-def test_an_archive_of_cifar10_is_read_rather_than_what_was_left_of_unpacking_it(
+def test_an_archive_of_cifar10_is_read_rather_than_its_unpacked_remains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_archive(tmp_path)

@@ -1,4 +1,4 @@
-"""Who is not trained to the end."""
+"""Early stopping, measured energy, and efforts."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +23,7 @@ def rivals(*points: tuple[float, float]) -> list[Rival]:
     return [Rival(costs=(cost,), accuracy=accuracy) for cost, accuracy in points]
 
 
-def test_only_what_costs_no_more_is_a_rival() -> None:
+def test_only_evaluations_that_cost_no_more_are_rivals() -> None:
     assert bar(rivals((1.0, 0.8), (2.0, 0.9), (3.0, 0.99)), (2.0,)) == 0.9
     assert bar(rivals((3.0, 0.99)), (2.0,)) is None
     both = [Rival(costs=(1.0, 5.0), accuracy=0.9)]
@@ -46,27 +46,27 @@ def evaluate(folder: Path, against: Iterable[Rival]) -> tuple[float, bool, float
     return outcome.result.accuracy, outcome.result.stopped, outcome.result.early_accuracy
 
 
-def test_stopping_depends_on_the_rivals_and_not_on_what_is_kept(tmp_path: Path) -> None:
+def test_stopping_depends_on_the_rivals_and_not_on_the_cache(tmp_path: Path) -> None:
     whole = evaluate(tmp_path / "whole", [])
     assert not whole[1]
     assert whole[0] != whole[2]
     stopped = evaluate(tmp_path / "stopped", rivals((1.0, 1.0)))
     assert stopped == (whole[2], True, whole[2])
-    # The network is kept from the first evaluation here, and is judged by the same figure.
+    # The network is cached by the first evaluation here, and is judged by the same figure.
     assert evaluate(tmp_path / "whole", rivals((1.0, 1.0))) == stopped
     assert evaluate(tmp_path / "whole", rivals((1e30, 1.0))) == whole
     assert evaluate(tmp_path / "stopped", []) == whole
 
 
-def test_energy_is_measured_where_the_system_tells(tmp_path: Path) -> None:
+def test_energy_is_measured_if_the_system_reports_it(tmp_path: Path) -> None:
     zone = tmp_path / "intel-rapl:0"
     zone.mkdir()
     (zone / "energy_uj").write_text("900000000\n")
     (zone / "max_energy_range_uj").write_text("1000000000\n")
     meter = Meter(tmp_path)
-    (zone / "energy_uj").write_text("100000000\n")  # it has wrapped round: 200 J
+    (zone / "energy_uj").write_text("100000000\n")  # it has wrapped around: 200 J
     total = 0
-    while meter.spent().joules is None:  # until the system's count of busy time moves on
+    while meter.spent().joules is None:  # until the system's count of busy time advances
         total += sum(range(100_000))
     spent = meter.spent()
     assert spent.joules is not None
@@ -75,7 +75,7 @@ def test_energy_is_measured_where_the_system_tells(tmp_path: Path) -> None:
     assert spent.seconds > 0
 
 
-def test_energy_is_unknown_where_the_system_does_not_tell(tmp_path: Path) -> None:
+def test_energy_is_unknown_if_the_system_does_not_report_it(tmp_path: Path) -> None:
     assert Meter(tmp_path).spent().joules is None
 
 

@@ -1,4 +1,4 @@
-"""What evaluations say of themselves: how sure their accuracy is, and which energy model made them."""
+"""Evaluations: the error of their accuracy, and the version of the energy model."""
 
 import json
 import math
@@ -60,5 +60,5 @@ def test_accuracies_deviate_by_their_error(deviation: float) -> None:
         found = measured(tuple(float((difficulty < chip).mean()) for chip in chips), 300)
         errors.append(found.accuracy - 0.9)
         claimed.append(found.accuracy_standard_error)
-    # A little too much where chips differ, as images are easier to tell on the mean of chips than on one.
+    # Slightly too large if chips differ, because the mean over chips varies less between images than a single chip.
     assert 0.97 < math.sqrt(np.square(claimed).mean()) / np.std(errors) < 1.12

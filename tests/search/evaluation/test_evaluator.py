@@ -82,7 +82,7 @@ def test_stages_are_shared_between_candidates_that_share_them(data: datasets.Tas
     for change in ({}, {"supply_v": 0.8}, {"weight_bits": 4}, {"sparsity": 0.8}, {"sparsity": 0.0}, {"width": 2}):
         shared.evaluate(replace(CANDIDATE, **change), "validation")
         counts.append(cache())
-    # train, prune and approximate; then only what a changed knob touches; without pruning there is no prune stage
+    # train, prune and approximate; then only the stages that a changed knob affects; no prune stage without pruning
     assert counts == [3, 3, 4, 6, 7, 10]
 
 
@@ -112,7 +112,7 @@ LAYERED = replace(
 )
 
 
-def test_a_layered_candidate_is_what_approx_makes_by_hand(data: datasets.TaskData, tmp_path: Path) -> None:
+def test_a_layered_candidate_equals_one_built_by_hand_with_approx(data: datasets.TaskData, tmp_path: Path) -> None:
     found = evaluator(data, tmp_path).evaluate(LAYERED, "validation")
     training = Training(
         TASK, data, seed=0, cache=TrainingCache(tmp_path / "other"), failures=HARDWARE.weight_failures, multipliers={}
@@ -158,7 +158,7 @@ def test_the_energy_of_a_layered_candidate_is_that_of_its_layers(data: datasets.
     assert on_hardware(on_hardware(kept, LAYERED, every), LAYERED, HARDWARE) == kept
 
 
-def test_each_stage_has_a_learning_rate_of_its_own(data: datasets.TaskData, tmp_path: Path) -> None:
+def test_each_stage_has_its_own_learning_rate(data: datasets.TaskData, tmp_path: Path) -> None:
     trained: list[str] = []
 
     def train(effort: Effort) -> list[str]:
@@ -183,7 +183,7 @@ def test_each_stage_has_a_learning_rate_of_its_own(data: datasets.TaskData, tmp_
     assert train(QUICK) == []
 
 
-def test_layers_that_differ_in_their_memory_alone_share_all_training(data: datasets.TaskData, tmp_path: Path) -> None:
+def test_candidates_that_differ_only_in_memory_share_all_training(data: datasets.TaskData, tmp_path: Path) -> None:
     trained: list[str] = []
     training = Training(
         TASK,
@@ -197,7 +197,7 @@ def test_layers_that_differ_in_their_memory_alone_share_all_training(data: datas
     for candidate in (
         CANDIDATE,
         replace(CANDIDATE, robust_bits_last=3),
-        # two layers: nothing hangs on what those in the middle would have
+        # two layers: the choices of those in the middle do not matter
         replace(CANDIDATE, multiplier="exact", multiplier_first="asm-1-3", multiplier_last="asm-1-3"),
     ):
         training.approximated(candidate, training.pruned(candidate))
@@ -207,7 +207,7 @@ def test_layers_that_differ_in_their_memory_alone_share_all_training(data: datas
     assert trained == ["train", "prune", "approximate", "approximate"]
 
 
-def test_energy_counts_what_pruning_left(data: datasets.TaskData, tmp_path: Path) -> None:
+def test_energy_counts_the_weights_left_by_pruning(data: datasets.TaskData, tmp_path: Path) -> None:
     found = evaluator(data, tmp_path).evaluate(CANDIDATE, "validation")
     weights = 64 * 64 + 64 * 10
     assert found.macs == weights
@@ -226,7 +226,8 @@ def test_energy_counts_what_pruning_left(data: datasets.TaskData, tmp_path: Path
 def test_zeros_that_are_stored_can_fail(data: datasets.TaskData, tmp_path: Path) -> None:
     narrow = replace(CANDIDATE, weight_bits=2, sparsity=0.3, supply_v=0.6, robust_bits=0, multiplier="exact")
     stored = evaluator(data, tmp_path).evaluate(narrow, "validation")
-    assert len(stored.dense_layers) == 2  # of 2-bit weights a bitmask would be half, and more than a third is left
+    # A bitmask would be half the size of 2-bit weights, and more than a third of them are left.
+    assert len(stored.dense_layers) == 2
     assert evaluator(data, tmp_path).evaluate(CANDIDATE, "validation").dense_layers == ()
     dense = replace(HARDWARE, compressed_weights=False)
     always = Evaluator(TASK, data, dense, seed=0, cache=TrainingCache(tmp_path)).evaluate(CANDIDATE, "validation")
@@ -248,7 +249,7 @@ def test_an_imported_multiplier_is_emulated_and_costed(
     assert isinstance(found, Done)
     assert found.result.candidate.multiplier == chosen.identity
     like = evaluator(data, tmp_path).evaluate(replace(CANDIDATE, multiplier="truncated-4"), "validation")
-    assert found.result.components_pj == like.components_pj  # which its costs were copied from
+    assert found.result.components_pj == like.components_pj  # whose costs it has
     assert found.result.chip_accuracies != like.chip_accuracies
 
 
@@ -297,7 +298,7 @@ def test_read_only_images_are_fine(data: datasets.TaskData, tmp_path: Path) -> N
     assert evaluator(read_only, tmp_path).evaluate(CANDIDATE, "validation").accuracy > 0.5
 
 
-def test_what_is_wrong_with_a_candidate_becomes_its_outcome(data: datasets.TaskData, tmp_path: Path) -> None:
+def test_an_invalid_candidate_becomes_a_failed_outcome(data: datasets.TaskData, tmp_path: Path) -> None:
     bad = Evaluate(key="k", candidate=replace(CANDIDATE, multiplier="asm-7"), split="validation")
     outcome = evaluator(data, tmp_path).run(bad)
     assert isinstance(outcome, Failed)

@@ -15,7 +15,7 @@ import pytest
 from search.store.database import Store
 
 BUDGET = 12
-# As small as can be, and slow to build: the search must not be over before the node is gone.
+# As small as possible and slow to build: the search must not end before the node is gone.
 NETWORK = """
 import time
 from torch import nn
@@ -24,7 +24,7 @@ def build(image_shape, classes):
     time.sleep(0.5)
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
 """
-# In a process of its own, because Ray keeps the first token that a process uses.
+# In a separate process, because Ray keeps the first token that a process uses.
 CLUSTER = """
 import sys
 from ray.cluster_utils import Cluster
@@ -55,7 +55,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
 
 
 def answer(output: IO[str] | None, word: str) -> str:
-    """What follows a word in a line of its own; Ray writes other lines."""
+    """Return what follows a word at the start of a line, among Ray's other lines."""
     assert output is not None
     for line in output:
         if line.startswith(word):

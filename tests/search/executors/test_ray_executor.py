@@ -25,10 +25,10 @@ from tests.support.fakes import chosen_import, imported
 
 TASK = replace(find_task("digits"), effort=QUICK)
 HARDWARE = energy.load_hardware("weight-stationary-45nm")
-OWN = chosen_import(imported())
+IMPORTED = chosen_import(imported())
 JOBS = [
     Evaluate(key=f"{name} {split}", candidate=replace(CANDIDATE, multiplier=name, supply_v=0.78), split=split)
-    for name in ("exact", "truncated-4", "asm-1", OWN.identity, "no such")
+    for name in ("exact", "truncated-4", "asm-1", IMPORTED.identity, "no such")
     for split in ("validation", "test")
 ]
 
@@ -44,12 +44,14 @@ def outcomes(executor: Executor) -> dict[str, Outcome[Evaluation]]:
 
 
 @pytest.mark.slow
-def test_workers_find_what_this_process_finds(tmp_path: Path) -> None:
+def test_workers_get_the_same_results_as_this_process(tmp_path: Path) -> None:
     data = datasets.load(TASK, tmp_path)
-    evaluator = Evaluator(TASK, data, HARDWARE, seed=0, cache=TrainingCache(tmp_path / "serial"), multipliers=[OWN])
+    evaluator = Evaluator(
+        TASK, data, HARDWARE, seed=0, cache=TrainingCache(tmp_path / "serial"), multipliers=[IMPORTED]
+    )
     serial = SerialExecutor(evaluator.run)
     with RayExecutor(
-        TASK, data, HARDWARE, seed=0, cache=TrainingCache(tmp_path / "ray"), workers=2, multipliers=[OWN]
+        TASK, data, HARDWARE, seed=0, cache=TrainingCache(tmp_path / "ray"), workers=2, multipliers=[IMPORTED]
     ) as executor:
         in_workers = outcomes(executor)
         assert list(executor.run([])) == []
@@ -60,13 +62,13 @@ def test_workers_find_what_this_process_finds(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_workers_warn_of_is_heard_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_warning_of_all_workers_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = datasets.load(TASK, tmp_path)
     cache = TrainingCache(tmp_path / "stages", limit_bytes=1)
     with RayExecutor(TASK, data, HARDWARE, seed=0, cache=cache, workers=2) as executor:
         assert all(isinstance(outcome, Done) for outcome in executor.run(JOBS[:4]))
     (warning,) = caplog.records
-    assert "bytes is not kept: the limit is 1" in warning.getMessage()
+    assert "bytes is not cached: the limit is 1" in warning.getMessage()
 
 
 def worker_pids(executor: RayExecutor) -> list[int]:
@@ -77,10 +79,10 @@ def worker_pids(executor: RayExecutor) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_worker_that_dies_is_replaced_and_its_job_tried_again(tmp_path: Path) -> None:
+def test_a_worker_that_dies_is_replaced_and_its_job_retried(tmp_path: Path) -> None:
     data = datasets.load(TASK, tmp_path)
     with RayExecutor(
-        TASK, data, HARDWARE, seed=0, cache=TrainingCache(tmp_path), workers=2, multipliers=[OWN]
+        TASK, data, HARDWARE, seed=0, cache=TrainingCache(tmp_path), workers=2, multipliers=[IMPORTED]
     ) as executor:
         workers = worker_pids(executor)
         assert len(set(workers)) == 2
@@ -92,7 +94,7 @@ def test_a_worker_that_dies_is_replaced_and_its_job_tried_again(tmp_path: Path) 
             found[outcome.key] = outcome
         for pid in worker_pids(executor):
             os.kill(pid, signal.SIGKILL)
-        # Dead before they had anything to do, which no job is to blame for: as often as there are tries.
+        # They died before they had a job, so no job is to blame, however often it happens.
         assert all(isinstance(outcome, Done) for outcome in executor.run(JOBS[:2]))
     assert found.keys() == {job.key for job in JOBS}
     assert all(isinstance(outcome, Done) for key, outcome in found.items() if "no such" not in key)
@@ -124,10 +126,10 @@ def test_an_interrupt_while_it_starts_leaves_nothing_behind(tmp_path: Path, monk
 @pytest.mark.parametrize(
     ("shared", "there", "free", "waits"),
     [
-        (True, 2, 0, True),  # another search has them all, and ends some time
+        (True, 2, 0, True),  # another search uses them all, and will end
         (True, 2, 1, False),  # there is room, so something is wrong
         (True, 0, 0, False),
-        (False, 2, 0, False),  # this search's own cluster: nobody else gives any back
+        (False, 2, 0, False),  # this search's own cluster: nobody else will release any
     ],
 )
 def test_workers_wait_for_their_turn_on_a_cluster(

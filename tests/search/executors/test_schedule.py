@@ -1,4 +1,4 @@
-"""In which order the evaluations of a generation are begun."""
+"""The order in which the evaluations of a generation start."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ def jobs(**candidates: object) -> list[Evaluate]:
 
 
 def test_the_longest_are_first() -> None:
-    """Four times as much is to be done where the network is to be trained, twice where it is to be pruned."""
+    """A job takes four times as long if its network is to be trained, twice as long if it is to be pruned."""
     evaluated = evaluations(LARGE, MEDIUM, replace(MEDIUM, sparsity=0.5), replace(MEDIUM, width=5), SMALL)
     among = {
         "small": SMALL,
@@ -40,7 +40,7 @@ def test_the_longest_are_first() -> None:
     assert found == ["unlike all", "new pruned", "to be pruned more", "new", "to be pruned", "large", "pruned", "small"]
 
 
-def test_two_that_lack_a_network_are_not_begun_together() -> None:
+def test_two_jobs_that_need_a_network_do_not_start_together() -> None:
     same = [replace(SMALL, width=3, sparsity=share) for share in (0.1, 0.2, 0.3)]
     schedule = LongestFirst(jobs(a=same[0], b=same[1], c=MEDIUM, d=same[2]), evaluations(MEDIUM))
     handed_out = iter(schedule)
@@ -49,9 +49,11 @@ def test_two_that_lack_a_network_are_not_begun_together() -> None:
     assert [job.key for job in handed_out] == ["b", "d"]
 
 
-def test_one_that_lacks_a_network_is_begun_when_that_should_be_trained() -> None:
+def test_a_job_that_needs_a_network_starts_when_it_should_be_trained() -> None:
     """Were it left to the end, a generation would end with it."""
-    measured = [replace(one, cpu_seconds=30.0) for one in evaluations(MEDIUM)]  # three quarters of it for its network
+    measured = [
+        replace(one, cpu_seconds=30.0) for one in evaluations(MEDIUM)
+    ]  # three quarters for training its network
     clock = iter([0.0, 0.0, 22.0, 23.0, 24.0, 25.0])
     same = [replace(MEDIUM, depth=2, sparsity=share) for share in (0.1, 0.2, 0.3)]
     others = {f"{bits}": replace(MEDIUM, activation_bits=bits) for bits in (2, 3, 4)}
@@ -59,7 +61,7 @@ def test_one_that_lacks_a_network_is_begun_when_that_should_be_trained() -> None
     assert [job.key for job in schedule] == ["a", "2", "3", "b", "c", "4"]
 
 
-def test_where_all_lack_networks_in_training_the_one_that_is_trained_first_is_next() -> None:
+def test_if_all_need_networks_in_training_the_first_to_be_trained_is_next() -> None:
     measured = [replace(one, cpu_seconds=30.0) for one in evaluations(MEDIUM, replace(MEDIUM, width=2))]
     large, small = replace(MEDIUM, depth=2), replace(MEDIUM, depth=2, width=2)
     pruned = {f"{one.width}": replace(one, sparsity=0.5) for one in (large, small)}
@@ -67,13 +69,13 @@ def test_where_all_lack_networks_in_training_the_one_that_is_trained_first_is_ne
     assert [job.key for job in schedule] == ["4", "2", "b", "a"]
 
 
-def test_families_have_a_pace_of_their_own() -> None:
+def test_each_family_has_its_own_pace() -> None:
     slow = replace(SMALL, family="lenet")
     measured = [replace(one, cpu_seconds=1.0) for one in evaluations(LARGE, SMALL)]
     measured += [replace(one, cpu_seconds=20.0) for one in evaluations(slow)]
     assert [job.key for job in LongestFirst(jobs(large=LARGE, slow=slow), measured)] == ["slow", "large"]
 
 
-def test_a_worker_does_not_idle_where_all_lack_the_same_network() -> None:
+def test_a_worker_does_not_idle_if_all_jobs_need_the_same_network() -> None:
     same = [replace(SMALL, sparsity=share) for share in (0.1, 0.2)]
     assert [job.key for job in LongestFirst(jobs(a=same[0], b=same[1]), [])] == ["a", "b"]

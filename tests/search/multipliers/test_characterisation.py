@@ -1,4 +1,4 @@
-"""Circuits compute what the emulator does; the shipped table can be made again; a person's own multipliers."""
+"""Circuits compute what the emulator does; the built-in table is reproducible; custom multipliers."""
 
 import json
 from dataclasses import replace
@@ -26,7 +26,7 @@ MINE = "module mine(input [3:0] a, input [3:0] w, output [7:0] p); assign p = a[
 
 
 def cost_of(name: str, *, weight_bits: int, activation_bits: int) -> MultiplierCost:
-    """What a multiplier costs in layers, as another process would read it."""
+    """Return the costs of a multiplier in layers, as another process would read them."""
     costs = MultiplierFolder.default().costs()
     return costs.cost(name, weight_bits=weight_bits, activation_bits=activation_bits)
 
@@ -71,7 +71,7 @@ def test_circuits_compute_what_the_emulator_does(tools: gates.Tools, name: str, 
         ("truncated-compensated-4", ("signed", 8, 8)),
     ],
 )
-def test_rows_are_made_again(tools: gates.Tools, name: str, key: CostKey) -> None:
+def test_rows_are_reproduced(tools: gates.Tools, name: str, key: CostKey) -> None:
     told = yaml.safe_load(files("energy").joinpath("multipliers.provenance.yaml").read_text())
     if told["tools"] != gates.tool_versions(tools):
         pytest.skip(f"the table was made with {told['tools']}")
@@ -158,7 +158,7 @@ def test_a_circuit_is_edited(tools: gates.Tools, tmp_path: Path, monkeypatch: py
     assert "The same products as exact, which takes 1.00" in result.stdout
 
 
-def test_what_is_printed_of_a_circuit(tools: gates.Tools, tmp_path: Path) -> None:
+def test_a_circuit_is_printed(tools: gates.Tools, tmp_path: Path) -> None:
     file = tmp_path / "multi.v"
     file.write_text("module mul2(input [3:0] a, input [5:0] b, output [9:0] p); assign p = a * b; endmodule")
     result = run(str(file))
@@ -187,14 +187,14 @@ def test_ctrl_c_keeps_nothing(tools: gates.Tools, tmp_path: Path, monkeypatch: p
     assert not MultiplierFolder.default().cost_file.exists()
 
 
-def test_an_unsigned_circuit_of_eight_bits_is_known_by_itself_too(tools: gates.Tools) -> None:
+def test_an_unsigned_circuit_of_eight_bits_also_has_an_unsigned_row(tools: gates.Tools) -> None:
     text = MINE.replace("3:", "7:").replace("[7:0] p", "[15:0] p")
     found = gates.read_user_verilog(tools, text, name="mine", signed=False)
     assert next(gates.characterise_user(tools, found)).key == ("unsigned", 8, 8)
     assert gates.user_row_count(found) == 50
 
 
-def test_a_member_that_is_not_shipped(tools: gates.Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_that_is_not_built_in(tools: gates.Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     keys: tuple[CostKey, ...] = (("layer", 5, 5), ("layer", 4, 4))
     monkeypatch.setattr("search.multipliers.characterisation.SHIPPED_KEYS", keys)
     monkeypatch.setattr(characterise_rows, "__defaults__", (keys,))
@@ -205,7 +205,7 @@ def test_a_member_that_is_not_shipped(tools: gates.Tools, monkeypatch: pytest.Mo
     monkeypatch.setattr(gates, "tool_versions", lambda tools: {"yosys": "Yosys 9", "cell_library": "other"})
     shipped = run("truncated-2")
     assert "It comes with the package." in shipped.stdout
-    assert "made with other tools (Yosys 9 here, Yosys 0." in shipped.stderr
+    assert "characterised with other tools (Yosys 9 here, Yosys 0." in shipped.stderr
 
 
 @pytest.mark.parametrize(
@@ -216,12 +216,12 @@ def test_a_member_that_is_not_shipped(tools: gates.Tools, monkeypatch: pytest.Mo
         (["--all"], "give the name"),
         (["drum-4", "--top", "m"], "--name, --signed, --top, --weights and --overwrite go with a Verilog file"),
         (["drum-4", "--overwrite"], "--overwrite go with a Verilog file"),
-        (["nowhere.VHDL"], "nowhere.VHDL: VHDL is not read; convert it to Verilog"),
+        (["nowhere.VHDL"], "nowhere.VHDL: VHDL is not supported; convert it to Verilog"),
         (["drumm-4"], "unknown multiplier 'drumm-4'"),
         (["nowhere.v"], "cannot read nowhere.v: No such file or directory"),
     ],
 )
-def test_what_cannot_be_meant(tools: gates.Tools, arguments: list[str], complaint: str) -> None:
+def test_invalid_arguments(tools: gates.Tools, arguments: list[str], complaint: str) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
     assert complaint in result.stderr
@@ -232,7 +232,7 @@ def test_what_cannot_be_meant(tools: gates.Tools, arguments: list[str], complain
     ("name", "content", "complaint"),
     [
         ("bad.v", b"module bad(input [3:0] a, output [3:0] p); assign p = ~a; endmodule", "two inputs, activation and"),
-        ("bad.v", b"\xff\xfe", "is no text"),
+        ("bad.v", b"\xff\xfe", "is not a text file"),
         ("exact.v", MINE.encode(), "the name 'exact' is taken by the catalogue"),
         ("a b.v", MINE.encode(), "a multiplier's name is"),
     ],

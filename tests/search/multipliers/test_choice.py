@@ -13,12 +13,12 @@ from search.multipliers.choice import choose
 from search.multipliers.folder import MultiplierFolder
 from search.multipliers.identity import name_in_layers
 from search.multipliers.known import KnownMultipliers, stored_costs, stored_tables
-from tests.support.fakes import imported, keep, own_rows
+from tests.support.fakes import custom_rows, imported, keep
 
 ALL = range(2, 9)
 
 
-def test_the_exact_one_is_always_there_and_the_order_is_their_own() -> None:
+def test_the_exact_one_is_always_there_and_the_order_is_fixed() -> None:
     one, other = choose(["drum-4", "asm-1", "drum-4"]), choose(["asm-1", "exact", "drum-4"])
     assert one == other
     assert [chosen.identity for chosen in one] == ["exact", "asm-1", "drum-4"]
@@ -45,7 +45,7 @@ def test_an_imported_one_is_found_with_all_that_another_process_needs() -> None:
     assert torch.equal(found.table(), wanted.table())
 
 
-def test_what_is_known_stays_in_its_value() -> None:
+def test_known_multipliers_stay_within_their_value() -> None:
     identity = keep(imported())
     known = KnownMultipliers.of(choose(["mine"]))
     assert known.costs.names[-1] == identity
@@ -66,7 +66,7 @@ def test_two_multipliers_of_one_name_live_in_one_process() -> None:
         (multiplier_dir() / f"{multiplier.digest}.npz").unlink()
 
 
-def test_what_a_circuit_does_not_take_is_known_at_the_start() -> None:
+def test_the_limits_of_a_circuit_are_known_at_the_start() -> None:
     keep(imported("signed", signed=True), activation_bits=7)
     keep(imported("narrow", bits=4), weight_bits=5, activation_bits=4)
     keep(imported("partly", bits=8), weight_bits=3, activation_bits=8)
@@ -75,18 +75,18 @@ def test_what_a_circuit_does_not_take_is_known_at_the_start() -> None:
     assert (found["narrow"].max_weight_bits, found["narrow"].max_activation_bits) == (4, 4)
     assert (found["partly"].max_weight_bits, found["partly"].max_activation_bits) == (3, 8)
     assert found["signed"].limits == (
-        "multiplier signed is searched with at most 8-bit weights and 7-bit activations, the widest that it takes and "
-        "whose energy is known"
+        "multiplier signed is searched with at most 8-bit weights and 7-bit activations, the widest that it "
+        "supports with known energy"
     )
 
 
-def test_unlisted_members_of_the_catalogue_are_taken_once_their_energy_is_known() -> None:
+def test_unlisted_members_of_the_catalogue_are_accepted_once_their_energy_is_known() -> None:
     with pytest.raises(
         UsageError, match=r"no energy is known for 'drum-7'; .*: search multipliers characterise drum-7$"
     ):
         choose(["drum-7"])
-    MultiplierFolder.default().keep_costs(own_rows("drum-7", weight_bits=ALL, activation_bits=ALL))
-    MultiplierFolder.default().keep_costs(own_rows("ssm-3", weight_bits=ALL, activation_bits=ALL))
+    MultiplierFolder.default().keep_costs(custom_rows("drum-7", weight_bits=ALL, activation_bits=ALL))
+    MultiplierFolder.default().keep_costs(custom_rows("ssm-3", weight_bits=ALL, activation_bits=ALL))
     _, drum, ssm = choose(["drum-7", "ssm-3"])
     assert (drum.identity, drum.imported, drum.limits) == ("drum-7", None, None)
     assert drum.costs is not None
@@ -94,12 +94,12 @@ def test_unlisted_members_of_the_catalogue_are_taken_once_their_energy_is_known(
     assert (ssm.max_weight_bits, ssm.max_activation_bits) == (6, 6)  # static segments are at least half of an operand
 
 
-def test_energy_that_is_not_known_is_asked_for() -> None:
+def test_a_multiplier_without_known_energy_is_rejected() -> None:
     approx.MultiplierLibrary(multiplier_dir()).add(imported())
     with pytest.raises(UsageError, match=r"no energy is known for 'mine'; .* characterise FILE.v --name mine$"):
         choose(["mine"])
-    MultiplierFolder.default().keep_costs(own_rows("mine", weight_bits=[8], activation_bits=[7, 8]))
-    with pytest.raises(UsageError, match="must be known from 2 x 2 bits on, weights x activations; it is for 8 x 7, 8"):
+    MultiplierFolder.default().keep_costs(custom_rows("mine", weight_bits=[8], activation_bits=[7, 8]))
+    with pytest.raises(UsageError, match=r"must be known from 2 x 2 bits .* up; it is known for 8 x 7, 8"):
         choose(["mine"])
 
 
@@ -111,7 +111,7 @@ def test_energy_that_is_not_known_is_asked_for() -> None:
         ("qqqq", "unknown multiplier 'qqqq'; List them with: search multipliers"),
         ("asm-7", r"names are asm-1\[-3\[-5\[-7\]\]\]"),
         ("no name", "unknown multiplier 'no name'"),
-        ("gone@01234567", "multiplier 'gone@01234567' is no longer kept in .*; import it again as 'gone'"),
+        ("gone@01234567", "multiplier 'gone@01234567' is no longer in .*; import it again as 'gone'"),
         ("drum-4@01234567", "multiplier 'drum-4@01234567'"),
     ],
 )
@@ -121,7 +121,7 @@ def test_unknown_names(name: str, message: str) -> None:
         choose([name])
 
 
-def test_a_damaged_file_is_named_where_something_is_missing() -> None:
+def test_a_damaged_file_is_named_if_a_multiplier_is_missing() -> None:
     keep(imported("other"))
     (multiplier_dir() / "abc.npz").write_text("junk")
     assert len(choose(["other"])) == 2
@@ -129,22 +129,22 @@ def test_a_damaged_file_is_named_where_something_is_missing() -> None:
         choose(["mine"])
 
 
-def test_a_name_that_means_another_multiplier_now_is_refused() -> None:
+def test_a_name_given_to_another_multiplier_since_is_rejected() -> None:
     former, latter = imported(), imported(dropped_bits=5)
     identity = keep(former)
     folder = MultiplierFolder.default()
     assert list(stored_tables([identity, "exact", "drum-4"], folder)) == [name_in_layers(identity)]
     (multiplier_dir() / f"{former.digest}.npz").unlink()
-    with pytest.raises(UsageError, match=f"multiplier '{identity}' is no longer kept in .*; import it again"):
+    with pytest.raises(UsageError, match=f"multiplier '{identity}' is no longer in .*; import it again"):
         stored_tables([identity], folder)
     other = keep(latter)
     for ask in (lambda name: stored_tables([name], folder), lambda name: choose([name])):
-        with pytest.raises(UsageError, match=f"'mine' is '{other}' now, which computes something else"):
+        with pytest.raises(UsageError, match=f"'mine' is now '{other}', a different multiplier"):
             ask(identity)
     assert list(stored_tables([other], folder)) == [name_in_layers(other)]
 
 
-def test_the_cost_of_a_stored_multiplier_is_found_again() -> None:
+def test_the_cost_of_a_stored_multiplier_is_found() -> None:
     identity = keep(imported())
     costs = stored_costs([identity, "exact", "gone@01234567"], MultiplierFolder.default())
     assert costs.cost(identity, weight_bits=8, activation_bits=8).relative_energy > 0
@@ -157,4 +157,4 @@ def test_a_damaged_table_of_costs_is_one_clear_error(tmp_path: Path, monkeypatch
     (tmp_path / "costs.csv").write_text("name,form\nmine,layer\n")
     with pytest.raises(energy.WorkloadError, match=r"costs.csv is not a table of multiplier costs"):
         choose(["drum-7"])
-    assert len(choose(["drum-4"])) == 2  # which needs it not
+    assert len(choose(["drum-4"])) == 2  # which does not need it

@@ -14,7 +14,7 @@ from search.space.target import Target
 from search.space.task import find_task
 from search.store.database import Store
 from search.store.records import Record
-from tests.support.fakes import SETUP, FakeExecutor, FakeProblem, formula, new_search
+from tests.support.fakes import SETUP, FakeExecutor, FakeGenomeModel, formula, new_search
 
 
 def test_an_imported_multiplier_goes_by_its_name() -> None:
@@ -104,7 +104,7 @@ def test_a_front_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
             find_task("digits").space,
             store,
             FakeExecutor(),
-            problem=FakeProblem(find_task("digits").space),
+            genome_model=FakeGenomeModel(find_task("digits").space),
             key_of=lambda candidate: candidate.key,
             observer=Observer(),
         )

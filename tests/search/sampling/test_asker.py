@@ -1,4 +1,4 @@
-"""How candidates are asked for."""
+"""Samplers, generations and the trials that a search asks."""
 
 import sys
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from search.sampling.asker import GENERATION, SAMPLERS, Asker, CrosslayerSampler
 from search.sampling.offspring import Breeder
 from search.sampling.starts import starting_genomes
 from search.space.task import find_task
-from tests.support.fakes import FakeProblem, formula
+from tests.support.fakes import FakeGenomeModel, formula
 
 SPACE = find_task("digits").space
-PROBLEM = FakeProblem(SPACE)
+GENOME_MODEL = FakeGenomeModel(SPACE)
 
 
 def study_of() -> optuna.Study:
@@ -29,7 +29,7 @@ def study_of() -> optuna.Study:
 def asker(study: optuna.Study, *, sampler: str = "nsga2", prescreen: bool = True, **settings: Any) -> Asker:
     return Asker(
         study,
-        PROBLEM,
+        GENOME_MODEL,
         sampler=sampler,
         seed=settings.pop("seed", 0),
         population_size=settings.pop("population_size", 10),
@@ -71,10 +71,10 @@ def test_a_search_begins_with_its_starting_configurations_in_the_first_generatio
     assert generations[len(starts) :] == [1 + place // 10 for place in range(60 - len(starts))]
 
 
-def test_no_candidate_is_asked_for_twice() -> None:
+def test_no_candidate_is_asked_twice() -> None:
     for prescreen in (True, False):
         genomes = run(study_of(), budget=120, prescreen=prescreen)
-        assert len({PROBLEM.identity(genes) for genes in genomes}) == 120
+        assert len({GENOME_MODEL.identity(genes) for genes in genomes}) == 120
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -89,13 +89,13 @@ def test_one_seed_gives_one_search(sampler: str) -> None:
 
 @cache
 def undisturbed(sampler: str) -> list[dict[str, Any]]:
-    """What a search asks for that nothing happens to."""
+    """The genomes of a search that is not interrupted."""
     return run(study_of(), sampler=sampler)
 
 
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "gp"])  # which takes seconds for each
 @pytest.mark.parametrize("killed_after", [1, 3, 17, 24, 33])
-def test_a_search_that_was_cut_off_while_asking_goes_on_as_if_it_had_not(
+def test_a_search_interrupted_while_asking_resumes_as_if_it_had_not_been(
     killed_after: int, sampler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, asked = study_of(), 0
@@ -115,7 +115,7 @@ def test_a_search_that_was_cut_off_while_asking_goes_on_as_if_it_had_not(
     assert run(study, sampler=sampler) == undisturbed(sampler)
 
 
-def test_what_failed_is_replaced_and_not_asked_for_again() -> None:
+def test_failed_trials_are_replaced_and_not_asked_again() -> None:
     study = study_of()
     asking = asker(study)
     failed = []
@@ -123,22 +123,22 @@ def test_what_failed_is_replaced_and_not_asked_for_again() -> None:
         bad = [trial for trial in trials if trial.number % 7 == 3]
         for trial in bad:
             study.tell(trial.number, state=TrialState.FAIL)
-            failed.append(PROBLEM.identity(trial.params))
+            failed.append(GENOME_MODEL.identity(trial.params))
         tell(study, [trial for trial in trials if trial not in bad])
     complete = study.get_trials(states=(TrialState.COMPLETE,))
     assert len(complete) == 50
     assert failed
-    assert not set(failed) & {PROBLEM.identity(trial.params) for trial in complete}
+    assert not set(failed) & {GENOME_MODEL.identity(trial.params) for trial in complete}
 
 
 def failing(study: optuna.Study, *, budget: int, killed_after: int | None = None) -> None:
-    """Search where some fail; or be killed after so many trials have ended."""
+    """Search with some failures; or be killed after this many trials have ended."""
     asking, ended = asker(study), 0
     while trials := asking.ask_generation(budget=budget):
         for trial in trials:
             if ended == killed_after:
                 return
-            if int(PROBLEM.identity(trial.params), 16) % 5 == 0:
+            if int(GENOME_MODEL.identity(trial.params), 16) % 5 == 0:
                 study.tell(trial.number, state=TrialState.FAIL)
             else:
                 tell(study, [trial])
@@ -154,7 +154,7 @@ def failing_undisturbed() -> list[FrozenTrial]:
 
 
 @pytest.mark.parametrize("killed_after", [3, 22, 27, 33])
-def test_a_search_in_which_some_fail_goes_on_as_if_it_had_not_been_killed(killed_after: int) -> None:
+def test_a_killed_search_with_failures_resumes_as_if_it_had_not_been_killed(killed_after: int) -> None:
     whole, study = failing_undisturbed(), study_of()
     failing(study, budget=50, killed_after=killed_after)
     failing(study, budget=50)
@@ -162,9 +162,9 @@ def test_a_search_in_which_some_fail_goes_on_as_if_it_had_not_been_killed(killed
     assert [trial.params for trial in study.get_trials()] == [trial.params for trial in whole]
 
 
-def test_a_start_that_fails_is_asked_for_again_only_if_the_search_needs_it() -> None:
+def test_a_failed_start_is_asked_again_only_if_the_search_needs_it() -> None:
     starts = starting_genomes(SPACE, budget=40)
-    for needed, asked in ((None, 1), (PROBLEM.identity(starts[0]), 3)):
+    for needed, asked in ((None, 1), (GENOME_MODEL.identity(starts[0]), 3)):
         study = study_of()
         asking, failed = asker(study, starts=starts, needed=needed), 0
         while failed < 3 and (trials := asking.ask_generation(budget=40)):
@@ -178,7 +178,7 @@ def test_a_start_that_fails_is_asked_for_again_only_if_the_search_needs_it() -> 
 
 
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "gp"])
-def test_trials_that_others_asked_for_change_nothing(sampler: str) -> None:
+def test_trials_of_other_users_change_nothing(sampler: str) -> None:
     whole = run(study_of(), 30, sampler=sampler)
     study = study_of()
     study.ask().suggest_int("depth", 1, 3)
@@ -194,7 +194,7 @@ def test_trials_that_others_asked_for_change_nothing(sampler: str) -> None:
     assert [trial.state for trial in study.get_trials()][1:4] == others[1:]
 
 
-def test_a_search_that_another_went_on_with_is_gone_on_with_from_there() -> None:
+def test_a_search_that_another_process_continued_is_resumed_from_there() -> None:
     whole = run(study_of(), 50)
     study = study_of()
     held_up, other = asker(study), asker(study)
@@ -204,9 +204,9 @@ def test_a_search_that_another_went_on_with_is_gone_on_with_from_there() -> None
 
 
 @pytest.mark.parametrize("sampler", ["nsga2", "nsga3"])
-def test_a_search_of_many_generations_is_gone_on_with(sampler: str) -> None:
+def test_a_search_of_many_generations_is_resumed(sampler: str) -> None:
     study, rng = study_of(), np.random.default_rng(0)
-    breeder = Breeder(PROBLEM, known=[], prescreen=False)
+    breeder = Breeder(GENOME_MODEL, known=[], prescreen=False)
     name = type(make_sampler(sampler, population_size=2)).__name__
     for number in range(sys.getrecursionlimit()):
         genes = breeder.random(rng)
@@ -223,24 +223,24 @@ def test_a_search_of_many_generations_is_gone_on_with(sampler: str) -> None:
     assert [trial.user_attrs[GENERATION] for trial in found] == [sys.getrecursionlimit() // 2] * 2
 
 
-def test_asynchronous_asks_use_all_that_is_known() -> None:
+def test_asynchronous_asks_use_everything_known() -> None:
     study = study_of()
     asking = asker(study)
     running = [asking.ask_one() for _ in range(3)]
     for _ in range(60):
         tell(study, [running.pop(0)])
         running.append(asking.ask_one())
-    identities = [PROBLEM.identity(trial.params) for trial in study.get_trials()]
+    identities = [GENOME_MODEL.identity(trial.params) for trial in study.get_trials()]
     assert len(set(identities)) == len(identities) == 63
 
 
 def gained(*, prescreen: bool, seed: int) -> float:
-    """How far ten children push the front of 30 random evaluations, as its hypervolume grows."""
+    """Return how much ten children increase the hypervolume of the front of 30 random evaluations."""
     rng = np.random.default_rng(seed)
-    breeder = Breeder(PROBLEM, known=[], prescreen=False)
+    breeder = Breeder(GENOME_MODEL, known=[], prescreen=False)
     random = [breeder.random(rng) for _ in range(30)]
     known = [(genes, formula(SPACE.decode(genes)).accuracy) for genes in random]
-    screening = Breeder(PROBLEM, known=known, prescreen=prescreen)
+    screening = Breeder(GENOME_MODEL, known=known, prescreen=prescreen)
     children = [screening.child(random, rng) for _ in range(10)]
 
     def points(genomes: list[Any]) -> np.ndarray:
@@ -257,24 +257,24 @@ def test_screened_children_gain_more_than_others() -> None:
     assert sum(screened) > 1.5 * sum(others)
 
 
-class Unbuildable(FakeProblem):
-    """Candidates of width 1 cannot be built: they cost more than anything, and none can be evaluated."""
+class Unbuildable(FakeGenomeModel):
+    """Candidates of width 1 cannot be built or evaluated: they cost infinity."""
 
     def costs(self, genomes: Sequence[Any]) -> np.ndarray:
         return np.where([[genes["width"] == 1] for genes in genomes], np.inf, super().costs(genomes))
 
 
-def test_costs_of_what_cannot_be_built_leave_others_apart() -> None:
-    """A front that had to reach to such costs would count for little how much cheaper one child is than another."""
+def test_genomes_that_cannot_be_built_do_not_affect_others() -> None:
+    """If the reference point included such costs, differences between the costs of children would hardly count."""
     found = []
-    for problem in (PROBLEM, Unbuildable(SPACE)):
+    for genome_model in (GENOME_MODEL, Unbuildable(SPACE)):
         rng = np.random.default_rng(0)
-        random = [Breeder(problem, known=[], prescreen=False).random(rng) for _ in range(30)]
+        random = [Breeder(genome_model, known=[], prescreen=False).random(rng) for _ in range(30)]
         known = [
             (genes, 0.0 if genes["width"] == 1 else formula(SPACE.decode(genes)).accuracy)
             for genes in ({**one, "width": 1 + place % 8} for place, one in enumerate(random))
         ]
-        breeder = Breeder(problem, known=known)
+        breeder = Breeder(genome_model, known=known)
         children = [breeder.child([genes for genes, accuracy in known if accuracy], rng) for _ in range(20)]
         found.append([formula(SPACE.decode(genes)).energy_pj for genes in children if genes["width"] > 1])
     buildable, unbuildable = found
@@ -282,10 +282,10 @@ def test_costs_of_what_cannot_be_built_leave_others_apart() -> None:
     assert np.median(np.log10(unbuildable)) < np.median(np.log10(buildable)) + 0.3
 
 
-def test_an_exhausted_space_repeats_itself_instead_of_never_ending() -> None:
+def test_an_exhausted_space_repeats_genomes_instead_of_looping_forever() -> None:
     from dataclasses import replace
 
-    tiny = FakeProblem(
+    tiny = FakeGenomeModel(
         replace(
             SPACE,
             families=("mlp",),
@@ -304,7 +304,7 @@ def test_an_exhausted_space_repeats_itself_instead_of_never_ending() -> None:
     assert {genes["width"] for genes in genomes} == {1, 2}
 
 
-def test_where_what_is_wanted_is_rare_those_nearest_to_it_are_the_parents() -> None:
+def test_while_the_target_is_rare_the_nearest_trials_are_the_parents() -> None:
     study = study_of()
     sampler = CrosslayerSampler(population_size=10, seed=0, min_accuracy=1.5)
     run(study, budget=30)

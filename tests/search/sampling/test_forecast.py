@@ -1,4 +1,4 @@
-"""Costs are known before training but for how many activations are zero."""
+"""Costs and features of genomes that are not trained yet."""
 
 import logging
 from dataclasses import replace
@@ -15,9 +15,9 @@ from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.evaluation import Evaluation
 from search.evaluation.evaluator import Evaluator
 from search.evaluation.training import untrained_layers
-from search.sampling.forecast import HardwareProblem
+from search.sampling.forecast import HardwareGenomeModel
 from search.space.candidate import Candidate
-from search.space.task import OwnNetwork, find_task
+from search.space.task import CustomNetwork, find_task
 from tests.support.fakes import FakeExecutor
 
 TASK = find_task("digits").with_effort("quick")
@@ -44,28 +44,30 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
 
 
 def test_costs_are_exact_once_the_network_was_evaluated(evaluation: Evaluation) -> None:
-    problem = HardwareProblem(TASK.space, TASK, HARDWARE, costs=COSTS)
-    problem.learn([evaluation])
-    assert problem.costs([GENES]) == pytest.approx(np.array([[evaluation.energy_pj, evaluation.area_mm2]]))
+    genome_model = HardwareGenomeModel(TASK.space, TASK, HARDWARE, costs=COSTS)
+    genome_model.learn([evaluation])
+    assert genome_model.costs([GENES]) == pytest.approx(np.array([[evaluation.energy_pj, evaluation.area_mm2]]))
     other = {**GENES, "supply_mv": 900}
-    assert problem.costs([other])[0, 0] > problem.costs([GENES])[0, 0]
+    assert genome_model.costs([other])[0, 0] > genome_model.costs([GENES])[0, 0]
 
 
-def test_costs_are_near_before(evaluation: Evaluation) -> None:
-    problem = HardwareProblem(TASK.space, TASK, HARDWARE)
-    assert problem.costs([GENES])[0, 0] == pytest.approx(evaluation.energy_pj, rel=0.25)
+def test_costs_are_approximate_before(evaluation: Evaluation) -> None:
+    genome_model = HardwareGenomeModel(TASK.space, TASK, HARDWARE)
+    assert genome_model.costs([GENES])[0, 0] == pytest.approx(evaluation.energy_pj, rel=0.25)
 
 
-def test_what_cannot_run_costs_more_than_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_genomes_that_cannot_run_cost_infinity(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(workloads: object, hardware: object, costs: object) -> energy.BatchReport:
         raise energy.WorkloadError("too large")
 
-    problem = HardwareProblem(TASK.space, TASK, HARDWARE, costs=COSTS)
+    genome_model = HardwareGenomeModel(TASK.space, TASK, HARDWARE, costs=COSTS)
     monkeypatch.setattr("search.sampling.forecast.energy.estimate_batch", refuse)
-    assert np.isposinf(problem.costs([GENES, GENES])).all()
+    assert np.isposinf(genome_model.costs([GENES, GENES])).all()
 
 
-OWN = TASK.with_network(OwnNetwork(path="nets:build", folder="/nowhere", max_depth=3, max_width=8, fingerprint="00"))
+CUSTOM = TASK.with_network(
+    CustomNetwork(path="nets:build", folder="/nowhere", max_depth=3, max_width=8, fingerprint="00")
+)
 
 
 class Builder(FakeExecutor):
@@ -81,43 +83,43 @@ class Builder(FakeExecutor):
         return untrained_layers(TASK, replace(candidate, family="mlp"))
 
 
-def own(width: int) -> dict[str, object]:
-    return {**OWN.space.encode(OWN.space.baseline()), "depth": 1, "width": width}
+def custom(width: int) -> dict[str, object]:
+    return {**CUSTOM.space.encode(CUSTOM.space.baseline()), "depth": 1, "width": width}
 
 
-def test_what_the_executor_cannot_build_costs_more_than_anything(
+def test_networks_that_the_executor_cannot_build_cost_infinity(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     executor = Builder(2)
-    small = replace(OWN.space, depth=range(1, 2))
-    problem = HardwareProblem(small, OWN, HARDWARE, costs=COSTS)
+    small = replace(CUSTOM.space, depth=range(1, 2))
+    genome_model = HardwareGenomeModel(small, CUSTOM, HARDWARE, costs=COSTS)
     with caplog.at_level(logging.WARNING, logger="search"):
-        problem.build_networks(executor)
-    costs = problem.costs([own(1), own(2), own(3)])
+        genome_model.build_networks(executor)
+    costs = genome_model.costs([custom(1), custom(2), custom(3)])
     assert np.isposinf(costs[1]).all()
     assert np.isfinite(costs[[0, 2]]).all()
     sizes = [(job.candidate.depth, job.candidate.width) for job in executor.jobs]
     assert sorted(sizes) == [*((1, width) for width in range(1, 9)), (3, 8)]  # and the baseline
-    assert (np.abs(problem.features([own(2)])) < 10).all()
+    assert (np.abs(genome_model.features([custom(2)])) < 10).all()
     (warning,) = caplog.messages
     assert warning == (
-        "nets:build cannot build its network of depth 1 and width 2, which is passed over: tried 2 times; it took more "
+        "nets:build cannot build its network of depth 1 and width 2, which is skipped: tried 2 times; it took more "
         "than 10 s"
     )
 
 
 def test_a_baseline_that_cannot_be_built_ends_a_search() -> None:
-    problem = HardwareProblem(OWN.space, OWN, HARDWARE)
+    genome_model = HardwareGenomeModel(CUSTOM.space, CUSTOM, HARDWARE)
     with pytest.raises(SearchError, match=r"the network of the baseline cannot be built: tried 2 times"):
-        problem.build_networks(Builder(8))
+        genome_model.build_networks(Builder(8))
 
 
-def test_features_are_finite_and_tell_genomes_apart() -> None:
-    problem = HardwareProblem(TASK.space, TASK, HARDWARE)
-    (features,) = problem.features([GENES])
+def test_features_are_finite_and_distinguish_genomes() -> None:
+    genome_model = HardwareGenomeModel(TASK.space, TASK, HARDWARE)
+    (features,) = genome_model.features([GENES])
     assert np.isfinite(features).all()
     assert (np.abs(features) < 10).all()
     for gene, value in {"width": 3, "sparsity_percent": 55, "multiplier": "asm-1", "supply_mv": 790}.items():
-        other, again = problem.features([{**GENES, gene: value}, GENES])
+        other, again = genome_model.features([{**GENES, gene: value}, GENES])
         assert not np.array_equal(other, features)
         assert np.array_equal(again, features)

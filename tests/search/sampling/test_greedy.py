@@ -16,7 +16,7 @@ from search.errors import UsageError
 from search.evaluation.evaluation import Evaluation
 from search.evaluation.job import Job, Outcome, Result
 from search.observer import Observer
-from search.sampling.forecast import HardwareProblem
+from search.sampling.forecast import HardwareGenomeModel
 from search.sampling.greedy import Greedy
 from search.space.candidate import Candidate
 from search.space.search_space import SearchSpace
@@ -52,7 +52,7 @@ def explore(
     *,
     target: Target = WITHIN_5_POINTS,
 ) -> tuple[dict[str, Figures | None], list[list[Candidate]]]:
-    """All that a greedy strategy asks for: what it found, and the candidates of each question."""
+    """Return what a greedy strategy found, and the candidates of each of its steps."""
     greedy, found, asked = Greedy(space, target), dict[str, Figures | None](), []
     while genomes := greedy.missing(found):
         candidates = [space.decode(genes) for genes in genomes]
@@ -80,7 +80,7 @@ PRUNED = replace(
 )
 
 
-def test_it_begins_with_the_baseline_and_takes_the_step_that_saves_most_for_what_it_loses() -> None:
+def test_it_starts_at_the_baseline_and_takes_the_step_that_saves_most_per_loss() -> None:
     # From (0, 8 bits): half the weights save 0.301 decades for 0.02, 15.1 for 1; 6 bits save 0.125 for 0.005, 25.
     # So the bits are first. From (0, 6): 4 bits save 0.176 for 0.02, 8.8; half the weights 0.301 for 0.01, 30.1.
     found, asked = explore(
@@ -91,7 +91,7 @@ def test_it_begins_with_the_baseline_and_takes_the_step_that_saves_most_for_what
     assert len(found) == 7
 
 
-def test_it_ends_where_no_step_keeps_the_accuracy() -> None:
+def test_it_ends_when_no_step_keeps_the_accuracy() -> None:
     accuracies = {(0, 8): 0.95, (0.5, 8): 0.89, (0, 6): 0.899}
     assert len(explore(PRUNED, two_knobs(accuracies))[1]) == 2  # 5 points below 0.95 at most
     assert len(explore(PRUNED, two_knobs(accuracies), target=Target(min_accuracy=0.89))[1]) == 3
@@ -105,7 +105,7 @@ def test_a_step_that_costs_energy_is_not_taken() -> None:
     assert len(explore(PRUNED, figures)[1]) == 2
 
 
-def test_failed_candidates_are_no_steps() -> None:
+def test_failed_candidates_are_not_steps() -> None:
     def figures(candidate: Candidate) -> Figures | None:
         return None if candidate.sparsity else (0.9, float(candidate.weight_bits))
 
@@ -130,7 +130,7 @@ def test_failed_candidates_are_no_steps() -> None:
     ],
     ids=["default", "layered", "restricted", "memory", "nothing"],
 )
-def test_every_step_is_a_knob_further_in_the_space(space: SearchSpace) -> None:
+def test_every_step_moves_one_knob_within_the_space(space: SearchSpace) -> None:
     found, asked = explore(space)
     candidates = [one for question in asked for one in question]
     assert len({one.key for one in candidates}) == len(candidates) == len(found)
@@ -144,13 +144,13 @@ def test_every_step_is_a_knob_further_in_the_space(space: SearchSpace) -> None:
         assert min(energy for _, energy in reaching) < start[1]
 
 
-def test_steps_of_the_layered_space_change_layers_apart() -> None:
+def test_steps_of_the_layered_space_change_layers_separately() -> None:
     _, asked = explore(replace(SPACE, layered=True))
     assert any(one.multiplier_last is not None for question in asked for one in question)
 
 
 class Executor(FakeExecutor):
-    """Takes jobs from whatever has them."""
+    """Runs the jobs of any iterable."""
 
     def run(self, jobs: Iterable[Job[Result]]) -> Iterator[Outcome[Result]]:
         return super().run(list(jobs))
@@ -172,7 +172,7 @@ def run(
         space,
         store,
         executor,
-        problem=HardwareProblem(space, TASK, HARDWARE),
+        genome_model=HardwareGenomeModel(space, TASK, HARDWARE),
         key_of=lambda candidate: candidate.key,
         observer=observer or Observer(),
     )
@@ -193,7 +193,7 @@ def test_a_search_takes_the_steps_and_ends_before_its_budget(store: Store) -> No
 
 
 @pytest.mark.parametrize("budget", [1, 2, 11])
-def test_a_search_keeps_to_its_budget_and_goes_on_beyond(store: Store, budget: int) -> None:
+def test_a_search_keeps_to_its_budget_and_resumes_with_a_larger_one(store: Store, budget: int) -> None:
     search, executor = greedy_search(store, budget=budget), Executor()
     assert run(store, search, executor).finished == len(evaluated(executor)) == budget
     longer = store.searches.reopen(search, budget=20)
@@ -211,7 +211,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[SearchResult, list[
 
 
 @pytest.mark.parametrize("evaluations", [1, 4, 9])
-def test_an_interrupted_search_goes_on_as_if_it_had_not_been(
+def test_an_interrupted_search_resumes_as_if_it_had_not_been(
     store: Store, whole: tuple[SearchResult, list[Candidate]], evaluations: int
 ) -> None:
     search, first, second = greedy_search(store, budget=20), Executor(1), Executor(2)
@@ -225,7 +225,7 @@ def test_an_interrupted_search_goes_on_as_if_it_had_not_been(
 
 
 @pytest.mark.parametrize("suggested", [0, 3, 9])
-def test_a_step_that_others_began_to_ask_for_is_asked_for(store: Store, suggested: int) -> None:
+def test_a_step_that_other_users_asked_is_still_asked(store: Store, suggested: int) -> None:
     search, executor = greedy_search(store, budget=20), Executor()
     with pytest.raises(InterruptionError):
         run(store, search, executor, InterruptAfter(1))
@@ -240,7 +240,7 @@ def test_a_step_that_others_began_to_ask_for_is_asked_for(store: Store, suggeste
     assert SPACE.decode(steps[0]) in evaluated(executor)
 
 
-def test_failed_steps_are_noted_and_passed_over(store: Store) -> None:
+def test_failed_steps_are_recorded_and_skipped(store: Store) -> None:
     def sometimes(candidate: Candidate) -> Evaluation:
         if candidate.sparsity:
             raise ArithmeticError("diverged")
@@ -275,7 +275,7 @@ def test_it_takes_no_starting_configurations(tmp_path: Path) -> None:
 
 
 def test_worth_is_decades_saved_for_accuracy_lost() -> None:
-    # Losses below a thousandth count as one, so that those steps are told apart by what they save.
+    # Losses below a thousandth count as one, so that those steps are compared by their savings.
     def figures(candidate: Candidate) -> Figures:
         saved = 0.5 if candidate.sparsity else 0.25 if candidate.weight_bits == 6 else 0.0
         return 0.95 - (0.0008 if candidate.sparsity else 0.0001 if saved else 0), math.pow(10, -saved)

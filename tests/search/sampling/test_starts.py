@@ -1,4 +1,4 @@
-"""The configurations with which a search begins."""
+"""The starting configurations of a search."""
 
 from dataclasses import replace
 
@@ -33,13 +33,13 @@ def test_they_are_the_same_every_time_and_take_at_most_half_of_the_budget() -> N
         assert len(starting_genomes(SPACE, budget=budget)) == max(1, budget // 2)
 
 
-def test_a_persons_own_come_first_whatever_the_budget() -> None:
-    own = [replace(SPACE.baseline(), width=width, supply_v=0.8) for width in (3, 4, 5)]
-    candidates = [SPACE.decode(genes) for genes in starting_genomes(SPACE, budget=2, own=own)]
-    assert candidates == [SPACE.baseline(), *own]
+def test_requested_candidates_come_first_whatever_the_budget() -> None:
+    requested = [replace(SPACE.baseline(), width=width, supply_v=0.8) for width in (3, 4, 5)]
+    candidates = [SPACE.decode(genes) for genes in starting_genomes(SPACE, budget=2, requested=requested)]
+    assert candidates == [SPACE.baseline(), *requested]
 
 
-def test_what_the_space_does_not_hold_is_left_out() -> None:
+def test_candidates_outside_of_the_space_are_left_out() -> None:
     small = replace(SPACE, width=range(1, 4), baseline_family="mlp", families=("mlp",))
     earlier = [replace(SPACE.baseline(), width=2), replace(SPACE.baseline(), width=7)]
     candidates = [small.decode(genes) for genes in starting_genomes(small, budget=100, earlier=earlier)]
@@ -47,7 +47,7 @@ def test_what_the_space_does_not_hold_is_left_out() -> None:
     assert {candidate.width for candidate in candidates} <= {1, 2, 3}
 
 
-def test_a_space_of_one_technique_gives_its_own_steps_alone() -> None:
+def test_a_space_of_one_technique_has_steps_of_that_technique_alone() -> None:
     space = SPACE.of_techniques(["pruning"]).restricted(choose(["exact"]), "hybrid")
     candidates = [space.decode(genes) for genes in starting_genomes(space, budget=100)]
     assert {techniques_of(one, SPACE.baseline()) for one in candidates[1:]} == {frozenset({"pruning"})}

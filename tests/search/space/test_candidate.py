@@ -20,7 +20,7 @@ from approx import (
 from energy import load_hardware
 from search.errors import UsageError
 from search.multipliers.identity import multiplier_identity, multiplier_name
-from search.space.candidate import NOMINAL_V, Candidate, LayerKnobs
+from search.space.candidate import NOMINAL_V, Candidate, LayerChoice
 from tests.support.strategies import candidates
 
 EXAMPLE = Candidate(
@@ -53,7 +53,7 @@ def test_keys_are_equal_exactly_for_equal_canonical_forms(one: Candidate, other:
     assert (one.key == other.key) == (one.canonical() == other.canonical())
 
 
-def test_robust_bits_mean_nothing_where_no_cell_fails() -> None:
+def test_robust_bits_do_not_matter_if_no_cell_fails() -> None:
     assert replace(EXAMPLE, supply_v=0.9, robust_bits=3).key == replace(EXAMPLE, supply_v=0.9, robust_bits=0).key
     assert replace(EXAMPLE, supply_v=0.95).key == replace(EXAMPLE, supply_v=0.9).key
     assert replace(EXAMPLE, robust_bits=6).canonical().robust_bits == 4
@@ -66,22 +66,22 @@ def test_robust_bits_mean_nothing_where_no_cell_fails() -> None:
 def test_multipliers_that_are_exact_at_a_width_are_exact(name: str) -> None:
     for bits, activation_bits in product(range(2, 9), (2, 3, 4, 5, 8)):
         if name == "momeni" or (name == "ssm-2" and max(bits, activation_bits) > 4):
-            continue  # it takes no such operands
+            continue  # it does not support such operands
         multiplier, exact = (
             find_multiplier(n, weight_bits=bits, activation_bits=activation_bits, activation_signed=False)
             for n in (name, "exact")
         )
-        # Codes that quantisation gives; the most negative one only ever comes out of a faulty memory.
+        # Codes from quantisation; the most negative one only comes from faulty memory.
         storable = [code for code in range(2**bits) if code != 2 ** (bits - 1)]
         same = torch.equal(multiplier.table()[:, storable], exact.table()[:, storable])
         candidate = replace(EXAMPLE, multiplier=name, weight_bits=bits, activation_bits=activation_bits)
         is_exact = candidate.canonical().multiplier == "exact"
-        # Of a few others, operands as narrow as 2 bits are exact by chance; they stay what they are.
+        # A few others are exact by chance for operands as narrow as 2 bits; they keep their names.
         by_chance = min(bits, activation_bits) == 2 and not name.startswith(("asm", "exact"))
         assert is_exact == same or (same and by_chance), (name, bits, activation_bits)
 
 
-def test_an_imported_multiplier_is_told_by_what_it_computes() -> None:
+def test_an_imported_multiplier_is_identified_by_its_products() -> None:
     one, other = (multiplier_identity("mine", digit * 64) for digit in "ab")
     assert (one, other) == ("mine@aaaaaaaa", "mine@bbbbbbbb")
     assert multiplier_name(one) == multiplier_name(other) == "mine"
@@ -90,11 +90,11 @@ def test_an_imported_multiplier_is_told_by_what_it_computes() -> None:
 
 
 def test_the_key_is_stable_across_releases() -> None:
-    # Stored results are found by it: a change here makes every stored search start over.
+    # Stored results are found by it: a change here restarts every stored search.
     assert EXAMPLE.key == "d07cfa69ea04f7b58b5841a8692103261e821cddb5be23f5c23bac30a911babd"
 
 
-def test_what_layers_do_not_have_of_their_own_is_not_written() -> None:
+def test_fields_of_layers_that_equal_the_shared_ones_are_not_written() -> None:
     assert list(EXAMPLE.to_dict()) == [
         "family",
         "depth",
@@ -134,28 +134,28 @@ def test_canonical_forms_of_layers(change: dict[str, Any], same: dict[str, Any])
 
 
 @given(candidates)
-def test_layers_keep_their_knobs_in_canonical_form(candidate: Candidate) -> None:
+def test_layers_keep_their_choices_in_canonical_form(candidate: Candidate) -> None:
     canonical = candidate.canonical()
     for layers in (["a", "b"], ["a", "b", "c", "d"]):
         if len(layers) > 2 and (candidate.family, candidate.depth) in (("mlp", 1), ("lenet", 1)):
             continue
-        names = dict(zip(layers, canonical.knobs_of(layers).values(), strict=True))
-        for layer, knobs in candidate.knobs_of(layers).items():
+        names = dict(zip(layers, canonical.layer_choices(layers).values(), strict=True))
+        for layer, choice in candidate.layer_choices(layers).items():
             alone = replace(
                 candidate,
-                multiplier=knobs.multiplier,
-                robust_bits=knobs.robust_bits,
+                multiplier=choice.multiplier,
+                robust_bits=choice.robust_bits,
                 multiplier_first=None,
                 multiplier_last=None,
                 robust_bits_first=None,
                 robust_bits_last=None,
             )
-            assert names[layer] == LayerKnobs(alone.canonical().multiplier, alone.canonical().robust_bits)
+            assert names[layer] == LayerChoice(alone.canonical().multiplier, alone.canonical().robust_bits)
 
 
 def test_a_single_layer_is_the_last() -> None:
     layered = replace(EXAMPLE, multiplier_first="exact", multiplier_last="ssm-4", robust_bits_first=0)
-    assert layered.knobs_of(["only"]) == {"only": LayerKnobs("ssm-4", 2)}
+    assert layered.layer_choices(["only"]) == {"only": LayerChoice("ssm-4", 2)}
     assert layered.multipliers == ("exact", "asm-1", "ssm-4")
 
 
@@ -186,7 +186,7 @@ def test_networks_without_a_middle_are_known(name: str) -> None:
         ({"colour": "red"}, "unknown candidate key 'colour'"),
     ],
 )
-def test_bad_json_is_refused(change: dict[str, object], message: str) -> None:
+def test_invalid_json_is_rejected(change: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Candidate.from_dict({**EXAMPLE.to_dict(), **change})
 

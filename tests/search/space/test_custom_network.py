@@ -1,4 +1,4 @@
-"""Networks of a person's own, in files as a person would write them."""
+"""Custom networks, in files as users write them."""
 
 import pickle
 import subprocess
@@ -19,14 +19,14 @@ from search.evaluation.evaluation import Evaluation, evaluation_key
 from search.evaluation.evaluator import Evaluator
 from search.evaluation.job import Evaluate, Failed
 from search.observer import Observer
-from search.space import custom_network as own_network
+from search.space import custom_network
 from search.space.candidate import Candidate
-from search.space.custom_network import build_own_network, find_network
-from search.space.task import OwnNetwork, Task, find_task
+from search.space.custom_network import build_custom_network, find_network
+from search.space.task import CustomNetwork, Task, find_task
 from search.store.database import Store
 from search.store.setup import Setup
 from tests.search.evaluation.test_evaluator import CANDIDATE, HARDWARE, QUICK
-from tests.support.fakes import FakeExecutor, FakeProblem, new_search
+from tests.support.fakes import FakeExecutor, FakeGenomeModel, new_search
 
 SHAPE = (1, 8, 8)
 NETS = """
@@ -51,7 +51,7 @@ NewProcess = Callable[[], None]
 
 @pytest.fixture(autouse=True)
 def new_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewProcess]:
-    """Forgets what was imported from a test's files, as a process that starts has."""
+    """Forgets imports from a test's files, like a new process."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # two edits within a second would look the same
 
@@ -60,8 +60,8 @@ def new_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[New
             if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
                 del sys.modules[name]
         sys.path[:] = [folder for folder in sys.path if not folder.startswith(str(tmp_path))]
-        own_network._sources.clear()
-        own_network._unchanged.cache_clear()
+        custom_network._sources.clear()
+        custom_network._unchanged.cache_clear()
 
     yield forget
     forget()
@@ -73,12 +73,12 @@ def write(folder: Path, source: str, name: str = "nets.py") -> Path:
     return folder
 
 
-def find(folder: Path, path: str = "nets:build") -> OwnNetwork:
+def find(folder: Path, path: str = "nets:build") -> CustomNetwork:
     return find_network(path, folder=str(folder), image_shape=SHAPE, classes=10)
 
 
-def build(network: OwnNetwork, *, depth: int = 1, width: int = 1, seed: int = 0) -> nn.Module:
-    return build_own_network(network, depth=depth, width=width, image_shape=SHAPE, classes=10, seed=seed)
+def build(network: CustomNetwork, *, depth: int = 1, width: int = 1, seed: int = 0) -> nn.Module:
+    return build_custom_network(network, depth=depth, width=width, image_shape=SHAPE, classes=10, seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def build(network: OwnNetwork, *, depth: int = 1, width: int = 1, seed: int = 0)
         ("**options", (1, 1)),
     ],
 )
-def test_the_knobs_that_a_function_takes_are_searched(tmp_path: Path, arguments: str, largest: tuple[int, int]) -> None:
+def test_the_sizes_that_a_function_takes_are_searched(tmp_path: Path, arguments: str, largest: tuple[int, int]) -> None:
     write(
         tmp_path,
         f"from torch import nn\ndef build({arguments}):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))",
@@ -102,7 +102,7 @@ def test_the_knobs_that_a_function_takes_are_searched(tmp_path: Path, arguments:
     assert (space.baseline().depth, space.baseline().width) == largest
 
 
-def test_networks_are_built_from_knobs_and_seed_alone(tmp_path: Path) -> None:
+def test_networks_are_built_from_sizes_and_seed_alone(tmp_path: Path) -> None:
     network = find(write(tmp_path, NETS))
     before = torch.get_rng_state()
     one, same, other = (build(network, depth=2, width=3, seed=seed) for seed in (0, 0, 1))
@@ -114,7 +114,7 @@ def test_networks_are_built_from_knobs_and_seed_alone(tmp_path: Path) -> None:
 
 
 def test_a_network_of_torchvision_is_built_in_a_fresh_process(tmp_path: Path) -> None:
-    """As a worker builds it, where torch may be a CPU build and torchvision one for CUDA."""
+    """A worker builds it, where torch may be a CPU build and torchvision one for CUDA."""
     source = (
         "from torch import nn\n"
         "from torchvision.models import resnet18\n"
@@ -125,14 +125,14 @@ def test_a_network_of_torchvision_is_built_in_a_fresh_process(tmp_path: Path) ->
     )
     found = find(write(tmp_path, source))
     code = (
-        "from search.space.custom_network import build_own_network\n"
-        "from search.space.task import OwnNetwork\n"
-        f"build_own_network({found}, depth=1, width=1, image_shape={SHAPE}, classes=10, seed=0)"
+        "from search.space.custom_network import build_custom_network\n"
+        "from search.space.task import CustomNetwork\n"
+        f"build_custom_network({found}, depth=1, width=1, image_shape={SHAPE}, classes=10, seed=0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
 
 
-def test_a_class_and_a_package_will_do(tmp_path: Path) -> None:
+def test_a_class_or_a_package_may_be_named(tmp_path: Path) -> None:
     source = (
         "from torch import nn\n"
         "class Net(nn.Module):\n"
@@ -146,7 +146,7 @@ def test_a_class_and_a_package_will_do(tmp_path: Path) -> None:
     assert type(build(network)).__name__ == "Net"
 
 
-def test_a_network_is_told_from_an_edited_one(tmp_path: Path, new_process: NewProcess) -> None:
+def test_a_network_is_distinguished_from_an_edited_one(tmp_path: Path, new_process: NewProcess) -> None:
     helper = "from torch import nn\nclass Scores(nn.Linear):\n    pass"
     uses_helper = PLAIN.replace("nn.Linear", "Scores").replace("\n\n", "\nfrom helper import Scores\n", 1)
     folders = [
@@ -175,13 +175,13 @@ def test_an_edit_within_a_process_is_not_missed(tmp_path: Path) -> None:
 
 
 def test_an_edit_during_a_search_is_not_missed(tmp_path: Path, new_process: NewProcess) -> None:
-    network: OwnNetwork = pickle.loads(pickle.dumps(find(write(tmp_path, PLAIN))))  # noqa: S301
+    network: CustomNetwork = pickle.loads(pickle.dumps(find(write(tmp_path, PLAIN))))  # noqa: S301
     new_process()  # a worker
     assert isinstance(build(network), nn.Sequential)
     write(tmp_path, PLAIN + "# a remark")
-    assert isinstance(build(network), nn.Sequential)  # this process goes on with what it imported
+    assert isinstance(build(network), nn.Sequential)  # this process keeps using the module that it imported
     new_process()
-    with pytest.raises(UsageError, match="nets:build was edited after the search began; begin it again"):
+    with pytest.raises(UsageError, match="nets:build was edited after the search began; start the search again"):
         build(network)
 
 
@@ -212,7 +212,7 @@ RETURNING = "from torch import nn\ndef build(image_shape, classes):\n    return 
             "def build(shape, classes): pass",
             r"nets:build takes \(shape, classes\); it must take image_shape",
         ),
-        ("nets:build", "def build(image_shape, classes, rate): pass", "and must need nothing else"),
+        ("nets:build", "def build(image_shape, classes, rate): pass", "and must not need anything else"),
         ("nets:build", "build = dict", "Python does not know its arguments; it must take image_shape and classes"),
         (
             "nets:build",
@@ -245,11 +245,11 @@ RETURNING = "from torch import nn\ndef build(image_shape, classes):\n    return 
             "    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
             "    nn.init.constant_(model[1].weight, random.random())\n"
             "    return model",
-            "gives a network other weights at each call; have it draw random numbers from torch alone",
+            "gives its network different weights at each call; draw random numbers only from torch",
         ),
     ],
 )
-def test_what_is_wrong_with_a_network_is_said(tmp_path: Path, path: str, source: str, message: str) -> None:
+def test_errors_say_what_is_wrong_with_a_network(tmp_path: Path, path: str, source: str, message: str) -> None:
     write(tmp_path, source)
     with pytest.raises(UsageError, match=message.replace("{folder}", str(tmp_path))) as caught:
         find(tmp_path, path)
@@ -262,15 +262,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> datasets.TaskData:
     return datasets.load(find_task("digits"), tmp_path_factory.mktemp("data"))
 
 
-def task_of(network: OwnNetwork) -> Task:
+def task_of(network: CustomNetwork) -> Task:
     return replace(find_task("digits"), effort=QUICK).with_network(network)
 
 
-def candidate_of(network: OwnNetwork) -> Candidate:
+def candidate_of(network: CustomNetwork) -> Candidate:
     return replace(CANDIDATE, family=network.path, depth=network.max_depth, width=network.max_width)
 
 
-def test_an_edited_network_is_trained_and_evaluated_anew(
+def test_an_edited_network_is_retrained_and_reevaluated(
     data: datasets.TaskData, tmp_path: Path, new_process: NewProcess
 ) -> None:
     cache = tmp_path / "stages"
@@ -320,7 +320,7 @@ def test_a_space_of_one_family_is_searched(tmp_path: Path, source: str) -> None:
             task.space,
             store,
             FakeExecutor(),
-            problem=FakeProblem(task.space),
+            genome_model=FakeGenomeModel(task.space),
             key_of=lambda candidate: candidate.key,
             observer=Observer(),
         )

@@ -39,7 +39,7 @@ def genomes(draw: st.DrawFn, space: SearchSpace = SPACE) -> dict[str, object]:
     return genome
 
 
-# With layers apart, with steps that differ, and with both.
+# With separate layers, with different steps, and with both.
 SPACES = (
     SPACE,
     replace(SPACE, layered=True),
@@ -74,7 +74,7 @@ def test_decoding_and_encoding_agree(cell: Cell, searched: SearchSpace, data: st
         assert distribution._contains(distribution.to_internal_repr(space.encode(candidate)[gene]))
 
 
-def test_the_default_space_is_what_it_was() -> None:
+def test_the_default_space_is_stable() -> None:
     assert SPACE.distributions() == {
         "family": CategoricalDistribution(("lenet", "mlp")),
         "depth": IntDistribution(1, 3),
@@ -105,7 +105,7 @@ def test_a_space_survives_json_and_keeps_the_baseline(space: SearchSpace) -> Non
     assert space.holds(SPACE.baseline()) == (space.families == SPACE.families)
 
 
-def test_a_space_holds_what_a_genome_stands_for() -> None:
+def test_a_space_holds_the_candidates_of_its_genomes() -> None:
     low = replace(SPACE.baseline(), depth=2, supply_v=0.8)
     space = replace(SPACE, robust_bits=(0, 3, 4), weight_bits=(2, 4, 8))
     for change, held in (
@@ -123,13 +123,13 @@ def test_a_space_holds_what_a_genome_stands_for() -> None:
     assert replace(space, layered=True).holds(replace(low, multiplier_last="asm-1"))
 
 
-def test_a_multiplier_that_takes_none_of_the_widths_is_refused() -> None:
+def test_a_multiplier_that_supports_none_of_the_widths_is_rejected() -> None:
     with pytest.raises(UsageError, match=r"multiplier mine is searched with at most 6-bit weights .* leave mine out"):
         replace(SPACE, weight_bits=range(7, 9)).restricted(NARROW, "hybrid")
 
 
 @given(genomes())
-def test_what_a_multiplier_does_not_take_is_narrowed(genome: dict[str, object]) -> None:
+def test_operands_too_wide_for_a_multiplier_are_narrowed(genome: dict[str, object]) -> None:
     space = SPACE.restricted(NARROW, "hybrid")
     wide = {**genome, "weight_bits": 8, "activation_bits": 8}
     narrowed = space.decode({**wide, "multiplier": "mine@00000000"})
@@ -227,7 +227,7 @@ def test_the_default_multipliers_are_those_that_no_other_beats_and_the_alphabet_
     assert ("exact", *sorted(kept - {"exact"})) == MULTIPLIERS
 
 
-def test_the_default_multipliers_need_nothing_of_a_persons() -> None:
+def test_the_default_multipliers_need_no_imported_ones() -> None:
     chosen = choose(MULTIPLIERS)
     assert chosen == tuple(ChosenMultiplier(identity=name) for name in MULTIPLIERS)
     assert SPACE.restricted(chosen, "hybrid") == SPACE

@@ -15,7 +15,7 @@ from search.multipliers.choice import choose
 from search.space import task
 from search.space.search_space import SearchSpace
 from search.space.space_file import KEYS, ChosenSpace, choose_space
-from search.space.task import OwnNetwork, Task, find_task
+from search.space.task import CustomNetwork, Task, find_task
 from search.space.weight_memory import lowest_supply_mv
 from search.store.database import Store
 
@@ -149,12 +149,12 @@ def test_robust_bits_need_a_hybrid_memory(tmp_path: Path) -> None:
     assert read(tmp_path, "layered: true", hardware=SIX).space.layered
 
 
-def test_networks_of_ones_own_have_their_own_limits(tmp_path: Path) -> None:
-    network = OwnNetwork(path="nets:build", folder="", max_depth=1, max_width=8, fingerprint="0")
-    own = TASK.with_network(network)
-    assert read(tmp_path, "width: [4, 8]", of=own).space.width == range(4, 9, 4)
+def test_custom_networks_have_their_own_limits(tmp_path: Path) -> None:
+    network = CustomNetwork(path="nets:build", folder="", max_depth=1, max_width=8, fingerprint="0")
+    custom = TASK.with_network(network)
+    assert read(tmp_path, "width: [4, 8]", of=custom).space.width == range(4, 9, 4)
     with pytest.raises(UsageError, match="depth must be between 1 and 1, which nets:build allows, got 2"):
-        read(tmp_path, "depth: [2]", of=own)
+        read(tmp_path, "depth: [2]", of=custom)
 
 
 def test_voltages_reach_down_to_where_half_of_the_cells_fail() -> None:
@@ -164,7 +164,7 @@ def test_voltages_reach_down_to_where_half_of_the_cells_fail() -> None:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let an evaluation be less work."""
+    """Reduces the work of an evaluation."""
     effort = replace(TASK.effort, train_epochs=2, prune_epochs=1, approximate_epochs=1, chips=2)
     monkeypatch.setitem(task._TASKS, TASK.name, replace(TASK, effort=effort))
 
@@ -205,7 +205,7 @@ def test_a_layered_search(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_search_of_a_file_is_resumed_in_its_space(tmp_path: Path) -> None:
+def test_a_search_of_a_space_file_is_resumed_in_its_space(tmp_path: Path) -> None:
     storage, path = str(tmp_path / "results.db"), tmp_path / "space.yaml"
     path.write_text("families: [mlp]\ndepth: [1]\nwidth: [1, 2, 4]\nmultipliers: [asm-1]\nweight_bits: [4, 8]\n")
     with pytest.raises(UsageError, match="multipliers are chosen twice, by `multipliers` and in"):

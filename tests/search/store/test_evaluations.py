@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.space.task import OwnNetwork, find_task
+from search.space.task import CustomNetwork, find_task
 from search.space.techniques import TECHNIQUES, techniques_of
 from search.store import queries
 from search.store.database import Store
@@ -117,7 +117,7 @@ def test_evaluations_of_another_version_are_not_offered(store: Store, monkeypatc
 
 
 def test_evaluations_of_a_custom_network_are_kept_apart(store: Store) -> None:
-    network = OwnNetwork(path=f"{'p' * 290}:build", folder="", max_depth=3, max_width=8, fingerprint="0" * 64)
+    network = CustomNetwork(path=f"{'p' * 290}:build", folder="", max_depth=3, max_width=8, fingerprint="0" * 64)
     task = find_task("digits").with_network(network)
     own = replace(SETUP, task=task.identity)
     store.evaluations.record("own", formula(task.space.baseline()), own, seed=0)

@@ -5,7 +5,7 @@ import pytest
 
 from search.errors import UnknownNameError, UsageError
 from search.space.target import Target
-from search.space.task import OwnNetwork, find_task
+from search.space.task import CustomNetwork, find_task
 from search.store.database import Store
 from search.store.records import SearchSettings, TrialEnd
 from search.store.setup import Setup
@@ -26,8 +26,8 @@ def test_names_are_given_and_unique(store: Store) -> None:
     assert [record.name for record in store.searches.all()] == ["mine", "digits-2", "digits-1"]
 
 
-def test_searches_of_a_custom_network_are_named_by_the_dataset(store: Store) -> None:
-    network = OwnNetwork(path=f"{'p' * 290}:build", folder="", max_depth=3, max_width=8, fingerprint="0" * 64)
+def test_searches_of_custom_networks_are_named_by_the_dataset(store: Store) -> None:
+    network = CustomNetwork(path=f"{'p' * 290}:build", folder="", max_depth=3, max_width=8, fingerprint="0" * 64)
     setup = replace(SETUP, task=find_task("digits").with_network(network).identity)
     assert len(setup.task) <= 500
     new_search(store)

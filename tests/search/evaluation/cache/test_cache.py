@@ -39,7 +39,7 @@ def key_of(number: int) -> str:
 
 
 def tensors_of(number: int) -> Tensors:
-    """What `compute` would return for a key; about 5 kB as a file."""
+    """Return the result of a stage by its key; about 5 kB as a file."""
     return {"weight": torch.full((32, 32), float(number)), "steps": torch.tensor(number)}
 
 
@@ -51,7 +51,7 @@ def assert_equal(found: Tensors, expected: Tensors) -> None:
 
 
 def computed(store: TrainingCache, number: int) -> bool:
-    """Ask for a stage; whether it had to be computed."""
+    """Ask for a stage; return whether it had to be computed."""
     calls = []
 
     def compute() -> Tensors:
@@ -84,13 +84,13 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         filesystem.rm(str(tmp_path), recursive=True)
 
 
-def test_a_stage_is_computed_once_and_kept(location: str) -> None:
+def test_a_stage_is_computed_once_and_cached(location: str) -> None:
     assert computed(TrainingCache(location), 1)
     assert not computed(TrainingCache(location), 1)
     assert computed(TrainingCache(location), 2)
 
 
-def test_a_store_may_be_sent_to_another_process(location: str) -> None:
+def test_a_cache_may_be_sent_to_another_process(location: str) -> None:
     store = TrainingCache(location, limit_bytes=10**9)
     computed(store, 1)
     assert not computed(pickle.loads(pickle.dumps(store)), 1)  # noqa: S301
@@ -107,7 +107,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
     assert store.get_or_compute(KEY, lambda: {"weight": torch.ones(1)})
 
 
-def test_an_error_of_the_computation_is_not_taken_for_one_of_the_disk(tmp_path: Path) -> None:
+def test_an_error_of_the_computation_is_not_mistaken_for_one_of_the_disk(tmp_path: Path) -> None:
     def fail() -> Tensors:
         raise OSError(errno.ENOSPC, "from within")
 
@@ -135,7 +135,7 @@ def test_a_damaged_file_is_computed_again(tmp_path: Path, damage: str, caplog: p
     computed(store, 1)
     (path,) = files(tmp_path)
     whole = path.read_bytes()
-    middle = len(whole) // 2  # within a tensor, which the archive's own checks leave out
+    middle = len(whole) // 2  # within a tensor, which the archive's checks do not cover
     flipped = whole[:middle] + bytes([whole[middle] ^ 16]) + whole[middle + 1 :]
     path.write_bytes({"truncated": whole[:100], "flipped": flipped, "empty": b"", "longer": whole + b"0"}[damage])
     assert computed(store, 1)
@@ -144,7 +144,7 @@ def test_a_damaged_file_is_computed_again(tmp_path: Path, damage: str, caplog: p
     assert not computed(store, 1)
 
 
-def test_a_damaged_file_goes_even_when_it_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_file_is_removed_even_if_not_replaceable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = TrainingCache(tmp_path)
     computed(store, 1)
     (path,) = files(tmp_path)
@@ -200,7 +200,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def test_of_several_processes_one_computes(shared: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    # A second is longer than a lease without heartbeats would be valid.
+    # A second is longer than a lease without heartbeats is valid.
     workers = [PROCESSES.Process(target=_slowly, args=(shared, log, 1)) for _ in range(3)]
     for worker in workers:
         worker.start()
@@ -220,7 +220,7 @@ def test_another_process_takes_over_from_one_that_is_killed(shared: str, tmp_pat
     second = PROCESSES.Process(target=_slowly, args=(shared, log, 0))
     second.start()
     second.join(timeout=1.5)
-    assert second.exitcode is None  # it waits, or has not come so far
+    assert second.exitcode is None  # it waits, or has not got there yet
     assert first.pid is not None
     os.kill(first.pid, signal.SIGKILL)
     first.join()
@@ -229,8 +229,8 @@ def test_another_process_takes_over_from_one_that_is_killed(shared: str, tmp_pat
     assert log.read_text().split() == [str(first.pid), str(second.pid)]
 
 
-def test_the_file_of_a_lock_is_removed_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the release it could be the file that the next one has locked, and a third would make and lock another."""
+def test_a_lock_file_is_removed_while_the_lock_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the release, another process could have locked the file, and a third would create and lock a new one."""
     remove, held = Path.unlink, []
 
     def try_to_lock_and_remove(path: Path, missing_ok: bool = False) -> None:
@@ -245,7 +245,7 @@ def test_the_file_of_a_lock_is_removed_while_it_is_held(tmp_path: Path, monkeypa
     assert held == [".lock"]
 
 
-def test_no_two_ever_hold_the_claim_of_one_stage(tmp_path: Path) -> None:
+def test_no_two_workers_ever_hold_the_claim_of_one_stage(tmp_path: Path) -> None:
     inside, most = 0, 0
     counting = threading.Lock()
     end = time.monotonic() + 2
@@ -280,7 +280,7 @@ def set_age(folder: Path, number: int, seconds: float) -> None:
     os.utime(path, (then, then))
 
 
-def test_the_least_recently_used_go_until_nine_tenths_are_left(tmp_path: Path) -> None:
+def test_the_least_recently_used_are_evicted_until_nine_tenths_are_left(tmp_path: Path) -> None:
     store = TrainingCache(tmp_path / "stages", limit_bytes=20 * size_of_a_stage(tmp_path / "measured"))
     for number in range(20):
         computed(store, number)
@@ -292,7 +292,7 @@ def test_the_least_recently_used_go_until_nine_tenths_are_left(tmp_path: Path) -
     assert left == {key_of(number) for number in (0, *range(4, 21))}
 
 
-def test_what_was_just_written_stays_even_when_a_clock_is_wrong(tmp_path: Path) -> None:
+def test_a_stage_just_written_stays_even_if_a_clock_is_wrong(tmp_path: Path) -> None:
     store = TrainingCache(tmp_path / "stages", limit_bytes=3 * size_of_a_stage(tmp_path / "measured"))
     for number in range(3):
         computed(store, number)
@@ -302,7 +302,7 @@ def test_what_was_just_written_stays_even_when_a_clock_is_wrong(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("scheme", ["", "memory://"])
-def test_what_is_kept_stays_within_the_limit(tmp_path: Path, scheme: str) -> None:
+def test_the_cache_stays_within_its_limit(tmp_path: Path, scheme: str) -> None:
     limit = 7 * size_of_a_stage(tmp_path / "measured")
     folder = f"{scheme}{tmp_path}/stages"
     store = TrainingCache(folder, limit_bytes=limit)
@@ -313,13 +313,13 @@ def test_what_is_kept_stays_within_the_limit(tmp_path: Path, scheme: str) -> Non
         assert not computed(store, number)
 
 
-def test_a_stage_larger_than_the_limit_is_not_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stage_larger_than_the_limit_is_not_cached(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     size = size_of_a_stage(tmp_path / "measured")
     store = TrainingCache(tmp_path / "stages", limit_bytes=size)
     assert computed(store, 1)
     assert computed(store, 1)
     assert files(tmp_path / "stages") == []
-    assert caplog.text.count("is not kept: the limit is") == 1
+    assert caplog.text.count("is not cached: the limit is") == 1
 
 
 def test_the_place_is_not_listed_at_every_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +338,7 @@ def test_the_place_is_not_listed_at_every_stage(tmp_path: Path, monkeypatch: pyt
     assert 1 <= len(surveys) <= 10  # of 1000 stages, 1 % is 10
 
 
-def test_what_killed_writers_left_is_cleaned_away(tmp_path: Path) -> None:
+def test_leftovers_of_killed_writers_are_removed(tmp_path: Path) -> None:
     shard = tmp_path / "ab"
     shard.mkdir()
     place = CacheFolder(tmp_path)
@@ -366,7 +366,7 @@ def _ask(folder: Path, limit: int, seed: int, log: Path) -> None:
         file.write(f"{asked} {missed}\n")
 
 
-def test_eviction_is_harmless_to_those_who_read(tmp_path: Path) -> None:
+def test_eviction_is_harmless_to_readers(tmp_path: Path) -> None:
     limit = 5 * size_of_a_stage(tmp_path / "measured")
     log = tmp_path / "log"
     workers = [PROCESSES.Process(target=_ask, args=(tmp_path / "stages", limit, seed, log)) for seed in range(3)]
@@ -382,7 +382,7 @@ def test_eviction_is_harmless_to_those_who_read(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in files(tmp_path / "stages")) <= limit
 
 
-# What cannot be written
+# Places that cannot be written to
 
 
 def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,12 +407,12 @@ def test_a_full_disk_costs_nothing_but_time(
         assert not computed(store, 1)
     assert [path.stem for path in files(tmp_path)] == [key_of(1)]
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert f"trained networks cannot be kept in {tmp_path} ([Errno 28] No space left" in caplog.text
+    assert f"trained networks cannot be cached in {tmp_path} ([Errno 28] No space left" in caplog.text
     assert computed(store, 2)  # there is space again
     assert not computed(store, 2)
 
 
-def test_a_folder_that_cannot_be_made_costs_nothing_but_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_that_cannot_be_made_costs_only_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     store = TrainingCache(tmp_path / "file" / "stages")
     assert computed(store, 1)
@@ -420,13 +420,13 @@ def test_a_folder_that_cannot_be_made_costs_nothing_but_time(tmp_path: Path, cap
     assert len(caplog.records) == 1
 
 
-def test_it_is_told_beforehand_that_nothing_can_be_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unwritable_cache_is_reported_beforehand(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     good = TrainingCache(tmp_path / "stages")
     assert good.why_unwritable() is None
     assert files(tmp_path) == []
     (tmp_path / "file").touch()
     bad = TrainingCache(tmp_path / "file" / "stages")
-    assert "cannot be kept" in (bad.why_unwritable() or "")
+    assert "cannot be cached" in (bad.why_unwritable() or "")
     assert computed(bad, 1)
     assert caplog.records == []
 
@@ -455,10 +455,10 @@ def run_where_a_stage_does_not_fit(command: list[str], folder: Path, limit_files
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["00.pt", "02.pt"]
-    assert done.stderr.count("trained networks cannot be kept") == 1
+    assert done.stderr.count("trained networks cannot be cached") == 1
 
 
-def test_a_limit_of_the_system_on_files_costs_nothing_but_time(tmp_path: Path) -> None:
+def test_a_file_size_limit_costs_nothing_but_time(tmp_path: Path) -> None:
     run_where_a_stage_does_not_fit([], tmp_path, limit_files=True)
 
 
@@ -480,19 +480,19 @@ def test_a_small_disk_that_is_full_costs_nothing_but_time(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("nonsense://place", r"`cache` nonsense://place: the protocol nonsense:// is not known; give a folder or"),
+        ("nonsense://place", r"`cache` nonsense://place: unknown protocol nonsense://; give a folder or"),
         ("rare://u:secret@host/x", r"`cache` rare://u:\*\*\*@host/x: Install rarefs to access rare places \(rare://"),
         ("zip://x::file:///no/such.zip", r"`cache` zip://x::file:///no/such.zip cannot be opened: .*No such file"),
     ],
 )
-def test_a_place_that_cannot_be_opened_is_refused(given: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_cannot_be_opened_is_rejected(given: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     driver = {"class": "rarefs.RareFileSystem", "err": "Install rarefs to access rare places"}
     monkeypatch.setitem(known_implementations, "rare", driver)
     with pytest.raises(UsageError, match=message):
         TrainingCache(given)
 
 
-def test_a_file_is_no_place(tmp_path: Path) -> None:
+def test_a_file_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for location in (tmp_path / "file", f"file://{tmp_path}/file"):
         with pytest.raises(UsageError, match="is a file; give a folder or a URL"):
@@ -541,7 +541,7 @@ def test_whatever_happens_the_result_is_what_is_computed(
         elif operation == "remove":
             store._place.remove(key_of(stage))
         elif operation == "other":
-            computed(open_store(), stage)  # by a worker that keeps its own account of what was written
+            computed(open_store(), stage)  # by a worker that counts its own writes
         elif operation == "open":
             store = open_store()
         assert sum(kept.size_bytes for kept in store._place.survey()) <= limit

@@ -17,7 +17,7 @@ from tests.support.shared_files import shorten_leases
 
 
 class Memory(MemoryFileSystem):  # type: ignore[misc]
-    """Objects that one test sees, whose creations may fail."""
+    """Objects visible to one test, whose creation may fail."""
 
     cachable = False
 
@@ -55,7 +55,7 @@ def test_of_several_threads_one_computes_and_nothing_else_is_left(asynchronous: 
     def ask() -> None:
         def compute() -> Tensors:
             computations.append(1)
-            time.sleep(0.6)  # longer than a lease without heartbeats would be valid
+            time.sleep(0.6)  # longer than a lease without heartbeats is valid
             return tensors_of(1)
 
         assert_equal(store_in(memory).get_or_compute(KEY, compute), tensors_of(1))
@@ -91,7 +91,7 @@ def test_a_holder_whose_lease_was_taken_over_leaves_the_new_one_alone() -> None:
 
 
 @pytest.mark.parametrize("refusal", [NotImplementedError("xb"), ValueError("mode xb"), TypeError("mode")])
-def test_a_driver_that_cannot_create_exclusively_keeps_stages_all_the_same(refusal: Exception) -> None:
+def test_a_driver_that_cannot_create_exclusively_still_caches_stages(refusal: Exception) -> None:
     memory = Memory(refusal)
     assert computed(store_in(memory), 1)
     assert not computed(store_in(memory), 1)
@@ -99,7 +99,7 @@ def test_a_driver_that_cannot_create_exclusively_keeps_stages_all_the_same(refus
 
 
 @pytest.mark.parametrize("refusal", [OSError("exists"), RuntimeError("exists"), FileExistsError("exists")])
-def test_a_refused_creation_means_a_lease_by_whatever_name(refusal: Exception) -> None:
+def test_a_failed_creation_means_a_lease_whatever_the_error(refusal: Exception) -> None:
     memory = Memory(refusal)
     place = CacheObjects(memory, "/stages")
     order = []
@@ -148,7 +148,7 @@ def test_a_use_counts_for_eviction() -> None:
     assert left == {key_of(0), key_of(3), key_of(4)}
 
 
-def test_uses_are_noted_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uses_are_recorded_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = Memory()
     computed(store_in(memory), 1)
     store = store_in(memory)
@@ -165,7 +165,7 @@ def test_uses_are_noted_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(written) == 1
 
 
-def test_what_killed_writers_left_is_cleaned_away() -> None:
+def test_leftovers_of_killed_writers_are_removed() -> None:
     memory = Memory()
     computed(store_in(memory), 1)
     for name in ("ab-old.1.partial", "ab-new.2.partial", "ab-old.lease", "ab-new.lease", "ab-evicted.used"):
@@ -176,7 +176,7 @@ def test_what_killed_writers_left_is_cleaned_away() -> None:
     assert memory.endings() == ["2.partial", "lease", "pt"]
 
 
-def test_listings_tell_times_in_many_ways() -> None:
+def test_listings_have_times_in_many_forms() -> None:
     moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     for facts in (
         {"mtime": moment.timestamp(), "created": 0.0},
@@ -188,7 +188,7 @@ def test_listings_tell_times_in_many_ways() -> None:
     assert stage_objects._written_s({"name": "x", "size": 1}) is None
 
 
-def test_nobody_waits_for_a_worker_that_was_killed_after_it_kept_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_waits_for_a_worker_killed_after_it_wrote_the_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage_objects, "_STALE_S", 600.0)
     memory = Memory()
     computed(store_in(memory), 1)
@@ -198,7 +198,7 @@ def test_nobody_waits_for_a_worker_that_was_killed_after_it_kept_the_stage(monke
         assert time.monotonic() - began < 60
 
 
-def test_a_lease_that_another_overwrote_is_not_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_another_worker_overwrote_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = Memory()
     create = memory.open
     lost: list[str] = []
@@ -213,5 +213,5 @@ def test_a_lease_that_another_overwrote_is_not_ones_own(monkeypatch: pytest.Monk
     monkeypatch.setattr(memory, "open", lose_the_first)
     began = time.monotonic()
     with CacheObjects(memory, "/stages").claimed(KEY):
-        assert time.monotonic() - began > 0.4  # until the other one's was stale
+        assert time.monotonic() - began > 0.4  # until the other worker's lease was stale
     assert len(lost) == 1

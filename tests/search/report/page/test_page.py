@@ -25,11 +25,11 @@ from search.report.page.importance import knob_importance
 from search.report.page.page import page
 from search.space.candidate import Candidate
 from search.space.target import Target
-from search.space.task import OwnNetwork, find_task
+from search.space.task import CustomNetwork, find_task
 from search.store.database import Store
 from search.store.records import Record, SearchRecord, TrialEnd
 from tests.support.browser import Browser
-from tests.support.fakes import SETTINGS, SETUP, TARGET, FakeExecutor, FakeProblem, formula, new_search
+from tests.support.fakes import SETTINGS, SETUP, TARGET, FakeExecutor, FakeGenomeModel, formula, new_search
 
 SPACE = find_task("digits").space
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \"quotes\" 'too' {{data}}"
@@ -57,7 +57,7 @@ def run(
             SPACE,
             store,
             executor,
-            problem=FakeProblem(SPACE),
+            genome_model=FakeGenomeModel(SPACE),
             key_of=lambda candidate: candidate.key,
             observer=Observer(),
         )
@@ -171,7 +171,7 @@ def test_the_page_needs_nothing_from_anywhere(storage: Path) -> None:
 def test_nothing_that_a_person_named_is_markup(storage: Path) -> None:
     result, trials = stored(storage)
     path = '<i onclick="x">"nets"</i>:build'
-    network = OwnNetwork(path=path, folder="", max_depth=3, max_width=8, fingerprint="00")
+    network = CustomNetwork(path=path, folder="", max_depth=3, max_width=8, fingerprint="00")
     multiplier = "</script><b>mine</b>@0123"
 
     def renamed(record: Record) -> Record:
