@@ -1,4 +1,4 @@
-"""Times what `approx` does to whole networks: `make bench-approximation`."""
+"""Times what `approx` does with whole networks: `make bench-approximation`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EIGHT_BITS = approx.LayerApproximation(weight_bits=8, activation_bits=8)
 
 
 def measure(turns: int) -> list[Result]:
-    """Conversion, fault injection, and one candidate over several chips."""
+    """Time conversion, fault injection, and one candidate over several chips."""
     generator = torch.Generator().manual_seed(0)
     network = resnet20().eval()
     images = torch.rand(1000, 3, 32, 32, generator=generator)

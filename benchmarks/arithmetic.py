@@ -1,7 +1,7 @@
 """Times approximate arithmetic against torch's own: `make bench-arithmetic`.
 
-Everything that is compared runs in turns in one process; a ratio is the median of the turns' ratios, because these
-machines are shared and single times mean little. The table is random, so that no method but row tables can compute it.
+Compared runs take turns in one process; a ratio is the median of the turns' ratios, because machines are shared and
+single times mean little. The table is random, so that only row tables can compute it.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ ROWS, INNER, OUTPUTS = 16384, 1152, 128  # a layer of 128 channels on 32x32 imag
 
 
 def random_multiplier(*, activation_signed: bool) -> Multiplier:
-    """Entries of 16 bits without structure."""
+    """Return a multiplier with random entries of 16 bits."""
     generator = torch.Generator().manual_seed(0)
     lut = torch.randint(-(2**15), 2**15, (256, 256), generator=generator, dtype=torch.int32)
     return Multiplier(name="random", weight_bits=8, activation_bits=8, activation_signed=activation_signed, lut=lut)
 
 
 def matrix_products(turns: int) -> list[Result]:
-    """Products of codes that are codes already, against torch's of the same shape."""
+    """Time products of codes against torch's of the same shape."""
     generator = torch.Generator().manual_seed(1)
     codes = torch.randint(0, 256, (ROWS, INNER), generator=generator, dtype=torch.uint8)
     weights = torch.randint(-127, 128, (OUTPUTS, INNER), generator=generator, dtype=torch.int8)
@@ -110,7 +110,7 @@ def matrix_products(turns: int) -> list[Result]:
 
 
 def whole_networks(turns: int) -> list[Result]:
-    """Inference and training steps of networks with an arbitrary table against the same in fp32."""
+    """Time inference and training steps of networks with an arbitrary table against fp32."""
     targets = {"LeNet-5, batch 1000": (1.2, 1.8), "ResNet-20, batch 128": (2.0, 1.8)}
     results = []
     for name, (network, inputs) in workloads().items():
@@ -148,7 +148,7 @@ def _step(network: nn.Module, inputs: Tensor, labels: Tensor) -> None:
 
 
 def _approximated(network: nn.Module, inputs: Tensor) -> nn.Module:
-    """With the random table in every layer, whatever the sign of its activations."""
+    """Convert a network, with the random table in every layer, whatever the sign of its activations."""
     converted = approx.approximate(
         network,
         approx.LayerApproximation(weight_bits=8, activation_bits=8, multiplier="exact"),
@@ -167,7 +167,7 @@ def _table_product(codes: Tensor, weights: Tensor, multiplier: Multiplier) -> Ca
 
 
 def _product(codes: Tensor, weights: Tensor, multiplier: Multiplier) -> Callable[[], Tensor]:
-    """The product as a layer calls it: codes are not checked again."""
+    """Return the product as layers call it, which does not check codes again."""
     library = native.load()
     if library is None:
         return lambda: approx_linear(codes, weights, multiplier)
@@ -177,7 +177,7 @@ def _product(codes: Tensor, weights: Tensor, multiplier: Multiplier) -> Callable
 
 
 def _gather(codes: Tensor, weights: Tensor, multiplier: Multiplier) -> Callable[[], Tensor] | None:
-    """The usual kernel, compiled for this very CPU; None without a compiler."""
+    """Return the usual kernel, compiled for this CPU; None without a compiler."""
     compiler = shutil.which("c++")
     if compiler is None:
         return None

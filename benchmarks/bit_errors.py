@@ -1,10 +1,10 @@
-"""What bit errors in the weights cost a CIFAR-10 network, and what brings the accuracy back.
+"""The accuracy that bit errors in the weights cost a CIFAR-10 network, and two ways to recover it.
 
 `python -m benchmarks.bit_errors` trains a network, converts it to 8-bit codes, and measures the accuracy on the test
-images over several chips: unprotected; with the top bits in robust cells; and after random bit error training. Beside
-it stand the figures of Stutz et al., MLSys 2021 (arXiv 2006.13977), for 8-bit weights that nothing protects.
+images over several chips: unprotected; with the top bits in robust cells; and after random bit error training. The
+figures of Stutz et al., MLSys 2021 (arXiv 2006.13977), for unprotected 8-bit weights are shown beside.
 
-Trained networks are kept in a folder, so a run that was stopped goes on.
+Trained networks are kept in a folder, so a stopped run resumes.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ PUBLISHED = {  # bit error rate -> accuracy in percent
 }
 ROBUST_BITS = 3
 PER_CHANNEL = approx.LayerApproximation(weight_bits=8, activation_bits=8)
-# As published: a scale for each layer, which reaches its largest weight.
+# As published: a scale for each layer that covers its largest weight.
 PER_LAYER = replace(PER_CHANNEL, granularity="tensor", calibration="percentile", percentile=100.0)
 
 
 def main() -> None:
-    """Train what is not kept, measure, print."""
+    """Train networks that are not kept, measure and print."""
     arguments = _arguments()
     network = approx.Architecture(family=arguments.family, depth=arguments.depth, width=arguments.width)
     task = find_task("cifar10")
@@ -106,10 +106,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--family", default="resnet", choices=approx.family_names())
     parser.add_argument("--depth", type=int, default=3)
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--epochs", type=float, default=10, help="of training (default: 10, about 20 minutes)")
-    parser.add_argument("--retrain-epochs", type=float, default=3, help="with bit errors (default: 3)")
-    parser.add_argument("--chips", type=int, default=10, help="over which accuracy is averaged (default: 10)")
-    parser.add_argument("--images", type=int, default=10_000, help="of the test set (default: all 10,000)")
+    parser.add_argument("--epochs", type=float, default=10, help="epochs of training (default: 10, about 20 minutes)")
+    parser.add_argument(
+        "--retrain-epochs", type=float, default=3, help="epochs of training with bit errors (default: 3)"
+    )
+    parser.add_argument("--chips", type=int, default=10, help="chips to average accuracy over (default: 10)")
+    parser.add_argument("--images", type=int, default=10_000, help="images of the test set (default: all 10,000)")
     parser.add_argument("--keep", type=Path, default=user_cache_dir() / "bit-errors", help="folder of trained networks")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     return parser.parse_args()
@@ -128,7 +130,7 @@ def _trained(model: nn.Module, path: Path, train: Callable[[], None]) -> None:
 
 
 def _row(model: nn.Module, images: approx.LabelledImages, chips: int, robust_bits: int) -> list[tuple[float, ...]]:
-    """Accuracy at each rate on each chip."""
+    """Return the accuracy at each rate on each chip."""
     found = []
     for rate in RATES:
         approx.set_memory(model, weights=approx.FaultyMemory(bit_error_rate=rate, robust_bits=robust_bits))
@@ -137,10 +139,10 @@ def _row(model: nn.Module, images: approx.LabelledImages, chips: int, robust_bit
 
 
 def table(content: Mapping[str, Any]) -> str:
-    """What was found, in Markdown.
+    """Format the results as Markdown.
 
     Args:
-        content: As written by `--json`.
+        content: The JSON object that `--json` writes.
     """
     rows = content["accuracies"]
     chips = max(len(accuracies) for row in rows.values() for accuracies in row)

@@ -1,6 +1,6 @@
-"""What the rest of a retraining gains, on stored evaluations: `python -m benchmarks.early_stopping DB`.
+"""The gain of the rest of a retraining, on stored evaluations: `python -m benchmarks.early_stopping DB`.
 
-Says how many evaluations that were made to the end would have been stopped at a bar that they reached in the end.
+Counts the evaluations trained to the end that would have been stopped early, although they reached the bar in the end.
 """
 
 from __future__ import annotations

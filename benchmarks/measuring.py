@@ -1,7 +1,7 @@
-"""How benchmarks measure and what they report.
+"""Measurements and reports of benchmarks.
 
-Everything that is compared runs in turns in one process; a ratio is the median of the turns' ratios, because these
-machines are shared and single times mean little.
+Compared runs take turns in one process; a ratio is the median of the turns' ratios, because machines are shared and
+single times mean little.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from approx.arithmetic import native
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """A ratio of times, and what it should be.
+    """A ratio of times with its bound.
 
     Attributes:
-        name: What is compared.
+        name: The comparison in words.
         ratio: Median of the turns' ratios.
-        target: Bound on it.
-        at_least: Whether the bound is a lower one.
+        target: Bound on the ratio; None if there is none.
+        at_least: Whether it is a lower bound.
         times_ms: Median times, by name.
     """
 
@@ -48,7 +48,7 @@ class Result:
 
 
 def timed(turns: int, **runs: Callable[[], object]) -> dict[str, list[float]]:
-    """Times in ms of every run, turn by turn, after one that is not counted."""
+    """Return the times in ms of every run, turn by turn, after one that is not counted."""
     for run in runs.values():
         run()
     times: dict[str, list[float]] = {name: [] for name in runs}
@@ -63,28 +63,28 @@ def timed(turns: int, **runs: Callable[[], object]) -> dict[str, list[float]]:
 def compare(
     name: str, times: Mapping[str, list[float]], over: str, under: str, target: float | None, *, at_least: bool = False
 ) -> Result:
-    """The ratio of times `over` / `under`."""
+    """Return the ratio of the times of two runs, `over` / `under`."""
     ratios = [a / b for a, b in zip(times[over], times[under], strict=True)]
     medians = {which: statistics.median(times[which]) for which in (over, under)}
     return Result(name=name, ratio=statistics.median(ratios), target=target, at_least=at_least, times_ms=medians)
 
 
 def within(name: str, times: Mapping[str, list[float]], run: str, bound_ms: float) -> Result:
-    """The time of a run over what it may take."""
+    """Return the ratio of a run's time to its bound."""
     median = statistics.median(times[run])
     return Result(name=name, ratio=median / bound_ms, target=1.0, at_least=False, times_ms={run: median})
 
 
 def report(description: str, measure: Callable[[int], list[Result]], more: Mapping[str, str]) -> int:
-    """Measure as the command line says, and print; exit code 1 if a bound is missed.
+    """Measure as the command line says, and print; return exit code 1 if a bound is missed.
 
     Args:
-        description: Of the benchmark.
-        measure: From the number of turns to results.
-        more: What else is to be said of the machine.
+        description: Description of the benchmark.
+        measure: Returns results for a number of turns.
+        more: More facts about the machine.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=25, help="times that everything is run (default: 25)")
+    parser.add_argument("--turns", type=int, default=25, help="number of turns (default: 25)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     options = parser.parse_args()
     where = {**machine(), **more}
@@ -113,7 +113,7 @@ def report(description: str, measure: Callable[[int], list[Result]], more: Mappi
 
 
 def machine() -> dict[str, str]:
-    """Where the times are from."""
+    """Return the facts about the machine that times depend on."""
     library = native.load()
     return {
         "cpu": _cpu(),

@@ -1,8 +1,8 @@
-"""Which operands a trained network's multipliers see: `python -m benchmarks.operands`.
+"""The operands of a trained network's multipliers: `python -m benchmarks.operands`.
 
-Trains LeNet-5 on MNIST, converts it to 8-bit codes with the exact multiplier, and counts, over images that it was not
-trained on, how often each activation code and each weight code is multiplied: padding counts as zeros, and a code
-counts once for every product. Writes `energy/operand_histograms.csv`, by which `energy.gates` weighs its vectors.
+Trains LeNet-5 on MNIST, converts it to 8-bit codes with the exact multiplier, and counts on held-out images how often
+each activation code and each weight code is multiplied: padding counts as zeros, and a code counts once for every
+product. Writes `energy/operand_histograms.csv`, from which `energy.gates` draws its vectors.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SEED = 0
 
 
 def main() -> None:
-    """Train, count, write."""
+    """Train the network, count operands and write the histograms."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.operands", description=__doc__.splitlines()[0])
     parser.add_argument("--data-dir", help="Folder of datasets.")
     parser.add_argument("--out", type=Path, default=HISTOGRAMS, help="CSV to write; its provenance goes beside it.")
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def count_operands(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """How often each activation code and each weight code is multiplied: int64, shape (2**BITS,) each."""
+    """Count how often each activation code and each weight code is multiplied: int64, shape (2**BITS,) each."""
     activations = torch.zeros(2**BITS, dtype=torch.int64)
     weights = torch.zeros(2**BITS, dtype=torch.int64)
 

@@ -125,14 +125,14 @@ def verilog(circuit: Published) -> str:
         return sums.get(place, False)
 
     for row in range(circuit.rows, _BITS):
-        handed_on: dict[int, Bit] = {}
+        next_carries: dict[int, Bit] = {}
         for column in range(max(circuit.columns, circuit.diagonal - row), _BITS):
             product = found.all_of(a[row], w[column])
             if (row == _BITS - 1) != (column == _BITS - 1):
                 product = found.invert(product)
             place = row + column
-            sums[place], handed_on[place + 1] = found.full_add(taken(place), carries.pop(place, False), product)
-        carries |= handed_on
+            sums[place], next_carries[place + 1] = found.full_add(taken(place), carries.pop(place, False), product)
+        carries |= next_carries
     total: list[Bit] = []
     carry: Bit = False
     for place in range(2 * _BITS):

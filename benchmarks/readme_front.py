@@ -11,7 +11,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def main() -> None:
-    """Replace the table between the markers by the first rows that `search show` prints, and the answer below them."""
+    """Replace the text between the markers by the table that `search show` prints and the answer below it."""
     arguments = sys.argv[1:] or ["digits-1"]
     shown = subprocess.run(  # noqa: S603
         [sys.executable, "-m", "search", "show", *arguments], capture_output=True, text=True, check=True

@@ -1,8 +1,7 @@
-"""How much of the best front samplers find within a small budget, on a synthetic space: `make bench-sampling`.
+"""The share of the best front that samplers find within a small budget, on a synthetic space: `make bench-sampling`.
 
-Every figure is the hypervolume, of noise-free values, of what was found to be the front, over that of a reference front
-that `--reference` finds with two thousand times as many evaluations. Means and standard
-deviations over seeds.
+A share is the hypervolume, without noise, of the measured front over that of a reference front, which `--reference`
+finds with two thousand times as many evaluations. Figures are means and standard deviations over seeds.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ class Way:
     """A way to search.
 
     Attributes:
-        sampler: As `search run --sampler` takes it; None is Optuna's NSGA-II as it comes.
-        starts: Whether it begins with the starting configurations.
-        prescreen: Whether children are screened.
+        sampler: A sampler of `search run --sampler`; None is Optuna's NSGA-II unchanged.
+        starts: Whether to begin with the starting configurations.
+        prescreen: Whether to screen children.
     """
 
     sampler: str | None = "nsga2"
@@ -64,7 +63,7 @@ WAYS = {
 
 
 def found(way: Way, seed: int, budget: int) -> list[Genes]:
-    """The genomes evaluated, in order, with the accuracies that were measured."""
+    """Return the evaluated genomes, in order."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(directions=["maximize", "minimize"])
     if way.sampler is None:
@@ -93,7 +92,7 @@ def _measured(genes: Genes, seed: int) -> tuple[float, float]:
 
 
 def share_found(way: Way, seed: int) -> dict[int, float]:
-    """Budget -> hypervolume of the front that was measured, without noise, over the reference's."""
+    """Return budget -> hypervolume, without noise, of the measured front over the reference's."""
     shares = {}
     genomes = found(way, seed, max(BUDGETS))
     measured = np.array([_measured(genes, seed) for genes in genomes])
@@ -105,7 +104,7 @@ def share_found(way: Way, seed: int) -> dict[int, float]:
 
 
 def true_hypervolume(genomes: Sequence[Genes]) -> float:
-    """Of noise-free accuracies from `FLOOR` below the baseline up, and decades of energy below the baseline."""
+    """Return the hypervolume of accuracies, without noise, above the baseline's less `FLOOR`, and decades of energy."""
     return hypervolume(_points(genomes), (0.0, 0.0))
 
 
@@ -117,7 +116,7 @@ def _points(genomes: Sequence[Genes]) -> NDArray[np.float64]:
 
 
 def find_reference(*, rounds: int = 1000, children: int = 400) -> dict[str, Any]:
-    """The best front known: local search from every member of an archive of what is not dominated."""
+    """Find the best front: local search from every member of an archive of non-dominated genomes."""
     rng = np.random.default_rng(2018)
     breeder = Breeder(PROBLEM, known=[], prescreen=False)
     archive: list[Genes] = list(PROBLEM.starts())
@@ -132,11 +131,11 @@ def find_reference(*, rounds: int = 1000, children: int = 400) -> dict[str, Any]
 
 
 def main() -> None:
-    """Compare the ways, or find the reference front anew."""
+    """Compare the ways, and find the reference front again if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--reference", action="store_true", help="find the reference front anew, and keep it")
+    parser.add_argument("--reference", action="store_true", help="find the reference front again, and keep it")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--only", help="the ways whose name has this in it")
+    parser.add_argument("--only", help="only the ways whose name contains this")
     parser.add_argument("--write", action="store_true", help="put the table into docs/search.md")
     arguments = parser.parse_args()
     if arguments.reference:

@@ -1,8 +1,8 @@
-"""What searches of real tasks take, and whether their answers hold: `python -m benchmarks.searches WHAT ...`.
+"""Times of searches of real tasks, and whether their answers hold: `python -m benchmarks.searches WHAT ...`.
 
-WHAT is `digits`, `mnist`, `idle`, `caching`, `stored` or `answers`. Outcomes are kept in searches.json, from
-which `python -m benchmarks.tables` writes the table in docs/search.md. `answers` and `mnist` take about 20 minutes
-each; the others take minutes.
+WHAT is `digits`, `mnist`, `idle`, `caching`, `stored` or `answers`. Results are kept in searches.json, from which
+`python -m benchmarks.tables` writes the table in docs/search.md. `answers` and `mnist` take about 20 minutes each, the
+others minutes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import search
 from energy import load_hardware
 from search.answers.confirmation import Answer
 from search.answers.result import SearchResult
-from search.api._best import answers as answers_to
+from search.api import _best
 from search.api.options import SearchOptions
 from search.api.workplace import Workplace, default_workers
 from search.defaults import DEFAULT_HARDWARE
@@ -46,32 +46,32 @@ TARGETS = (
     *(Target(max_accuracy_drop=drop) for drop in (0.01, 0.02, 0.05)),
 )
 SEEDS = range(10)
-FRESH_RUNS = range(1000, 1010)  # numbers that no confirmation comes to
+FRESH_RUNS = range(1000, 1010)  # numbers that no confirmation reaches
 STORED = 10_000
 
 
 class Phases(Observer):
-    """Notes when a search began to evaluate, and when its phases ended."""
+    """Records when a search began to evaluate and when its phases ended."""
 
     def __init__(self) -> None:
         self.began = self.searched = 0.0
-        self.seconds = 0.0  # of all evaluations that were made, as their workers measured them
+        self.seconds = 0.0  # of all new evaluations, measured by their workers
 
     def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
-        """The search begins."""
+        """Record when the search begins."""
         self.began = time.perf_counter()
 
     def evaluated(self, record: Record, *, reused: bool) -> None:
-        """A trial ended."""
+        """Add the time of a new evaluation."""
         if not reused:
             self.seconds += record.evaluation.seconds
 
     def testing(self, count: int) -> None:
-        """The last evaluation is made."""
+        """Record when the last evaluation was made."""
         self.searched = time.perf_counter()
 
     def idle(self, workers: int) -> float:
-        """Share of the workers' time, from the first question to the last evaluation, in which they evaluated none."""
+        """Return the share of the workers' time, up to the last evaluation, in which they evaluated nothing."""
         return 1 - self.seconds / (workers * (self.searched - self.began))
 
 
@@ -111,17 +111,17 @@ def _search_row(dataset: str, folder: Path, data_dir: str | None) -> dict[str, A
 
 
 def time_digits(folder: Path, data_dir: str | None) -> dict[str, Any]:
-    """200 evaluations of digits on two workers, from the first import of Ray to the confirmed answer."""
+    """Time 200 evaluations of digits on two workers, from the import of Ray to the confirmed answer."""
     return _search_row("digits", folder, data_dir)
 
 
 def time_mnist(folder: Path, data_dir: str | None) -> dict[str, Any]:
-    """The same of MNIST."""
+    """Time the same on MNIST."""
     return _search_row("mnist", folder, data_dir)
 
 
 def idle_times(folder: Path, data_dir: str | None) -> dict[str, Any]:
-    """How long workers of digits wait in whole generations, and asynchronously."""
+    """Measure how long workers wait on digits, in whole generations and asynchronously."""
     shares = {}
     for name, asynchronous in (("generations", False), ("asynchronous", True)):
         _, phases, _ = _timed_search(
@@ -135,7 +135,7 @@ def idle_times(folder: Path, data_dir: str | None) -> dict[str, Any]:
 
 
 def caching(folder: Path, data_dir: str | None) -> dict[str, Any]:
-    """What the evaluations of a search of digits take with kept stages, and with none kept."""
+    """Time the evaluations of a search of digits with a cache of trained networks and without."""
     evaluating, searching, fronts = [], [], []
     for name, limit in (("kept", None), ("none kept", 1)):
         result, phases, _ = _timed_search(
@@ -157,7 +157,7 @@ def caching(folder: Path, data_dir: str | None) -> dict[str, Any]:
 
 
 def stored_times(folder: Path, data_dir: str | None) -> dict[str, Any]:
-    """What `search show` and `search best` take with 10,000 evaluations stored, and all fresh runs that are needed."""
+    """Time `search show` and `search best` with 10,000 stored evaluations and all fresh runs that are needed."""
     folder.mkdir(parents=True, exist_ok=True)
     database = folder / "results.db"
     result, _, _ = _timed_search(
@@ -186,7 +186,7 @@ def stored_times(folder: Path, data_dir: str | None) -> dict[str, Any]:
 
 
 def fill(database: Path, result: SearchResult) -> None:
-    """Store others like those of a search, in that search."""
+    """Add similar evaluations to a search until it has `STORED`."""
     records = [record for record in result.evaluations if record.key != result.baseline.key]
     with Store.open(f"sqlite:///{database}", create=False) as store:
         for number in range(len(result.evaluations), STORED):
@@ -204,10 +204,10 @@ def fill(database: Path, result: SearchResult) -> None:
 
 
 def answers(folder: Path, data_dir: str | None) -> dict[str, Any]:
-    """How many confirmed answers are in truth below their target, by ten trainings that nothing was decided by.
+    """Count the confirmed answers that are truly below their target, by ten independent trainings.
 
     These have other random numbers and another split of the training and validation images than all searches and
-    confirmations had, and are measured on what they hold out, and on the test images. Searches share their networks,
+    confirmations, and are measured on the images they hold out and on the test images. Searches share their networks
     and nothing else.
     """
     given: list[tuple[Target, Answer]] = []
@@ -215,10 +215,10 @@ def answers(folder: Path, data_dir: str | None) -> dict[str, Any]:
     for seed in SEEDS:
         here = Workplace(storage=str(folder / f"{seed}.db"), cache=folder / "cache", workers=2)
         result = search.run(seed=seed, options=SearchOptions(fresh=True, confirm=False), workplace=here)
-        found = answers_to([(result.evaluations, one) for one in TARGETS], result.baseline, workplace=here)
+        found = _best.answers([(result.evaluations, one) for one in TARGETS], result.baseline, workplace=here)
         given += zip(TARGETS, found, strict=True)
         front |= {record.key for record in result.front}
-    # That the baseline loses nothing to itself is no finding.
+    # The baseline loses nothing to itself, which is trivial.
     confirmed = [(target, answer) for target, answer in given if answer.confirmed and not _is_trivial(target, answer)]
     candidates = {
         record.evaluation.candidate for _, answer in confirmed for record in (answer.baseline, answer.record) if record
@@ -248,7 +248,7 @@ def _is_trivial(target: Target, answer: Answer) -> bool:
 
 
 def _shortfalls(answers: Sequence[tuple[Target, Answer]], truth: Mapping[Candidate, float]) -> list[float]:
-    """By how much each answer is below its target; negative where it is not."""
+    """Return how far each answer is below its target; negative if it is above."""
     below = []
     for target, answer in answers:
         assert answer.record is not None
@@ -263,7 +263,7 @@ def _saving(answer: Answer) -> float:
 
 
 def _luck(answer: Answer, truth: Mapping[Candidate, float]) -> float:
-    """By how much the search measured the answer better than it is."""
+    """Return how much better the search measured the answer than it is."""
     assert answer.record is not None
     return answer.record.evaluation.accuracy - truth[answer.record.evaluation.candidate]
 
@@ -271,7 +271,7 @@ def _luck(answer: Answer, truth: Mapping[Candidate, float]) -> float:
 def _retrained(
     candidates: Collection[Candidate], folder: Path
 ) -> tuple[dict[Candidate, float], dict[Candidate, float]]:
-    """Candidate -> its mean accuracy over ten trainings: on what they held out, and on the test images."""
+    """Return candidate -> mean accuracy over ten trainings, on the images they held out and on the test images."""
     task = find_task("digits")
     ordered = sorted(candidates, key=lambda candidate: candidate.key)
     jobs = [
@@ -285,7 +285,7 @@ def _retrained(
         datasets.load(task, folder),
         load_hardware(DEFAULT_HARDWARE),
         seed=0,
-        cache=TrainingCache(folder / "stages"),
+        cache=TrainingCache(folder / "cache"),
         workers=2,
         multipliers=choose(sorted({name for candidate in ordered for name in candidate.multipliers})),
     ) as executor:
@@ -312,7 +312,7 @@ MEASURED: Mapping[str, Callable[[Path, str | None], dict[str, Any]]] = {
 
 
 def table(kept: Mapping[str, Any]) -> str:
-    """What was measured, with its bound, as a Markdown table."""
+    """Format the measurements with their bounds as a Markdown table."""
     rows = ["| measured | found | bound |", "|---|---|---|"]
     for name, bound in (("digits", 180), ("mnist", 1800)):
         if one := kept.get(name):
@@ -347,21 +347,21 @@ def table(kept: Mapping[str, Any]) -> str:
         rows += [
             f"| digits, {len(SEEDS)} seeds, {len(TARGETS)} targets: confirmed answers | "
             f"{one['confirmed']} of {one['answers']} | |",
-            f"| else the answer is the baseline, which loses nothing to itself | {one['the baseline']} | |",
-            f"| confirmed answers that a rejected candidate hid | {one['off the front']} | |",
-            f"| of these truly below their target, trained again {len(FRESH_RUNS)} times | {below} | <= 5 %{missed} |",
+            f"| other answers that are the baseline, which loses nothing to itself | {one['the baseline']} | |",
+            f"| confirmed answers off the front, dominated by a rejected candidate | {one['off the front']} | |",
+            f"| confirmed, but truly below their target by {len(FRESH_RUNS)} retrainings | {below} | <= 5 %{missed} |",
             f"| the same on the 450 test images, whose own standard error is about 1 point | {in_test} | |",
-            f"| accuracy of these in the search, above that when trained again | "
+            f"| accuracy of these in the search minus that when retrained | "
             f"{one['luck of the cheapest'] * 100:.2f} points | |",
         ]
     return "\n".join(rows)
 
 
 def main() -> None:
-    """Measure what is named, and keep it."""
+    """Measure what the arguments name, and keep the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="+", choices=MEASURED)
-    parser.add_argument("--data-dir", help="where the archives of MNIST are, for `mnist`")
+    parser.add_argument("--data-dir", help="folder of datasets, for `mnist`")
     arguments = parser.parse_args()
     for what in arguments.what:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
-"""How fast stored answers are served while a search runs: `python -m benchmarks.service`.
+"""The latency of stored answers while a search runs: `python -m benchmarks.service`.
 
-Twenty clients, each of which asks again as soon as it is answered, ask `POST /optimize` for a hundred different targets
-of 10,000 stored evaluations, over connections that stay open, on loopback. The clients share the machine with the
-server and with the search, whose worker has low priority, as `search serve` starts it. What is found is kept in
+Twenty clients, each of which asks again as soon as it is answered, send `POST /optimize` for a hundred different
+targets on 10,000 stored evaluations, over persistent connections on loopback. The clients share the machine with the
+server and with the search, whose worker has low priority, as `search serve` starts it. Results are kept in
 service.json.
 """
 
@@ -32,14 +32,14 @@ from service.schemas import OptimizeRequest
 KEPT = Path(__file__).parent / "service.json"
 CLIENTS = 20
 SECONDS = 20.0
-WARMING_S = 3.0  # in which nothing is noted: every target is asked for once
+WARMING_S = 3.0  # not measured: every target is asked for once
 TARGETS = tuple(round(0.5 + number * 0.004, 3) for number in range(100))
 BOUNDS_MS = {"median": 15, "99th percentile": 60}
 
 
 @contextmanager
 def serving(database: Path) -> Iterator[int]:
-    """A service on a database, with a worker; its port."""
+    """Run a service on a database, with a worker; yield its port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -60,7 +60,7 @@ def serving(database: Path) -> Iterator[int]:
 
 
 async def ask(port: int, number: int, until: float, noted_from: float, waits: list[float]) -> None:
-    """Ask one target after the other, and note how long each answer took, in seconds."""
+    """Ask for one target after the other, and record how long each answer took, in seconds."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     while (began := time.perf_counter()) < until:
         number += CLIENTS + 1  # all targets, in another order for each client
@@ -84,7 +84,7 @@ async def ask(port: int, number: int, until: float, noted_from: float, waits: li
 
 
 async def load(port: int) -> list[float]:
-    """What all clients noted."""
+    """Return the waits that all clients recorded, in seconds."""
     waits: list[float] = []
     began = time.perf_counter()
     noted_from, until = began + WARMING_S, began + WARMING_S + SECONDS
@@ -93,7 +93,7 @@ async def load(port: int) -> list[float]:
 
 
 def shares(waits: Sequence[float]) -> dict[str, float]:
-    """Milliseconds by which half, and 99 of 100, were answered; and answers a second."""
+    """Return the median, 99th percentile and longest wait in milliseconds, and answers a second."""
     ordered = sorted(waits)
     return {
         "median": round(median(ordered) * 1000, 2),
@@ -104,7 +104,7 @@ def shares(waits: Sequence[float]) -> dict[str, float]:
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """The load without and with a search beside it."""
+    """Measure the load without and with a search beside it."""
     database = folder / "results.db"
     result = search.run(
         dataset="digits",
@@ -132,7 +132,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
 
 def table(kept: dict[str, Any]) -> str:
-    """What was measured, with its bounds, as a Markdown table."""
+    """Format the measurements with their bounds as a Markdown table."""
     rows = ["| 20 clients, 10,000 evaluations stored | alone | beside a search | bound |", "|---|---|---|---|"]
     for name, bound in BOUNDS_MS.items():
         rows.append(f"| {name} | {kept['alone'][name]} ms | {kept['beside a search'][name]} ms | < {bound} ms |")
@@ -141,7 +141,7 @@ def table(kept: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Measure, keep it, and say whether the bounds hold."""
+    """Measure, keep the results, and return 1 if a bound is missed."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder))

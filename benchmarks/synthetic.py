@@ -1,7 +1,7 @@
-"""A search space that costs nothing to evaluate, on which samplers are compared.
+"""A synthetic search space, free to evaluate, to compare samplers on.
 
-Fifteen knobs of mixed kinds with the traits of the real problem: accuracy saturates with capacity, falls off beyond a
-knee of pruning, compounding errors of precision, multipliers and memories end in cliffs, and every measurement is
+It has fifteen knobs of mixed kinds and the traits of the real problem: accuracy saturates with capacity and falls off
+beyond a knee of pruning; errors of precision, multipliers and memories compound and end in cliffs; every measurement is
 noisy. Energy is exact. No number here is that of a device.
 """
 
@@ -18,11 +18,11 @@ from search.content_hash import content_hash
 from search.sampling.offspring import Genes
 
 NOISE = 0.004  # standard deviation of a measured accuracy
-FLOOR = 0.2  # accuracy below the baseline's down to which a front counts
+FLOOR = 0.2  # accuracy below the baseline's at which the hypervolume begins
 
 _BLOCKS = {"plain": (1.0, 1.0), "residual": (1.1, 1.25), "separable": (0.3, 0.55)}  # cost, capacity per MAC^(...)
 _KERNELS = {"3": 1.0, "5": 1.6, "7": 2.2}
-# Energy and error of multipliers; some are beaten by others in both, as in any catalogue.
+# Energy and error of multipliers; some are dominated, as in any catalogue.
 _MULTIPLIERS = {
     f"m{number}": figures
     for number, figures in enumerate(
@@ -38,10 +38,10 @@ _PRUNING_KNEE = {"first": 0.45, "middle": 0.80, "last": 0.65}
 
 
 class SyntheticProblem:
-    """The space; satisfies `search.sampling.offspring.GenomeModel`."""
+    """The synthetic space, which satisfies `search.sampling.offspring.GenomeModel`."""
 
     def distributions(self) -> Mapping[str, BaseDistribution]:
-        """Gene -> its distribution."""
+        """Return gene -> distribution."""
         percent, millivolts = IntDistribution(0, 95, step=5), IntDistribution(700, 900, step=10)
         return {
             "depth": IntDistribution(1, 8),
@@ -58,7 +58,7 @@ class SyntheticProblem:
         }
 
     def baseline(self) -> dict[str, Any]:
-        """The largest, exact genome."""
+        """Return the largest, exact genome."""
         return {
             "depth": 8,
             "width": 16,
@@ -74,7 +74,7 @@ class SyntheticProblem:
         }
 
     def starts(self) -> list[dict[str, Any]]:
-        """The baseline, each technique alone, mildly and strongly, and a diagonal, as a search of hardware begins."""
+        """Return the baseline, each technique alone, mildly and strongly, and a diagonal, as real searches begin."""
         techniques: tuple[tuple[str, ...], ...] = (
             ("depth", "width"),
             ("prune_first", "prune_middle", "prune_last"),
@@ -96,7 +96,7 @@ class SyntheticProblem:
         return [self.baseline(), *diagonal, *alone]
 
     def _along(self, gene: str, share: float) -> Any:
-        """The value of a gene a share of the way from the baseline's to the cheapest."""
+        """Return the value of a gene a share of the way from the baseline's to the cheapest."""
         if gene.startswith("multiplier"):
             unbeaten = [
                 name
@@ -115,13 +115,13 @@ class SyntheticProblem:
         return low + step * round(share * (high - low) / step)
 
     def identity(self, genes: Genes) -> str:
-        """A hash of the genome."""
+        """Return a hash of the genome."""
         return content_hash(dict(genes))
 
     def features(self, genomes: Sequence[Genes]) -> NDArray[np.float64]:
-        """Knobs as numbers of the size of 1, categories as one number for each value, and what the knobs amount to.
+        """Return knobs scaled to about 1, categories as one number for each value, and the costs of the genome.
 
-        Shape (n, features).
+        The shape is (n, features).
         """
         return np.array([self._features(genes) for genes in genomes])
 
@@ -151,21 +151,21 @@ class SyntheticProblem:
         return numbers
 
     def costs(self, genomes: Sequence[Genes]) -> NDArray[np.float64]:
-        """Energy, shape (n, 1)."""
+        """Return energies, shape (n, 1)."""
         return _energy(_columns(genomes))[:, None]
 
     def accuracy(self, genomes: Sequence[Genes]) -> NDArray[np.float64]:
-        """Without noise, shape (n,)."""
+        """Return accuracies without noise, shape (n,)."""
         return _accuracy(_columns(genomes))
 
     def measured_accuracy(self, genes: Genes, seed: int) -> float:
-        """With the noise that this genome has under this seed."""
+        """Return the accuracy with the noise of this genome under this seed."""
         noise = np.random.default_rng(int(content_hash({"genes": dict(genes), "seed": seed})[:12], 16)).normal(0, NOISE)
         return float(np.clip(self.accuracy([genes])[0] + noise, 0, 1))
 
 
 def _columns(genomes: Sequence[Genes]) -> dict[str, NDArray[np.float64]]:
-    """Gene, or figure that depends on one, -> an array over genomes."""
+    """Return gene, or figure that depends on one -> array over genomes."""
     columns = {
         name: np.array([genes[name] for genes in genomes], dtype=np.float64)
         for name in ("depth", "width", "weight_bits", "activation_bits", "weight_mv", "activation_mv")
@@ -214,7 +214,7 @@ def _accuracy(c: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
         loss += 0.35 * (np.maximum(0, pruned - knee) / (1 - knee)) ** 2
     capacity *= c["block_capacity"] / c["block_cost"] / np.sqrt(c["kernel"])
     reached = 0.985 - 0.6 * (1 + capacity / 60) ** -0.75 - 0.001 * np.maximum(0, c["depth"] - 5)
-    # Errors add up before they are felt; what is felt of them saturates into a cliff.
+    # Errors add up first; their effect saturates into a cliff.
     depth = 1 + 0.12 * c["depth"]
     error = 0.55 * 4.0 ** -(c["weight_bits"] - 1.2) + 0.35 * 4.0 ** -(c["activation_bits"] - 1.4)
     for group in _GROUPS:

@@ -1,7 +1,7 @@
 """Write tables of results: `python -m benchmarks.tables`.
 
-Those of `results/` go into README.md beside it, that of `bit_errors.json` into docs/approximation.md, that of
-`searches.json` into docs/search.md, that of `service.json` into docs/service.md.
+The tables of `results/` go into README.md beside it, those of `bit_errors.json`, `searches.json` and `service.json`
+into approximation.md, search.md and service.md in docs/.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ import json
 import re
 from pathlib import Path
 
-from benchmarks.bit_errors import table as bit_error_table
-from benchmarks.searches import table as search_table
-from benchmarks.service import table as service_table
+from benchmarks import bit_errors, searches, service
 
 HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Replace what is between the markers."""
+    """Replace the tables between the markers."""
     sections = []
     for path in sorted((HERE / "results").glob("*.json")):
         content = json.loads(path.read_text())
@@ -31,12 +29,13 @@ def main() -> None:
             rows.append(f"| {row['name']} | {row['ratio']:.2f} | {bound} | {times} |")
         sections.append("\n".join([f"**{path.stem}**: {machine}", "", *rows]))
     _write(HERE / "README.md", "results", "\n\n".join(sections))
-    searches = json.loads((HERE / "searches.json").read_text())
-    _write(HERE.parent / "docs" / "search.md", "searches", search_table(searches))
-    service = json.loads((HERE / "service.json").read_text())
-    _write(HERE.parent / "docs" / "service.md", "service", service_table(service))
-    found = json.loads((HERE / "bit_errors.json").read_text())
-    _write(HERE.parent / "docs" / "approximation.md", "bit errors", bit_error_table(found))
+    docs = HERE.parent / "docs"
+    for document, marker, name, table in (
+        ("search.md", "searches", "searches.json", searches.table),
+        ("service.md", "service", "service.json", service.table),
+        ("approximation.md", "bit errors", "bit_errors.json", bit_errors.table),
+    ):
+        _write(docs / document, marker, table(json.loads((HERE / name).read_text())))
 
 
 def _write(document: Path, marker: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What is taken where a search, or a request to the service, does not say. Loads nothing, for clients' sake."""
+"""Default values of searches and of requests to the service. Loads nothing, so that clients stay light."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The search itself: an asker asks, an executor evaluates, the store keeps.
+"""The search loop: an asker asks for candidates, an executor evaluates them, the store keeps the results.
 
-A trial is told only after its evaluation is stored, so that a kill at any moment loses no finished evaluation; on
-resume, trials that were asked and never told are evaluated first. How asks are scheduled is in `search.sampling.asker`.
+A trial is told only after its evaluation is stored, so that a kill at any moment loses no finished evaluation; when a
+search is resumed, trials that were asked for but never told are evaluated first. `search.sampling.asker` decides what
+is asked for, and when.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from search.store.database import Store
 from search.store.records import Record, SearchRecord
 from search.store.studies import open_study, optuna_storage
 
-_APART = -1  # stands for the trial of a baseline that lies outside of the space
+_APART = -1  # number of the trial of a baseline that lies outside the space
 
 
 class LearningGenomeModel(GenomeModel, Protocol):
-    """A space of which more is known with every evaluation."""
+    """A genome model that learns from every evaluation."""
 
     def learn(self, evaluations: Iterable[Evaluation]) -> None:
-        """Take from these evaluations, in order of trial, what helps to forecast costs."""
+        """Improve the forecast of costs with these evaluations, in order of trial."""
         ...
 
 
@@ -56,16 +57,16 @@ def run_search(
     """Run a stored search to its budget, from wherever it stands.
 
     Args:
-        search: From `Searches.create` or found there again.
+        search: From `Searches.create` or `Searches.find`.
         space: The space to search.
         store: Keeps every evaluation; its database also holds the Optuna study.
-        executor: Evaluates.
-        genome_model: What can be known of candidates of that space without training them.
-        key_of: The key under which a candidate's evaluation is stored.
-        observer: Is told of progress.
+        executor: Evaluates candidates.
+        genome_model: Forecasts costs of candidates of the space without training them.
+        key_of: Returns the key under which a candidate's evaluation is stored.
+        observer: Is notified of progress.
 
     Raises:
-        SearchError: If the baseline fails, more evaluations fail than a generation has, or no worker can be kept alive.
+        SearchError: If the baseline fails, more evaluations fail than a generation holds, or no worker stays alive.
         StorageError: If the database fails, such as when its disk is full; what was stored before is kept.
     """
     with optuna_storage(store.url) as storage:
@@ -115,7 +116,7 @@ class _Driver:
 
     def run(self) -> None:
         done = self._store.evaluations.of_search(self._search)
-        # A trial that was recorded, and that the study was never told of, is evaluated again, and counts then.
+        # A trial that was recorded but never told to the study is evaluated again, and counts then.
         complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         ended = {_APART, *(trial.number for trial in complete)}
         ends = self._store.searches.trial_ends(self._search)
@@ -141,11 +142,11 @@ class _Driver:
         self._test_front()
 
     def _evaluate_baseline(self, done: Sequence[Record]) -> None:
-        """Evaluate the baseline beside the study, unless that was done before.
+        """Evaluate the baseline outside the study, unless that was done before.
 
-        It counts as one of the search's evaluations. A study of a restricted space has no place for it: Optuna refuses
-        categories outside of a distribution, and parents with other values outside of theirs have offspring that it has
-        to draw again and again.
+        It counts as one of the search's evaluations. A study of a restricted space cannot hold it: Optuna rejects
+        categories outside a distribution, and for parents with numbers outside of theirs it has to draw offspring again
+        and again.
         """
         baseline = self._space.baseline()
         key = self._key_of(baseline)
@@ -171,27 +172,27 @@ class _Driver:
         return self._asker.ask_generation(budget=self._budget)
 
     def _learn(self, *, before: int | None) -> None:
-        """Let the model know what was evaluated before a generation, or until now."""
+        """Teach the model what was evaluated before a generation, or until now if None."""
         self._genome_model.learn(self._evaluations[trial.number] for trial in self._complete(before=before))
 
     def _complete(self, *, before: int | None) -> list[FrozenTrial]:
-        """The search's trials that are complete, of generations before one, or all."""
+        """Return the complete trials of the search, those of generations before one, or all if None."""
         trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         found = [trial for trial in trials if trial.number in self._evaluations]
         return [trial for trial in found if before is None or generation_of(trial) < before]
 
     def _ask_steps(self) -> list[FrozenTrial]:
-        """What the greedy strategy has to know before its next step."""
+        """Ask for the candidates that the greedy strategy has to know before its next step."""
         self._observer.storing()
         found: dict[str, tuple[float, float] | None] = {
             self._space.decode(trial.params).key: trial.values and (trial.values[0], trial.values[1])
             for trial in self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
-            if was_asked(trial, self._genes)  # others may have begun trials of their own
+            if was_asked(trial, self._genes)  # the study may hold trials that others added
         }
         return self._asker.ask_enrolled(self._greedy.missing(found), budget=self._budget)
 
     def _evaluate(self, trials: Sequence[FrozenTrial]) -> None:
-        """Evaluate a generation; equal candidates once, and those known already not at all."""
+        """Evaluate a generation: equal candidates once, known ones not at all."""
         numbers: dict[str, list[int]] = {}
         jobs: list[Evaluate] = []
         rivals = self._rivals(before=min(map(generation_of, trials)))
@@ -213,7 +214,7 @@ class _Driver:
             self._take(outcome, candidates[outcome.key], numbers[outcome.key])
 
     def _evaluate_as_workers_are_free(self) -> None:
-        """Ask for a candidate whenever a worker has nothing to do, by all that is known by then."""
+        """Ask for a candidate whenever a worker is free, based on all evaluations so far."""
         asked: dict[str, tuple[Candidate, list[int]]] = {}
         left = self._asker.running()
 
@@ -240,7 +241,7 @@ class _Driver:
                     self._observer.evaluating(len(asked), min(len(asked), self._executor.workers))
                     yield self._job(key, candidate, rivals)
 
-        # A job that fails when all others are asked for leaves one to be asked again.
+        # A job may fail after the whole budget was asked for; another candidate then takes its place.
         while left or len(self._evaluations) < self._budget:
             for outcome in self._executor.run(jobs()):
                 candidate, numbers = asked.pop(outcome.key)
@@ -248,11 +249,11 @@ class _Driver:
 
     def _job(self, key: str, candidate: Candidate, rivals: tuple[Rival, ...]) -> Evaluate:
         if candidate == self._space.baseline():
-            rivals = ()  # everything is compared with it
+            rivals = ()  # never stopped early: everything is compared with it
         return Evaluate(key=key, candidate=candidate, rivals=rivals, costs=self._search.settings.costs)
 
     def _rivals(self, *, before: int | None) -> tuple[Rival, ...]:
-        """The front of what was evaluated before a generation, or until now."""
+        """Return the front of the evaluations before a generation, or until now if None."""
         known = [trial.values for trial in self._complete(before=before)]
         if not known:
             return ()
@@ -264,9 +265,9 @@ class _Driver:
         )
 
     def _known(self, key: str, rivals: tuple[Rival, ...]) -> Record | None:
-        """What is stored of a candidate, as this search would have measured it.
+        """Return the stored evaluation of a candidate if this search would have measured the same; else None.
 
-        Another search may have trained to the end what this one would have stopped, or the other way round.
+        Another search may have trained to the end a candidate that this one would have stopped, or vice versa.
         """
         whole = self._store.evaluations.find(key)
         if whole is not None:
@@ -283,7 +284,7 @@ class _Driver:
         return tuple(getattr(evaluation, cost) for cost in self._search.settings.costs)
 
     def _take(self, outcome: Outcome[Evaluation], candidate: Candidate, numbers: Sequence[int]) -> None:
-        """Store and tell how the trials of a candidate ended."""
+        """Store how the trials of a candidate ended, and tell the study."""
         self._observer.storing()
         if isinstance(outcome, Failed):
             self._tell_failure(numbers, candidate, outcome.error)
@@ -303,7 +304,7 @@ class _Driver:
     def _tell(self, number: int, record: Record, *, reused: bool) -> None:
         evaluation = record.evaluation
         self._store.searches.record_trial(self._search, number, evaluation_key=record.key)
-        # A driver that was held up, and another that took its place meanwhile, tell the same.
+        # A driver that was suspended and the one that replaced it tell the same values.
         self._study.tell(number, (evaluation.accuracy, *self._costs(evaluation)), skip_if_finished=True)
         self._evaluations[number] = evaluation
         self._failed_in_a_row = 0
@@ -319,12 +320,12 @@ class _Driver:
         self._failed_in_a_row += len(numbers)
         if self._failed_in_a_row > max(self._search.population_size, len(self._search.settings.starts)):
             raise SearchError(
-                f"{self._failed_in_a_row} evaluations failed one after the other, more than a generation holds; the "
-                f"last one: {error}"
+                f"{self._failed_in_a_row} consecutive evaluations failed, more than one generation; the last one: "
+                f"{error}"
             )
 
     def _test_front(self) -> None:
-        """Measure the front and the baseline on the test images, where that was not done before."""
+        """Measure the front and the baseline on the test images, unless that was done before."""
         result = result_of(self._store, self._search, evaluations=False)
         records = {record.key: record for record in (result.baseline, *result.front)}
         jobs = [
@@ -341,9 +342,9 @@ class _Driver:
 
 
 def _no_baseline(error: str) -> SearchError:
-    return SearchError(f"the baseline cannot be evaluated, and no saving can be told without: {error}")
+    return SearchError(f"the baseline cannot be evaluated, so savings cannot be computed: {error}")
 
 
 def _stopped_key(key: str) -> str:
-    """Where an evaluation is stored whose retraining was stopped: not where one trained to the end would be."""
+    """Return the key of an evaluation that was stopped early, which differs from that of one trained to the end."""
     return content_hash({"stopped": key})

@@ -4,13 +4,13 @@ A message names a parameter of the function that was called in backticks: "`budg
 puts its own word for the parameter there; see `in_words_of`.
 
 SearchError
-├── UsageError            a request that cannot be meant: exit code 2
+├── UsageError            an invalid request: exit code 2
 │   ├── UnknownNameError  no dataset, search or hardware of that name
 │   └── SearchBusyError   another process runs the search
 ├── DatasetError
-│   ├── DatasetMissingError   not on disk and not to be downloaded
-│   └── DatasetCorruptError   a file's content is not what it should be
-├── StorageError          the results database cannot be read, written, or is not ours
+│   ├── DatasetMissingError   neither on disk nor downloadable
+│   └── DatasetCorruptError   a file's content is not as published
+├── StorageError          the results database cannot be read or written, or is not ours
 │   └── NewerSchemaError  a newer version wrote it
 ├── ExecutorError         Ray cannot start, or every worker is lost
 └── NothingFoundError     no stored evaluation answers the question
@@ -38,11 +38,11 @@ def named_parameters(message: str) -> list[str]:
 
 
 class SearchError(Exception):
-    """Base of every error that `search` raises on purpose."""
+    """Base class of the errors that `search` raises on purpose."""
 
 
 class UsageError(SearchError, ValueError):
-    """What was asked cannot be meant: a value out of range, options that exclude each other."""
+    """The request is invalid: a value is out of range, or options exclude each other."""
 
 
 class UnknownNameError(UsageError, LookupError):
@@ -58,11 +58,11 @@ class DatasetError(SearchError):
 
 
 class DatasetMissingError(DatasetError):
-    """A dataset is neither on disk nor to be downloaded."""
+    """A dataset is not on disk and cannot be downloaded."""
 
 
 class DatasetCorruptError(DatasetError):
-    """A dataset file's content is not what it should be."""
+    """A dataset file does not have the published content."""
 
 
 class StorageError(SearchError):
@@ -70,7 +70,7 @@ class StorageError(SearchError):
 
 
 class NewerSchemaError(StorageError):
-    """The results database was written by a newer version, and this one is of no use for it."""
+    """The results database was written by a newer version, which this one cannot read."""
 
 
 class ExecutorError(SearchError):

@@ -1,4 +1,4 @@
-"""Where datasets, results and kept stages live, unless a person says otherwise."""
+"""Where datasets, results and trained networks are, by argument, environment variable or default."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _PREFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def data_dir(given: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of datasets: as given, else $CROSSLAYER_DATA_DIR, else the user's cache folder."""
+    """Return the folder of datasets: as given, else $CROSSLAYER_DATA_DIR, else the user's cache folder."""
     chosen = given or os.environ.get(DATA_DIR_VARIABLE)
     return Path(chosen) if chosen else user_cache_dir() / "datasets"
 
 
 def user_cache_dir() -> Path:
-    """The user's cache folder for this project."""
+    """Return the user's cache folder for this project."""
     return Path(platformdirs.user_cache_dir("crosslayer"))
 
 
 def storage_url(given: str | None = None) -> str:
-    """The results database as an SQLAlchemy URL.
+    """Return the results database as an SQLAlchemy URL.
 
     Args:
         given: A URL, or the path of an SQLite file; else $CROSSLAYER_STORAGE; else a file in the user's data folder.
 
     Raises:
-        UsageError: If it looks like a URL and is not one.
+        UsageError: If it looks like a URL but is not one.
     """
     chosen = given or os.environ.get(STORAGE_VARIABLE)
     if not chosen:
@@ -59,12 +59,12 @@ def storage_url(given: str | None = None) -> str:
 
 
 def without_password(url: str) -> str:
-    """A database URL that may be printed."""
+    """Return a database URL without its password, for printing."""
     return make_url(url).render_as_string(hide_password=True)
 
 
 def sqlite_path(url: str) -> Path | None:
-    """The file behind an SQLite URL; None for another database."""
+    """Return the file of an SQLite URL, or None for other databases."""
     parsed = make_url(url)
     if not parsed.drivername.startswith("sqlite") or not parsed.database:
         return None
@@ -72,27 +72,27 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def cache_folder(url: str) -> Path:
-    """The folder of a database's locks and, by default, of kept stages.
+    """Return the folder of a database's locks and, by default, of its trained networks.
 
     It is beside an SQLite file, else in the user's cache folder.
     """
     path = sqlite_path(url)
-    return path.with_suffix(".cache") if path else user_cache_dir() / "steps"
+    return path.with_suffix(".cache") if path else user_cache_dir() / "networks"
 
 
 def cache_location(given: str | os.PathLike[str] | None, url: str) -> str:
-    """Where stages are kept, a folder or a URL: as given, else $CROSSLAYER_CACHE, else `cache_folder(url)`."""
+    """Return the folder or URL of trained networks: as given, else $CROSSLAYER_CACHE, else `cache_folder(url)`."""
     return os.fspath(given or os.environ.get(CACHE_VARIABLE) or cache_folder(url))
 
 
 def cache_limit_bytes(given: str | int | None = None) -> int:
-    """How many bytes of stages are kept: as given, else $CROSSLAYER_CACHE_LIMIT, else 10 GB.
+    """Return how many bytes of trained networks are kept: as given, else $CROSSLAYER_CACHE_LIMIT, else 10 GB.
 
     Args:
         given: Bytes, or a number with a unit: kB, MB, GB or TB of 1000, or KiB, MiB, GiB or TiB of 1024, in any case.
 
     Raises:
-        UsageError: If it is not a size, or less than a byte.
+        UsageError: If it is not a size, or below one byte.
 
     Example:
         >>> cache_limit_bytes("1.5 GB"), cache_limit_bytes("2MiB")
@@ -107,11 +107,11 @@ def cache_limit_bytes(given: str | int | None = None) -> int:
 
 
 def printable(location: str | os.PathLike[str]) -> str:
-    """A folder or URL of stages that may be printed: without its password."""
+    """Return a folder or URL of trained networks without its password, for printing."""
     return re.sub(r"(://[^:/@]*):[^/]*@", r"\1:***@", os.fspath(location))
 
 
 def multiplier_dir() -> Path:
-    """The folder of imported multipliers: $CROSSLAYER_MULTIPLIER_DIR, else in the user's data folder."""
+    """Return the folder of imported multipliers: $CROSSLAYER_MULTIPLIER_DIR, else in the user's data folder."""
     chosen = os.environ.get(MULTIPLIER_VARIABLE)
     return Path(chosen) if chosen else Path(platformdirs.user_data_dir("crosslayer")) / "multipliers"

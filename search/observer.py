@@ -1,4 +1,4 @@
-"""Who is notified of the progress of a search."""
+"""Observers, which are notified of the progress of a search."""
 
 from __future__ import annotations
 
@@ -9,50 +9,50 @@ from search.store.records import Record, SearchRecord
 
 
 class Observer:
-    """Is told how a search goes on, in the process that runs it. This one ignores it; others override."""
+    """Is notified of a search's progress, in the process that runs it. This one ignores it; subclasses override."""
 
     def stored(self, search: SearchRecord) -> None:
-        """The search has a name and is stored: it can be gone on with, whatever happens from now on."""
+        """Called once the search has a name and is stored, and can be resumed whatever happens."""
 
     def noted(self, text: str) -> None:
-        """There is something that a reader of the results has to know."""
+        """Called with a note for readers of the results."""
 
     def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
-        """The search begins or goes on, with so many trials ended before in these evaluations."""
+        """Called when the search begins or is resumed, after `trials` trials that ended in the evaluations `done`."""
 
     def storing(self) -> None:
-        """Something is about to be asked or stored; what is raised here keeps it from being."""
+        """Called before a trial is asked for or stored; an exception raised here prevents it."""
 
     def evaluating(self, count: int, workers: int) -> None:
-        """This many evaluations are handed to the executor, of which so many run at a time."""
+        """Called when the executor gets `count` evaluations, of which it runs up to `workers` at a time."""
 
     def evaluated(self, record: Record, *, reused: bool) -> None:
-        """A trial ended with an evaluation, made now or known before."""
+        """Called when a trial ended with an evaluation, new or reused."""
 
     def failed(self, candidate: Candidate, error: str) -> None:
-        """A trial, or a measurement on the test images, ended without an evaluation."""
+        """Called when a trial, or a measurement on the test images, ended without an evaluation."""
 
     def testing(self, count: int) -> None:
-        """The search is over; this many of its results are being measured on the test images."""
+        """Called when the search is over, before `count` of its results are measured on the test images."""
 
     def confirming(self, candidate: Candidate, runs: int) -> None:
-        """This many fresh runs of a candidate are being made."""
+        """Called before `runs` fresh runs of a candidate are made."""
 
 
 class Stoppable(Observer):
-    """Ends a search that was asked to stop, even where the exception that a signal raised was lost.
+    """Ends a search that was asked to stop, even if the exception that the signal raised was lost.
 
-    It is raised wherever the process happens to be, and Python ignores what is raised in a destructor or a callback.
+    A signal raises wherever the process happens to be, and Python ignores exceptions in destructors and some callbacks.
     """
 
     stopping = False
 
     def evaluating(self, count: int, workers: int) -> None:
-        """Stop, if that was asked for."""
+        """Stop if asked to."""
         if self.stopping:
             raise KeyboardInterrupt
 
     def evaluated(self, record: Record, *, reused: bool) -> None:
-        """Stop, if that was asked for: the evaluation is stored."""
+        """Stop if asked to; the evaluation is stored."""
         if self.stopping:
             raise KeyboardInterrupt

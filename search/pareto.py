@@ -1,4 +1,4 @@
-"""Fronts of points to minimise, as pure functions on arrays."""
+"""Pareto fronts of points to minimise, as pure functions on arrays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def non_dominated_mask(points: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which points no other point dominates.
+    """Return a mask of the points that no other point dominates.
 
     A point dominates another if it is at most as large in every coordinate and smaller in one. Equal points do not
     dominate each other. A point with a NaN is never in the front.
@@ -19,8 +19,8 @@ def non_dominated_mask(points: NDArray[np.float64]) -> NDArray[np.bool_]:
         Shape (n,).
     """
     left = np.flatnonzero(~np.isnan(points).any(axis=1))
-    # Each point in turn drops those it dominates. The best come first, so that few are left soon, and the work is that
-    # of the front's size times all points instead of its square.
+    # Each point in turn drops those it dominates. The best come first, so that few are left soon: the work is the
+    # size of the front times the number of points, not the square of the latter.
     left = left[np.lexsort(points[left].T[::-1])]
     place = 0
     while place < len(left):
@@ -34,12 +34,12 @@ def non_dominated_mask(points: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def hypervolume(points: NDArray[np.float64], reference: tuple[float, ...]) -> float:
-    """Area, or volume, dominated by points up to a reference point.
+    """Return the area or volume that points dominate up to a reference point.
 
     Args:
-        points: Shape (n, objectives), smaller is better, of two or three objectives; points beyond the reference in a
-            coordinate add nothing.
-        reference: The corner that bounds it, a number for each objective.
+        points: Shape (n, objectives), smaller is better, with two or three objectives; points beyond the reference in
+            any coordinate add nothing.
+        reference: The corner that bounds the area or volume, a number for each objective.
 
     Returns:
         The area or volume; 0 without points.
@@ -47,7 +47,7 @@ def hypervolume(points: NDArray[np.float64], reference: tuple[float, ...]) -> fl
     inside = points[(points < np.asarray(reference)).all(axis=1)]
     if len(reference) == 2:
         return _area(inside, reference)
-    # In slices between one value of the last objective and the next, what is dominated does not change.
+    # Between one value of the last objective and the next, the dominated area of the others stays the same.
     levels = np.unique(inside[:, -1])
     thicknesses = np.diff(np.append(levels, reference[-1]))
     volume = 0.0
@@ -59,7 +59,7 @@ def hypervolume(points: NDArray[np.float64], reference: tuple[float, ...]) -> fl
 def hypervolume_gains(
     front: NDArray[np.float64], points: NDArray[np.float64], reference: tuple[float, ...]
 ) -> NDArray[np.float64]:
-    """How much each point alone would add to the hypervolume of a front.
+    """Return how much each point alone would add to the hypervolume of a front.
 
     Args:
         front: Shape (n, objectives), smaller is better.

@@ -1,4 +1,4 @@
-"""What a comparison of techniques found, as a value that goes to JSON and back."""
+"""The result of a comparison of techniques, as a value that goes to JSON and back."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Combination:
     """Techniques that are searched together, and how.
 
     Attributes:
-        techniques: Of `search.space.techniques.TECHNIQUES`, in their order.
-        strategy: `joint`, or `greedy` for one step of one knob after the other; see `search.sampling.greedy`.
+        techniques: Some of `search.space.techniques.TECHNIQUES`, in their order.
+        strategy: `joint`, or `greedy` for one step of one knob at a time; see `search.sampling.greedy`.
     """
 
     techniques: tuple[str, ...]
@@ -27,13 +27,13 @@ class Combination:
 
     @property
     def label(self) -> str:
-        """In words."""
+        """The combination in words."""
         words = "all four" if len(self.techniques) == len(TECHNIQUES) else " + ".join(self.techniques)
         return words if self.strategy == "joint" else f"{words}, {self.strategy}"
 
     @property
     def suffix(self) -> str:
-        """What follows the comparison's name in that of the search."""
+        """The suffix that makes the name of its search from the name of the comparison."""
         words = "all" if len(self.techniques) == len(TECHNIQUES) else "-".join(self.techniques)
         return f"-{words}" if self.strategy == "joint" else f"-{words}-{self.strategy}"
 
@@ -51,16 +51,16 @@ class Choice:
     """The cheapest configuration of a combination within an accuracy loss.
 
     Attributes:
-        loss: How far below the baseline's its accuracy may be, in [0, 1).
-        id: Of the evaluation, as `search export` takes it.
-        candidate: The configuration; the baseline where nothing else qualifies.
-        energy_pj: Of one inference.
-        saving: How many times less energy than the baseline.
-        accuracy: In the search, on validation images, by which it was found.
-        confirmed: Whether its loss is, with 97.5 % confidence, no larger. The baseline's own is none.
-        fresh_runs: Runs that trained it anew.
-        fresh_accuracy: Mean over these on images held out from each; None without.
-        fresh_test_accuracy: Mean over these on the test images, by which nothing was decided.
+        loss: How far its accuracy may be below the baseline's, in [0, 1).
+        id: Id of the evaluation, as `search export` takes it.
+        candidate: The configuration; the baseline if nothing else qualifies.
+        energy_pj: Energy of one inference.
+        saving: The baseline's energy over its energy.
+        accuracy: Accuracy on validation images, by which the search chose it.
+        confirmed: Whether its loss is no larger than `loss`, with 97.5 % confidence. The baseline has no loss.
+        fresh_runs: Number of runs that retrained it.
+        fresh_accuracy: Mean accuracy of these runs on the images held out from each; None if there are none.
+        fresh_test_accuracy: Mean accuracy of these runs on the test images, which decide nothing.
     """
 
     loss: float
@@ -77,15 +77,15 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What the search of one combination found.
+    """The result of the search of one combination.
 
     Attributes:
-        combination: The combination.
-        search: Name of its search.
-        evaluations: That the search made or knew.
-        distinct: Different ones among these; small spaces have few.
-        failed: That ended with an error.
-        choices: The cheapest for each loss, in order of the comparison's losses.
+        combination: The techniques and the strategy.
+        search: Name of the search.
+        evaluations: Number of evaluations that the search made or reused.
+        distinct: How many of them are different; small spaces have few.
+        failed: Number of evaluations that failed.
+        choices: The cheapest configuration for each loss, in order of the comparison's losses.
     """
 
     combination: Combination
@@ -98,19 +98,19 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What every combination saves at every loss.
+    """The energy that every combination saves at every loss.
 
     Attributes:
-        name: Of the comparison.
+        name: Name of the comparison.
         dataset: A name from `task_names()`.
-        network: Import path of a custom network, if that was searched.
+        network: Import path of a custom network; None for the built-in families.
         hardware: Hardware identity.
-        seed: Of every search.
+        seed: Seed of every search.
         budget: Evaluations of each search.
-        effort: Of each evaluation.
+        effort: `quick`, `standard` or `thorough`.
         confirm: Whether fresh runs were made to confirm the choices.
-        losses: In accuracy, rising.
-        baseline: The baseline at no loss.
+        losses: Accuracy losses as shares, rising.
+        baseline: The baseline, which has no loss.
         rows: The combinations, in order of `COMBINATIONS`.
     """
 
@@ -127,7 +127,7 @@ class Comparison:
     rows: tuple[Row, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As a JSON object. Accuracies and losses are shares in [0, 1], energies pJ per inference."""
+        """Return a JSON object. Accuracies and losses are shares in [0, 1], energies pJ per inference."""
         return {
             "name": self.name,
             "dataset": self.dataset,
@@ -156,7 +156,7 @@ class Comparison:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Comparison:
-        """From the JSON object that `to_dict` made."""
+        """Make a comparison from the JSON object of `to_dict`."""
         return cls(
             name=content["name"],
             dataset=content["dataset"],

@@ -1,4 +1,4 @@
-"""The energy of one candidate, layer by layer, on any hardware: without training anything."""
+"""The energy of one candidate, layer by layer, on any hardware, without training."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 import energy
+from search.defaults import DEFAULT_DATASET, DEFAULT_HARDWARE
 from search.errors import UsageError
 from search.evaluation.workload import kept_weights, on_hardware, workload_of
 from search.locations import storage_url
@@ -23,12 +24,9 @@ from search.space.task_request import searched_task
 from search.store.database import Store
 from search.store.records import Record
 
-if TYPE_CHECKING:
-    pass
-
 T = TypeVar("T")
 
-_DENSE = "Activations are taken to be dense: how many are zero is known of evaluated candidates only."
+_DENSE = "Activations are taken to be dense: how many are zero is known for evaluated candidates only."
 _OTHER_HARDWARE = "Its accuracy was measured for {}; other memory cells or formats may change which bits fail."
 _NO_BASELINE = "A workload alone has no baseline; give a candidate to compare it with one."
 
@@ -38,13 +36,13 @@ class Scored:
     """A candidate's energy on some hardware.
 
     Attributes:
-        title: What was scored.
-        candidate: It; None for a workload of one's own.
-        workload: What was asked of the hardware.
-        hardware: The hardware.
-        report: Its energy.
-        baseline: That of the baseline on the same hardware; None for a workload of one's own.
-        notes: What a reader has to know.
+        title: Id of the evaluation, or name of the file.
+        candidate: The candidate; None for a custom workload.
+        workload: The workload on the hardware.
+        hardware: The accelerator.
+        report: The energy of the workload.
+        baseline: The energy of the baseline on the same hardware; None if there is none.
+        notes: Remarks for readers.
     """
 
     title: str
@@ -57,10 +55,10 @@ class Scored:
 
     @property
     def saving(self) -> energy.Estimate | None:
-        """How many times less energy than the baseline; None without one.
+        """The baseline's energy over the candidate's; None without a baseline.
 
-        Low and high are the extremes over every mix of the low and the high table: each component may be as cheap or as
-        dear as it can be, in both alike.
+        Low and high are the extremes over every mix of the low and the high table: each component may have its lowest
+        or its highest energy, the same in candidate and baseline.
         """
         if self.baseline is None:
             return None
@@ -76,12 +74,12 @@ def score(
     source: str,
     *,
     hardware: str | None = None,
-    dataset: str = "digits",
+    dataset: str = DEFAULT_DATASET,
     network: str | None = None,
     storage: str | None = None,
     folder: MultiplierFolder | None = None,
 ) -> Scored:
-    """The energy of a stored evaluation, or of a candidate or workload in a file.
+    """Score a stored evaluation, or the candidate or workload in a file.
 
     Args:
         source: The beginning of a stored evaluation's key; or the path of a JSON file that holds a candidate, anything
@@ -89,13 +87,13 @@ def score(
             `energy.Workload.to_dict` makes it, itself or under the key `workload`.
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file; by default what the evaluation was
             made for, or else the default.
-        dataset: Of a candidate in a file: decides the image's size.
-        network: Import path of a custom network, for a candidate in a file.
+        dataset: Dataset of a candidate in a file, which decides the size of the image.
+        network: Import path of the custom network of a candidate in a file.
         storage: Results database; see `search.locations.storage_url`.
         folder: Where imported multipliers are; by default the user's folder.
 
     Raises:
-        UsageError: If the source cannot be read or found, or was evaluated on hardware that is not known here.
+        UsageError: If the source cannot be read or found, or was evaluated on custom hardware that is not given.
         energy.EnergyError: If the hardware is unknown, or cannot run it.
         StorageError: If the database does not exist or cannot be used.
     """
@@ -104,39 +102,39 @@ def score(
     if not path.suffix and not path.exists():
         return _score_stored(source, hardware, storage, folder)
     content = _read(path)
-    loaded_hardware = energy.load_hardware(hardware or "weight-stationary-45nm")
-    own = _workload_in(content)
-    if own is not None:
-        workload = _in_file(path, lambda: energy.Workload.from_dict(own))
+    accelerator = energy.load_hardware(hardware or DEFAULT_HARDWARE)
+    custom = _workload_in(content)
+    if custom is not None:
+        workload = _in_file(path, lambda: energy.Workload.from_dict(custom))
         return Scored(
             title=path.name,
             candidate=None,
             workload=workload,
-            hardware=loaded_hardware,
-            report=_in_file(path, lambda: energy.estimate(workload, loaded_hardware)),
+            hardware=accelerator,
+            report=_in_file(path, lambda: energy.estimate(workload, accelerator)),
             baseline=None,
             notes=(_NO_BASELINE,),
         )
     candidate = read_candidate(path)
     task = searched_task(dataset, network)
     costs = stored_costs(candidate.multipliers, folder)
-    return _in_file(path, lambda: score_candidate(candidate, task, loaded_hardware, costs=costs, title=path.name))
+    return _in_file(path, lambda: score_candidate(candidate, task, accelerator, costs=costs, title=path.name))
 
 
 def score_candidate(
     candidate: Candidate, task: Task, hardware: energy.Hardware, *, costs: energy.CostTable, title: str = "candidate"
 ) -> Scored:
-    """The energy of a candidate that was never trained.
+    """Score a candidate that was never trained.
 
     Args:
-        candidate: In canonical form.
-        task: Of what: decides the size of the image, and what the baseline is.
-        hardware: What runs it.
+        candidate: A candidate in canonical form.
+        task: Decides the size of the image and the baseline.
+        hardware: The accelerator.
         costs: Costs of its multipliers.
-        title: What to call it.
+        title: Name for the candidate.
 
     Raises:
-        UsageError: If there is no such network, or no such multiplier any more.
+        UsageError: If its network does not exist, or one of its multipliers no longer does.
         energy.EnergyError: If the hardware cannot run it.
     """
     workload = _untrained(candidate, task, hardware)
@@ -152,7 +150,7 @@ def score_candidate(
 
 
 def stored_workload(record: Record, hardware: energy.Hardware) -> energy.Workload:
-    """The workload of a stored evaluation, at the voltage that its candidate means on some hardware."""
+    """Return the workload of a stored evaluation, at the voltage that its candidate means on some hardware."""
     return on_hardware(energy.Workload.from_dict(record.evaluation.workload), record.evaluation.candidate, hardware)
 
 
@@ -163,38 +161,38 @@ def _score_stored(evaluation_id: str, hardware: str | None, storage: str | None,
     evaluated_on = record.setup.hardware
     if hardware is None and evaluated_on not in energy.hardware_names():
         raise UsageError(
-            f"evaluation {record.id} was made for {evaluated_on}, which does not come with the package; give its file, "
-            "or other hardware, with `hardware`"
+            f"evaluation {record.id} was made for {evaluated_on}, which is not built in; give its file, or other "
+            "hardware, with `hardware`"
         )
-    loaded_hardware = energy.load_hardware(hardware or evaluated_on)
-    workload = stored_workload(record, loaded_hardware)
+    accelerator = energy.load_hardware(hardware or evaluated_on)
+    workload = stored_workload(record, accelerator)
     costs = stored_costs(record.evaluation.candidate.multipliers, folder)
     return Scored(
         title=record.id,
         candidate=record.evaluation.candidate,
         workload=workload,
-        hardware=loaded_hardware,
-        report=energy.estimate(workload, loaded_hardware, costs=costs),
+        hardware=accelerator,
+        report=energy.estimate(workload, accelerator, costs=costs),
         baseline=None
         if baseline is None
-        else energy.estimate(stored_workload(baseline, loaded_hardware), loaded_hardware, costs=costs),
+        else energy.estimate(stored_workload(baseline, accelerator), accelerator, costs=costs),
         notes=(
             *(() if baseline else ("Its baseline is not stored.",)),
-            *((_OTHER_HARDWARE.format(evaluated_on),) if loaded_hardware.identity != evaluated_on else ()),
+            *((_OTHER_HARDWARE.format(evaluated_on),) if accelerator.identity != evaluated_on else ()),
         ),
     )
 
 
 def _untrained(candidate: Candidate, task: Task, hardware: energy.Hardware) -> energy.Workload:
-    """The workload of a candidate whose network was never trained: its shapes are known, its activations are not."""
-    from search.evaluation.training import untrained_layers  # which brings torch
+    """Return the workload of a candidate that was never trained: its shapes are known, its activations are not."""
+    from search.evaluation.training import untrained_layers  # imported late, because it loads torch
 
     shapes = [replace(shape, input_density=1.0) for shape in untrained_layers(task, candidate)]
     return workload_of(candidate, shapes, hardware, kept=kept_weights(shapes, candidate.sparsity))
 
 
 def read_candidate(path: Path) -> Candidate:
-    """The candidate in a JSON file, which may hold it alone or what `search best --json` prints.
+    """Read the candidate in a JSON file, which may hold it alone or be the output of `search best --json`.
 
     Raises:
         UsageError: If the file cannot be read or holds none.
@@ -204,10 +202,10 @@ def read_candidate(path: Path) -> Candidate:
 
 
 def _in_file(path: Path, read: Callable[[], T]) -> T:
-    """What a file holds, with its name before whatever is wrong with it."""
+    """Read something from a file, and begin errors with the file's name."""
     try:
         return read()
-    except (ValueError, LookupError) as error:  # which the errors of all packages are, where a value is wrong
+    except (ValueError, LookupError) as error:  # the bases of all packages' errors about values
         raise UsageError(f"{path}: {error}") from error
 
 
@@ -224,7 +222,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _workload_in(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The workload that a file holds instead of a candidate, if any."""
+    """Return the workload that a file holds instead of a candidate, or None."""
     if isinstance(content.get("candidate"), Mapping):
         return None
     inner = content.get("workload")
@@ -232,7 +230,7 @@ def _workload_in(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _candidate_in(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The candidate itself: the file may hold it, a record of it, or what `search best --json` prints."""
+    """Return the candidate itself: the file may hold it, a record of it, or the output of `search best --json`."""
     for key in ("best", "candidate"):
         inner = content.get(key)
         if isinstance(inner, Mapping):

@@ -1,4 +1,4 @@
-"""What a search found: its front against its baseline."""
+"""The result of a search: its front against its baseline."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _SHOWN = 12  # rows of a front in the text of a result
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SearchResult:
-    """What a search found. It prints as a short table of its front.
+    """The result of a search, which prints as a short table of its front.
 
     Attributes:
         search: The search.
         baseline: The largest network, dense, exact, at nominal voltage.
         front: The non-dominated evaluations, most accurate first.
-        evaluations: The different evaluations, in order of first trial, those stopped early too; none if only the front
-            was asked for.
-        finished: Trials that ended with an evaluation.
-        distinct: Different evaluations among those.
-        failed: Trials that ended with an error.
-        answer: The cheapest configuration for what the search was made for, by the fresh runs that were made.
+        evaluations: The different evaluations, in order of first trial, with those that were stopped early; empty if
+            only the front was asked for.
+        finished: Number of trials that ended with an evaluation.
+        distinct: Number of different evaluations.
+        failed: Number of trials that ended with an error.
+        answer: The cheapest configuration for the search's target, by the fresh runs that were made.
     """
 
     search: SearchRecord
@@ -56,12 +56,12 @@ class SearchResult:
         left_out = len(front) - _SHOWN
         if left_out > 0:
             front = front[:_SHOWN]
-        rows: list[tuple[str, ...]] = [("acc %", "energy", "saves", *words.KNOBS)]
+        rows: list[tuple[str, ...]] = [("acc %", "energy", "saves", *words.COLUMNS)]
         for record in [*front, self.baseline]:
             evaluation = record.evaluation
             figures = (words.percent(evaluation.accuracy), words.energy(evaluation.energy_pj))
-            knobs = words.knobs(evaluation.candidate).values()
-            rows.append((*figures, words.saving(self.saving(record)), *knobs))
+            configuration = words.configuration(evaluation.candidate).values()
+            rows.append((*figures, words.saving(self.saving(record)), *configuration))
         names = ["", *(record.id for record in front), "baseline"]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
@@ -75,23 +75,23 @@ class SearchResult:
         )
 
     def saving(self, record: Record) -> float:
-        """How many times less energy than the baseline."""
+        """Return the baseline's energy over an evaluation's."""
         return self.baseline.evaluation.energy_pj / record.evaluation.energy_pj
 
     @property
     def hypervolume(self) -> float:
-        """See `front_hypervolume`."""
+        """The hypervolume of the front; see `front_hypervolume`."""
         return front_hypervolume(self.front, self.baseline)
 
     def to_frame(self) -> pd.DataFrame:
-        """The different evaluations as a table: a row each, in order of first trial.
+        """Return the different evaluations as a table: a row each, in order of first trial.
 
         Its columns are `id`, `on_front`, `is_baseline`, the knobs of `Candidate`, `accuracy`,
-        `accuracy_standard_error`, `accuracy_worst`, `test_accuracy` (shares; NaN where the test images were not read),
+        `accuracy_standard_error`, `accuracy_worst`, `test_accuracy` (shares; NaN if the test images were not used),
         `energy_pj`, `energy_low_pj`, `energy_high_pj`, an `energy_<component>_pj` for each component, `saving`,
         `latency_us` and `area_mm2`.
         """
-        import pandas as pd  # takes longer to load than all the rest of this module
+        import pandas as pd  # takes longer to load than the rest of this module
 
         on_front = {record.key for record in self.front}
         rows = []
@@ -117,11 +117,11 @@ class SearchResult:
                     "area_mm2": evaluation.area_mm2,
                 }
             )
-        return pd.DataFrame(rows).astype({"test_accuracy": float})  # None is NaN even where a column has no other
+        return pd.DataFrame(rows).astype({"test_accuracy": float})  # a column of None alone becomes NaN too
 
 
 def front_hypervolume(records: Sequence[Record], baseline: Record) -> float:
-    """Area that these evaluations dominate in the plane of accuracy and decades of energy below the baseline.
+    """Return the area that evaluations dominate in the plane of accuracy and decades of energy below the baseline.
 
     Accuracy counts from 0 and energy as log10(baseline / energy), so that a tenfold saving at perfect accuracy adds 1.
     """
@@ -131,11 +131,13 @@ def front_hypervolume(records: Sequence[Record], baseline: Record) -> float:
 
 
 def front(records: Sequence[Record], costs: Sequence[str] = ("energy_pj",)) -> list[Record]:
-    """The evaluations that no other beats in accuracy and all costs, most accurate first; without those stopped early.
+    """Return the evaluations that no other beats in accuracy and all costs, most accurate first.
+
+    Evaluations that were stopped early are left out.
 
     Args:
         records: The evaluations.
-        costs: The minimised objectives, as `Evaluation` calls them.
+        costs: Fields of `Evaluation` to minimise.
     """
     records = [record for record in records if not record.evaluation.stopped]
     mask = non_dominated_mask(_points(records, costs))
@@ -171,12 +173,12 @@ def _scaled(values: Sequence[float]) -> list[float]:
 
 
 def result_of(store: Store, search: SearchRecord, *, evaluations: bool = True) -> SearchResult:
-    """The result of a stored search so far, with the answer for its target.
+    """Return the result of a stored search so far, with the answer for its target.
 
     Args:
-        store: The results database.
+        store: The store that holds the search.
         search: The search.
-        evaluations: Whether evaluations off the front are read too, which takes seconds for ten thousand.
+        evaluations: Whether to read evaluations off the front too, which takes seconds for ten thousand.
 
     Raises:
         SearchError: If its baseline was never evaluated.
@@ -201,11 +203,11 @@ def _baseline(store: Store, search: SearchRecord) -> Record:
     for record in store.evaluations.of_search(search, candidate=candidate, limit=1):
         return record
     raise SearchError(
-        f"the baseline of search {search.name!r} is not evaluated yet; continue with: search resume {search.name}"
+        f"the baseline of search {search.name!r} is not evaluated yet; resume it with: search resume {search.name}"
     )
 
 
 def _points(records: Sequence[Record], costs: Sequence[str] = ("energy_pj",)) -> NDArray[np.float64]:
-    """(error, costs) of each: shape (n, 1 + costs), all to be minimised."""
+    """Return (error, costs) of evaluations, all to minimise: shape (n, 1 + costs)."""
     rows = [(1 - r.evaluation.accuracy, *(getattr(r.evaluation, cost) for cost in costs)) for r in records]
     return np.array(rows, dtype=np.float64).reshape(-1, 1 + len(costs))

@@ -1,17 +1,17 @@
-"""Results in the words of tables, charts and messages."""
+"""Configurations and figures in the words of tables, charts and messages."""
 
 from __future__ import annotations
 
 from search.multipliers.identity import multiplier_name
 from search.space.candidate import Candidate
 
-KNOBS = ("network", "prune", "bits", "multiplier", "memory")
+COLUMNS = ("network", "prune", "bits", "multiplier", "memory")
 
 
-def knobs(candidate: Candidate) -> dict[str, str]:
-    """The four techniques of a candidate in words, under the names in `KNOBS`.
+def configuration(candidate: Candidate) -> dict[str, str]:
+    """Return a candidate in words, under the names in `COLUMNS`.
 
-    Where layers differ, there are three words with a | between two: of the first layer, the middle and the last.
+    If layers differ, there are three words separated by |: for the first layer, the middle and the last.
     """
     bits = _by_layer([str(group.robust_bits) for group in candidate.groups], "|")
     robust = "" if bits == "0" else f" +{bits}"
@@ -22,7 +22,7 @@ def knobs(candidate: Candidate) -> dict[str, str]:
         _by_layer([multiplier_name(group.multiplier) for group in candidate.groups], " | "),
         f"{candidate.supply_v:.2f}V{robust}",
     )
-    return dict(zip(KNOBS, words, strict=True))
+    return dict(zip(COLUMNS, words, strict=True))
 
 
 def _by_layer(words: list[str], between: str) -> str:
@@ -30,23 +30,23 @@ def _by_layer(words: list[str], between: str) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share as a percentage with two decimals, without the sign; a dash for None."""
+    """Format a share as a percentage with two decimals, without the sign; a dash for None."""
     return "-" if share is None else f"{share * 100:.2f}"
 
 
 def accuracy(mean: float, error: float) -> str:
-    """A mean share as a percentage, with its standard error; a line may break before the sign."""
+    """Format a mean share as a percentage, with its standard error; a line may break before the ±."""
     return f"{percent(mean)} ±\u00a0{percent(error)}\u00a0%"
 
 
 def energy(pj: float) -> str:
-    """An energy with a fitting unit and three significant digits."""
+    """Format an energy with a fitting unit and three significant digits."""
     size, unit = energy_unit(pj)
     return f"{pj / size:.3g} {unit}"
 
 
 def energy_unit(pj: float) -> tuple[float, str]:
-    """The unit that fits an energy: how many pJ it is, and its name."""
+    """Return the unit that fits an energy: its size in pJ, and its name."""
     rounded = float(f"{pj:.3g}")  # as it is shown: 999.6 pJ are 1 nJ
     for unit, size in (("mJ", 1e9), ("uJ", 1e6), ("nJ", 1e3)):
         if rounded >= size:
@@ -55,5 +55,5 @@ def energy_unit(pj: float) -> tuple[float, str]:
 
 
 def saving(ratio: float) -> str:
-    """A ratio of energies as "12.3x"."""
+    """Format a ratio of energies, such as 12.3x."""
     return f"{ratio:.3g}x" if ratio < 100 else f"{ratio:.0f}x"

@@ -11,7 +11,7 @@ from search.cli.errors import print_json, reported_errors
 @click.command()
 @options.min_accuracy
 @options.max_accuracy_drop
-@click.option("--knee", is_flag=True, help="The knee of the front above the target, instead of the cheapest.")
+@click.option("--knee", is_flag=True, help="Print the knee of the front above the target instead of the cheapest.")
 @options.dataset
 @options.network
 @options.hardware
@@ -34,8 +34,8 @@ def best(
 ) -> None:
     """Print the cheapest stored configuration whose accuracy fresh runs confirm.
 
-    Stored configurations are tried by rising energy: each is retrained from other random numbers, on
-    other splits of the images and for other chips. Runs that were made before are not made again.
+    Stored configurations are tried by rising energy: each is retrained with other random numbers, on
+    other splits of the images and for other chips. Runs are stored and reused.
     """
     with reported_errors(context.obj):
         import search

@@ -47,24 +47,24 @@ def compare(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Say how much each technique saves alone, in pairs, and all four together.
+    """Compare how much each technique saves alone, in pairs, and all four together.
 
-    Twelve searches of the same budget, one of them by the greedy strategy, and the energy that each
-    saves within accuracy losses of 0.5, 1, 2 and 5 points. Given the --name of a comparison that was
-    stopped, it resumes.
+    Runs twelve searches of the same budget, one of them by the greedy strategy, and shows the energy
+    that each saves within accuracy losses of 0.5, 1, 2 and 5 points. The --name of a stopped comparison
+    resumes it.
     """
     with reported_errors(context.obj):
         import search
         from search.api._compare import free_name
         from search.api.interrupts import interruptible
-        from search.report import comparison as comparison_report
         from search.report import console
+        from search.report.comparison import check_folder, print_comparison, write_comparison
         from search.report.progress import open_progress
 
         workplace = options.workplace_of(context)
         chosen = name or free_name(dataset, workplace)
         folder = out or Path(chosen)
-        comparison_report.check_folder(folder, name)
+        check_folder(folder, name)
         given = {
             "dataset": None if dataset == DEFAULT_DATASET else dataset,
             "network": network,
@@ -77,7 +77,7 @@ def compare(
             "out": out,
         }
         words = ["search", "compare", "--name", chosen]
-        screen = console.open_console(stderr=as_json)  # where stdout carries JSON, progress goes to stderr
+        screen = console.open_console(stderr=as_json)  # JSON alone goes to stdout, so progress goes to stderr
         progress = open_progress(screen)
         try:
             with interruptible(progress), progress:
@@ -97,11 +97,9 @@ def compare(
             command = command_line(words, given)
             click.echo(f"\nStopped. Every finished evaluation is kept. Resume with: {command}", err=True)
             sys.exit(EXIT_INTERRUPTED)
-        written = comparison_report.write_comparison(comparison, folder)
+        written = write_comparison(comparison, folder)
         if as_json:
             print_json(comparison.to_dict())
         else:
-            comparison_report.print_comparison(
-                screen, comparison, command=command_line(words, {**given, "confirm": True})
-            )
+            print_comparison(screen, comparison, command=command_line(words, {**given, "confirm": True}))
         screen.print(f"Wrote {', '.join(map(str, written))}", soft_wrap=True, highlight=False, markup=False)

@@ -22,7 +22,7 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 @click.command()
 @click.argument("name")
-@click.option("--members", type=int, metavar="N", help="Score N of the front, evenly spread.  [default: all]")
+@click.option("--members", type=int, metavar="N", help="Score N members of the front, evenly spread.  [default: all]")
 @click.option(
     "--hardware",
     metavar="FILE.yaml",
@@ -40,37 +40,37 @@ def crosscheck(context: click.Context, name: str, members: int | None, hardware:
     """
     with reported_errors(context.obj):
         from search.answers.result import result_of
-        from search.crosscheck import agreement as checking
+        from search.crosscheck import agreement
         from search.crosscheck.zigzag import load_zigzag
         from search.multipliers.folder import MultiplierFolder
         from search.multipliers.known import stored_costs
         from search.report import console
         from search.store.database import Store
 
-        load_zigzag()  # a missing one is named before anything else is looked at
+        load_zigzag()  # first, so that a missing ZigZag is reported before anything else
         with Store.open(options.workplace_of(context).url, create=False) as store:
             search = store.searches.find(name)
             front = result_of(store, search, evaluations=False).front
-        loaded_hardware = checking.hardware_of(search.hardware, hardware)
-        chosen = checking.spread(front, members)
+        accelerator = agreement.hardware_of(search.hardware, hardware)
+        chosen = agreement.spread(front, members)
         multipliers = {name for record in chosen for name in record.evaluation.candidate.multipliers}
         costs = stored_costs(multipliers, MultiplierFolder.default())
-        found = checking.crosscheck(chosen, loaded_hardware, costs=costs, on_layer=_progress())
+        found = agreement.crosscheck(chosen, accelerator, costs=costs, on_layer=_progress())
         if as_json:
-            print_json(_as_json(name, loaded_hardware.identity, len(front), found))
+            print_json(_as_json(name, accelerator.identity, len(front), found))
         else:
-            _print(console.open_console(), name, loaded_hardware.identity, len(front), found)
+            _print(console.open_console(), name, accelerator.identity, len(front), found)
 
 
 def _progress() -> Callable[[int, int, float], None]:
-    """A line on stderr at the beginning, and then every few seconds."""
-    told = 0.0
+    """Return a callback that prints a line on stderr at the beginning, and then every few seconds."""
+    last_line = 0.0
 
     def on_layer(done: int, layers: int, seconds_left: float) -> None:
-        nonlocal told
-        if done and time.monotonic() - told < _SECONDS_BETWEEN_LINES and done < layers:
+        nonlocal last_line
+        if done and time.monotonic() - last_line < _SECONDS_BETWEEN_LINES and done < layers:
             return
-        told = time.monotonic()
+        last_line = time.monotonic()
         left = f", about {seconds_left:.0f} s left" if done < layers else ""
         click.echo(f"ZigZag: {done} of {layers} different layers scored{left}", err=True)
 
@@ -89,7 +89,7 @@ def _print(console: Console, name: str, hardware: str, size: int, found: Crossch
     table.add_column("id", no_wrap=True)
     for column in ("acc %", "searched", "dense", "ZigZag", "ratio"):
         table.add_column(column, justify="right", no_wrap=True)
-    for column in words.KNOBS:
+    for column in words.COLUMNS:
         table.add_column(column, overflow="fold", no_wrap=column != "network")
     for record, comparison in zip(found.records, found.comparisons, strict=True):
         table.add_row(
@@ -99,7 +99,7 @@ def _print(console: Console, name: str, hardware: str, size: int, found: Crossch
             words.energy(comparison.ours.total_pj),
             words.energy(comparison.zigzag.total_pj),
             f"{comparison.ratio:.2f}",
-            *words.knobs(record.evaluation.candidate).values(),
+            *words.configuration(record.evaluation.candidate).values(),
         )
     console.print(table)
     ratios = [comparison.ratio for comparison in found.comparisons]
@@ -108,9 +108,9 @@ def _print(console: Console, name: str, hardware: str, size: int, found: Crossch
         f"Of searched and ZigZag: {_words(found.searched)}.",
         f"ZigZag's energy is {min(ratios):.2f} to {max(ratios):.2f} of ours; {found.layers} different layers, "
         f"{found.seconds:.0f} s.",
-        "Dense, ZigZag: MACs, memories and DRAM of the network without its zeros, as ZigZag knows none; no registers, "
-        "clock, leakage, metadata.",
-        "Searched: what the search reported, which has them all. ZigZag picks the order of loops itself.",
+        "Dense, ZigZag: MACs, memories and DRAM of the network as if it had no zeros, which ZigZag does not model; no "
+        "registers, clock, leakage, metadata.",
+        "Searched: the figure of the search, which has them all. ZigZag chooses the order of loops itself.",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""What this installation computes with."""
+"""The kernels and versions that this installation uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from approx.arithmetic.convolution import integer_matmul_is_exact
 
 
 def diagnose() -> dict[str, str]:
-    """What matters for speed and results, in words, by name."""
+    """Return what matters for speed and results: name -> words."""
     return {
         "crosslayer": version("crosslayer"),
         "python": f"{platform.python_version()} on {platform.platform()}",
@@ -25,7 +25,7 @@ def diagnose() -> dict[str, str]:
 def _tables() -> str:
     library = native.load()
     if library is not None:
-        threads = "" if library.uses_torch_threads else ", on one thread: torch before 2.10 has none to lend"
+        threads = "" if library.uses_torch_threads else ", on one thread: torch before 2.10 does not share its threads"
         return f"native row tables, {library.build} build{threads}"
     reason = native.why_not_loaded()
     return f"row tables with torch alone, about four times slower than the native kernel: {reason}"

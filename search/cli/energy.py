@@ -8,6 +8,7 @@ import click
 
 from search.cli import options
 from search.cli.errors import print_json, reported_errors
+from search.defaults import DEFAULT_DATASET, DEFAULT_HARDWARE
 
 
 @click.command(name="energy")
@@ -21,17 +22,17 @@ from search.cli.errors import print_json, reported_errors
 @click.option(
     "--hardware",
     metavar="NAME|FILE.yaml",
-    help="Accelerator.  [default: the evaluation's own, else weight-stationary-45nm]",
+    help=f"Accelerator.  [default: the evaluation's own, else {DEFAULT_HARDWARE}]",
 )
 @click.option(
-    "--dataset", default="digits", show_default=True, metavar="NAME", help="Whose images, for a candidate in a file."
+    "--dataset", default=DEFAULT_DATASET, show_default=True, metavar="NAME", help="Dataset of a candidate in a file."
 )
-@click.option("--network", metavar="MODULE:FUNCTION", help="A custom network, for a candidate in a file.")
+@click.option("--network", metavar="MODULE:FUNCTION", help="Custom network of a candidate in a file.")
 @click.option(
     "--picture",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Where to draw a stacked bar for every layer, such as energy.png.",
+    help="Where to draw a stacked bar for each layer, such as energy.png.",
 )
 @options.workplace("storage")
 @options.as_json
@@ -47,7 +48,7 @@ def energy_command(
 ) -> None:
     """Show where the energy of a candidate goes, on this or other hardware.
 
-    ID is what `search best` names and `search show NAME --ids` lists. Nothing is trained: a stored
+    ID is what `search best` prints and `search show NAME --ids` lists. Nothing is trained: a stored
     evaluation keeps its layers, and those of a candidate in a file follow from its network.
     """
     with reported_errors(context.obj):

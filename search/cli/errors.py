@@ -1,4 +1,4 @@
-"""What every command does with errors and with JSON."""
+"""How commands report errors and print JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-EXIT_INTERRUPTED = 130  # as shells have it: 128 and SIGINT
+EXIT_INTERRUPTED = 130  # as in shells: 128 + SIGINT
 _EXIT_FAILURE = 1
 _EXIT_USAGE = 2
 
@@ -40,8 +40,8 @@ def reported_errors(debug: bool) -> Iterator[None]:
 def in_options(text: str) -> str:
     """Return a message in the terms of the command that runs: `budget` becomes --budget.
 
-    Errors name parameters in backticks. Those that the command has are replaced by its options, others are only
-    unquoted.
+    Errors name parameters in backticks. Parameters of the command become its options; others only lose their
+    backticks.
     """
     from search.errors import in_words_of
 
@@ -52,7 +52,7 @@ def in_options(text: str) -> str:
 
 
 def _spelled(parameter: click.Parameter) -> str:
-    """How a parameter is given: the option that changes what is usual, or the name of an argument."""
+    """Return the option of a parameter, for a flag the one that changes the default, or the name of an argument."""
     if isinstance(parameter, click.Argument):
         return parameter.make_metavar(click.get_current_context()).strip("[]")
     return parameter.secondary_opts[-1] if parameter.secondary_opts else parameter.opts[-1]

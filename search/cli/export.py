@@ -14,7 +14,7 @@ from search.cli.errors import print_json, reported_errors
 @click.command()
 @click.argument("evaluation_id", metavar="ID")
 @click.option("--out", required=True, type=click.Path(file_okay=False), metavar="DIR", help="Folder to write to.")
-@click.option("--overwrite", is_flag=True, help="Replace what was exported there before.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier export in the folder.")
 @options.workplace("storage", "data_dir", "cache")
 @options.as_json
 @click.pass_context
@@ -27,17 +27,17 @@ def export(
 ) -> None:
     """Write the model of an evaluation to a folder.
 
-    ID is what `search best` names and `search show NAME --ids` lists. The folder gets the state of the
+    ID is what `search best` prints and `search show NAME --ids` lists. The folder gets the state of the
     network, its integer codes and scales, the multiplier's table, the faults of one chip, and ONNX.
     """
     with reported_errors(context.obj):
+        import search
         from search.answers import words
-        from search.api._export import export as export_evaluation
 
         def on_training(stage: str) -> None:
             click.echo(f"search: the result of the stage {stage!r} is no longer kept; training it again", err=True)
 
-        done = export_evaluation(
+        done = search.export(
             evaluation_id,
             out=out,
             overwrite=overwrite,
@@ -65,7 +65,7 @@ def export(
         else:
             click.echo(
                 f"Loaded again, it has {accuracy} % validation accuracy, not the recorded "
-                f"{words.percent(fmean(recorded))} %: this machine rounds differently, or trained it again",
+                f"{words.percent(fmean(recorded))} %: this machine rounds differently, or retrained it",
                 err=True,
             )
         if not done.onnx_equals_model:

@@ -12,11 +12,11 @@ from search.cli.crosscheck import crosscheck
 from search.cli.energy import energy_command
 from search.cli.export import export
 from search.cli.multipliers import doctor, multipliers
-from search.cli.report import report as report_command
+from search.cli.report import report
 from search.cli.run import resume, run
 from search.cli.show import show
 
-# The service's commands, which bring FastAPI and are of a package that this one does not depend on.
+# The service's commands, by import path: they load FastAPI, and this package does not depend on `service`.
 _SERVICE_COMMANDS = {
     "serve": "service.cli:serve",
     "worker": "service.cli:worker",
@@ -27,14 +27,14 @@ _SERVICE_COMMANDS = {
 
 
 class _Commands(click.Group):
-    """The commands of this package, and those of the service, loaded when they are first used."""
+    """The commands of this package, and those of the service, which are imported when first used."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        """Names of all."""
+        """Return the names of all commands."""
         return sorted([*super().list_commands(context), *_SERVICE_COMMANDS])
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        """The command of that name."""
+        """Return the command of this name."""
         if name not in _SERVICE_COMMANDS:
             return super().get_command(context, name)
         module, _, attribute = _SERVICE_COMMANDS[name].partition(":")
@@ -50,7 +50,7 @@ def cli(context: click.Context, debug: bool) -> None:
     """Find the cheapest way to run an image classifier in approximate hardware.
 
     Searches smaller networks, pruning, approximate multipliers and voltage-scaled weight memory
-    together, and says which combination meets an accuracy for the least energy.
+    together for the combination that meets an accuracy with the least energy.
     """
     context.obj = debug
 
@@ -66,7 +66,7 @@ for command in (
     export,
     multipliers,
     doctor,
-    report_command,
+    report,
 ):
     cli.add_command(command)
 

@@ -18,10 +18,10 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_json
 @click.pass_context
 def multipliers(context: click.Context, as_json: bool) -> None:
-    """List approximate multipliers; show one; import or characterise your own.
+    """List approximate multipliers; show one; import or characterise custom ones.
 
-    Without a command, lists the catalogue at 8 bits, unsigned as in most publications, and what was
-    imported. Names with numbers have more members than are listed: broken-array-3-5, drum-7.
+    Without a command, lists the catalogue at 8 bits, unsigned as in most publications, and imported
+    multipliers. Families with numbers have more members than are listed: broken-array-3-5, drum-7.
     """
     if context.invoked_subcommand is not None:
         return
@@ -39,7 +39,7 @@ def multipliers(context: click.Context, as_json: bool) -> None:
 @multipliers.command()
 @click.argument("name")
 @click.option("--bits", type=int, default=8, show_default=True, help="Width of both operands, 2 to 12.")
-@click.option("--signed", is_flag=True, help="Operands are signed.  [default: as it was imported, else unsigned]")
+@click.option("--signed", is_flag=True, help="Operands are signed.  [default: as imported, else unsigned]")
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -63,8 +63,8 @@ def show(debug: bool, name: str, bits: int, signed: bool, out: Path | None, as_j
 
 @multipliers.command(name="import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--name", help="What to call it; of many tables or functions in the file, the one to take.")
-@click.option("--signed", is_flag=True, help="Operands are signed. Names such as mul8s_1L2H say so themselves.")
+@click.option("--name", help="Name of the multiplier; selects one of several tables or functions in the file.")
+@click.option("--signed", is_flag=True, help="Operands are signed, as names such as mul8s_1L2H say without it.")
 @_json
 @click.pass_obj
 def import_(debug: bool, file: Path, name: str | None, signed: bool, as_json: bool) -> None:
@@ -90,16 +90,16 @@ def import_(debug: bool, file: Path, name: str | None, signed: bool, as_json: bo
 
 @multipliers.command()
 @click.argument("subject", metavar="NAME|FILE.v", required=False)
-@click.option("--name", help="What to call the multiplier of a file.  [default: the file's name]")
-@click.option("--signed", is_flag=True, help="Operands and product of a file's circuit are two's complement.")
-@click.option("--top", metavar="MODULE", help="The module in a file.  [default: the one that no other uses]")
-@click.option("--weights", metavar="PORT", help="The input for the weight.  [default: the second one]")
-@click.option("--overwrite", is_flag=True, help="Replace the multiplier of that name, as after editing its file.")
-@click.option("--all", "everything", is_flag=True, help="The whole catalogue: make the table of this package again.")
+@click.option("--name", help="Name of the multiplier in a file.  [default: the file's name]")
+@click.option("--signed", is_flag=True, help="Operands and product of the circuit in a file are two's complement.")
+@click.option("--top", metavar="MODULE", help="Module in a file.  [default: the one that no other uses]")
+@click.option("--weights", metavar="PORT", help="Input port of the weight.  [default: the second one]")
+@click.option("--overwrite", is_flag=True, help="Replace the multiplier of this name, such as after editing its file.")
+@click.option("--all", "everything", is_flag=True, help="Make the table of the whole catalogue again.")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="With --all: the folder for multipliers.csv and its provenance.",
+    help="With --all: folder for multipliers.csv and its provenance.",
 )
 @_json
 @click.pass_obj
@@ -115,17 +115,17 @@ def characterise(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Find a multiplier's energy and area in gates.
+    """Measure a multiplier's energy and area in gates.
 
-    Of a name of the catalogue, such as drum-7, Verilog is written; or give your own: two inputs of
-    2 to 8 bits, one output, no registers. Yosys maps it to cells, simulation proves what it
-    computes for all operands, and its energy is counted beside the exact multiplier's. A search
+    For a name of the catalogue, such as drum-7, Verilog is generated; or give a Verilog file with two
+    inputs of 2 to 8 bits, one output and no registers. Yosys maps it to cells, simulation proves what
+    it computes for all operands, and its energy is counted beside the exact multiplier's. Searches
     can use it from then on.
 
     Needs Yosys, Icarus Verilog and the OSU 180 nm cells; on Debian or Ubuntu:
     apt-get install yosys iverilog qflow-tech-osu018
     """
-    with _interruptible(), _errors(debug):  # loading takes seconds, too
+    with _interruptible(), _errors(debug):  # imports are inside, because they take seconds too
         from search.errors import UsageError
         from search.multipliers import characterisation, shipped_table
         from search.report import console
@@ -136,7 +136,7 @@ def characterise(
             Path(subject).suffix.lower() in (".v", ".sv", *characterisation.VHDL_SUFFIXES) or Path(subject).is_file()
         )
         if not is_file and (name or signed or top or weights or overwrite):
-            raise UsageError("--name, --signed, --top, --weights and --overwrite go with a Verilog file")
+            raise UsageError("--name, --signed, --top, --weights and --overwrite need a Verilog file")
         screen = console.open_console(stderr=True)
         with screen.status("Synthesising") as status:
 
@@ -161,7 +161,7 @@ def characterise(
             else:
                 found = characterisation.characterise_name(subject, on_row=on_row)
         if found.doubt:
-            click.echo(f"search: {found.doubt}", err=True)
+            click.echo(f"search: {in_options(found.doubt)}", err=True)
         if as_json:
             print_json(characterisation.as_json(found))
         else:
@@ -172,7 +172,7 @@ def characterise(
 @_json
 @click.pass_obj
 def doctor(debug: bool, as_json: bool) -> None:
-    """Say which kernels are in use here."""
+    """Show which kernels are in use on this machine."""
     with _errors(debug):
         from search.cli import diagnosis
         from search.report import console
@@ -186,7 +186,7 @@ def doctor(debug: bool, as_json: bool) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C ends what keeps nothing until it is done."""
+    """End with one line on Ctrl-C a command that keeps nothing until it is done."""
     try:
         yield
     except KeyboardInterrupt:

@@ -24,28 +24,28 @@ dataset = click.option(
 network = click.option(
     "--network",
     metavar="MODULE:FUNCTION",
-    help="A custom network instead of the built-in ones: a function(image_shape, classes) in a module here.",
+    help="Function of (image_shape, classes) that builds a custom network, instead of the built-in ones.",
 )
 hardware = click.option(
     "--hardware",
     default=DEFAULT_HARDWARE,
     show_default=True,
     metavar="NAME|FILE.yaml",
-    help="Accelerator that energy is modelled for.",
+    help="Accelerator whose energy is modelled.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-min_accuracy = click.option("--min-accuracy", type=float, metavar="SHARE", help="Accuracy you need, such as 0.95.")
+min_accuracy = click.option("--min-accuracy", type=float, metavar="SHARE", help="Required accuracy, such as 0.95.")
 max_accuracy_drop = click.option(
     "--max-accuracy-drop",
     type=float,
     metavar="SHARE",
-    help="Instead: how far below the baseline it may be.  [default: 0.02, two percentage points]",
+    help="Instead: how far accuracy may be below the baseline's.  [default: 0.02, two percentage points]",
 )
 effort = click.option(
     "--effort", metavar="NAME", help="quick, standard or thorough: epochs, chips, fresh runs.  [default: standard]"
 )
 confirm = click.option(
-    "--confirm/--no-confirm", default=True, help="Whether fresh runs confirm the answer.  [default: they do]"
+    "--confirm/--no-confirm", default=True, help="Whether fresh runs confirm the answer.  [default: --confirm]"
 )
 
 
@@ -53,7 +53,7 @@ _KEPT = "crosslayer.workplace"
 
 
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Keep an option of the workplace for `workplace_of`, instead of handing all seven to every command."""
+    """Keep an option of the workplace for `workplace_of`, instead of passing all seven to every command."""
     context.meta.setdefault(_KEPT, {})[parameter.name] = value
 
 
@@ -107,7 +107,7 @@ _WORKPLACE: dict[str, Callable[[Command], Command]] = {
         metavar="SIZE",
         expose_value=False,
         callback=_keep,
-        help="The least recently used go above it, such as 500MB.  [default: $CROSSLAYER_CACHE_LIMIT, else 10GB]",
+        help="Size of the cache, such as 500MB.  [default: $CROSSLAYER_CACHE_LIMIT, else 10GB]",
     ),
 }
 
@@ -128,7 +128,7 @@ def workplace(*names: str) -> Callable[[Command], Command]:
 
 
 def workplace_of(context: click.Context) -> Workplace:
-    """Return where the command that runs works, by the options that `workplace` gave it.
+    """Return the workplace of the running command, by the options that `workplace` gave it.
 
     Raises:
         UsageError: If they are out of range, or contradict each other.

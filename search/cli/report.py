@@ -18,14 +18,14 @@ from search.cli.errors import reported_errors
     metavar="FILE.html",
     help="Where to write it.  [default: NAME.html]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing file.")
 @options.workplace("storage")
 @click.pass_context
 def report(context: click.Context, name: str, out: Path | None, overwrite: bool) -> None:
-    """Write what a search found as a web page in one file.
+    """Write the result of a search as a web page in one file.
 
-    It has the front, where the energy goes, what the knobs do, and every configuration of the front to
-    copy. It needs no network and no other file, so it can be sent or kept.
+    The page shows the front, where the energy goes, what the knobs do, and every configuration of the
+    front to copy. It needs no network and no other file, so it can be sent or kept.
     """
     with reported_errors(context.obj):
         from search.report.page.file import write_report

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--space",
     metavar="NAME|FILE.yaml",
-    help="default; layered, where the first and the last layer choose a multiplier and robust bits of their own; or a "
+    help="default; layered, in which the first and the last layer choose their own multiplier and robust bits; or a "
     "file that restricts or extends the space.  [default: default, or what a resumed search has]",
 )
 @click.option(
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     type=click.Choice(["joint", "greedy"]),
     default="joint",
     show_default=True,
-    help="All techniques at once, or one step of one knob after the other, for comparison.",
+    help="All techniques at once, or one step of one knob at a time, for comparison.",
 )
 @click.option(
     "--no-prescreen",
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 @click.option(
     "--asynchronous",
     is_flag=True,
-    help="Never let workers wait for a generation; results then depend on who is first. For large clusters.",
+    help="Let no worker wait for a generation; results then depend on the order of completion. For large clusters.",
 )
 @click.option(
     "--third-objective", metavar="NAME", help="area or latency, to be minimised beside energy.  [default: none]"
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     multiple=True,
     metavar="FILE.json",
-    help="Begin with this candidate too; may be given again.",
+    help="Begin with this candidate too; may be repeated.",
 )
 @click.option("--fresh", is_flag=True, help="Do not begin with the best of earlier searches with other seeds.")
 @options.confirm
@@ -117,8 +117,8 @@ def run(
 ) -> None:
     """Search for the best trade-offs between accuracy and energy.
 
-    Every evaluation is kept as soon as it is done. Continue a search that was stopped by anything with
-    `search resume`. In the end fresh runs confirm the cheapest configuration that is accurate enough.
+    Every evaluation is stored when it is done, and `search resume` resumes a search, whatever stopped it.
+    In the end fresh runs confirm the cheapest configuration that is accurate enough.
     """
     with reported_errors(context.obj):
         from energy import hardware_names
@@ -215,7 +215,7 @@ def _run(
     from search.report import console, json_values
     from search.report.progress import open_progress
 
-    out = console.open_console(stderr=as_json)  # where stdout carries JSON, progress goes to stderr
+    out = console.open_console(stderr=as_json)  # JSON alone goes to stdout, so progress goes to stderr
     progress = open_progress(out)
     try:
         with interruptible(progress), progress:
@@ -237,7 +237,7 @@ def _run(
 
 
 def _places(workplace: Workplace) -> dict[str, str]:
-    """Where a search has written: its results, its trained networks, and the command that shows them."""
+    """Return where a search wrote its results and its trained networks, and the command that shows them."""
     from search.locations import cache_location, printable, without_password
 
     shown = without_password(workplace.url)

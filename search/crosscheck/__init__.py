@@ -1,1 +1,1 @@
-"""A front scored by a second model, ZigZag."""
+"""Scores a front with a second energy model, ZigZag."""

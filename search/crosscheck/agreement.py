@@ -1,15 +1,15 @@
-"""Energy of a front by a second model, ZigZag, and how far the two agree on which member costs less.
+"""The energy of a front by a second model, ZigZag, and how far the two rankings agree.
 
 ZigZag: L. Mei et al., Enlarging joint architecture-mapping design space exploration for DNN accelerators, IEEE
 Transactions on Computers 70(8), 2021.
 
 Both models get the same layers, array, memory capacities, widths and energies per bit, so they can differ in one thing
-only: how often data move. `energy` counts by closed forms of one fixed dataflow. ZigZag is given the same operand to
-hold in the array and the same two memories, and then looks for the cheapest order of loops by itself.
+only: how often data move. `energy` counts by closed forms of one fixed dataflow. ZigZag is given the same stationary
+operand and the same two memories, and then searches for the cheapest order of loops.
 
-Compared are multiply-accumulates, the weight memory, the activation memory (partial sums included) and DRAM. Left out
-of both are registers, clock, leakage and metadata. ZigZag knows nothing of zeros, so both score every network as if it
-were dense; what a search reported, with its zeros, is shown beside that.
+Multiply-accumulates, the weight memory, the activation memory (with partial sums) and DRAM are compared; registers,
+clock, leakage and metadata are left out of both. ZigZag does not model zeros, so both score every network as if it were
+dense; the energy that the search reported, with zeros, is shown beside.
 
 ZigZag is optional: `pip install 'crosslayer[crosscheck]'`.
 """
@@ -30,16 +30,16 @@ from search.crosscheck.zigzag_inputs import ZigzagLayer, dense, zigzag_layers
 from search.errors import UsageError
 from search.store.records import Record
 
-SECONDS = (0.2, 4.0)  # a fully connected layer and a convolution, about: for estimates of the time left
+SECONDS = (0.2, 4.0)  # about, for a fully connected layer and a convolution: estimates the time left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A dense network by both models.
+    """The energy of a dense network by both models.
 
     Attributes:
-        ours: By `energy`.
-        zigzag: By ZigZag.
+        ours: Energy by `energy`.
+        zigzag: Energy by ZigZag.
     """
 
     ours: Parts
@@ -53,7 +53,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """How far two rankings agree: 1 for the same order, -1 for the opposite; None where one of them ranks nothing.
+    """How far two rankings agree: 1 for the same order, -1 for the opposite; None if all values of one are equal.
 
     Attributes:
         spearman: Spearman's rank correlation.
@@ -66,13 +66,13 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crosscheck:
-    """Members of a front by both models.
+    """The energies of the members of a front by both models.
 
     Attributes:
-        records: The members that were scored.
-        comparisons: Of each, as a dense network.
-        layers: Different layers that ZigZag scored.
-        seconds: Time it took.
+        records: The scored members.
+        comparisons: Comparison of each member as a dense network.
+        layers: Number of different layers that ZigZag scored.
+        seconds: Time that this took.
     """
 
     records: tuple[Record, ...]
@@ -82,13 +82,13 @@ class Crosscheck:
 
     @property
     def dense(self) -> Agreement:
-        """Between the two models, of dense networks: like for like."""
-        return agreement([one.ours.total_pj for one in self.comparisons], self._zigzag_pj)
+        """The agreement of the two models on dense networks, like for like."""
+        return rank_agreement([one.ours.total_pj for one in self.comparisons], self._zigzag_pj)
 
     @property
     def searched(self) -> Agreement:
-        """Between ZigZag and what the search reported, which includes zeros, registers, metadata and leakage."""
-        return agreement([record.evaluation.energy_pj for record in self.records], self._zigzag_pj)
+        """The agreement of ZigZag and the search's figures, which include zeros, registers, metadata and leakage."""
+        return rank_agreement([record.evaluation.energy_pj for record in self.records], self._zigzag_pj)
 
     @property
     def _zigzag_pj(self) -> list[float]:
@@ -105,10 +105,10 @@ def crosscheck(
     """Score evaluations with ZigZag.
 
     Args:
-        records: Such as the front of a search.
-        hardware: What they were evaluated for.
+        records: Evaluations, such as the front of a search.
+        hardware: The hardware that they were evaluated for.
         costs: Costs of their multipliers; by default the built-in ones.
-        on_layer: Called with how many of how many layers are scored and how many seconds are left; first with none.
+        on_layer: Called with the number of scored layers, the number of layers and the seconds left; first with 0.
 
     Raises:
         UsageError: If ZigZag is not installed, cannot express the hardware, or an evaluation has no workload.
@@ -148,7 +148,7 @@ def compare(
         hardware: The accelerator.
         table: Energies per action for both; by default those that `energy.estimate` uses for the dense network.
         costs: Costs of its multipliers; by default the built-in ones.
-        known: What ZigZag said of layers before; what it says now is added.
+        known: ZigZag's results for layers; new ones are added.
     """
     known = {} if known is None else known
     full = dense(workload)
@@ -174,10 +174,10 @@ def compare(
 
 
 def spread(records: Sequence[Record], members: int | None) -> tuple[Record, ...]:
-    """So many of them at even distances, the first and the last among them; all, if None or there are no more.
+    """Return `members` of the records, evenly spread from the first to the last; all if None or if there are fewer.
 
     Raises:
-        UsageError: If fewer than two are asked for, which nothing can be ranked by.
+        UsageError: If `members` is below 2, which leaves nothing to rank.
     """
     if members is not None and members < 2:
         raise UsageError(f"`members` must be at least 2, because a single one has no rank, got {members}")
@@ -187,47 +187,45 @@ def spread(records: Sequence[Record], members: int | None) -> tuple[Record, ...]
 
 
 def hardware_of(identity: str, given: str | None = None) -> energy.Hardware:
-    """The accelerator that a search was run for.
+    """Return the accelerator that a search was run for.
 
     Args:
-        identity: As stored with the search.
-        given: The name or file that a person gives; needed where the search used a file of their own.
+        identity: Hardware identity that is stored with the search.
+        given: A name or the path of a YAML file; not needed for built-in hardware.
 
     Raises:
-        UsageError: If it is not the search's.
-        energy.HardwareError: If there is no such description.
+        UsageError: If `given` is other hardware than the search's, or is missing.
+        energy.HardwareError: If there is no such hardware.
     """
     if given is None and identity not in energy.hardware_names():
-        raise UsageError(
-            f"the search ran on {identity}, which does not come with the package; add `hardware` FILE.yaml"
-        )
+        raise UsageError(f"the search ran on {identity}, which is not built in; give its file as `hardware` FILE.yaml")
     hardware = energy.load_hardware(given or identity)
     if hardware.identity != identity:
         raise UsageError(f"the search ran on {identity}, but `hardware` {given} is {hardware.identity}")
     return hardware
 
 
-def agreement(first: Sequence[float], second: Sequence[float]) -> Agreement:
-    """How far two lists of energies rank the same things alike."""
+def rank_agreement(first: Sequence[float], second: Sequence[float]) -> Agreement:
+    """Return how far two lists of energies agree on the order of the same things."""
     return Agreement(spearman=spearman(first, second), kendall=kendall(first, second))
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Spearman's rank correlation: Pearson's, of ranks; equal values share the mean of theirs. None if undefined."""
+    """Return Spearman's rank correlation; equal values share the mean of their ranks. None if undefined."""
     x, y = (_ranks(values) - (len(values) + 1) / 2 for values in (first, second))
     scale = math.sqrt(float(x @ x) * float(y @ y))
     return float(x @ y) / scale if scale else None
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Kendall's tau-b: pairs in the same order less pairs in opposite order, corrected for ties. None if undefined."""
+    """Return Kendall's tau-b: pairs in the same order minus pairs in opposite order, corrected for ties; or None."""
     x, y = (np.sign(np.subtract.outer(values, values)) for values in (first, second))
     scale = math.sqrt(float((x**2).sum()) * float((y**2).sum()))
     return float((x * y).sum()) / scale if scale else None
 
 
 def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
-    """Ranks from 1; ties get the mean of the ranks that they take up."""
+    """Return ranks from 1; ties get the mean of their ranks."""
     array = np.asarray(values, dtype=np.float64)
     below = (array[None, :] < array[:, None]).sum(axis=1)
     equal = (array[None, :] == array[:, None]).sum(axis=1)

@@ -1,7 +1,7 @@
-"""Running ZigZag on one layer, and what it says of it.
+"""Runs ZigZag on one layer, and reads its result.
 
 ZigZag: L. Mei et al., Enlarging joint architecture-mapping design space exploration for DNN accelerators, IEEE
-Transactions on Computers 70(8), 2021. It is optional, and only known to this file and `zigzag_inputs.py`: `pip install
+Transactions on Computers 70(8), 2021. It is optional, and only this file and `zigzag_inputs.py` know it: `pip install
 'crosslayer[crosscheck]'`.
 """
 
@@ -25,12 +25,12 @@ from search.errors import SearchError, UsageError
 
 INSTALL = "pip install 'crosslayer[crosscheck]'"
 
-_LOOP_FACTORS = 6  # loops are cut into so many, whose every order is tried; the default of ZigZag
+_LOOP_FACTORS = 6  # loops are split into this many factors, and every order is tried; ZigZag's default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What one inference costs, as far as both models know it, in pJ.
+    """The energy of one inference in pJ, in the components that both models have.
 
     Attributes:
         mac: Multiply-accumulates.
@@ -46,20 +46,20 @@ class Parts:
 
     @property
     def total_pj(self) -> float:
-        """Their sum."""
+        """The sum of all parts."""
         return self.mac + self.weight_sram + self.activation_sram + self.dram
 
     def plus(self, other: Parts) -> Parts:
-        """Part by part."""
+        """Add part by part."""
         return Parts(**{one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)})
 
     def times(self, factor: float) -> Parts:
-        """Every part times a factor."""
+        """Multiply every part by a factor."""
         return Parts(**{one.name: getattr(self, one.name) * factor for one in fields(self)})
 
 
 def load_zigzag() -> None:
-    """See that ZigZag is there.
+    """Check that ZigZag can be imported.
 
     Raises:
         UsageError: If it is not installed.
@@ -71,14 +71,14 @@ def load_zigzag() -> None:
 
 
 def run_zigzag(layer: ZigzagLayer) -> Parts:
-    """ZigZag's cheapest mapping of a layer, for a whole batch: its energy, and under `mac` the number of its MACs.
+    """Return the energy of ZigZag's cheapest mapping of a layer for a whole batch, with the number of MACs as `mac`.
 
-    The energies are ZigZag's counts of data elements moved, times widths and energies per bit. Its own sum first rounds
-    parallel elements and the words of a port to whole numbers, which is a tenth either way for 8x8 images.
+    The energies are ZigZag's counts of moved data elements times widths and energies per bit. ZigZag's own sum first
+    rounds parallel elements and the words of a port to whole numbers, which is 10 % either way for 8x8 images.
 
     Raises:
         UsageError: If ZigZag is not installed.
-        SearchError: If it finds no mapping.
+        SearchError: If ZigZag finds no mapping.
     """
     load_zigzag()
     with tempfile.TemporaryDirectory(prefix="crosslayer-zigzag-") as name, _quiet():
@@ -96,16 +96,16 @@ def run_zigzag(layer: ZigzagLayer) -> Parts:
                 temporal_mapping_type=_zigzag("mapping.temporal_mapping").TemporalMappingType.UNEVEN,
             )
             ((evaluation, _),) = main.run()
-        except Exception as error:  # whatever it raises, it is about this layer
+        except Exception as error:  # ZigZag raises errors of any kind
             reason = " ".join(str(error).split()) or type(error).__name__
             raise SearchError(f"ZigZag cannot map {_words(layer)}: {reason}") from error
     return _parts_of(evaluation, layer)
 
 
 def _stages() -> list[Any]:
-    """ZigZag's pipeline for the least energy: that of `zigzag.api`, without the stages that write reports and pictures.
+    """Return ZigZag's pipeline for the least energy: `zigzag.api`'s without the stages that write reports and pictures.
 
-    Those fail on layers that fit the array as a whole, and would touch the caller's logging.
+    Those fail on layers that fit the array as a whole, and change the caller's logging.
     """
     cheapest = _zigzag("stages.results.reduce_stages").MinimalEnergyStage
     return [
@@ -125,7 +125,7 @@ def _zigzag(module: str) -> ModuleType:
 
 
 def _parts_of(evaluation: Any, layer: ZigzagLayer) -> Parts:
-    """The energy of ZigZag's evaluation of a layer, by memory."""
+    """Return the energy of ZigZag's evaluation of a layer, by memory."""
     attributes = _zigzag("mapping.data_movement").DataMoveAttr
     prices = {
         "weight_memory": ("weight_sram", layer.weight_read_pj, layer.weight_write_pj),

@@ -1,4 +1,4 @@
-"""Layers and accelerators as ZigZag takes them."""
+"""Layers and accelerators in the form of ZigZag's inputs."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ _DRAM_BITS = 10**13  # no network fills it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZigzagLayer:
-    """All that ZigZag is told of one layer on some hardware; equal ones are scored once.
+    """All inputs of ZigZag for one layer on some hardware; equal layers are scored once.
 
     Attributes:
         batch: Images.
-        groups: Independent products.
+        groups: Groups of the convolution.
         outputs: Output channels of a group.
         channels: Input channels of a group.
         output_height: Rows of output positions.
         output_width: Columns of output positions.
         kernel_height: Rows of the kernel.
         kernel_width: Columns of the kernel.
-        input_height: Rows of the input, padding not counted.
-        input_width: Columns of the input.
+        input_height: Rows of the input, without padding.
+        input_width: Columns of the input, without padding.
         stride: Inputs between two output positions.
         weight_bits: Width of a stored weight.
         activation_bits: Width of a stored activation.
         sum_bits: Width of a stored partial sum.
-        dataflow: Which operand stays in the array.
-        rows: Processing elements along inner products, or along positions where outputs are stationary.
+        dataflow: The operand that stays in the array.
+        rows: Processing elements along inner products, or along positions if outputs are stationary.
         columns: Processing elements along output channels.
-        weight_memory_bits: Capacity.
-        activation_memory_bits: Capacity.
+        weight_memory_bits: Capacity of the weight memory.
+        activation_memory_bits: Capacity of the activation memory.
         from_dram: Operands that come from DRAM or go there: some of I, W and O.
         weight_read_pj: Energy of a bit read from the weight memory.
-        weight_write_pj: Energy of a bit written there.
+        weight_write_pj: Energy of a bit written to the weight memory.
         activation_read_pj: Energy of a bit read from the activation memory.
-        activation_write_pj: Energy of a bit written there.
+        activation_write_pj: Energy of a bit written to the activation memory.
         dram_pj: Energy of a bit moved from or to DRAM.
     """
 
@@ -78,7 +78,7 @@ class ZigzagLayer:
 def zigzag_layers(
     workload: energy.Workload, hardware: energy.Hardware, *, table: energy.EnergyTable | None = None
 ) -> tuple[ZigzagLayer, ...]:
-    """What ZigZag is to be told of each layer of the dense version of a network.
+    """Return ZigZag's inputs for each layer of the dense version of a network.
 
     Raises:
         UsageError: If the hardware, or the geometry of a layer, cannot be expressed in ZigZag.
@@ -99,8 +99,8 @@ def zigzag_layers(
         height, width, stride = _input_geometry(layer)
         activation_bits = _in_words(workload.activation_bits, memory.word_bits)
         stored_sum = _in_words(math.ceil(sum_bits), memory.word_bits)
-        # ZigZag holds all outputs of a layer at the width of its sums, where `energy` holds one fold of them. What
-        # never leaves the chip has to fit all the same, so the memory is made large enough; its energy per bit stays.
+        # ZigZag keeps all outputs of a layer at the width of its sums, `energy` only one fold of them. Operands that
+        # never leave the chip have to fit, so the memory is made large enough; its energy per bit stays the same.
         stays = ("I" not in from_dram) * layer.input_values * activation_bits
         stays += ("O" not in from_dram) * layer.positions * layer.outputs * stored_sum
         made.append(
@@ -136,13 +136,13 @@ def zigzag_layers(
 
 
 def dense(workload: energy.Workload) -> energy.Workload:
-    """The same network without zeros among its weights and activations."""
+    """Return the same network without zeros among its weights and activations."""
     layers = (replace(layer, nonzero_weights=layer.weights, activation_density=1.0) for layer in workload.layers)
     return replace(workload, layers=tuple(layers))
 
 
 def zigzag_workload(layer: ZigzagLayer) -> list[dict[str, Any]]:
-    """A layer as ZigZag's workload: one convolution, of which a fully connected layer is the smallest case."""
+    """Return a layer as ZigZag's workload: a convolution, of which a fully connected layer is the smallest case."""
     return [
         {
             "id": 0,
@@ -166,7 +166,7 @@ def zigzag_workload(layer: ZigzagLayer) -> list[dict[str, Any]]:
 
 
 def zigzag_mapping(layer: ZigzagLayer) -> list[dict[str, Any]]:
-    """What the array holds: the dataflow, as unrolled loops. The order of all other loops is left to ZigZag."""
+    """Return the dataflow as unrolled loops. The order of all other loops is left to ZigZag."""
     loops = _loops(layer)
     along_rows = ("C", "FY", "FX") if layer.dataflow == "weight-stationary" else ("B", "OY", "OX")
     unrolled = _unrolled({name: loops[name] for name in along_rows}, layer.rows)
@@ -183,10 +183,10 @@ def zigzag_mapping(layer: ZigzagLayer) -> list[dict[str, Any]]:
 
 
 def zigzag_accelerator(layer: ZigzagLayer) -> dict[str, Any]:
-    """The hardware as ZigZag's accelerator. Memories are in order from the array to DRAM, which has a meaning.
+    """Return the hardware as ZigZag's accelerator, with memories in order from the array to DRAM, as ZigZag needs.
 
-    One free register in each element makes the dataflow: a weight's, or a partial sum's. A multiply-accumulate costs 1,
-    so that ZigZag's MAC energy is their number.
+    One register without cost in each element makes the dataflow: for a weight or for a partial sum. A
+    multiply-accumulate costs 1, so that ZigZag's MAC energy is their number.
     """
     stationary = layer.dataflow == "weight-stationary"
     # A port of an innermost memory must feed the whole edge of the array at once, or ZigZag unrolls less.
@@ -225,7 +225,7 @@ def zigzag_accelerator(layer: ZigzagLayer) -> dict[str, Any]:
 
 
 def _operands_from_dram(hardware: energy.Hardware, live_bits: NDArray[np.float64]) -> list[tuple[str, ...]]:
-    """For each layer, which operands pass through DRAM; see `energy.traffic`, whose rule for feature maps this is."""
+    """Return the operands of each layer that pass through DRAM, by the rule of `energy.traffic` for feature maps."""
     if hardware.dram is None:
         return [()] * len(live_bits)
     room = hardware.activation_memory.capacity_kb
@@ -239,7 +239,7 @@ def _operands_from_dram(hardware: energy.Hardware, live_bits: NDArray[np.float64
 
 
 def _input_geometry(layer: energy.LayerWorkload) -> tuple[int, int, int]:
-    """Height and width of the input, and the stride: those nearest to the outputs' proportions that fit its size."""
+    """Return input height, input width and stride: those that fit, nearest to the proportions of the output."""
     channels = layer.groups * (layer.inner // (layer.kernel_height * layer.kernel_width))
     size = layer.input_values // channels
     output_width = layer.positions // layer.output_height
@@ -260,7 +260,7 @@ def _input_geometry(layer: energy.LayerWorkload) -> tuple[int, int, int]:
 
 
 def _strides(inputs: int, outputs: int, kernel: int) -> set[int]:
-    """Strides by which a kernel takes so many positions on so many inputs, with as little padding as can be."""
+    """Return the strides that give `outputs` positions on `inputs` inputs, with as little padding as possible."""
     for padding in range(kernel):
         reach = inputs + padding - kernel
         found = {stride for stride in range(1, inputs + 1) if reach >= 0 and reach // stride + 1 == outputs}
@@ -270,10 +270,10 @@ def _strides(inputs: int, outputs: int, kernel: int) -> set[int]:
 
 
 def _unrolled(loops: dict[str, int], elements: int) -> dict[str, int]:
-    """How to lay loops along so many elements of the array: in the fewest folds.
+    """Return the factors of loops along `elements` elements of the array that need the fewest folds.
 
-    Among equals, the ones that divide their loops are taken, because ZigZag rounds what is left of the others, and then
-    those that use the fewest elements.
+    Ties go to factors that divide their loops, because ZigZag rounds the rest of others, and then to those that use the
+    fewest elements.
     """
 
     def rank(factors: tuple[int, ...]) -> tuple[int, int, int]:
@@ -302,7 +302,7 @@ def _loops(layer: ZigzagLayer) -> dict[str, int]:
 def _memory(
     size_bits: int, read_pj: float, write_pj: float, operands: list[str], port_bits: int, serves: list[str]
 ) -> dict[str, Any]:
-    """A memory with a port for reads and one for writes, whose accesses cost `port_bits` times the energy of a bit."""
+    """Return a memory with a port for reads and one for writes; an access costs `port_bits` times a bit."""
     # ZigZag names directions from the memory's side: to or from the level below (l) or above (h) it.
     reads = [f"{name}, {way}" for name in operands for way in (("tl", "th") if name == "O" else ("tl",))]
     writes = [f"{name}, {way}" for name in operands for way in (("fl", "fh") if name == "O" else ("fh",))]

@@ -1,4 +1,4 @@
-"""A comparison as a table on a console, as a picture, and as files."""
+"""A comparison of techniques as a table on a console, as a picture, and as files."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _ALL = "#000000"
 _GREEDY = "#EE6677"
 _REFERENCE = "#BBBBBB"
-_LABEL_HEIGHT = 0.052  # of a panel's height, which a label needs
+_LABEL_HEIGHT = 0.052  # share of a panel's height that a label needs
 
 
 def print_comparison(console: Console, comparison: Comparison, *, command: str) -> None:
-    """Combinations against losses, with how many times less energy than the baseline each needs.
+    """Print a table of combinations against losses, with the energy that each saves.
 
     Args:
         console: Where to print.
-        comparison: What was found.
-        command: What confirms a comparison that was not confirmed.
+        comparison: The comparison.
+        command: The command that confirms a comparison that was not confirmed.
     """
     searched = ", ".join(filter(None, (comparison.dataset, comparison.network)))
     table = plain_table(f"Energy saved within an accuracy loss: {comparison.name} ({searched})")
@@ -55,7 +55,7 @@ def print_comparison(console: Console, comparison: Comparison, *, command: str) 
     baseline = comparison.baseline
     lines = [
         f"Baseline: {words.energy(baseline.energy_pj)} at {words.percent(baseline.accuracy)} %, "
-        f"{', '.join(words.knobs(baseline.candidate).values())}. 1x: nothing but the baseline keeps the accuracy.",
+        f"{', '.join(words.configuration(baseline.candidate).values())}. 1x: only the baseline keeps the accuracy.",
         f"Budget {comparison.budget} for each search, effort {comparison.effort}, seed {comparison.seed}, "
         f"{comparison.hardware}; different: evaluations of different configurations.",
     ]
@@ -74,18 +74,18 @@ def print_comparison(console: Console, comparison: Comparison, *, command: str) 
 
 
 def check_folder(folder: Path, name: str | None) -> None:
-    """See that a comparison can be written to a folder, which need not be there yet.
+    """Check that a comparison can be written to a folder, which need not exist yet.
 
     Args:
         folder: Where to write.
-        name: Of the comparison that is gone on with; None for a new one.
+        name: Name of the comparison that is resumed; None for a new one.
 
     Raises:
-        UsageError: If it cannot be written to, or holds another comparison.
+        UsageError: If the folder cannot be written to, or holds another comparison.
     """
     nearest = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise UsageError(f"cannot write to {folder}; name another `out`")
+        raise UsageError(f"cannot write to {folder}; choose another `out`")
     path = folder / _JSON
     if not path.exists():
         return
@@ -95,34 +95,34 @@ def check_folder(folder: Path, name: str | None) -> None:
     except (OSError, ValueError, KeyError):
         other = None
     if other is None:
-        raise UsageError(f"{path} is another file; name another `out`")
+        raise UsageError(f"{path} is not a comparison; choose another `out`")
     if other != name:
-        raise UsageError(f"{path} is comparison {other!r}; name another `out`, or resume it: `name` {other}")
+        raise UsageError(f"{path} is comparison {other!r}; choose another `out`, or resume it with `name` {other}")
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write comparison.json and its picture, as .png and .svg, to a folder; returns their paths.
+    """Write comparison.json and a picture, as .png and .svg, to a folder; return their paths.
 
     Raises:
-        UsageError: If that cannot be done.
+        UsageError: If a file cannot be written.
     """
     path = folder / _JSON
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(comparison.to_dict(), indent=2) + "\n")
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror or error}; name another `out`") from None
+        raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another `out`") from None
     return [path, *draw_comparison(comparison, [folder / name for name in _PICTURES])]
 
 
 def draw_comparison(comparison: Comparison, paths: Sequence[Path]) -> list[Path]:
-    """Draw savings over losses, a line for each combination; returns the paths.
+    """Draw savings over losses, a line for each combination; return the paths.
 
-    One panel shows techniques alone, one pairs, one all four by either strategy. Every panel has all four in grey, so
-    that lines can be compared across panels.
+    One panel shows single techniques, one pairs, and one all four by either strategy. Every panel has all four in grey,
+    so that lines can be compared across panels.
 
     Args:
-        comparison: What to draw.
+        comparison: The comparison.
         paths: Files to write, .png, .svg or .pdf.
 
     Raises:
@@ -184,21 +184,22 @@ def draw_comparison(comparison: Comparison, paths: Sequence[Path]) -> list[Path]
             try:
                 figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
             except OSError as error:
-                raise UsageError(f"cannot draw to {path}: {error.strerror or error}; name another `out`") from None
+                raise UsageError(f"cannot draw to {path}: {error.strerror or error}; choose another `out`") from None
     return list(paths)
 
 
 def _colours(rows: Sequence[Row]) -> dict[str, str]:
-    """The colour of each search of a panel."""
+    """Return the colour of each search of a panel."""
     if len(rows[0].combination.techniques) == len(TECHNIQUES):
         return {row.search: _ALL if row.combination.strategy == "joint" else _GREEDY for row in rows}
     return {row.search: colour for row, colour in zip(rows, _COLOURS, strict=False)}
 
 
 def _line(panel: Axes, comparison: Comparison, row: Row, colour: str, marker: str, *, reference: bool = False) -> None:
-    """A line through what is confirmed, with filled marks; what is not has a hollow mark, and no line if others have.
+    """Draw a line through the confirmed choices, with filled marks; the others have hollow marks.
 
-    A line through both would fall where a dearer choice is the first that is confirmed.
+    If none is confirmed the line goes through all. A line through both kinds would fall where only a choice that costs
+    more is confirmed.
     """
     savings = dict(enumerate(choice.saving for choice in row.choices))
     confirmed = {place: savings[place] for place, choice in enumerate(row.choices) if choice.confirmed}
@@ -214,7 +215,7 @@ def _line(panel: Axes, comparison: Comparison, row: Row, colour: str, marker: st
 
 
 def _label(panel: Axes, comparison: Comparison, rows: Sequence[Row], colours: Mapping[str, str], top: float) -> None:
-    """Write beside the end of each line what it is, moved apart where lines end close to each other."""
+    """Label each line at its end; labels move apart where lines end close to each other."""
     decades = math.log10(top / 0.9)
     wanted = sorted((math.log10(row.choices[-1].saving / 0.9) / decades, number) for number, row in enumerate(rows))
     heights = _apart([height for height, _ in wanted])
@@ -235,7 +236,7 @@ def _label(panel: Axes, comparison: Comparison, rows: Sequence[Row], colours: Ma
 
 
 def _apart(heights: Sequence[float]) -> list[float]:
-    """Rising heights in [0, 1], moved as little as need be so that labels do not overlap."""
+    """Move rising heights in [0, 1] apart, as little as possible, so that labels do not overlap."""
     moved: list[float] = []
     for height in heights:
         moved.append(max(height, moved[-1] + _LABEL_HEIGHT) if moved else max(height, _LABEL_HEIGHT / 2))

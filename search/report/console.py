@@ -17,26 +17,26 @@ from search.space.task import task_words
 from search.store.records import Record, SearchRecord, TrialCounts
 
 if TYPE_CHECKING:
-    from search.multipliers.catalogue import Described  # so does this
-    from search.multipliers.characterisation import Characterised  # which loads torch
+    from search.multipliers.catalogue import Described  # loads torch
+    from search.multipliers.characterisation import Characterised  # loads torch
 
 _SHOWN_LOSS = 0.10  # front members further below the baseline's accuracy are only counted
 
 
 def open_console(*, stderr: bool = False) -> Console:
-    """A console; one that is not a terminal, and so has no width of its own, is wide enough for every table."""
+    """Return a console; if it is not a terminal, and so has no width, it is as wide as every table needs."""
     console = Console(stderr=stderr)
     return console if console.is_terminal else Console(stderr=stderr, width=100)
 
 
 def print_result(console: Console, result: SearchResult, *, show_all: bool = False, ids: bool = False) -> None:
-    """The front of a search against its baseline, and what was asked of it.
+    """Print the front of a search against its baseline, and the answer for its target.
 
     Args:
         console: Where to print.
-        result: What the search found.
+        result: The result of the search.
         show_all: Whether to show members of the front that are far less accurate than the baseline.
-        ids: Whether rows are named by the evaluations' ids instead of being numbered.
+        ids: Whether rows have the ids of the evaluations instead of numbers.
     """
     baseline = result.baseline
     floor = 0.0 if show_all else baseline.evaluation.accuracy - _SHOWN_LOSS
@@ -46,17 +46,15 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
         _add_row(table, record.id if ids else str(number), record, baseline)
     table.add_section()
     best = result.answer.record
-    if best is not None and best not in (
-        baseline,
-        *result.front,
-    ):  # others beat it in the search, and fresh runs rejected them
+    # The answer is off the front if fresh runs rejected the configurations that dominate it.
+    if best is not None and best not in (baseline, *result.front):
         _add_row(table, best.id if ids else "best", best, baseline)
     _add_row(table, baseline.id if ids else "base", baseline, baseline)
     console.print(table)
     failed = f", {result.failed} failed" if result.failed else ""
     lines = [
-        "Accuracy: mean over chips on validation images, by which the front was chosen; ±: its standard error, of "
-        "other images and chips; test: on images and chips used for nothing else.",
+        "Accuracy: mean over chips on validation images, by which the front was chosen; ±: its standard error over "
+        "images and chips; test: on images and chips used for nothing else.",
         f"{result.finished} evaluations, {result.distinct} of them different{failed}; "
         f"hypervolume {result.hypervolume:.4f}.",
     ]
@@ -67,7 +65,7 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
         )
     if result.answer.record is None:
         highest = words.percent(result.front[0].evaluation.accuracy)
-        lines.append(f"There is none {result.answer.target}; the most accurate reaches {highest}%.")
+        lines.append(f"No configuration is {result.answer.target}; the most accurate reaches {highest}%.")
     else:
         remedy = f"Confirm it with: search resume {result.search.name}"
         lines += _answer_lines(result.answer, result.answer.record, remedy)
@@ -76,13 +74,13 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
 
 
 def print_places(console: Console, places: Mapping[str, str]) -> None:
-    """Where everything was written, by what it is."""
+    """Print where results and networks were written, and the command that shows them."""
     for name, place in places.items():
         console.print(f"{name.capitalize() + ':':<11}{place}", soft_wrap=True, highlight=False, markup=False)
 
 
 def print_answer(console: Console, answer: Answer) -> None:
-    """The cheapest configuration for a target against the baseline, and how well that is known."""
+    """Print the cheapest configuration for a target against the baseline, and whether fresh runs confirm it."""
     table = _table(f"Cheapest {answer.target}")
     record = answer.record or answer.baseline
     if record.key != answer.baseline.key:
@@ -91,11 +89,11 @@ def print_answer(console: Console, answer: Answer) -> None:
     console.print(table)
     for line in _answer_lines(answer, record, "Confirm it without --no-confirm"):
         console.print(line, highlight=False, markup=False)
-    console.print(f"Take it along with: search export {record.id} --out DIR", highlight=False)
+    console.print(f"Export it with: search export {record.id} --out DIR", highlight=False)
 
 
 def _answer_lines(answer: Answer, record: Record, remedy: str) -> list[str]:
-    """What an answer says, in sentences, and what to do where it was not confirmed yet."""
+    """Return an answer in sentences, with a remedy if it was not confirmed yet."""
     confirmation = answer.confirmation
     saved = answer.baseline.evaluation.energy_pj / record.evaluation.energy_pj
     energies = f"{words.energy(record.evaluation.energy_pj)}, {words.saving(saved)} less than the baseline"
@@ -128,12 +126,12 @@ def _answer_lines(answer: Answer, record: Record, remedy: str) -> list[str]:
 
 
 def print_searches(console: Console, searches: Sequence[SearchRecord], counts: Mapping[int, TrialCounts]) -> None:
-    """The stored searches, a line each.
+    """Print the stored searches, a line each.
 
     Args:
         console: Where to print.
-        searches: In the order to be shown.
-        counts: Of each search, by its id.
+        searches: The searches in the order to show.
+        counts: Trial counts of each search, by its id.
     """
     if not searches:
         console.print("no searches yet; make one with: search run")
@@ -154,7 +152,7 @@ def print_searches(console: Console, searches: Sequence[SearchRecord], counts: M
 
 
 def print_multipliers(console: Console, listed: Sequence[Described]) -> None:
-    """Multipliers with their errors, a line each."""
+    """Print multipliers with their errors, a line each."""
     table = plain_table("Errors over all operand pairs")
     table.add_column("multiplier", overflow="fold")
     for column in ("operands", "MAE", "WCE", "MRE %", "EP %", "bias", "energy", "area"):
@@ -185,7 +183,7 @@ def print_multipliers(console: Console, listed: Sequence[Described]) -> None:
 
 
 def print_multiplier(console: Console, described: Described, picture: Path) -> None:
-    """Everything that is known of one multiplier."""
+    """Print everything known about one multiplier."""
     multiplier, metrics = described.multiplier, described.metrics
     commutes = {True: "yes", False: "no", None: "its operands differ"}[metrics.commutative]
     lines = {
@@ -210,7 +208,7 @@ def print_multiplier(console: Console, described: Described, picture: Path) -> N
 
 
 def _cost_lines(described: Described) -> dict[str, str]:
-    """What is known of a multiplier's cost, in gates and from publications."""
+    """Return the costs of a multiplier, from gates and from publications."""
     lines = {}
     for form, cost in described.costs.items():
         lines[f"energy, {form}"] = (
@@ -229,7 +227,7 @@ def _cost_lines(described: Described) -> dict[str, str]:
 
 
 def print_characterised(console: Console, found: Characterised) -> None:
-    """A multiplier's cost over the exact one's: of a person's circuit its own width first, of a name all equal ones."""
+    """Print the cost of a multiplier over the exact one's: a user's circuit at its own width first, others at all."""
     circuit = found.circuit
     if circuit is not None:
         console.print(
@@ -266,7 +264,7 @@ def print_characterised(console: Console, found: Characterised) -> None:
         console.print(
             f"The same products as {found.twin.name}, which takes {found.twin.relative_energy:.2f}", highlight=False
         )
-    kept = "It comes with the package." if found.kept_in is None else f"Kept in {found.kept_in}"
+    kept = "It is built in." if found.kept_in is None else f"Kept in {found.kept_in}"
     console.print(
         "Energy: for a trained network's operands, both new for each product; weight held: each weight\n"
         "stays for many products; uniform: all operands equally likely. Layer: signed weight, unsigned\n"
@@ -277,7 +275,7 @@ def print_characterised(console: Console, found: Characterised) -> None:
 
 
 def print_diagnosis(console: Console, found: Mapping[str, str]) -> None:
-    """What the installation computes with."""
+    """Print the kernels and versions that the installation uses."""
     _print_lines(console, found)
 
 
@@ -294,7 +292,7 @@ def _operands(described: Described) -> str:
 
 
 def plain_table(title: str) -> Table:
-    """An empty table in the style of all."""
+    """Return an empty table in the common style."""
     return Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
 
 
@@ -302,8 +300,8 @@ def _table(title: str) -> Table:
     table = plain_table(title)
     for column in ("", "acc %", "±", "worst", "test", "energy", "saves"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
-    for column in words.KNOBS:
-        # An import path may be long, and so may the name that a person gives a multiplier.
+    for column in words.COLUMNS:
+        # Import paths of networks and names of imported multipliers may be long.
         header = "mult." if column == "multiplier" else column  # a terminal of 80 columns is just wide enough
         table.add_column(header, overflow="fold", no_wrap=column not in ("network", "multiplier"))
     return table
@@ -311,11 +309,11 @@ def _table(title: str) -> Table:
 
 def _add_row(table: Table, label: str, record: Record, baseline: Record) -> None:
     evaluation = record.evaluation
-    knobs = words.knobs(evaluation.candidate)
-    # Of layers that differ, a line each, so that the table still fits a terminal.
-    knobs["multiplier"] = knobs["multiplier"].replace(" | ", " |\n")
-    if "|" in knobs["memory"]:
-        knobs["memory"] = knobs["memory"].replace(" ", "\n")
+    configuration = words.configuration(evaluation.candidate)
+    # Layers that differ get a line each, so that the table still fits a terminal.
+    configuration["multiplier"] = configuration["multiplier"].replace(" | ", " |\n")
+    if "|" in configuration["memory"]:
+        configuration["memory"] = configuration["memory"].replace(" ", "\n")
     table.add_row(
         label,
         words.percent(evaluation.accuracy),
@@ -324,5 +322,5 @@ def _add_row(table: Table, label: str, record: Record, baseline: Record) -> None
         words.percent(record.test_accuracy),
         words.energy(evaluation.energy_pj),
         words.saving(baseline.evaluation.energy_pj / evaluation.energy_pj),
-        *knobs.values(),
+        *configuration.values(),
     )

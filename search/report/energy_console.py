@@ -31,9 +31,9 @@ _HEADS = {
 
 
 def print_energy(console: Console, scored: Scored, picture: Path | None) -> None:
-    """Energy per layer and component, its band, the saving, time and area.
+    """Print energy per layer and component, its range, the saving, latency and area.
 
-    Small components share a column, so that the table fits a terminal of 80 characters; the multiplications never do.
+    Small components share a column, so that the table fits a terminal of 80 columns; multiplications have their own.
     """
     found = scored.report
     components, total = found.components, found.energy_pj
@@ -67,7 +67,7 @@ def print_energy(console: Console, scored: Scored, picture: Path | None) -> None
 
 
 def _figure(value: float) -> str:
-    """Three significant digits without an exponent; a dash for nothing."""
+    """Format a number with three significant digits and no exponent; a dash for zero."""
     if value == 0:
         return "-"
     if value < 0.001:
@@ -76,7 +76,7 @@ def _figure(value: float) -> str:
 
 
 def energy_json(scored: Scored) -> dict[str, Any]:
-    """The same as values that JSON has. Energies are pJ per inference."""
+    """Return the same as a JSON object. Energies are pJ per inference."""
     found, baseline, saving = scored.report, scored.baseline, scored.saving
     return {
         "source": scored.title,
@@ -104,8 +104,8 @@ def energy_json(scored: Scored) -> dict[str, Any]:
 
 
 def _title(scored: Scored) -> str:
-    knobs = "" if scored.candidate is None else ": " + ", ".join(words.knobs(scored.candidate).values())
-    return f"{scored.title}{knobs}, on {scored.hardware.identity}"
+    candidate = "" if scored.candidate is None else ": " + ", ".join(words.configuration(scored.candidate).values())
+    return f"{scored.title}{candidate}, on {scored.hardware.identity}"
 
 
 def _sentences(scored: Scored, picture: Path | None) -> list[str]:

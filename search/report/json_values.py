@@ -1,4 +1,4 @@
-"""Results as JSON values, as `--json` prints and the service sends them."""
+"""Results as JSON values, as `--json` prints them and the service sends them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from search.store.records import Record, SearchRecord
 
 
 def record_json(record: Record, baseline: Record) -> dict[str, Any]:
-    """One evaluation with its saving. Accuracies are shares in [0, 1], energies pJ per inference."""
+    """Return one evaluation with its saving. Accuracies are shares in [0, 1], energies pJ per inference."""
     evaluation = record.evaluation
     tested = record.test_accuracies
     return {
@@ -40,7 +40,7 @@ def record_json(record: Record, baseline: Record) -> dict[str, Any]:
 
 
 def search_json(search: SearchRecord) -> dict[str, Any]:
-    """A search without its results."""
+    """Return a search without its results."""
     dataset, network = stored_names(search.task)
     return {
         "name": search.name,
@@ -64,7 +64,7 @@ def search_json(search: SearchRecord) -> dict[str, Any]:
 
 
 def result_json(result: SearchResult) -> dict[str, Any]:
-    """A search with its baseline and front, most accurate first."""
+    """Return a search with its baseline and front, most accurate first."""
     return {
         **search_json(result.search),
         "evaluations": result.finished,
@@ -78,7 +78,7 @@ def result_json(result: SearchResult) -> dict[str, Any]:
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:
-    """The cheapest configuration for a target, and how well that is known."""
+    """Return the cheapest configuration for a target, with the fresh runs that confirm it or do not."""
     target = answer.target
     found: dict[str, Any] = {
         "min_accuracy": target.min_accuracy,
@@ -102,7 +102,7 @@ def answer_json(answer: Answer) -> dict[str, Any]:
 
 
 def confirmation_json(confirmation: Confirmation) -> dict[str, Any]:
-    """Fresh runs of a candidate. Accuracies are shares in [0, 1]."""
+    """Return the fresh runs of a candidate. Accuracies are shares in [0, 1]."""
     accuracy = confirmation.accuracy
     return {
         "confirmed": confirmation.confirmed,

@@ -1,4 +1,4 @@
-"""The energy of a network as a picture: a stacked bar for every layer."""
+"""The energy of a network as a picture: a stacked bar for each layer."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _ENDINGS = (".png", ".svg", ".pdf")
 
 
 def draw_energy(found: energy.EnergyReport, path: Path, *, title: str) -> Path:
-    """Draw the energy of each layer, stacked by component; returns the path.
+    """Draw the energy of each layer, stacked by component; return the path.
 
     Args:
         found: The energies.
         path: A .png, .svg or .pdf file.
-        title: What stands above it.
+        title: Title of the picture.
 
     Raises:
-        UsageError: If the file has another ending, or cannot be written.
+        UsageError: If the file has another suffix, or cannot be written.
     """
     check_picture(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -61,19 +61,19 @@ def draw_energy(found: energy.EnergyReport, path: Path, *, title: str) -> Path:
     axes.set_ylabel(f"energy of one inference, {unit}")
     axes.set_title(title, fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(title="component, in all", frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    axes.legend(title="component, total", frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     try:
         figure.savefig(path)
     except OSError as error:
-        raise UsageError(f"cannot draw to {path}: {error.strerror or error}; name another file") from None
+        raise UsageError(f"cannot draw to {path}: {error.strerror or error}; choose another file") from None
     return path
 
 
 def check_picture(path: Path) -> None:
-    """See that a picture can be written in the format that a file's ending asks for.
+    """Check that pictures can be written in the format of a file's suffix.
 
     Raises:
         UsageError: If it cannot.
     """
     if path.suffix.lower() not in _ENDINGS:
-        raise UsageError(f"cannot draw to {path}: its ending must be one of {', '.join(_ENDINGS)}")
+        raise UsageError(f"cannot draw to {path}: its suffix must be one of {', '.join(_ENDINGS)}")

@@ -1,4 +1,4 @@
-"""What a person sees while a search runs: a live display on a terminal or in a notebook, plain lines elsewhere."""
+"""The progress of a search: a live display on a terminal or in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PACE_AFTER = 5  # evaluations; the first includes starting the workers
 
 @dataclass(kw_only=True)
 class SearchState:
-    """Where a search stands, as both displays show it."""
+    """The state of a search, as all displays show it."""
 
     search: SearchRecord | None = None
     baseline_candidate: Candidate | None = None
@@ -39,7 +39,7 @@ class SearchState:
     first_made_at: float | None = None
 
     def start(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
-        """Begin or go on with a search, and forget what was shown of another one."""
+        """Begin or resume a search, and forget an earlier one."""
         self.records, self.baseline = {}, None
         self.made, self.to_go, self.first_made_at = 0, 0, None
         self.search = search
@@ -49,7 +49,7 @@ class SearchState:
         self.trials = trials
 
     def end_trial(self, record: Record, *, reused: bool) -> None:
-        """Count a trial that ended with an evaluation, made now or known before."""
+        """Count a trial that ended with an evaluation, new or reused."""
         self.add(record)
         self.trials += 1
         if not reused:
@@ -58,41 +58,41 @@ class SearchState:
             self.first_made_at = self.first_made_at or time.monotonic()
 
     def end_job(self) -> None:
-        """One evaluation fewer is under way, whether it gave a result or not."""
+        """Count down the evaluations under way, whether this one succeeded or failed."""
         self.to_go = max(0, self.to_go - 1)
 
     def add(self, record: Record) -> None:
-        """Take in an evaluation."""
+        """Add an evaluation."""
         self.records[record.key] = record
         if record.evaluation.candidate == self.baseline_candidate:
             self.baseline = record
 
     def seconds_left(self) -> float | None:
-        """Time to the end of the budget at the pace so far; None before there is one."""
+        """Return the time left at the current pace; None before the pace is known."""
         if self.search is None or self.first_made_at is None or self.made < _PACE_AFTER:
             return None
         pace = (time.monotonic() - self.first_made_at) / (self.made - 1)
         return pace * max(0, self.search.budget - self.trials)
 
     def running(self) -> int:
-        """Evaluations under way."""
+        """Return the number of evaluations under way."""
         return min(self.to_go, self.workers)
 
     def hypervolume(self) -> float | None:
-        """Of the front so far; None before the baseline is known."""
+        """Return the hypervolume of the front so far; None before the baseline is known."""
         if self.baseline is None:
             return None
         return front_hypervolume(front(list(self.records.values())), self.baseline)
 
     def target(self) -> tuple[str, float] | None:
-        """The accuracy for which the cheapest is shown, in words and as a number."""
+        """Return the target accuracy, in words and as a number; None before it is known."""
         target = None if self.search is None else self.search.target
         if target is None or (target.min_accuracy is None and self.baseline is None):
             return None
         return str(target), target.accuracy(self.baseline.evaluation.accuracy if self.baseline else 0.0)
 
     def cheapest(self) -> str:
-        """The cheapest candidate at the target so far, in one line."""
+        """Return the cheapest candidate at the target so far, in one line."""
         target = self.target()
         if target is None:
             return "evaluating the baseline first"
@@ -107,12 +107,12 @@ class SearchState:
         elif self.baseline is not None:
             ratio = self.baseline.evaluation.energy_pj / evaluation.energy_pj
             parts.append(f"{words.saving(ratio)} less than the baseline")
-        knobs = [value for value in words.knobs(evaluation.candidate).values() if value != "-"]
-        return f"cheapest {wanted}: {', '.join(parts)} ({', '.join(knobs)})"
+        used = [value for value in words.configuration(evaluation.candidate).values() if value != "-"]
+        return f"cheapest {wanted}: {', '.join(parts)} ({', '.join(used)})"
 
 
 class LineProgress(Stoppable):
-    """One plain line now and then, for logs and pipes."""
+    """Prints a plain line every few seconds, for logs and pipes."""
 
     def __init__(self, console: Console, *, interval_s: float = 5.0) -> None:
         self.search_name: str | None = None  # of the search that was begun, if any
@@ -122,11 +122,11 @@ class LineProgress(Stoppable):
         self._last_line = 0.0
 
     def stored(self, search: SearchRecord) -> None:
-        """Note its name."""
+        """Note the name of the search."""
         self.search_name = search.name
 
     def noted(self, text: str) -> None:
-        """Write it."""
+        """Write the note."""
         self._write(text)
 
     def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
@@ -138,12 +138,12 @@ class LineProgress(Stoppable):
         self._write(f"search {search.name}: {task.title}{network}; budget {search.budget}{known}")
 
     def evaluating(self, count: int, workers: int) -> None:
-        """Note how many are under way."""
+        """Note how many evaluations are under way."""
         super().evaluating(count, workers)
         self._state.to_go, self._state.workers = count, workers
 
     def evaluated(self, record: Record, *, reused: bool) -> None:
-        """Write a line if the last one is old enough, or this is the end."""
+        """Write a line if the last one is old enough, or the search is over."""
         super().evaluated(record, reused=reused)
         state = self._state
         state.end_trial(record, reused=reused)
@@ -164,7 +164,7 @@ class LineProgress(Stoppable):
     def failed(self, candidate: Candidate, error: str) -> None:
         """Say which candidate failed and why."""
         self._state.end_job()
-        self._write(f"failed: {', '.join(words.knobs(candidate).values())}: {error}")
+        self._write(f"failed: {', '.join(words.configuration(candidate).values())}: {error}")
 
     def testing(self, count: int) -> None:
         """Say that the search is over."""
@@ -172,14 +172,14 @@ class LineProgress(Stoppable):
             self._show(f"measuring {count} results on the test images")
 
     def confirming(self, candidate: Candidate, runs: int) -> None:
-        """Say what is trained anew."""
-        self._show(f"confirming by {runs} fresh runs: {', '.join(words.knobs(candidate).values())}")
+        """Say what is retrained."""
+        self._show(f"confirming by {runs} fresh runs: {', '.join(words.configuration(candidate).values())}")
 
     def _write(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def _show(self, line: str) -> None:
-        """Write where the search stands."""
+        """Write the state of the search."""
         self._write(line)
 
     def __enter__(self) -> LineProgress:
@@ -190,7 +190,7 @@ class LineProgress(Stoppable):
 
 
 class NotebookProgress(LineProgress):
-    """One line below a notebook's cell, written over as the search goes on; notes and failures stay above it."""
+    """Updates one line below a notebook's cell; notes and failures stay above it."""
 
     def __init__(self) -> None:
         from IPython.display import display
@@ -203,13 +203,13 @@ class NotebookProgress(LineProgress):
 
 
 def in_notebook() -> bool:
-    """Whether this process runs the cells of a notebook."""
+    """Return whether this process runs the cells of a notebook."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     return shell is not None and hasattr(shell, "kernel")
 
 
 class LiveProgress(Stoppable):
-    """A bar and the state of the search, redrawn in place on a terminal."""
+    """Shows a bar and the state of the search, redrawn in place on a terminal."""
 
     def __init__(self, console: Console) -> None:
         self.search_name: str | None = None  # of the search that was begun, if any
@@ -226,11 +226,11 @@ class LiveProgress(Stoppable):
         self._live = Live(Group(self._bar, self._details), console=console, refresh_per_second=4, transient=True)
 
     def stored(self, search: SearchRecord) -> None:
-        """Note its name."""
+        """Note the name of the search."""
         self.search_name = search.name
 
     def noted(self, text: str) -> None:
-        """Write it above the display."""
+        """Write the note above the display."""
         self._live.console.print(text, markup=False, highlight=False)
 
     def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
@@ -240,7 +240,7 @@ class LiveProgress(Stoppable):
         self._show()
 
     def evaluating(self, count: int, workers: int) -> None:
-        """Show how many are under way."""
+        """Show how many evaluations are under way."""
         super().evaluating(count, workers)
         self._state.to_go, self._state.workers = count, workers
         self._show()
@@ -254,16 +254,16 @@ class LiveProgress(Stoppable):
     def failed(self, candidate: Candidate, error: str) -> None:
         """Write above the display which candidate failed and why."""
         self._state.end_job()
-        knobs = ", ".join(words.knobs(candidate).values())
-        self._live.console.print(f"failed: {knobs}: {error}", markup=False, highlight=False)
+        shown = ", ".join(words.configuration(candidate).values())
+        self._live.console.print(f"failed: {shown}: {error}", markup=False, highlight=False)
 
     def testing(self, count: int) -> None:
         """Show that the search is over."""
         self._details.plain = f"measuring {count} results on the test images" if count else ""
 
     def confirming(self, candidate: Candidate, runs: int) -> None:
-        """Show what is trained anew."""
-        self._details.plain = f"confirming by {runs} fresh runs: {', '.join(words.knobs(candidate).values())}"
+        """Show what is retrained."""
+        self._details.plain = f"confirming by {runs} fresh runs: {', '.join(words.configuration(candidate).values())}"
 
     def _show(self) -> None:
         state = self._state

@@ -308,13 +308,13 @@ def test_a_search_in_which_everything_fails_stops_with_the_reason(store: Store) 
             return formula(candidate)
         raise ArithmeticError("no such thing")
 
-    with pytest.raises(SearchError, match=r"11 evaluations failed.*no such thing"):
+    with pytest.raises(SearchError, match=r"11 consecutive evaluations failed.*no such thing"):
         run(store, new_search(store), FakeExecutor(evaluate=never))
 
 
 def test_a_search_without_evaluations_has_no_result(store: Store) -> None:
     search = new_search(store, name="empty")
-    with pytest.raises(SearchError, match=r"is not evaluated yet; continue with: search resume empty"):
+    with pytest.raises(SearchError, match=r"is not evaluated yet; resume it with: search resume empty"):
         result_of(store, search)
 
 

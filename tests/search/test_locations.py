@@ -8,11 +8,11 @@ from search.locations import cache_limit_bytes, cache_location, printable, stora
 DATABASE = "sqlite:////data/results.db"
 
 
-def test_stages_are_beside_the_database_unless_a_person_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_are_kept_beside_the_database_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_location(None, DATABASE) == "/data/results.cache"
-    assert cache_location(None, "postgresql://host/name").endswith("crosslayer/steps")
-    monkeypatch.setenv("CROSSLAYER_CACHE", "s3://bucket/stages")
-    assert cache_location(None, DATABASE) == "s3://bucket/stages"
+    assert cache_location(None, "postgresql://host/name").endswith("crosslayer/networks")
+    monkeypatch.setenv("CROSSLAYER_CACHE", "s3://bucket/networks")
+    assert cache_location(None, DATABASE) == "s3://bucket/networks"
     assert cache_location(Path("here"), DATABASE) == "here"
 
 
@@ -34,7 +34,7 @@ def test_sizes(given: str | int, limit: int) -> None:
     assert cache_limit_bytes(given) == limit
 
 
-def test_the_limit_is_ten_gigabytes_unless_a_person_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_is_ten_gigabytes_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_limit_bytes() == 10**10
     monkeypatch.setenv("CROSSLAYER_CACHE_LIMIT", "1GB")
     assert cache_limit_bytes() == 10**9

@@ -1,6 +1,6 @@
-"""A page in Chromium as a person meets it, told what to do over the browser's debugging pipe.
+"""A page in Chromium as users see it, controlled over the browser's debugging pipe.
 
-The pipe needs nothing but the browser: no driver, no package. https://chromedevtools.github.io/devtools-protocol/
+The pipe needs only the browser, no driver and no package. https://chromedevtools.github.io/devtools-protocol/
 """
 
 import base64
@@ -22,17 +22,17 @@ _START = (
 
 
 def find_browser() -> str | None:
-    """The path of an installed browser."""
+    """Return the path of an installed browser, or None."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 class Browser:
-    """A headless browser with one page, which notes what the page asks the network for and what it complains of."""
+    """A headless browser with one page, which records the page's network requests and its errors."""
 
     def __init__(self, path: str, profile: Path) -> None:
         reads, self._commands = os.pipe()
         self._answers, writes = os.pipe()
-        # Beyond the numbers that they are to have in the browser.
+        # Above 3 and 4, which they become in the browser.
         given = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 10) for descriptor in (reads, writes)]
         options = ("--headless=new", "--no-sandbox", "--remote-debugging-pipe", f"--user-data-dir={profile}")
         webgl = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-dev-shm-usage", "--no-first-run")
@@ -66,7 +66,7 @@ class Browser:
         os.close(self._answers)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Have something done; returns the browser's answer."""
+        """Call a method of the browser; return its answer."""
         self._number += 1
         session = {} if self._session is None else {"sessionId": self._session}
         command = {"id": self._number, "method": method, "params": parameters, **session}
@@ -100,26 +100,26 @@ class Browser:
             self.complaints.append(parameters["entry"]["text"])
 
     def show(self, file: Path, *, width: int, height: int = 900, dark: bool = False) -> None:
-        """Open a file, in a window of this size, and wait until its scripts have run."""
+        """Open a file in a window of this size, and wait until its scripts have run."""
         self.visit(file.as_uri(), width=width, height=height, dark=dark)
 
     def visit(self, url: str, *, width: int, height: int = 900, dark: bool = False) -> None:
-        """The same with what is at an address."""
+        """Open a URL in the same way."""
         self.resize(width, height)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.value("window.left = true")  # the page that was there before is complete too
+        self.value("window.left = true")  # because the page before is complete too
         self.call("Page.navigate", url=url)
         self.wait_for("document.readyState === 'complete' && window.left === undefined")
 
     def resize(self, width: int, height: int = 900) -> None:
-        """Give the window another size."""
+        """Resize the window."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
         )
 
     def value(self, script: str) -> Any:
-        """What an expression of JavaScript, or a promise of it, gives."""
+        """Return the value of a JavaScript expression, or of its promise."""
         found = self.call(
             "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True, userGesture=True
         )
@@ -149,7 +149,7 @@ class Browser:
                 )
 
     def click(self, element: str) -> None:
-        """Click with the mouse in the middle of what an expression gives."""
+        """Click with the mouse in the middle of the element that an expression returns."""
         x, y = self.value(
             f"(() => {{ const one = {element}; one.scrollIntoView({{ block: 'center' }});"
             " const box = one.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; })()"
@@ -158,6 +158,6 @@ class Browser:
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def picture(self, file: Path, *, whole: bool = True) -> None:
-        """Save what the page looks like as a PNG."""
+        """Save a screenshot of the page as a PNG."""
         shot = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
         file.write_bytes(base64.b64decode(shot["data"]))

@@ -1,4 +1,4 @@
-"""A search without training: evaluations by formula, at once, in any order; and multipliers as if imported."""
+"""Searches without training, whose evaluations follow a formula, and multipliers as if imported."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -61,7 +61,7 @@ def new_search(
 
 
 def formula(candidate: Candidate) -> Evaluation:
-    """More of everything is more accurate and costs more; too low a voltage without robust bits is fatal."""
+    """Return an evaluation: more of everything is more accurate and costs more; low voltage needs robust bits."""
     size = candidate.depth * candidate.width
     accuracy = 1 - 0.5 / size - 0.2 / candidate.weight_bits**2 - 0.1 * candidate.sparsity**4
     accuracy -= max(0.0, 0.8 - candidate.supply_v) * max(0, 5 - candidate.robust_bits)
@@ -88,7 +88,7 @@ def formula(candidate: Candidate) -> Evaluation:
 
 
 def fresh_run(candidate: Candidate, run: int) -> ConfirmationRun:
-    """What a fresh run would find: a little less than the search, as the best of many is a little lucky."""
+    """Return a fresh run, a little less accurate than the search, as the best of many is a little lucky."""
     accuracy = max(0.0, formula(candidate).accuracy - 0.002 - 0.001 * (run % 3))
     return ConfirmationRun(
         candidate=candidate,
@@ -102,13 +102,13 @@ def fresh_run(candidate: Candidate, run: int) -> ConfirmationRun:
 
 
 class FakeGenomeModel:
-    """The genome model of a space whose evaluations are by formula."""
+    """The genome model of a space whose evaluations follow the formula."""
 
     def __init__(self, space: SearchSpace) -> None:
         self._space = space
 
     def learn(self, evaluations: Iterable[Evaluation]) -> None:
-        """There is nothing to learn: costs are known."""
+        """Learn nothing: costs are known."""
 
     def distributions(self) -> Mapping[str, BaseDistribution]:
         return self._space.distributions()
@@ -129,7 +129,7 @@ def _features(candidate: Candidate) -> list[float]:
 
 
 class FakeExecutor:
-    """Yields outcomes in a shuffled order and notes what it was asked for."""
+    """Yields outcomes in a shuffled order and records its jobs."""
 
     workers = 1
 
@@ -170,7 +170,7 @@ class FakeExecutor:
 
 
 class InterruptionError(Exception):
-    """Stands for whatever stops a search."""
+    """Stands for anything that stops a search."""
 
 
 class InterruptAfter(Observer):
@@ -186,7 +186,7 @@ class InterruptAfter(Observer):
 
 
 def imported(name: str = "mine", *, signed: bool = False, bits: int = 8, dropped_bits: int = 3) -> approx.Multiplier:
-    """A multiplier as one is imported, whose products lack some of the lowest bits."""
+    """Return a multiplier as if imported, whose products lack some of the lowest bits."""
     return approx.multiplier_from_function(
         name,
         lambda activation, weight: (activation * weight >> dropped_bits) << dropped_bits,
@@ -197,7 +197,7 @@ def imported(name: str = "mine", *, signed: bool = False, bits: int = 8, dropped
 
 
 def custom_rows(name: str, *, weight_bits: Iterable[int], activation_bits: Iterable[int]) -> list[CostRow]:
-    """What characterising would have found of a multiplier in layers."""
+    """Return the costs that characterisation would find for a multiplier in layers."""
     widths = set(product(weight_bits, activation_bits))
     return [
         replace(row, name=name)
@@ -207,7 +207,7 @@ def custom_rows(name: str, *, weight_bits: Iterable[int], activation_bits: Itera
 
 
 def keep(multiplier: approx.Multiplier, *, weight_bits: int = 8, activation_bits: int = 8) -> str:
-    """Keep a multiplier and its cost up to some widths, as the commands do; returns what candidates call it."""
+    """Keep a multiplier and its cost up to some widths, as the commands do; return its identity."""
     folder = MultiplierFolder.default()
     folder.add(multiplier)
     widths = {"weight_bits": range(2, weight_bits + 1), "activation_bits": range(2, activation_bits + 1)}
@@ -216,7 +216,7 @@ def keep(multiplier: approx.Multiplier, *, weight_bits: int = 8, activation_bits
 
 
 def chosen_import(multiplier: approx.Multiplier) -> ChosenMultiplier:
-    """A multiplier that was found with its costs at all widths, without a folder."""
+    """Return a multiplier with its costs at all widths, without a folder."""
     costs: dict[CostKey, energy.MultiplierCost] = {
         ("layer", w, a): energy.multiplier_cost("truncated-4", weight_bits=w, activation_bits=a)
         for w, a in product(range(2, 9), range(2, 9))

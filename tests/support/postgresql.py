@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's own."""
+"""A PostgreSQL server for tests."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ import pytest
 
 
 class Server:
-    """A server that listens at a socket in its folder, run by whom PostgreSQL accepts: anybody but root."""
+    """A server that listens at a socket in its folder, run by a user other than root, whom PostgreSQL rejects."""
 
     def __init__(self, programs: Path, folder: Path) -> None:
         self._programs = programs
@@ -36,14 +36,14 @@ class Server:
         self._call("pg_ctl", "-D", str(self._folder / "data"), "-w", "-m", "fast", "stop")
 
     def kill(self) -> None:
-        """Kill all of its processes at once."""
+        """Kill all processes of the server at once."""
         process = int((self._folder / "data" / "postmaster.pid").read_text().splitlines()[0])
         children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
         killed = [process, *map(int, children)]
         for one in killed:
             with suppress(ProcessLookupError):
                 os.kill(one, signal.SIGKILL)
-        while any(Path(f"/proc/{one}").exists() for one in killed):  # it would not start beside its own dead
+        while any(Path(f"/proc/{one}").exists() for one in killed):  # the server does not start while they exist
             time.sleep(0.02)
 
     def _call(self, program: str, *arguments: str) -> None:
@@ -58,12 +58,12 @@ class Server:
 
 @contextmanager
 def running_server() -> Iterator[Server]:
-    """A server that runs; tests are skipped where its programs are not installed."""
+    """Run a server; skip the test if PostgreSQL is not installed."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not programs:
         pytest.skip("needs PostgreSQL's programs in /usr/lib/postgresql")
     pytest.importorskip("psycopg", reason="needs the extra crosslayer[postgresql]")
-    # A socket's path has to be short, and its folder to be reached by another user.
+    # The socket's path has to be short, and its folder accessible to another user.
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         server = Server(programs[-1].parent, Path(folder) / "pg")

@@ -1,4 +1,4 @@
-"""A service on results that no training made: evaluations and fresh runs by formula."""
+"""Services on results without training: evaluations and fresh runs follow a formula."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ def candidate(**changes: Any) -> Candidate:
 
 
 def store_results(database: Path, *, confirmed: tuple[int, ...] = WIDTHS, more: tuple[Candidate, ...] = ()) -> None:
-    """Evaluations of three widths, the baseline's first, and of more; fresh runs of some widths, and of those."""
+    """Store evaluations of three widths, the baseline's first, and of `more`; fresh runs of some widths and `more`."""
     with Store.open(f"sqlite:///{database}", create=True) as store:
         for one in (*(candidate(width=width) for width in WIDTHS), *more):
             store.evaluations.record(one.key, formula(one), SETUP, seed=0)
@@ -40,13 +40,13 @@ def store_results(database: Path, *, confirmed: tuple[int, ...] = WIDTHS, more: 
 
 
 def client_of(database: Path, **settings: Any) -> TestClient:
-    """A client of a service on a database, from this machine."""
+    """Return a client, on this machine, of a service on a database."""
     app = create_app(Settings(storage=f"sqlite:///{database}", **settings))
     return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
 
 
 @contextmanager
 def opened_jobs(url: str) -> Iterator[tuple[JobQueue, Leases]]:
-    """The queue of a database, as its clients and its workers see it."""
+    """Open the queue of a database, as its clients and its workers see it."""
     with Database.open(url) as database:
         yield JobQueue(database), Leases(database)

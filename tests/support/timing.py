@@ -1,4 +1,4 @@
-"""How long a command takes, whatever runs beside it."""
+"""The processor time of commands, which other processes hardly affect."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def processor_seconds(command: Sequence[str]) -> float:
-    """Processor time of a command that succeeds; the time on the clock would be that of the tests beside it too."""
+    """Return the processor time of a command that succeeds; wall time would depend on other tests that run."""
     before = os.times()
     subprocess.run(command, check=True, capture_output=True)
     after = os.times()

@@ -1,4 +1,4 @@
-"""The answer of a search as HTML: the cheapest that is accurate enough, and how well that is known."""
+"""The answer of a search as HTML: the cheapest configuration that is accurate enough, and how it was confirmed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from search.store.records import Record
 
 
 def answer_section(result: SearchResult) -> str:
-    """A headline, what stands behind it, and a card each for the answer and for the baseline."""
+    """Return a headline, the evidence for it, and a card each for the answer and the baseline."""
     answer, baseline = result.answer, result.baseline
     found, condition = answer.record, _condition(answer.target)
     confidence = _confidence(answer, result.search.name)
@@ -26,7 +26,7 @@ def answer_section(result: SearchResult) -> str:
         cheaper = len(answer.rejected)
         measured = f"{cheaper} cheaper {'one was' if cheaper == 1 else 'ones were'}"
         sentence = (
-            f"{measured} by what the search measured, which fresh runs did not confirm."
+            f"{measured} accurate enough in the search, but fresh runs did not confirm it."
             if cheaper
             else "No other evaluation costs less."
         )
@@ -50,7 +50,7 @@ def _condition(target: Target) -> str:
 
 
 def _confidence(answer: Answer, search: str) -> str:
-    """Whether fresh runs confirm it."""
+    """Return a sentence that says whether fresh runs confirm the answer."""
     confirmation = answer.confirmation
     if confirmation is None:
         return (
@@ -59,7 +59,7 @@ def _confidence(answer: Answer, search: str) -> str:
         )
     accuracy = confirmation.accuracy
     runs = (
-        f"{len(confirmation.runs)} fresh runs, trained anew and measured on images held out from each: "
+        f"{len(confirmation.runs)} fresh runs, each retrained and measured on the images held out from it: "
         f"{words.accuracy(accuracy.value, accuracy.standard_error)}, and "
         f"{words.percent(confirmation.test_accuracy)} % on test images"
     )
@@ -75,15 +75,13 @@ def _effort(result: SearchResult) -> str:
     plural = "" if result.finished == 1 else "s"
     left = max(0, result.search.budget - result.finished)
     unfinished = (
-        f" The search is not finished: {left} evaluations are left to make."
-        if result.search.finished_at is None
-        else ""
+        f" The search is not finished: {left} evaluations are left." if result.search.finished_at is None else ""
     )
     return f"Found with {result.finished:,} evaluation{plural}{different}{failed}.{unfinished}"
 
 
 def _accuracies(record: Record) -> str:
-    """The accuracy on validation images, with the worst chip where that says more."""
+    """Return the accuracy on validation images, with that of the worst chip if it differs."""
     evaluation = record.evaluation
     mean, worst = words.percent(evaluation.accuracy), words.percent(evaluation.accuracy_worst)
     return f"{mean} % accuracy" + ("" if worst == mean else f" ({worst} % on the worst chip)")
@@ -101,11 +99,11 @@ def _card(title: str, record: Record, confirmation: Confirmation | None) -> str:
         accuracy = confirmation.accuracy
         facts["fresh runs"] = words.accuracy(accuracy.value, accuracy.standard_error)
         facts["their test"] = f"{words.percent(confirmation.test_accuracy)} %"
-    facts |= {name: escape(words) for name, words in words.knobs(evaluation.candidate).items()}
+    facts |= {name: escape(words) for name, words in words.configuration(evaluation.candidate).items()}
     listed = "".join(f"<div><dt>{name}</dt><dd>{words}</dd></div>" for name, words in facts.items())
     return f"<section class=card><h2>{escape(title)}</h2><dl>{listed}</dl></section>"
 
 
 def _number(words: str) -> str:
-    """A number with its unit, which no line break parts."""
+    """Return a number with its unit as HTML that no line break separates."""
     return f"<span class=number>{escape(words).replace(' ', '&nbsp;')}</span>"

@@ -1,4 +1,4 @@
-"""What the charts of a search's page show, as JSON values. How they look is in `page.js`."""
+"""The data of the charts of a search's page, as JSON values. `page.js` draws them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from search.report.pictures import COMPONENT_COLOURS
 from search.space.techniques import TECHNIQUES, techniques_of
 from search.store.records import Record, TrialEnd
 
-MOST_POINTS = 2000  # of evaluations behind the front: more are neither told apart nor drawn quickly
-MOST_LINES = 400  # of evaluations across the knobs, beside those of the front
+MOST_POINTS = 2000  # evaluations behind the front: more cannot be distinguished, and are slow to draw
+MOST_LINES = 400  # evaluations across the knobs, beside those of the front
 LOSSES = (0.5, 1.0, 2.0, 5.0)  # percentage points below the baseline
 
 
-def charts(result: SearchResult, trials: Sequence[TrialEnd]) -> dict[str, Any]:
-    """All that the page's charts show. Accuracies are percentages, energies in `unit`."""
+def chart_data(result: SearchResult, trials: Sequence[TrialEnd]) -> dict[str, Any]:
+    """Return the data of all charts. Accuracies are percentages, energies in `unit`."""
     behind = spread(trained(result), MOST_POINTS)
     stopped = spread([record for record in result.evaluations if record.evaluation.stopped], MOST_POINTS)
     size, unit = words.energy_unit(median(record.evaluation.energy_pj for record in result.evaluations))
@@ -29,7 +29,7 @@ def charts(result: SearchResult, trials: Sequence[TrialEnd]) -> dict[str, Any]:
     return {
         "name": result.search.name,
         "unit": unit,
-        "knobs": list(words.KNOBS),
+        "columns": list(words.COLUMNS),
         "target": target * 100,
         "third": result.search.settings.third,
         "baseline": _points([result.baseline], size),
@@ -45,12 +45,12 @@ def charts(result: SearchResult, trials: Sequence[TrialEnd]) -> dict[str, Any]:
 
 
 def trained(result: SearchResult) -> list[Record]:
-    """The evaluations that were trained to the end; of the others only an early accuracy is known."""
+    """Return the evaluations that were trained to the end; the others have only an early accuracy."""
     return [record for record in result.evaluations if not record.evaluation.stopped]
 
 
 def alone(result: SearchResult) -> dict[str, list[Record]]:
-    """Technique -> the evaluations that differ from the baseline by it alone, cheapest first."""
+    """Return technique -> the evaluations that differ from the baseline by it alone, cheapest first."""
     found: dict[str, list[Record]] = {technique: [] for technique in TECHNIQUES}
     baseline = result.baseline.evaluation.candidate
     for record in sorted(trained(result), key=lambda r: (r.evaluation.energy_pj, r.key)):
@@ -61,32 +61,32 @@ def alone(result: SearchResult) -> dict[str, list[Record]]:
 
 
 def cheapest_within(result: SearchResult, points: float) -> Record:
-    """The cheapest evaluation that loses at most so many percentage points to the baseline, or the baseline."""
-    floor = result.baseline.evaluation.accuracy - points / 100 - 1e-9  # sums of binary fractions miss by a little
+    """Return the cheapest evaluation at most `points` percentage points below the baseline, or the baseline."""
+    floor = result.baseline.evaluation.accuracy - points / 100 - 1e-9  # for rounding errors
     return cheapest_at(result.evaluations, floor) or result.baseline
 
 
 def chosen(result: SearchResult) -> list[tuple[str, Record]]:
-    """The baseline and the cheapest within each of `LOSSES`, each different one once, with what it stands for."""
+    """Return the baseline and the cheapest evaluation within each of `LOSSES`, without duplicates, with labels."""
     losses: dict[str, list[str]] = {}
     records = {result.baseline.key: result.baseline}
     for loss in LOSSES:
         record = cheapest_within(result, loss)
         records.setdefault(record.key, record)
         losses.setdefault(record.key, []).append(f"{loss:g}")
-    words = []
+    labelled = []
     for key, record in records.items():
         within = losses.get(key, [])
         if key == result.baseline.key:
-            words.append(("Baseline", record))
+            labelled.append(("Baseline", record))
         else:
             joined = " and ".join(filter(None, (", ".join(within[:-1]), within[-1])))
-            words.append((f"Within {joined} point{'' if joined == '1' else 's'}", record))
-    return words
+            labelled.append((f"Within {joined} point{'' if joined == '1' else 's'}", record))
+    return labelled
 
 
 def lines(result: SearchResult) -> list[Record]:
-    """The evaluations drawn across the knobs: the front, and others evenly over the search; the best last, on top."""
+    """Return the evaluations to draw across the knobs: the front and others, evenly spread; the best last, on top."""
     records = {record.key: record for record in (*spread(trained(result), MOST_LINES), *result.front)}
     return sorted(records.values(), key=lambda r: (r.evaluation.accuracy, -r.evaluation.energy_pj, r.key))
 
@@ -99,12 +99,12 @@ def _points(records: Sequence[Record], size: float) -> dict[str, list[Any]]:
         "error": [round(e.accuracy_standard_error * 100, 4) for e in evaluations],
         "worst": [round(e.accuracy_worst * 100, 4) for e in evaluations],
         "energy": [e.energy_pj / size for e in evaluations],
-        "words": [list(words.knobs(e.candidate).values()) for e in evaluations],
+        "words": [list(words.configuration(e.candidate).values()) for e in evaluations],
     }
 
 
 def _course(result: SearchResult, trials: Sequence[TrialEnd]) -> dict[str, list[float]]:
-    """The hypervolume after each trial that ended with an evaluation."""
+    """Return the hypervolume after each trial that ended with an evaluation."""
     records = {record.key: record for record in result.evaluations}
     members: list[Record] = []
     volume, volumes = 0.0, []
@@ -112,7 +112,7 @@ def _course(result: SearchResult, trials: Sequence[TrialEnd]) -> dict[str, list[
         record = None if trial.evaluation_key is None else records.pop(trial.evaluation_key, None)
         if trial.evaluation_key is None:
             continue
-        if record is not None and not any(_beats(member, record) for member in members):  # not seen before, and new
+        if record is not None and not any(_beats(member, record) for member in members):  # new, and not dominated
             members = [*(member for member in members if not _beats(record, member)), record]
             volume = front_hypervolume(members, result.baseline)
         volumes.append(volume)
@@ -120,13 +120,13 @@ def _course(result: SearchResult, trials: Sequence[TrialEnd]) -> dict[str, list[
 
 
 def _beats(one: Record, other: Record) -> bool:
-    """Whether one is at least as accurate and as cheap."""
+    """Return whether one is at least as accurate and at most as expensive."""
     a, b = one.evaluation, other.evaluation
     return a.accuracy >= b.accuracy and a.energy_pj <= b.energy_pj
 
 
 def _breakdown(result: SearchResult) -> dict[str, Any]:
-    """The energy of the chosen evaluations by component, in pJ, and in words."""
+    """Return the energy of the chosen evaluations by component, in pJ and in words."""
     bars = chosen(result)
     found = {name for _, record in bars for name, pj in record.evaluation.components_pj.items() if pj > 0}
     names = [name for name in COMPONENT_COLOURS if name in found]
@@ -149,7 +149,7 @@ def _breakdown(result: SearchResult) -> dict[str, Any]:
 
 
 def _knob_axes(records: Sequence[Record]) -> dict[str, Any]:
-    """An axis for each knob that varies, and what the others always are."""
+    """Return an axis for each knob that varies, and the values of those that do not."""
     axes: list[dict[str, Any]] = []
     constant = []
     for (name, unit), values in _knob_values(records).items():
@@ -171,7 +171,7 @@ def _knob_axes(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _knob_values(records: Sequence[Record]) -> dict[tuple[str, str], list[Any]]:
-    """The values of each knob, by its name and unit."""
+    """Return the values of each knob, by its name and unit."""
     candidates = [record.evaluation.candidate for record in records]
     values: dict[tuple[str, str], list[Any]] = {
         ("network", ""): [c.family for c in candidates],
@@ -192,7 +192,7 @@ def _knob_values(records: Sequence[Record]) -> dict[tuple[str, str], list[Any]]:
 
 
 def spread(records: Sequence[Record], most: int) -> Sequence[Record]:
-    """So many of these at most, evenly over their order."""
+    """Return at most `most` of the records, evenly spread over their order."""
     if len(records) <= most:
         return records
     return [records[place * len(records) // most] for place in range(most)]

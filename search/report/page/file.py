@@ -1,4 +1,4 @@
-"""Write what a search found as a web page in one file."""
+"""Write the result of a search as a web page in one file."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 from search.answers.result import result_of
 from search.errors import UsageError
 from search.locations import storage_url
-from search.report.page.page import page
+from search.report.page.page import render
 from search.store.database import Store
 
 
 def write_report(
     name: str, path: str | os.PathLike[str], *, storage: str | None = None, overwrite: bool = False
 ) -> Path:
-    """Write what a stored search found as one HTML file, which needs no network to be read; returns its path.
+    """Write the result of a stored search as one HTML file that needs no network; return its path.
 
     Args:
-        name: Of the search.
-        path: The file.
+        name: Name of the search.
+        path: The file to write.
         storage: Results database; see `search.locations.storage_url`.
-        overwrite: Whether a file that is there is replaced.
+        overwrite: Whether to replace an existing file.
 
     Raises:
-        UsageError: If no search has this name, or the file is there or cannot be written.
+        UsageError: If no search has this name, or the file exists or cannot be written.
         StorageError: If the database does not exist or cannot be used.
         SearchError: If the search has not evaluated its baseline yet.
     """
@@ -34,14 +34,14 @@ def write_report(
     with Store.open(storage_url(storage), create=False) as store:
         search = store.searches.find(name)
         if file.exists() and not overwrite:
-            raise UsageError(f"{file} exists; name another one, or replace it with `overwrite`")
+            raise UsageError(f"{file} exists; choose another file, or replace it with `overwrite`")
         result = result_of(store, search)
         trials = store.searches.trial_ends(search)
     written_by = {name: version(name) for name in ("crosslayer", "torch", "optuna")}
-    text = page(result, trials, written_by={**written_by, "Python": platform.python_version()})
+    text = render(result, trials, written_by={**written_by, "Python": platform.python_version()})
     try:
         with file.open("w" if overwrite else "x", encoding="utf-8") as opened:
             opened.write(text)
     except OSError as error:
-        raise UsageError(f"cannot write {file}: {error.strerror or error}; name another file") from None
+        raise UsageError(f"cannot write {file}: {error.strerror or error}; choose another file") from None
     return file

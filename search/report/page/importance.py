@@ -1,4 +1,4 @@
-"""Which knobs decided: how much each of them sets the best evaluations of a search apart from the rest."""
+"""The importance of knobs: how far each sets the best evaluations of a search apart from the rest."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from search.store.records import Record
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-_FEWEST = 30  # the best tenth of fewer is one evaluation or two, which say nothing of a knob
+_FEWEST = 30  # with fewer, the best tenth is one or two evaluations, which say nothing about a knob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Importance:
-    """How much each knob decided about one objective.
+    """The importance of each knob for one objective.
 
     Attributes:
-        shares: Knob -> its share, largest first; they add up to 1. Empty if they cannot be told.
-        missing: Why they cannot be told, as a sentence; empty if they can.
+        shares: Knob -> its share, largest first; they add up to 1. Empty if unknown.
+        missing: The reason why shares are unknown, as a sentence; else empty.
     """
 
     shares: dict[str, float]
@@ -30,20 +30,20 @@ class Importance:
 
 
 def knob_importance(records: Sequence[Record], values: Sequence[float], *, maximised: bool) -> Importance:
-    """The importance of each knob for being among the best tenth, by PED-ANOVA (Watanabe et al., 2023).
+    """Return the importance of each knob for being among the best tenth, by PED-ANOVA (Watanabe et al., 2023).
 
-    It is told from the different evaluations, whose candidates are in canonical form, and not from the search's trials:
-    so a repeated evaluation counts once, and a gene that another one made meaningless does not count at all.
+    It is computed from the different evaluations, whose candidates are in canonical form, not from the trials: so a
+    repeated evaluation counts once, and a gene that another one made meaningless does not count at all.
 
     Args:
         records: The different evaluations of a search.
-        values: The objective of each; only its order matters.
-        maximised: Whether more of it is better.
+        values: The objective of each; only the order matters.
+        maximised: Whether larger is better.
     """
     if len(records) < _FEWEST:
-        return Importance(shares={}, missing=f"It takes at least {_FEWEST} different evaluations to tell.")
+        return Importance(shares={}, missing=f"Unknown: this takes at least {_FEWEST} different evaluations.")
     if len(set(values)) == 1:
-        return Importance(shares={}, missing="Nothing to tell: all evaluations have the same value.")
+        return Importance(shares={}, missing="Unknown: all evaluations have the same value.")
     candidates = [_knobs(record.evaluation.candidate) for record in records]
     distributions = {}
     for knob in candidates[0]:
@@ -51,7 +51,7 @@ def knob_importance(records: Sequence[Record], values: Sequence[float], *, maxim
         if found is not None:
             distributions[knob] = found
     if not distributions:
-        return Importance(shares={}, missing="Nothing to tell: no knob was varied.")
+        return Importance(shares={}, missing="Unknown: no knob varied.")
 
     import optuna
 
@@ -66,17 +66,17 @@ def knob_importance(records: Sequence[Record], values: Sequence[float], *, maxim
         ]
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of experimental methods, and of trials that tie for the best tenth
+        warnings.simplefilter("ignore")  # about experimental methods, and about ties for the best tenth
         shares = optuna.importance.get_param_importances(
             study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
         )
     if not all(share == share for share in shares.values()) or not sum(shares.values()):
-        return Importance(shares={}, missing="Nothing to tell: the best evaluations are like the others.")
+        return Importance(shares={}, missing="Unknown: the best evaluations are like the others.")
     return Importance(shares=dict(sorted(shares.items(), key=lambda item: (-item[1], item[0]))))
 
 
 def _knobs(candidate: Candidate) -> dict[str, Any]:
-    """All knobs of a candidate, with those of the first and the last layer."""
+    """Return all knobs of a candidate, with those of the first and the last layer."""
     first, _, last = candidate.groups
     return {
         **candidate.to_dict(),
@@ -88,7 +88,7 @@ def _knobs(candidate: Candidate) -> dict[str, Any]:
 
 
 def _distribution(values: Sequence[Any]) -> BaseDistribution | None:
-    """What a knob varied over; None if it did not vary."""
+    """Return the distribution over which a knob varied; None if it did not."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     different = sorted(set(values))

@@ -6,7 +6,7 @@
 
   const byId = (id) => document.getElementById(id);
   const style = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
-  // Plotly reads some tags and entities in its texts.
+  // Plotly interprets some tags and entities in texts.
   const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const short = (text) => (text.length > 20 ? `${text.slice(0, 19)}…` : text);
   const chosen = (name) => document.querySelector(`input[name=${name}]:checked`).value;
@@ -18,7 +18,7 @@
     memory: { symbol: "x-thin-open", words: "memory alone" },
   };
 
-  // The tools of a chart stand to its right; where it is narrow it has none.
+  // The tools of a chart are to its right; narrow charts have none.
   const margin = (more) => ({ l: 52, r: narrow.matches ? 12 : 40, t: 10, b: 48, ...more });
 
   function layout(more) {
@@ -67,7 +67,7 @@
   // The front -------------------------------------------------------------------------------------------------------
 
   function hover(points, place) {
-    const lines = data.knobs.map((knob, index) => `${knob} ${plain(points.words[place][index])}`);
+    const lines = data.columns.map((column, index) => `${column} ${plain(points.words[place][index])}`);
     const worst = points.worst[place] < points.accuracy[place] ? `, worst chip ${points.worst[place].toFixed(2)} %` : "";
     const error = points.error[place] === null ? "" : ` ± ${points.error[place].toFixed(2)}`;
     return [
@@ -96,7 +96,7 @@
     };
   }
 
-  // All that is drawn large, and the accuracies in which it lies near the baseline.
+  // The points drawn large, and the ranges that show those near the baseline.
   const large = [data.baseline, data.answer, data.front, ...Object.values(data.alone)];
   const baselineAccuracy = data.baseline.accuracy[0];
   const near = (() => {
@@ -141,7 +141,7 @@
         data.front,
         "front",
         {
-          // With a third objective the front is no line in this plane.
+          // With a third objective the front is not a line in this plane.
           mode: data.third === null ? "lines+markers" : "markers",
           line: { color: accent, width: 1.5, shape: "vh" },
           marker: { color: accent, size: narrow.matches ? 7 : 9, line: { color: paper, width: 1.5 } },
@@ -155,7 +155,7 @@
     );
     const limits = chosen("front-range") === "near" && !byId("front-range").hidden;
     const shapes = [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: data.target, y1: data.target, line: { color: style("muted"), width: 1, dash: "dash" } }];
-    const annotations = [{ xref: "paper", x: 1, xanchor: "right", y: data.target, yanchor: "bottom", text: "asked for", showarrow: false, font: { color: style("muted"), size: 12 } }];
+    const annotations = [{ xref: "paper", x: 1, xanchor: "right", y: data.target, yanchor: "bottom", text: "target", showarrow: false, font: { color: style("muted"), size: 12 } }];
     draw("front-chart", traces, layout({
       xaxis: axis(`energy of one inference, ${data.unit}`, {
         type: "log", tickformat: "~g", dtick: limits && near.x[1] - near.x[0] < 1 ? "D1" : narrow.matches ? 1 : "D2", minor: { ticks: "outside", ticklen: 3, tickcolor: style("line") },
@@ -240,14 +240,14 @@
   }
 
   const linesMissing = !data.knob_axes.axes.length
-    ? "No knob was varied, so there is nothing to draw."
-    : !canDrawLines() ? "This chart is drawn with WebGL, which this browser does not have." : "";
+    ? "No knob varied, so there is nothing to draw."
+    : !canDrawLines() ? "This chart needs WebGL, which this browser lacks." : "";
   if (linesMissing) {
     byId("knobs-chart").textContent = linesMissing;
     byId("knobs-chart").className = "missing";
     byId("knobs-colour").hidden = true;
   }
-  if (data.knob_axes.constant.length) byId("constant-knobs").textContent = `The same everywhere: ${data.knob_axes.constant.join(", ")}.`;
+  if (data.knob_axes.constant.length) byId("constant-knobs").textContent = `Constant: ${data.knob_axes.constant.join(", ")}.`;
 
   function drawKnobs() {
     if (linesMissing) return;
@@ -256,7 +256,7 @@
       const low = Math.min(...values), high = Math.max(...values);
       return low === high ? [low - 1, high + 1] : [low, high];
     };
-    // Whether each value can have a tick of its own.
+    // Whether every value can have its own tick.
     const fewAndApart = (values) => {
       const sorted = [...new Set(values)].sort((a, b) => a - b);
       const least = (sorted.at(-1) - sorted[0]) / 14;
@@ -286,7 +286,7 @@
     const byAccuracy = chosen("knobs-colour") === "accuracy";
     const colours = [style("scale-low"), style("scale-middle"), style("scale-high")];
     const [dearest, cheapest] = [Math.max(...log_energy), Math.min(...log_energy)];
-    // Of accuracies most are near the top, so the scale begins ten points below the baseline.
+    // Most accuracies are near the top, so the scale begins ten points below the baseline.
     const limits = byAccuracy ? [Math.min(baselineAccuracy - 10, Math.max(...accuracy) - 1), Math.max(...accuracy)] : [cheapest, dearest + (dearest === cheapest ? 1 : 0)];
     draw("knobs-chart", [{
       type: "parcoords",
@@ -330,7 +330,7 @@
     const place = headings.indexOf(heading);
     const numeric = heading.classList.contains("numeric");
     const before = heading.getAttribute("aria-sort");
-    // What is more is first when a column of numbers is first asked for; names begin with A.
+    // Numbers are sorted in descending order first, names in ascending order.
     const order = before === "none" ? (numeric ? "descending" : "ascending") : before === "descending" ? "ascending" : "descending";
     for (const other of headings) if (other.hasAttribute("aria-sort")) other.setAttribute("aria-sort", other === heading ? order : "none");
     const body = heading.closest("table").tBodies[0];
@@ -338,7 +338,7 @@
     const sign = order === "ascending" ? 1 : -1;
     const rows = [...body.rows].sort((a, b) => {
       const [one, other] = [value(a), value(b)];
-      if (one === "" || other === "") return (one === "") - (other === ""); // what is not known stays last
+      if (one === "" || other === "") return (one === "") - (other === ""); // unknown values stay last
       return sign * (numeric ? Number(one) - Number(other) : one.localeCompare(other));
     });
     body.append(...rows);
@@ -350,7 +350,7 @@
     try {
       await navigator.clipboard.writeText(text);
     } catch {
-      // Not every browser lets a page from a file use the clipboard.
+      // Some browsers keep pages opened from a file from using the clipboard.
       const area = document.createElement("textarea");
       area.value = text;
       area.setAttribute("readonly", "");
@@ -362,7 +362,7 @@
       area.remove();
       button.focus();
     }
-    byId("said").textContent = `${done ? "Copied" : "This browser does not copy"}: ${text}`;
+    byId("said").textContent = `${done ? "Copied" : "This browser cannot copy"}: ${text}`;
     if (!done) return;
     button.classList.add("done");
     setTimeout(() => button.classList.remove("done"), 1500);

@@ -1,7 +1,7 @@
-"""What a search found as a web page in one file: text and tables here, charts in `report_charts`.
+"""The result of a search as a web page in one file: text and tables here, the data of charts in `charts.py`.
 
-The page is `page.html` with its style sheet, its script, and Plotly's inside, so it loads nothing. Its own
-content security policy forbids it to. All that a person named is escaped: text for HTML, values for a script element.
+The page is `page.html` with its style sheet, its script and Plotly's inside, so it loads nothing; its content security
+policy forbids it to. All names that users chose are escaped: text for HTML, values for a script element.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from search.answers import words
 from search.answers.result import SearchResult
 from search.evaluation.evaluation import Evaluation
 from search.report.page.answer import answer_section
-from search.report.page.charts import MOST_POINTS, alone, charts, lines, spread
+from search.report.page.charts import MOST_POINTS, alone, chart_data, lines, spread
 from search.report.page.importance import Importance, knob_importance
 from search.space.task import stored_names, stored_task
 from search.store.records import Record, TrialEnd
@@ -41,15 +41,15 @@ _KNOB_WORDS = {
 }
 
 
-def page(result: SearchResult, trials: Sequence[TrialEnd], *, written_by: Mapping[str, str]) -> str:
-    """The page as HTML.
+def render(result: SearchResult, trials: Sequence[TrialEnd], *, written_by: Mapping[str, str]) -> str:
+    """Render the page as HTML.
 
     Args:
-        result: What the search found.
+        result: The result of the search.
         trials: How each of its trials ended, in order.
-        written_by: Versions of what writes the page, by name.
+        written_by: Name -> version of the programs that write the page.
     """
-    from plotly.offline import get_plotlyjs  # it is read from a file of almost 5 MB
+    from plotly.offline import get_plotlyjs  # imported late, because it reads a file of almost 5 MB
 
     third = result.search.settings.third
     parts = {
@@ -65,11 +65,11 @@ def page(result: SearchResult, trials: Sequence[TrialEnd], *, written_by: Mappin
         "run": _run(result, written_by),
         "failures": _failures(trials),
         "style": _beside("css"),
-        "data": _in_script(charts(result, trials)),
+        "data": _in_script(chart_data(result, trials)),
         "script": _beside("js"),
         "plotly": re.sub(r"</(?=script)", r"<\\/", get_plotlyjs(), flags=re.IGNORECASE),
     }
-    # In one pass, so that nothing that was put in is taken for a place to put something in.
+    # In one pass, so that inserted text is never taken for a placeholder.
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _beside("html"))
 
 
@@ -78,8 +78,8 @@ def _beside(ending: str) -> str:
 
 
 def _in_script(value: Any) -> str:
-    """JSON that no HTML parser can take for markup, such as the end of the script element that holds it."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))  # ASCII, as json does by default
+    """Return JSON that no HTML parser takes for markup, such as the end of the script element that holds it."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))  # ASCII by default
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
@@ -88,11 +88,11 @@ def _task_words(result: SearchResult) -> str:
     return task.title + (f", with the network {task.network.path}" if task.network else "")
 
 
-# The charts' words ---------------------------------------------------------------------------------------------------
+# The words of charts -----------------------------------------------------------------------------------------------
 
 
 def _front_words(result: SearchResult) -> str:
-    """What the chart of the front shows, for those who do not see it."""
+    """Describe the chart of the front for readers who do not see it."""
     first, last = result.front[0].evaluation, result.front[-1].evaluation
     baseline = result.baseline.evaluation
     return (
@@ -128,38 +128,38 @@ def _or(words: Sequence[str]) -> str:
 
 
 def _importance(result: SearchResult) -> str:
-    """A table with a bar for each knob and objective."""
-    records = spread(result.evaluations, MOST_POINTS)  # more take seconds, and say the same
+    """Return a table with a bar for each knob and objective."""
+    records = spread(result.evaluations, MOST_POINTS)  # more take seconds and give the same
     found = {
         "accuracy": knob_importance(records, [r.evaluation.accuracy for r in records], maximised=True),
         "energy": knob_importance(records, [r.evaluation.energy_pj for r in records], maximised=False),
     }
     reasons = {objective: one.missing for objective, one in found.items() if one.missing}
-    told = {objective: one for objective, one in found.items() if not one.missing}
-    if len(set(reasons.values())) == 1 and not told:
+    known = {objective: one for objective, one in found.items() if not one.missing}
+    if len(set(reasons.values())) == 1 and not known:
         return f"<p class=missing>{escape(next(iter(reasons.values())))}</p>"
     text = "".join(f"<p class=missing>For {name}: {escape(reason)}</p>" for name, reason in reasons.items())
     best = max(1, len(records) // 10)
     meaning = (
         f"<p>How far each knob sets the best tenth, {best:,} of {len(records):,}, apart from the rest "
-        "(PED-ANOVA); shares add up to 100 %. A search looks where it expects good ones, so these are hints and no "
+        "(PED-ANOVA); shares add up to 100 %. A search looks where it expects good ones, so these are hints, not "
         "proof.</p>"
     )
-    return meaning + text + _bars(told)
+    return meaning + text + _bars(known)
 
 
-def _bars(told: Mapping[str, Importance]) -> str:
+def _bars(found: Mapping[str, Importance]) -> str:
     knobs = sorted(
-        {knob for one in told.values() for knob in one.shares},
-        key=lambda knob: (-max(one.shares.get(knob, 0.0) for one in told.values()), knob),
+        {knob for one in found.values() for knob in one.shares},
+        key=lambda knob: (-max(one.shares.get(knob, 0.0) for one in found.values()), knob),
     )
-    heads = "".join(f"<th scope=col>for {name}</th>" for name in told)
+    heads = "".join(f"<th scope=col>for {name}</th>" for name in found)
     rows = []
     for knob in knobs:
         cells = "".join(
             f'<td><span class="bar {name}" style="--share:{one.shares.get(knob, 0.0):.4f}" aria-hidden=true></span>'
             f"<span class=number>{one.shares.get(knob, 0.0):.0%}</span></td>"
-            for name, one in told.items()
+            for name, one in found.items()
         )
         rows.append(f"<tr><th scope=row>{_KNOB_WORDS[knob]}</th>{cells}</tr>")
     constant = [words for knob, words in _KNOB_WORDS.items() if knob not in knobs]
@@ -172,7 +172,7 @@ def _bars(told: Mapping[str, Importance]) -> str:
 
 # The table of the front ----------------------------------------------------------------------------------------------
 
-# Heading -> unit or explanation, whether its values are numbers.
+# Heading, unit or explanation, whether the values are numbers.
 _COLUMNS = (
     ("accuracy", "%", True),
     ("worst chip", "%", True),
@@ -209,7 +209,7 @@ def _table(result: SearchResult) -> str:
 
 def _row(result: SearchResult, record: Record) -> str:
     evaluation, candidate = record.evaluation, record.evaluation.candidate
-    knobs = {name: escape(words) for name, words in words.knobs(candidate).items()}
+    configuration = {name: escape(words) for name, words in words.configuration(candidate).items()}
     cells: tuple[tuple[str, float | str | None], ...] = (
         (_accuracy(evaluation), evaluation.accuracy),
         (words.percent(evaluation.accuracy_worst), evaluation.accuracy_worst),
@@ -218,11 +218,11 @@ def _row(result: SearchResult, record: Record) -> str:
         (words.saving(result.saving(record)), result.saving(record)),
         (f"{evaluation.latency_us:.3g}", evaluation.latency_us),
         (f"{evaluation.area_mm2:.3g}", evaluation.area_mm2),
-        (knobs["network"], f"{candidate.family} {candidate.depth:03} {candidate.width:03}"),
-        (knobs["prune"], candidate.sparsity),
-        (knobs["bits"], f"{candidate.weight_bits} {candidate.activation_bits}"),
-        (knobs["multiplier"], candidate.multiplier),
-        (knobs["memory"], candidate.supply_v),
+        (configuration["network"], f"{candidate.family} {candidate.depth:03} {candidate.width:03}"),
+        (configuration["prune"], candidate.sparsity),
+        (configuration["bits"], f"{candidate.weight_bits} {candidate.activation_bits}"),
+        (configuration["multiplier"], candidate.multiplier),
+        (configuration["memory"], candidate.supply_v),
         (f"<code>{escape(record.id)}</code>", record.id),
     )
     shown = "".join(
@@ -294,7 +294,7 @@ def _duration(seconds: float) -> str:
 
 
 def _failures(trials: Sequence[TrialEnd]) -> str:
-    """The errors, each once, with the trials that ended in it."""
+    """Return the errors without duplicates, with the trials that ended in each."""
     errors = Counter(trial.error for trial in trials if trial.error is not None)
     if not errors:
         return ""

@@ -9,12 +9,10 @@ from click.testing import CliRunner
 from rich.console import Console
 
 import energy
+import search
 from approx import HYBRID_22NM, SILICON_14NM
 from energy.hardware import FAILURES
 from search.answers.energy import score
-from search.api import _run as api
-from search.api.options import SearchOptions
-from search.api.workplace import Workplace
 from search.cli.main import cli
 from search.errors import UsageError
 from search.evaluation.workload import workload_of
@@ -26,14 +24,14 @@ from search.store.records import Record
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A search of few evaluations."""
+    """A small search."""
     storage = tmp_path_factory.mktemp("scoring") / "results.db"
-    api.run(
+    search.run(
         budget=6,
         seed=1,
         effort="quick",
-        options=SearchOptions(confirm=False),
-        workplace=Workplace(workers=0, storage=str(storage)),
+        options=search.SearchOptions(confirm=False),
+        workplace=search.Workplace(workers=0, storage=str(storage)),
     )
     return storage
 
@@ -193,7 +191,7 @@ def test_an_evaluation_for_custom_hardware_needs_its_file(records: list[Record],
     evaluation, setup = records[-1].evaluation, replace(records[-1].setup, hardware="mine@12345678")
     with Store.open(f"sqlite:///{tmp_path / 'results.db'}", create=True) as store:
         store.evaluations.record("cd" * 32, evaluation, setup, seed=0)
-    with pytest.raises(UsageError, match="made for mine@12345678, which does not come with the package; give its file"):
+    with pytest.raises(UsageError, match="made for mine@12345678, which is not built in; give its file"):
         score("cdcd", storage=str(tmp_path / "results.db"))
 
 

@@ -416,10 +416,10 @@ def test_another_comparison_is_not_overwritten(tmp_path: Path) -> None:
     write_comparison(small(), tmp_path)
     check_folder(tmp_path, "made-up")
     for name in (None, "other"):
-        with pytest.raises(UsageError, match="is comparison 'made-up'; name another `out`, or resume it"):
+        with pytest.raises(UsageError, match="is comparison 'made-up'; choose another `out`, or resume it"):
             check_folder(tmp_path, name)
     (tmp_path / "comparison.json").write_text("[]")
-    with pytest.raises(UsageError, match="is another file"):
+    with pytest.raises(UsageError, match="is not a comparison"):
         check_folder(tmp_path, "made-up")
     with pytest.raises(UsageError, match="cannot write to"):
         check_folder(tmp_path / "comparison.json" / "folder", None)

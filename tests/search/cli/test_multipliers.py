@@ -33,7 +33,7 @@ def test_the_catalogue_is_listed_with_errors_and_energy() -> None:
         assert name == "exact" or entry["relative_energy_source"].startswith("gates: ")
 
 
-def test_what_is_published_is_told_apart(tmp_path: Path) -> None:
+def test_published_figures_are_shown_apart(tmp_path: Path) -> None:
     picture = str(tmp_path / "errors.png")
     shown = run("multipliers", "show", "asm-1", "--out", picture).stdout
     for words in ("energy, layer:", "energy, unsigned:", "published energy:     0.68", "JETC 14(2)"):
@@ -45,7 +45,7 @@ def test_what_is_published_is_told_apart(tmp_path: Path) -> None:
     assert "energy, unsigned:" not in narrow
 
 
-def test_one_is_shown_with_a_picture(tmp_path: Path) -> None:
+def test_a_multiplier_is_shown_with_a_picture(tmp_path: Path) -> None:
     picture = tmp_path / "errors.png"
     result = run("multipliers", "show", "kulkarni", "--out", str(picture))
     assert result.exit_code == 0
@@ -117,10 +117,10 @@ def test_a_taken_name_asks_for_another(tmp_path: Path) -> None:
     np.save(tmp_path / "drum-4.npy", np.zeros((256, 256), int))
     result = run("multipliers", "import", str(tmp_path / "drum-4.npy"))
     assert result.exit_code == 2
-    assert "taken by the catalogue; choose another" in result.stderr
+    assert "taken by the catalogue; choose another --name" in result.stderr
 
 
-def test_what_looks_signed_is_doubted(tmp_path: Path) -> None:
+def test_a_table_that_looks_signed_gives_a_warning(tmp_path: Path) -> None:
     np.save(tmp_path / "t.npy", np.arange(256)[:, None] * -np.arange(256))
     result = run("multipliers", "import", str(tmp_path / "t.npy"))
     assert "t has negative products of unsigned operands; if they are signed, import it with --signed" in result.stderr
@@ -136,7 +136,7 @@ def test_a_damaged_file_does_not_block_the_others(tmp_path: Path, monkeypatch: p
     assert "mitchell" in result.stdout
 
 
-def test_the_doctor_says_what_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_says_which_kernels_are_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     found = json.loads(run("doctor", "--json").stdout)
     library = native.load()
     if library is not None:

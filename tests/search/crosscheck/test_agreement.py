@@ -12,11 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 import energy
-from benchmarks.energy_validation import LENET
-from benchmarks.energy_validation import workload as lenet_workload
-from search.cli.crosscheck import crosscheck as command
-from search.crosscheck import agreement as checking
-from search.crosscheck import zigzag
+from benchmarks import energy_validation
+from search.cli.main import cli
+from search.crosscheck import agreement, zigzag
 from search.crosscheck.zigzag import INSTALL, Parts
 from search.crosscheck.zigzag_inputs import (
     ZigzagLayer,
@@ -89,20 +87,20 @@ def test_rank_correlations_are_those_of_scipy(values: int, levels: int) -> None:
         first, second = (random.integers(levels, size=values).astype(float).tolist() for _ in range(2))
         if min(len(set(first)), len(set(second))) == 1:
             continue
-        assert checking.spearman(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
-        assert checking.kendall(first, second) == pytest.approx(stats.kendalltau(first, second).statistic)
+        assert agreement.spearman(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
+        assert agreement.kendall(first, second) == pytest.approx(stats.kendalltau(first, second).statistic)
 
 
 def test_rank_correlations_by_hand() -> None:
     # 1 2 3 4 against 1 3 2 4: one of six pairs is swapped, and two ranks are off by one.
-    assert checking.kendall([1, 2, 3, 4], [10, 30, 20, 40]) == pytest.approx((5 - 1) / 6)
-    assert checking.spearman([1, 2, 3, 4], [10, 30, 20, 40]) == pytest.approx(1 - 6 * 2 / (4 * 15))
-    assert checking.agreement([1, 2, 3], [6, 5, 4]) == checking.Agreement(spearman=-1.0, kendall=-1.0)
+    assert agreement.kendall([1, 2, 3, 4], [10, 30, 20, 40]) == pytest.approx((5 - 1) / 6)
+    assert agreement.spearman([1, 2, 3, 4], [10, 30, 20, 40]) == pytest.approx(1 - 6 * 2 / (4 * 15))
+    assert agreement.rank_agreement([1, 2, 3], [6, 5, 4]) == agreement.Agreement(spearman=-1.0, kendall=-1.0)
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [2.0, 2.0, 2.0]])
 def test_nothing_to_rank_has_no_correlation(values: list[float]) -> None:
-    assert checking.agreement(values, values) == checking.Agreement(spearman=None, kendall=None)
+    assert agreement.rank_agreement(values, values) == agreement.Agreement(spearman=None, kendall=None)
 
 
 def test_a_dense_network_has_no_zeros() -> None:
@@ -138,19 +136,19 @@ def test_layers_keep_their_shape_and_the_table_keeps_its_numbers(hardware: energ
                 assert memories[name]["r_cost"] / port == pytest.approx(entries[entry])
 
 
-def test_layers_of_their_own_keep_the_energies_of_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_that_differ_keep_their_own_energies(monkeypatch: pytest.MonkeyPatch) -> None:
     workload = replace(network(replace(CONVOLUTION, multiplier="asm-1", robust_bits=5), LINEAR), robust_bits=0)
     first, last = zigzag_layers(workload, HARDWARE)
     plain = zigzag_layers(replace(network(), robust_bits=0), HARDWARE)
     assert first.weight_read_pj > last.weight_read_pj
     assert [last.weight_read_pj, last.weight_write_pj] == [plain[1].weight_read_pj, plain[1].weight_write_pj]
-    monkeypatch.setattr(checking, "run_zigzag", lambda layer: replace(fake_zigzag(layer), mac=1.0))
+    monkeypatch.setattr(agreement, "run_zigzag", lambda layer: replace(fake_zigzag(layer), mac=1.0))
     report = energy.estimate(dense(workload), HARDWARE)
     expected = sum(
         report.table.values(index)["multiply_pj"] + report.table.values()["add_pj_per_bit"] * float(bits)
         for index, bits in enumerate(report.counts.sum_bits[0])
     )
-    assert checking.compare(workload, HARDWARE).zigzag.mac == pytest.approx(expected)
+    assert agreement.compare(workload, HARDWARE).zigzag.mac == pytest.approx(expected)
 
 
 def test_memories_are_in_order_from_the_array_to_dram() -> None:
@@ -179,7 +177,7 @@ def test_feature_maps_that_stay_on_the_chip_do_not_pass_through_dram() -> None:
     assert memories["dram"]["operands"] == ["I1", "I2"]
 
 
-def test_outputs_that_stay_find_room_at_the_width_of_their_sums() -> None:
+def test_outputs_that_stay_on_chip_fit_at_the_width_of_their_sums() -> None:
     big = replace(CONVOLUTION, outputs=64, nonzero_weights=576)  # 64 * 64 sums of 15 bits and 64 inputs of 5
     (layer,) = zigzag_layers(network(big), HARDWARE)
     assert layer.activation_memory_bits == max(8192 * 8, 64 * 64 * 15 + 64 * 5)
@@ -250,7 +248,7 @@ def test_a_depthwise_layer_has_a_group_for_every_channel() -> None:
     assert (found.groups, found.outputs, found.channels) == (4, 1, 1)
 
 
-def test_what_zigzag_cannot_express_is_said() -> None:
+def test_hardware_and_layers_that_zigzag_cannot_express_are_rejected() -> None:
     eyeriss = energy.load_hardware("row-stationary-65nm")
     with pytest.raises(UsageError, match="row-stationary-65nm is row-stationary"):
         zigzag_layers(replace(network(), robust_bits=0), eyeriss)
@@ -260,50 +258,50 @@ def test_what_zigzag_cannot_express_is_said() -> None:
 
 
 def test_hardware_is_that_of_the_search(tmp_path: Path) -> None:
-    assert checking.hardware_of("weight-stationary-45nm") == HARDWARE
-    with pytest.raises(UsageError, match=r"ran on mine@1234, which does not come with the package; add `hardware`"):
-        checking.hardware_of("mine@1234")
+    assert agreement.hardware_of("weight-stationary-45nm") == HARDWARE
+    with pytest.raises(UsageError, match=r"ran on mine@1234, which is not built in; give its file as `hardware`"):
+        agreement.hardware_of("mine@1234")
     with pytest.raises(UsageError, match="ran on weight-stationary-45nm, but `hardware` hybrid-22nm is hybrid-22nm"):
-        checking.hardware_of("weight-stationary-45nm", "hybrid-22nm")
+        agreement.hardware_of("weight-stationary-45nm", "hybrid-22nm")
 
 
 def test_members_are_spread_over_the_front() -> None:
     records = [record(network(), key=str(number)) for number in range(10)]
-    assert [one.key for one in checking.spread(records, 4)] == ["0", "3", "6", "9"]
-    assert checking.spread(records, None) == checking.spread(records, 99) == tuple(records)
+    assert [one.key for one in agreement.spread(records, 4)] == ["0", "3", "6", "9"]
+    assert agreement.spread(records, None) == agreement.spread(records, 99) == tuple(records)
     with pytest.raises(UsageError, match="`members` must be at least 2"):
-        checking.spread(records, 1)
+        agreement.spread(records, 1)
 
 
 def test_equal_layers_are_scored_once_and_both_models_take_the_mac_from_one_table(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     scored: list[ZigzagLayer] = []
-    told: list[tuple[int, int]] = []
+    progress: list[tuple[int, int]] = []
 
     def scoring(layer: ZigzagLayer) -> Parts:
         scored.append(layer)
         return fake_zigzag(layer)
 
-    monkeypatch.setattr(checking, "load_zigzag", lambda: None)
-    monkeypatch.setattr(checking, "run_zigzag", scoring)
+    monkeypatch.setattr(agreement, "load_zigzag", lambda: None)
+    monkeypatch.setattr(agreement, "run_zigzag", scoring)
     twice = network(CONVOLUTION, replace(CONVOLUTION, name="again", nonzero_weights=1), LINEAR)
-    found = checking.crosscheck(
-        [record(twice), record(twice)], HARDWARE, on_layer=lambda done, layers, _: told.append((done, layers))
+    found = agreement.crosscheck(
+        [record(twice), record(twice)], HARDWARE, on_layer=lambda done, layers, _: progress.append((done, layers))
     )
     assert len(scored) == found.layers == 2
-    assert told == [(0, 2), (1, 2), (2, 2)]
+    assert progress == [(0, 2), (1, 2), (2, 2)]
     entries = energy.estimate(dense(twice), HARDWARE).table.values()
     sum_bits = 2 * (11 + 4) + 11 + 6
     comparison = found.comparisons[0]
     assert comparison.zigzag.mac == pytest.approx(3 * entries["multiply_pj"] + sum_bits * entries["add_pj_per_bit"])
     assert comparison.zigzag.weight_sram == 2 * 4 * 10 + 10 * 64 * 10
     assert comparison.ours.mac == pytest.approx(energy.estimate(dense(twice), HARDWARE).components["mac"])
-    assert found.dense == found.searched == checking.Agreement(spearman=None, kendall=None)
+    assert found.dense == found.searched == agreement.Agreement(spearman=None, kendall=None)
 
 
 def stored(folder: Path, workloads: Sequence[energy.Workload]) -> Path:
-    """A search whose front is the baseline and smaller networks, with these workloads."""
+    """Store a search whose front is the baseline and smaller networks, with these workloads; return the database."""
     path = folder / "results.db"
     with Store.open(f"sqlite:///{path}", create=True) as store:
         search = new_search(store, name="small", setup=SETUP, budget=len(workloads))
@@ -318,13 +316,13 @@ def stored(folder: Path, workloads: Sequence[energy.Workload]) -> Path:
 
 
 def test_the_command_prints_members_and_agreement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "load_zigzag", lambda: None)
+    monkeypatch.setattr(agreement, "load_zigzag", lambda: None)
     monkeypatch.setattr(zigzag, "load_zigzag", lambda: None)
-    monkeypatch.setattr(checking, "run_zigzag", fake_zigzag)
+    monkeypatch.setattr(agreement, "run_zigzag", fake_zigzag)
     layers = [replace(LINEAR, outputs=outputs, nonzero_weights=1) for outputs in (40, 30, 20)]
     path = stored(tmp_path, [network(layer) for layer in layers])
     runner = CliRunner()
-    asked = runner.invoke(command, ["small", "--storage", str(path), "--json"], obj=False)
+    asked = runner.invoke(cli, ["crosscheck", "small", "--storage", str(path), "--json"])
     assert asked.exit_code == 0, asked.output
     assert "ZigZag: 3 of 3 different layers scored" in asked.stderr
     printed = json.loads(asked.stdout)
@@ -333,7 +331,7 @@ def test_the_command_prints_members_and_agreement(tmp_path: Path, monkeypatch: p
     for member in printed["members"]:
         assert member["ratio"] == pytest.approx(member["zigzag_pj"] / member["dense_pj"])
         assert sum(member["zigzag_components_pj"].values()) == pytest.approx(member["zigzag_pj"])
-    table = runner.invoke(command, ["small", "--storage", str(path), "--members", "2"], obj=False)
+    table = runner.invoke(cli, ["crosscheck", "small", "--storage", str(path), "--members", "2"])
     assert table.exit_code == 0, table.output
     assert "2 of 3 members" in table.stdout
     assert "Spearman 1.000, Kendall 1.000" in table.stdout
@@ -343,7 +341,7 @@ def test_a_missing_zigzag_is_named_with_how_to_install_it(tmp_path: Path, monkey
     for name in [name for name in sys.modules if name.split(".")[0] == "zigzag"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "zigzag", None)
-    done = CliRunner().invoke(command, ["small", "--storage", str(tmp_path / "none.db")], obj=False)
+    done = CliRunner().invoke(cli, ["crosscheck", "small", "--storage", str(tmp_path / "none.db")])
     assert done.exit_code == 2
     assert "pip install 'crosslayer[crosscheck]'" in done.stderr
 
@@ -351,7 +349,7 @@ def test_a_missing_zigzag_is_named_with_how_to_install_it(tmp_path: Path, monkey
 @NEEDS_ZIGZAG
 @pytest.mark.parametrize("name", ["weight-stationary-45nm", "weight-stationary-45nm-dram", "output-stationary-45nm"])
 def test_zigzag_agrees_on_a_tiny_network(name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    found = checking.compare(network(batch=2), energy.load_hardware(name))
+    found = agreement.compare(network(batch=2), energy.load_hardware(name))
     assert found.zigzag.mac == pytest.approx(found.ours.mac)
     assert found.zigzag.dram == pytest.approx(found.ours.dram)
     assert found.zigzag.weight_sram == pytest.approx(found.ours.weight_sram, rel=0.05)
@@ -362,7 +360,7 @@ def test_zigzag_agrees_on_a_tiny_network(name: str, capfd: pytest.CaptureFixture
 @NEEDS_ZIGZAG
 def test_zigzag_maps_a_layer_that_fits_the_array_as_a_whole() -> None:
     layer = replace(LINEAR, inner=16, input_values=16, nonzero_weights=1)
-    found = checking.compare(network(layer), HARDWARE)
+    found = agreement.compare(network(layer), HARDWARE)
     assert found.ratio == pytest.approx(1, abs=0.05)
 
 
@@ -377,11 +375,11 @@ def test_the_published_lenet() -> None:
         activation_memory=replace(DRAM.activation_memory, capacity_kb=64),
         dram=replace(DRAM.dram, keeps_feature_maps=False),
     )
-    workload = lenet_workload(LENET)
+    workload = energy_validation.workload(energy_validation.LENET)
     table = replace(energy.estimate(workload, hardware).table, multiply_pj=0.23, add_pj_per_bit=0.0)
-    found = checking.compare(workload, hardware, table=table)
+    found = agreement.compare(workload, hardware, table=table)
     for parts in (found.ours, found.zigzag):
         assert parts.mac == pytest.approx(0.527e6, rel=0.01)
         assert parts.dram == pytest.approx(73.24e6, rel=0.01)
-        # Between what two other tools found for the same memories: 4.72 and 9.06 uJ.
+        # Between the results of two other tools for the same memories: 4.72 and 9.06 uJ.
         assert 4.72e6 < parts.weight_sram + parts.activation_sram < 9.06e6

@@ -204,7 +204,7 @@ def test_a_member_that_is_not_built_in(tools: gates.Tools, monkeypatch: pytest.M
     assert 0 < cost_of("truncated-3", weight_bits=5, activation_bits=5).relative_energy < 1
     monkeypatch.setattr(gates, "tool_versions", lambda tools: {"yosys": "Yosys 9", "cell_library": "other"})
     shipped = run("truncated-2")
-    assert "It comes with the package." in shipped.stdout
+    assert "It is built in." in shipped.stdout
     assert "characterised with other tools (Yosys 9 here, Yosys 0." in shipped.stderr
 
 
@@ -214,8 +214,8 @@ def test_a_member_that_is_not_built_in(tools: gates.Tools, monkeypatch: pytest.M
         ([], "give the name of a multiplier or a Verilog file; or --all with --out FOLDER"),
         (["drum-4", "--all"], "give the name"),
         (["--all"], "give the name"),
-        (["drum-4", "--top", "m"], "--name, --signed, --top, --weights and --overwrite go with a Verilog file"),
-        (["drum-4", "--overwrite"], "--overwrite go with a Verilog file"),
+        (["drum-4", "--top", "m"], "--name, --signed, --top, --weights and --overwrite need a Verilog file"),
+        (["drum-4", "--overwrite"], "--overwrite need a Verilog file"),
         (["nowhere.VHDL"], "nowhere.VHDL: VHDL is not supported; convert it to Verilog"),
         (["drumm-4"], "unknown multiplier 'drumm-4'"),
         (["nowhere.v"], "cannot read nowhere.v: No such file or directory"),

@@ -9,7 +9,7 @@ from search.answers.confirmation import Answer, Confirmation, Mean
 from search.engine import run_search
 from search.evaluation.evaluation import ConfirmationRun
 from search.observer import Observer
-from search.report import console as tables
+from search.report import console
 from search.space.target import Target
 from search.space.task import find_task
 from search.store.database import Store
@@ -19,7 +19,7 @@ from tests.support.fakes import SETUP, FakeExecutor, FakeGenomeModel, formula, n
 
 def test_an_imported_multiplier_goes_by_its_name() -> None:
     candidate = replace(find_task("digits").space.baseline(), multiplier="mine@01234567")
-    assert words.knobs(candidate)["multiplier"] == "mine"
+    assert words.configuration(candidate)["multiplier"] == "mine"
 
 
 def test_energies_have_three_digits_and_a_fitting_unit() -> None:
@@ -32,12 +32,12 @@ def test_energies_have_three_digits_and_a_fitting_unit() -> None:
     ]
 
 
-def test_layers_that_differ_are_told_apart() -> None:
+def test_layers_that_differ_have_words_of_their_own() -> None:
     candidate = replace(find_task("digits").space.baseline(), supply_v=0.8, robust_bits=2)
-    assert words.knobs(candidate)["memory"] == "0.80V +2"
+    assert words.configuration(candidate)["memory"] == "0.80V +2"
     layered = replace(candidate, multiplier_first="asm-1", multiplier_last="mine@01234567", robust_bits_last=0)
-    assert words.knobs(layered)["multiplier"] == "asm-1 | exact | mine"
-    assert words.knobs(layered)["memory"] == "0.80V +2|2|0"
+    assert words.configuration(layered)["multiplier"] == "asm-1 | exact | mine"
+    assert words.configuration(layered)["memory"] == "0.80V +2|2|0"
 
 
 def test_a_layered_candidate_fits_a_terminal_of_80_columns() -> None:
@@ -58,7 +58,7 @@ def test_a_layered_candidate_fits_a_terminal_of_80_columns() -> None:
         baseline_confirmation=None,
         rejected=(),
     )
-    tables.print_answer(Console(file=written, width=80), found)
+    console.print_answer(Console(file=written, width=80), found)
     for text in ("truncated-4 | 0.80V", "exact |       +3|0|0", "asm-1-3"):
         assert text in written.getvalue()
 
@@ -88,7 +88,7 @@ def test_where_only_the_baseline_is_confirmed_the_nearest_is_named() -> None:
         rejected=((near, Confirmation(runs=(run, run), margin=lacking, confirmed=False)),),
     )
     written = io.StringIO()
-    tables.print_answer(Console(file=written, width=400), found)
+    console.print_answer(Console(file=written, width=400), found)
     saved = words.saving(base.evaluation.energy_pj / near.evaluation.energy_pj)
     assert (
         "Nothing cheaper is confirmed within 2.00 points of the baseline, aaaaaaaaaaaa. 1 cheaper rejected. "
@@ -109,7 +109,7 @@ def test_a_front_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
             observer=Observer(),
         )
     written = io.StringIO()
-    tables.print_result(Console(file=written, width=80), result, show_all=True)
+    console.print_result(Console(file=written, width=80), result, show_all=True)
     lines = written.getvalue().splitlines()
     assert max(len(line) for line in lines) <= 80
     assert "…" not in written.getvalue()
@@ -124,6 +124,6 @@ def test_a_front_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
     off_front = next(one for one in result.evaluations if one not in (result.baseline, *result.front))
     written = io.StringIO()
     answer = replace(result.answer, record=off_front)
-    tables.print_result(Console(file=written, width=80), replace(result, answer=answer), show_all=True)
+    console.print_result(Console(file=written, width=80), replace(result, answer=answer), show_all=True)
     (line,) = [line for line in written.getvalue().splitlines() if line.startswith("best")]
     assert f"{off_front.evaluation.accuracy * 100:.2f}" in line

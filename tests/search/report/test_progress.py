@@ -108,7 +108,7 @@ def test_a_request_to_stop_is_not_lost(number: signal.Signals) -> None:
     assert signal.getsignal(number) == before
 
 
-def test_a_request_to_stop_waits_for_what_is_being_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_to_stop_waits_for_the_import_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "broken_off"
     package.mkdir()
     asking = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
@@ -140,10 +140,12 @@ def test_a_notebook_shows_where_a_search_stands(tmp_path: Path, monkeypatch: pyt
     client = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
-    call = f"search.run(budget=2, workers=0, effort='quick', confirm=False, storage={str(tmp_path / 'results.db')!r})"
+    workplace = f"search.Workplace(workers=0, storage={str(tmp_path / 'results.db')!r})"
+    options = "search.SearchOptions(confirm=False)"
+    call = f"search.run(budget=2, effort='quick', options={options}, workplace={workplace})"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(f"import search\n{call};")])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of programs that are not ours
+        warnings.simplefilter("ignore")  # from other programs
         client.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = notebook.cells[0].outputs
     (line,) = [one.data["text/plain"] for one in outputs if one.output_type == "display_data"]

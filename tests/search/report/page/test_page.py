@@ -1,4 +1,4 @@
-"""What a search found as a web page: its text, and the page in a browser."""
+"""The page of a search: its text, and the page in a browser."""
 
 import json
 import re
@@ -20,9 +20,9 @@ from search.engine import run_search
 from search.errors import UnknownNameError, UsageError
 from search.evaluation.evaluation import Evaluation
 from search.observer import Observer
-from search.report.page.charts import MOST_POINTS, alone, charts, cheapest_within, chosen
+from search.report.page.charts import MOST_POINTS, alone, chart_data, cheapest_within, chosen
 from search.report.page.importance import knob_importance
-from search.report.page.page import page
+from search.report.page.page import render
 from search.space.candidate import Candidate
 from search.space.target import Target
 from search.space.task import CustomNetwork, find_task
@@ -36,7 +36,7 @@ HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \"qu
 
 
 def measured(candidate: Candidate) -> Evaluation:
-    """A formula's evaluation with all that the real ones have."""
+    """A formula's evaluation with every field that real ones have."""
     found = formula(candidate)
     return replace(found, energy_range_pj=(found.energy_pj / 2, found.energy_pj * 2), seconds=1.5)
 
@@ -48,7 +48,7 @@ def run(
     target: Target = TARGET,
     evaluate: Callable[[Candidate], Evaluation] = measured,
 ) -> str:
-    """A search in a database of its own; returns its name."""
+    """Run a search in its own database; return its name."""
     with Store.open(f"sqlite:///{storage}", create=True) as store:
         found = new_search(store, budget=budget, target=target)
         executor = FakeExecutor(evaluate=evaluate)
@@ -85,7 +85,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Page(HTMLParser):
-    """What a page says, what scripts it has, and what it would load."""
+    """The text of a page, its scripts, and the addresses that it would load."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -118,10 +118,10 @@ class Page(HTMLParser):
 
 
 def written(result: SearchResult, trials: list[TrialEnd]) -> Page:
-    return Page(page(result, trials, written_by={"crosslayer": "1.2.3"}))
+    return Page(render(result, trials, written_by={"crosslayer": "1.2.3"}))
 
 
-def test_the_page_says_what_was_found_and_how(storage: Path) -> None:
+def test_the_page_shows_the_result_and_how_it_was_found(storage: Path) -> None:
     result, trials = stored(storage)
     found = written(result, trials)
     words = " ".join(found.words.split())
@@ -141,7 +141,7 @@ def test_the_page_says_what_was_found_and_how(storage: Path) -> None:
     assert f"{1.5 * result.distinct // 60:.0f} min" in words
 
 
-def test_the_answer_is_at_the_accuracy_that_was_asked_for(tmp_path: Path) -> None:
+def test_the_answer_is_at_the_target_accuracy(tmp_path: Path) -> None:
     run(tmp_path / "results.db", target=Target(min_accuracy=0.9))
     assert (
         "x less energy at 90.00 % accuracy or more, not confirmed." in written(*stored(tmp_path / "results.db")).words
@@ -158,7 +158,7 @@ def test_the_chart_marks_the_answer_wherever_it_lies_but_not_the_baseline(storag
     hidden = next(record for record in result.evaluations if record not in (*result.front, result.baseline))
     for record, marked in ((hidden, [hidden.id]), (result.baseline, []), (None, [])):
         found = replace(result, answer=replace(result.answer, record=record))
-        assert charts(found, trials)["answer"]["id"] == marked
+        assert chart_data(found, trials)["answer"]["id"] == marked
 
 
 def test_the_page_needs_nothing_from_anywhere(storage: Path) -> None:
@@ -168,7 +168,7 @@ def test_the_page_needs_nothing_from_anywhere(storage: Path) -> None:
     assert "plotly.js" in found.scripts[1]
 
 
-def test_nothing_that_a_person_named_is_markup(storage: Path) -> None:
+def test_no_name_that_a_user_chose_is_markup(storage: Path) -> None:
     result, trials = stored(storage)
     path = '<i onclick="x">"nets"</i>:build'
     network = CustomNetwork(path=path, folder="", max_depth=3, max_width=8, fingerprint="00")
@@ -191,7 +191,7 @@ def test_nothing_that_a_person_named_is_markup(storage: Path) -> None:
         front=tuple(map(renamed, result.front)),
         evaluations=tuple(map(renamed, result.evaluations)),
     )
-    text = page(hostile, trials, written_by={})
+    text = render(hostile, trials, written_by={})
     found = Page(text)
     assert len(found.scripts) == 3
     assert found.loads == ["data:,"]
@@ -206,7 +206,7 @@ def test_one_evaluation_is_enough_for_a_page(tmp_path: Path) -> None:
     run(tmp_path / "results.db", budget=1)
     words = written(*stored(tmp_path / "results.db")).words
     assert "Nothing cheaper within 2 points of the baseline's accuracy yet." in words
-    assert "It takes at least 30 different evaluations to tell." in words
+    assert "Unknown: this takes at least 30 different evaluations." in words
 
 
 def test_an_unfinished_search_says_so(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_an_unfinished_search_says_so(tmp_path: Path) -> None:
     result, trials = stored(tmp_path / "results.db")
     longer = replace(result, search=replace(result.search, budget=25, finished_at=None))
     words = written(longer, trials).words
-    assert "The search is not finished: 15 evaluations are left to make." in words
+    assert "The search is not finished: 15 evaluations are left." in words
     assert "not yet" in words
 
 
@@ -250,12 +250,12 @@ def test_the_knob_that_decides_is_the_most_important() -> None:
 @pytest.mark.parametrize(
     ("candidates", "values", "missing"),
     [
-        ([SPACE.baseline()] * 3, [1.0, 2.0, 3.0], "It takes at least 30"),
-        ([SPACE.baseline()] * 40, [float(i) for i in range(40)], "no knob was varied"),
+        ([SPACE.baseline()] * 3, [1.0, 2.0, 3.0], "this takes at least 30"),
+        ([SPACE.baseline()] * 40, [float(i) for i in range(40)], "no knob varied"),
         ([replace(SPACE.baseline(), width=1 + i % 8) for i in range(40)], [1.0] * 40, "the same value"),
     ],
 )
-def test_why_no_importance_can_be_told(candidates: list[Candidate], values: list[float], missing: str) -> None:
+def test_unknown_importance_has_a_reason(candidates: list[Candidate], values: list[float], missing: str) -> None:
     found = knob_importance(records_of(candidates), values, maximised=True)
     assert found.shares == {}
     assert missing in found.missing
@@ -271,7 +271,7 @@ def test_knobs_that_do_not_vary_are_named(tmp_path: Path) -> None:
     constant = replace(result, evaluations=tuple(map(of_baseline, result.evaluations)), front=result.front[:1])
     constant = replace(constant, front=tuple(map(of_baseline, constant.front)))
     found = written(constant, trials)
-    assert "Nothing to tell: no knob was varied." in found.words
+    assert "Unknown: no knob varied." in found.words
     axes = json.loads(found.scripts[0])["knob_axes"]
     assert axes["axes"] == []
     assert "memory 0.9 V" in axes["constant"]
@@ -296,7 +296,7 @@ def test_each_technique_alone_is_marked() -> None:
 
 
 def bare_result(records: list[Record], **changes: Any) -> SearchResult:
-    """A result of these evaluations, the first of which is the baseline."""
+    """Return a result of these evaluations, the first of which is the baseline."""
     began = datetime(2026, 1, 1)
     record = SearchRecord(
         id=1,
@@ -348,7 +348,7 @@ def test_the_chosen_ones_are_different_and_within_their_loss(storage: Path) -> N
 
 def test_the_hypervolume_rises_to_that_of_the_front(storage: Path) -> None:
     result, trials = stored(storage)
-    course = charts(result, trials)["course"]
+    course = chart_data(result, trials)["course"]
     volumes = course["hypervolume"]
     assert course["evaluation"] == list(range(1, result.finished + 1))
     assert volumes == sorted(volumes)
@@ -358,7 +358,7 @@ def test_the_hypervolume_rises_to_that_of_the_front(storage: Path) -> None:
     assert volumes[24] == pytest.approx(front_hypervolume(early, result.baseline))
 
 
-def test_of_very_many_evaluations_some_are_drawn_and_the_page_says_so() -> None:
+def test_only_some_of_very_many_evaluations_are_drawn_and_the_page_says_so() -> None:
     candidates = [
         replace(
             SPACE.baseline(), width=1 + i % 8, sparsity=round(i // 8 % 95 / 100, 2), supply_v=0.75 + i // 760 / 1000
@@ -366,7 +366,7 @@ def test_of_very_many_evaluations_some_are_drawn_and_the_page_says_so() -> None:
         for i in range(2 * MOST_POINTS)
     ]
     result = bare_result(records_of([SPACE.baseline(), *candidates]))
-    data = charts(result, [])
+    data = chart_data(result, [])
     assert len(data["behind"]["id"]) == MOST_POINTS
     assert data["behind"]["id"][0] == result.baseline.id
     assert "2,000 of 4,001 evaluations are drawn" in written(result, []).words
@@ -378,12 +378,12 @@ def test_a_report_is_written_from_python_and_replaces_nothing(storage: Path, tmp
     text = path.read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>")
     assert re.search(r"crosslayer [\d.]+, torch 2[\d.]+.*, optuna [\d.]+, Python 3", text)
-    with pytest.raises(UsageError, match=r"page.html exists; name another one, or replace it with `overw"):
+    with pytest.raises(UsageError, match=r"page.html exists; choose another file, or replace it with `overwrite`"):
         search.write_report("digits-1", path, storage=str(storage))
     path.write_text("mine")
     search.write_report("digits-1", path, storage=str(storage), overwrite=True)
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
-    with pytest.raises(UsageError, match=r"cannot write .*: No such file or directory; name another file"):
+    with pytest.raises(UsageError, match=r"cannot write .*: No such file or directory; choose another file"):
         search.write_report("digits-1", tmp_path / "gone" / "page.html", storage=str(storage))
     with pytest.raises(UnknownNameError, match=r"no search named 'digits-2'.*did you mean 'digits-1'"):
         search.write_report("digits-2", tmp_path / "other.html", storage=str(storage))
@@ -401,7 +401,7 @@ def test_the_command_writes_a_file_named_after_the_search(
     assert call().stdout == "Wrote digits-1.html\n"
     refused = call()
     assert refused.exit_code == 2
-    assert refused.stderr == ("search: digits-1.html exists; name another one, or replace it with --overwrite\n")
+    assert refused.stderr == ("search: digits-1.html exists; choose another file, or replace it with --overwrite\n")
     assert call("--overwrite").exit_code == 0
     assert call("--out", "other.html").stdout == "Wrote other.html\n"
 
@@ -421,7 +421,7 @@ CHARTS = ("front-chart", "energy-chart", "knobs-chart", "progress-chart")
 @pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 1440])
-def test_the_page_fits_its_window_without_a_complaint(browser: Browser, file: Path, width: int, dark: bool) -> None:
+def test_the_page_fits_its_window_without_errors(browser: Browser, file: Path, width: int, dark: bool) -> None:
     browser.requests.clear()
     browser.complaints.clear()
     browser.show(file, width=width, dark=dark)
@@ -445,7 +445,7 @@ def test_a_page_of_one_evaluation_draws_too(browser: Browser, tmp_path: Path) ->
     browser.complaints.clear()
     browser.show(one, width=1440)
     browser.wait_for("document.querySelector('#progress-chart .main-svg') !== null")
-    assert "No knob was varied" in browser.value("document.getElementById('knobs-chart').textContent")
+    assert "No knob varied" in browser.value("document.getElementById('knobs-chart').textContent")
     assert browser.complaints == []
 
 
@@ -487,7 +487,7 @@ def test_the_table_sorts_by_the_keyboard(browser: Browser, file: Path) -> None:
 def test_buttons_copy_a_configuration_and_a_command(browser: Browser, storage: Path, file: Path) -> None:
     result, _ = stored(storage)
     browser.show(file, width=1440)
-    # What the page would put on the clipboard, which a headless browser has no reader for.
+    # The text for the clipboard, which a headless browser cannot read back.
     browser.value("window.copied = []; navigator.clipboard.writeText = async (text) => { copied.push(text); }; 0")
     browser.value(
         "for (const button of document.querySelector('table.front tbody tr').querySelectorAll('.copy')) button.click()"
