@@ -19,6 +19,7 @@ from search.locations import storage_url
 from search.multipliers.folder import MultiplierFolder
 from search.multipliers.known import stored_costs
 from search.space.candidate import Candidate
+from search.space.stored_hardware import stored_hardware
 from search.space.task import Task, stored_task
 from search.space.task_request import searched_task
 from search.store.database import Store
@@ -159,12 +160,7 @@ def _score_stored(evaluation_id: str, hardware: str | None, storage: str | None,
         record = store.evaluations.with_id(evaluation_id)
         baseline = store.evaluations.of_candidate(stored_task(record.setup.task).space.baseline(), record.setup)
     evaluated_on = record.setup.hardware
-    if hardware is None and evaluated_on not in energy.hardware_names():
-        raise UsageError(
-            f"evaluation {record.id} was made for {evaluated_on}, which is not built in; give its file, or other "
-            "hardware, with `hardware`"
-        )
-    accelerator = energy.load_hardware(hardware or evaluated_on)
+    accelerator = stored_hardware(evaluated_on, hardware)
     workload = stored_workload(record, accelerator)
     costs = stored_costs(record.evaluation.candidate.multipliers, folder)
     return Scored(

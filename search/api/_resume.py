@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from energy import hardware_names
 from search.answers.result import SearchResult
 from search.api._run import run
 from search.api.checks import check_value
 from search.api.options import SearchOptions
 from search.api.workplace import Workplace
 from search.errors import UnknownNameError, UsageError
+from search.space.stored_hardware import stored_hardware
 from search.space.task import stored_names
 from search.store.database import Store
 
@@ -55,11 +55,7 @@ def resume(
             search = unfinished[0]
         else:
             search = store.searches.find(name)
-    if hardware is None and search.hardware not in hardware_names():
-        raise UsageError(
-            f"search {search.name!r} has custom hardware, {search.hardware}; give its file as `hardware`: "
-            f"search resume {search.name} --hardware FILE.yaml"
-        )
+    stored_hardware(search.hardware, hardware)  # which says what is missing
     dataset, network = stored_names(search.task)
     return run(
         dataset=dataset,

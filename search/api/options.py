@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from search.api.checks import check_choice, check_names
+from search.defaults import SAMPLERS
 from search.errors import UsageError
 from search.space.candidate import Candidate
 from search.space.techniques import TECHNIQUES
 
-SAMPLERS = ("nsga2", "nsga3", "tpe", "gp", "random")  # search.sampling.asker.SAMPLERS, which loads Optuna
 THIRD_OBJECTIVES = {"area": "area_mm2", "latency": "latency_us"}
 
 
@@ -26,7 +26,7 @@ class SearchOptions:
         space: `default`, `layered`, or the path of a YAML file that restricts or extends the space; see
             `search.space.space_file`. By default `default`, and with `resume` that of the resumed search.
         techniques: Techniques to search, of `search.space.techniques.TECHNIQUES`; the others stay as in the baseline.
-        sampler: One of `SAMPLERS`, by default `nsga2`; or `greedy`, the sequential strategy.
+        sampler: One of `search.defaults.SAMPLERS`, by default `nsga2`; or `greedy`, the sequential strategy.
         prescreen: Whether a surrogate screens what `nsga2` proposes.
         asynchronous: Whether a candidate is asked for whenever a worker is free, instead of in whole generations.
             Results then depend on the order in which evaluations finish.

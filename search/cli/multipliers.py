@@ -9,13 +9,12 @@ from pathlib import Path
 
 import click
 
+from search.cli import options
 from search.cli.errors import EXIT_INTERRUPTED, in_options, print_json, reported_errors
-
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group(invoke_without_command=True)
-@_json
+@options.as_json
 @click.pass_context
 def multipliers(context: click.Context, as_json: bool) -> None:
     """List approximate multipliers; show one; import or characterise custom ones.
@@ -45,7 +44,7 @@ def multipliers(context: click.Context, as_json: bool) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where to draw the error heat map.  [default: NAME.png]",
 )
-@_json
+@options.as_json
 @click.pass_obj
 def show(debug: bool, name: str, bits: int, signed: bool, out: Path | None, as_json: bool) -> None:
     """Show a multiplier's errors, and draw them as a heat map."""
@@ -65,7 +64,7 @@ def show(debug: bool, name: str, bits: int, signed: bool, out: Path | None, as_j
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", help="Name of the multiplier; selects one of several tables or functions in the file.")
 @click.option("--signed", is_flag=True, help="Operands are signed, as names such as mul8s_1L2H say without it.")
-@_json
+@options.as_json
 @click.pass_obj
 def import_(debug: bool, file: Path, name: str | None, signed: bool, as_json: bool) -> None:
     """Import truth tables or a C model.
@@ -101,7 +100,7 @@ def import_(debug: bool, file: Path, name: str | None, signed: bool, as_json: bo
     type=click.Path(file_okay=False, path_type=Path),
     help="With --all: folder for multipliers.csv and its provenance.",
 )
-@_json
+@options.as_json
 @click.pass_obj
 def characterise(
     debug: bool,
@@ -169,7 +168,7 @@ def characterise(
 
 
 @click.command()
-@_json
+@options.as_json
 @click.pass_obj
 def doctor(debug: bool, as_json: bool) -> None:
     """Show which kernels are in use on this machine."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -57,56 +58,43 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
     context.meta.setdefault(_KEPT, {})[parameter.name] = value
 
 
+_option = partial(click.option, expose_value=False, callback=_keep)
 _WORKPLACE: dict[str, Callable[[Command], Command]] = {
-    "storage": click.option(
+    "storage": _option(
         "--storage",
         metavar="URL|FILE",
-        expose_value=False,
-        callback=_keep,
         help="Results database.  [default: $CROSSLAYER_STORAGE, else a file in your data folder]",
     ),
-    "workers": click.option(
+    "workers": _option(
         "--workers",
         type=int,
-        expose_value=False,
-        callback=_keep,
         help="Ray workers; 0 evaluates in this process, without Ray.  [default: one a core, or a cluster's]",
     ),
-    "ray_address": click.option(
+    "ray_address": _option(
         "--ray-address",
         metavar="ADDRESS",
-        expose_value=False,
-        callback=_keep,
         help="Ray cluster to join, such as auto or ray://head:10001.",
     ),
-    "timeout_s": click.option(
+    "timeout_s": _option(
         "--timeout",
         "timeout_s",
         type=float,
         metavar="SECONDS",
-        expose_value=False,
-        callback=_keep,
         help="Stop an evaluation after this many seconds.  [default: many times what others took]",
     ),
-    "data_dir": click.option(
+    "data_dir": _option(
         "--data-dir",
         type=click.Path(file_okay=False),
-        expose_value=False,
-        callback=_keep,
         help="Folder of datasets.  [default: $CROSSLAYER_DATA_DIR, else in your cache folder]",
     ),
-    "cache": click.option(
+    "cache": _option(
         "--cache",
         metavar="URL|FOLDER",
-        expose_value=False,
-        callback=_keep,
         help="Where trained networks are kept.  [default: $CROSSLAYER_CACHE, else beside the results]",
     ),
-    "cache_limit": click.option(
+    "cache_limit": _option(
         "--cache-limit",
         metavar="SIZE",
-        expose_value=False,
-        callback=_keep,
         help="Size of the cache, such as 500MB.  [default: $CROSSLAYER_CACHE_LIMIT, else 10GB]",
     ),
 }

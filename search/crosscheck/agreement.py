@@ -28,6 +28,7 @@ import energy
 from search.crosscheck.zigzag import Parts, load_zigzag, run_zigzag
 from search.crosscheck.zigzag_inputs import ZigzagLayer, dense, zigzag_layers
 from search.errors import UsageError
+from search.space.stored_hardware import stored_hardware
 from search.store.records import Record
 
 SECONDS = (0.2, 4.0)  # about, for a fully connected layer and a convolution: estimates the time left
@@ -197,9 +198,7 @@ def hardware_of(identity: str, given: str | None = None) -> energy.Hardware:
         UsageError: If `given` is other hardware than the search's, or is missing.
         energy.HardwareError: If there is no such hardware.
     """
-    if given is None and identity not in energy.hardware_names():
-        raise UsageError(f"the search ran on {identity}, which is not built in; give its file as `hardware` FILE.yaml")
-    hardware = energy.load_hardware(given or identity)
+    hardware = stored_hardware(identity, given)
     if hardware.identity != identity:
         raise UsageError(f"the search ran on {identity}, but `hardware` {given} is {hardware.identity}")
     return hardware

@@ -35,7 +35,6 @@ from search.sampling.offspring import Breeder, Genes, GenomeModel
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-SAMPLERS = ("nsga2", "nsga3", "tpe", "gp", "random")
 GENERATION = "generation"  # user attribute of a trial: the generation in which it was asked
 _SOFT_BOUND = 0.03  # distance below the target accuracy within which candidates count as feasible
 

@@ -18,7 +18,7 @@ class SearchSettings:
     """How a search proceeds, fixed when it begins.
 
     Attributes:
-        sampler: One of `search.sampling.asker.SAMPLERS`, or `greedy`; see `search.sampling.greedy`.
+        sampler: One of `search.defaults.SAMPLERS`, or `greedy`; see `search.sampling.greedy`.
         prescreen: Whether a surrogate screens children.
         asynchronous: Whether a candidate is asked for whenever a worker is free, instead of whole generations.
         effort: Effort of each evaluation, one of `search.space.task.EFFORTS`.

@@ -191,7 +191,7 @@ def test_an_evaluation_for_custom_hardware_needs_its_file(records: list[Record],
     evaluation, setup = records[-1].evaluation, replace(records[-1].setup, hardware="mine@12345678")
     with Store.open(f"sqlite:///{tmp_path / 'results.db'}", create=True) as store:
         store.evaluations.record("cd" * 32, evaluation, setup, seed=0)
-    with pytest.raises(UsageError, match="made for mine@12345678, which is not built in; give its file"):
+    with pytest.raises(UsageError, match="mine@12345678 is custom hardware; give its file as `hardware`"):
         score("cdcd", storage=str(tmp_path / "results.db"))
 
 

@@ -259,7 +259,7 @@ def test_hardware_and_layers_that_zigzag_cannot_express_are_rejected() -> None:
 
 def test_hardware_is_that_of_the_search(tmp_path: Path) -> None:
     assert agreement.hardware_of("weight-stationary-45nm") == HARDWARE
-    with pytest.raises(UsageError, match=r"ran on mine@1234, which is not built in; give its file as `hardware`"):
+    with pytest.raises(UsageError, match=r"mine@1234 is custom hardware; give its file as `hardware`"):
         agreement.hardware_of("mine@1234")
     with pytest.raises(UsageError, match="ran on weight-stationary-45nm, but `hardware` hybrid-22nm is hybrid-22nm"):
         agreement.hardware_of("weight-stationary-45nm", "hybrid-22nm")

@@ -10,8 +10,9 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from search.defaults import SAMPLERS
 from search.pareto import hypervolume
-from search.sampling.asker import GENERATION, SAMPLERS, Asker, CrosslayerSampler, make_sampler, population_size
+from search.sampling.asker import GENERATION, Asker, CrosslayerSampler, make_sampler, population_size
 from search.sampling.offspring import Breeder
 from search.sampling.starts import starting_genomes
 from search.space.task import find_task
