@@ -30,7 +30,7 @@ from search.api.workplace import Workplace, default_workers
 from search.defaults import DEFAULT_HARDWARE
 from search.evaluation import datasets
 from search.evaluation.cache.cache import TrainingCache
-from search.evaluation.job import Confirm, Done
+from search.evaluation.work import Confirm, Done
 from search.executors.ray_executor import RayExecutor
 from search.multipliers.choice import choose
 from search.observer import Observer

@@ -19,7 +19,7 @@ from search.content_hash import content_hash
 from search.errors import SearchError
 from search.evaluation.early_stopping import Rival, bar, is_beaten
 from search.evaluation.evaluation import Evaluation
-from search.evaluation.job import Evaluate, Executor, Failed, Outcome
+from search.evaluation.work import Evaluate, Executor, Failed, Outcome
 from search.executors.schedule import LongestFirst
 from search.observer import Observer
 from search.pareto import non_dominated_mask

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from search.answers.confirmation import FIRST_RUNS, Answer, Confirmation, Mean, images_measured, paired_error
 from search.evaluation.evaluation import ConfirmationRun, share_error
-from search.evaluation.job import Confirm, Executor, Failed
+from search.evaluation.work import Confirm, Executor, Failed
 from search.space.candidate import Candidate
 from search.space.target import Target
 from search.space.task import stored_task

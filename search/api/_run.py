@@ -20,8 +20,8 @@ from search.api.checks import (
     target_of,
 )
 from search.api.images import given_images_dir, images_dir
-from search.api.matching import check_same_settings, find_resumed, space_of
 from search.api.options import THIRD_OBJECTIVES, SearchOptions
+from search.api.resumption import check_same_settings, find_resumed, space_of
 from search.api.workplace import Workplace
 from search.api.workshop import Workshop, key_function
 from search.defaults import DEFAULT_BUDGET, DEFAULT_DATASET, DEFAULT_EFFORT, DEFAULT_HARDWARE
@@ -41,7 +41,7 @@ from search.store.setup import Setup
 
 if TYPE_CHECKING:
     from search.evaluation.cache.cache import TrainingCache
-    from search.evaluation.job import Executor
+    from search.evaluation.work import Executor
     from search.observer import Observer
 
 _EARLIER = 6  # candidates of earlier searches that a new one begins with

@@ -21,7 +21,7 @@ from search.store.setup import Setup
 if TYPE_CHECKING:
     from search.evaluation.cache.cache import TrainingCache
     from search.evaluation.datasets import TaskData
-    from search.evaluation.job import Executor
+    from search.evaluation.work import Executor
     from search.observer import Observer
 
 

@@ -35,7 +35,7 @@ SECONDS = (0.2, 4.0)  # about, for a fully connected layer and a convolution: es
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class ModelComparison:
     """The energy of a dense network by both models.
 
     Attributes:
@@ -71,13 +71,13 @@ class Crosscheck:
 
     Attributes:
         records: The scored members.
-        comparisons: Comparison of each member as a dense network.
+        comparisons: ModelComparison of each member as a dense network.
         layers: Number of different layers that ZigZag scored.
         seconds: Time that this took.
     """
 
     records: tuple[Record, ...]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[ModelComparison, ...]
     layers: int
     seconds: float
 
@@ -141,7 +141,7 @@ def compare(
     table: energy.EnergyTable | None = None,
     costs: energy.CostTable | None = None,
     known: dict[ZigzagLayer, Parts] | None = None,
-) -> Comparison:
+) -> ModelComparison:
     """Score the dense version of one network by both models.
 
     Args:
@@ -163,7 +163,7 @@ def compare(
             known[layer] = run_zigzag(layer)
         mac_pj = entries["multiply_pj"] + entries["add_pj_per_bit"] * float(sum_bits)
         theirs = theirs.plus(replace(known[layer], mac=known[layer].mac * mac_pj))
-    return Comparison(
+    return ModelComparison(
         ours=Parts(
             mac=components["mac"],
             weight_sram=components["weight_sram"],

@@ -21,9 +21,9 @@ from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.datasets import TaskData, fold
 from search.evaluation.early_stopping import Rival, bar, is_beaten
 from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split
-from search.evaluation.job import Done, Failed, Job, Outcome, Result
 from search.evaluation.meter import Meter
 from search.evaluation.training import TrainedNetwork, Training, untrained_layers
+from search.evaluation.work import Done, Failed, Outcome, Result, WorkItem
 from search.evaluation.workload import workload_of
 from search.multipliers.choice import ChosenMultiplier
 from search.multipliers.known import KnownMultipliers
@@ -74,7 +74,7 @@ class Evaluator:
             multipliers=self._known.tables,
         )
 
-    def run(self, job: Job[Result]) -> Outcome[Result]:
+    def run(self, job: WorkItem[Result]) -> Outcome[Result]:
         """Run one job. Any error becomes its outcome, so that one candidate never ends a search."""
         try:
             return Done(key=job.key, result=job.done_by(self))

@@ -22,7 +22,7 @@ from energy import Hardware
 from search.errors import ExecutorError
 from search.evaluation.datasets import TaskData
 from search.evaluation.evaluation import ConfirmationRun, Evaluation
-from search.evaluation.job import Done, Job, Outcome, Result
+from search.evaluation.work import Done, Outcome, Result, WorkItem
 from search.executors.ray_errors import first_line
 from search.executors.ray_head import RayHead
 from search.executors.ray_pool import RayPool
@@ -56,7 +56,7 @@ class _Worker:
             import search.evaluation.evaluator  # noqa: F401  takes seconds, while the search gets ready
 
     def evaluate(
-        self, job: Job[Result], data: TaskData, multipliers: Sequence[ChosenMultiplier]
+        self, job: WorkItem[Result], data: TaskData, multipliers: Sequence[ChosenMultiplier]
     ) -> tuple[Outcome[Result], list[str]]:
         if self._evaluator is None:
             from search.evaluation.evaluator import Evaluator
@@ -148,7 +148,7 @@ class RayExecutor:
                 f"{where}: {first_line(error)}. Evaluate in this process instead with `workers` 0"
             ) from error
 
-    def run(self, jobs: Iterable[Job[Result]]) -> Iterator[Outcome[Result]]:
+    def run(self, jobs: Iterable[WorkItem[Result]]) -> Iterator[Outcome[Result]]:
         """Evaluate every job and yield each outcome once, in order of completion.
 
         Raises:

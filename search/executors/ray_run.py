@@ -19,7 +19,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from search.evaluation.job import Failed, Inspect, Job, Outcome, Result
+from search.evaluation.work import Failed, Inspect, Outcome, Result, WorkItem
 from search.executors.ray_errors import first_line, ray_errors
 from search.executors.ray_pool import RayPool
 
@@ -33,7 +33,7 @@ class _Attempt(Generic[Result]):
     """A job at a worker."""
 
     actor: Any
-    job: Job[Result]
+    job: WorkItem[Result]
     failures: int  # before this attempt
     reached: Any  # the worker's answer to a call just before the job: an error if it was already dead
     since: float
@@ -43,14 +43,14 @@ class RayRun(Generic[Result]):
     """Runs a list of jobs on the workers of a pool."""
 
     def __init__(
-        self, pool: RayPool, shared: tuple[Any, Any], jobs: Iterator[Job[Result]], warn: Callable[[str], None]
+        self, pool: RayPool, shared: tuple[Any, Any], jobs: Iterator[WorkItem[Result]], warn: Callable[[str], None]
     ) -> None:
         self._pool = pool
         self._warn = warn
         self._shared = shared
         self._jobs = jobs
         self._all_taken = False
-        self._again: deque[tuple[Job[Result], int]] = deque()  # jobs to retry, with their number of failures
+        self._again: deque[tuple[WorkItem[Result], int]] = deque()  # jobs to retry, with their number of failures
         self._running: dict[Any, _Attempt[Result]] = {}
 
     def hand_out(self) -> bool:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 
 from search.evaluation.evaluation import Evaluation
-from search.evaluation.job import Evaluate
+from search.evaluation.work import Evaluate
 from search.space.candidate import Candidate, Network
 
 _TRAINING = 3  # duration of training, in units of one retraining (after pruning or on integer codes)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Protocol, Self
 
-from search.evaluation.job import Job, Outcome, Result
+from search.evaluation.work import Outcome, Result, WorkItem
 
 
 class _RunJob(Protocol):
-    def __call__(self, job: Job[Result]) -> Outcome[Result]: ...
+    def __call__(self, job: WorkItem[Result]) -> Outcome[Result]: ...
 
 
 class SerialExecutor:
@@ -24,7 +24,7 @@ class SerialExecutor:
     def __init__(self, run_job: _RunJob) -> None:
         self._run_job = run_job
 
-    def run(self, jobs: Iterable[Job[Result]]) -> Iterator[Outcome[Result]]:
+    def run(self, jobs: Iterable[WorkItem[Result]]) -> Iterator[Outcome[Result]]:
         """Run every job, in order."""
         for job in jobs:
             yield self._run_job(job)

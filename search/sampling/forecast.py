@@ -16,8 +16,8 @@ import approx
 import energy
 from search.errors import SearchError
 from search.evaluation.evaluation import Evaluation
-from search.evaluation.job import Done, Executor, Inspect
 from search.evaluation.training import untrained_layers
+from search.evaluation.work import Done, Executor, Inspect
 from search.evaluation.workload import kept_weights, workload_of
 from search.space.candidate import Candidate, Network
 from search.space.search_space import SearchSpace

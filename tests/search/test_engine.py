@@ -11,7 +11,7 @@ from search.answers.result import SearchResult, front, front_hypervolume, result
 from search.engine import run_search
 from search.errors import SearchError
 from search.evaluation.evaluation import Evaluation
-from search.evaluation.job import Job, Outcome, Result
+from search.evaluation.work import Outcome, Result, WorkItem
 from search.multipliers.choice import choose
 from search.observer import Observer
 from search.sampling.asker import population_size
@@ -213,7 +213,7 @@ def test_two_drivers_that_tell_the_same_do_not_disturb_each_other(store: Store) 
     search = new_search(store, budget=20)
 
     class Overtaken(FakeExecutor):
-        def run(self, jobs: Iterable[Job[Result]]) -> Iterator[Outcome[Result]]:
+        def run(self, jobs: Iterable[WorkItem[Result]]) -> Iterator[Outcome[Result]]:
             for number, outcome in enumerate(super().run(jobs)):
                 if number == 2 and not overtaken:
                     overtaken.append(run(store, search, FakeExecutor()))

@@ -387,7 +387,7 @@ def test_a_full_disk_under_the_database_ends_a_search_that_goes_on_afterwards(
     try:
         with pytest.raises(
             StorageError,
-            match=r"results\.db: database or disk is full\. Make room on its disk; a search .*: search resume$",
+            match=r"results\.db: database or disk is full\. Make room on its disk; resume .* with: search resume$",
         ):
             run(storage, observer=Once(fill))
         kept = ends(storage)

@@ -15,7 +15,7 @@ from energy.cost_table import CostKey, CostRow, shipped_rows
 from search.defaults import DEFAULT_DROP
 from search.evaluation.early_stopping import Rival
 from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split
-from search.evaluation.job import Done, Evaluate, Failed, Job, Outcome, Result
+from search.evaluation.work import Done, Evaluate, Failed, Outcome, Result, WorkItem
 from search.multipliers.choice import ChosenMultiplier
 from search.multipliers.folder import MultiplierFolder
 from search.multipliers.identity import multiplier_identity
@@ -136,9 +136,9 @@ class FakeExecutor:
     def __init__(self, order_seed: int = 0, evaluate: Callable[[Candidate], Evaluation] = formula) -> None:
         self._random = np.random.default_rng(order_seed)
         self._evaluate = evaluate
-        self.jobs: list[Job[Any]] = []
+        self.jobs: list[WorkItem[Any]] = []
 
-    def run(self, jobs: Iterable[Job[Result]]) -> Iterator[Outcome[Result]]:
+    def run(self, jobs: Iterable[WorkItem[Result]]) -> Iterator[Outcome[Result]]:
         listed = list(jobs)
         for index in self._random.permutation(len(listed)):
             job = listed[index]

@@ -15,7 +15,7 @@ from search.answers.confirmer import Confirmer, FreshRuns
 from search.answers.result import knee
 from search.evaluation.early_stopping import Rival
 from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split, share_error
-from search.evaluation.job import Confirm, Done, Failed, Job, Outcome, Result
+from search.evaluation.work import Confirm, Done, Failed, Outcome, Result, WorkItem
 from search.space.candidate import Candidate
 from search.space.target import Target
 from search.space.task import find_task
@@ -44,11 +44,11 @@ class Truth:
         self.truth = truth
         self.noise = noise
         self.images = images
-        self.jobs: list[Job[Any]] = []
+        self.jobs: list[WorkItem[Any]] = []
         self.failing = failing
         self._seed = seed
 
-    def run(self, jobs: Iterable[Job[Result]]) -> Iterator[Outcome[Result]]:
+    def run(self, jobs: Iterable[WorkItem[Result]]) -> Iterator[Outcome[Result]]:
         for job in jobs:
             self.jobs.append(job)
             try:

@@ -23,7 +23,7 @@ from search.api.workshop import Workshop
 from search.cli.main import cli
 from search.errors import UsageError
 from search.evaluation.evaluation import ConfirmationRun, Evaluation
-from search.evaluation.job import Job, Outcome, Result
+from search.evaluation.work import Outcome, Result, WorkItem
 from search.observer import Observer
 from search.report.comparison import NOT_CONFIRMED, check_folder, print_comparison, write_comparison
 from search.space.candidate import Candidate
@@ -58,7 +58,7 @@ class Executor(FakeExecutor):
         self._left = dies_after
         self.runs: list[tuple[Candidate, int]] = []
 
-    def run(self, jobs: Iterable[Job[Result]]) -> Iterator[Outcome[Result]]:
+    def run(self, jobs: Iterable[WorkItem[Result]]) -> Iterator[Outcome[Result]]:
         for job in jobs:
             if self._left is not None:
                 if self._left == 0:

@@ -151,7 +151,7 @@ def test_an_imported_multiplier_is_exported_while_it_is_kept(tmp_path: Path, mon
         assert layer.multiplier.digest == wanted.digest
 
     (multiplier_dir() / f"{multiplier.digest}.npz").unlink()
-    with pytest.raises(UsageError, match=f"multiplier '{own.identity}' is no longer kept in .*; import it again"):
+    with pytest.raises(UsageError, match=f"multiplier '{own.identity}' is no longer in .*; import it again"):
         search.export("abab", out=tmp_path / "again", workplace=Workplace(storage=str(storage)))
     assert not (tmp_path / "again").exists()
 

@@ -160,7 +160,7 @@ def test_a_search_goes_on_without_a_place_for_networks(tmp_path: Path) -> None:
     )
     assert result.finished == 2
     (note,) = observer.notes
-    assert f"trained networks cannot be kept in {tmp_path}/file/stages" in note
+    assert f"trained networks cannot be cached in {tmp_path}/file/stages" in note
 
 
 def test_networks_behind_a_url_give_the_same_results(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_a_search_is_resumed_with_the_multipliers_it_began_with(
         == among
     )
     (multiplier_dir() / f"{multiplier.digest}.npz").unlink()
-    with pytest.raises(UsageError, match=f"multiplier '{identity}' is no longer kept in"):
+    with pytest.raises(UsageError, match=f"multiplier '{identity}' is no longer in"):
         search.run(
             budget=1,
             effort="quick",

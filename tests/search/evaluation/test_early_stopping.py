@@ -10,8 +10,8 @@ from search.evaluation import datasets
 from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.early_stopping import MARGIN, Rival, bar, is_beaten
 from search.evaluation.evaluator import Evaluator
-from search.evaluation.job import Done, Evaluate
 from search.evaluation.meter import Meter
+from search.evaluation.work import Done, Evaluate
 from search.space.task import find_task
 
 TASK = find_task("digits").with_effort("quick")

@@ -13,8 +13,8 @@ from search.evaluation import datasets
 from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.evaluation import Evaluation, evaluation_key
 from search.evaluation.evaluator import Evaluator
-from search.evaluation.job import Done, Evaluate, Failed
 from search.evaluation.training import Training
+from search.evaluation.work import Done, Evaluate, Failed
 from search.evaluation.workload import on_hardware
 from search.multipliers.choice import choose
 from search.space.candidate import Candidate

@@ -15,7 +15,7 @@ from search.evaluation import datasets
 from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.evaluation import Evaluation
 from search.evaluation.evaluator import Evaluator
-from search.evaluation.job import Done, Evaluate, Executor, Failed, Outcome
+from search.evaluation.work import Done, Evaluate, Executor, Failed, Outcome
 from search.executors import ray_executor, ray_pool
 from search.executors.ray_executor import RayExecutor
 from search.executors.serial import SerialExecutor

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from search.evaluation.evaluation import Evaluation
-from search.evaluation.job import Evaluate
+from search.evaluation.work import Evaluate
 from search.executors.schedule import LongestFirst
 from search.space.candidate import Candidate
 from search.space.task import find_task

@@ -14,7 +14,7 @@ from search.api.workplace import Workplace
 from search.engine import run_search
 from search.errors import UsageError
 from search.evaluation.evaluation import Evaluation
-from search.evaluation.job import Job, Outcome, Result
+from search.evaluation.work import Outcome, Result, WorkItem
 from search.observer import Observer
 from search.sampling.forecast import HardwareGenomeModel
 from search.sampling.greedy import Greedy
@@ -152,7 +152,7 @@ def test_steps_of_the_layered_space_change_layers_separately() -> None:
 class Executor(FakeExecutor):
     """Runs the jobs of any iterable."""
 
-    def run(self, jobs: Iterable[Job[Result]]) -> Iterator[Outcome[Result]]:
+    def run(self, jobs: Iterable[WorkItem[Result]]) -> Iterator[Outcome[Result]]:
         return super().run(list(jobs))
 
 

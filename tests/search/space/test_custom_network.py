@@ -17,7 +17,7 @@ from search.evaluation import datasets
 from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.evaluation import Evaluation, evaluation_key
 from search.evaluation.evaluator import Evaluator
-from search.evaluation.job import Evaluate, Failed
+from search.evaluation.work import Evaluate, Failed
 from search.observer import Observer
 from search.space import custom_network
 from search.space.candidate import Candidate

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from search.api import _run as api
+import search
 from search.api.options import SearchOptions
 from search.api.workplace import Workplace
 from search.errors import StorageError
@@ -67,8 +67,12 @@ class Process:
 @pytest.fixture(scope="module")
 def undisturbed(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The front of the same search without kills, whose trained networks the killed searches reuse."""
-    result = api.run(
-        **ASKED.model_dump(exclude={"min_accuracy", "max_accuracy_drop"}),
+    result = search.run(
+        dataset=ASKED.dataset,
+        hardware=ASKED.hardware,
+        budget=ASKED.budget,
+        seed=ASKED.seed,
+        effort=ASKED.effort,
         options=SearchOptions(confirm=False),
         workplace=Workplace(
             storage=str(tmp_path_factory.mktemp("undisturbed") / "results.db"), cache=str(cache), workers=0

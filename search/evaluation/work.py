@@ -1,7 +1,7 @@
-"""Jobs, their outcomes, and the interfaces of executors and workers.
+"""Work items, their outcomes, and the interfaces of executors and workers.
 
-An `Executor` runs jobs in this process (`search.executors.serial`) or in Ray workers
-(`search.executors.ray_executor`). Outcomes depend on the job alone, so they are the same everywhere.
+An `Executor` does work items in this process (`search.executors.serial`) or in Ray workers
+(`search.executors.ray_executor`). Outcomes depend on the item alone, so they are the same everywhere.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job(ABC, Generic[Result]):
+class WorkItem(ABC, Generic[Result]):
     """A piece of work on a candidate.
 
     Attributes:
-        key: Identifies the job in its outcome.
+        key: Identifies the item in its outcome.
         candidate: The candidate.
     """
 
@@ -34,12 +34,12 @@ class Job(ABC, Generic[Result]):
     candidate: Candidate
 
     @abstractmethod
-    def done_by(self, worker: JobWorker) -> Result:
-        """Have a worker run the job, and return the result."""
+    def done_by(self, worker: CandidateWorker) -> Result:
+        """Have a worker do it, and return the result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluate(Job[Evaluation]):
+class Evaluate(WorkItem[Evaluation]):
     """Measure accuracy and model energy.
 
     Attributes:
@@ -52,13 +52,13 @@ class Evaluate(Job[Evaluation]):
     rivals: tuple[Rival, ...] = ()
     costs: tuple[str, ...] = ("energy_pj",)
 
-    def done_by(self, worker: JobWorker) -> Evaluation:
+    def done_by(self, worker: CandidateWorker) -> Evaluation:
         """Evaluate the candidate."""
         return worker.evaluate(self.candidate, self.split, rivals=self.rivals, costs=self.costs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Confirm(Job[ConfirmationRun]):
+class Confirm(WorkItem[ConfirmationRun]):
     """Make a fresh run; see `search.answers.confirmation`.
 
     Attributes:
@@ -67,21 +67,21 @@ class Confirm(Job[ConfirmationRun]):
 
     run: int
 
-    def done_by(self, worker: JobWorker) -> ConfirmationRun:
+    def done_by(self, worker: CandidateWorker) -> ConfirmationRun:
         """Make the run."""
         return worker.confirm(self.candidate, self.run)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inspect(Job["tuple[LayerShape, ...]"]):
+class Inspect(WorkItem["tuple[LayerShape, ...]"]):
     """Build the candidate's network and return its layers, without training it."""
 
-    def done_by(self, worker: JobWorker) -> tuple[LayerShape, ...]:
+    def done_by(self, worker: CandidateWorker) -> tuple[LayerShape, ...]:
         """Build the network."""
         return worker.inspect(self.candidate)
 
 
-class JobWorker(Protocol):
+class CandidateWorker(Protocol):
     """Runs jobs of every kind."""
 
     def evaluate(
@@ -126,7 +126,7 @@ class Executor(Protocol):
         """The number of jobs that run at a time."""
         ...
 
-    def run(self, jobs: Iterable[Job[Result]]) -> Iterator[Outcome[Result]]:
+    def run(self, jobs: Iterable[WorkItem[Result]]) -> Iterator[Outcome[Result]]:
         """Run every job and yield each outcome once, in order of completion.
 
         A job is taken from `jobs` when a worker is free for it, so that jobs can be made as outcomes come in.
