@@ -1,6 +1,7 @@
 # make run    install, then search with the default budget of 200 evaluations
+# make quick  install, then run every check, and the tests that start no process and train nothing: within a minute
 # make test   install, then run every check and test
-# make tools  install, with apt-get, what characterises multipliers; tests of circuits need it and are skipped without
+# make tools  install, with apt-get, the programs that characterise multipliers; without them tests of circuits are skipped
 # make bench-arithmetic   time approximate arithmetic against torch's; ARGS="--json FILE" also writes a file
 # make bench-approximation   time conversion, fault injection and evaluation over chips
 # make bench-energy   time the energy model
@@ -16,12 +17,15 @@ SOURCES := approx benchmarks docs energy search service tests
 CIRCUIT_TOOLS := yosys iverilog qflow-tech-osu018
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: run test check format tools bench-arithmetic bench-approximation bench-energy bench-sampling bench-searches bit-errors clean
+.PHONY: run quick test check format tools bench-arithmetic bench-approximation bench-energy bench-sampling bench-searches bit-errors clean
 
 run: .venv/installed
 	$(BIN)/search run --budget 200
 
 # Two processes of one thread each take little more than half of the time of one.
+quick: check
+	OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --numprocesses 2 -m "not slow and not process"
+
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
 

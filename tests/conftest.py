@@ -16,9 +16,35 @@ from tests.support.postgresql import Server, running_server
 TEST_DATA_VARIABLE = "CROSSLAYER_TEST_DATA"
 
 
+_STARTING = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}  # audit events
+_STARTING_FIXTURES = {"browser", "postgresql"}
+_started: list[str] = []
+
+
+def _note_started(event: str, _: object) -> None:
+    if event in _STARTING:
+        _started.append(event)
+
+
+sys.addaudithook(_note_started)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests go first, so that no process is left with them when the others have nothing to do."""
+    """Mark tests whose fixtures start a process, and order all: slow ones first, for they would be waited for last."""
+    for item in items:
+        if isinstance(item, pytest.Function) and _STARTING_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.process)
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(autouse=True)
+def _processes_are_marked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that starts a process and is not marked so, for `make quick` would run it."""
+    _started.clear()
+    yield
+    if request.node.get_closest_marker("process") is None:
+        assert _started == [], "mark this test with pytest.mark.process"
 
 
 @pytest.fixture(autouse=True)

@@ -66,6 +66,7 @@ def trained(images: LabelledImages) -> nn.Sequential:
     return network
 
 
+@pytest.mark.slow
 def test_eight_exact_bits_lose_next_to_nothing(trained: nn.Sequential, images: LabelledImages) -> None:
     converted = approximate(trained, config(), calibration_data=images.inputs(slice(0, 500)))
     assert accuracy(trained, images) > 0.9
@@ -127,6 +128,7 @@ def test_robust_top_bits_help(trained: nn.Sequential, images: LabelledImages) ->
     assert mean_accuracy(3) > mean_accuracy(1) > mean_accuracy(0)
 
 
+@pytest.mark.slow
 def test_retraining_recovers_accuracy(trained: nn.Sequential, images: LabelledImages) -> None:
     converted = approximate(trained, config("asm-1", 3, 4), calibration_data=images.inputs(slice(0, 500)))
     before = accuracy(converted, images)

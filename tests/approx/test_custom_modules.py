@@ -20,6 +20,7 @@ def declared(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+@pytest.mark.process
 def test_torchvision_is_imported_whatever_torch_was_built_for(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text("from torchvision.models import resnet18\n")
     code = """

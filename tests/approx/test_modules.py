@@ -370,6 +370,7 @@ def test_a_copy_computes_the_same_on_the_same_chip(learned: bool) -> None:
         assert torch.equal(other.train()(data), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's compiler does
 def test_what_is_converted_can_be_compiled_and_exported() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5))

@@ -50,6 +50,7 @@ def test_every_depth_classifies(family: str, shape: tuple[int, int, int]) -> Non
         assert network(family, depth, 1, shape, classes=7).eval()(torch.rand(3, *shape)).shape == (3, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", family_names())
 @pytest.mark.parametrize("shape", SHAPES)
 def test_wider_is_more_work_and_so_is_deeper(family: str, shape: tuple[int, int, int]) -> None:
@@ -102,6 +103,7 @@ def test_a_shortcut_strides_and_adds_zero_channels() -> None:
     assert outputs.shape == (3, 4, 4, 3)
 
 
+@pytest.mark.slow
 def test_vgg_16_is_the_published_one() -> None:
     # torchvision's has the same convolutions, with biases, and a classifier for ImageNet.
     theirs = import_custom_module("torchvision.models").vgg16_bn().features

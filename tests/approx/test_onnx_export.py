@@ -13,6 +13,8 @@ import approx
 from approx import ArgumentError, LabelledImages, LayerApproximation
 from tests.approx.test_saving import Everything
 
+pytestmark = pytest.mark.slow
+
 EIGHT = LayerApproximation(weight_bits=8, activation_bits=8)
 
 

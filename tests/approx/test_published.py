@@ -68,16 +68,19 @@ def resnet(real_cifar10: Path) -> Trained:
     return Trained("cifar10", real_cifar10, architecture, schedule, train=15_000, test=3_000)
 
 
+@pytest.mark.slow
 def test_eight_exact_bits_are_within_three_tenths_of_a_point_on_mnist(lenet: Trained) -> None:
     assert lenet.accuracy(lenet.network) > 0.975
     assert lenet.accuracy(lenet.converted(EIGHT_BITS)) > lenet.accuracy(lenet.network) - 0.003
 
 
+@pytest.mark.process
 def test_eight_exact_bits_are_within_seven_tenths_of_a_point_on_cifar10(resnet: Trained) -> None:
     assert resnet.accuracy(resnet.network) > 0.5
     assert resnet.accuracy(resnet.converted(EIGHT_BITS)) > resnet.accuracy(resnet.network) - 0.007
 
 
+@pytest.mark.slow
 def test_one_alphabet_is_within_six_tenths_of_a_point_after_retraining(lenet: Trained) -> None:
     # 97.18 against 97.56 % (Sarwar et al., ACM JETC 14(2), 2018).
     one_alphabet = LayerApproximation(weight_bits=8, activation_bits=8, multiplier="asm-1")
@@ -86,6 +89,7 @@ def test_one_alphabet_is_within_six_tenths_of_a_point_after_retraining(lenet: Tr
     assert lenet.accuracy(model) > lenet.accuracy(lenet.converted(EIGHT_BITS)) - 0.006
 
 
+@pytest.mark.slow
 def test_six_transistor_cells_at_three_quarters_of_a_volt_cost_practically_nothing(lenet: Trained) -> None:
     # Less than 0.5 % at 0.75 V and substantially more below (Srinivasan et al., DATE 2016, 22 nm).
     model = lenet.converted(EIGHT_BITS)
@@ -95,6 +99,7 @@ def test_six_transistor_cells_at_three_quarters_of_a_volt_cost_practically_nothi
     assert lenet.faulty_accuracy(model, approx.HYBRID_22NM.at(0.65, robust_bits=3), chips=5) > clean - 0.01
 
 
+@pytest.mark.slow
 def test_bit_errors_break_a_network_and_robust_top_bits_mend_it(resnet: Trained) -> None:
     # By a quarter at 0.5 % and by more than half at 1 % in networks of 18 layers (Stutz et al., MLSys 2021). How far
     # random bit error training helps on CIFAR-10 takes longer to see: `make bit-errors`.
@@ -107,6 +112,7 @@ def test_bit_errors_break_a_network_and_robust_top_bits_mend_it(resnet: Trained)
     assert protected > clean - 0.05
 
 
+@pytest.mark.slow
 def test_training_with_random_bit_errors_wins_back_most_of_what_they_cost(lenet: Trained) -> None:
     errors = FaultyMemory(bit_error_rate=0.02)
     plain = lenet.converted(PER_LAYER)

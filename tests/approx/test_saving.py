@@ -83,6 +83,7 @@ def assert_equal(one: nn.Module, other: nn.Module) -> None:
             assert torch.equal(one(IMAGES), other(IMAGES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [
@@ -106,6 +107,7 @@ def test_loading_gives_the_model_back_to_the_bit(
     assert_equal(model, approx.load(tmp_path / "model"))
 
 
+@pytest.mark.slow
 def test_masks_memories_and_their_chips_come_back(tmp_path: Path) -> None:
     network = built()
     masks = approx.magnitude_masks({name: layer.weight for name, layer in approx.weight_layers(network)}, 0.6)
@@ -121,6 +123,7 @@ def test_masks_memories_and_their_chips_come_back(tmp_path: Path) -> None:
         assert (layer.stored_codes()[~masks[name]] == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("function", "arguments"), [(everything, {"classes": 10}), (resnet, {})])
 def test_every_kind_of_layer_comes_back(function: object, arguments: dict[str, object], tmp_path: Path) -> None:
     network = everything(10) if function is everything else resnet()
@@ -172,6 +175,7 @@ def unusual_model() -> nn.Module:
     return converted(network=network)
 
 
+@pytest.mark.slow
 def test_what_is_shared_frozen_or_no_state_comes_back(tmp_path: Path) -> None:
     model = unusual_model()
     save(model, tmp_path / "model", builder="saved_networks:unusual", arguments={"activation": "relu"})
@@ -185,11 +189,13 @@ def test_what_is_shared_frozen_or_no_state_comes_back(tmp_path: Path) -> None:
     assert not trained["classify.weight"]
 
 
+@pytest.mark.slow
 def test_a_network_that_computes_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="that was saved: its output for the example input differs"):
         save(unusual_model(), tmp_path / "model", builder="saved_networks:unusual", arguments={"activation": "tanh"})
 
 
+@pytest.mark.slow
 def test_a_model_that_is_one_layer_comes_back(tmp_path: Path) -> None:
     inputs = torch.rand(5, 8)
     model = approx.approximate(nn.Linear(8, 3), EIGHT, calibration_data=inputs)
@@ -200,6 +206,7 @@ def test_a_model_that_is_one_layer_comes_back(tmp_path: Path) -> None:
         assert torch.equal(loaded(inputs), model(inputs))
 
 
+@pytest.mark.slow
 def test_training_goes_on_as_it_would_have(tmp_path: Path) -> None:
     config = replace(EIGHT, multiplier="truncated-4", gradient="difference", learned_scales=True)
     model = converted(config)
@@ -211,6 +218,7 @@ def test_training_goes_on_as_it_would_have(tmp_path: Path) -> None:
     assert_equal(model, loaded)
 
 
+@pytest.mark.slow
 def test_a_table_and_a_set_of_weights_that_multiply_alike_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +236,7 @@ def test_a_table_and_a_set_of_weights_that_multiply_alike_are_told_apart(
     assert_equal(model, approx.load(tmp_path / "model"))
 
 
+@pytest.mark.slow
 def test_the_same_model_gives_the_same_files(tmp_path: Path) -> None:
     for name in ("one", "two"):
         save(converted(replace(EIGHT, multiplier="drum-4")), tmp_path / name)
@@ -235,6 +244,7 @@ def test_the_same_model_gives_the_same_files(tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
 
 
+@pytest.mark.slow
 def test_a_network_of_fewer_channels_comes_back(tmp_path: Path) -> None:
     smaller = approx.prune_channels(built(), 0.5, example_input=IMAGES[:2])
     model = converted(EIGHT, smaller)
@@ -242,6 +252,7 @@ def test_a_network_of_fewer_channels_comes_back(tmp_path: Path) -> None:
     assert_equal(model, approx.load(tmp_path / "model"))
 
 
+@pytest.mark.slow
 def test_a_custom_multiplier_comes_back_without_being_registered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,6 +265,7 @@ def test_a_custom_multiplier_comes_back_without_being_registered(
     assert_equal(model, approx.load(tmp_path / "model"))
 
 
+@pytest.mark.process
 def test_a_builder_that_imports_torchvision_is_imported_in_a_fresh_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +280,7 @@ def test_a_builder_that_imports_torchvision_is_imported_in_a_fresh_process(
     subprocess.run([sys.executable, "-c", "import approx; approx.load('model')"], check=True, cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_codes_scales_and_table_say_what_the_layer_computes(tmp_path: Path) -> None:
     """From the files alone, with NumPy."""
     model = converted(replace(EIGHT, multiplier="truncated-4", activation_bits=6))
@@ -287,6 +300,7 @@ def test_codes_scales_and_table_say_what_the_layer_computes(tmp_path: Path) -> N
         assert np.allclose(layer(values).numpy(), expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_fault_map_is_that_of_the_chip(tmp_path: Path) -> None:
     model = converted()
     approx.set_memory(model, weights=FaultyMemory(bit_error_rate=0.02))
@@ -299,6 +313,7 @@ def test_the_fault_map_is_that_of_the_chip(tmp_path: Path) -> None:
         assert torch.equal(stored ^ maps[name].to(torch.int32), read)
 
 
+@pytest.mark.slow
 def test_facts_come_back_and_nothing_is_a_pickle(saved: Path) -> None:
     assert approx.saved_facts(saved) == {"accuracy": 0.5}
     assert sorted(path.suffix for path in saved.iterdir()) == [
@@ -307,6 +322,7 @@ def test_facts_come_back_and_nothing_is_a_pickle(saved: Path) -> None:
     assert not list(saved.parent.glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_folders_in_use_are_left_alone(tmp_path: Path, saved: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
@@ -326,6 +342,7 @@ def test_folders_in_use_are_left_alone(tmp_path: Path, saved: Path) -> None:
     assert_equal(other, approx.load(tmp_path / "model"))
 
 
+@pytest.mark.slow
 def test_the_current_folder_can_be_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for bits in (8, 4):
@@ -334,6 +351,7 @@ def test_the_current_folder_can_be_filled(tmp_path: Path, monkeypatch: pytest.Mo
         assert_equal(model, approx.load("."))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_saved_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="`model` has no approximate layer"):
         save(built(), tmp_path / "model")
@@ -348,6 +366,7 @@ def test_what_cannot_be_saved_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_damaged_missing_and_newer_files_are_named(tmp_path: Path, saved: Path) -> None:
     folder = tmp_path / "model"
     with pytest.raises(SavedModelError, match=r"is not a saved model: no config\.json can be read"):

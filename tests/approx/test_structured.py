@@ -140,6 +140,7 @@ def outputs_of(layer: nn.Module) -> int:
     return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.99])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_smaller_network_computes_what_is_left(name: str, sparsity: float) -> None:
@@ -156,6 +157,7 @@ def test_the_smaller_network_computes_what_is_left(name: str, sparsity: float) -
     assert not torch.allclose(found, model(inputs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_hidden_layer_loses_the_same_share(name: str, sparsity: float) -> None:
@@ -190,6 +192,7 @@ def test_of_equal_norms_the_earlier_go() -> None:
     assert torch.equal(smaller.get_parameter("0.weight"), torch.eye(4)[2:])
 
 
+@pytest.mark.slow
 def test_layers_that_are_kept_keep_their_channels() -> None:
     model, inputs = network("resnet18"), images_for("resnet18")
     keep = ["layer1.0.conv1", "layer2.1.conv2"]

@@ -23,6 +23,8 @@ from approx.custom_modules import import_custom_module
 from approx.errors import ArgumentError
 from approx.surgery import FoldedBatchNorm
 
+pytestmark = pytest.mark.slow
+
 
 def real(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -142,7 +144,6 @@ def test_a_layer_whose_sums_could_leave_32_bits_is_named_or_left() -> None:
             assert relative(converted(data), model(data)) < 0.5
 
 
-@pytest.mark.slow
 def test_vit_b_16_as_it_comes() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

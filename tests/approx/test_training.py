@@ -289,6 +289,7 @@ def converted(model: nn.Module, images: LabelledImages, **options: Any) -> nn.Mo
     return approximate(model, LayerApproximation(**options), calibration_data=images.inputs(slice(0, 200)))
 
 
+@pytest.mark.slow
 def test_training_with_bit_errors_makes_a_network_robust(trained: nn.Module, digits: LabelledImages) -> None:
     errors = FaultyMemory(bit_error_rate=0.1)
     schedule = Schedule(epochs=15, batch_size=64, learning_rate=3e-3)

@@ -207,6 +207,7 @@ class TestDram:
         weights, maps = self.moved(self.sized(40, 16), layer)
         assert (weights, maps) == ([73728], [65536 * 2 + 131072])
 
+    @pytest.mark.slow
     @given(
         st.integers(1, 200), st.integers(1, 40), st.integers(1, 200), st.integers(1, 64), st.sampled_from([8, 16, 64])
     )

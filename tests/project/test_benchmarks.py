@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_the_arithmetic_benchmark_runs(tmp_path: Path) -> None:
     results = tmp_path / "results.json"

@@ -150,6 +150,7 @@ def test_every_hardware_and_every_key_of_its_files_is_documented() -> None:
                 assert f"`{word}`" in text, word
 
 
+@pytest.mark.slow
 def test_the_python_in_the_document_of_approximation_runs(tmp_path: Path) -> None:
     images = torch.rand(4, 1, 8, 8)
     labelled = approx.LabelledImages((images * 255).to(torch.uint8), torch.arange(4), 255)

@@ -7,6 +7,8 @@ import pytest
 
 from tests.support.timing import processor_seconds
 
+pytestmark = pytest.mark.process
+
 HEAVY = {"torch", "torchvision", "ray", "sklearn"}
 
 

@@ -30,6 +30,8 @@ from tests.support.fakes import (
     new_search,
 )
 
+pytestmark = pytest.mark.slow
+
 SPACE = find_task("digits").space
 
 

@@ -195,6 +195,7 @@ class Once(Observer):
         self.errors.append(error)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_kills_of_the_process_at_any_moment_change_nothing(undisturbed: tuple[Ends, list[Any]], tmp_path: Path) -> None:
     storage = tmp_path / "results.db"
@@ -215,6 +216,7 @@ def test_kills_of_the_process_at_any_moment_change_nothing(undisturbed: tuple[En
     assert (ends(storage), front(result)) == undisturbed
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_worker_killed_in_the_middle_of_a_search_changes_nothing(
     undisturbed: tuple[Ends, list[Any]], tmp_path: Path
@@ -234,6 +236,7 @@ def test_a_worker_killed_in_the_middle_of_a_search_changes_nothing(
     assert (ends(storage), front(result)) == undisturbed
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["gcs_server", "raylet"])
 def test_without_ray_a_search_says_so_and_can_be_resumed(victim: str, tmp_path: Path) -> None:
@@ -265,6 +268,7 @@ def test_without_ray_a_search_says_so_and_can_be_resumed(victim: str, tmp_path: 
     assert all(one in after for one in kept)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_candidates_that_hang_or_kill_or_fail_are_given_up_and_the_search_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -314,6 +318,7 @@ def build(image_shape, classes, width):
 """
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_networks_whose_building_hangs_or_kills_or_fails_are_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -343,6 +348,7 @@ def test_networks_whose_building_hangs_or_kills_or_fails_are_passed_over(
         assert any(f"of depth 1 and width {width}, which" in text and reason in text for text in caplog.messages)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_search_waits_for_a_locked_database(undisturbed: tuple[Ends, list[Any]], tmp_path: Path) -> None:
     storage = tmp_path / "results.db"

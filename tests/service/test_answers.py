@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 
 from energy import load_hardware
@@ -68,6 +69,7 @@ def test_search_best_says_the_same(client: TestClient, database: Path) -> None:
         assert body["confirmed"] == answer.confirmed
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_the_store(client: TestClient, database: Path) -> None:
     """The service and `search best` cannot tell different things."""
 

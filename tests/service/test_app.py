@@ -86,6 +86,7 @@ def check(strategy: SearchStrategy[Any], headers: dict[str, str]) -> None:
     promised()
 
 
+@pytest.mark.slow
 def test_the_document_names_every_operation(guarded: Guarded) -> None:
     document: dict[str, Any] = guarded.schema.raw_schema
     assert document["openapi"].startswith("3.1")

@@ -42,6 +42,7 @@ def test_the_schema_is_brought_up_to_date(database: Path) -> None:
     assert f"has schema {SCHEMA}" in found.stdout
 
 
+@pytest.mark.process
 def test_other_machines_need_keys(database: Path) -> None:
     refused = invoke("serve", "--host", "0.0.0.0", "--no-keys", "--storage", database)  # noqa: S104
     assert refused.exit_code == 2
@@ -53,6 +54,7 @@ def test_other_machines_need_keys(database: Path) -> None:
         assert call(f"{address}/optimize", asked, {"Authorization": f"Bearer {key}"}).status_code == 202
 
 
+@pytest.mark.process
 def test_a_proxy_on_this_machine_needs_keys_too(database: Path) -> None:
     refused = invoke("serve", "--public-host", "results.example", "--no-keys", "--storage", database)
     assert "--no-keys with --public-host results.example would give access to everybody" in refused.stderr
@@ -62,6 +64,7 @@ def test_a_proxy_on_this_machine_needs_keys_too(database: Path) -> None:
         assert call(f"{address}/healthz", headers={"Host": "elsewhere.example"}).status_code == 421
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
 def test_any_address_of_this_machine(database: Path, host: str) -> None:
     url_host = f"[{host}]" if ":" in host else host
@@ -73,6 +76,7 @@ def test_any_address_of_this_machine(database: Path, host: str) -> None:
         assert call(f"{address}/healthz").json()["status"] == "ok"
 
 
+@pytest.mark.process
 def test_ctrl_c_ends_the_server_and_returns_its_job_to_the_queue(database: Path, cache: Path) -> None:
     with serving("--storage", database, "--workers", 0, "--cache", cache) as (address, process):
         asked = {"dataset": "digits", "max_accuracy_drop": 0.9, "effort": "quick"}
@@ -97,6 +101,7 @@ def test_a_port_that_is_taken(database: Path) -> None:
     assert "Address already in use; choose another --port" in found.stderr
 
 
+@pytest.mark.process
 def test_serving_and_its_worker(database: Path, cache: Path) -> None:
     """One command answers, runs a job, and leaves no process behind."""
     with serving("--storage", database, "--workers", 0, "--cache", cache) as (address, process):

@@ -52,6 +52,7 @@ def test_it_changes_nothing(url: str) -> None:
         assert [one["study_name"] for one in client.get("/api/studies").json()["study_summaries"]] == ["digits-1"]
 
 
+@pytest.mark.slow
 def test_it_asks_for_a_key(url: str) -> None:
     with Database.open(url) as opened:
         secret = KeyStore(opened).create("anna", Scope.READ)

@@ -91,6 +91,7 @@ def test_a_dead_workers_job_is_taken_over_and_the_dead_worker_writes_nothing_mor
     assert leases.renew(taken, "heir", lease_s=LEASE_S) is False
 
 
+@pytest.mark.slow
 def test_a_renewed_lease_holds(queue: JobQueue, leases: Leases) -> None:
     submit(queue)
     held = claim(leases, lease_s=0.3)
@@ -185,6 +186,7 @@ def race(url: str, *, count: int, threads: int) -> tuple[list[str], int]:
     return got, most
 
 
+@pytest.mark.slow
 def test_racing_workers_never_share_a_job(queue: JobQueue, opened: Database) -> None:
     made = [submit(queue, seed, client=f"c{seed % 7}").id for seed in range(100)]
     got, most = race(opened.url, count=100, threads=8)

@@ -77,6 +77,7 @@ def test_a_question_that_is_under_way_is_not_resumed_a_second_time(queue: JobQue
         queue.resume(first.id, limits=MANY)
 
 
+@pytest.mark.slow
 def test_a_job_whose_worker_died_is_cancelled_at_once(queue: JobQueue, leases: Leases) -> None:
     job = submit(queue)
     held = claim(leases, lease_s=-1)

@@ -57,6 +57,7 @@ def search(database: Path, client: TestClient, cache: Path, **asked: Any) -> Any
     return answer.json()
 
 
+@pytest.mark.slow
 def test_hardware_of_a_client_is_searched_for(client: TestClient, database: Path, cache: Path) -> None:
     uploaded = upload(client, "hardware", yaml=MINE)
     assert uploaded.status_code == 201, uploaded.text
@@ -75,6 +76,7 @@ def test_hardware_of_a_client_is_searched_for(client: TestClient, database: Path
     assert sum(sum(layer.values()) for layer in found["layers_pj"].values()) == pytest.approx(found["energy_pj"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -97,6 +99,7 @@ def test_hardware_of_another_name_or_size(client: TestClient) -> None:
     assert (same["name"], same["uploaded"]) == ("weight-stationary-45nm", False)
 
 
+@pytest.mark.slow
 def test_a_multiplier_of_a_client_is_searched_for(client: TestClient, database: Path, cache: Path) -> None:
     uploaded = upload_table(client, TRUNCATED)
     assert uploaded.status_code == 201, uploaded.text
@@ -151,6 +154,7 @@ def test_unknown_ones_are_named(client: TestClient) -> None:
     assert_problem(client.post("/optimize", json=asked), 422, "GET /v1/multipliers", "#/multipliers/1")
 
 
+@pytest.mark.slow
 def test_the_number_of_uploads_is_limited(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.uploads.MAX_UPLOADS", 1)
     upload(client, "hardware", yaml=MINE)

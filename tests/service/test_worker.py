@@ -25,6 +25,8 @@ from service.tables import JobRow
 from service.worker import Worker
 from tests.support.stored import client_of
 
+pytestmark = pytest.mark.slow  # searches
+
 BUDGET = 5
 
 

@@ -5,7 +5,11 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.support.serving import serving, session_of
+
+pytestmark = pytest.mark.process
 
 
 def test_a_killed_server_takes_its_worker_along(database: Path) -> None:

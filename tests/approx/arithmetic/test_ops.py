@@ -409,6 +409,7 @@ def test_difference_gradients_are_the_slopes_of_the_table(name: str) -> None:
     torch.testing.assert_close(found[1], by_weights, rtol=1e-5, atol=1e-1)
 
 
+@pytest.mark.slow
 def test_the_operator_is_registered_properly(path: str) -> None:
     multiplier = MULTIPLIERS["16 bits, no structure"]
     values = real((2, 3, 5, 5), 32).requires_grad_()

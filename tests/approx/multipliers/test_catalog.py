@@ -123,6 +123,7 @@ MODELS: dict[str, Callable[[int, int], int]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_tables_are_those_of_a_bit_level_model(name: str) -> None:
     table = unsigned(name).table().tolist()
@@ -233,6 +234,7 @@ def test_momeni_has_its_published_errors() -> None:
 # ---- exact and alphabet sets -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weight_bits", "activation_bits", "activation_signed"), WIDTHS)
 def test_exact_table_is_the_product(weight_bits: int, activation_bits: int, activation_signed: bool) -> None:
     table = find_multiplier(
@@ -255,6 +257,7 @@ def is_representable(magnitude: int, magnitude_bits: int, alphabets: set[int]) -
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "alphabets"), [("asm-1", {1}), ("asm-1-3", {1, 3}), ("asm-1-3-5-7", {1, 3, 5, 7})])
 @pytest.mark.parametrize("weight_bits", [2, 4, 5, 6, 8, 12])
 def test_alphabet_sets_round_to_the_nearest_representable_weight(

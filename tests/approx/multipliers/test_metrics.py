@@ -38,6 +38,7 @@ def test_metrics_of_signed_operands() -> None:
     assert metrics.error_rank == 1
 
 
+@pytest.mark.slow
 def test_the_exact_multiplier_has_no_error() -> None:
     for bits in (2, 8, 12):
         metrics = error_metrics(

@@ -133,6 +133,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
 SHIFTED = "A * 4 + B"  # which operand is which shows in every product
 
 
+@pytest.mark.process
 @needs_compiler
 @pytest.mark.parametrize(
     "signature",
@@ -156,6 +157,7 @@ def test_c_operands_are_matched_by_name(tmp_path: Path, signature: str) -> None:
     assert torch.equal(multiplier.table(), (a * 4 + b).to(torch.int32))
 
 
+@pytest.mark.process
 @needs_compiler
 def test_lower_case_operands_are_matched_too(tmp_path: Path) -> None:
     (tmp_path / "model.c").write_text(
@@ -164,6 +166,7 @@ def test_lower_case_operands_are_matched_too(tmp_path: Path) -> None:
     assert one(tmp_path / "model.c").table()[3, 5] == 17
 
 
+@pytest.mark.process
 @needs_compiler
 @pytest.mark.parametrize(
     "signature",
@@ -189,6 +192,7 @@ def test_signed_c_results_are_widened(tmp_path: Path, signature: str) -> None:
             assert table[a][b] == value(a) * value(b) - 2 * value(a)
 
 
+@pytest.mark.process
 @needs_compiler
 def test_wide_signed_c_results_stay_as_they_are(tmp_path: Path) -> None:
     text = '#include <stdint.h>\n#include <math.h>\n#include "three.h"\n'
@@ -199,6 +203,7 @@ def test_wide_signed_c_results_stay_as_they_are(tmp_path: Path) -> None:
     assert table[128, 127] == -128 * 127 * 3
 
 
+@pytest.mark.process
 @needs_compiler
 def test_widths_are_read_from_the_name(tmp_path: Path) -> None:
     (tmp_path / "m.c").write_text("#include <stdint.h>\nuint16_t mul4x6u_T(uint8_t A, uint8_t B) { return A * B; }\n")
@@ -209,6 +214,7 @@ def test_widths_are_read_from_the_name(tmp_path: Path) -> None:
         one(tmp_path / "w.c")
 
 
+@pytest.mark.process
 @needs_compiler
 def test_c_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "model.c"
@@ -224,6 +230,7 @@ def test_c_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         one(source)
 
 
+@pytest.mark.process
 @needs_compiler
 def test_c_forms_found_in_the_wild(tmp_path: Path) -> None:
     source = tmp_path / "model.c"
@@ -241,6 +248,7 @@ def test_c_forms_found_in_the_wild(tmp_path: Path) -> None:
     assert one(source).table()[3, 5] == 15
 
 
+@pytest.mark.process
 @needs_compiler
 @pytest.mark.parametrize(
     ("body", "complaint"),

@@ -22,6 +22,7 @@ def exact(form: str = "layer", bits: int = 4) -> Expected:
     return Expected(form=form, weight_bits=bits, activation_bits=bits, table=table)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("form", ["layer", "unsigned", "signed"])
 def test_the_exact_multiplier_in_every_form(tools: Tools, form: str) -> None:
     row = characterise(tools, "exact", exact(form))
@@ -31,6 +32,7 @@ def test_the_exact_multiplier_in_every_form(tools: Tools, form: str) -> None:
     assert 0 < row.energy_stationary_fj < row.energy_recorded_fj < row.energy_uniform_fj
 
 
+@pytest.mark.process
 def test_what_is_exact_for_its_operands_is_built_as_the_exact_one(tools: Tools) -> None:
     expected = exact(bits=3)
     first, second = (characterise(tools, name, expected) for name in ("exact", "drum-6"))
@@ -38,6 +40,7 @@ def test_what_is_exact_for_its_operands_is_built_as_the_exact_one(tools: Tools) 
     assert (first.area_um2, first.energy_recorded_fj) == (second.area_um2, second.energy_recorded_fj)
 
 
+@pytest.mark.process
 def test_a_wrong_circuit_is_caught(tools: Tools) -> None:
     expected = exact(bits=3)
     design, *_ = designs("exact", expected.operands)
@@ -60,6 +63,7 @@ def test_a_wrong_circuit_is_caught(tools: Tools) -> None:
     assert mutants > 4
 
 
+@pytest.mark.process
 def test_a_wrong_table_is_caught(tools: Tools) -> None:
     table = exact(bits=3).table.copy()
     table[7, 3] += 1
@@ -67,6 +71,7 @@ def test_a_wrong_table_is_caught(tools: Tools) -> None:
         characterise(tools, "exact", Expected(form="layer", weight_bits=3, activation_bits=3, table=table))
 
 
+@pytest.mark.process
 def test_shared_cells_are_counted_separately(tools: Tools) -> None:
     expected = exact(bits=4)
     weights = weight_values("layer", 4)
@@ -143,6 +148,7 @@ def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: obje
         find_tools()
 
 
+@pytest.mark.process
 def test_a_tool_that_fails(tools: Tools) -> None:
     false = ToolPaths(
         yosys=tools.cell_models,  # no program

@@ -28,6 +28,7 @@ def test_adders_fold_constants() -> None:
     assert circuit.all_of(a, b) == circuit.all_of(b, a)  # equal gates are shared
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("constant", [0, 1, 6, 13])
 def test_sums_and_negation(tools: Tools, constant: int) -> None:
     circuit = Circuit("m", {"a": 3, "b": 2, "s": 1})

@@ -6,12 +6,15 @@ import pytest
 from benchmarks.published_power import CIRCUITS, EXACT, Measured, measure
 from energy.gates import Tools
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def found(tools: Tools) -> dict[str, Measured]:
     return {name: measure(circuit) for name, circuit in CIRCUITS.items()}
 
 
+@pytest.mark.process
 def test_they_are_the_published_circuits(found: dict[str, Measured]) -> None:
     assert {name: one.worst_error for name, one in found.items()} == {
         name: circuit.worst_error for name, circuit in CIRCUITS.items()

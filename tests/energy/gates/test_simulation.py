@@ -23,6 +23,7 @@ def test_packing_keeps_codes(count: int) -> None:
     assert (unpack(pack(codes, 9), count) == codes).all()
 
 
+@pytest.mark.process
 def test_both_simulators_agree_with_arithmetic(tools: Tools) -> None:
     design = _multiplier(tools, 5)
     a, w = np.divmod(np.arange(2**10), 2**5)
@@ -30,6 +31,7 @@ def test_both_simulators_agree_with_arithmetic(tools: Tools) -> None:
     assert (simulate_independently(tools, design, {"a": a, "w": w}, "p") == a * w).all()
 
 
+@pytest.mark.process
 def test_an_inverter_by_hand(tools: Tools) -> None:
     design = synthesise(tools, "module m(input [0:0] a, output [0:0] y); assign y = ~a; endmodule", top="m")
     codes = {"a": np.array([0, 1, 1, 0, 1])}  # three changes in four operations
@@ -44,6 +46,7 @@ def test_an_inverter_by_hand(tools: Tools) -> None:
     assert cell_areas_um2(design.netlist).tolist() == [group.cell.area_um2]
 
 
+@pytest.mark.process
 def test_what_does_not_change_costs_nothing(tools: Tools) -> None:
     design = _multiplier(tools, 4)
     still = np.full(100, 11)
@@ -51,6 +54,7 @@ def test_what_does_not_change_costs_nothing(tools: Tools) -> None:
     assert toggles.per_net.sum() == 0
 
 
+@pytest.mark.process
 def test_glitches_are_counted_and_settle(tools: Tools) -> None:
     design = _multiplier(tools, 6)
     draws = np.random.default_rng(0).integers(0, 64, (2, 3001))
@@ -63,6 +67,7 @@ def test_glitches_are_counted_and_settle(tools: Tools) -> None:
     assert np.allclose(np.round(extra * count) % 2, 0)
 
 
+@pytest.mark.process
 def test_a_short_pulse_is_swallowed(tools: Tools) -> None:
     # a & ~a pulses for as long as one inverter takes, which the slower gate behind it does not see.
     text = """
@@ -78,6 +83,7 @@ endmodule
     assert toggles.per_net[design.netlist.outputs["y"]] == pytest.approx(0.0)
 
 
+@pytest.mark.process
 def test_equal_inputs_equal_figures(tools: Tools) -> None:
     first, second = (_multiplier(tools, 5) for _ in range(2))
     assert first.verilog == second.verilog

@@ -14,6 +14,8 @@ from energy.gates import (
     user_verilog,
 )
 
+pytestmark = pytest.mark.process
+
 PLAIN = "module mine(input [3:0] A, input [2:0] B, output [6:0] O); assign O = A * B; endmodule"
 SIGNED = """
 module mine(input signed [3:0] x, input signed [3:0] y, output signed [7:0] z); // a comment

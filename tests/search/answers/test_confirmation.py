@@ -240,6 +240,7 @@ def test_none_reaches_the_target(store: Store) -> None:
     assert not found.confirmed
 
 
+@pytest.mark.slow
 def test_confirmed_answers_are_hardly_ever_below_the_target(tmp_path: Path) -> None:
     """Of candidates that lie on both sides of the target, as measured in a search and as they truly are."""
     wrong, confirmed = 0, 0

@@ -21,6 +21,8 @@ from search.space.weight_memory import weight_memory
 from search.store.database import Store
 from search.store.records import Record
 
+pytestmark = pytest.mark.slow  # searches
+
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:

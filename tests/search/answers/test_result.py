@@ -20,6 +20,8 @@ from search.store.records import SearchSettings
 from search.store.tables import EvaluationRow, TrialRow
 from tests.support.fakes import SETUP, FakeExecutor, FakeGenomeModel, formula, new_search
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> SearchResult:

@@ -33,6 +33,8 @@ from search.store.database import Store
 from search.store.setup import Setup
 from tests.support.fakes import FakeExecutor, formula
 
+pytestmark = pytest.mark.slow  # searches
+
 BUDGET = 10
 BASELINE = find_task("digits").space.baseline()
 
@@ -180,7 +182,6 @@ def test_every_choice_is_the_cheapest_of_its_own_search(storage: Path) -> None:
                 assert {getattr(one.candidate, knob) for one in found} <= {getattr(BASELINE, knob)}
 
 
-@pytest.mark.slow
 def test_nothing_but_the_baseline_saves_nothing(tmp_path: Path) -> None:
     def hopeless(candidate: Candidate) -> Evaluation:
         found = formula(candidate)
@@ -196,7 +197,6 @@ def test_nothing_but_the_baseline_saves_nothing(tmp_path: Path) -> None:
         assert all(choice.confirmed for choice in choices)
 
 
-@pytest.mark.slow
 def test_a_comparison_that_was_killed_goes_on(tmp_path: Path) -> None:
     whole_executor = Executor()
     whole = compare(whole_executor, tmp_path / "whole.db", budget=3)
@@ -226,7 +226,6 @@ def test_a_comparison_killed_while_it_is_confirmed_goes_on(storage: Path, kept: 
     assert found == again(Executor(), Path(shutil.copy(kept, tmp_path / "whole.db")))
 
 
-@pytest.mark.slow
 def test_a_second_comparison_finds_the_same_and_evaluates_nothing(storage: Path) -> None:
     one = again(Executor(), storage)
     executor, notes = Executor(), Notes()
@@ -462,7 +461,7 @@ def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatc
     )
 
 
-@pytest.mark.slow
+@pytest.mark.process
 def test_a_small_real_comparison(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "search", "compare", "--budget", "4", "--effort", "quick", "--workers", "0"]
     where = ["--no-confirm", "--storage", str(tmp_path / "results.db"), "--out", str(tmp_path / "out")]

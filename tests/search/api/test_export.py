@@ -25,6 +25,8 @@ from search.store.records import Record
 from search.store.setup import Setup
 from tests.support.fakes import imported, keep
 
+pytestmark = pytest.mark.slow  # searches
+
 NETWORK = """
 from torch import nn
 

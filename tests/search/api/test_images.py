@@ -12,6 +12,8 @@ from search.space.task import find_task
 from search.store.database import Store
 from search.store.records import SearchRecord
 
+pytestmark = pytest.mark.slow  # searches
+
 MNIST = find_task("mnist")
 NAMES = ("train-images", "train-labels", "t10k-images", "t10k-labels")
 

@@ -24,6 +24,8 @@ from search.store.records import Record, SearchRecord
 from search.store.setup import Setup
 from tests.support.fakes import chosen_import, formula, imported, keep, new_search
 
+pytestmark = pytest.mark.slow  # searches
+
 SETUP = Setup(task="digits", hardware="weight-stationary-45nm", effort="standard")
 
 

@@ -49,6 +49,7 @@ def front_of(output: dict[str, Any]) -> list[tuple[str, float, float, float]]:
     return [(r["id"], r["accuracy"], r["test_accuracy"], r["energy_pj"]) for r in output["front"]]
 
 
+@pytest.mark.process
 def test_help_answers_at_once() -> None:
     assert min(processor_seconds([*SEARCH, "--help"]) for _ in range(5)) < 0.5
 
@@ -62,6 +63,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     return storage, json.loads(done.stdout)
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_run_prints_json_alone_on_stdout(finished: tuple[Path, dict[str, Any]]) -> None:
     storage, output = finished
     assert output["evaluations"] == BUDGET
@@ -78,6 +81,7 @@ def test_run_prints_json_alone_on_stdout(finished: tuple[Path, dict[str, Any]]) 
     assert all(record["test_accuracy"] is not None for record in output["front"])
 
 
+@pytest.mark.slow
 def test_networks_are_kept_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache, storage = tmp_path / "shared", tmp_path / "results.db"
     monkeypatch.setenv("CROSSLAYER_CACHE", "memory://unused")
@@ -88,6 +92,7 @@ def test_networks_are_kept_where_the_user_says(tmp_path: Path, monkeypatch: pyte
     assert [path.name for path in storage.with_suffix(".cache").iterdir()] == ["digits-1@results.db.lock"]
 
 
+@pytest.mark.slow
 def test_show_and_best_read_stored_results(finished: tuple[Path, dict[str, Any]]) -> None:
     storage, output = finished
     listed = json.loads(output_of("show", "--storage", str(storage), "--json"))
@@ -121,6 +126,7 @@ def test_show_and_best_read_stored_results(finished: tuple[Path, dict[str, Any]]
     assert json.loads(again) == kept
 
 
+@pytest.mark.slow
 def test_best_says_what_to_do_when_nothing_reaches_the_target(finished: tuple[Path, dict[str, Any]]) -> None:
     storage, _ = finished
     done = search("best", "--min-accuracy", "1", "--effort", "quick", "--storage", str(storage))
@@ -185,6 +191,7 @@ def test_bad_input_is_one_clear_line(arguments: Sequence[str], code: int, messag
     assert done.stdout == ""
 
 
+@pytest.mark.process
 def test_an_error_is_all_that_a_process_prints() -> None:
     done = process("run", "--budget", "0")
     assert (done.returncode, done.stdout) == (2, "")
@@ -213,6 +220,7 @@ def wait_for_trials(storage: Path, count: int, process: subprocess.Popen[str]) -
 
 
 @pytest.mark.slow
+@pytest.mark.process
 def test_a_killed_search_of_two_workers_ends_like_one_of_none_and_repeats_nothing(
     finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -233,6 +241,7 @@ def test_a_killed_search_of_two_workers_ends_like_one_of_none_and_repeats_nothin
 
 
 @pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, "2"), (signal.SIGTERM, "0")])
 def test_an_interrupted_search_says_how_to_resume(number: signal.Signals, workers: str, tmp_path: Path) -> None:
     storage = tmp_path / "results.db"
@@ -249,6 +258,7 @@ def test_an_interrupted_search_says_how_to_resume(number: signal.Signals, worker
     assert len(finished_trials(storage)) >= 2
 
 
+@pytest.mark.slow
 def test_resuming_a_finished_search_changes_nothing(finished: tuple[Path, dict[str, Any]]) -> None:
     storage, output = finished
     again = output_of("run", "--workers", "0", "--no-confirm", "--storage", str(storage), "--resume", "--json")
@@ -258,6 +268,7 @@ def test_resuming_a_finished_search_changes_nothing(finished: tuple[Path, dict[s
     assert "has seed 0, not 7; resume it with --seed 0" in done.stderr
 
 
+@pytest.mark.slow
 def test_progress_on_a_pipe_is_plain_lines(finished: tuple[Path, dict[str, Any]]) -> None:
     storage, _ = finished
     printed = output_of(*RUN, "--workers", "0", "--storage", str(storage), "--min-accuracy", "0.8")
@@ -288,6 +299,7 @@ def evaluation_count(storage: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.process
 def test_a_custom_network_is_searched_and_never_mixed_with_another(tmp_path: Path) -> None:
     storage = tmp_path / "results.db"
     here, copied = write_nets(tmp_path / "here"), write_nets(tmp_path / "copied")

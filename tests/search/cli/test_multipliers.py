@@ -12,6 +12,8 @@ from energy.cost_table import multiplier_cost, shipped_rows
 from search.cli.main import cli
 from search.multipliers.folder import MultiplierFolder
 
+pytestmark = pytest.mark.slow
+
 
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(cli, arguments)

@@ -346,6 +346,7 @@ def test_a_missing_zigzag_is_named_with_how_to_install_it(tmp_path: Path, monkey
     assert "pip install 'crosslayer[crosscheck]'" in done.stderr
 
 
+@pytest.mark.slow
 @NEEDS_ZIGZAG
 @pytest.mark.parametrize("name", ["weight-stationary-45nm", "weight-stationary-45nm-dram", "output-stationary-45nm"])
 def test_zigzag_agrees_on_a_tiny_network(name: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -47,6 +47,7 @@ def test_digits_are_split_in_proportion_and_always_alike(tmp_path: Path) -> None
     assert datasets.load(find_task("digits"), tmp_path).fingerprint == data.fingerprint
 
 
+@pytest.mark.slow
 def test_real_mnist(real_data: Path, tmp_path: Path) -> None:
     before = sorted(path.name for path in (real_data / "MNIST" / "raw").iterdir())
     data = datasets.load(find_task("mnist"), real_data)

@@ -14,6 +14,8 @@ from search.evaluation.meter import Meter
 from search.evaluation.work import Done, Evaluate
 from search.space.task import find_task
 
+pytestmark = pytest.mark.slow
+
 TASK = find_task("digits").with_effort("quick")
 HARDWARE = energy.load_hardware("weight-stationary-45nm")
 CANDIDATE = TASK.space.decode({**TASK.space.encode(TASK.space.baseline()), "width": 1, "depth": 1, "weight_bits": 4})

@@ -22,6 +22,8 @@ from search.space.search_space import MULTIPLIERS
 from search.space.task import Effort, Task, find_task
 from tests.support.fakes import chosen_import, imported
 
+pytestmark = pytest.mark.slow
+
 HARDWARE = energy.load_hardware("weight-stationary-45nm")
 QUICK = Effort(
     train_epochs=6,

@@ -69,6 +69,7 @@ def evaluations(url: str) -> int:
         return store.searches.trial_counts(searches[0]).finished if searches else 0
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_search_outlives_a_node_of_its_cluster(cluster: subprocess.Popen[str], tmp_path: Path) -> None:
     assert cluster.stdin is not None

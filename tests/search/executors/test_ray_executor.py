@@ -43,6 +43,7 @@ def outcomes(executor: Executor) -> dict[str, Outcome[Evaluation]]:
     return found
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_workers_get_the_same_results_as_this_process(tmp_path: Path) -> None:
     data = datasets.load(TASK, tmp_path)
@@ -61,6 +62,7 @@ def test_workers_get_the_same_results_as_this_process(tmp_path: Path) -> None:
     assert not ray.is_initialized()
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_warning_of_all_workers_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = datasets.load(TASK, tmp_path)
@@ -78,6 +80,7 @@ def worker_pids(executor: RayExecutor) -> list[int]:
     return [int(pid) for pid in ray.get(calls)]
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_its_job_retried(tmp_path: Path) -> None:
     data = datasets.load(TASK, tmp_path)
@@ -110,6 +113,7 @@ def test_ray_that_cannot_start_is_one_clear_error(tmp_path: Path, monkeypatch: p
         RayExecutor(TASK, data, HARDWARE, seed=0, cache=TrainingCache(tmp_path), workers=1)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_an_interrupt_while_it_starts_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:

@@ -49,6 +49,7 @@ def test_the_table_has_the_whole_catalogue() -> None:
     assert {row.key for row in shipped_rows()} == set(SHIPPED_KEYS)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("key", [("layer", 8, 8), ("layer", 5, 3), ("unsigned", 8, 8), ("signed", 8, 8)])
 @pytest.mark.parametrize("name", [*catalogue_names(), "drum-7", "broken-array-3-5", "truncated-compensated-9"])
 def test_circuits_compute_what_the_emulator_does(tools: gates.Tools, name: str, key: CostKey) -> None:
@@ -61,6 +62,7 @@ def test_circuits_compute_what_the_emulator_does(tools: gates.Tools, name: str, 
         assert (found == wanted.products(pairs)).all()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("name", "key"),
     [
@@ -82,6 +84,7 @@ def test_rows_are_reproduced(tools: gates.Tools, name: str, key: CostKey) -> Non
         assert getattr(shipped, column) == (pytest.approx(value, abs=1e-4) if isinstance(value, float) else value)
 
 
+@pytest.mark.process
 def test_the_table_is_written_with_its_provenance(tools: gates.Tools, tmp_path: Path) -> None:
     keys: tuple[CostKey, ...] = (("layer", 3, 3), ("layer", 8, 8))
     seen: list[tuple[int, int]] = []
@@ -94,6 +97,7 @@ def test_the_table_is_written_with_its_provenance(tools: gates.Tools, tmp_path: 
     assert set(yaml.safe_load(provenance.read_text())) == set(shipped)
 
 
+@pytest.mark.process
 def test_a_verilog_file_becomes_a_multiplier(
     tools: gates.Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,6 +135,7 @@ def test_a_verilog_file_becomes_a_multiplier(
     assert found["same_products_as"] is None
 
 
+@pytest.mark.process
 def test_a_circuit_is_edited(tools: gates.Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "mine.v"
     file.write_text(MINE)
@@ -158,6 +163,7 @@ def test_a_circuit_is_edited(tools: gates.Tools, tmp_path: Path, monkeypatch: py
     assert "The same products as exact, which takes 1.00" in result.stdout
 
 
+@pytest.mark.process
 def test_a_circuit_is_printed(tools: gates.Tools, tmp_path: Path) -> None:
     file = tmp_path / "multi.v"
     file.write_text("module mul2(input [3:0] a, input [5:0] b, output [9:0] p); assign p = a * b; endmodule")
@@ -172,6 +178,7 @@ def test_a_circuit_is_printed(tools: gates.Tools, tmp_path: Path) -> None:
     assert "\nNarrower operands run in the whole circuit.\n" in result.stdout
 
 
+@pytest.mark.process
 def test_ctrl_c_keeps_nothing(tools: gates.Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -187,6 +194,7 @@ def test_ctrl_c_keeps_nothing(tools: gates.Tools, tmp_path: Path, monkeypatch: p
     assert not MultiplierFolder.default().cost_file.exists()
 
 
+@pytest.mark.process
 def test_an_unsigned_circuit_of_eight_bits_also_has_an_unsigned_row(tools: gates.Tools) -> None:
     text = MINE.replace("3:", "7:").replace("[7:0] p", "[15:0] p")
     found = gates.read_user_verilog(tools, text, name="mine", signed=False)
@@ -194,6 +202,7 @@ def test_an_unsigned_circuit_of_eight_bits_also_has_an_unsigned_row(tools: gates
     assert gates.user_row_count(found) == 50
 
 
+@pytest.mark.process
 def test_a_member_that_is_not_built_in(tools: gates.Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     keys: tuple[CostKey, ...] = (("layer", 5, 5), ("layer", 4, 4))
     monkeypatch.setattr("search.multipliers.characterisation.SHIPPED_KEYS", keys)
@@ -228,6 +237,7 @@ def test_invalid_arguments(tools: gates.Tools, arguments: list[str], complaint: 
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [

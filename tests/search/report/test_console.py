@@ -2,6 +2,7 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from search.answers import words
@@ -96,6 +97,7 @@ def test_where_only_the_baseline_is_confirmed_the_nearest_is_named() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_front_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
     with Store.open(f"sqlite:///{tmp_path / 'results.db'}", create=True) as store:
         search = new_search(store, budget=60, target=Target(min_accuracy=0.9))

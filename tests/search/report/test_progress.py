@@ -134,6 +134,7 @@ def test_a_request_to_stop_waits_for_the_import_under_way(tmp_path: Path, monkey
             del sys.modules[name]
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_notebook_shows_where_a_search_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbformat = pytest.importorskip("nbformat")

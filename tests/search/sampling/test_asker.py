@@ -18,6 +18,8 @@ from search.sampling.starts import starting_genomes
 from search.space.task import find_task
 from tests.support.fakes import FakeGenomeModel, formula
 
+pytestmark = pytest.mark.slow
+
 SPACE = find_task("digits").space
 GENOME_MODEL = FakeGenomeModel(SPACE)
 

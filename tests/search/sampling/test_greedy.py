@@ -27,6 +27,8 @@ from search.store.records import SearchRecord, SearchSettings
 from search.store.studies import open_study
 from tests.support.fakes import FakeExecutor, InterruptAfter, InterruptionError, formula, new_search
 
+pytestmark = pytest.mark.slow
+
 TASK = find_task("digits")
 SPACE = TASK.space
 BASELINE = SPACE.baseline()

@@ -81,6 +81,7 @@ def build(network: CustomNetwork, *, depth: int = 1, width: int = 1, seed: int =
     return build_custom_network(network, depth=depth, width=width, image_shape=SHAPE, classes=10, seed=seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "largest"),
     [
@@ -113,6 +114,7 @@ def test_networks_are_built_from_sizes_and_seed_alone(tmp_path: Path) -> None:
     assert not all(map(torch.equal, one.parameters(), other.parameters()))
 
 
+@pytest.mark.process
 def test_a_network_of_torchvision_is_built_in_a_fresh_process(tmp_path: Path) -> None:
     """A worker builds it, where torch may be a CPU build and torchvision one for CUDA."""
     source = (
@@ -309,6 +311,7 @@ def test_a_network_that_cannot_be_built_small_is_an_outcome(data: datasets.TaskD
     assert "classes=10, depth=1, width=8) failed: AssertionError" in outcome.error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [PLAIN, NETS])
 def test_a_space_of_one_family_is_searched(tmp_path: Path, source: str) -> None:
     task = task_of(find(write(tmp_path, source)))

@@ -175,6 +175,7 @@ def space_of(storage: str, name: str) -> SearchSpace:
     return TASK.space.with_values(content)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_layered_search(tmp_path: Path) -> None:
     storage = str(tmp_path / "results.db")
@@ -204,6 +205,7 @@ def test_a_layered_search(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_search_of_a_space_file_is_resumed_in_its_space(tmp_path: Path) -> None:
     storage, path = str(tmp_path / "results.db"), tmp_path / "space.yaml"

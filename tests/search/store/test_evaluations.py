@@ -27,7 +27,7 @@ CHANGES: tuple[tuple[str, tuple[Any, ...]], ...] = (
 )
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.process)])
 def many(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """One of 400 evaluations, many with the same energy or accuracy, and many of one technique alone."""
     random = np.random.default_rng(7)
@@ -116,6 +116,7 @@ def test_evaluations_of_another_version_are_not_offered(store: Store, monkeypatc
     assert store.evaluations.all(SETUP) == []
 
 
+@pytest.mark.process
 def test_evaluations_of_a_custom_network_are_kept_apart(store: Store) -> None:
     network = CustomNetwork(path=f"{'p' * 290}:build", folder="", max_depth=3, max_width=8, fingerprint="0" * 64)
     task = find_task("digits").with_network(network)

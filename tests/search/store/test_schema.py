@@ -57,6 +57,7 @@ def test_a_database_of_a_newer_version(tmp_path: Path) -> None:
         open_store(tmp_path)
 
 
+@pytest.mark.process
 def test_a_kill_in_the_middle_of_making_the_tables_leaves_nothing(tmp_path: Path) -> None:
     code = (
         "import os, alembic.op\n"

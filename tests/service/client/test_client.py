@@ -29,6 +29,8 @@ from tests.service.test_uploads import MINE
 from tests.support.serving import free_port, serving
 from tests.support.stored import SPACE, opened_jobs, store_results
 
+pytestmark = pytest.mark.slow
+
 ASKED = OptimizeRequest(dataset="digits", min_accuracy=0.9)
 
 
@@ -65,6 +67,7 @@ def work(leases: Leases, state: JobState, *, error: str | None = None) -> thread
     return thread
 
 
+@pytest.mark.process
 def test_what_is_stored(address: str) -> None:
     with Client(address) as client:
         answer = assert_type(client.optimize("digits", min_accuracy=0.9), OptimizeResponse)
@@ -192,6 +195,7 @@ def test_the_same_from_asyncio(address: str, leases: Leases) -> None:
     assert job.state is JobState.QUEUED
 
 
+@pytest.mark.process
 def test_a_killed_service_loses_no_event(tmp_path: Path) -> None:
     database = tmp_path / "results.db"
     port = free_port()
@@ -215,6 +219,7 @@ def test_a_killed_service_loses_no_event(tmp_path: Path) -> None:
     assert [event.data["text"] for event in seen if event.kind == "note"] == ["before", "meanwhile", "after"]
 
 
+@pytest.mark.process
 def test_keys(tmp_path: Path) -> None:
     from click.testing import CliRunner
 
@@ -230,6 +235,7 @@ def test_keys(tmp_path: Path) -> None:
             assert client.optimize("digits", min_accuracy=0.9).confirmed
 
 
+@pytest.mark.process
 def test_a_client_loads_no_server() -> None:
     heavy = {"fastapi", "starlette", "sqlalchemy", "numpy", "torch", "optuna", "ray", "click"}
     assert not loaded_by("import service.client") & heavy

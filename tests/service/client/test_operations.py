@@ -58,6 +58,7 @@ SAMPLES: list[tuple[str, Callable[[Any], Any]]] = [
 ]
 
 
+@pytest.mark.slow
 def test_the_clients_offer_all_that_the_api_has(script: Script, do: Do, tmp_path: Path) -> None:
     """Every operation of the OpenAPI document, with every parameter, header and field."""
     offered = {name for name in dir(Operations) if not name.startswith("_")} | {"events"}

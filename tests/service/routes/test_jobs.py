@@ -22,6 +22,7 @@ def test_a_job_searches_whatever_is_stored(client: TestClient) -> None:
     assert response.json()["best_known"]["confirmed"] is True
 
 
+@pytest.mark.slow
 def test_pages(client: TestClient) -> None:
     made = [ask(client, "/v1/jobs", min_accuracy=0.9, seed=seed).json()["id"] for seed in range(5)]
     seen: list[str] = []
@@ -75,6 +76,7 @@ def test_a_stream_that_was_read_to_its_end_is_not_asked_for_again(client: TestCl
     assert client.get(links["events"], headers={"Last-Event-ID": "999999999"}).status_code == 204
 
 
+@pytest.mark.slow
 def test_a_stream_begins_at_the_end_for_who_claims_to_know_more(client: TestClient, queue: JobQueue) -> None:
     links = ask(client, "/v1/jobs", min_accuracy=0.9).json()["links"]
     with ThreadPoolExecutor() as threads:
@@ -84,6 +86,7 @@ def test_a_stream_begins_at_the_end_for_who_claims_to_know_more(client: TestClie
         assert events_of(following.result(timeout=20).text) == [(2, "state")]
 
 
+@pytest.mark.slow
 def test_a_stream_ends_when_its_job_is_deleted(client: TestClient, queue: JobQueue) -> None:
     links = ask(client, "/v1/jobs", min_accuracy=0.9).json()["links"]
     job = queue.find(links["self"].rpartition("/")[2])

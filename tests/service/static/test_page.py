@@ -232,6 +232,8 @@ def mouse(page: Browser, kind: str, place: tuple[float, float], button: str = "l
     page.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button=button, clickCount=1)
 
 
+@pytest.mark.process
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 def test_it_fits_every_window_and_its_texts_stand_out(page: Browser, address: str, dark: bool) -> None:
     for width in (390, 768, 1440, 1920):
@@ -247,6 +249,7 @@ def test_it_fits_every_window_and_its_texts_stand_out(page: Browser, address: st
     assert len(page.value(FAINT_TEXTS)) == 1
 
 
+@pytest.mark.slow
 def test_the_slider_chooses_the_cheapest_that_reaches_the_target(page: Browser, address: str) -> None:
     page.value("document.getElementById('target-slider').focus()")
     seen = set()
@@ -284,6 +287,7 @@ def test_each_technique_alone_is_shown_at_the_target(page: Browser, address: str
     assert [words[:4] for _, words in shown].count("none") in (1, 2, 3)
 
 
+@pytest.mark.slow
 def test_a_confirmed_answer_is_shown_with_its_evidence(page: Browser, address: str) -> None:
     page.visit(f"{address}/?target=90", width=1440)
     page.wait_for(f"{POINTS} > 0")
@@ -300,6 +304,7 @@ def test_a_confirmed_answer_is_shown_with_its_evidence(page: Browser, address: s
     assert f"at least {runs['accuracy_lower_bound'] * 100:.2f}" in words
 
 
+@pytest.mark.slow
 def test_the_keyboard_reaches_everything(page: Browser) -> None:
     tab_to(page, "document.activeElement.className === 'skip'", most=1)
     page.press("Enter", 13)
@@ -373,6 +378,7 @@ def download(page: Browser, folder: Path, one: Candidate) -> None:
     assert Candidate.from_dict(json.loads(file.read_text())["candidate"]) == one
 
 
+@pytest.mark.slow
 def test_a_key_is_asked_for_and_used(browser: Browser, tmp_path: Path) -> None:
     store_front(tmp_path / "results.db")
     with Database.open(f"sqlite:///{tmp_path / 'results.db'}") as opened:
@@ -400,6 +406,7 @@ def test_a_key_is_asked_for_and_used(browser: Browser, tmp_path: Path) -> None:
         browser.value("sessionStorage.clear()")
 
 
+@pytest.mark.slow
 def test_the_target_is_dragged_on_the_chart(page: Browser) -> None:
     x, y = grip(page)
     before = float(page.value(TARGET))
@@ -431,6 +438,7 @@ def test_the_target_is_dragged_on_the_chart(page: Browser) -> None:
     assert f"target={left}" in page.value("location.search")
 
 
+@pytest.mark.slow
 def test_the_axis_stays_where_it_is_while_the_target_is_dragged(page: Browser, address: str) -> None:
     page.visit(f"{address}/?target=60", width=1440)  # below what the axis has otherwise
     page.wait_for(f"{POINTS} > 0")
@@ -446,6 +454,7 @@ def test_the_axis_stays_where_it_is_while_the_target_is_dragged(page: Browser, a
     mouse(page, "mouseReleased", (x, y - 30))
 
 
+@pytest.mark.slow
 def test_the_keyboard_moves_the_target_on_the_chart(page: Browser) -> None:
     slider = "document.activeElement.getAttribute('role') === 'slider'"
     tab_to(page, f"{FOCUSED} === 'target-slider'")
@@ -467,6 +476,7 @@ def test_the_keyboard_moves_the_target_on_the_chart(page: Browser) -> None:
     page.wait_for("document.getElementById('said').textContent.startsWith('Nothing stored reaches')")
 
 
+@pytest.mark.slow
 def test_a_search_is_followed_to_its_answer(blank: Browser, tmp_path: Path) -> None:
     database = tmp_path / "results.db"
     with served(database) as address, SteppedWorker(database) as worker:
@@ -503,6 +513,7 @@ def test_a_search_is_followed_to_its_answer(blank: Browser, tmp_path: Path) -> N
     assert blank.complaints == []
 
 
+@pytest.mark.slow
 def test_a_search_is_followed_though_the_service_restarts(blank: Browser, tmp_path: Path) -> None:
     database = tmp_path / "results.db"
     widths = [candidate(width=width) for width in (8, 7, 6, 5, 4, 3)]
@@ -525,6 +536,7 @@ def test_a_search_is_followed_though_the_service_restarts(blank: Browser, tmp_pa
     assert [one for one in blank.complaints if "net::ERR_" not in one] == []
 
 
+@pytest.mark.slow
 def test_a_page_that_is_reloaded_continues_following(blank: Browser, tmp_path: Path) -> None:
     database = tmp_path / "results.db"
     with served(database) as address, SteppedWorker(database) as worker:
@@ -547,6 +559,7 @@ def test_a_page_that_is_reloaded_continues_following(blank: Browser, tmp_path: P
     assert blank.complaints == []
 
 
+@pytest.mark.slow
 def test_a_followed_search_is_cancelled_and_deleted_elsewhere(blank: Browser, tmp_path: Path) -> None:
     database = tmp_path / "results.db"
     with served(database) as address, SteppedWorker(database) as worker:
@@ -576,6 +589,7 @@ def forget(database: Path, job: Job) -> None:
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_errors_are_shown_where_the_request_was_made(blank: Browser, tmp_path: Path) -> None:
     database = tmp_path / "results.db"
     store_front(database)
@@ -599,6 +613,7 @@ def test_errors_are_shown_where_the_request_was_made(blank: Browser, tmp_path: P
     assert "effort=thorough" in blank.value("location.search")  # to be loaded again
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_search_is_followed_cancelled_and_resumed(blank: Browser, tmp_path: Path) -> None:
     database = tmp_path / "results.db"

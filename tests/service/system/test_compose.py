@@ -34,6 +34,7 @@ PROGRAMS = max(Path("/usr/lib/postgresql").glob("*/bin"), default="")  # Postgre
 OURS = [name for name in SERVICES if name != "postgres"]
 
 
+@pytest.mark.process
 def test_compose_accepts_the_file_and_asks_for_its_secrets() -> None:
     for program in (["docker-compose"], ["docker", "compose"]):
         if shutil.which(program[0]) and not subprocess.run([*program, "version"], capture_output=True).returncode:
@@ -165,6 +166,7 @@ def begin_worker(programs: Path, **variables: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment, start_new_session=True)
 
 
+@pytest.mark.process
 def test_a_worker_ends_when_its_node_does_so_that_its_container_is_started_again(programs: Path) -> None:
     with begin_worker(programs) as process:
         try:
@@ -181,6 +183,7 @@ def test_a_worker_ends_when_its_node_does_so_that_its_container_is_started_again
     assert SERVICES["worker"]["restart"] == "unless-stopped"
 
 
+@pytest.mark.process
 def test_a_worker_without_a_cluster_does_not_begin(programs: Path) -> None:
     with begin_worker(programs, RAY_CODE="3") as process:
         assert process.wait(timeout=30) == 3
@@ -298,6 +301,7 @@ def host(database: str) -> Iterator[Host]:
             found.stop()
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_the_services_answer_a_job(host: Host) -> None:
     assert host.healthy("postgres")

@@ -15,6 +15,8 @@ from tests.service.test_uploads import MINE
 from tests.support.serving import serving
 from tests.support.stored import candidate, store_results
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text().partition("**Over HTTP**")[2].partition("**From Python**")[0]
 DOCUMENT = (ROOT / "docs" / "service.md").read_text()
@@ -41,6 +43,7 @@ def typed(block: str) -> list[str]:
     return [re.sub(r"\s{2,}#.*$", "", line) for line in lines if line.strip()]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("text", [README, DOCUMENT], ids=["README.md", "docs/service.md"])
 def test_the_commands_answer(text: str, address: str, tmp_path: Path) -> None:
     for program in ("curl", "jq"):

@@ -198,6 +198,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_of_several_processes_one_computes(shared: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     # A second is longer than a lease without heartbeats is valid.
@@ -212,6 +213,7 @@ def test_of_several_processes_one_computes(shared: str, tmp_path: Path) -> None:
     assert left == {".pt"} if "://" not in shared else {".pt"} <= left <= {".pt", ".used"}
 
 
+@pytest.mark.slow
 def test_another_process_takes_over_from_one_that_is_killed(shared: str, tmp_path: Path) -> None:
     log = tmp_path / "log"
     first = PROCESSES.Process(target=_slowly, args=(shared, log, 600))
@@ -245,6 +247,7 @@ def test_a_lock_file_is_removed_while_the_lock_is_held(tmp_path: Path, monkeypat
     assert held == [".lock"]
 
 
+@pytest.mark.slow
 def test_no_two_workers_ever_hold_the_claim_of_one_stage(tmp_path: Path) -> None:
     inside, most = 0, 0
     counting = threading.Lock()
@@ -366,6 +369,7 @@ def _ask(folder: Path, limit: int, seed: int, log: Path) -> None:
         file.write(f"{asked} {missed}\n")
 
 
+@pytest.mark.slow
 def test_eviction_is_harmless_to_readers(tmp_path: Path) -> None:
     limit = 5 * size_of_a_stage(tmp_path / "measured")
     log = tmp_path / "log"
@@ -458,10 +462,12 @@ def run_where_a_stage_does_not_fit(command: list[str], folder: Path, limit_files
     assert done.stderr.count("trained networks cannot be cached") == 1
 
 
+@pytest.mark.process
 def test_a_file_size_limit_costs_nothing_but_time(tmp_path: Path) -> None:
     run_where_a_stage_does_not_fit([], tmp_path, limit_files=True)
 
 
+@pytest.mark.process
 def test_a_small_disk_that_is_full_costs_nothing_but_time(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -513,6 +519,7 @@ OPERATIONS = st.lists(
 _places = count()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["", "memory://"])
 @given(operations=OPERATIONS, stages_within=st.integers(1, 7))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -46,6 +46,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     shorten_leases(monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_of_several_threads_one_computes_and_nothing_else_is_left(asynchronous: bool) -> None:
     memory = Memory()
@@ -98,6 +99,7 @@ def test_a_driver_that_cannot_create_exclusively_still_caches_stages(refusal: Ex
     assert memory.endings() == ["pt", "used"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refusal", [OSError("exists"), RuntimeError("exists"), FileExistsError("exists")])
 def test_a_failed_creation_means_a_lease_whatever_the_error(refusal: Exception) -> None:
     memory = Memory(refusal)

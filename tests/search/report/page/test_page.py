@@ -31,6 +31,8 @@ from search.store.records import Record, SearchRecord, TrialEnd
 from tests.support.browser import Browser
 from tests.support.fakes import SETTINGS, SETUP, TARGET, FakeExecutor, FakeGenomeModel, formula, new_search
 
+pytestmark = pytest.mark.slow
+
 SPACE = find_task("digits").space
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \"quotes\" 'too' {{data}}"
 
@@ -418,7 +420,6 @@ WIDER_THAN_THE_WINDOW = "document.documentElement.scrollWidth > innerWidth"
 CHARTS = ("front-chart", "energy-chart", "knobs-chart", "progress-chart")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 1440])
 def test_the_page_fits_its_window_without_errors(browser: Browser, file: Path, width: int, dark: bool) -> None:
@@ -438,7 +439,6 @@ def test_the_page_fits_its_window_without_errors(browser: Browser, file: Path, w
     assert [url for url in browser.requests if not url.startswith(("data:", "blob:"))] == [file.as_uri()]
 
 
-@pytest.mark.slow
 def test_a_page_of_one_evaluation_draws_too(browser: Browser, tmp_path: Path) -> None:
     run(tmp_path / "results.db", budget=1)
     one = search.write_report("digits-1", tmp_path / "one.html", storage=str(tmp_path / "results.db"))
@@ -449,7 +449,6 @@ def test_a_page_of_one_evaluation_draws_too(browser: Browser, tmp_path: Path) ->
     assert browser.complaints == []
 
 
-@pytest.mark.slow
 def test_the_charts_answer_to_their_choices(browser: Browser, file: Path) -> None:
     browser.complaints.clear()
     browser.show(file, width=1440)
@@ -467,7 +466,6 @@ def test_the_charts_answer_to_their_choices(browser: Browser, file: Path) -> Non
     assert browser.complaints == []
 
 
-@pytest.mark.slow
 def test_the_table_sorts_by_the_keyboard(browser: Browser, file: Path) -> None:
     browser.show(file, width=1440)
     energies = (
@@ -483,7 +481,6 @@ def test_the_table_sorts_by_the_keyboard(browser: Browser, file: Path) -> None:
     assert browser.value("document.querySelectorAll('table.front th[aria-sort=ascending]').length") == 1
 
 
-@pytest.mark.slow
 def test_buttons_copy_a_configuration_and_a_command(browser: Browser, storage: Path, file: Path) -> None:
     result, _ = stored(storage)
     browser.show(file, width=1440)
