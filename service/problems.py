@@ -22,7 +22,7 @@ from search.errors import (
     named_parameters,
 )
 from service.jobs import IdempotencyError, JobError, JobStateError, QueueFullError, UnknownJobError
-from service.schemas import FieldProblem, Problem
+from service.schemas import FieldProblem, OptimizeRequest, Problem
 
 _log = logging.getLogger(__name__)
 
@@ -75,8 +75,9 @@ def problem(
 
 def _of_problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ProblemError)
-    errors = None if error.pointer is None else [FieldProblem(pointer=error.pointer, detail=error.detail)]
-    return problem(error.status, error.detail, errors=errors, headers=error.headers)
+    detail = in_words_of(error.detail, str)
+    errors = None if error.pointer is None else [FieldProblem(pointer=error.pointer, detail=detail)]
+    return problem(error.status, detail, errors=errors, headers=error.headers)
 
 
 def _of_job(request: Request, error: Exception) -> JSONResponse:
@@ -86,16 +87,17 @@ def _of_job(request: Request, error: Exception) -> JSONResponse:
 
 
 def _of_search(request: Request, error: Exception) -> JSONResponse:
+    detail = in_words_of(str(error), str)
     if isinstance(error, NothingFoundError):
-        return problem(404, str(error))
+        return problem(404, detail)
     if isinstance(error, UsageError):
-        detail = in_words_of(str(error), str)
-        errors = [FieldProblem(pointer=f"#/{name}", detail=detail) for name in named_parameters(str(error))]
+        fields = [name for name in named_parameters(str(error)) if name in OptimizeRequest.model_fields]
+        errors = [FieldProblem(pointer=f"#/{name}", detail=detail) for name in fields]
         return problem(422, detail, errors=errors or None)
     _log.error("%s", error)
     if isinstance(error, StorageError):
         return database_lost()
-    return problem(503, str(error), headers={"Retry-After": str(_RETRY_S)})
+    return problem(503, detail, headers={"Retry-After": str(_RETRY_S)})
 
 
 def database_lost() -> JSONResponse:
@@ -105,7 +107,7 @@ def database_lost() -> JSONResponse:
 
 
 def _of_energy(request: Request, error: Exception) -> JSONResponse:
-    return problem(422, str(error))
+    return problem(422, in_words_of(str(error), str))
 
 
 def _of_validation(request: Request, error: Exception) -> JSONResponse:

@@ -100,7 +100,7 @@ class EvaluationSchema(Configuration):
     network: str | None = Field(description="Import path of a custom network; null for the built-in ones")
     hardware: str
     layers_pj: dict[str, dict[str, float]] | None = Field(
-        description="Energy by layer and component; null if the layers or the hardware are no longer stored"
+        description="Energy by layer and component; null if the hardware is no longer stored"
     )
 
 

@@ -147,7 +147,8 @@ class Worker:
                     self._leases.finish(job, self.name, JobState.QUEUED)
                     self._ending.wait(_BUSY_S)
                 except (ExecutorError, StorageError) as error:  # other jobs would fail as well
-                    self._leases.note(job, self.name, "note", {"text": f"returned to the queue: {error}"})
+                    text = f"returned to the queue: {in_words_of(str(error), str)}"
+                    self._leases.note(job, self.name, "note", {"text": text})
                     self._leases.finish(job, self.name, JobState.QUEUED)
                     self._pause(f"job {job.id}: {error}")
                 except SearchError as error:  # concerns this job only
@@ -320,7 +321,7 @@ class _JobObserver(Stoppable):
 
     def noted(self, text: str) -> None:
         """Record a note."""
-        self._leases.note(self._job, self._worker, "note", {"text": text})
+        self._leases.note(self._job, self._worker, "note", {"text": in_words_of(text, str)})
 
     def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
         """Record the name of the search, by which it is resumed, and the number of earlier evaluations."""
@@ -346,7 +347,8 @@ class _JobObserver(Stoppable):
 
     def failed(self, candidate: Candidate, error: str) -> None:
         """Record the candidate that failed."""
-        self._leases.note(self._job, self._worker, "failed", {"candidate": candidate.to_dict(), "error": error})
+        data = {"candidate": candidate.to_dict(), "error": in_words_of(error, str)}
+        self._leases.note(self._job, self._worker, "failed", data)
 
     def testing(self, count: int) -> None:
         """Record that the search is over, and its front is measured on test images."""

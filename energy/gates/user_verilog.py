@@ -93,7 +93,7 @@ def read_user_verilog(
         GateToolError: If a tool fails or takes too long.
     """
     if top is not None and not re.fullmatch(_IDENTIFIER, top):
-        raise GateDesignError(f"--top takes a module's name, got {top!r}")
+        raise GateDesignError(f"`top` takes a module's name, got {top!r}")
     text = checked(text)
     module = _module(text, top)
     # A name that needs escaping is not put into the script: Yosys finds the top module by itself.
@@ -216,17 +216,17 @@ def _module(text: str, top: str | None) -> str:
     listed = ", ".join(uses)
     if top is not None:
         if top not in uses:
-            raise GateDesignError(f"there is no module {top!r}; --top takes one of {listed or 'none'}")
+            raise GateDesignError(f"there is no module {top!r}; `top` takes one of {listed or 'none'}")
         return top
     used = {other for name, others in uses.items() for other in others if other != name}
     tops = [name for name in uses if name not in used]
     if len(tops) > 1:
         raise GateDesignError(
-            f"{len(tops)} modules are used by no other: {', '.join(tops)}; choose the multiplier with --top MODULE"
+            f"{len(tops)} modules are used by no other: {', '.join(tops)}; choose the multiplier with `top`"
         )
     if not tops:
         raise GateDesignError(
-            f"every module is used by another ({listed or 'none has a name'}); choose the multiplier with --top MODULE"
+            f"every module is used by another ({listed or 'none has a name'}); choose the multiplier with `top`"
         )
     return tops[0]
 
@@ -302,7 +302,7 @@ def _operand_ports(ports: dict[str, int], weight_port: str | None) -> tuple[str,
     if weight_port is None or weight_port == second:
         return first, second
     if weight_port != first:
-        raise GateDesignError(f"--weights takes one of the inputs, {first} or {second}, got {weight_port!r}")
+        raise GateDesignError(f"`weight_port` takes one of the inputs, {first} or {second}, got {weight_port!r}")
     return second, first
 
 

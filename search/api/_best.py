@@ -11,7 +11,7 @@ from search.answers.confirmation import Answer
 from search.answers.result import knee as find_knee
 from search.answers.stored import Configurations, Stored
 from search.api.checks import check_effort, check_value, find_hardware, target_of
-from search.api.images import images_dir
+from search.api.images import stored_images_dir
 from search.api.workplace import Workplace
 from search.api.workshop import Workshop
 from search.defaults import DEFAULT_DATASET, DEFAULT_EFFORT, DEFAULT_HARDWARE
@@ -127,14 +127,13 @@ def answers(
 
 
 def _workshop(store: Store, task: Task, hardware: Hardware, effort: str, workplace: Workplace) -> Workshop:
-    searches = [search for search in store.searches.all() if search.task == task.identity]
     return Workshop.open(
         task,
         effort,
         hardware,
         workplace,
         cache=workplace.open_cache(),
-        images_dir=images_dir(task, workplace, searches),
+        images_dir=stored_images_dir(task, workplace, store),
     )
 
 

@@ -84,7 +84,7 @@ def compare(
     check_numbers(budget=budget, seed=seed)
     check_effort(effort)
     check_value("workplace", workplace, Workplace)
-    if name is not None and not re.fullmatch(r"[\w.-]{1,70}", name, re.ASCII):
+    if name is not None and not (isinstance(name, str) and re.fullmatch(r"[\w.-]{1,70}", name, re.ASCII)):
         raise UsageError(f"`name` may have up to 70 letters, digits, '.', '_' and '-', got {name!r}")
     task = searched_task(dataset, network)
     found_hardware = find_hardware(hardware)

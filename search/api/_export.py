@@ -13,7 +13,7 @@ import torch
 import approx
 from approx.saving import check_target
 from search.api.checks import check_value
-from search.api.images import images_dir
+from search.api.images import stored_images_dir
 from search.api.workplace import Workplace
 from search.errors import UsageError
 from search.evaluation import datasets
@@ -76,8 +76,7 @@ def export(
         raise UsageError(f"`evaluation_id` must be the beginning of an evaluation's key, got {evaluation_id!r}")
     with Store.open(workplace.url, create=False) as store:
         record = store.evaluations.with_id(evaluation_id)
-        searches = [search for search in store.searches.all() if search.task == record.setup.task]
-        folder = images_dir(stored_task(record.setup.task), workplace, searches)
+        folder = stored_images_dir(stored_task(record.setup.task), workplace, store)
     try:
         check_target(Path(out), overwrite)  # before anything is trained
     except approx.ArgumentError as error:

@@ -19,7 +19,7 @@ from search.api.checks import (
     find_hardware,
     target_of,
 )
-from search.api.images import given_images_dir, images_dir
+from search.api.images import given_images_dir, resumed_images_dir
 from search.api.options import THIRD_OBJECTIVES, SearchOptions
 from search.api.resumption import check_same_settings, find_resumed, space_of
 from search.api.workplace import Workplace
@@ -28,6 +28,7 @@ from search.defaults import DEFAULT_BUDGET, DEFAULT_DATASET, DEFAULT_EFFORT, DEF
 from search.errors import UsageError
 from search.multipliers.choice import ChosenMultiplier, choose
 from search.multipliers.folder import MultiplierFolder
+from search.observer import Observer
 from search.space.candidate import Candidate
 from search.space.search_space import MULTIPLIERS, SearchSpace
 from search.space.space_file import choose_space
@@ -42,7 +43,6 @@ from search.store.setup import Setup
 if TYPE_CHECKING:
     from search.evaluation.cache.cache import TrainingCache
     from search.evaluation.work import Executor
-    from search.observer import Observer
 
 _EARLIER = 6  # candidates of earlier searches that a new one begins with
 _EARLIER_LOSS = 0.2  # how far below the most accurate of these they may be
@@ -94,6 +94,8 @@ def run(
     check_effort(effort)
     check_value("options", options, SearchOptions)
     check_value("workplace", workplace, Workplace)
+    if observer is not None:
+        check_value("observer", observer, Observer)
     target = None
     if min_accuracy is not None or max_accuracy_drop is not None:
         target = target_of(min_accuracy, max_accuracy_drop)
@@ -230,7 +232,7 @@ def _run_in(
         hardware,
         workplace,
         cache=cache,
-        images_dir=images_dir(task, workplace, [] if begun is None else [begun]),
+        images_dir=workplace.images_dir if begun is None else resumed_images_dir(task, workplace, begun),
     )
     observer = workshop.notified(observer, chosen)
     with ExitStack() as stack:

@@ -52,6 +52,9 @@ class SearchOptions:
     confirm: bool = True
 
     def __post_init__(self) -> None:
+        for flag in ("resume", "prescreen", "asynchronous", "fresh", "confirm"):
+            if not isinstance(getattr(self, flag), bool):
+                raise UsageError(f"`{flag}` must be True or False, got {getattr(self, flag)!r}")
         if self.name is not None and not isinstance(self.name, str):
             raise UsageError(f"`name` must be text, got {self.name!r}")
         if self.space is not None and not isinstance(self.space, str | os.PathLike):
@@ -62,9 +65,8 @@ class SearchOptions:
             for name in check_names("techniques", self.techniques, example="pruning"):
                 if name not in TECHNIQUES:
                     raise UsageError(f"`techniques` must be among {', '.join(TECHNIQUES)}, got {name!r}")
-        for one in self.starts:
-            if not isinstance(one, Candidate):
-                raise UsageError(f"`starts` must hold values of search.Candidate, got {one!r}")
+        if not isinstance(self.starts, Sequence) or not all(isinstance(one, Candidate) for one in self.starts):
+            raise UsageError(f"`starts` must be a list of values of search.Candidate, got {self.starts!r}")
         if self.sampler == "greedy" and self.starts:
             raise UsageError("the greedy strategy begins at the largest, most exact candidate; leave out `starts`")
         if self.sampler == "greedy" and self.asynchronous:

@@ -50,7 +50,7 @@ def find_resumed(
             ("seed", search.seed, seed),
         ):
             if stored != given:
-                raise UsageError(f"search {name!r} has {what} {stored}, not {given}; resume it with --{what} {stored}")
+                raise UsageError(f"search {name!r} has {what} {stored}, not {given}; resume it with `{what}` {stored}")
         if network != (task.network and task.network.path):
             raise UsageError(
                 f"search {name!r} has {f'the network {network}' if network else 'the built-in networks'}; resume it "

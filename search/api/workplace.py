@@ -51,8 +51,12 @@ class Workplace:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str | os.PathLike):
                 raise UsageError(f"`{name}` must be a path or a URL, got {value!r}")
-        if self.workers is not None and (not isinstance(self.workers, int) or self.workers < 0):
+        if self.workers is not None and (
+            not isinstance(self.workers, int) or isinstance(self.workers, bool) or self.workers < 0
+        ):
             raise UsageError(f"`workers` must be a whole number of at least 0, got {self.workers!r}")
+        if self.ray_address is not None and not isinstance(self.ray_address, str):
+            raise UsageError(f"`ray_address` must be text, such as 'auto', got {self.ray_address!r}")
         if self.timeout_s is not None and (not isinstance(self.timeout_s, int | float) or not self.timeout_s > 0):
             raise UsageError(f"`timeout_s` must be above 0 seconds, got {self.timeout_s!r}")
         for name, given in (("ray_address", self.ray_address), ("timeout_s", self.timeout_s)):

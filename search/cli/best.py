@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from search.cli import options
-from search.cli.errors import print_json, reported_errors
+from search.cli.errors import in_options, print_json, reported_errors
 
 
 @click.command()
@@ -46,7 +46,7 @@ def best(
 
         workplace = options.workplace_of(context)
         out = console.open_console(stderr=as_json)
-        with open_progress(out) as progress, interruptible(progress):
+        with open_progress(out, worded=in_options) as progress, interruptible(progress):
             answer = search.best(
                 min_accuracy=min_accuracy,
                 max_accuracy_drop=max_accuracy_drop,

@@ -10,7 +10,7 @@ import click
 
 from search.cli import options
 from search.cli.command_line import command_line
-from search.cli.errors import EXIT_INTERRUPTED, print_json, reported_errors
+from search.cli.errors import EXIT_INTERRUPTED, in_options, print_json, reported_errors
 from search.defaults import DEFAULT_DATASET, DEFAULT_HARDWARE
 
 
@@ -78,7 +78,7 @@ def compare(
         }
         words = ["search", "compare", "--name", chosen]
         screen = console.open_console(stderr=as_json)  # JSON alone goes to stdout, so progress goes to stderr
-        progress = open_progress(screen)
+        progress = open_progress(screen, worded=in_options)
         try:
             with interruptible(progress), progress:
                 comparison = search.compare(

@@ -92,7 +92,7 @@ def import_(debug: bool, file: Path, name: str | None, signed: bool, as_json: bo
 @click.option("--name", help="Name of the multiplier in a file.  [default: the file's name]")
 @click.option("--signed", is_flag=True, help="Operands and product of the circuit in a file are two's complement.")
 @click.option("--top", metavar="MODULE", help="Module in a file.  [default: the one that no other uses]")
-@click.option("--weights", metavar="PORT", help="Input port of the weight.  [default: the second one]")
+@click.option("--weights", "weight_port", metavar="PORT", help="Input port of the weight.  [default: the second one]")
 @click.option("--overwrite", is_flag=True, help="Replace the multiplier of this name, such as after editing its file.")
 @click.option("--all", "everything", is_flag=True, help="Make the table of the whole catalogue again.")
 @click.option(
@@ -108,7 +108,7 @@ def characterise(
     name: str | None,
     signed: bool,
     top: str | None,
-    weights: str | None,
+    weight_port: str | None,
     overwrite: bool,
     everything: bool,
     out: Path | None,
@@ -134,7 +134,7 @@ def characterise(
         is_file = subject is not None and (
             Path(subject).suffix.lower() in (".v", ".sv", *characterisation.VHDL_SUFFIXES) or Path(subject).is_file()
         )
-        if not is_file and (name or signed or top or weights or overwrite):
+        if not is_file and (name or signed or top or weight_port or overwrite):
             raise UsageError("--name, --signed, --top, --weights and --overwrite need a Verilog file")
         screen = console.open_console(stderr=True)
         with screen.status("Synthesising") as status:
@@ -153,7 +153,7 @@ def characterise(
                     name=name,
                     signed=signed,
                     top=top,
-                    weight_port=weights,
+                    weight_port=weight_port,
                     overwrite=overwrite,
                     on_row=on_row,
                 )

@@ -12,7 +12,7 @@ import click
 
 from search.cli import options
 from search.cli.command_line import command_line
-from search.cli.errors import EXIT_INTERRUPTED, print_json, reported_errors
+from search.cli.errors import EXIT_INTERRUPTED, in_options, print_json, reported_errors
 
 if TYPE_CHECKING:
     from search.answers.result import SearchResult
@@ -216,7 +216,7 @@ def _run(
     from search.report.progress import open_progress
 
     out = console.open_console(stderr=as_json)  # JSON alone goes to stdout, so progress goes to stderr
-    progress = open_progress(out)
+    progress = open_progress(out, worded=in_options)
     try:
         with interruptible(progress), progress:
             result = search(progress)

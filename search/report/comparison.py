@@ -150,10 +150,10 @@ def draw_comparison(comparison: Comparison, paths: Sequence[Path]) -> list[Path]
             panel.set_yscale("log")
             panel.set_ylim(0.9, top)
             if whole not in rows:
-                _line(panel, comparison, whole, _REFERENCE, "o", reference=True)
+                _line(panel, whole, _REFERENCE, "o", reference=True)
             colours = _colours(rows)
             for row, marker in zip(rows, _MARKERS, strict=False):
-                _line(panel, comparison, row, colours[row.search], marker)
+                _line(panel, row, colours[row.search], marker)
             labelled = [*rows, *([] if whole in rows else [whole])]
             _label(panel, comparison, labelled, {whole.search: "#888888", **colours}, top)
             places = range(len(comparison.losses))
@@ -195,7 +195,7 @@ def _colours(rows: Sequence[Row]) -> dict[str, str]:
     return {row.search: colour for row, colour in zip(rows, _COLOURS, strict=False)}
 
 
-def _line(panel: Axes, comparison: Comparison, row: Row, colour: str, marker: str, *, reference: bool = False) -> None:
+def _line(panel: Axes, row: Row, colour: str, marker: str, *, reference: bool = False) -> None:
     """Draw a line through the confirmed choices, with filled marks; the others have hollow marks.
 
     If none is confirmed the line goes through all. A line through both kinds would fall where only a choice that costs

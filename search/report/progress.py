@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -112,11 +112,20 @@ class SearchState:
 
 
 class LineProgress(Stoppable):
-    """Prints a plain line every few seconds, for logs and pipes."""
+    """Prints a plain line every few seconds, for logs and pipes.
 
-    def __init__(self, console: Console, *, interval_s: float = 5.0) -> None:
+    Args:
+        console: Where they are printed.
+        interval_s: Seconds between two lines about the state.
+        worded: Puts a message into the words of the interface; see `search.errors.in_words_of`.
+    """
+
+    def __init__(
+        self, console: Console, *, interval_s: float = 5.0, worded: Callable[[str], str] = lambda message: message
+    ) -> None:
         self.search_name: str | None = None  # of the search that was begun, if any
         self._console = console
+        self._worded = worded
         self._interval_s = interval_s
         self._state = SearchState()
         self._last_line = 0.0
@@ -176,7 +185,7 @@ class LineProgress(Stoppable):
         self._show(f"confirming by {runs} fresh runs: {', '.join(words.configuration(candidate).values())}")
 
     def _write(self, line: str) -> None:
-        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+        self._console.print(self._worded(line), soft_wrap=True, highlight=False, markup=False)
 
     def _show(self, line: str) -> None:
         """Write the state of the search."""
@@ -209,10 +218,16 @@ def in_notebook() -> bool:
 
 
 class LiveProgress(Stoppable):
-    """Shows a bar and the state of the search, redrawn in place on a terminal."""
+    """Shows a bar and the state of the search, redrawn in place on a terminal.
 
-    def __init__(self, console: Console) -> None:
+    Args:
+        console: The terminal.
+        worded: Puts a message into the words of the interface; see `search.errors.in_words_of`.
+    """
+
+    def __init__(self, console: Console, *, worded: Callable[[str], str] = lambda message: message) -> None:
         self.search_name: str | None = None  # of the search that was begun, if any
+        self._worded = worded
         self._state = SearchState()
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
@@ -231,7 +246,7 @@ class LiveProgress(Stoppable):
 
     def noted(self, text: str) -> None:
         """Write the note above the display."""
-        self._live.console.print(text, markup=False, highlight=False)
+        self._live.console.print(self._worded(text), markup=False, highlight=False)
 
     def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
         """Show the budget."""
@@ -255,7 +270,7 @@ class LiveProgress(Stoppable):
         """Write above the display which candidate failed and why."""
         self._state.end_job()
         shown = ", ".join(words.configuration(candidate).values())
-        self._live.console.print(f"failed: {shown}: {error}", markup=False, highlight=False)
+        self._live.console.print(self._worded(f"failed: {shown}: {error}"), markup=False, highlight=False)
 
     def testing(self, count: int) -> None:
         """Show that the search is over."""
@@ -293,6 +308,6 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
-def open_progress(console: Console) -> LiveProgress | LineProgress:
+def open_progress(console: Console, *, worded: Callable[[str], str]) -> LiveProgress | LineProgress:
     """Return a live display on a terminal, plain lines elsewhere."""
-    return LiveProgress(console) if console.is_terminal else LineProgress(console)
+    return LiveProgress(console, worded=worded) if console.is_terminal else LineProgress(console, worded=worded)

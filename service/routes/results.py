@@ -298,8 +298,6 @@ def _layers(record: Record, hardware: str, uploads: Uploads) -> dict[str, dict[s
         loaded_hardware = uploads.hardware(hardware)
     except UnknownNameError:
         return None
-    if record.evaluation.workload is None:
-        return None
     costs = uploads.costs(record.evaluation.candidate.multipliers)
     with suppress(EnergyError):  # the cost of a multiplier is no longer known
         return estimate(stored_workload(record, loaded_hardware), loaded_hardware, costs=costs).layers

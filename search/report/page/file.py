@@ -30,6 +30,10 @@ def write_report(
         StorageError: If the database does not exist or cannot be used.
         SearchError: If the search has not evaluated its baseline yet.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"`name` must be the name of a search, got {name!r}")
+    if not isinstance(path, str | os.PathLike):
+        raise UsageError(f"`path` must be the path of a file, got {path!r}")
     file = Path(path)
     with Store.open(storage_url(storage), create=False) as store:
         search = store.searches.find(name)

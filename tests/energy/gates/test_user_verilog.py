@@ -130,11 +130,11 @@ def test_designs_that_are_not_multipliers_are_rejected(tools: Tools, text: str, 
 
 
 def test_options_that_do_not_fit(tools: Tools) -> None:
-    with pytest.raises(GateDesignError, match="--weights takes one of the inputs, A or B, got 'C'"):
+    with pytest.raises(GateDesignError, match="`weight_port` takes one of the inputs, A or B, got 'C'"):
         read(tools, PLAIN, weight_port="C")
-    with pytest.raises(GateDesignError, match="--top takes a module's name, got 'm; shell ls'"):
+    with pytest.raises(GateDesignError, match="`top` takes a module's name, got 'm; shell ls'"):
         read(tools, PLAIN, top="m; shell ls")
-    with pytest.raises(GateDesignError, match="there is no module 'other'; --top takes one of half, mine"):
+    with pytest.raises(GateDesignError, match="there is no module 'other'; `top` takes one of half, mine"):
         read(tools, HIERARCHY, top="other")
     with pytest.raises(GateDesignError, match=r"takes one of mine$"):
         read(tools, PLAIN, top="other")
@@ -144,7 +144,7 @@ def test_the_module_that_is_taken(tools: Tools) -> None:
     assert read(tools, HIERARCHY).module == "mine"
     two = PLAIN + "\n" + PLAIN.replace("mine", "other")
     assert read(tools, two, top="other").module == "other"
-    with pytest.raises(GateDesignError, match=r"2 modules are used by no other: mine, other; choose .* with --top"):
+    with pytest.raises(GateDesignError, match=r"2 modules are used by no other: mine, other; choose .* with `top`"):
         read(tools, two)
     with pytest.raises(GateDesignError, match="3 modules are used by no other: half, mine, m"):
         # Neither a label nor a comment nor a port uses a module.

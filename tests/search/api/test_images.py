@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import search
-from search.api.images import images_dir
+from search.api.images import resumed_images_dir, stored_images_dir
 from search.api.options import SearchOptions
 from search.api.workplace import Workplace
 from search.errors import DatasetMissingError
@@ -35,12 +35,27 @@ def searched(tmp_path: Path) -> SearchRecord:
     return search.run(budget=1, effort="quick", options=SearchOptions(confirm=False), workplace=here).search
 
 
-def test_a_search_remembers_its_folder(searched: SearchRecord, folder: Path, tmp_path: Path) -> None:
+def test_a_search_remembers_its_folder(
+    searched: SearchRecord, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert searched.data_dir == folder
-    assert images_dir(MNIST, Workplace(), [replace(searched, data_dir=None), searched]) == folder
+    assert resumed_images_dir(MNIST, Workplace(), searched) == folder
+    assert resumed_images_dir(MNIST, Workplace(), replace(searched, data_dir=None)) == Workplace().images_dir
     other = tmp_path / "other"
-    assert images_dir(MNIST, Workplace(data_dir=other), [searched]) == other
-    assert images_dir(MNIST, Workplace(), []) == Workplace().images_dir
+    assert resumed_images_dir(MNIST, Workplace(data_dir=other), searched) == other
+    monkeypatch.setenv("CROSSLAYER_DATA_DIR", str(other))
+    assert resumed_images_dir(MNIST, Workplace(), searched) == other
+
+
+def test_stored_results_are_read_with_a_folder_that_still_holds_the_images(
+    searched: SearchRecord, folder: Path, tmp_path: Path
+) -> None:
+    digits = find_task("digits")
+    here = Workplace(storage=tmp_path / "results.db", workers=0)
+    with Store.open(here.url, create=False) as store:
+        assert stored_images_dir(digits, here, store) == folder
+        assert stored_images_dir(MNIST, here, store) == here.images_dir  # of which there is no search
+        assert stored_images_dir(digits, replace(here, data_dir=tmp_path), store) == tmp_path
 
 
 def test_a_relative_folder_is_remembered_from_anywhere(
@@ -62,5 +77,5 @@ def test_a_folder_that_is_given_when_resuming_takes_its_place(searched: SearchRe
 def test_a_folder_that_is_gone_is_named(searched: SearchRecord, folder: Path) -> None:
     (folder / "MNIST" / "raw" / "train-images-idx3-ubyte.gz").unlink()
     with pytest.raises(DatasetMissingError, match=f"images of search 'digits-1' are gone from {folder}; .* `data_dir`"):
-        images_dir(MNIST, Workplace(), [searched])
-    assert images_dir(find_task("digits"), Workplace(), [searched]) == folder  # which needs no files
+        resumed_images_dir(MNIST, Workplace(), searched)
+    assert resumed_images_dir(find_task("digits"), Workplace(), searched) == folder  # which needs no files

@@ -22,6 +22,7 @@ def downgrade() -> None:
 
 
 def _create_results() -> None:
+    """Create the tables of searches, evaluations and fresh runs."""
     op.create_table(
         "searches",
         sa.Column("id", sa.Integer, primary_key=True),
@@ -85,6 +86,7 @@ def _create_results() -> None:
 
 
 def _create_service() -> None:
+    """Create the tables of jobs, workers, keys and uploads."""
     op.create_table(
         "jobs",
         sa.Column("number", sa.Integer, primary_key=True),
