@@ -51,7 +51,7 @@ def export(
     out: str | os.PathLike[str],
     overwrite: bool = False,
     workplace: Workplace = Workplace(),
-    on_training: Callable[[str], None] = lambda stage: None,
+    on_training: Callable[[str], None] | None = None,
 ) -> Exported:
     """Write the model of a stored evaluation to a folder; `approx.load` gives it back.
 
@@ -72,6 +72,8 @@ def export(
         approx.ApproxError: If ONNX cannot express the network.
     """
     check_value("workplace", workplace, Workplace)
+    if not isinstance(out, str | os.PathLike):
+        raise UsageError(f"`out` must be the path of a folder, got {out!r}")
     if not isinstance(evaluation_id, str):
         raise UsageError(f"`evaluation_id` must be the beginning of an evaluation's key, got {evaluation_id!r}")
     with Store.open(workplace.url, create=False) as store:
@@ -90,7 +92,7 @@ def export(
         cache=workplace.open_cache(),
         failures=record.evaluation.failures,
         multipliers=stored_tables(candidate.multipliers, workplace.multipliers),
-        on_training=on_training,
+        on_training=on_training or (lambda stage: None),
     )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as when it was evaluated, so that what is trained again comes out the same

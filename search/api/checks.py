@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from search.space.target import Target
 from search.space.task import EFFORTS
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from energy import Hardware
 
 
@@ -130,6 +133,14 @@ def check_value(parameter: str, given: object, wanted: type) -> None:
     """
     if not isinstance(given, wanted):
         raise UsageError(f"`{parameter}` must be a search.{wanted.__name__}, got {given!r}")
+
+
+def given_fields(value: DataclassInstance) -> str:
+    """Return the text of a dataclass's value, with the fields that are not as by default."""
+    given = [
+        f"{one.name}={getattr(value, one.name)!r}" for one in fields(value) if getattr(value, one.name) != one.default
+    ]
+    return f"{type(value).__name__}({', '.join(given)})"
 
 
 def _is_whole(value: object) -> bool:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from search.api.checks import check_choice, check_names
+from search.api.checks import check_choice, check_names, given_fields
 from search.defaults import SAMPLERS
 from search.errors import UsageError
 from search.space.candidate import Candidate
@@ -15,7 +15,7 @@ from search.space.techniques import TECHNIQUES
 THIRD_OBJECTIVES = {"area": "area_mm2", "latency": "latency_us"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SearchOptions:
     """How a search proceeds.
 
@@ -50,6 +50,9 @@ class SearchOptions:
     starts: Sequence[Candidate] = ()
     fresh: bool = False
     confirm: bool = True
+
+    def __repr__(self) -> str:
+        return given_fields(self)
 
     def __post_init__(self) -> None:
         for flag in ("resume", "prescreen", "asynchronous", "fresh", "confirm"):

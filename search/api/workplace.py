@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.api.checks import given_fields
 from search.errors import UsageError
 from search.locations import cache_limit_bytes, cache_location, storage_url
 from search.locations import data_dir as find_data_dir
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from search.evaluation.cache.cache import TrainingCache
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Workplace:
     """Where evaluations are made and kept. Without arguments: here, with one worker a core.
 
@@ -45,6 +46,9 @@ class Workplace:
     ray_address: str | None = None
     timeout_s: float | None = None
     multiplier_dir: str | os.PathLike[str] | None = None
+
+    def __repr__(self) -> str:
+        return given_fields(self)
 
     def __post_init__(self) -> None:
         for name in ("storage", "data_dir", "cache", "multiplier_dir"):

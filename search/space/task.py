@@ -236,8 +236,8 @@ def find_task(name: str) -> Task:
     if name in _TASKS:
         return _TASKS[name]
     near = get_close_matches(name.lower(), _TASKS, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UnknownNameError(f"unknown dataset {name!r}; {hint}Datasets: {', '.join(_TASKS)}")
+    hint = f"did you mean {near[0]!r}? Datasets" if near else "datasets"
+    raise UnknownNameError(f"unknown dataset {name!r}; {hint} are {', '.join(_TASKS)}")
 
 
 def stored_names(identity: str) -> tuple[str, str | None]:

@@ -22,7 +22,7 @@ def searched_task(dataset: str, network: str | None) -> Task:
     if network is not None and not isinstance(network, str):
         raise UsageError(
             "`network` must be the import path of a function that builds it, such as 'package.module:build', got a "
-            f"{type(network).__name__}; write such a function, which returns the network"
+            f"value of type {type(network).__name__}; write such a function, which returns the network"
         )
     task = find_task(dataset)
     if network is None:

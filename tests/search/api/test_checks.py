@@ -19,7 +19,7 @@ from search.space.target import Target
         ({"seed": 0.5}, r"`seed` must be a 32-bit whole number, got 0.5"),
         (
             {"network": torch.nn.Linear(2, 2)},
-            r"`network` must be the import path .* got a Linear; write such",
+            r"`network` must be the import path .* got a value of type Linear; write such",
         ),
         ({"multipliers": "drum-4"}, r"`multipliers` must be a list of names, such as \['drum-4'\], got 'drum-4'"),
         ({"multipliers": [4]}, r"`multipliers` must be names, such as drum-4"),
@@ -64,6 +64,12 @@ def test_values_refuse_what_they_cannot_be() -> None:
     for kind, arguments, message in wrong:
         with pytest.raises(UsageError, match=message):
             kind(**arguments)
+
+
+def test_values_show_what_was_given() -> None:
+    assert repr(search.Workplace()) == "Workplace()"
+    assert repr(search.Workplace(workers=0)) == "Workplace(workers=0)"
+    assert repr(search.SearchOptions(name="x", confirm=False)) == "SearchOptions(name='x', confirm=False)"
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
