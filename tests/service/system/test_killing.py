@@ -34,6 +34,8 @@ BUDGET = 20 * KILLS
 ASKED = OptimizeRequest(dataset="digits", max_accuracy_drop=0.9, effort="quick", budget=BUDGET)
 LEASE_S = 1
 
+pytestmark = pytest.mark.process
+
 
 class Process:
     """A process that is restarted as soon as it is killed."""
