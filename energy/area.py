@@ -54,9 +54,8 @@ def area_mm2(
 def _relative_areas(work: WorkloadBatch, costs: CostTable) -> Array:
     """Relative area of all multipliers of an element together: shape (workloads, 1)."""
     areas = [costs.cost(name, weight_bits=w, activation_bits=a).relative_area for name, w, a in work.multipliers]
-    rows = [tuple(row) for row in work.multiplier_of.tolist()]
-    totals = {row: sum(areas[place] for place in dict.fromkeys(row)) for row in dict.fromkeys(rows)}
-    return np.array([[totals[row]] for row in rows])
+    totals = [sum(areas[place] for place in dict.fromkeys(row)) for row in work.multiplier_rows.tolist()]
+    return np.array(totals)[work.row_of, None]
 
 
 def _column(numbers: Estimate) -> Array:

@@ -210,4 +210,4 @@ def _relative_energies(work: WorkloadBatch, costs: CostTable, *, stationary: boo
             [one.high for one in found],
         ]
     )
-    return bands.take(work.multiplier_of, axis=1)
+    return bands.take(work.multiplier_rows, axis=1).take(work.row_of, axis=1)

@@ -8,16 +8,18 @@ group per channel.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from energy.arrays import Array
 from energy.errors import WorkloadError
+
+_T = TypeVar("_T", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,19 +270,21 @@ class WorkloadBatch:
         layers: The numbers of their layers.
         knobs: The numbers that all layers of a workload share.
         multipliers: Distinct multipliers, each with the width of its weights and activations.
-        multiplier_of: Index into `multipliers` of each workload's multiplier, of shape (workloads, 1); or of each
-            layer's, of shape (workloads, layers), if the batch is layered.
+        multiplier_rows: Indices into `multipliers`, in the distinct ways that workloads use them; shape (rows, 1), or
+            (rows, layers) with one for each layer if the batch is layered.
+        row_of: Index into `multiplier_rows` of each workload, of shape (workloads,).
     """
 
     layers: Layers
     knobs: Knobs
     multipliers: tuple[tuple[str, int, int], ...]
-    multiplier_of: NDArray[np.intp]
+    multiplier_rows: NDArray[np.intp]
+    row_of: NDArray[np.intp]
 
     @property
     def layered(self) -> bool:
         """Whether the layers of some workload differ in multiplier or robust bits."""
-        return bool(self.multiplier_of.shape[1] > 1)
+        return bool(self.multiplier_rows.shape[1] > 1)
 
     @classmethod
     def of(cls, workloads: Sequence[Workload]) -> WorkloadBatch:
@@ -302,30 +306,39 @@ class WorkloadBatch:
         width = matrices.shape[2] if any(len(workload.layer_multipliers) > 1 for workload in workloads) else 1
         shared = [(one.weight_bits, one.activation_bits, one.weight_memory_v, one.batch) for one in workloads]
         weight_bits, activation_bits, weight_memory_v, batch = np.array(shared, dtype=np.float64).T[:, :, None]
-        used = [(one.layer_multipliers, one.weight_bits, one.activation_bits) for one in workloads]
         multipliers: dict[tuple[str, int, int], int] = {}
-        places = {  # most workloads of a batch use one of a few combinations
-            (names, w, a): tuple(multipliers.setdefault((name, w, a), len(multipliers)) for name in names)
-            for names, w, a in dict.fromkeys(used)
-        }
+        combinations, combination_of = _distinct(
+            [(one.layer_multipliers, one.weight_bits, one.activation_bits) for one in workloads]
+        )
+        rows = [
+            tuple(multipliers.setdefault((name, w, a), len(multipliers)) for name in names)
+            for names, w, a in combinations
+        ]
+        robust_bits, robust_bits_of = _distinct([workload.layer_robust_bits for workload in workloads])
         return cls(
             layers=Layers(**dict(zip(_NUMBERS, matrices, strict=True)), batch=batch),
             knobs=Knobs(
                 weight_bits=weight_bits,
                 activation_bits=activation_bits,
                 weight_memory_v=weight_memory_v,
-                robust_bits=_rows([workload.layer_robust_bits for workload in workloads], width).astype(np.float64),
+                robust_bits=_padded(robust_bits, width)[robust_bits_of].astype(np.float64),
             ),
             multipliers=tuple(multipliers),
-            multiplier_of=_rows([places[one] for one in used], width),
+            multiplier_rows=_padded(rows, width),
+            row_of=combination_of,
         )
 
 
-def _rows(values: Sequence[tuple[int, ...]], width: int) -> NDArray[np.intp]:
+def _distinct(values: Sequence[_T]) -> tuple[list[_T], NDArray[np.intp]]:
+    """Return the distinct values, and for each value its place among them: a batch has few, repeated often."""
+    places: dict[_T, int] = {}
+    place_of = [places.setdefault(value, len(places)) for value in values]
+    return list(places), np.array(place_of, dtype=np.intp)
+
+
+def _padded(rows: Sequence[tuple[int, ...]], width: int) -> NDArray[np.intp]:
     """Stack rows of one value for all layers, or one for each; the first value takes the place of missing ones."""
-    distinct = {row: place for place, row in enumerate(dict.fromkeys(values))}
-    rows = np.array([row + row[:1] * (width - len(row)) for row in distinct], dtype=np.intp)
-    return rows[[distinct[row] for row in values]]
+    return np.array([row + row[:1] * (width - len(row)) for row in rows], dtype=np.intp)
 
 
 def _checked(kind: type, content: object, what: str) -> dict[str, Any]:
