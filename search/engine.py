@@ -1,7 +1,7 @@
 """The search loop: an asker asks for candidates, an executor evaluates them, the store keeps the results.
 
-A trial is told only after its evaluation is stored, so that a kill at any moment loses no finished evaluation; when a
-search is resumed, trials that were asked for but never told are evaluated first. `search.sampling.asker` decides what
+The study learns a result only after the evaluation is stored, so that a kill at any moment loses no finished
+evaluation; when a search is resumed, trials without a result are evaluated first. `search.sampling.asker` decides what
 is asked for, and when.
 """
 
@@ -116,7 +116,7 @@ class _Driver:
 
     def run(self) -> None:
         done = self._store.evaluations.of_search(self._search)
-        # A trial that was recorded but never told to the study is evaluated again, and counts then.
+        # A trial that was recorded but whose result the study never got is evaluated again, and counts then.
         complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         ended = {_APART, *(trial.number for trial in complete)}
         ends = self._store.searches.trial_ends(self._search)

@@ -280,7 +280,7 @@ def _new_search(
     budget, options, settings = request.budget or DEFAULT_BUDGET, request.options, request.settings
     earlier = [] if options.fresh else _best_of_earlier(store, request.task, request.hardware, request.seed, settings)
     starts = starting_genomes(space, budget=budget, requested=options.starts, earlier=earlier)
-    # Asynchronous asks are told apart by generations only if these are larger than what is under way.
+    # Asynchronous asks belong to different generations only if these are larger than what is under way.
     least_population = math.ceil(1.5 * executor.workers) if settings.asynchronous else 0
     return store.searches.create(
         name=options.name,

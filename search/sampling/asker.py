@@ -1,8 +1,9 @@
 """Asks an Optuna study for candidates: samplers by name, generations, starting configurations.
 
-A whole generation is asked before any of it is told, so the order in which evaluations finish does not matter. Every
-ask has its own sampler, seeded by the search's seed and the trial's index, so a stopped search resumes as if it had
-never been stopped. Asynchronous searches give this up: they ask for one candidate whenever a worker is free.
+A whole generation is asked for before the study learns any of its results, so the order in which evaluations finish
+does not matter. Every ask has its own sampler, seeded by the search's seed and the trial's index, so a stopped search
+resumes as if it had never been stopped. Asynchronous searches give this up: they ask for one candidate whenever a
+worker is free.
 
 Optuna is asked in memory, and a trial is stored once it has all of its genes: in a database Optuna would read all
 trials again for every ask and write gene by gene, so that a killed search would leave incomplete trials.
@@ -171,7 +172,7 @@ class Asker:
         self._mirror = optuna.create_study(directions=study.directions)
 
     def running(self) -> list[FrozenTrial]:
-        """Return the trials that were asked and not told yet, in order of number."""
+        """Return the trials that have no result yet, in order of number."""
         return self._asked(TrialState.RUNNING)
 
     def next_generation(self) -> int:
