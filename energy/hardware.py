@@ -205,8 +205,10 @@ def load_hardware(name: str) -> Hardware:
         name: A name from `hardware_names()`, or the path of a YAML file (it ends in .yaml).
 
     Raises:
-        HardwareError: If the description does not exist or is malformed.
+        HardwareError: If the description does not exist or is malformed, or the name is no text.
     """
+    if not isinstance(name, str):
+        raise HardwareError(f"hardware must be a name or the path of a .yaml file, got {name!r}")
     if name.endswith(".yaml"):
         return _hardware(read_mapping(read_text(Path(name), "hardware"), name), Path(name).parent)
     if name not in hardware_names():

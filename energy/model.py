@@ -11,6 +11,7 @@ from energy.actions import ActionCounts, count_batch
 from energy.area import area_mm2
 from energy.arrays import Array
 from energy.cost_table import CostTable, known_costs
+from energy.errors import HardwareError, WorkloadError
 from energy.estimates import Estimate
 from energy.hardware import Hardware
 from energy.table import EnergyTable, energy_table, memory_sizes
@@ -137,8 +138,13 @@ def estimate(
 
     Raises:
         WorkloadError: If the cost of a multiplier is unknown, or the hardware cannot run the workload: its memories are
-            too small and it has no DRAM, or it has no cells for the robust bits.
+            too small and it has no DRAM, or it has no cells for the robust bits; or it is not a `Workload`.
+        HardwareError: If the hardware is not a `Hardware`.
     """
+    if not isinstance(workload, Workload):
+        raise WorkloadError(f"workload must be an energy.Workload, got {workload!r}")
+    if not isinstance(hardware, Hardware):
+        raise HardwareError(f"hardware must be an energy.Hardware, as load_hardware returns it, got {hardware!r}")
     costs = known_costs() if costs is None else costs
     work = workload.alone
     counts = count_batch(work, hardware)

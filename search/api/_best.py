@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from search.answers.confirmation import Answer
 from search.answers.result import knee as find_knee
 from search.answers.stored import Configurations, Stored
-from search.api.checks import check_effort, check_value, find_hardware, target_of
+from search.api.checks import check_effort, check_flag, check_observer, check_value, find_hardware, target_of
 from search.api.images import stored_images_dir
 from search.api.workplace import Workplace
 from search.api.workshop import Workshop
@@ -68,6 +68,9 @@ def best(
     target = target_of(min_accuracy, max_accuracy_drop)
     check_effort(effort)
     check_value("workplace", workplace, Workplace)
+    check_flag("knee", knee)
+    check_flag("confirm", confirm)
+    check_observer(observer)
     found_hardware = find_hardware(hardware)
     task = searched_task(dataset, network)
     with Store.open(workplace.url, create=False) as store:

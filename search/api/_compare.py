@@ -18,7 +18,15 @@ from search.answers.confirmation import Answer
 from search.answers.result import SearchResult, cheapest_at, result_of
 from search.api._best import answers
 from search.api._run import run
-from search.api.checks import check_effort, check_losses, check_numbers, check_value, find_hardware
+from search.api.checks import (
+    check_effort,
+    check_flag,
+    check_losses,
+    check_numbers,
+    check_observer,
+    check_value,
+    find_hardware,
+)
 from search.api.options import SearchOptions
 from search.api.workplace import Workplace
 from search.defaults import DEFAULT_DATASET, DEFAULT_EFFORT, DEFAULT_HARDWARE
@@ -84,6 +92,8 @@ def compare(
     check_numbers(budget=budget, seed=seed)
     check_effort(effort)
     check_value("workplace", workplace, Workplace)
+    check_flag("confirm", confirm)
+    check_observer(observer)
     if name is not None and not (isinstance(name, str) and re.fullmatch(r"[\w.-]{1,70}", name, re.ASCII)):
         raise UsageError(f"`name` may have up to 70 letters, digits, '.', '_' and '-', got {name!r}")
     task = searched_task(dataset, network)

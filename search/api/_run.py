@@ -15,6 +15,7 @@ from search.api.checks import (
     check_effort,
     check_names,
     check_numbers,
+    check_observer,
     check_value,
     find_hardware,
     target_of,
@@ -94,8 +95,7 @@ def run(
     check_effort(effort)
     check_value("options", options, SearchOptions)
     check_value("workplace", workplace, Workplace)
-    if observer is not None:
-        check_value("observer", observer, Observer)
+    check_observer(observer)
     target = None
     if min_accuracy is not None or max_accuracy_drop is not None:
         target = target_of(min_accuracy, max_accuracy_drop)

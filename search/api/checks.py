@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from search.defaults import DEFAULT_DROP
 from search.errors import UsageError
+from search.observer import Observer
 from search.space.target import Target
 from search.space.task import EFFORTS
 
@@ -133,6 +134,26 @@ def check_value(parameter: str, given: object, wanted: type) -> None:
     """
     if not isinstance(given, wanted):
         raise UsageError(f"`{parameter}` must be a search.{wanted.__name__}, got {given!r}")
+
+
+def check_flag(parameter: str, given: object) -> None:
+    """Refuse anything but True and False.
+
+    Raises:
+        UsageError: If it is neither.
+    """
+    if not isinstance(given, bool):
+        raise UsageError(f"`{parameter}` must be True or False, got {given!r}")
+
+
+def check_observer(observer: object) -> None:
+    """Refuse anything but an observer or None.
+
+    Raises:
+        UsageError: If it is something else.
+    """
+    if observer is not None:
+        check_value("observer", observer, Observer)
 
 
 def given_fields(value: DataclassInstance) -> str:

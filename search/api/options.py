@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from search.api.checks import check_choice, check_names, given_fields
+from search.api.checks import check_choice, check_flag, check_names, given_fields
 from search.defaults import SAMPLERS
 from search.errors import UsageError
 from search.space.candidate import Candidate
@@ -56,8 +56,7 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         for flag in ("resume", "prescreen", "asynchronous", "fresh", "confirm"):
-            if not isinstance(getattr(self, flag), bool):
-                raise UsageError(f"`{flag}` must be True or False, got {getattr(self, flag)!r}")
+            check_flag(flag, getattr(self, flag))
         if self.name is not None and not isinstance(self.name, str):
             raise UsageError(f"`name` must be text, got {self.name!r}")
         if self.space is not None and not isinstance(self.space, str | os.PathLike):

@@ -55,13 +55,17 @@ class Workplace:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str | os.PathLike):
                 raise UsageError(f"`{name}` must be a path or a URL, got {value!r}")
+        if self.cache_limit is not None and not isinstance(self.cache_limit, str | int):
+            raise UsageError(f"`cache_limit` must be bytes or a size such as '10GB', got {self.cache_limit!r}")
         if self.workers is not None and (
             not isinstance(self.workers, int) or isinstance(self.workers, bool) or self.workers < 0
         ):
             raise UsageError(f"`workers` must be a whole number of at least 0, got {self.workers!r}")
         if self.ray_address is not None and not isinstance(self.ray_address, str):
             raise UsageError(f"`ray_address` must be text, such as 'auto', got {self.ray_address!r}")
-        if self.timeout_s is not None and (not isinstance(self.timeout_s, int | float) or not self.timeout_s > 0):
+        if self.timeout_s is not None and (
+            not isinstance(self.timeout_s, int | float) or isinstance(self.timeout_s, bool) or not self.timeout_s > 0
+        ):
             raise UsageError(f"`timeout_s` must be above 0 seconds, got {self.timeout_s!r}")
         for name, given in (("ray_address", self.ray_address), ("timeout_s", self.timeout_s)):
             if self.workers == 0 and given is not None:

@@ -236,8 +236,8 @@ def find_imported(name: str, folder: MultiplierFolder) -> Multiplier:
                 f"multiplier {name!r} is no longer in {folder.path}; import it again as {plain!r}{problems}"
             )
         near = get_close_matches(name, [*approx.multiplier_names(), *kept], n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-        raise UnknownNameError(f"unknown multiplier {name!r}; {hint}List them with: search multipliers{problems}")
+        hint = f"did you mean {' or '.join(map(repr, near))}? List" if near else "list"
+        raise UnknownNameError(f"unknown multiplier {name!r}; {hint} them with: search multipliers{problems}")
     found = kept[plain]
     identity = multiplier_identity(found.name, found.digest)
     if name not in (plain, identity):

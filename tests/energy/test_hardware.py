@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import energy
-from energy import HardwareError, hardware_names, load_hardware
+from energy import HardwareError, WorkloadError, estimate, hardware_names, load_hardware
 
 FOLDER = Path(energy.__file__).parent / "hardware"
 GOOD = (FOLDER / "weight-stationary-45nm.yaml").read_text()
@@ -16,6 +16,13 @@ def load(tmp_path: Path, text: str) -> energy.Hardware:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     return load_hardware(str(path))
+
+
+def test_what_is_no_hardware_and_no_workload_is_answered_with_a_sentence() -> None:
+    with pytest.raises(HardwareError, match=r"hardware must be a name or the path of a \.yaml file, got 5"):
+        load_hardware(5)  # type: ignore[arg-type]
+    with pytest.raises(WorkloadError, match=r"workload must be an energy\.Workload, got '5'"):
+        estimate("5", load_hardware("weight-stationary-45nm"))  # type: ignore[arg-type]
 
 
 def test_what_is_shipped() -> None:

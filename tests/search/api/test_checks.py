@@ -59,11 +59,26 @@ def test_values_refuse_what_they_cannot_be() -> None:
         (search.Workplace, {"workers": -1}, "`workers` must be a whole number of at least 0, got -1"),
         (search.Workplace, {"timeout_s": 0}, "`timeout_s` must be above 0 seconds, got 0"),
         (search.Workplace, {"workers": 0, "ray_address": "auto"}, "`ray_address` has no effect where `workers` is 0"),
+        (search.Workplace, {"cache_limit": {}}, "`cache_limit` must be bytes or a size such as '10GB', got {}"),
+        (search.Workplace, {"timeout_s": True}, "`timeout_s` must be above 0 seconds, got True"),
         (search.Workplace, {"storage": 3}, "`storage` must be a path or a URL, got 3"),
     ]
     for kind, arguments, message in wrong:
         with pytest.raises(UsageError, match=message):
             kind(**arguments)
+
+
+def test_flags_and_observers_of_wrong_types_are_refused_before_anything_is_read() -> None:
+    wrong: list[tuple[Any, dict[str, Any], str]] = [
+        (search.best, {"knee": "no"}, "`knee` must be True or False, got 'no'"),
+        (search.best, {"confirm": 1}, "`confirm` must be True or False, got 1"),
+        (search.best, {"observer": "5"}, "`observer` must be a search.Observer, got '5'"),
+        (search.compare, {"confirm": "no"}, "`confirm` must be True or False, got 'no'"),
+        (search.compare, {"observer": "5"}, "`observer` must be a search.Observer, got '5'"),
+    ]
+    for function, arguments, message in wrong:
+        with pytest.raises(UsageError, match=message):
+            function(**arguments)
 
 
 def test_values_show_what_was_given() -> None:

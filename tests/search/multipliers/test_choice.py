@@ -108,7 +108,7 @@ def test_a_multiplier_without_known_energy_is_rejected() -> None:
     [
         ("drumm-4", "unknown multiplier 'drumm-4'; did you mean 'drum-4'"),
         ("mul8u_1KVX", "unknown multiplier 'mul8u_1KVX'; did you mean 'mul8u_1KVL'"),
-        ("qqqq", "unknown multiplier 'qqqq'; List them with: search multipliers"),
+        ("qqqq", "unknown multiplier 'qqqq'; list them with: search multipliers"),
         ("asm-7", r"names are asm-1\[-3\[-5\[-7\]\]\]"),
         ("no name", "unknown multiplier 'no name'"),
         ("gone@01234567", "multiplier 'gone@01234567' is no longer in .*; import it again as 'gone'"),
