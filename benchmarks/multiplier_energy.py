@@ -1,8 +1,9 @@
 """Tables of the costs of multipliers in gates: `python -m benchmarks.multiplier_energy`.
 
-Writes three tables into docs/multiplier-energy.md: the shipped figures for 8-bit operands; circuits with published
-power; and whole neurons of alphabet sets (multiplier, adder and the register of the sum) next to published figures. The
-last also go to benchmarks/neurons.json. Needs Yosys and the cell library for the last two.
+Writes four tables into docs/multiplier-energy.md: the shipped figures for 8-bit operands; the exact multiplier by
+width; circuits with published power; and whole neurons of alphabet sets (multiplier, adder and the register of the sum)
+next to published figures. The last also go to benchmarks/neurons.json, and 16-bit multipliers to
+benchmarks/sixteen_bits.json. Needs Yosys and the cell library for the last three.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import numpy as np
 
 import approx
 from benchmarks import published_power
+from energy import load_technology
 from energy.cost_table import LANES_PER_BANK, multiplier_cost
+from energy.exact_multiplier import exact_cost
 from energy.gates import simulation, stimulus, synthesis, verilog
 from energy.gates.arithmetic import add
 from energy.gates.characterise import as_values, sign_and_magnitude
@@ -24,6 +27,7 @@ from search.multipliers.characterisation import catalogue_names
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "multiplier-energy.md"
 NEURONS = Path(__file__).parent / "neurons.json"
+SIXTEEN_BITS = Path(__file__).parent / "sixteen_bits.json"
 GUARD_BITS = 8  # extra bits of the accumulator beyond the product
 WIDTHS = (12, 8, 4)
 SETS = ("asm-1", "asm-1-3", "asm-1-3-5-7")
@@ -40,6 +44,8 @@ D_FJ, Q_FJ = 67 + 14, 50
 def main() -> None:
     """Measure and write the tables."""
     _write("relative figures", relative_table())
+    _write("exact widths", exact_table())
+    SIXTEEN_BITS.write_text(json.dumps(sixteen_bits_fj(), indent=1) + "\n", encoding="utf-8")
     _write("published power", published_power.table())
     saved = neuron_savings()
     NEURONS.write_text(json.dumps(saved, indent=1) + "\n", encoding="utf-8")
@@ -58,11 +64,59 @@ def relative_table() -> str:
             multiplier_cost(name, weight_bits=8, activation_bits=8, form=form)
             for form in ("layer", "unsigned", "signed")
         )
-        figures = [layer.relative_energy, layer.relative_energy_stationary, layer.relative_energy_uniform]
+        figures = [layer.relative_energy, layer.relative_energy_held, layer.relative_energy_uniform]
         figures += [layer.relative_area, unsigned.relative_energy_uniform, unsigned.relative_area]
         figures += [signed.relative_energy_uniform, signed.relative_area]
         rows.append(f"| {name} | " + " | ".join(f"{figure:.2f}" for figure in figures) + " |")
     return "\n".join(rows)
+
+
+def exact_table() -> str:
+    """Format what the exact multiplier of w by w bits takes, over that of 8 by 8, next to the published law."""
+    technology = load_technology("45nm")
+    rows = [
+        "| bits | weight new | weight held | random | area | quadratic law | in 8 x 8 bits: weight new | weight held |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for bits in (2, 3, 4, 5, 6, 7, 8, 12, 16):
+        cost = exact_cost(bits, bits)
+        figures = [cost.recorded, cost.held, cost.uniform, cost.area, technology.multiply_by_law(bits, bits)]
+        inside = exact_cost(bits, bits, "8x8") if bits <= 8 else None
+        shown = [f"{figure:.3g}" for figure in figures]
+        shown += ["", ""] if inside is None else [f"{inside.recorded:.3g}", f"{inside.held:.3g}"]
+        rows.append(f"| {bits} | " + " | ".join(shown) + " |")
+    return "\n".join(rows)
+
+
+def sixteen_bits_fj() -> dict[str, float]:
+    """Measure unsigned 16-bit multipliers with random operands: two exact ones and members of DRUM.
+
+    Raises:
+        RuntimeError: If a product is wrong.
+    """
+    tools, bits = synthesis.find_tools(), 16
+    random = np.random.default_rng(stimulus.SEED)
+    a, w = random.integers(0, 2**bits, (2, stimulus.OPERATIONS + 1))
+    operands = verilog.Operands(form="unsigned", weight_bits=bits, activation_bits=bits, product_bits=2 * bits)
+    found: dict[str, float] = {}
+    for name in ("exact", *(f"drum-{kept}" for kept in (5, 6, 7, 8))):
+        for design in verilog.designs(name, operands):
+            netlist = synthesis.synthesise(tools, design.verilog, top=verilog.TOP, parts=design.parts).netlist
+            products = simulation.compute(netlist, {"a": a, "w": w})["p"]
+            kept = int(name.partition("-")[2] or bits)
+            if (products != _leading(a, kept) * _leading(w, kept)).any():
+                raise RuntimeError(f"a 16-bit {name} computes wrong products")
+            toggles = simulation.count_toggles(netlist, {"a": a, "w": w}).per_net
+            known_as = {"magnitudes": "tree", "carry-save array": "array"}[design.description]
+            energy_fj = float(simulation.cell_energies_fj(netlist, tools.library, toggles).sum())
+            found[known_as if name == "exact" else name] = round(energy_fj, 1)
+    return found
+
+
+def _leading(values: simulation.Codes, kept: int) -> simulation.Codes:
+    """Keep the leading bits of numbers, the last of them set if others follow, as DRUM does."""
+    shift = np.maximum(np.frexp(values)[1].astype(np.int64) - kept, 0)
+    return np.where(shift > 0, (values >> shift | 1) << shift, values)
 
 
 def neuron_savings() -> dict[str, dict[str, dict[str, float]]]:
@@ -126,7 +180,8 @@ def neuron_energies_fj(name: str, bits: int, kind: stimulus.Kind) -> list[float]
         wanted = as_values((before + products) & (2**sum_bits - 1), sum_bits, signed=True)
         if (got != wanted).any():
             raise RuntimeError(f"a neuron of {name!r} with {bits} bits computes wrong sums")
-        toggles = simulation.count_toggles(synthesised.netlist, codes)
+        stays = pairs.weights[1:] == pairs.weights[:-1] if kind == "held" else None
+        toggles = simulation.count_toggles(synthesised.netlist, codes, stays)
         by_cell = simulation.cell_energies_fj(synthesised.netlist, tools.library, toggles.per_net)
         after = synthesised.netlist.outputs["after"]
         register_fj = float(sum_bits * CLOCK_FJ)

@@ -4,7 +4,7 @@ Needs no deep-learning framework. `docs/energy-model.md` has the formulas and th
 """
 
 from energy.actions import ActionCounts as ActionCounts
-from energy.actions import count_actions as count_actions
+from energy.components import COMPONENTS as COMPONENTS
 from energy.compression import FORMATS as FORMATS
 from energy.compression import format_bits as format_bits
 from energy.cost_table import CostTable as CostTable
@@ -18,11 +18,13 @@ from energy.estimates import Estimate as Estimate
 from energy.hardware import Dram as Dram
 from energy.hardware import Hardware as Hardware
 from energy.hardware import Memory as Memory
+from energy.hardware import Overhead as Overhead
 from energy.hardware import Scratchpads as Scratchpads
+from energy.hardware import Widths as Widths
 from energy.hardware import hardware_names as hardware_names
 from energy.hardware import load_hardware as load_hardware
 from energy.hardware import parse_hardware as parse_hardware
-from energy.model import COMPONENTS as COMPONENTS
+from energy.mapping import count_actions as count_actions
 from energy.model import BatchReport as BatchReport
 from energy.model import EnergyReport as EnergyReport
 from energy.model import estimate as estimate
@@ -52,8 +54,10 @@ __all__ = [
     "LayerWorkload",
     "Memory",
     "MultiplierCost",
+    "Overhead",
     "Scratchpads",
     "Technology",
+    "Widths",
     "Workload",
     "WorkloadBatch",
     "WorkloadError",

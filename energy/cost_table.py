@@ -1,7 +1,8 @@
 """Costs of multipliers relative to the exact multiplier, from tables of synthesised and simulated circuits.
 
-The shipped table, `energy/multipliers.csv`, holds absolute figures of one cell library; only ratios to the exact
-multiplier of the same widths, operands and form leave this module. `energy.gates` produces such tables, as described in
+The shipped table, `energy/multipliers.csv`, holds absolute figures of one cell library; only ratios leave this module:
+of a multiplier to the exact one of the same widths, operands and form, and of the exact one to itself at 8 bits
+(`energy.exact_multiplier`). `energy.gates` produces such tables, as described in
 [multiplier-energy.md](../docs/multiplier-energy.md).
 """
 
@@ -18,9 +19,18 @@ from pathlib import Path
 from energy.errors import WorkloadError
 
 EXACT = "exact"
-FORMS = ("layer", "unsigned", "signed")
+LAYER = "layer"
+BUILT_WIDTHS = ((8, 8), (16, 16))  # weight and activation bits of circuits measured with narrower operands too
 LANES_PER_BANK = 4  # multipliers that share one bank of pre-computers (Sarwar et al., DATE 2016)
 SHIPPED_SOURCE = "gates: Yosys, OSU 180 nm cells (docs/multiplier-energy.md)"
+
+
+def built_form(weight_bits: int, activation_bits: int) -> str:
+    """Name the form of a multiplier of given widths that gets narrower operands, such as `8x8`."""
+    return f"{weight_bits}x{activation_bits}"
+
+
+FORMS = (LAYER, "unsigned", "signed", *(built_form(*widths) for widths in BUILT_WIDTHS))
 
 CostKey = tuple[str, int, int]  # form, weight bits, activation bits
 
@@ -31,18 +41,20 @@ class CostRow:
 
     Attributes:
         name: The multiplier.
-        form: `layer` (signed weight held as sign and magnitude, unsigned activation), `unsigned` or `signed` (both).
-        weight_bits: Width of the weight, its sign included.
-        activation_bits: Width of the activation.
+        form: `layer` (signed weight held as sign and magnitude, unsigned activation), `unsigned` or `signed` (both); or
+            such as `8x8`, which is `layer` in a circuit built for 8-bit weights and 8-bit activations.
+        weight_bits: Width of the weights, their sign included.
+        activation_bits: Width of the activations.
         cells: Library cells of the multiplier itself.
         area_um2: Their area.
         energy_uniform_fj: Energy per product if all operands are equally likely.
         energy_recorded_fj: Energy per product for the operands of a trained network, both new for each product.
-        energy_stationary_fj: The same, but each weight is held for many products, as in weight-stationary arrays.
+        energy_held_fj: The same while the weight stays. If it stays for u products, one of them costs this plus
+            1 / u of the difference.
         shared_area_um2: Area of the circuit that `LANES_PER_BANK` multipliers share.
         shared_energy_uniform_fj: Energy per operation of the shared circuit, for uniform operands.
         shared_energy_recorded_fj: Energy per operation of the shared circuit, for recorded operands.
-        shared_energy_stationary_fj: Energy per operation of the shared circuit, for held weights.
+        shared_energy_held_fj: Energy per operation of the shared circuit while the weight stays.
     """
 
     name: str
@@ -53,11 +65,11 @@ class CostRow:
     area_um2: float
     energy_uniform_fj: float
     energy_recorded_fj: float
-    energy_stationary_fj: float
+    energy_held_fj: float
     shared_area_um2: float
     shared_energy_uniform_fj: float
     shared_energy_recorded_fj: float
-    shared_energy_stationary_fj: float
+    shared_energy_held_fj: float
 
     @property
     def key(self) -> CostKey:
@@ -71,33 +83,23 @@ class MultiplierCost:
 
     Attributes:
         relative_energy: Energy per product for a trained network's operands, both new for each product, including the
-            multiplier's share of a shared circuit. The value to use unless weights are stationary.
-        relative_energy_stationary: The same if the weight is held for many products.
+            multiplier's share of a shared circuit.
+        relative_energy_held: The same while the weight stays.
         relative_energy_uniform: The same if both operands are new for each product and all are equally likely.
         relative_area: Area, including the share of a shared circuit.
         source: Where the figures are from.
     """
 
     relative_energy: float
-    relative_energy_stationary: float
+    relative_energy_held: float
     relative_energy_uniform: float
     relative_area: float
     source: str
 
-    @property
-    def low(self) -> float:
-        """The lowest of the relative energies."""
-        return min(self.relative_energy, self.relative_energy_stationary, self.relative_energy_uniform)
-
-    @property
-    def high(self) -> float:
-        """The highest of the relative energies."""
-        return max(self.relative_energy, self.relative_energy_stationary, self.relative_energy_uniform)
-
 
 _EXACT_COST = MultiplierCost(
     relative_energy=1.0,
-    relative_energy_stationary=1.0,
+    relative_energy_held=1.0,
     relative_energy_uniform=1.0,
     relative_area=1.0,
     source="by definition",
@@ -154,7 +156,8 @@ class CostTable:
             name: One of `names`.
             weight_bits: Any width for `exact`; 2 to 8 for multipliers of the shipped table.
             activation_bits: The same range.
-            form: `layer`, as networks use multipliers; or `unsigned` or `signed`, for both operands.
+            form: `layer`, as networks use multipliers; one such as `8x8` for a circuit of given widths; or `unsigned`
+                or `signed`, for both operands.
 
         Raises:
             WorkloadError: If no cost is known for the name, or none for these operands.
@@ -221,7 +224,7 @@ def relative_costs(
     Raises:
         WorkloadError: If no exact multiplier has the form and widths of a row.
     """
-    denominators = {row.key: row for row in (shipped_rows() if exact is None else exact) if row.name == EXACT}
+    denominators = exact_rows() if exact is None else {row.key: row for row in exact if row.name == EXACT}
     found: dict[str, dict[CostKey, MultiplierCost]] = {}
     for row in rows:
         reference = denominators.get(row.key)
@@ -232,8 +235,7 @@ def relative_costs(
         found.setdefault(row.name, {})[row.key] = MultiplierCost(
             relative_energy=_with_share(row.energy_recorded_fj, row.shared_energy_recorded_fj)
             / reference.energy_recorded_fj,
-            relative_energy_stationary=_with_share(row.energy_stationary_fj, row.shared_energy_stationary_fj)
-            / reference.energy_stationary_fj,
+            relative_energy_held=_with_share(row.energy_held_fj, row.shared_energy_held_fj) / reference.energy_held_fj,
             relative_energy_uniform=_with_share(row.energy_uniform_fj, row.shared_energy_uniform_fj)
             / reference.energy_uniform_fj,
             relative_area=_with_share(row.area_um2, row.shared_area_um2) / reference.area_um2,
@@ -270,6 +272,12 @@ def write_cost_table(path: Path, rows: Iterable[CostRow]) -> None:
         ):
             values = (getattr(row, column) for column in _COLUMNS)
             writer.writerow([f"{value:.4f}" if isinstance(value, float) else value for value in values])
+
+
+@cache
+def exact_rows() -> dict[CostKey, CostRow]:
+    """Return the rows of the exact multiplier by form, weight bits and activation bits."""
+    return {row.key: row for row in shipped_rows() if row.name == EXACT}
 
 
 @cache

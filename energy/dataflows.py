@@ -6,9 +6,10 @@ the edges leave processing elements idle, which costs cycles. Groups are indepen
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from energy.arrays import Array
 from energy.hardware import Hardware, Scratchpads
@@ -22,6 +23,7 @@ class Movement:
     Attributes:
         weight_passes: Times that each weight is read from its memory.
         weight_uses: Activations that a weight is multiplied with each time.
+        weight_stays: Products in a row that a multiplier has with the same weight.
         activation_reads: Activations read.
         activation_uses: Weights that an activation is multiplied with each time.
         partial_sum_passes: Times that each output leaves the array unfinished, to be read back later.
@@ -35,6 +37,7 @@ class Movement:
 
     weight_passes: Array
     weight_uses: Array
+    weight_stays: Array
     activation_reads: Array
     activation_uses: Array
     partial_sum_passes: Array
@@ -54,12 +57,14 @@ class Movement:
         weights = 1 - (1 - activation_density) ** self.weight_uses
         activations = 1 - (1 - weight_density) ** self.activation_uses
         cycles: Array | float = 1.0
-        if skips:
+        fills = weights
+        if skips:  # zero weights and zero activations never enter the array
             activations, cycles = activations * activation_density, weight_density * activation_density
+            fills = weights * weight_density
         return replace(
             self,
             weight_passes=self.weight_passes * weights,
-            weight_fills=self.weight_fills * weights,
+            weight_fills=self.weight_fills * fills,
             activation_reads=self.activation_reads * activations,
             activation_fills=self.activation_fills * activations,
             stream_cycles=self.stream_cycles * cycles,
@@ -71,18 +76,32 @@ class Movement:
         return replace(
             self,
             weight_passes=self.weight_passes * again,
+            weight_stays=np.maximum(1, self.weight_stays / again),
             weight_fills=self.weight_fills * again,
             fill_cycles=self.fill_cycles * again,
         )
 
 
-def movement(layers: Layers, hardware: Hardware) -> Movement:
-    """Compute the movement of a batch under the dataflow of an accelerator."""
+def movement(layers: Layers, hardware: Hardware, chosen: NDArray[np.intp] | None = None) -> Movement:
+    """Compute the movement of a batch under the dataflow of an accelerator.
+
+    Where each layer takes the best of several dataflows, arrays have another first axis, the dataflows, in the order of
+    `energy.hardware.FLAT_DATAFLOWS`; unless they are chosen, each as an index into these.
+    """
     if hardware.scratchpads is not None:
         return _row_stationary(layers, hardware, hardware.scratchpads)
     if hardware.dataflow == "weight-stationary":
         return _weight_stationary(layers, hardware)
-    return _output_stationary(layers, hardware)
+    if hardware.dataflow == "output-stationary":
+        return _output_stationary(layers, hardware)
+    both = _weight_stationary(layers, hardware), _output_stationary(layers, hardware)
+    shape = layers.inner.shape
+    found = {}
+    for one in fields(Movement):
+        found[one.name] = np.array([np.broadcast_to(getattr(moved, one.name), shape) for moved in both])
+        if chosen is not None:
+            found[one.name] = np.take_along_axis(found[one.name], chosen[None], axis=0)[0]
+    return Movement(**found)
 
 
 def _weight_stationary(layers: Layers, hardware: Hardware) -> Movement:
@@ -96,6 +115,7 @@ def _weight_stationary(layers: Layers, hardware: Hardware) -> Movement:
     return Movement(
         weight_passes=np.ones(layers.inner.shape),
         weight_uses=layers.positions,
+        weight_stays=layers.positions,
         activation_reads=layers.positions * layers.inner * column_folds,
         activation_uses=np.minimum(layers.outputs / layers.groups, hardware.array_columns),
         partial_sum_passes=row_folds - 1,
@@ -120,6 +140,7 @@ def _output_stationary(layers: Layers, hardware: Hardware) -> Movement:
     return Movement(
         weight_passes=position_folds,
         weight_uses=np.minimum(layers.positions, hardware.array_rows),
+        weight_stays=np.ones_like(macs),  # weights stream past the sums
         activation_reads=layers.positions * layers.inner * column_folds,
         activation_uses=np.minimum(layers.outputs / layers.groups, hardware.array_columns),
         partial_sum_passes=np.zeros_like(macs),
@@ -160,6 +181,7 @@ def _row_stationary(layers: Layers, hardware: Hardware, pads: Scratchpads) -> Mo
     return Movement(
         weight_passes=strips,
         weight_uses=layers.positions / strips,
+        weight_stays=np.ones_like(macs),  # each activation meets all held weights before the next one comes
         activation_reads=layers.input_values * output_passes * kernel_folds,
         activation_uses=held_outputs * sets_across,
         partial_sum_passes=channel_passes - 1,

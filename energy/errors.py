@@ -3,6 +3,8 @@
 EnergyError
 ├── HardwareError    a hardware or technology description is missing, malformed or out of range
 └── WorkloadError    a workload is invalid, cannot run on the hardware, or has a multiplier of unknown cost
+
+The text of a HardwareError about a file has one line for each of its mistakes.
 """
 
 

@@ -7,27 +7,17 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
-from energy.actions import ActionCounts, count_batch
+from energy.actions import ActionCounts
 from energy.area import area_mm2
 from energy.arrays import Array
+from energy.components import COMPONENTS, parts_pj
 from energy.cost_table import CostTable, known_costs
 from energy.errors import HardwareError, WorkloadError
 from energy.estimates import Estimate
-from energy.hardware import Hardware
-from energy.table import EnergyTable, energy_table, memory_sizes
+from energy.hardware import FLAT_DATAFLOWS, Dataflow, Hardware
+from energy.mapping import map_batch
+from energy.table import EnergyTable, memory_sizes
 from energy.workload import Workload, WorkloadBatch
-
-COMPONENTS = (
-    "mac",
-    "registers",
-    "clock",
-    "weight_sram",
-    "metadata",
-    "activation_sram",
-    "partial_sums",
-    "dram",
-    "leakage",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +33,8 @@ class EnergyReport:
         weight_memory_kb: Capacity of the weight memory, in KB.
         activation_memory_kb: Capacity of the activation memory, in KB.
         workload: The estimated workload.
-        hardware: The accelerator.
+        hardware: The accelerator; of several alternatives the cheapest.
+        dataflows: Dataflow of each layer.
         costs: Costs of the multipliers.
     """
 
@@ -56,6 +47,7 @@ class EnergyReport:
     activation_memory_kb: int
     workload: Workload = field(repr=False)
     hardware: Hardware = field(repr=False)
+    dataflows: tuple[Dataflow, ...] = field(repr=False)
     costs: CostTable = field(repr=False)
 
     @property
@@ -132,8 +124,9 @@ def estimate(
 
     Args:
         workload: The network's layers and knobs.
-        hardware: The accelerator.
-        table: Energy per action; computed from the workload and the hardware by default.
+        hardware: The accelerator, or several of which the one is taken that costs the workload least.
+        table: Energy per action; by default it is computed from the workload and the hardware. Dataflows are chosen by
+            the computed one.
         costs: Costs of the multipliers; by default the shipped table with what `register_multiplier_cost` added.
 
     Raises:
@@ -146,11 +139,13 @@ def estimate(
     if not isinstance(hardware, Hardware):
         raise HardwareError(f"hardware must be an energy.Hardware, as load_hardware returns it, got {hardware!r}")
     costs = known_costs() if costs is None else costs
+    if hardware.alternatives:
+        found = [estimate(workload, one, table, costs=costs) for one in hardware.alternatives]
+        return min(found, key=lambda report: report.energy_pj)
     work = workload.alone
-    counts = count_batch(work, hardware)
-    sizes = memory_sizes(work, counts, hardware)
-    if table is None:
-        table = energy_table(work, hardware, sizes, costs)
+    mapped = map_batch(work, hardware, costs)
+    counts, chosen, sizes = mapped.counts, mapped.chosen, mapped.sizes
+    table = table or mapped.table
     cycles = float(counts.cycles.sum())
     return EnergyReport(
         energies_pj=_energies(counts, table, workload.batch)[:, :, 0],
@@ -162,6 +157,9 @@ def estimate(
         activation_memory_kb=int(sizes.activation_kb[0, 0]),
         workload=workload,
         hardware=hardware,
+        dataflows=(hardware.dataflow,) * len(workload.layers)
+        if chosen is None
+        else tuple(FLAT_DATAFLOWS[one] for one in chosen[0].tolist()),
         costs=costs,
     )
 
@@ -173,7 +171,7 @@ def estimate_batch(
 
     Args:
         work: The workloads; at least one.
-        hardware: The accelerator.
+        hardware: The accelerator, or several of which each workload takes the one that costs it least.
         costs: Costs of the multipliers; by default the shipped table with what `register_multiplier_cost` added.
 
     Raises:
@@ -181,36 +179,39 @@ def estimate_batch(
     """
     costs = known_costs() if costs is None else costs
     batch = work if isinstance(work, WorkloadBatch) else WorkloadBatch.of(work)
-    counts = count_batch(batch, hardware)
-    sizes = memory_sizes(batch, counts, hardware)
-    table = energy_table(batch, hardware, sizes, costs).averaged(counts)
+    if hardware.alternatives:
+        return _cheapest([estimate_batch(batch, one, costs=costs) for one in hardware.alternatives])
+    mapped = map_batch(batch, hardware, costs)
+    counts = mapped.counts
+    table = mapped.table.averaged(counts)
     # All layers of a workload have the same table now, so their counts can be added up first.
     summed = ActionCounts(**{one.name: getattr(counts, one.name).sum(axis=-1, keepdims=True) for one in fields(counts)})
     energies = _energies(summed, table, batch.layers.batch)
     return BatchReport(
         components_pj=energies[..., 0],
         latency_us=summed.cycles[:, 0] / hardware.clock_mhz,
-        area_mm2=area_mm2(batch, counts, hardware, sizes, costs),
+        area_mm2=area_mm2(batch, counts, hardware, mapped.sizes, costs),
     )
+
+
+def _cheapest(reports: Sequence[BatchReport]) -> BatchReport:
+    """Take each workload from the report in which it costs least."""
+    chosen = np.argmin([report.energy_pj for report in reports], axis=0)
+    taken = {
+        one.name: np.take_along_axis(
+            found := np.array([getattr(report, one.name) for report in reports]),
+            chosen.reshape(1, *(1,) * (found.ndim - 2), -1),
+            axis=0,
+        )[0]
+        for one in fields(BatchReport)
+    }
+    return BatchReport(**taken)
 
 
 def _energies(counts: ActionCounts, table: EnergyTable, batch: Array | int) -> Array:
     """Compute the energy of one inference in pJ: shape (components, 3, ..., layers)."""
     energies = np.empty((len(COMPONENTS), 3, *counts.macs.shape))
-    parts = (
-        counts.macs * table.multiply_pj + counts.added_bits * table.add_pj_per_bit,
-        counts.register_read_bits * table.register_read_bit_pj
-        + counts.register_write_bits * table.register_write_bit_pj,
-        counts.clocked_bits * table.clock_bit_pj,
-        counts.weight_read_bits * table.weight_read_bit_pj + counts.weight_write_bits * table.weight_write_bit_pj,
-        counts.metadata_read_bits * table.metadata_read_bit_pj,
-        counts.activation_read_bits * table.activation_read_bit_pj
-        + counts.activation_write_bits * table.activation_write_bit_pj,
-        counts.partial_sum_bits * (table.activation_read_bit_pj + table.activation_write_bit_pj) / 2,
-        (counts.dram_weight_bits + counts.dram_activation_bits) * table.dram_bit_pj,
-        counts.cycles * table.leakage_pj_per_cycle,
-    )
-    for component, part in zip(energies, parts, strict=True):
+    for component, part in zip(energies, parts_pj(counts, table), strict=True):
         component[...] = part
     energies /= batch
     return energies

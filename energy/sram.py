@@ -1,4 +1,4 @@
-"""Energy of on-chip memory by capacity and port width."""
+"""Energy of on-chip memory by capacity, bank and port width."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class PortPoint:
 
 
 class SramCurve:
-    """Energy per bit of memories with one port width, as a function of capacity.
+    """Energy per bit of single memories with one port width, as a function of capacity.
 
     Between points, energy follows a power law of the capacity (a straight line in log-log), which is how bit lines and
     word lines grow; the outermost segments extend beyond the points. The same holds for the ratio between ports.
@@ -73,24 +73,12 @@ class SramCurve:
         # Sources of different slopes may cross beyond their points.
         ordered = np.array([np.minimum(low, value), value, np.maximum(high, value)])
         self._curves = ordered.swapaxes(0, 1).reshape(6, -1)
-        self._known: dict[float, tuple[Array, Array]] = {}
 
     def pj_per_bit(self, capacity_kb: Array) -> tuple[Array, Array]:
         """Return the energy of one bit read and of one bit written, in pJ: each of shape (3, *capacity_kb.shape).
 
         The first axis is low, value, high.
         """
-        if capacity_kb.size > 1:
-            return self._interpolated(capacity_kb)
-        # A single workload: capacities are whole banks, so few different ones occur.
-        capacity = float(capacity_kb.item())
-        if capacity not in self._known:
-            self._known[capacity] = self._interpolated(np.full((1, 1), capacity))
-        read, written = self._known[capacity]
-        shape = (3, *capacity_kb.shape)
-        return read.reshape(shape), written.reshape(shape)
-
-    def _interpolated(self, capacity_kb: Array) -> tuple[Array, Array]:
         at = np.log2(capacity_kb)
         grid = self._grid
         left = np.minimum(np.searchsorted(grid, at, side="right"), len(grid) - 1) - 1
@@ -98,6 +86,53 @@ class SramCurve:
         low, high = self._curves[:, left], self._curves[:, left + 1]
         energies = np.exp2(low + (high - low) * share)
         return energies[:3], energies[3:]
+
+
+class BankedSram:
+    """Energy per bit of a memory of equal banks: of an access to one of them, and of the way to it.
+
+    Banks fill a square whose port is in the middle of one side. From there a bank is a quarter of the side away across
+    it and half of the side along it, on average; what lies within a single bank is part of its own energy. The high
+    figure is at least that of one memory of the whole capacity, as published memories of that size have it.
+
+    Args:
+        curve: Energy of single memories through the same port.
+        bank_kb: Capacity of a bank, in KB.
+        um2_per_bit: Area of memory.
+        wire_pj_per_bit_mm: Energy of moving a bit over a millimetre.
+    """
+
+    def __init__(
+        self, curve: SramCurve, *, bank_kb: float, um2_per_bit: Estimate, wire_pj_per_bit_mm: Estimate
+    ) -> None:
+        self._curve = curve
+        self._bank_kb = bank_kb
+        read, written = curve.pj_per_bit(np.full((1, 1), float(bank_kb)))
+        side_mm = np.sqrt(bank_kb * 8192 * um2_per_bit.value) / 1000
+        self._bank = np.array([read, written])
+        self._route = 0.75 * side_mm * np.array(wire_pj_per_bit_mm).reshape(3, 1, 1)
+        self._known: dict[float, tuple[Array, Array]] = {}
+
+    def pj_per_bit(self, capacity_kb: Array) -> tuple[Array, Array]:
+        """Return the energy of one bit read and of one bit written, in pJ: each of shape (3, *capacity_kb.shape).
+
+        The first axis is low, value, high. Capacities have shape (workloads, 1).
+        """
+        if capacity_kb.size > 1:
+            return self._computed(capacity_kb)
+        # A single workload: capacities are whole banks, so few different ones occur.
+        capacity = float(capacity_kb.item())
+        if capacity not in self._known:
+            self._known[capacity] = self._computed(capacity_kb)
+        return self._known[capacity]
+
+    def _computed(self, capacity_kb: Array) -> tuple[Array, Array]:
+        banks = np.maximum(capacity_kb / self._bank_kb, 1)
+        found = self._bank + self._route * (np.sqrt(banks) - 1)
+        single = self._curve.pj_per_bit(capacity_kb)
+        for kind, whole in zip(found, single, strict=True):
+            kind[2] = np.maximum(kind[2], whole[1])
+        return found[0], found[1]
 
 
 def _port_factor(port: PortPoint, port_bits: int) -> float:

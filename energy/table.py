@@ -10,7 +10,9 @@ from energy.actions import ActionCounts
 from energy.arrays import Array
 from energy.cost_table import CostTable
 from energy.errors import WorkloadError
+from energy.exact_multiplier import exact_cost
 from energy.hardware import Hardware, Memory
+from energy.unit_energies import MOST_SUM_BITS
 from energy.workload import WorkloadBatch
 
 
@@ -18,11 +20,12 @@ from energy.workload import WorkloadBatch
 class EnergyTable:
     """Energy per action in pJ: a number, or an array whose first axis is low, value, high.
 
-    The last axis of `multiply_pj`, `weight_read_bit_pj` and `weight_write_bit_pj` is the layers if these differ in
-    multiplier or robust bits.
+    The last axis of `requantise_pj` is the layers, and so is that of `multiply_pj`, `weight_change_pj`,
+    `weight_read_bit_pj` and `weight_write_bit_pj` if these differ in multiplier or robust bits.
 
     Attributes:
-        multiply_pj: One multiplication with the workload's multiplier and widths.
+        multiply_pj: One multiplication with the workload's multiplier and widths, by the same weight as before.
+        weight_change_pj: What it costs more by another weight than before.
         add_pj_per_bit: One addition, per bit of the partial sum.
         register_read_bit_pj: One bit read from a register or scratchpad of the array.
         register_write_bit_pj: One bit written to one.
@@ -30,13 +33,18 @@ class EnergyTable:
         weight_read_bit_pj: One bit of a stored weight read, averaged over 6T and 8T cells.
         weight_write_bit_pj: One bit of a stored weight written.
         metadata_read_bit_pj: One bit of metadata read.
+        bias_read_bit_pj: One bit of a bias or of the scale of an output read.
+        requantise_pj: A bias added to a sum, which is then turned into a code.
         activation_read_bit_pj: One bit of an activation or partial sum read.
         activation_write_bit_pj: One bit of an activation or partial sum written.
         dram_bit_pj: One bit moved to or from DRAM; 0 without DRAM.
         leakage_pj_per_cycle: Leakage of both memories in one clock cycle.
+        overhead_pj_per_cycle: What is not modelled, in one clock cycle.
+        overhead_pj_per_inference: What is not modelled, in one inference.
     """
 
     multiply_pj: Array | float
+    weight_change_pj: Array | float
     add_pj_per_bit: Array | float
     register_read_bit_pj: Array | float
     register_write_bit_pj: Array | float
@@ -44,10 +52,14 @@ class EnergyTable:
     weight_read_bit_pj: Array | float
     weight_write_bit_pj: Array | float
     metadata_read_bit_pj: Array | float
+    bias_read_bit_pj: Array | float
+    requantise_pj: Array | float
     activation_read_bit_pj: Array | float
     activation_write_bit_pj: Array | float
     dram_bit_pj: Array | float
     leakage_pj_per_cycle: Array | float
+    overhead_pj_per_cycle: Array | float
+    overhead_pj_per_inference: Array | float
 
     @classmethod
     def ones(cls) -> EnergyTable:
@@ -63,10 +75,18 @@ class EnergyTable:
             found[name] = float(entry[layer if entry.size > 1 else 0])
         return found
 
+    @property
+    def likely(self) -> EnergyTable:
+        """The table of likely values: each entry without its first axis."""
+        entries = {name: np.asarray(getattr(self, name)) for name in self.__dataclass_fields__}
+        return replace(self, **{name: entry[1] if entry.ndim else entry for name, entry in entries.items()})
+
     def averaged(self, counts: ActionCounts) -> EnergyTable:
         """Average the entries over the layers of each workload, weighted by the counts of the action."""
         weights = {
             "multiply_pj": counts.macs,
+            "weight_change_pj": counts.weight_changes,
+            "requantise_pj": counts.output_writes,
             "weight_read_bit_pj": counts.weight_read_bits,
             "weight_write_bit_pj": counts.weight_write_bits,
         }
@@ -74,8 +94,9 @@ class EnergyTable:
         return replace(
             self,
             **{
-                name: (entry * weight).sum(axis=-1, keepdims=True) / np.maximum(weight.sum(axis=-1, keepdims=True), 1)
+                name: (entry * weight).sum(axis=-1, keepdims=True) / np.where(total > 0, total, 1)
                 for name, (entry, weight) in entries.items()
+                for total in (weight.sum(axis=-1, keepdims=True),)
                 if np.ndim(entry) and np.shape(entry)[-1] > 1
             },
         )
@@ -89,13 +110,21 @@ class MemorySizes:
         weight_kb: Capacity of the weight memory, in KB of 1024 bytes.
         activation_kb: Capacity of the activation memory, in KB.
         metadata_share: Metadata as a share of all bits in the weight memory.
-        robust_share: Bits in 8T cells as a share of the bits of weights, metadata excluded.
+        bias_share: Biases and scales as a share of all bits in the weight memory.
+        robust_share: Bits in 8T cells as a share of the bits of weights, metadata and biases excluded.
     """
 
     weight_kb: Array
     activation_kb: Array
     metadata_share: Array
+    bias_share: Array
     robust_share: Array | float
+
+    def eight_transistor_share(self, memory: Memory) -> Array:
+        """Return the share of all bits in the weight memory that is in 8T cells: shape (workloads, 1)."""
+        values = 1 - self.metadata_share - self.bias_share
+        share = self.robust_share * values + memory.metadata_is_8t * self.metadata_share + self.bias_share
+        return np.asarray(share)
 
 
 def memory_sizes(work: WorkloadBatch, counts: ActionCounts, hardware: Hardware) -> MemorySizes:
@@ -105,7 +134,8 @@ def memory_sizes(work: WorkloadBatch, counts: ActionCounts, hardware: Hardware) 
         WorkloadError: If a memory of fixed size is too small for the network and there is no DRAM.
     """
     metadata = counts.stored_metadata_bits.sum(axis=-1, keepdims=True)
-    stored = counts.stored_value_bits.sum(axis=-1, keepdims=True) + metadata
+    biases = counts.stored_bias_bits.sum(axis=-1, keepdims=True)
+    stored = counts.stored_value_bits.sum(axis=-1, keepdims=True) + metadata + biases
     live = counts.live_activation_bits.max(axis=-1, keepdims=True)
     robust_share = hardware.weight_memory.robust_share(work.knobs.robust_bits, work.knobs.weight_bits)
     if work.layered:
@@ -116,6 +146,7 @@ def memory_sizes(work: WorkloadBatch, counts: ActionCounts, hardware: Hardware) 
         weight_kb=_capacity_kb(stored, hardware.weight_memory, hardware, "weights"),
         activation_kb=_capacity_kb(live, hardware.activation_memory, hardware, "activations"),
         metadata_share=metadata / np.maximum(stored, 1),
+        bias_share=biases / np.maximum(stored, 1),
         robust_share=robust_share,
     )
 
@@ -131,17 +162,20 @@ def _capacity_kb(bits: Array, memory: Memory, hardware: Hardware, what: str) -> 
     return np.full(bits.shape, float(memory.capacity_kb))
 
 
-def energy_table(work: WorkloadBatch, hardware: Hardware, sizes: MemorySizes, costs: CostTable) -> EnergyTable:
+def energy_table(
+    work: WorkloadBatch, counts: ActionCounts, hardware: Hardware, sizes: MemorySizes, costs: CostTable
+) -> EnergyTable:
     """Compute energy per action for these widths, multipliers, voltages and memory sizes.
 
-    - A multiplier of w by a bits has w * a partial-product cells; its energy follows their number, with a small linear
-      part. For an approximate one this is multiplied by its relative energy, which is lower if the weight is held.
+    - A multiplier costs what its gates cost at its widths: `multiply_energies`.
     - Dynamic energy follows the square of each part's supply voltage (`energy.scaling`). Leakage current is taken as
       constant, so leakage power is proportional to the voltage.
     - Robust bits are stored in 8T cells of a hybrid memory, and so is all metadata: an error there spoils many weights.
+      Biases and scales are in 8T cells whatever the memory's cells are.
 
     Args:
         work: The workloads.
+        counts: Their actions, of which the widths of sums are used.
         hardware: The accelerator.
         sizes: Sizes of the memories; see `memory_sizes`.
         costs: Costs of the multipliers.
@@ -151,11 +185,10 @@ def energy_table(work: WorkloadBatch, hardware: Hardware, sizes: MemorySizes, co
 
     Raises:
         WorkloadError: If the cost of a multiplier is unknown, robust bits are wanted of a weight memory without 8T
-            cells, or its voltage is far from the technology's.
+            cells, its voltage is far from the technology's, or sums are too wide.
     """
     knobs = work.knobs
-    weight_bits, activation_bits, weight_v = knobs.weight_bits, knobs.activation_bits, knobs.weight_memory_v
-    robust_bits = knobs.robust_bits
+    weight_bits, weight_v, robust_bits = knobs.weight_bits, knobs.weight_memory_v, knobs.robust_bits
     memory, activation_memory = hardware.weight_memory, hardware.activation_memory
     if memory.cell != "hybrid" and robust_bits.any():
         raise WorkloadError(
@@ -168,46 +201,80 @@ def energy_table(work: WorkloadBatch, hardware: Hardware, sizes: MemorySizes, co
             f"weight_memory_v must be in volts, between 0.2 and 1.5 times the nominal {nominal_v} V of "
             f"{hardware.name}, got {weight_v.min():g} to {weight_v.max():g}"
         )
-    multiply = units.multiply_per_bit2 * (weight_bits * activation_bits)
-    multiply = multiply + units.multiply_per_bit * ((weight_bits + activation_bits) / 2)
+    if (widest := counts.sum_bits.max()) > MOST_SUM_BITS:
+        raise WorkloadError(
+            f"sums can be at most {MOST_SUM_BITS} bits wide, got {widest:g}; narrow the codes or set partial_sum_bits"
+        )
+    fresh, held = multiply_energies(work, hardware, costs)
 
     robust_share = memory.robust_share(robust_bits, weight_bits) if work.layered else sizes.robust_share
     metadata_8t, activation_8t = memory.metadata_is_8t, activation_memory.cell == "8T"
     weight_ratio, activation_ratio = weight_v / nominal_v, activation_memory.supply_v / nominal_v
     weight_square = weight_ratio**2
-    read, written = hardware.weight_curve.pj_per_bit(sizes.weight_kb)
+    read, written = hardware.weight_sram.pj_per_bit(sizes.weight_kb)
     weight_cells = (1 + robust_share * units.more_access) * weight_square
-    activation_read, activation_written = hardware.activation_curve.pj_per_bit(sizes.activation_kb)
+    activation_read, activation_written = hardware.activation_sram.pj_per_bit(sizes.activation_kb)
     activation_cells = (1 + activation_8t * units.more_access) * activation_ratio**2
+    robust_read = read * ((1 + units.more_access) * weight_square)
 
-    metadata = sizes.metadata_share
-    eight_transistor_share = sizes.robust_share * (1 - metadata) + metadata_8t * metadata
-    leaking_kb = sizes.weight_kb * weight_ratio * (1 + eight_transistor_share * units.more_area)
+    leaking_kb = sizes.weight_kb * weight_ratio * (1 + sizes.eight_transistor_share(memory) * units.more_area)
     leaking_kb = leaking_kb + sizes.activation_kb * activation_ratio * (1 + activation_8t * units.more_area)
     return EnergyTable(
-        multiply_pj=multiply * _relative_energies(work, costs, stationary=hardware.weights_stay),
+        multiply_pj=held,
+        weight_change_pj=fresh - held,
         add_pj_per_bit=units.add_per_bit,
         register_read_bit_pj=units.register_read_per_bit,
         register_write_bit_pj=units.register_write_per_bit,
         clock_bit_pj=units.clock_per_bit,
         weight_read_bit_pj=read * weight_cells,
         weight_write_bit_pj=written * weight_cells,
-        metadata_read_bit_pj=read * ((1 + metadata_8t * units.more_access) * weight_square),
+        metadata_read_bit_pj=robust_read if metadata_8t else read * weight_square,
+        bias_read_bit_pj=robust_read,
+        requantise_pj=units.requantise_by_width[:, counts.sum_bits.astype(np.intp)],
         activation_read_bit_pj=activation_read * activation_cells,
         activation_write_bit_pj=activation_written * activation_cells,
         dram_bit_pj=units.dram_per_bit,
         leakage_pj_per_cycle=units.leakage_per_kb_cycle * leaking_kb,
+        overhead_pj_per_cycle=units.overhead_per_cycle,
+        overhead_pj_per_inference=units.overhead_per_inference,
     )
 
 
-def _relative_energies(work: WorkloadBatch, costs: CostTable, *, stationary: bool) -> Array:
-    """Low, likely and high relative energy: shape (3, workloads, 1), or (3, workloads, layers) where layers differ."""
-    found = [costs.cost(name, weight_bits=w, activation_bits=a) for name, w, a in work.multipliers]
-    bands = np.array(
-        [
-            [one.low for one in found],
-            [one.relative_energy_stationary if stationary else one.relative_energy for one in found],
-            [one.high for one in found],
-        ]
-    )
-    return bands.take(work.multiplier_rows, axis=1).take(work.row_of, axis=1)
+def multiply_energies(work: WorkloadBatch, hardware: Hardware, costs: CostTable) -> tuple[Array, Array]:
+    """Compute the energy of a multiplication by another weight than before, and by the same one, in pJ.
+
+    The likely figure is measured on gates, with a trained network's operands: the exact multiplier's in exact 8-bit
+    multiplications (`energy.exact_multiplier`), times the multiplier's relative energy, times the published energy of
+    an 8-bit multiplication. Low and high span what random operands cost and what follows from published energies at 8
+    and 32 bits, a quadratic law of the width, and the bounds of the published energy.
+
+    Returns:
+        Two arrays of shape (3, workloads, 1), or (3, workloads, layers) where layers differ.
+
+    Raises:
+        WorkloadError: If the cost of a multiplier is unknown, for these widths or in an array of the built widths.
+    """
+    widths, technology = hardware.widths, hardware.technology
+    form = hardware.multiplier_form
+    found = np.empty((2, 3, len(work.multipliers)))
+    for place, (name, weight_bits, activation_bits) in enumerate(work.multipliers):
+        exact = exact_cost(weight_bits, activation_bits, form)
+        cost = costs.cost(name, weight_bits=weight_bits, activation_bits=activation_bits, form=form)
+        by_law = technology.multiply_by_law(
+            *((weight_bits, activation_bits) if widths is None else (widths.weights, widths.activations))
+        )
+        fresh, held = exact.recorded * cost.relative_energy, exact.held * cost.relative_energy_held
+        random = exact.uniform * cost.relative_energy_uniform
+        spans = (
+            (fresh, fresh, random, by_law * cost.relative_energy),
+            (held, held, by_law * cost.relative_energy_held),
+        )
+        for which, (value, *all_figures) in enumerate(spans):
+            found[which, :, place] = min(all_figures), value, max(all_figures)
+    fresh_pj, held_pj = found * hardware.unit_energies.multiply_8_bits[:, :, 0]
+    return _by_workload(work, fresh_pj), _by_workload(work, held_pj)
+
+
+def _by_workload(work: WorkloadBatch, figures: Array) -> Array:
+    """Spread figures of distinct multipliers, of shape (3, multipliers), over workloads and layers."""
+    return figures.take(work.multiplier_rows, axis=1).take(work.row_of, axis=1)

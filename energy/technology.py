@@ -75,6 +75,7 @@ class Technology:
     register_write_pj_per_bit: Estimate
     scratchpad_pj_per_bit: Estimate
     clock_pj_per_bit: Estimate
+    wire_pj_per_bit_mm: Estimate
     sram: tuple[SramPoint, ...]
     sram_ports: tuple[PortPoint, ...]
     leakage: dict[str, Leakage]
@@ -84,6 +85,21 @@ class Technology:
     add_um2_per_bit: Estimate
     register_um2_per_bit: Estimate
     scratchpad_um2_per_bit: Estimate
+
+    @property
+    def multiply_pj(self) -> Estimate:
+        """Energy of an exact 8-bit multiplication."""
+        low, value, high = (
+            quadratic * 64 + linear * 8
+            for quadratic, linear in zip(self.multiply_pj_per_bit2, self.multiply_pj_per_bit, strict=True)
+        )
+        return Estimate(low, value, high)
+
+    def multiply_by_law(self, weight_bits: int, activation_bits: int) -> float:
+        """Return the energy of an exact multiplication by the quadratic law, over that at 8 bits."""
+        quadratic, linear = self.multiply_pj_per_bit2.value, self.multiply_pj_per_bit.value
+        law = quadratic * weight_bits * activation_bits + linear * (weight_bits + activation_bits) / 2
+        return law / self.multiply_pj.value
 
 
 def technology_names() -> list[str]:
@@ -102,13 +118,26 @@ def load_technology(name: str) -> Technology:
         HardwareError: If the table does not exist or is malformed.
     """
     if name.endswith(".yaml"):
-        return _technology(read_mapping(read_text(Path(name), "technology"), name))
+        return parse_technology(read_text(Path(name), "technology"), name)
     if name not in technology_names():
         raise HardwareError(
             f"unknown technology {name!r}; choose one of {', '.join(technology_names())}, "
             "or give the path of a .yaml file"
         )
     return _shipped_technology(name)
+
+
+def parse_technology(text: str, name: str) -> Technology:
+    """Parse a technology table from text.
+
+    Args:
+        text: YAML.
+        name: Name of the text, for errors.
+
+    Raises:
+        HardwareError: If it is malformed.
+    """
+    return _technology(read_mapping(text, name))
 
 
 @cache
@@ -118,7 +147,7 @@ def _shipped_technology(name: str) -> Technology:
 
 def _technology(content: YamlMapping) -> Technology:
     multiply, add, register = content.sourced("multiply"), content.sourced("add"), content.sourced("register")
-    clock = content.sourced("clock")
+    clock, wire = content.sourced("clock"), content.sourced("wire")
     scratchpad, cell, area = (
         content.sourced("scratchpad"),
         content.sourced("eight_transistor_cell"),
@@ -137,6 +166,7 @@ def _technology(content: YamlMapping) -> Technology:
         register_write_pj_per_bit=register.estimate("write_pj_per_bit"),
         scratchpad_pj_per_bit=scratchpad.estimate("energy_pj_per_bit"),
         clock_pj_per_bit=clock.estimate("energy_pj_per_bit"),
+        wire_pj_per_bit_mm=wire.estimate("energy_pj_per_bit_mm"),
         sram=tuple(
             SramPoint(
                 capacity_kb=point.positive("capacity_kb"),
@@ -159,22 +189,8 @@ def _technology(content: YamlMapping) -> Technology:
         scratchpad_um2_per_bit=logic_area.estimate("scratchpad_um2_per_bit"),
     )
     capacities = [point.capacity_kb for point in technology.sram]
-    if sorted(set(capacities)) != capacities:
-        raise content.invalid("sram_access_64bit", "in ascending order, each once", capacities)
-    for used in (
-        multiply,
-        add,
-        register,
-        clock,
-        scratchpad,
-        cell,
-        logic_area,
-        sram_area,
-        area,
-        *points,
-        *leakage.values(),
-    ):
-        used.finish()
+    if all(point.sound("capacity_kb") for point in points) and sorted(set(capacities)) != capacities:
+        content.reject("sram_access_64bit", "in ascending order, each once", capacities)
     content.finish()
     return technology
 
@@ -185,8 +201,7 @@ def dram_energies() -> dict[str, Estimate]:
     content = _shipped(_DRAM)
     entries = {name: content.sourced(name) for name in content.keys}
     energies = {name: entry.estimate("energy_pj_per_bit") for name, entry in entries.items()}
-    for entry in entries.values():
-        entry.finish()
+    content.finish()
     return energies
 
 
@@ -202,8 +217,6 @@ def _load_ports() -> tuple[PortPoint, ...]:
                 fj_per_bit={int(width): widths.positive(width) for width in widths.keys},
             )
         )
-        widths.finish()
-        item.finish()
     content.finish()
     return tuple(points)
 

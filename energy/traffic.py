@@ -23,7 +23,7 @@ class Traffic:
     """Bits moved for each layer and batch.
 
     Attributes:
-        weight_bits: Weights and metadata read from DRAM.
+        weight_bits: Weights, metadata and biases read from DRAM.
         weight_passes: Times that each weight is fetched.
         input_bits: Feature maps read from DRAM.
         output_bits: Feature maps written to DRAM.
@@ -39,6 +39,7 @@ def dram_traffic(
     hardware: Hardware,
     *,
     weight_bits: Array,
+    bias_bits: Array,
     input_bits: Array,
     output_bits: Array,
     sum_bits: Array,
@@ -52,6 +53,7 @@ def dram_traffic(
     Args:
         hardware: The accelerator.
         weight_bits: Bits of stored weights with their metadata.
+        bias_bits: Bits of stored biases, which are moved once.
         input_bits: Bits of the input of each layer, uncompressed.
         output_bits: Bits of the output, uncompressed.
         sum_bits: Width of a stored sum.
@@ -85,7 +87,9 @@ def dram_traffic(
         moved_in = np.where(stayed, 0, moved_in)
     if np.isinf(weight_room) and np.isinf(activation_room):
         once = np.ones_like(weight_bits)
-        return Traffic(weight_bits=weight_bits, weight_passes=once, input_bits=moved_in, output_bits=moved_out)
+        return Traffic(
+            weight_bits=weight_bits + bias_bits, weight_passes=once, input_bits=moved_in, output_bits=moved_out
+        )
     weight_passes, input_passes = _passes(
         layers,
         weight_bits=weight_bits,
@@ -95,7 +99,7 @@ def dram_traffic(
         block=activation_room / sum_bits,
     )
     return Traffic(
-        weight_bits=weight_bits * weight_passes,
+        weight_bits=weight_bits * weight_passes + bias_bits,
         weight_passes=weight_passes,
         input_bits=moved_in * input_passes,
         output_bits=moved_out,

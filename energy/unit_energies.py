@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from energy.arrays import Array
 from energy.estimates import Estimate
+from energy.exact_multiplier import exact_cost
 from energy.scaling import voltage_ratio
 from energy.technology import Technology
+
+MOST_SUM_BITS = 64
+SHIFT_BITS = 5  # of the stored distance by which a product with the scale is shifted
+# Shifting, rounding and saturating a product costs this much for each of its bits, in exact 8-bit multiplications:
+# 0.024 to 0.030 in gates of 24 to 48 bits (`energy.gates.requantiser`; a test measures them).
+SHIFT_PER_BIT = 0.027
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,8 +25,9 @@ class UnitEnergies:
     """Energies in pJ, and ratios, of shape (3, 1, 1): low, value, high before workloads and layers.
 
     Attributes:
-        multiply_per_bit2: `Technology.multiply_pj_per_bit2` at the array's voltage.
-        multiply_per_bit: `Technology.multiply_pj_per_bit` at the array's voltage.
+        multiply_8_bits: An exact 8-bit multiplication with random operands.
+        requantise_by_width: Turning a sum into a code, by the width of the sum: shape (3, widths), of which the first,
+            for sums of no bits, is 0.
         add_per_bit: Addition, per bit of the sum.
         register_read_per_bit: One bit read from a register or scratchpad.
         register_write_per_bit: One bit written to a register or scratchpad.
@@ -27,10 +36,12 @@ class UnitEnergies:
         more_area: Additional area of an 8T cell, relative to a 6T cell.
         leakage_per_kb_cycle: Leakage of 1 KB of 6T memory at nominal voltage in one clock cycle.
         dram_per_bit: One bit moved to or from DRAM; 0 without DRAM.
+        overhead_per_cycle: What is not modelled, in one clock cycle.
+        overhead_per_inference: What is not modelled, in one inference.
     """
 
-    multiply_per_bit2: Array
-    multiply_per_bit: Array
+    multiply_8_bits: Array
+    requantise_by_width: Array
     add_per_bit: Array
     register_read_per_bit: Array
     register_write_per_bit: Array
@@ -39,6 +50,8 @@ class UnitEnergies:
     more_area: Array
     leakage_per_kb_cycle: Array
     dram_per_bit: Array
+    overhead_per_cycle: Array
+    overhead_per_inference: Array
 
 
 def unit_energies(
@@ -49,6 +62,8 @@ def unit_energies(
     clock_mhz: float,
     has_scratchpads: bool,
     dram_pj_per_bit: Estimate | None,
+    scale_bits: int,
+    overhead_pj: tuple[Estimate, Estimate],
 ) -> UnitEnergies:
     """Scale a technology's energies to an array's voltage and clock.
 
@@ -59,14 +74,18 @@ def unit_energies(
         clock_mhz: Clock frequency.
         has_scratchpads: Whether elements hold their values in scratchpads instead of registers.
         dram_pj_per_bit: Energy of one bit moved to or from DRAM; None without DRAM.
+        scale_bits: Width of the scale that sums are multiplied by.
+        overhead_pj: Energy of what is not modelled, by cycle and by inference.
     """
     logic = voltage_ratio(technology.nominal_v, supply_v)
     scratchpad = technology.scratchpad_pj_per_bit
     cell, leakage = technology.eight_transistor_cell, technology.leakage[flavour]
+    multiply = _axis(technology.multiply_pj) * logic
+    add = _axis(technology.add_pj_per_bit) * logic
     return UnitEnergies(
-        multiply_per_bit2=_axis(technology.multiply_pj_per_bit2) * logic,
-        multiply_per_bit=_axis(technology.multiply_pj_per_bit) * logic,
-        add_per_bit=_axis(technology.add_pj_per_bit) * logic,
+        multiply_8_bits=multiply,
+        requantise_by_width=multiply[:, 0] * requantise_energies(scale_bits) + add[:, 0] * np.arange(MOST_SUM_BITS + 1),
+        add_per_bit=add,
         register_read_per_bit=_axis(scratchpad if has_scratchpads else technology.register_read_pj_per_bit) * logic,
         register_write_per_bit=_axis(scratchpad if has_scratchpads else technology.register_write_pj_per_bit) * logic,
         clock_per_bit=_axis(technology.clock_pj_per_bit) * logic,
@@ -74,7 +93,21 @@ def unit_energies(
         more_area=_axis(cell.area) - 1,
         leakage_per_kb_cycle=_axis(leakage.sram_mw_per_mb) / 1024 * 1e3 / clock_mhz,  # mW / MHz = 1e3 pJ
         dram_per_bit=_axis(dram_pj_per_bit or Estimate(0, 0, 0)),
+        overhead_per_cycle=_axis(overhead_pj[0]),
+        overhead_per_inference=_axis(overhead_pj[1]),
     )
+
+
+@cache
+def requantise_energies(scale_bits: int) -> Array:
+    """Return the energy of turning a sum into a code, in exact 8-bit multiplications, for sums of 0 to 64 bits.
+
+    The sum is multiplied by a scale, shifted, rounded and saturated (Jacob et al., CVPR 2018); adding the bias is not
+    part of it.
+    """
+    widths = range(1, MOST_SUM_BITS + 1)
+    found = [exact_cost(bits, scale_bits).uniform + SHIFT_PER_BIT * (bits + scale_bits) for bits in widths]
+    return np.array([0.0, *found])
 
 
 def _axis(numbers: Estimate) -> Array:

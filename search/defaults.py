@@ -6,7 +6,7 @@ from typing import Final
 
 DEFAULT_BUDGET = 200
 DEFAULT_DATASET = "digits"
-DEFAULT_HARDWARE = "weight-stationary-45nm"
+DEFAULT_HARDWARE = "flexible-45nm"
 DEFAULT_EFFORT: Final = "standard"
 DEFAULT_DROP = 0.02  # in accuracy, below the baseline
 SAMPLERS = ("nsga2", "nsga3", "tpe", "gp", "random")  # the default first

@@ -1,4 +1,6 @@
-"""Errors raised by this package. Their text is one line, which the command line prints.
+"""Errors raised by this package.
+
+Their text is one line, or one for each mistake of a file, which the command line prints.
 
 A message names a parameter of the function that was called in backticks: "`budget` must be at least 1". Each interface
 puts its own word for the parameter there; see `in_words_of`.

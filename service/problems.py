@@ -35,7 +35,7 @@ class ProblemError(Exception):
 
     Args:
         status: HTTP status.
-        detail: What is wrong, and what can be done about it.
+        detail: What is wrong, and what can be done about it; a line for each mistake.
         pointer: JSON pointer to the field, or name of the parameter, if one is wrong.
         headers: Headers of the response.
     """
@@ -75,9 +75,9 @@ def problem(
 
 def _of_problem(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ProblemError)
-    detail = in_words_of(error.detail, str)
-    errors = None if error.pointer is None else [FieldProblem(pointer=error.pointer, detail=detail)]
-    return problem(error.status, detail, errors=errors, headers=error.headers)
+    lines = in_words_of(error.detail, str).splitlines()  # one for each mistake of a file
+    errors = None if error.pointer is None else [FieldProblem(pointer=error.pointer, detail=line) for line in lines]
+    return problem(error.status, "; ".join(lines), errors=errors, headers=error.headers)
 
 
 def _of_job(request: Request, error: Exception) -> JSONResponse:

@@ -4,18 +4,19 @@
                                           └-> vectors -> toggles -> energy
 
 The caller, who emulates the multiplier, gives its products as a table of integers,
-`table[activation_code, weight_code]`.
+`table[activation_code, weight_code]`. The exact multiplier needs none, so it can be wider than a table can be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from energy.cost_table import EXACT, CostRow
+from energy.cost_table import EXACT, CostRow, built_form
 from energy.errors import WorkloadError
 from energy.gates.errors import GateProofError
 from energy.gates.netlist import Netlist
@@ -26,13 +27,49 @@ from energy.gates.verilog import SHARED, TOP, TWOS_COMPLEMENT, Design, Operands,
 
 Table = NDArray[np.int32] | NDArray[np.int64]
 
+_SAMPLED_PAIRS = 2**16  # by which circuits are proved that have too many pairs
+
+
+class Function(Protocol):
+    """What a multiplier should compute in a form."""
+
+    @property
+    def form(self) -> str:
+        """One of `energy.gates.verilog.FORMS`."""
+
+    @property
+    def weight_bits(self) -> int:
+        """Width of a weight."""
+
+    @property
+    def activation_bits(self) -> int:
+        """Width of an activation."""
+
+    @property
+    def pairs(self) -> Pairs:
+        """The pairs of operands by which a circuit is proved."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every operand can be stored and every product is exact."""
+
+    @property
+    def operands(self) -> Operands:
+        """Form and widths."""
+
+    def held(self, weights: Codes) -> Codes:
+        """Map weights to the values that the hardware stores."""
+
+    def products(self, pairs: Pairs) -> Codes:
+        """Return the products of pairs of operand values."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
     """The function that a multiplier should compute in a form.
 
     Attributes:
-        form: One of `energy.cost_table.FORMS`.
+        form: One of `energy.gates.verilog.FORMS`.
         weight_bits: Width of a weight.
         activation_bits: Width of an activation.
         table: Products, shape (2**activation_bits, 2**weight_bits), indexed by codes read as unsigned. The code of a
@@ -101,7 +138,51 @@ class Expected:
         )
 
 
-def characterise(tools: Tools, name: str, expected: Expected) -> CostRow:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExactInLayers:
+    """The exact product of an unsigned activation and a signed weight, of any width up to 24 bits.
+
+    Attributes:
+        weight_bits: Width of a weight.
+        activation_bits: Width of an activation.
+    """
+
+    weight_bits: int
+    activation_bits: int
+
+    form = "layer"
+    is_exact = True
+
+    @property
+    def pairs(self) -> Pairs:
+        """Random pairs, and all pairs of the smallest, the largest and the middle values."""
+        random = np.random.default_rng(0)
+        most_weight, most_activation = 2 ** (self.weight_bits - 1) - 1, 2**self.activation_bits - 1
+        corners = all_pairs(
+            np.array([0, 1, 2, most_activation // 2, most_activation // 2 + 1, most_activation - 1, most_activation]),
+            np.array([-most_weight, -most_weight // 2, -1, 0, 1, most_weight // 2, most_weight]),
+        )
+        return Pairs(
+            activations=np.append(corners.activations, random.integers(0, most_activation + 1, _SAMPLED_PAIRS)),
+            weights=np.append(corners.weights, random.integers(-most_weight, most_weight + 1, _SAMPLED_PAIRS)),
+        )
+
+    @property
+    def operands(self) -> Operands:
+        """Form and widths; the product is wide enough for all its values."""
+        bits = self.weight_bits, self.activation_bits
+        return Operands(form=self.form, weight_bits=bits[0], activation_bits=bits[1], product_bits=sum(bits))
+
+    def held(self, weights: Codes) -> Codes:
+        """Return the weights: all can be stored."""
+        return weights
+
+    def products(self, pairs: Pairs) -> Codes:
+        """Multiply."""
+        return pairs.activations * pairs.weights
+
+
+def characterise(tools: Tools, name: str, expected: Function) -> CostRow:
     """Build, verify and measure a multiplier of the catalogue.
 
     One that is exact for these operands is built as the exact one, of which there are several designs: the row has the
@@ -118,29 +199,61 @@ def characterise(tools: Tools, name: str, expected: Expected) -> CostRow:
         GateProofError: If a circuit computes something else.
         GateToolError: If a tool fails.
     """
-    operands = expected.operands
-    rows = []
-    for design in designs(EXACT if expected.is_exact else name, operands):
-        synthesised = synthesise(tools, design.verilog, top=TOP, parts=design.parts)
-        encode = encoder_of(design, expected)
-        prove(tools, synthesised, expected, encode, name=name)
-        rows.append(measure(tools, synthesised.netlist, expected, encode, name=name))
+    rows = [row for row, _, _ in _measured_designs(tools, name, expected)]
     cheapest = min(rows, key=lambda row: row.energy_recorded_fj)
     # A designer takes the cheapest design for the dataflow at hand, and approximate multipliers must beat that one.
     return replace(
         cheapest,
         energy_uniform_fj=min(row.energy_uniform_fj for row in rows),
-        energy_stationary_fj=min(row.energy_stationary_fj for row in rows),
+        energy_held_fj=min(row.energy_held_fj for row in rows),
     )
+
+
+def characterise_built(tools: Tools, name: str, built: Function, narrower: Sequence[Function]) -> Iterator[CostRow]:
+    """Build one multiplier, verify it, and measure what narrower operands cost in it.
+
+    The circuit is the one of several designs that takes the least energy at its full width. It gets narrower operands
+    as they are: magnitudes whose high bits are zero, and the sign at its own place.
+
+    Args:
+        tools: The installed tools.
+        name: Name of the multiplier.
+        built: What it computes at its full width, in the form `layer`.
+        narrower: Operands to measure it with; products are not looked at, only the weights that can be stored.
+
+    Yields:
+        A row for each entry of `narrower`, in a form that names the circuit's widths.
+
+    Raises:
+        WorkloadError: If the name is unknown.
+        GateProofError: If the circuit computes something else.
+        GateToolError: If a tool fails.
+    """
+    found = _measured_designs(tools, name, built)
+    _, netlist, encode = min(found, key=lambda design: design[0].energy_recorded_fj)
+    form = built_form(built.weight_bits, built.activation_bits)
+    for operands in narrower:
+        yield replace(measure(tools, netlist, operands, encode, name=name), form=form)
+
+
+def _measured_designs(tools: Tools, name: str, expected: Function) -> list[tuple[CostRow, Netlist, Encoder]]:
+    """Build, verify and measure every design of a multiplier."""
+    found = []
+    for design in designs(EXACT if expected.is_exact else name, expected.operands):
+        synthesised = synthesise(tools, design.verilog, top=TOP, parts=design.parts)
+        encode = encoder_of(design, expected)
+        prove(tools, synthesised, expected, encode, name=name)
+        found.append((measure(tools, synthesised.netlist, expected, encode, name=name), synthesised.netlist, encode))
+    return found
 
 
 Encoder = Callable[[Pairs], dict[str, Codes]]  # from operand values to codes on the input ports
 
 
 def prove(
-    tools: Tools, design: Synthesised, expected: Expected, encode: Encoder, *, name: str, output: str = "p"
+    tools: Tools, design: Synthesised, expected: Function, encode: Encoder, *, name: str, output: str = "p"
 ) -> None:
-    """Verify that a netlist computes the expected product for every pair of operands that can occur.
+    """Verify that a netlist computes the expected product for every pair of operands of a function.
 
     Raises:
         GateProofError: If it does not, by either of two simulators.
@@ -164,7 +277,7 @@ def prove(
             )
 
 
-def measure(tools: Tools, netlist: Netlist, expected: Expected, encode: Encoder, *, name: str) -> CostRow:
+def measure(tools: Tools, netlist: Netlist, expected: Function, encode: Encoder, *, name: str) -> CostRow:
     """Measure area and energy of a netlist; cells of the module `SHARED` are counted as shared."""
     shared = np.array([cell.startswith(f"{SHARED}.") for cell in netlist.cell_names], dtype=np.bool_)
     areas = cell_areas_um2(netlist)
@@ -172,7 +285,8 @@ def measure(tools: Tools, netlist: Netlist, expected: Expected, encode: Encoder,
     for kind in KINDS:
         pairs = random_pairs(kind, expected.form, expected.weight_bits, expected.activation_bits)
         pairs = Pairs(activations=pairs.activations, weights=expected.held(pairs.weights))
-        toggles = count_toggles(netlist, encode(pairs)).per_net
+        stays = pairs.weights[1:] == pairs.weights[:-1] if kind == "held" else None
+        toggles = count_toggles(netlist, encode(pairs), stays).per_net
         by_cell = cell_energies_fj(netlist, tools.library, toggles)
         energies[kind] = float(by_cell[~shared].sum()), float(by_cell[shared].sum())
     return CostRow(
@@ -184,11 +298,11 @@ def measure(tools: Tools, netlist: Netlist, expected: Expected, encode: Encoder,
         area_um2=float(areas[~shared].sum()),
         energy_uniform_fj=energies["uniform"][0],
         energy_recorded_fj=energies["recorded"][0],
-        energy_stationary_fj=energies["stationary"][0],
+        energy_held_fj=energies["held"][0],
         shared_area_um2=float(areas[shared].sum()),
         shared_energy_uniform_fj=energies["uniform"][1],
         shared_energy_recorded_fj=energies["recorded"][1],
-        shared_energy_stationary_fj=energies["stationary"][1],
+        shared_energy_held_fj=energies["held"][1],
     )
 
 
@@ -202,7 +316,7 @@ def sign_and_magnitude(values: Codes, bits: int) -> Codes:
     return (values < 0).astype(np.int64) << (bits - 1) | np.abs(values)
 
 
-def encoder_of(design: Design, expected: Expected) -> Encoder:
+def encoder_of(design: Design, expected: Function) -> Encoder:
     """Make the function that encodes operand values for a design's ports `a` and `w`."""
 
     def encode(pairs: Pairs) -> dict[str, Codes]:

@@ -62,23 +62,26 @@ def compute(netlist: Netlist, operands: Mapping[str, Codes]) -> dict[str, Codes]
     return {name: unpack(values[nets], count) for name, nets in netlist.outputs.items()}
 
 
-def count_toggles(netlist: Netlist, operands: Mapping[str, Codes]) -> Toggles:
+def count_toggles(netlist: Netlist, operands: Mapping[str, Codes], counted: NDArray[np.bool_] | None = None) -> Toggles:
     """Count the average toggles per operation for a sequence of operands.
 
     Args:
         netlist: The circuit.
         operands: Input port -> sequence of codes; n codes make n - 1 operations. All bits change at once.
+        counted: Whether each operation counts, of which one must; all by default.
     """
-    operations = len(next(iter(operands.values()))) - 1
+    count = len(next(iter(operands.values()))) - 1
+    mask = pack(np.ones(count, dtype=np.int64) if counted is None else counted.astype(np.int64), 1)
+    operations = count if counted is None else int(counted.sum())
     values = _settled(netlist, {name: codes[:-1] for name, codes in operands.items()})
     first = values.copy()
     toggles = np.zeros(netlist.net_count, dtype=np.int64)
 
     def change(nets: Nets, after: Words) -> bool:
-        changed = np.bitwise_count(values[nets] ^ after).sum(axis=1, dtype=np.int64)
-        toggles[nets] += changed
+        flipped = values[nets] ^ after
+        toggles[nets] += np.bitwise_count(flipped & mask).sum(axis=1, dtype=np.int64)
         values[nets] = after
-        return bool(changed.any())
+        return bool(flipped.any())
 
     waiting = [_Waiting(group, values[group.output]) for group in _by_delay(netlist)]
     for name, codes in operands.items():
@@ -89,7 +92,7 @@ def count_toggles(netlist: Netlist, operands: Mapping[str, Codes]) -> Toggles:
         results = [one.step(values) for one in waiting]
         active = [change(one.group.output, after) for one, after in zip(waiting, results, strict=True)]
         quiet = 0 if any(active) else quiet + 1
-    settled = np.bitwise_count(first ^ values).sum(axis=1, dtype=np.int64)
+    settled = np.bitwise_count((first ^ values) & mask).sum(axis=1, dtype=np.int64)
     return Toggles(per_net=toggles / operations, settled_per_net=settled / operations)
 
 

@@ -1,9 +1,10 @@
 """Operands for circuits: all pairs for verification, and random ones for energy.
 
 Random pairs are independent draws: uniform; recorded, as the multipliers of a trained network see them
-(`energy/operand_histograms.csv`); or stationary, which is recorded with each weight held for `HELD` products, as in a
-weight-stationary array. Zeros are excluded: `energy.actions` counts products with a zero separately, because hardware
-gates them. All designs get the same draws, so that a comparison shows the designs.
+(`energy/operand_histograms.csv`); or held, which is recorded while the weight stays, in the limit of long stays. What a
+product costs if its weight stays for u products is linear in 1/u between the two (`staying_pairs` draws such stays).
+Recorded zeros are excluded: `energy.actions` counts products with a zero separately, because hardware gates them. All
+designs get the same draws, so that a comparison shows the designs.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from numpy.typing import NDArray
 
 from energy.gates.simulation import Codes
 
-OPERATIONS = 16384  # gives a standard error of a relative energy of 0.3 %, with held weights 1 %
+OPERATIONS = 16384  # gives a standard error of a relative energy of 0.3 %
 SEED = 1
-HELD = 64  # between the 100 positions of LeNet-5's second convolution and the 1 of its last layers
+STAY = 64
 RECORDED_BITS = 8  # of the histograms
 
-Kind = Literal["uniform", "recorded", "stationary"]
-KINDS: tuple[Kind, ...] = ("uniform", "recorded", "stationary")
+Kind = Literal["uniform", "recorded", "held"]
+KINDS: tuple[Kind, ...] = ("uniform", "recorded", "held")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,26 +68,71 @@ def all_pairs(activations: Codes, weights: Codes) -> Pairs:
 def random_pairs(kind: Kind, form: str, weight_bits: int, activation_bits: int) -> Pairs:
     """Draw `OPERATIONS` + 1 pairs.
 
+    Held weights are in ascending order, each as often as its share says, so that no weight is met more often by chance,
+    and stay for `STAY` products. Whoever measures leaves out the operations in which they change.
+
     Args:
         kind: The distribution.
-        form: One of `energy.cost_table.FORMS`.
+        form: One of `energy.gates.verilog.FORMS`.
         weight_bits: Width of a weight.
         activation_bits: Width of an activation.
     """
     draws = np.random.default_rng(SEED).random((2, OPERATIONS + 1))
     weights, activations = weight_values(form, weight_bits), activation_values(form, activation_bits)
-    if kind != "uniform":
-        shares = (
-            _without_zero(_recorded_activations(form, activation_bits), np.sort(activations)),
-            _without_zero(_recorded_weights(form, weight_bits), np.sort(weights)),
-        )
-    else:
+    if kind == "uniform":
         shares = np.full(len(activations), 1 / len(activations)), np.full(len(weights), 1 / len(weights))
-    if kind == "stationary":
-        draws[1] = np.repeat(draws[1, ::HELD], HELD)[: OPERATIONS + 1]
+    else:
+        shares = _recorded_shares(form, weight_bits, activation_bits)
+    if kind == "held":
+        draws[1] = _staying(_quantiles(_stays(STAY)), STAY)
     return Pairs(
         activations=np.sort(activations)[_drawn(draws[0], shares[0])],
         weights=np.sort(weights)[_drawn(draws[1], shares[1])],
+    )
+
+
+def staying_pairs(uses: int, form: str, weight_bits: int, activation_bits: int) -> Pairs:
+    """Draw `OPERATIONS` + 1 recorded pairs in which each drawn weight stays for some products.
+
+    Args:
+        uses: Products for which a weight stays.
+        form: One of `energy.gates.verilog.FORMS`.
+        weight_bits: Width of a weight.
+        activation_bits: Width of an activation.
+    """
+    random = np.random.default_rng(SEED)
+    activations = np.sort(activation_values(form, activation_bits))
+    weights = np.sort(weight_values(form, weight_bits))
+    shares = _recorded_shares(form, weight_bits, activation_bits)
+    draws = _staying(random.permutation(_quantiles(_stays(uses))), uses)
+    return Pairs(
+        activations=activations[_drawn(random.random(OPERATIONS + 1), shares[0])],
+        weights=weights[_drawn(draws, shares[1])],
+    )
+
+
+def _stays(uses: int) -> int:
+    """Return the number of stays in `OPERATIONS` + 1 products."""
+    return -(-(OPERATIONS + 1) // uses)
+
+
+def _staying(draws: NDArray[np.float64], uses: int) -> NDArray[np.float64]:
+    """Repeat each draw, for `OPERATIONS` + 1 products in all."""
+    return np.repeat(draws, uses)[: OPERATIONS + 1]
+
+
+def _quantiles(count: int) -> NDArray[np.float64]:
+    """Return evenly spaced draws, which meet every value as often as its share says."""
+    return (np.arange(count) + 0.5) / count
+
+
+def _recorded_shares(
+    form: str, weight_bits: int, activation_bits: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the recorded shares of activations and of weights, zeros excluded, in ascending order of values."""
+    return (
+        _without_zero(_recorded_activations(form, activation_bits), np.sort(activation_values(form, activation_bits))),
+        _without_zero(_recorded_weights(form, weight_bits), np.sort(weight_values(form, weight_bits))),
     )
 
 
@@ -109,7 +155,13 @@ def _recorded_activations(form: str, bits: int) -> NDArray[np.float64]:
     """Shares of an activation's values in ascending order; the recorded range is scaled to the positive values."""
     shares, _ = _histograms()
     positive_bits = bits - (form == "signed")
-    target = np.rint(np.arange(2**RECORDED_BITS) * (2**positive_bits - 1) / (2**RECORDED_BITS - 1)).astype(np.int64)
+    codes = np.arange(2**RECORDED_BITS)
+    if positive_bits > RECORDED_BITS:
+        shares = np.where(codes == 0, 0.0, shares)  # a zero is no smaller in more bits
+        codes, shares = _finer(codes, shares, positive_bits - RECORDED_BITS)
+        target = np.clip(codes, 0, 2**positive_bits - 1)
+    else:
+        target = np.rint(codes * (2**positive_bits - 1) / (2**RECORDED_BITS - 1)).astype(np.int64)
     lowest = 2 ** (bits - 1) if form == "signed" else 0
     return _collected(target + lowest, shares, 2**bits)
 
@@ -123,10 +175,20 @@ def _recorded_weights(form: str, bits: int) -> NDArray[np.float64]:
         target = np.minimum(np.rint(np.abs(recorded) * (2**bits - 1) / most), 2**bits - 1).astype(np.int64)
         return _collected(target, shares, 2**bits)
     largest = 2 ** (bits - 1) - 1
-    values = np.clip(np.rint(recorded * largest / most), -largest, largest).astype(np.int64)
+    if bits > RECORDED_BITS:
+        recorded, shares = _finer(recorded, shares, bits - RECORDED_BITS)
+        values = np.clip(recorded, -largest, largest)
+    else:
+        values = np.clip(np.rint(recorded * largest / most), -largest, largest).astype(np.int64)
     if form == "signed":
         return _collected(values + largest + 1, shares, 2**bits)
     return _collected(values + largest, shares, 2**bits - 1)
+
+
+def _finer(codes: Codes, shares: NDArray[np.float64], bits: int) -> tuple[Codes, NDArray[np.float64]]:
+    """Spread each code evenly over the codes with so many more bits that would round to it."""
+    offsets = np.arange(2**bits) - 2**bits // 2
+    return (codes[:, None] * 2**bits + offsets).ravel(), np.repeat(shares, 2**bits) / 2**bits
 
 
 def _without_zero(shares: NDArray[np.float64], values: Codes) -> NDArray[np.float64]:

@@ -11,11 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from energy.cost_table import CostRow
+from energy.cost_table import CostRow, built_form
 from energy.gates.arithmetic import negate_if
 from energy.gates.characterise import Encoder, Expected, Table, as_values, measure, sign_and_magnitude
 from energy.gates.circuit import Circuit
@@ -158,13 +158,15 @@ def characterise_user(tools: Tools, multiplier: UserMultiplier) -> Iterator[Cost
             activation_bits=activation_bits,
             table=np.zeros((2**activation_bits, 2**weight_bits), dtype=np.int32),  # measured, not proved again
         )
-        yield measure(tools, netlist, expected, encode, name=multiplier.name)
+        row = measure(tools, netlist, expected, encode, name=multiplier.name)
+        yield row
+        yield replace(row, form=built_form(MAX_BITS, MAX_BITS))  # it is the same circuit in an array of given widths
 
 
 def user_row_count(multiplier: UserMultiplier) -> int:
     """Count the rows that `characterise_user` yields."""
     own = (multiplier.activation_bits, multiplier.weight_bits) == (MAX_BITS, MAX_BITS)
-    return own + len(_layer_widths(multiplier))
+    return own + 2 * len(_layer_widths(multiplier))
 
 
 def _layer_widths(multiplier: UserMultiplier) -> list[tuple[int, int]]:

@@ -16,12 +16,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from energy.cost_table import EXACT, FORMS
+from energy.cost_table import EXACT
 from energy.errors import WorkloadError
 from energy.gates.arithmetic import add, add_columns, columns_of, negate_if, place
 from energy.gates.circuit import Bit, Bits, Circuit
 from energy.gates.families import find_core
 
+FORMS = ("layer", "unsigned", "signed")
 TOP = "multiplier"
 SHARED = "bank"  # the part that several multipliers share
 LANE = "lane"

@@ -27,11 +27,11 @@ from search.api.workplace import Workplace
 from search.api.workshop import Workshop, key_function
 from search.defaults import DEFAULT_BUDGET, DEFAULT_DATASET, DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import UsageError
-from search.multipliers.choice import ChosenMultiplier, choose
+from search.multipliers.choice import ChosenMultiplier, choose, choose_for
 from search.multipliers.folder import MultiplierFolder
 from search.observer import Observer
 from search.space.candidate import Candidate
-from search.space.search_space import MULTIPLIERS, SearchSpace
+from search.space.search_space import SearchSpace
 from search.space.space_file import choose_space
 from search.space.target import Target
 from search.space.task import Task
@@ -78,7 +78,7 @@ def run(
         seed: Seed of everything random; the same seed gives the same front whatever the number of workers.
         effort: `quick`, `standard` (the default) or `thorough`: epochs, chips and fresh runs of each evaluation.
         multipliers: Names of multipliers to choose among, beside the exact one: built-in or imported ones whose energy
-            is known; by default those of the space's file, else `search.space.search_space.MULTIPLIERS`, and those of
+            is known; by default those of the space's file, else `search.multipliers.choice.MULTIPLIERS`, and those of
             the resumed search.
         options: How the search proceeds.
         workplace: Where it works.
@@ -222,7 +222,7 @@ def _run_in(
     if begun is not None:
         chosen, searched = choose(begun.multipliers, workplace.multipliers), space_of(begun, task)
     else:
-        chosen, searched = request.multipliers or choose(MULTIPLIERS), request.space or task.space
+        chosen, searched = choose_for(hardware, request.multipliers), request.space or task.space
     space = searched.restricted(chosen, hardware.weight_memory.cell)
     if missing := [one for one in request.options.starts if not space.holds(one.canonical())]:
         raise UsageError(f"the space does not hold the candidate to start with: {missing[0].to_dict()}")

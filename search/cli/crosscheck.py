@@ -108,11 +108,21 @@ def _print(console: Console, name: str, hardware: str, size: int, found: Crossch
         f"Of searched and ZigZag: {_words(found.searched)}.",
         f"ZigZag's energy is {min(ratios):.2f} to {max(ratios):.2f} of ours; {found.layers} different layers, "
         f"{found.seconds:.0f} s.",
+        *_choices(found),
         "Dense, ZigZag: MACs, memories and DRAM of the network as if it had no zeros, which ZigZag does not model; no "
-        "registers, clock, leakage, metadata.",
+        "registers, clock, biases, requantisation, leakage, metadata.",
         "Searched: the figure of the search, which has them all. ZigZag chooses the order of loops itself.",
     ):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _choices(found: Crosscheck) -> list[str]:
+    if found.same_dataflow is None:
+        return []
+    return [
+        f"Of {found.layers} different layers ZigZag would choose the same dataflow for {found.same_dataflow}, by its "
+        "memories alone."
+    ]
 
 
 def _words(agreement: Agreement) -> str:
@@ -127,6 +137,7 @@ def _as_json(name: str, hardware: str, size: int, found: Crosscheck) -> dict[str
         "hardware": hardware,
         "front": size,
         "layers": found.layers,
+        "same_dataflow": found.same_dataflow,
         "seconds": found.seconds,
         "agreement": {"dense": asdict(found.dense), "searched": asdict(found.searched)},
         "members": [

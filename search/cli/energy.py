@@ -62,7 +62,7 @@ def energy_command(
             source, hardware=hardware, dataset=dataset, network=network, storage=options.workplace_of(context).url
         )
         if picture is not None:
-            draw_energy(scored.report, picture, title=f"{scored.title} on {scored.hardware.identity}")
+            draw_energy(scored.report, picture, title=f"{scored.title} on {scored.report.hardware.identity}")
         if as_json:
             print_json(energy_console.energy_json(scored))
         else:

@@ -11,13 +11,13 @@ from typing import Any
 import click
 
 EXIT_INTERRUPTED = 130  # as in shells: 128 + SIGINT
+EXIT_USAGE = 2
 _EXIT_FAILURE = 1
-_EXIT_USAGE = 2
 
 
 @contextmanager
 def reported_errors(debug: bool) -> Iterator[None]:
-    """Turn an expected error into one line on stderr and an exit code."""
+    """Turn an expected error into one line on stderr, or one for each mistake of a file, and an exit code."""
     from energy import EnergyError, HardwareError, WorkloadError
     from search.errors import SearchError, UsageError
 
@@ -26,9 +26,10 @@ def reported_errors(debug: bool) -> Iterator[None]:
     except (SearchError, EnergyError) as error:
         if debug:
             raise
-        click.echo(f"search: {in_options(str(error))}", err=True)
+        for line in in_options(str(error)).splitlines():
+            click.echo(f"search: {line}", err=True)
         usage = isinstance(error, UsageError | HardwareError | WorkloadError)
-        sys.exit(_EXIT_USAGE if usage else _EXIT_FAILURE)
+        sys.exit(EXIT_USAGE if usage else _EXIT_FAILURE)
     except Exception as error:
         if debug:
             raise

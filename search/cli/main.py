@@ -11,6 +11,7 @@ from search.cli.compare import compare
 from search.cli.crosscheck import crosscheck
 from search.cli.energy import energy_command
 from search.cli.export import export
+from search.cli.hardware import hardware
 from search.cli.multipliers import doctor, multipliers
 from search.cli.report import report
 from search.cli.run import resume, run
@@ -64,6 +65,7 @@ for command in (
     crosscheck,
     energy_command,
     export,
+    hardware,
     multipliers,
     doctor,
     report,

@@ -32,7 +32,7 @@ hardware = click.option(
     default=DEFAULT_HARDWARE,
     show_default=True,
     metavar="NAME|FILE.yaml",
-    help="Accelerator whose energy is modelled.",
+    help="Accelerator whose energy is modelled; of several, separated by commas, the cheapest for each candidate.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 min_accuracy = click.option("--min-accuracy", type=float, metavar="SHARE", help="Required accuracy, such as 0.95.")

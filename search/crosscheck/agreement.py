@@ -4,12 +4,12 @@ ZigZag: L. Mei et al., Enlarging joint architecture-mapping design space explora
 Transactions on Computers 70(8), 2021.
 
 Both models get the same layers, array, memory capacities, widths and energies per bit, so they can differ in one thing
-only: how often data move. `energy` counts by closed forms of one fixed dataflow. ZigZag is given the same stationary
+only: how often data move. `energy` counts by closed forms of a layer's dataflow. ZigZag is given the same stationary
 operand and the same two memories, and then searches for the cheapest order of loops.
 
 Multiply-accumulates, the weight memory, the activation memory (with partial sums) and DRAM are compared; registers,
-clock, leakage and metadata are left out of both. ZigZag does not model zeros, so both score every network as if it were
-dense; the energy that the search reported, with zeros, is shown beside.
+clock, biases, requantisation, leakage and metadata are left out of both. ZigZag does not model zeros, so both score
+every network as if it were dense; the energy that the search reported, with zeros, is shown beside.
 
 ZigZag is optional: `pip install 'crosslayer[crosscheck]'`.
 """
@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import energy
+from energy.hardware import FLAT_DATAFLOWS
 from search.crosscheck.zigzag import Parts, load_zigzag, run_zigzag
 from search.crosscheck.zigzag_inputs import ZigzagLayer, dense, zigzag_layers
 from search.errors import UsageError
@@ -73,12 +74,14 @@ class Crosscheck:
         records: The scored members.
         comparisons: ModelComparison of each member as a dense network.
         layers: Number of different layers that ZigZag scored.
+        same_dataflow: Number of these for which ZigZag would choose the same dataflow; None if the hardware has one.
         seconds: Time that this took.
     """
 
     records: tuple[Record, ...]
     comparisons: tuple[ModelComparison, ...]
     layers: int
+    same_dataflow: int | None
     seconds: float
 
     @property
@@ -118,20 +121,38 @@ def crosscheck(
     load_zigzag()
     began = time.monotonic()
     workloads = [_workload_of(record) for record in records]
-    layers = list(dict.fromkeys(layer for workload in workloads for layer in zigzag_layers(workload, hardware)))
+    bare = _without_outputs(hardware)
+    layers = dict.fromkeys(
+        layer for workload in workloads for layer in zigzag_layers(workload, bare, costs=costs or energy.CostTable())
+    )
+    alternatives = {layer: other_dataflow(layer) for layer in layers} if hardware.dataflow == "best" else {}
     known: dict[ZigzagLayer, Parts] = {}
-    likely = [SECONDS[layer.output_height * layer.output_width > 1] for layer in layers]
-    on_layer(0, len(layers), sum(likely))
-    for done, layer in enumerate(layers, 1):
+    wanted = list(dict.fromkeys([*layers, *alternatives.values()]))
+    likely = [SECONDS[layer.output_height * layer.output_width > 1] for layer in wanted]
+    on_layer(0, len(wanted), sum(likely))
+    for done, layer in enumerate(wanted, 1):
         known[layer] = run_zigzag(layer)
         pace = (time.monotonic() - began) / sum(likely[:done])
-        on_layer(done, len(layers), pace * sum(likely[done:]))
+        on_layer(done, len(wanted), pace * sum(likely[done:]))
+    same = [known[one].memories_pj <= known[other].memories_pj for one, other in alternatives.items()]
     return Crosscheck(
         records=tuple(records),
         comparisons=tuple(compare(workload, hardware, costs=costs, known=known) for workload in workloads),
         layers=len(layers),
+        same_dataflow=sum(same) if alternatives else None,
         seconds=time.monotonic() - began,
     )
+
+
+def other_dataflow(layer: ZigzagLayer) -> ZigzagLayer:
+    """Return a layer under the other of the dataflows among which hardware can choose."""
+    (other,) = (one for one in FLAT_DATAFLOWS if one != layer.dataflow)
+    return replace(layer, dataflow=other)
+
+
+def _without_outputs(hardware: energy.Hardware) -> energy.Hardware:
+    """Return hardware without biases and scales of outputs, which ZigZag does not model."""
+    return replace(hardware, bias_bits=0, scale_bits=0)
 
 
 def compare(
@@ -152,17 +173,17 @@ def compare(
         known: ZigZag's results for layers; new ones are added.
     """
     known = {} if known is None else known
-    full = dense(workload)
-    report = energy.estimate(full, hardware, table, costs=costs or energy.CostTable())
+    full, bare = dense(workload), _without_outputs(hardware)
+    costs = costs or energy.CostTable()
+    report = energy.estimate(full, bare, table, costs=costs)
     components = report.components
     theirs = Parts()
-    layers = zip(zigzag_layers(workload, hardware, table=table), report.counts.sum_bits[0], strict=True)
-    for index, (layer, sum_bits) in enumerate(layers):
-        entries = report.table.values(index)
+    inputs = zigzag_layers(workload, bare, table=table, costs=costs)
+    layers = zip(inputs, report.layers.values(), full.layers, strict=True)
+    for layer, parts, ours in layers:
         if layer not in known:
             known[layer] = run_zigzag(layer)
-        mac_pj = entries["multiply_pj"] + entries["add_pj_per_bit"] * float(sum_bits)
-        theirs = theirs.plus(replace(known[layer], mac=known[layer].mac * mac_pj))
+        theirs = theirs.plus(replace(known[layer], mac=known[layer].mac * parts["mac"] / ours.macs))
     return ModelComparison(
         ours=Parts(
             mac=components["mac"],
@@ -201,6 +222,8 @@ def hardware_of(identity: str, given: str | None = None) -> energy.Hardware:
     hardware = stored_hardware(identity, given)
     if hardware.identity != identity:
         raise UsageError(f"the search ran on {identity}, but `hardware` {given} is {hardware.identity}")
+    if hardware.alternatives:
+        raise UsageError(f"the search chose among {identity}; cross-check one on a single accelerator")
     return hardware
 
 

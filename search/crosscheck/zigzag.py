@@ -49,6 +49,11 @@ class Parts:
         """The sum of all parts."""
         return self.mac + self.weight_sram + self.activation_sram + self.dram
 
+    @property
+    def memories_pj(self) -> float:
+        """All but the multiply-accumulates."""
+        return self.total_pj - self.mac
+
     def plus(self, other: Parts) -> Parts:
         """Add part by part."""
         return Parts(**{one.name: getattr(self, one.name) + getattr(other, one.name) for one in fields(self)})

@@ -76,9 +76,13 @@ class ZigzagLayer:
 
 
 def zigzag_layers(
-    workload: energy.Workload, hardware: energy.Hardware, *, table: energy.EnergyTable | None = None
+    workload: energy.Workload,
+    hardware: energy.Hardware,
+    *,
+    table: energy.EnergyTable | None = None,
+    costs: energy.CostTable | None = None,
 ) -> tuple[ZigzagLayer, ...]:
-    """Return ZigZag's inputs for each layer of the dense version of a network.
+    """Return ZigZag's inputs for each layer of the dense version of a network, under the dataflow that it has here.
 
     Raises:
         UsageError: If the hardware, or the geometry of a layer, cannot be expressed in ZigZag.
@@ -89,7 +93,7 @@ def zigzag_layers(
             "ZigZag here; cross-check a search on weight- or output-stationary hardware"
         )
     full = dense(workload)
-    report = energy.estimate(full, hardware, table)
+    report = energy.estimate(full, hardware, table, costs=costs)
     memory = hardware.activation_memory
     moved = _operands_from_dram(hardware, report.counts.live_activation_bits[0])
     made = []
@@ -119,7 +123,7 @@ def zigzag_layers(
                 weight_bits=_in_words(workload.weight_bits, hardware.weight_memory.word_bits),
                 activation_bits=activation_bits,
                 sum_bits=stored_sum,
-                dataflow=hardware.dataflow,
+                dataflow=report.dataflows[index],
                 rows=hardware.array_rows,
                 columns=hardware.array_columns,
                 weight_memory_bits=report.weight_memory_kb * 8192,

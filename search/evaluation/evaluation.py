@@ -15,7 +15,7 @@ from search.space.task import Task
 
 Split = Literal["validation", "test"]
 
-EVALUATION_VERSION = 5  # raise whenever the same candidate would be measured differently
+EVALUATION_VERSION = 6  # raise whenever the same candidate would be measured differently
 
 
 def share_error(share: float, images: int) -> float:
@@ -42,6 +42,7 @@ class Evaluation:
         area_mm2: Area of array and memories.
         workload: The network's layers, as `energy.Workload.to_dict` returns them, so that the energy on other hardware
             can be estimated without training again.
+        hardware: Name of the accelerator; of several alternatives the one that costs least.
         dense_layers: Layers whose pruned weights are stored too, so that their zeros can fail.
         failures: How cells of the weight memory failed, one of `energy.hardware.FAILURES`.
         early_accuracy: Accuracy early in the retraining on integer codes, with a perfect memory.
@@ -61,6 +62,7 @@ class Evaluation:
     energy_range_pj: tuple[float, float]
     area_mm2: float
     workload: Mapping[str, Any]
+    hardware: str
     dense_layers: tuple[str, ...]
     failures: str
     early_accuracy: float
@@ -108,6 +110,7 @@ class Evaluation:
             "energy_range_pj": list(self.energy_range_pj),
             "area_mm2": self.area_mm2,
             "workload": dict(self.workload),
+            "hardware": self.hardware,
             "dense_layers": list(self.dense_layers),
             "failures": self.failures,
             "early_accuracy": self.early_accuracy,
@@ -131,6 +134,7 @@ class Evaluation:
             energy_range_pj=(content["energy_range_pj"][0], content["energy_range_pj"][1]),
             area_mm2=content["area_mm2"],
             workload=content["workload"],
+            hardware=content["hardware"],
             dense_layers=tuple(content["dense_layers"]),
             failures=content["failures"],
             early_accuracy=content["early_accuracy"],

@@ -140,6 +140,7 @@ class Evaluator:
             energy_range_pj=(report.energy_band.low, report.energy_band.high),
             area_mm2=report.area_mm2.value,
             workload=workload.to_dict(),
+            hardware=report.hardware.name,
             dense_layers=report.dense_layers,
             failures=self._hardware.weight_failures,
             early_accuracy=early,

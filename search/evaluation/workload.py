@@ -73,7 +73,7 @@ def kept_weights(shapes: Sequence[approx.LayerShape], sparsity: float) -> dict[s
 
 
 def on_hardware(workload: energy.Workload, candidate: Candidate, hardware: energy.Hardware) -> energy.Workload:
-    """Return a candidate's workload with its voltage and robust bits on some hardware.
+    """Return a candidate's workload with its voltage, robust bits and batch on some hardware.
 
     The first and the last layer may have different robust bits. The candidate's voltage, relative to `NOMINAL_V`, is
     scaled to the supply voltage of the hardware's weight memory, so that a candidate means the same at any technology
@@ -91,6 +91,7 @@ def on_hardware(workload: energy.Workload, candidate: Candidate, hardware: energ
         ),
         weight_memory_v=round(candidate.supply_v / NOMINAL_V * hardware.weight_memory.supply_v, 6),
         robust_bits=robust_bits,
+        batch=hardware.batch,
     )
 
 

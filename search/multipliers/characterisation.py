@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,14 @@ import approx
 from approx.multipliers.catalog import check_name
 from energy import WorkloadError, gates
 from energy.cost_table import (
+    BUILT_WIDTHS,
     EXACT,
+    LAYER,
     CostKey,
     CostRow,
     CostTable,
     MultiplierCost,
+    built_form,
     relative_costs,
     shipped_rows,
 )
@@ -38,16 +43,14 @@ _UNLISTED = ("asm-1-3-5",)  # of the catalogue; in the table, but not in listing
 VHDL_SUFFIXES = (".vhd", ".vhdl")
 _MAX_FILE_BYTES = 1_000_000
 
-# All widths that a search may choose, in the form in which networks multiply; and those of published figures.
-SHIPPED_KEYS: tuple[CostKey, ...] = (
-    *(
-        ("layer", weight_bits, activation_bits)
-        for weight_bits in range(MIN_BITS, MAX_BITS + 1)
-        for activation_bits in range(MIN_BITS, MAX_BITS + 1)
-    ),
-    ("unsigned", 8, 8),
-    ("signed", 8, 8),
-)
+_SEARCHED = tuple(product(range(MIN_BITS, MAX_BITS + 1), repeat=2))  # all widths that a search may choose
+_WIDER = (12, 16)  # of exact multipliers, for partial sums, other models and published figures
+_EXACT_WIDTHS = tuple(product((*range(MIN_BITS, MAX_BITS + 1), *_WIDER), repeat=2))
+
+# The form in which networks multiply, in circuits of exactly these widths; and those of published figures.
+SHIPPED_KEYS: tuple[CostKey, ...] = (*((LAYER, w, a) for w, a in _SEARCHED), ("unsigned", 8, 8), ("signed", 8, 8))
+# Of the exact multiplier there are more.
+_EXACT_KEYS = (*SHIPPED_KEYS, *((LAYER, w, a) for w, a in _EXACT_WIDTHS if (w, a) not in _SEARCHED))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,12 +120,13 @@ class Characterised:
     def shown(self) -> list[CostRow]:
         """The rows to print: for a circuit its full width and two narrower ones, for a name all equal widths."""
         if self.circuit is None:
-            return [row for row in self.rows if row.weight_bits == row.activation_bits]
+            built = {built_form(*widths) for widths in BUILT_WIDTHS}
+            return [row for row in self.rows if row.weight_bits == row.activation_bits and row.form not in built]
         natural = self.circuit.natural
         narrower = [("layer", bits, bits) for bits in range(min(natural[1:]), MIN_BITS - 1, -1) if bits % 2 == 0]
         widths = [natural, *[key for key in narrower if key != natural][:2]]
         found = {row.key: row for row in self.rows}
-        others = [row for row in self.rows if row.form != "layer"]
+        others = [row for row in self.rows if row.form in ("unsigned", "signed")]
         return [*others, *(found[key] for key in widths if key in found)]
 
 
@@ -158,7 +162,7 @@ def expected(name: str, key: CostKey) -> gates.Expected:
 def characterise_rows(
     tools: gates.Tools,
     names: Iterable[str],
-    keys: Sequence[CostKey] = SHIPPED_KEYS,
+    keys: Collection[CostKey] | None = None,
     *,
     on_row: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[CostRow]:
@@ -167,25 +171,64 @@ def characterise_rows(
     Args:
         tools: The installed tools.
         names: Names of multipliers.
-        keys: Forms and widths; those that a multiplier does not support are left out.
+        keys: Forms and widths, by default all of the built-in table; those that a multiplier does not support are left
+            out.
         on_row: Called with the number of finished rows and their total.
 
     Raises:
         approx.ApproxError: If a name is unknown.
         energy.EnergyError: If a proof or a tool fails.
     """
-    wanted = [(name, found) for name in names for key in keys if (found := _expected_or_none(name, key)) is not None]
-    rows = []
+    tasks = [task for name in names for task in _tasks(tools, name, keys)]
+    total = sum(count for count, _ in tasks)
+    rows: list[CostRow] = []
     # Threads suffice: Yosys and Icarus Verilog take half of the time, and numpy releases the GIL for the rest.
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         try:
-            for row in pool.map(lambda pair: gates.characterise(tools, *pair), wanted):
-                rows.append(row)
-                on_row(len(rows), len(wanted))
+            for found in pool.map(lambda task: task[1](), tasks):
+                rows.extend(found)
+                on_row(len(rows), total)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # or Ctrl-C would wait for all remaining rows
             raise
     return rows
+
+
+def _tasks(
+    tools: gates.Tools, name: str, keys: Collection[CostKey] | None
+) -> list[tuple[int, Callable[[], list[CostRow]]]]:
+    """Return the work of characterising a multiplier: circuits, each with the number of its rows."""
+    tasks: list[tuple[int, Callable[[], list[CostRow]]]] = []
+    for key in _EXACT_KEYS if name == EXACT else SHIPPED_KEYS:
+        wanted = _expected_or_none(name, key) if keys is None or key in keys else None
+        if wanted is not None:
+            tasks.append((1, partial(_row, tools, name, wanted)))
+    for weight_bits, activation_bits in BUILT_WIDTHS:
+        form = built_form(weight_bits, activation_bits)
+        known = _SEARCHED if weight_bits <= MAX_BITS else _EXACT_WIDTHS
+        narrower = [_stored(name, *bits) for bits in known if keys is None or (form, *bits) in keys]
+        built = _expected_or_none(name, (LAYER, weight_bits, activation_bits)) if narrower else None
+        if built is not None:
+            tasks.append((len(narrower), partial(_built_rows, tools, name, built, narrower)))
+    return tasks
+
+
+def _row(tools: gates.Tools, name: str, wanted: gates.Function) -> list[CostRow]:
+    return [gates.characterise(tools, name, wanted)]
+
+
+def _built_rows(
+    tools: gates.Tools, name: str, built: gates.Function, narrower: Sequence[gates.Function]
+) -> list[CostRow]:
+    return list(gates.characterise_built(tools, name, built, narrower))
+
+
+def _stored(name: str, weight_bits: int, activation_bits: int) -> gates.Function:
+    """Return operands in a wider circuit; of a multiplier that constrains its weights, those that can be stored."""
+    wanted = None if name == EXACT else _expected_or_none(name, (LAYER, weight_bits, activation_bits))
+    if isinstance(wanted, gates.Expected) and wanted.held_weights is not None:
+        return wanted
+    return gates.ExactInLayers(weight_bits=weight_bits, activation_bits=activation_bits)
 
 
 def characterise_name(name: str, *, on_row: Callable[[int, int], None]) -> Characterised:
@@ -198,7 +241,7 @@ def characterise_name(name: str, *, on_row: Callable[[int, int], None]) -> Chara
     """
     tools = gates.find_tools()
     rows = characterise_rows(tools, [name], on_row=on_row)
-    return _stored(name, rows)
+    return _kept(name, rows)
 
 
 def characterise_file(
@@ -273,7 +316,7 @@ def characterise_file(
         folder.forget_costs(name)  # first, so that a new circuit never has the old one's costs
         folder.remove(name)
     folder.add(multiplier)
-    return replace(_stored(name, rows), circuit=circuit, twin=twin)
+    return replace(_kept(name, rows), circuit=circuit, twin=twin)
 
 
 def as_json(found: Characterised) -> dict[str, Any]:
@@ -288,7 +331,7 @@ def as_json(found: Characterised) -> dict[str, Any]:
     }
 
 
-def _stored(name: str, rows: Sequence[CostRow]) -> Characterised:
+def _kept(name: str, rows: Sequence[CostRow]) -> Characterised:
     shipped = name == EXACT or any(row.name == name for row in shipped_rows())
     if not shipped:
         MultiplierFolder.default().keep_costs(rows)
@@ -336,7 +379,11 @@ def _source() -> str:
     return f"gates: {versions['yosys']}, {versions['cell_library']}"
 
 
-def _expected_or_none(name: str, key: CostKey) -> gates.Expected | None:
+def _expected_or_none(name: str, key: CostKey) -> gates.Function | None:
+    _, weight_bits, activation_bits = key
+    if max(weight_bits, activation_bits) > MAX_BITS:  # too many products for a table
+        wide = gates.ExactInLayers(weight_bits=weight_bits, activation_bits=activation_bits)
+        return wide if name == EXACT else None
     try:
         return expected(name, key)
     except approx.UnknownNameError:

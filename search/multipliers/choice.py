@@ -6,6 +6,7 @@ Torch is imported only for multipliers that are not built in.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -13,15 +14,32 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import energy
-from energy.cost_table import EXACT, CostKey, CostTable, shipped_rows
+from energy.cost_table import BUILT_WIDTHS, EXACT, LAYER, CostKey, CostTable, built_form, shipped_rows
 from search.errors import UnknownNameError, UsageError
 from search.multipliers.folder import MultiplierFolder, claimed_costs
-from search.multipliers.identity import multiplier_identity, multiplier_name
+from search.multipliers.identity import is_imported, multiplier_identity, multiplier_name
 
 if TYPE_CHECKING:
     from approx import Multiplier
 
 _MIN_BITS, _MAX_BITS = 2, 8
+_WIDTH_DEPENDENT = "ssm-"  # static segments: where they lie depends on the width; a test finds no other
+
+# The default choice: the exact one; those of the catalogue that no other beats in both mean absolute error and energy
+# (with weights held), unless they give a nonzero product for a zero operand, which hardware skips; and the alphabet
+# sets, whose error says little because networks are trained for them. A test recomputes the list.
+MULTIPLIERS = (
+    "exact",
+    "asm-1",
+    "asm-1-3",
+    "asm-1-3-5-7",
+    "broken-array-1-4",
+    "broken-array-2-6",
+    "ssm-4",
+    "truncated-2",
+    "truncated-4",
+    "truncated-6",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +88,49 @@ def choose(names: Iterable[str], folder: MultiplierFolder | None = None) -> tupl
     costs = CostTable() if all(map(_is_built_in, wanted)) else folder.costs()
     found = {chosen.identity: chosen for chosen in (_chosen(name, costs, folder) for name in wanted)}
     return tuple(found[identity] for identity in sorted(found, key=lambda identity: (identity != EXACT, identity)))
+
+
+def why_not_on(identity: str, costs: CostTable, hardware: energy.Hardware) -> str | None:
+    """Say why a multiplier cannot be in the array of some hardware; None if it can.
+
+    Any can be in an array that is built for the widths of each candidate. One of given widths multiplies narrower codes
+    as it multiplies wide ones, so only those are emulated rightly whose products do not depend on the width, and only
+    those are priced that were measured with narrower operands.
+    """
+    if hardware.widths is None or identity == EXACT:
+        return None
+    weight_bits, activation_bits = hardware.widths.weights, hardware.widths.activations
+    built = f"an array built for {weight_bits}-bit weights and {activation_bits}-bit activations"
+    if not is_imported(identity) and identity.startswith(_WIDTH_DEPENDENT):
+        return (
+            f"multiplier {identity} is emulated as built for the widths of each candidate, so it cannot be in {built}"
+        )
+    try:
+        costs.cost(multiplier_name(identity), weight_bits=2, activation_bits=2, form=hardware.multiplier_form)
+    except energy.WorkloadError:
+        return f"no energy is known for {multiplier_name(identity)!r} in {built}"
+    return None
+
+
+def choose_for(hardware: energy.Hardware, given: Sequence[ChosenMultiplier] | None) -> tuple[ChosenMultiplier, ...]:
+    """Return the multipliers to choose among on some hardware: the given ones, or those of the default that fit it.
+
+    Raises:
+        UsageError: If a given one cannot be in its array.
+    """
+    wanted = choose(MULTIPLIERS) if given is None else tuple(given)
+    refused = {
+        one.identity: reason
+        for one in wanted
+        if (reason := why_not_on(one.identity, _costs_of(one), hardware)) is not None
+    }
+    if given is not None and refused:
+        raise UsageError(f"{next(iter(refused.values()))}, as in {hardware.name}; leave it out of `multipliers`")
+    return tuple(one for one in wanted if one.identity not in refused)
+
+
+def _costs_of(chosen: ChosenMultiplier) -> CostTable:
+    return CostTable() if chosen.costs is None else CostTable({multiplier_name(chosen.identity): chosen.costs})
 
 
 def multiplier_of_table(name: str, table: Sequence[Sequence[int]], *, signed: bool, source: str) -> Multiplier:
@@ -134,7 +195,7 @@ def _within(
     characterise = f"characterise it with: search multipliers characterise {subject}"
     if not known:
         raise UsageError(f"no energy is known for {name!r}; {characterise}")
-    usable = {(w, a) for _, w, a in known if takes(w, a)}
+    usable = {(w, a) for form, w, a in known if form == LAYER and takes(w, a)}
     widths = range(_MIN_BITS, _MAX_BITS + 1)
     whole = [
         (weight_bits, activation_bits)
@@ -142,7 +203,7 @@ def _within(
         if usable.issuperset(product(range(_MIN_BITS, weight_bits + 1), range(_MIN_BITS, activation_bits + 1)))
     ]
     if not whole:
-        listed = ", ".join(f"{w} x {a}" for _, w, a in sorted(known))
+        listed = ", ".join(f"{w} x {a}" for form, w, a in sorted(known) if form == LAYER)
         raise UsageError(
             f"the energy of {name!r} must be known from {_MIN_BITS} x {_MIN_BITS} bits (weights x activations) up; it "
             f"is known for {listed}; {characterise}"
@@ -163,15 +224,15 @@ def _is_built_in(name: str) -> bool:
 
 
 def known_layer_costs(name: str, costs: CostTable) -> dict[CostKey, energy.MultiplierCost]:
-    """Return the costs of a multiplier in layers, at all widths at which they are known."""
+    """Return the costs of a multiplier in layers, in all forms and at all widths for which they are known."""
     found: dict[CostKey, energy.MultiplierCost] = {}
     widths = range(_MIN_BITS, _MAX_BITS + 1)
-    for weight_bits, activation_bits in product(widths, widths):
-        try:
-            cost = costs.cost(name, weight_bits=weight_bits, activation_bits=activation_bits)
-        except energy.WorkloadError:
-            continue
-        found["layer", weight_bits, activation_bits] = cost
+    forms = (LAYER, *(built_form(*built) for built in BUILT_WIDTHS))
+    for form, weight_bits, activation_bits in product(forms, widths, widths):
+        with suppress(energy.WorkloadError):
+            found[form, weight_bits, activation_bits] = costs.cost(
+                name, weight_bits=weight_bits, activation_bits=activation_bits, form=form
+            )
     return found
 
 

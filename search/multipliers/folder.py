@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from energy.cost_table import (
-    EXACT,
+    LAYER,
     CostRow,
     CostTable,
+    built_form,
+    exact_rows,
     read_cost_table,
     relative_costs,
     shipped_rows,
@@ -27,6 +29,8 @@ from search.locations import multiplier_dir
 if TYPE_CHECKING:
     from approx import Multiplier
 
+_MAX_BITS = 8
+_CLAIMED_FORMS = (LAYER, built_form(_MAX_BITS, _MAX_BITS))
 _SOURCE = "gates: characterised here (docs/multiplier-energy.md)"
 
 
@@ -134,7 +138,11 @@ def claimed_costs(name: str, *, relative_energy: float, relative_area: float) ->
         relative_energy: Energy relative to the exact multiplier of the same widths.
         relative_area: Area relative to the exact multiplier of the same widths.
     """
-    exact = [row for row in shipped_rows() if row.name == EXACT and row.form == "layer"]
+    exact = [
+        row
+        for row in exact_rows().values()
+        if row.form in _CLAIMED_FORMS and max(row.weight_bits, row.activation_bits) <= _MAX_BITS
+    ]
     return [
         replace(
             row,
@@ -142,7 +150,7 @@ def claimed_costs(name: str, *, relative_energy: float, relative_area: float) ->
             area_um2=row.area_um2 * relative_area,
             energy_uniform_fj=row.energy_uniform_fj * relative_energy,
             energy_recorded_fj=row.energy_recorded_fj * relative_energy,
-            energy_stationary_fj=row.energy_stationary_fj * relative_energy,
+            energy_held_fj=row.energy_held_fj * relative_energy,
         )
         for row in exact
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,6 +59,8 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
         f"{result.finished} evaluations, {result.distinct} of them different{failed}; "
         f"hypervolume {result.hypervolume:.4f}.",
     ]
+    if "," in result.search.hardware:
+        lines.append(_hardware_line(result))
     if hidden := len(result.front) - len(shown):
         lines.append(
             f"{hidden} more on the front, over {_SHOWN_LOSS * 100:.0f} points below the baseline: "
@@ -71,6 +74,18 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
         lines += _answer_lines(result.answer, result.answer.record, remedy)
     for line in lines:
         console.print(line, highlight=False, markup=False)
+
+
+def _hardware_line(result: SearchResult) -> str:
+    """Say which of several accelerators the members of the front take."""
+    taken = Counter(record.evaluation.hardware for record in result.front)
+    counts = ", ".join(f"{name} {count}" for name, count in taken.most_common())
+    answer = result.answer.record
+    of_answer = "" if answer is None else f"; the answer takes {answer.evaluation.hardware}"
+    return (
+        f"Hardware: each candidate takes the one that costs it least. Of the front: {counts}{of_answer}; the baseline "
+        f"takes {result.baseline.evaluation.hardware}."
+    )
 
 
 def print_places(console: Console, places: Mapping[str, str]) -> None:
@@ -213,7 +228,7 @@ def _cost_lines(described: Described) -> dict[str, str]:
     for form, cost in described.costs.items():
         lines[f"energy, {form}"] = (
             f"{cost.relative_energy:.3g} of the exact multiplier's for a trained network's operands, "
-            f"{cost.relative_energy_stationary:.3g} with the weight held, {cost.relative_energy_uniform:.3g} for "
+            f"{cost.relative_energy_held:.3g} with the weight held, {cost.relative_energy_uniform:.3g} for "
             f"uniform ones ({cost.source})"
         )
         lines[f"area, {form}"] = f"{cost.relative_area:.3g} of the exact multiplier's"
@@ -250,7 +265,7 @@ def print_characterised(console: Console, found: Characterised) -> None:
                 f"{value:.3f}"
                 for value in (
                     cost.relative_energy,
-                    cost.relative_energy_stationary,
+                    cost.relative_energy_held,
                     cost.relative_energy_uniform,
                     cost.relative_area,
                 )

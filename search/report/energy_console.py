@@ -23,10 +23,13 @@ _HEADS = {
     "clock": "clock",
     "weight_sram": "weights",
     "metadata": "meta",
+    "biases": "biases",
     "activation_sram": "activ.",
     "partial_sums": "sums",
+    "requantisation": "codes",
     "dram": "DRAM",
     "leakage": "leak",
+    "overhead": "other",
 }
 
 
@@ -81,7 +84,7 @@ def energy_json(scored: Scored) -> dict[str, Any]:
     return {
         "source": scored.title,
         "candidate": None if scored.candidate is None else scored.candidate.to_dict(),
-        "hardware": scored.hardware.identity,
+        "hardware": scored.report.hardware.identity,
         "energy_pj": found.energy_pj,
         "energy_low_pj": found.energy_band.low,
         "energy_high_pj": found.energy_band.high,
@@ -105,7 +108,7 @@ def energy_json(scored: Scored) -> dict[str, Any]:
 
 def _title(scored: Scored) -> str:
     candidate = "" if scored.candidate is None else ": " + ", ".join(words.configuration(scored.candidate).values())
-    return f"{scored.title}{candidate}, on {scored.hardware.identity}"
+    return f"{scored.title}{candidate}, on {scored.report.hardware.identity}"
 
 
 def _sentences(scored: Scored, picture: Path | None) -> list[str]:
@@ -122,7 +125,7 @@ def _sentences(scored: Scored, picture: Path | None) -> list[str]:
             "by any mix of the lowest and the highest."
         )
     lines += [
-        f"Latency:   {found.latency_us:.4g} us, {found.cycles} cycles at {scored.hardware.clock_mhz:g} MHz.",
+        f"Latency:   {found.latency_us:.4g} us, {found.cycles} cycles at {found.hardware.clock_mhz:g} MHz.",
         f"Memories:  {found.weight_memory_kb} KB for weights, {found.activation_memory_kb} KB for activations.",
         f"Area:      {area.value:.3g} mm2; {area.low:.3g} to {area.high:.3g}.",
         *scored.notes,

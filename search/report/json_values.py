@@ -27,6 +27,7 @@ def record_json(record: Record, baseline: Record) -> dict[str, Any]:
         "energy_high_pj": evaluation.energy_range_pj[1],
         "saving": baseline.evaluation.energy_pj / evaluation.energy_pj,
         "components_pj": dict(evaluation.components_pj),
+        "hardware": evaluation.hardware,
         "latency_us": evaluation.latency_us,
         "area_mm2": evaluation.area_mm2,
         "macs": evaluation.macs,

@@ -15,10 +15,13 @@ COMPONENT_COLOURS = {
     "clock": "#332288",
     "weight_sram": "#228833",
     "metadata": "#999933",
+    "biases": "#882255",
     "activation_sram": "#CCBB44",
     "partial_sums": "#EE6677",
+    "requantisation": "#EE8866",
     "dram": "#AA3377",
     "leakage": "#BBBBBB",
+    "overhead": "#555555",
 }
 _ENDINGS = (".png", ".svg", ".pdf")
 

@@ -116,7 +116,7 @@ def _relative_energy(multiplier: str, costs: energy.CostTable) -> float:
     """Return a multiplier's energy relative to the exact one, at the widest operands with known cost."""
     for bits in (8, 4, 2):
         try:
-            return costs.cost(multiplier, weight_bits=bits, activation_bits=bits).relative_energy_stationary
+            return costs.cost(multiplier, weight_bits=bits, activation_bits=bits).relative_energy_held
         except energy.WorkloadError:
             continue
     return 1.0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from energy.cost_table import CostTable
 from search.errors import UsageError
+from search.multipliers.choice import MULTIPLIERS
 from search.multipliers.identity import multiplier_name
 from search.space.candidate import NOMINAL_V, Candidate
 
@@ -22,23 +23,6 @@ if TYPE_CHECKING:
 
     from energy.hardware import Cell
     from search.multipliers.choice import ChosenMultiplier
-
-# The default choice: the exact one; those of the catalogue that no other beats in both mean absolute error and energy
-# (with weights held), unless they give a nonzero product for a zero operand, which hardware skips; and the alphabet
-# sets, whose error says little because networks are trained for them. A test recomputes the list.
-MULTIPLIERS = (
-    "exact",
-    "asm-1",
-    "asm-1-3",
-    "asm-1-3-5-7",
-    "broken-array-1-4",
-    "broken-array-2-6",
-    "ssm-4",
-    "truncated-2",
-    "truncated-4",
-    "truncated-6",
-)
-
 
 _ORDERED = ("depth", "width", "sparsity_percent", "weight_bits", "activation_bits", "supply_mv", "robust_bits")
 

@@ -68,6 +68,11 @@ class _Limits:
     units: int = 1
     why: str = ""
 
+    @property
+    def wanted(self) -> str:
+        """What a value must be, for messages."""
+        return "a number" if self.units > 1 else "a whole number"
+
 
 def choose_space(name: str, task: Task, hardware: Hardware, folder: MultiplierFolder | None = None) -> ChosenSpace:
     """Return the space of a name or file.
@@ -80,7 +85,7 @@ def choose_space(name: str, task: Task, hardware: Hardware, folder: MultiplierFo
 
     Raises:
         UsageError: If there is no such space, the file is malformed, or it has values that the networks, the hardware
-            or the failure model do not allow.
+            or the failure model do not allow. A line for each mistake of a file.
     """
     if name in SPACES:
         return ChosenSpace(space=replace(task.space, layered=name == "layered"), multipliers=None)
@@ -97,6 +102,7 @@ def choose_space(name: str, task: Task, hardware: Hardware, folder: MultiplierFo
 
 
 _EXAMPLE = "the example in docs/search-space.md"
+_PLACEHOLDER: Sequence[int] = range(1)  # of values that are wrong
 
 
 def _from_file(record: YamlMapping, task: Task, hardware: Hardware, folder: MultiplierFolder | None) -> ChosenSpace:
@@ -106,39 +112,44 @@ def _from_file(record: YamlMapping, task: Task, hardware: Hardware, folder: Mult
         wanted = record.items("families")
         for family in wanted:
             if family not in space.families:
-                raise record.invalid("families", f"among {', '.join(space.families)}", family)
-        changes["families"] = tuple(family for family in space.families if family in wanted)
+                record.reject("families", f"among {', '.join(space.families)}", family)
+        if record.sound("families"):
+            changes["families"] = tuple(family for family in space.families if family in wanted)
     if "layered" in record:
         changes["layered"] = record.truth("layered")
     space = replace(space, **changes)
     given = {key: limits for key, limits in _limits(record, space, task, hardware).items() if key in record}
     values: dict[str, Any] = {limits.gene: _values(record, key, limits) for key, limits in given.items()}
     multipliers = _multipliers(record, folder) if "multipliers" in record else None
-    record.finish(optional=KEYS)
+    record.finish(optional=KEYS)  # raises if anything was wrong; until here values may be placeholders
     return ChosenSpace(space=replace(space, **values), multipliers=multipliers)
 
 
 def _limits(record: YamlMapping, space: SearchSpace, task: Task, hardware: Hardware) -> Mapping[str, _Limits]:
     """Return the limits of the ordered knobs by their keys."""
     most_depth, most_width, lowest_mv = space.max_depth, space.max_width, 0
+    # If the families are wrong, only what none of them allows is certainly wrong too.
+    known = "families" not in record or record.sound("families")
     if task.network is None and ("depth" in record or "width" in record):
         from approx import network_family
 
         found = [network_family(family) for family in space.families]
-        most_depth = min(family.max_depth for family in found)
-        most_width = min(family.max_width for family in found)
+        least = min if known else max
+        most_depth = least(family.max_depth for family in found)
+        most_width = least(family.max_width for family in found)
     if "supply_v" in record:
         from search.space.weight_memory import lowest_supply_mv
 
         lowest_mv = lowest_supply_mv(hardware.weight_failures)
     cell = hardware.weight_memory.cell
     if "robust_bits" in record and cell != "hybrid":
-        raise record.error(
+        record.complain(
             "robust_bits",
             f"the weight memory of {hardware.name} has {cell} cells only, which leave no choice; leave the key out, or "
             "choose hardware whose weight_memory has cell: hybrid",
         )
-    networks = f"which {' and '.join(space.families)} allow" + ("s" if len(space.families) == 1 else "")
+    one = len(space.families) == 1 or not known
+    networks = f"which {(' and ' if known else ' or ').join(space.families)} allow{'s' if one else ''}"
     return {
         "depth": _Limits(gene="depth", low=1, high=most_depth, why=networks),
         "width": _Limits(gene="width", low=1, high=most_width, why=networks),
@@ -158,42 +169,51 @@ def _limits(record: YamlMapping, space: SearchSpace, task: Task, hardware: Hardw
 
 
 def _values(record: YamlMapping, key: str, limits: _Limits) -> Sequence[int]:
-    """Return the values of an ordered knob, in the space's units."""
+    """Return the values of an ordered knob, in the space's units; a placeholder if they are wrong."""
     if record.is_list(key):
-        return rising(_whole(record, key, number, limits) for number in record.items(key))
+        numbers = [_within(record, key, number, limits) for number in record.items(key)]
+        return rising(number for number in numbers if number is not None) if record.sound(key) else _PLACEHOLDER
     if not record.is_mapping(key):
-        raise record.error(key, "give a list of values, or a range {low: ..., high: ..., step: ...}")
+        record.complain(key, "give a list of values, or a range {low: ..., high: ..., step: ...}")
+        return _PLACEHOLDER
     range_of = record.mapping(key)
-    low, high = (_whole(range_of, end, range_of.number(end), limits) for end in ("low", "high"))
-    step = limits.step
+    low, high = (_within(range_of, end, range_of.number(end, limits.wanted), limits) for end in ("low", "high"))
+    step: int | None = limits.step
     if "step" in range_of:
-        step = _in_units(range_of, "step", range_of.number("step"), limits)
-        if step < 1:
-            raise range_of.invalid("step", "above 0", step / limits.units)
+        step = _in_units(range_of, "step", range_of.number("step", limits.wanted), limits)
+        if step is not None and step < 1:
+            range_of.reject("step", "above 0", step / limits.units)
+            step = None
     range_of.finish(optional=("step",))
+    if low is None or high is None or step is None:
+        return _PLACEHOLDER
     if low > high:
-        raise record.error(key, f"the range from {low / limits.units:g} to {high / limits.units:g} is empty")
+        record.complain(key, f"the range from {low / limits.units:g} to {high / limits.units:g} is empty")
+        return _PLACEHOLDER
     return rising(range(low, high + 1, step))
 
 
-def _whole(record: YamlMapping, key: str, number: object, limits: _Limits) -> int:
-    """Return a value within the limits, in the space's units."""
+def _within(record: YamlMapping, key: str, number: object, limits: _Limits) -> int | None:
+    """Return a value within the limits, in the space's units; None if it is wrong."""
     value = _in_units(record, key, number, limits)
-    if not limits.low <= value <= limits.high:
+    if value is not None and not limits.low <= value <= limits.high:
         why = f", {limits.why}" if limits.why else ""
         wanted = f"between {limits.low / limits.units:g} and {limits.high / limits.units:g}{why}"
-        raise record.invalid(key, wanted, number)
+        record.reject(key, wanted, number)
+        return None
     return value
 
 
-def _in_units(record: YamlMapping, key: str, number: object, limits: _Limits) -> int:
+def _in_units(record: YamlMapping, key: str, number: object, limits: _Limits) -> int | None:
+    if number is None and not record.sound(key):
+        return None  # which was noted when it was read
     if isinstance(number, bool) or not isinstance(number, int | float):
-        raise record.invalid(key, "a number" if limits.units > 1 else "a whole number", number)
+        record.reject(key, limits.wanted, number)
+        return None
     units = number * limits.units
     if not abs(units) < 1e9 or abs(units - round(units)) > 1e-6:  # inf and nan too
-        raise record.invalid(
-            key, f"a multiple of {1 / limits.units:g}" if limits.units > 1 else "a whole number", number
-        )
+        record.reject(key, f"a multiple of {1 / limits.units:g}" if limits.units > 1 else limits.wanted, number)
+        return None
     return round(units)
 
 
@@ -201,8 +221,22 @@ def _multipliers(record: YamlMapping, folder: MultiplierFolder | None) -> tuple[
     names = record.items("multipliers")
     for name in names:
         if not isinstance(name, str):
-            raise record.invalid("multipliers", "a list of names", name)
+            record.reject("multipliers", "a list of names", name)
+    if not record.sound("multipliers"):
+        return ()
     try:
         return choose(names, folder)
     except UsageError as error:
-        raise record.error("multipliers", str(error)) from None
+        wrong = [reason for name in dict.fromkeys(names) if (reason := _why_not(name, folder))]
+        for reason in wrong or [str(error)]:  # if each alone is right, it is about all of them
+            record.complain("multipliers", reason)
+        return ()
+
+
+def _why_not(name: str, folder: MultiplierFolder | None) -> str | None:
+    """Say why a multiplier cannot be chosen; None if it can."""
+    try:
+        choose([name], folder)
+    except UsageError as error:
+        return str(error)
+    return None

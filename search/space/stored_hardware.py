@@ -20,6 +20,6 @@ def stored_hardware(identity: str, given: str | os.PathLike[str] | None = None) 
         UsageError: If it is custom hardware and none is given.
         energy.HardwareError: If the given hardware is unknown or malformed.
     """
-    if given is None and identity not in hardware_names():
+    if given is None and not set(identity.split(",")) <= {*hardware_names()}:
         raise UsageError(f"{identity} is custom hardware; give its file as `hardware`")
     return load_hardware(os.fspath(given or identity))

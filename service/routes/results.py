@@ -22,9 +22,9 @@ from search.answers.result import knee
 from search.answers.stored import stored_alone
 from search.defaults import DEFAULT_HARDWARE
 from search.errors import UnknownNameError, UsageError
+from search.multipliers.choice import MULTIPLIERS
 from search.report import json_values
 from search.space.candidate import Candidate
-from search.space.search_space import MULTIPLIERS
 from search.space.task import find_task, stored_names, stored_task, task_names
 from search.space.techniques import TECHNIQUES
 from search.store.records import Record

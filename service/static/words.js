@@ -3,8 +3,8 @@
 export const TECHNIQUES = ["network", "pruning", "multiplier", "memory"];
 
 export const COMPONENTS = {
-  mac: "multiply and add", registers: "registers", clock: "clock", weight_sram: "weight SRAM", metadata: "pruning metadata",
-  activation_sram: "activation SRAM", partial_sums: "partial sums", dram: "DRAM", leakage: "leakage",
+  mac: "multiply and add", registers: "registers", clock: "clock", weight_sram: "weight SRAM", metadata: "pruning metadata", biases: "biases and scales",
+  activation_sram: "activation SRAM", partial_sums: "partial sums", requantisation: "sums to codes", dram: "DRAM", leakage: "leakage", overhead: "overhead",
 };
 
 export const percent = (share) => (share === null || share === undefined ? "–" : `${(share * 100).toFixed(2)}\u00a0%`);

@@ -5,13 +5,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from energy import ActionCounts, Dram, Hardware, LayerWorkload, Workload, WorkloadBatch, count_actions, load_hardware
+from energy import (
+    ActionCounts,
+    Dram,
+    Hardware,
+    LayerWorkload,
+    Widths,
+    Workload,
+    WorkloadBatch,
+    count_actions,
+    load_hardware,
+)
 from energy.actions import count_batch
 from tests.support.networks import ALEXNET, LENET, convolution, fully_connected, workload
 
 WEIGHTS_STAY = load_hardware("weight-stationary-45nm")
 OUTPUTS_STAY = load_hardware("output-stationary-45nm")
 ROWS_STAY = load_hardware("row-stationary-65nm")
+PER_OUTPUT = 32 + 16 + 5  # bits stored for each output: bias, scale and shift
 
 
 def counts(work: Workload | LayerWorkload, hardware: Hardware) -> dict[str, list[float]]:
@@ -84,6 +95,64 @@ def test_a_batch_shares_its_weights() -> None:
     assert counts(workload(LENET[1], batch=4), OUTPUTS_STAY)["weight_read_bits"] == [25000 * 8 * 16]
 
 
+def test_a_weight_comes_to_its_multiplier_as_often_as_it_does_not_stay() -> None:
+    weights, macs = [500, 25000, 400000, 5000], [288000, 1600000, 400000, 5000]
+    assert counts(workload(*LENET), WEIGHTS_STAY)["weight_changes"] == weights
+    assert counts(workload(*LENET), OUTPUTS_STAY)["weight_changes"] == macs
+    # a batch of 4 streams past the same weights; where outputs stay, no weight stays for two products
+    assert counts(workload(*LENET, batch=4), WEIGHTS_STAY)["weight_changes"] == weights
+    assert counts(workload(*LENET, batch=4), OUTPUTS_STAY)["weight_changes"] == [4 * one for one in macs]
+    assert counts(workload(*LENET), ROWS_STAY)["weight_changes"] == macs
+
+
+@pytest.mark.parametrize("zeros", ["gated", "fetch-gated", "skipped"])
+def test_a_weight_that_meets_only_zeros_does_not_reach_its_multiplier(zeros: str) -> None:
+    layer = convolution("c", 8, 4, 3, 16, density=0.5, nonzero=288)  # of 1152 weights, for 4 positions
+    found = counts(layer, replace(WEIGHTS_STAY, zeros=zeros))  # type: ignore[arg-type]
+    assert found["weight_changes"] == [288 * (1 - 0.5**4)]
+    streaming = counts(layer, replace(OUTPUTS_STAY, zeros=zeros))  # type: ignore[arg-type]
+    assert streaming["weight_changes"] == streaming["macs"] == [4 * 288 * 0.5]
+    none = counts(layer, replace(WEIGHTS_STAY, zeros="none"))
+    assert none["weight_changes"] == [1152]
+
+
+def test_biases_are_read_as_often_as_the_weights_of_their_outputs() -> None:
+    stored = [20 * PER_OUTPUT, 50 * PER_OUTPUT, 500 * PER_OUTPUT, 10 * PER_OUTPUT]
+    for hardware in (WEIGHTS_STAY, OUTPUTS_STAY, ROWS_STAY):
+        assert counts(workload(*LENET), hardware)["stored_bias_bits"] == stored
+    assert counts(workload(*LENET), WEIGHTS_STAY)["bias_read_bits"] == stored
+    # 24 x 24 and 8 x 8 positions are 36 and 4 folds of 16
+    outputs_stay = [36 * stored[0], 4 * stored[1], *stored[2:]]
+    assert counts(workload(*LENET), OUTPUTS_STAY)["bias_read_bits"] == outputs_stay
+    # 24 rows are 2 strips of 14 columns of elements
+    assert counts(workload(*LENET), ROWS_STAY)["bias_read_bits"] == [2 * stored[0], *stored[1:]]
+    # weights that are not fetched have a bias all the same
+    pruned = workload(replace(fully_connected("fc", 32, 16, nonzero=0), activation_density=0.25))
+    for zeros in ("gated", "fetch-gated", "skipped"):
+        assert counts(pruned, replace(WEIGHTS_STAY, zeros=zeros))["bias_read_bits"] == [16 * PER_OUTPUT]
+    narrow = replace(WEIGHTS_STAY, bias_bits=16, scale_bits=8)
+    assert counts(fully_connected("fc", 32, 16), narrow)["bias_read_bits"] == [16 * (16 + 8 + 5)]
+
+
+def test_inferences_are_counted_once() -> None:
+    assert counts(workload(*LENET, batch=3), WEIGHTS_STAY)["inferences"] == [3, 0, 0, 0]
+
+
+def test_an_array_of_given_widths_adds_and_clocks_bits_that_narrow_codes_leave_at_rest() -> None:
+    given = replace(WEIGHTS_STAY, widths=Widths(weights=8, activations=8))
+    work = workload(fully_connected("fc", 32, 16), weight_bits=4, activation_bits=3)
+    found, fitted = counts(work, given), counts(work, WEIGHTS_STAY)
+    assert (found["sum_bits"], fitted["sum_bits"]) == ([8 + 8 + 5], [4 + 3 + 5])
+    assert found["added_bits"] == [512 * 21]
+    assert found["clocked_bits"] == [512 * (8 + 8 + 21)]
+    # operands move at their own widths: read for 512 products; weights pass 8.5 registers on average
+    assert found["register_read_bits"] == [512 * (4 + 3) + 512 * 21]
+    assert found["register_write_bits"] == [512 * 8.5 * 4 + 512 * 3 + 512 * 21]
+    assert found["partial_sum_bits"] == [2 * 16 * 21]  # 32 rows are two folds
+    for action in ("weight_read_bits", "activation_read_bits", "cycles", "weight_changes"):
+        assert found[action] == fitted[action], action
+
+
 def test_row_stationary_counts_by_hand() -> None:
     # 6 kernels of 3x3 over 4 channels of 6x6, on 3 x 4 elements that hold 2 channels and 3 outputs each.
     pads = replace(ROWS_STAY.scratchpads, weights=18, inputs=6, sums=8)  # type: ignore[type-var]
@@ -122,6 +191,50 @@ def test_what_zeros_save() -> None:
     assert skipped["metadata_read_bits"] == [0]
     folds = 5  # 72 inner products; one fold of 16 outputs
     assert skipped["cycles"] == [folds * (46 + 64 * 0.125)]
+
+
+def written(layer: LayerWorkload, hardware: Hardware, weight_bits: int = 8) -> list[float]:
+    """Bits of operands written to registers, without those of sums."""
+    found = counts(workload(layer, weight_bits=weight_bits), hardware)
+    return [all_bits - sums for all_bits, sums in zip(found["register_write_bits"], found["added_bits"], strict=True)]
+
+
+class TestZerosInRegisters:
+    """Zeros pass registers as a flag of a bit where products with them are gated."""
+
+    layer = fully_connected("fc", 160, 40)  # 6,400 weights, which pass 8.5 registers each on average
+
+    def pruned(self, nonzero: int, density: float = 1.0) -> LayerWorkload:
+        return replace(self.layer, nonzero_weights=nonzero, activation_density=density)
+
+    def test_95_percent_of_zeros_leave_a_flag_and_a_twentieth_of_the_bits(self) -> None:
+        assert written(self.layer, WEIGHTS_STAY) == [6400 * 8.5 * 8 + 6400 * 8]
+        assert written(self.pruned(320), WEIGHTS_STAY) == [pytest.approx(6400 * 8.5 * (8 * 0.05 + 1) + 6400 * 8)]
+        assert written(self.pruned(320), OUTPUTS_STAY) == [pytest.approx(6400 * (8 * 0.05 + 1) + 6400 * 8)]
+
+    def test_zero_activations_too(self) -> None:
+        assert written(self.pruned(6400, 0.25), WEIGHTS_STAY) == [6400 * 8.5 * 8 + 6400 * (8 * 0.25 + 1)]
+
+    def test_a_flag_that_would_cost_more_than_it_saves_is_not_there(self) -> None:
+        assert written(self.pruned(6080), WEIGHTS_STAY) == written(self.layer, WEIGHTS_STAY)  # 8 x 0.95 + 1 > 8
+        # 2 x 0.5 + 1 = 2
+        assert written(self.pruned(3200), WEIGHTS_STAY, 2) == [6400 * 8.5 * 2 + 6400 * 8]
+
+    def test_where_nothing_knows_of_zeros_all_bits_are_written(self) -> None:
+        unaware = replace(WEIGHTS_STAY, zeros="none")
+        assert written(self.pruned(320, 0.25), unaware) == [6400 * 8.5 * 8 + 6400 * 8]
+
+    def test_operands_that_meet_only_zeros_are_not_written_where_they_are_not_fetched(self) -> None:
+        fetched = replace(WEIGHTS_STAY, zeros="fetch-gated")
+        # at one position a weight meets a nonzero activation with 0.25; an activation one of 16 weights
+        weights, activations = 6400 * 8.5 * 0.25 * (8 * 0.05 + 1), 6400 * (1 - 0.95**16) * (8 * 0.25 + 1)
+        assert written(self.pruned(320, 0.25), fetched) == [pytest.approx(weights + activations)]
+
+    def test_skipped_zeros_never_enter_the_array(self) -> None:
+        skipped = replace(WEIGHTS_STAY, zeros="skipped")
+        # 320 weights that meet a nonzero activation with 0.25; nonzero activations that meet one of 16 weights
+        weights, activations = 320 * 8.5 * 0.25 * 8, 6400 * 0.25 * (1 - 0.95**16) * 8
+        assert written(self.pruned(320, 0.25), skipped) == [pytest.approx(weights + activations)]
 
 
 def test_weights_that_meet_one_zero_activation_only_are_not_fetched() -> None:
@@ -164,6 +277,10 @@ def test_values_take_whole_words() -> None:
     assert counts(narrow, replace(WEIGHTS_STAY, weight_memory=memory))["weight_read_bits"] == [600 * 8]
 
 
+# Bytes of weights, and of 20, 50, 500 and 10 biases and scales.
+LENET_BYTES = [500 + 132.5, 25000 + 331.25, 400000 + 3312.5, 5000 + 66.25]
+
+
 class TestDram:
     hardware = load_hardware("weight-stationary-45nm-dram")
 
@@ -184,12 +301,12 @@ class TestDram:
 
     def test_what_fits_moves_once(self) -> None:
         weights, maps = self.moved(self.hardware, *LENET)
-        assert weights == [500, 25000, 400000, 5000]
+        assert weights == LENET_BYTES
         assert maps == [784, 0, 0, 10]  # the image and the answer
 
     def test_feature_maps_that_do_not_stay_move_both_ways(self) -> None:
         weights, maps = self.moved(self.sized(512, 512, kept=False), *LENET)
-        assert weights == [500, 25000, 400000, 5000]
+        assert weights == LENET_BYTES
         assert maps == [784 + 11520, 2880 + 3200, 800 + 500, 500 + 10]
 
     def test_a_feature_map_that_does_not_fit_is_moved_by_both_of_its_layers(self) -> None:
@@ -200,12 +317,13 @@ class TestDram:
         assert maps == [784 + 11520, 2880 + 3200, 800, 10]
 
     def test_what_does_not_fit_is_fetched_again_in_the_cheapest_way(self) -> None:
-        layer = convolution("c", 64, 32, 3, 128, padding=1)  # 73,728 weights, 65,536 inputs, 131,072 outputs
+        # 73,728 weights, 128 biases and scales of 53 bits, 65,536 inputs, 131,072 outputs
+        layer = convolution("c", 64, 32, 3, 128, padding=1)
         everything, _ = self.moved(self.sized(128, 1024), layer)
-        assert everything == [73728]
+        assert everything == [73728 + 848]
         # With 16 KB for activations inputs are 4 tiles, with 40 KB for weights these are 2, and inputs come twice.
         weights, maps = self.moved(self.sized(40, 16), layer)
-        assert (weights, maps) == ([73728], [65536 * 2 + 131072])
+        assert (weights, maps) == ([73728 + 848], [65536 * 2 + 131072])
 
     @pytest.mark.slow
     @given(
@@ -222,23 +340,30 @@ class TestDram:
             channels * outputs + inputs * -(-channels * outputs // (weight_kb * 1024)),
             *(channels * outputs * -(-(size**2) // b) + inputs * -(-outputs // a) for a, b in blocks),
         )
-        moved = weights[0] + maps[0] - outputs * size**2
+        moved = weights[0] - outputs * PER_OUTPUT / 8 + maps[0] - outputs * size**2
         assert best * 0.999 <= moved <= best * 1.5  # its proportions are rounded, where the loop tries all
 
     def test_each_tile_of_inputs_refetches_all_weights(self) -> None:
-        layer = convolution("c", 16, 128, 3, 64, padding=1)
-        whole, cut = (counts(layer, self.sized(1, kb)) for kb in (4096, 8))
-        passes = cut["dram_weight_bits"][0] / whole["dram_weight_bits"][0]
-        assert passes > 1
-        assert cut["weight_read_bits"] == [passes * whole["weight_read_bits"][0]]
-        assert cut["weight_write_bits"] == cut["weight_read_bits"]
-        assert cut["cycles"] > whole["cycles"]
+        # 2,048 weights, 64 x 64 positions of 16 inputs: 65,536, of which 16 KB hold a quarter. That all weights come 4
+        # times moves less than that all inputs come for each of the 2 KB of weights, of which 1 KB has room for one.
+        layer = convolution("c", 16, 64, 1, 128)
+        whole, cut = (counts(layer, self.sized(1, kb)) for kb in (4096, 16))
+        assert whole["weight_read_bits"] == [2048 * 8]
+        assert cut["weight_read_bits"] == [4 * 2048 * 8]
+        # biases are read with the weights, but come from DRAM once
+        assert cut["dram_weight_bits"] == cut["weight_write_bits"] == [4 * 2048 * 8 + 128 * PER_OUTPUT]
+        assert (whole["bias_read_bits"], cut["bias_read_bits"]) == ([128 * PER_OUTPUT], [4 * 128 * PER_OUTPUT])
+        # a weight stays for a quarter of the positions each time, and is shifted in 4 times
+        assert (whole["weight_changes"], cut["weight_changes"]) == ([2048], [4 * 2048])
+        fills = cut["register_write_bits"][0] - whole["register_write_bits"][0]
+        assert fills == 3 * 2048 * 8.5 * 8
+        assert cut["cycles"] == [8 * (4 * 46 + 4096)]  # 128 outputs are 8 folds
         assert cut["macs"] == whole["macs"]
 
     def test_groups_are_tiled_one_after_another(self) -> None:
         depthwise = convolution("dw", 512, 32, 3, 512, padding=1, groups=512)
         weights, maps = self.moved(self.sized(8, 64, kept=False), depthwise)
-        assert (weights, maps) == ([512 * 9], [2 * 512 * 32 * 32])
+        assert (weights, maps) == ([512 * 9 + 512 * PER_OUTPUT / 8], [2 * 512 * 32 * 32])
 
     def test_less_memory_never_moves_less(self) -> None:
         layers = (convolution("a", 32, 32, 3, 64, padding=1), convolution("b", 64, 32, 3, 64, padding=1), LENET[2])

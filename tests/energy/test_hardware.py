@@ -5,7 +5,18 @@ from pathlib import Path
 import pytest
 
 import energy
-from energy import HardwareError, WorkloadError, estimate, hardware_names, load_hardware
+from energy import (
+    Estimate,
+    HardwareError,
+    Overhead,
+    Widths,
+    WorkloadError,
+    estimate,
+    estimate_batch,
+    hardware_names,
+    load_hardware,
+)
+from tests.support.networks import convolution, fully_connected, workload
 
 FOLDER = Path(energy.__file__).parent / "hardware"
 GOOD = (FOLDER / "weight-stationary-45nm.yaml").read_text()
@@ -32,6 +43,7 @@ def test_what_is_shipped() -> None:
         "weight-stationary",
         "output-stationary",
         "row-stationary",
+        "best",
     }
     assert {hardware.technology.node_nm for hardware in loaded.values()} == {22, 45, 65}
     assert {hardware.flavour for hardware in loaded.values()} == {"low-power", "high-performance"}
@@ -75,6 +87,32 @@ def test_a_technology_of_ones_own_lies_beside_the_hardware(tmp_path: Path) -> No
             "dram: none\nscratchpads: {weights: 1, inputs: 1, sums: 1}",
             "must be left out, as the dataflow is",
         ),
+        (
+            "dram: none",
+            "dram: none\nwidths: {weights: 4, activations: 8}",
+            "mine.yaml:28: widths: multipliers were measured with narrower operands for 8 and 8 or 16 and 16 bits of "
+            "weights and activations only, got 4 and 8",
+        ),
+        ("dram: none", "dram: none\nwidths: wide", "widths must be a mapping of keys to values, or fitted, got 'wide'"),
+        ("dram: none", "dram: none\nwidths: {weights: 8}", "the key 'widths.activations' is missing"),
+        (
+            "dram: none",
+            "dram: none\nwidths: {weights: 8, activations: no}",
+            "widths.activations must be a whole number from 1 to 1000000, got False",
+        ),
+        ("dram: none", "dram: none\nwidth: fitted", "unknown key 'width'; did you mean 'widths'?"),
+        ("dram: none", "dram: none\nbatches: 4", "unknown key 'batches'; did you mean 'batch'?"),
+        ("dram: none", "dram: none\nbatch: 0", "batch must be a whole number from 1 to 1000000, got 0"),
+        ("dram: none", "dram: none\nbias_bits: 31.5", "bias_bits must be a whole number"),
+        ("dram: none", "dram: none\nscale_bits: wide", "scale_bits must be a whole number"),
+        ('  source: "high: M. Pons', '  origin: "high: M. Pons', "the key 'overhead.source' is missing"),
+        ("  year: 2019", "", "the key 'overhead.year' is missing"),
+        (
+            "pj_per_cycle: {low: 0, value: 0, high: 8.3}",
+            "pj_per_cycle: {low: 0, value: 9, high: 8.3}",
+            "overhead.pj_per_cycle must be low <= value <= high, got (0.0, 9.0, 8.3)",
+        ),
+        ("pj_per_inference", "pj_per_image", "the key 'overhead.pj_per_inference' is missing"),
         ("clock_mhz: 200", "clock_ghz: 200", "the key 'clock_mhz' is missing; line 7 has 'clock_ghz'"),
         ("clock_mhz: 200", "clock_mhz: 0.2", "clock_mhz must be in MHz, between 1 and 20000, got 0.2"),
         ("rows: 16", "rows: 1000000000000", "array.rows must be a whole number from 1 to 1000000"),
@@ -88,8 +126,8 @@ def test_a_technology_of_ones_own_lies_beside_the_hardware(tmp_path: Path) -> No
         ("capacity_kb: fitted", "capacity_kb: 20", "weight_memory.capacity_kb must be a whole number of banks of 8 KB"),
         ("capacity_kb: fitted", "capacity_kb: big", "must be a whole number from 1 to 1000000, or fitted, got 'big'"),
         (
-            "supply_v: 0.9  ",
-            "supply_v: 900  ",
+            "supply_v: 0.9",
+            "supply_v: 900",
             "supply_v must be in volts, between 0.3 and 1.5 times the nominal 0.9 V",
         ),
         ("partial_sum_bits: full", "partial_sum_bits: half", "must be a whole number from 1 to 1000000, or full"),
@@ -102,6 +140,22 @@ def test_mistakes_in_a_file_are_named(tmp_path: Path, old: str, new: str, messag
     assert old in GOOD
     with pytest.raises(HardwareError, match=re.escape(message)):
         load(tmp_path, GOOD.replace(old, new, 1))
+
+
+def test_widths_batch_and_what_outputs_store_may_be_left_out_or_given(tmp_path: Path) -> None:
+    left_out = load(tmp_path, GOOD)
+    assert (left_out.widths, left_out.batch, left_out.bias_bits, left_out.scale_bits) == (None, 1, 32, 16)
+    assert load(tmp_path, GOOD + "\nwidths: fitted\n").widths is None
+    more = "\nwidths: {weights: 16, activations: 16}\nbatch: 4\nbias_bits: 24\nscale_bits: 8\n"
+    given = load(tmp_path, GOOD + more)
+    assert given.widths == Widths(weights=16, activations=16)
+    assert (given.batch, given.bias_bits, given.scale_bits) == (4, 24, 8)
+    assert given.identity != left_out.identity
+    without = load(tmp_path, GOOD[: GOOD.index("overhead:")])
+    assert without.overhead == Overhead()
+    assert left_out.overhead.pj_per_cycle == Estimate(0, 0, 8.3)
+    shipped = load_hardware("given-8bit-45nm")
+    assert (shipped.widths, shipped.multiplier_form) == (Widths(weights=8, activations=8), "8x8")
 
 
 def test_numbers_with_an_exponent_and_empty_files(tmp_path: Path) -> None:
@@ -139,7 +193,67 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
 
 
 def test_unknown_names_and_missing_files() -> None:
-    with pytest.raises(HardwareError, match="unknown hardware 'tpu'; choose one of hybrid-22nm, output"):
+    with pytest.raises(
+        HardwareError,
+        match=r"unknown hardware 'tpu'; choose one of .*hybrid-22nm, output.*; list them with: search hardware",
+    ):
         load_hardware("tpu")
     with pytest.raises(HardwareError, match=r"cannot read hardware file nowhere\.yaml"):
         load_hardware("nowhere.yaml")
+
+
+class TestAlternatives:
+    """Several accelerators at once: each workload takes the one that costs it least."""
+
+    names = "weight-stationary-45nm,output-stationary-45nm"
+
+    def test_each_workload_takes_the_cheapest(self) -> None:
+        either = load_hardware(self.names)
+        members = [load_hardware(name) for name in self.names.split(",")]
+        assert either.identity == either.name == self.names
+        # few products summed at many positions are cheaper where weights stay, many at one where outputs stay
+        works = [workload(convolution("c", 1, 60, 3, 4)), workload(fully_connected("fc", 256, 64))]
+        taken = []
+        for work in works:
+            alone = [estimate(work, one) for one in members]
+            found = estimate(work, either)
+            assert found.energy_pj == min(report.energy_pj for report in alone)
+            taken.append(found.hardware.name)
+        assert taken == self.names.split(",")
+        together = estimate_batch(works, either)
+        for index, work in enumerate(works):
+            found = estimate(work, either)
+            assert together.energy_pj[index] == pytest.approx(found.energy_pj)
+            assert together.latency_us[index] == pytest.approx(found.latency_us)
+            assert together.area_mm2[:, index].tolist() == pytest.approx(list(found.area_mm2))
+
+    def test_edited_files_are_part_of_the_identity(self, tmp_path: Path) -> None:
+        path = tmp_path / "mine.yaml"
+        path.write_text(GOOD.replace("name: weight-stationary-45nm", "name: mine").replace("rows: 16", "rows: 8"))
+        either = load_hardware(f"{path}, output-stationary-45nm")
+        assert re.fullmatch(r"mine@[0-9a-f]{8},output-stationary-45nm", either.identity)
+
+    @pytest.mark.parametrize(
+        ("names", "message"),
+        [
+            (
+                "flexible-45nm,row-stationary-65nm",
+                "weight_memory.cell is hybrid on flexible-45nm, and 6T on row-stationary-65nm; search these one after",
+            ),
+            (
+                "flexible-45nm,given-8bit-45nm",
+                "weight_memory.word_bits is 1 on flexible-45nm, and 8 on given-8bit-45nm",
+            ),
+            ("flexible-45nm,flexible-45nm", "must have different names, got 'flexible-45nm' twice"),
+            ("flexible-45nm,flexible", "unknown hardware 'flexible'; choose one of"),
+        ],
+    )
+    def test_what_cannot_be_chosen_among(self, names: str, message: str) -> None:
+        with pytest.raises(HardwareError, match=re.escape(message)):
+            load_hardware(names)
+        with pytest.raises(HardwareError, match="needs at least one accelerator, got none"):
+            energy.Hardware.any_of([])
+
+    def test_actions_are_counted_on_one(self) -> None:
+        with pytest.raises(WorkloadError, match="actions are counted on one accelerator"):
+            energy.count_actions(workload(fully_connected("fc", 8, 8)), load_hardware(self.names))

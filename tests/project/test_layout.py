@@ -27,6 +27,7 @@ AREAS = {
     "energy/gates/test_published_power.py": "figures of publications",
     "energy/gates/test_shipped_table.py": "the shipped table of costs",
     "energy/test_layered.py": "workloads whose layers differ",
+    "energy/test_multiplications.py": "what a product costs",
     "energy/test_published.py": "figures of publications",
     "search/executors/test_cluster.py": "a cluster of several machines",
     "search/test_surviving.py": "searches that are killed, on full disks, with networks that hang",

@@ -92,6 +92,17 @@ def test_invalid_hardware(client: TestClient, text: str, words: str) -> None:
     assert_problem(upload(client, "hardware", yaml=text), 422, words, "#/yaml")
 
 
+def test_all_mistakes_of_hardware_are_listed(client: TestClient) -> None:
+    answer = upload(client, "hardware", yaml=MINE.replace("rows: 16", "rows: 016").replace("dram: none", "dram: no"))
+    assert_problem(answer, 422, "array.rows must be in decimal notation, got 016")
+    found = answer.json()
+    assert [one["pointer"] for one in found["errors"]] == ["#/yaml", "#/yaml"]
+    assert found["errors"][1]["detail"].endswith(
+        "dram must be a mapping of keys to values, or none, got 'no'; did you mean 'none'?"
+    )
+    assert found["detail"] == "; ".join(one["detail"] for one in found["errors"])
+
+
 def test_hardware_of_another_name_or_size(client: TestClient) -> None:
     assert_problem(upload(client, "hardware", yaml=MINE.replace("name: mine", "name: ../mine")), 422, "letters, digits")
     assert_problem(upload(client, "hardware", yaml=MINE + "#" * 2**16), 422, "at most 65536 characters", "#/yaml")

@@ -76,6 +76,7 @@ def formula(candidate: Candidate) -> Evaluation:
         energy_range_pj=(work / 2, work * 4),
         area_mm2=0.1,
         workload={"layers": []},
+        hardware="flexible-45nm",
         dense_layers=(),
         failures="silicon-14nm",
         early_accuracy=1.0,  # so that none is beaten early

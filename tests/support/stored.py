@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
+from search.defaults import DEFAULT_HARDWARE
 from search.space.candidate import Candidate
 from search.space.task import find_task
 from search.store.database import Store
@@ -19,7 +20,7 @@ from service.queue import JobQueue
 from service.settings import Settings
 from tests.support.fakes import formula, fresh_run
 
-HARDWARE = "weight-stationary-45nm"
+HARDWARE = DEFAULT_HARDWARE
 SETUP = Setup(task="digits", hardware=HARDWARE, effort="standard")
 SPACE = find_task("digits").space
 WIDTHS = (8, 4, 2)

@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 
+from search.multipliers.choice import MULTIPLIERS
 from search.space.candidate import Candidate
-from search.space.search_space import MULTIPLIERS
 
 candidates = st.builds(
     Candidate,

@@ -4,12 +4,26 @@ import numpy as np
 import pytest
 
 from energy import WorkloadError
-from energy.gates import Expected, GateProofError, GateToolError, Tools, characterise, find_tools
-from energy.gates.characterise import as_values, prove, sign_and_magnitude
-from energy.gates.stimulus import KINDS, OPERATIONS, Pairs, random_pairs, weight_values
+from energy.area import SHIFTER_AREA_PER_BIT
+from energy.cost_table import exact_rows
+from energy.gates import (
+    ExactInLayers,
+    Expected,
+    GateProofError,
+    GateToolError,
+    Tools,
+    characterise,
+    characterise_built,
+    find_tools,
+)
+from energy.gates.characterise import as_values, encoder_of, measure, prove, sign_and_magnitude
+from energy.gates.requantiser import shifter
+from energy.gates.simulation import cell_areas_um2, cell_energies_fj, compute, count_toggles
+from energy.gates.stimulus import KINDS, OPERATIONS, Pairs, random_pairs, staying_pairs, weight_values
 from energy.gates.synthesis import Tools as ToolPaths
 from energy.gates.synthesis import synthesise
 from energy.gates.verilog import Operands, designs
+from energy.unit_energies import SHIFT_BITS, SHIFT_PER_BIT
 
 
 def exact(form: str = "layer", bits: int = 4) -> Expected:
@@ -29,7 +43,62 @@ def test_the_exact_multiplier_in_every_form(tools: Tools, form: str) -> None:
     assert row.key == (form, 4, 4)
     assert row.shared_area_um2 == 0
     assert 30 < row.cells < 120
-    assert 0 < row.energy_stationary_fj < row.energy_recorded_fj < row.energy_uniform_fj
+    assert 0 < row.energy_held_fj < row.energy_recorded_fj < row.energy_uniform_fj
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("name", "bits"), [("exact", 8), ("exact", 4), ("drum-4", 8), ("truncated-4", 6)])
+def test_what_a_product_costs_is_linear_in_how_often_its_weight_changes(tools: Tools, name: str, bits: int) -> None:
+    operands = Operands(form="layer", weight_bits=bits, activation_bits=bits, product_bits=2 * bits)
+    design = designs(name, operands)[0]
+    netlist = synthesise(tools, design.verilog, top="multiplier").netlist
+    function = ExactInLayers(weight_bits=bits, activation_bits=bits)  # of which only the operands are used
+    encode = encoder_of(design, function)
+    row = measure(tools, netlist, function, encode, name=name)
+    for uses in (2, 8, 64):
+        pairs = staying_pairs(uses, "layer", bits, bits)
+        toggles = count_toggles(netlist, encode(pairs)).per_net
+        found = float(cell_energies_fj(netlist, tools.library, toggles).sum())
+        linear = row.energy_held_fj + (row.energy_recorded_fj - row.energy_held_fj) / uses
+        assert found == pytest.approx(linear, rel=0.02), uses
+
+
+@pytest.mark.process
+def test_wide_exact_multipliers_are_proved_by_random_and_extreme_pairs(tools: Tools) -> None:
+    wide = ExactInLayers(weight_bits=12, activation_bits=16)
+    row = characterise(tools, "exact", wide)
+    assert row.key == ("layer", 12, 16)
+    assert row.energy_held_fj < row.energy_recorded_fj < row.energy_uniform_fj
+    assert {0, 1, 2**16 - 1} <= set(wide.pairs.activations.tolist())
+    assert {0, 1, -1, 2**11 - 1, 1 - 2**11} <= set(wide.pairs.weights.tolist())
+
+
+@pytest.mark.process
+def test_narrow_operands_in_a_wide_circuit_cost_more_than_in_their_own(tools: Tools) -> None:
+    narrower = [ExactInLayers(weight_bits=bits, activation_bits=bits) for bits in (3, 5)]
+    rows = list(characterise_built(tools, "exact", exact(bits=5), narrower))
+    assert [row.key for row in rows] == [("5x5", 3, 3), ("5x5", 5, 5)]
+    own = [characterise(tools, "exact", one) for one in narrower]
+    assert rows[0].energy_recorded_fj > 1.2 * own[0].energy_recorded_fj
+    assert rows[1].energy_recorded_fj == pytest.approx(own[1].energy_recorded_fj)
+    assert rows[0].area_um2 == rows[1].area_um2 == own[1].area_um2
+
+
+# The figures that `energy` uses without tools.
+@pytest.mark.process
+def test_turning_a_product_into_a_code_costs_what_is_charged(tools: Tools) -> None:
+    unit = exact_rows()["layer", 8, 8]
+    random = np.random.default_rng(0)
+    for bits in (24, 32, 40, 48):
+        netlist = synthesise(tools, shifter(bits, SHIFT_BITS, 8), top="shifter").netlist
+        products = random.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), OPERATIONS + 1)
+        distances = random.integers(8, 32, OPERATIONS + 1)
+        codes = {"x": products & (2**bits - 1), "s": distances}
+        shifted = (products >> distances) + 1 >> 1  # halves are rounded up
+        assert (compute(netlist, codes)["y"] == np.clip(shifted, 0, 255)).all()
+        fj = cell_energies_fj(netlist, tools.library, count_toggles(netlist, codes).per_net).sum()
+        assert fj / bits / unit.energy_uniform_fj == pytest.approx(SHIFT_PER_BIT, rel=0.15)
+        assert cell_areas_um2(netlist).sum() / bits / unit.area_um2 == pytest.approx(SHIFTER_AREA_PER_BIT, rel=0.15)
 
 
 @pytest.mark.process
@@ -131,7 +200,7 @@ def test_random_operands_exist_and_are_the_same_again(kind: str, form: str, bits
         assert pairs.activations.all()
         assert pairs.weights.all()
         assert (np.abs(pairs.activations) <= 2 ** (bits - 2)).mean() > 0.5  # most of a network's are small
-    if kind == "stationary":
+    if kind == "held":
         assert (pairs.weights[:64] == pairs.weights[0]).all()
 
 

@@ -19,14 +19,33 @@ from energy.cost_table import (
     write_cost_table,
 )
 
-KEYS = [("layer", w, a) for w in range(2, 9) for a in range(2, 9)] + [("unsigned", 8, 8), ("signed", 8, 8)]
+NARROW = [(w, a) for w in range(2, 9) for a in range(2, 9)]
+KEYS = [(form, *widths) for form in ("layer", "8x8") for widths in NARROW] + [("unsigned", 8, 8), ("signed", 8, 8)]
+WIDE = [(w, a) for w in (*range(2, 9), 12, 16) for a in (*range(2, 9), 12, 16)]  # of the exact multiplier only
+EXACT_KEYS = {*KEYS, *((form, *widths) for form in ("layer", "16x16") for widths in WIDE)}
 
 
 def test_every_listed_multiplier_has_every_form_and_width() -> None:
     found = {(row.name, *row.key) for row in shipped_rows()}
     assert len(found) == len(shipped_rows())
-    assert found == {(name, *key) for name in CostTable().names for key in KEYS}
-    assert all(row.area_um2 >= 0 and row.energy_recorded_fj >= 0 for row in shipped_rows())
+    others = {(name, *key) for name in CostTable().names if name != "exact" for key in KEYS}
+    assert found == others | {("exact", *key) for key in EXACT_KEYS}
+    assert "ssm-4" in CostTable().names
+    assert all(row.area_um2 >= 0 and row.energy_recorded_fj >= row.energy_held_fj >= 0 for row in shipped_rows())
+
+
+@pytest.mark.parametrize(("form", "bits"), [("8x8", 8), ("16x16", 16)])
+def test_narrow_operands_leave_a_circuit_of_given_widths_as_it_is(form: str, bits: int) -> None:
+    own = {(row.name, row.weight_bits, row.activation_bits): row for row in shipped_rows() if row.form == "layer"}
+    for row in (row for row in shipped_rows() if row.form == form):
+        full = own[row.name, bits, bits]
+        assert (row.cells, row.area_um2, row.shared_area_um2) == (full.cells, full.area_um2, full.shared_area_um2)
+        if row.key == (form, bits, bits):
+            assert row.energy_recorded_fj == pytest.approx(full.energy_recorded_fj, rel=0.01)
+            assert row.energy_held_fj == pytest.approx(full.energy_held_fj, rel=0.01)
+        elif row.name == "exact":
+            narrow = own[row.name, row.weight_bits, row.activation_bits]
+            assert 0.99 * narrow.energy_recorded_fj < row.energy_recorded_fj < full.energy_recorded_fj
 
 
 def test_its_provenance_is_complete() -> None:
@@ -56,7 +75,7 @@ def test_leaving_more_out_never_costs_more(form: str) -> None:
         for figures in (
             [cost.relative_area for cost in costs],
             [cost.relative_energy for cost in costs],
-            [cost.relative_energy_stationary for cost in costs],
+            [cost.relative_energy_held for cost in costs],
             [cost.relative_energy_uniform for cost in costs],
         ):
             assert figures == sorted(figures, reverse=True), (names, figures)
@@ -76,7 +95,8 @@ def test_looking_up() -> None:
         assert multiplier_cost("exact", weight_bits=bits, activation_bits=bits).relative_energy == 1
     cost = multiplier_cost("truncated-6", weight_bits=8, activation_bits=8)
     assert 0.4 < cost.relative_energy < 0.8
-    assert cost.low <= cost.relative_energy <= cost.high
+    for width in (2, 8, 16):
+        assert multiplier_cost("exact", weight_bits=width, activation_bits=16, form="16x16").relative_energy_held == 1
     assert "OSU 180 nm" in cost.source
     # Exact at these widths, so built as the exact one.
     assert multiplier_cost("drum-6", weight_bits=4, activation_bits=4).relative_energy == 1
@@ -99,7 +119,9 @@ def test_looking_up() -> None:
         ),
         ("drum-4", 9, "layer", "the widest known are 8-bit weights and 8-bit activations"),
         ("drum-4", 4, "unsigned", "the widest known are 8-bit weights"),
-        ("drum-4", 8, "other", "form must be one of layer, unsigned, signed, got 'other'"),
+        ("drum-4", 8, "16x16", "in the form '16x16', only as layer, unsigned, signed, 8x8"),
+        ("drum-4", 9, "8x8", "as 8x8, 9-bit weights x 9-bit activations; the widest known are 8-bit weights"),
+        ("drum-4", 8, "other", "form must be one of layer, unsigned, signed, 8x8, 16x16, got 'other'"),
     ],
 )
 def test_what_is_not_known(name: str, bits: int, form: str, complaint: str) -> None:

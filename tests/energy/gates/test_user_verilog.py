@@ -1,5 +1,7 @@
 """A person's Verilog, good and bad."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -70,14 +72,19 @@ def test_signed_circuits_and_hierarchies(tools: Tools) -> None:
 def test_rows_for_all_widths_of_one_circuit(tools: Tools) -> None:
     found = read(tools, PLAIN)
     rows = list(characterise_user(tools, found))
-    assert len(rows) == user_row_count(found) == 9
-    assert {row.key for row in rows} == {("layer", w, a) for w in (2, 3, 4) for a in (2, 3, 4)}
+    # once as a circuit of its own widths, once as one of the 8 x 8 bits of a given array, with the same figures
+    forms = ("layer", "8x8")
+    assert len(rows) == user_row_count(found) == 18
+    assert {row.key for row in rows} == {(form, w, a) for form in forms for w in (2, 3, 4) for a in (2, 3, 4)}
+    by_key = {row.key: row for row in rows}
+    for (form, w, a), row in by_key.items():
+        assert replace(row, form="layer") == by_key["layer", w, a], form
     assert len({row.area_um2 for row in rows}) == 1  # the circuit is what it is
     energies = {row.key[1:]: row.energy_uniform_fj for row in rows}
     assert energies[2, 2] < energies[4, 4]
     signed = read(tools, SIGNED, signed=True)
     assert {row.key for row in characterise_user(tools, signed)} == {
-        ("layer", w, a) for w in (2, 3, 4) for a in (2, 3)
+        (form, w, a) for form in forms for w in (2, 3, 4) for a in (2, 3)
     }  # an unsigned activation may not reach the highest bit
 
 

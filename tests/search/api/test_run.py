@@ -13,9 +13,8 @@ from search.api.workplace import Workplace
 from search.api.workshop import key_function
 from search.errors import DatasetError, NothingFoundError, UsageError
 from search.locations import multiplier_dir
-from search.multipliers.choice import ChosenMultiplier
+from search.multipliers.choice import MULTIPLIERS, ChosenMultiplier
 from search.observer import Observer
-from search.space.search_space import MULTIPLIERS
 from search.space.target import Target
 from search.space.task import find_task
 from search.store.claims import claimed

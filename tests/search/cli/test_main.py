@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 
 from search.cli.main import cli
 from search.errors import UsageError
-from search.space.search_space import MULTIPLIERS
+from search.multipliers.choice import MULTIPLIERS
 from tests.support.timing import processor_seconds
 
 SEARCH = [sys.executable, "-m", "search"]

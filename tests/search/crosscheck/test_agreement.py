@@ -15,7 +15,7 @@ import energy
 from benchmarks import energy_validation
 from search.cli.main import cli
 from search.crosscheck import agreement, zigzag
-from search.crosscheck.zigzag import INSTALL, Parts
+from search.crosscheck.zigzag import INSTALL, Parts, run_zigzag
 from search.crosscheck.zigzag_inputs import (
     ZigzagLayer,
     dense,
@@ -144,11 +144,17 @@ def test_layers_that_differ_keep_their_own_energies(monkeypatch: pytest.MonkeyPa
     assert [last.weight_read_pj, last.weight_write_pj] == [plain[1].weight_read_pj, plain[1].weight_write_pj]
     monkeypatch.setattr(agreement, "run_zigzag", lambda layer: replace(fake_zigzag(layer), mac=1.0))
     report = energy.estimate(dense(workload), HARDWARE)
+    # ZigZag's MACs, here one in each layer, cost what ours do on average
     expected = sum(
-        report.table.values(index)["multiply_pj"] + report.table.values()["add_pj_per_bit"] * float(bits)
-        for index, bits in enumerate(report.counts.sum_bits[0])
+        parts["mac"] / layer.macs for parts, layer in zip(report.layers.values(), workload.layers, strict=True)
     )
     assert agreement.compare(workload, HARDWARE).zigzag.mac == pytest.approx(expected)
+    first_pj, last_pj = (
+        (report.layers[layer.name]["mac"] / layer.macs, float(bits))
+        for layer, bits in zip(workload.layers, report.counts.sum_bits[0], strict=True)
+    )
+    add_pj = report.table.values()["add_pj_per_bit"]
+    assert first_pj[0] - first_pj[1] * add_pj < 0.5 * (last_pj[0] - last_pj[1] * add_pj)  # asm-1 against exact
 
 
 def test_memories_are_in_order_from_the_array_to_dram() -> None:
@@ -259,6 +265,9 @@ def test_hardware_and_layers_that_zigzag_cannot_express_are_rejected() -> None:
 
 def test_hardware_is_that_of_the_search(tmp_path: Path) -> None:
     assert agreement.hardware_of("weight-stationary-45nm") == HARDWARE
+    either = "weight-stationary-45nm,output-stationary-45nm"
+    with pytest.raises(UsageError, match=f"the search chose among {either}; cross-check one on a single accelerator"):
+        agreement.hardware_of(either)
     with pytest.raises(UsageError, match=r"mine@1234 is custom hardware; give its file as `hardware`"):
         agreement.hardware_of("mine@1234")
     with pytest.raises(UsageError, match="ran on weight-stationary-45nm, but `hardware` hybrid-22nm is hybrid-22nm"):
@@ -291,10 +300,12 @@ def test_equal_layers_are_scored_once_and_both_models_take_the_mac_from_one_tabl
     )
     assert len(scored) == found.layers == 2
     assert progress == [(0, 2), (1, 2), (2, 2)]
-    entries = energy.estimate(dense(twice), HARDWARE).table.values()
-    sum_bits = 2 * (11 + 4) + 11 + 6
+    report = energy.estimate(dense(twice), HARDWARE)
     comparison = found.comparisons[0]
-    assert comparison.zigzag.mac == pytest.approx(3 * entries["multiply_pj"] + sum_bits * entries["add_pj_per_bit"])
+    each = [parts["mac"] / layer.macs for parts, layer in zip(report.layers.values(), twice.layers, strict=True)]
+    assert each[0] == each[1]
+    assert comparison.zigzag.mac == pytest.approx(sum(each))
+    assert found.same_dataflow is None
     assert comparison.zigzag.weight_sram == 2 * 4 * 10 + 10 * 64 * 10
     assert comparison.ours.mac == pytest.approx(energy.estimate(dense(twice), HARDWARE).components["mac"])
     assert found.dense == found.searched == agreement.Agreement(spearman=None, kendall=None)
@@ -372,15 +383,37 @@ def test_the_published_lenet() -> None:
     assert DRAM.dram is not None
     hardware = replace(
         DRAM,
-        weight_memory=replace(DRAM.weight_memory, capacity_kb=64),
-        activation_memory=replace(DRAM.activation_memory, capacity_kb=64),
+        weight_memory=replace(DRAM.weight_memory, capacity_kb=64, bank_kb=64),
+        activation_memory=replace(DRAM.activation_memory, capacity_kb=64, bank_kb=64),
         dram=replace(DRAM.dram, keeps_feature_maps=False),
     )
     workload = energy_validation.workload(energy_validation.LENET)
-    table = replace(energy.estimate(workload, hardware).table, multiply_pj=0.23, add_pj_per_bit=0.0)
+    table = replace(
+        energy.estimate(workload, hardware).table, multiply_pj=0.23, weight_change_pj=0.0, add_pj_per_bit=0.0
+    )
     found = agreement.compare(workload, hardware, table=table)
     for parts in (found.ours, found.zigzag):
         assert parts.mac == pytest.approx(0.527e6, rel=0.01)
         assert parts.dram == pytest.approx(73.24e6, rel=0.01)
         # Between the results of two other tools for the same memories: 4.72 and 9.06 uJ.
         assert 4.72e6 < parts.weight_sram + parts.activation_sram < 9.06e6
+
+
+@NEEDS_ZIGZAG
+@pytest.mark.slow
+def test_zigzag_chooses_the_same_dataflows() -> None:
+    """Weights stay where few products are summed at many positions, outputs where many are summed at few."""
+    flexible = energy.load_hardware("flexible-45nm")
+    layers = (
+        replace(CONVOLUTION, name="few products", positions=576, inner=9, outputs=8, input_values=676,
+                nonzero_weights=72, kernel_height=3, kernel_width=3, output_height=24),
+        replace(CONVOLUTION, name="many products", positions=16, inner=288, outputs=16, input_values=32 * 36,
+                nonzero_weights=288 * 16, kernel_height=3, kernel_width=3, output_height=4),
+        LINEAR,
+    )  # fmt: skip
+    workload = network(*layers)
+    report = energy.estimate(dense(workload), flexible)
+    assert report.dataflows == ("weight-stationary", "output-stationary", "output-stationary")
+    for layer in zigzag_layers(workload, flexible):
+        chosen, other = (run_zigzag(one).memories_pj for one in (layer, agreement.other_dataflow(layer)))
+        assert chosen < other

@@ -26,6 +26,10 @@ def modelled() -> dict[str, float]:
             volts = 0.8 * hardware.weight_memory.supply_v
             work = workload(LENET, bits=6, activation_bits=7, multiplier=multiplier, volts=volts)
             found[f"{name}, {multiplier}"] = energy.estimate(work, hardware).energy_pj
+            sparse = [replace(layer, nonzero_weights=layer.weights // 3, activation_density=0.4) for layer in LENET]
+            robust = 2 if hardware.weight_memory.cell == "hybrid" else 0
+            work = workload(sparse, bits=5, multiplier=multiplier, volts=volts, robust_bits=robust, batch=3)
+            found[f"{name}, {multiplier}, sparse"] = energy.estimate(work, hardware).energy_pj
     return found
 
 

@@ -16,9 +16,8 @@ from search.evaluation.evaluator import Evaluator
 from search.evaluation.training import Training
 from search.evaluation.work import Done, Evaluate, Failed
 from search.evaluation.workload import on_hardware
-from search.multipliers.choice import choose
+from search.multipliers.choice import MULTIPLIERS, choose
 from search.space.candidate import Candidate
-from search.space.search_space import MULTIPLIERS
 from search.space.task import Effort, Task, find_task
 from tests.support.fakes import chosen_import, imported
 
@@ -310,6 +309,30 @@ def test_an_invalid_candidate_becomes_a_failed_outcome(data: datasets.TaskData, 
 def test_evaluations_survive_json(data: datasets.TaskData, tmp_path: Path) -> None:
     found = evaluator(data, tmp_path).evaluate(CANDIDATE, "validation")
     assert Evaluation.from_dict(found.to_dict()) == found
+
+
+def test_of_several_accelerators_each_candidate_takes_the_cheapest(data: datasets.TaskData, tmp_path: Path) -> None:
+    either = energy.load_hardware("weight-stationary-45nm,output-stationary-45nm")
+    cache = TrainingCache(tmp_path)
+    found, *alone = (
+        Evaluator(TASK, data, hardware, seed=0, cache=cache).evaluate(CANDIDATE, "validation")
+        for hardware in (either, *either.alternatives)
+    )
+    cheapest = min(alone, key=lambda evaluation: evaluation.energy_pj)
+    assert found.hardware == cheapest.hardware == "output-stationary-45nm"
+    assert without_time(found) == without_time(cheapest)
+    assert {one.chip_accuracies for one in alone} == {found.chip_accuracies}  # they store weights alike
+
+
+def test_a_batch_of_images_shares_the_weights_that_are_read(data: datasets.TaskData, tmp_path: Path) -> None:
+    one, four = (
+        Evaluator(TASK, data, replace(HARDWARE, batch=batch), seed=0, cache=TrainingCache(tmp_path)).evaluate(
+            CANDIDATE, "validation"
+        )
+        for batch in (1, 4)
+    )
+    assert four.components_pj["weight_sram"] == pytest.approx(one.components_pj["weight_sram"] / 4)
+    assert four.chip_accuracies == one.chip_accuracies
 
 
 def test_the_key_covers_everything_an_evaluation_depends_on(data: datasets.TaskData) -> None:

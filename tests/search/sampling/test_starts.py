@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from search.multipliers.choice import choose
+from search.multipliers.choice import MULTIPLIERS, choose
 from search.sampling.starts import starting_genomes
-from search.space.search_space import MULTIPLIERS
 from search.space.task import find_task, task_names
 from search.space.techniques import TECHNIQUES, techniques_of
 

@@ -143,6 +143,37 @@ def test_mistakes_are_named_with_their_line(text: str, line: int, message: str, 
     assert str(caught.value).startswith(str(tmp_path / "space.yaml") + (f":{line}: " if line else ""))
 
 
+def test_all_mistakes_of_a_file_are_named(tmp_path: Path) -> None:
+    text = """families: [mlp, resnet]
+depth: [2, 40]
+width: {low: 5, high: 2}
+weight_bits: [9, 2, 1]
+activation_bits: {low: 1, high: eight, step: 0}
+multipliers: [drumm-4, asm-1, asmm-1]
+robust_bits: [1]
+supply_v: 0.8
+layerd: true
+"""
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, text, hardware=SIX)
+    lines = [line.removeprefix(f"{tmp_path}/space.yaml:") for line in str(caught.value).splitlines()]
+    assert [re.sub(r"(unknown multiplier '\S+'|has 6T|layered'\?);?.*", r"\1", line) for line in lines] == [
+        "1: families must be among lenet, mlp, got 'resnet'",
+        "2: depth must be between 1 and 3, which lenet or mlp allows, got 40",
+        "3: width: the range from 5 to 2 is empty",
+        "4: weight_bits must be between 2 and 8, got 9",
+        "4: weight_bits must be between 2 and 8, got 1",
+        "5: activation_bits.low must be between 2 and 8, got 1",
+        "5: activation_bits.high must be a whole number, got 'eight'",
+        "5: activation_bits.step must be above 0, got 0.0",
+        "6: multipliers: unknown multiplier 'drumm-4'",
+        "6: multipliers: unknown multiplier 'asmm-1'",
+        "7: robust_bits: the weight memory of weight-stationary-45nm has 6T",
+        "8: supply_v: give a list of values, or a range {low: ..., high: ..., step: ...}",
+        "9: unknown key 'layerd'; did you mean 'layered'?",
+    ]
+
+
 def test_robust_bits_need_a_hybrid_memory(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"space.yaml:1: robust_bits: the weight memory of .* has 6T cells only"):
         read(tmp_path, "robust_bits: [1]", hardware=SIX)
