@@ -17,8 +17,10 @@ CANDIDATES = 1000
 BOUNDS = {
     "one candidate, us": 200.0,
     "one layered candidate, us": 200.0,
+    "one candidate, best dataflows, us": 250.0,  # each layer is priced under two
     "each of 1,000 at once, us": 10.0,
     "each of 1,000 layered, us": 10.0,
+    "each of 1,000, best dataflows, us": 10.0,
     "import energy, s": 0.3,
 }
 
@@ -41,7 +43,8 @@ def layered(work: Workload) -> Workload:
 
 def measure(turns: int = 30) -> dict[str, float]:
     """Measure median times, under the names in `BOUNDS`."""
-    hardware, works = load_hardware("weight-stationary-45nm"), candidates()
+    hardware, flexible = load_hardware("weight-stationary-45nm"), load_hardware("flexible-45nm")
+    works = candidates()
     apart = [layered(work) for work in works]
     importing = [
         sys.executable,
@@ -55,11 +58,15 @@ def measure(turns: int = 30) -> dict[str, float]:
     return {
         "one candidate, us": 1e6 * _median(lambda: estimate(works[0], hardware).energy_pj, turns * 20),
         "one layered candidate, us": 1e6 * _median(lambda: estimate(apart[0], hardware).energy_pj, turns * 20),
+        "one candidate, best dataflows, us": 1e6 * _median(lambda: estimate(works[0], flexible).energy_pj, turns * 20),
         "each of 1,000 at once, us": 1e6
         * _median(lambda: estimate_batch(works, hardware).energy_pj, turns)
         / CANDIDATES,
         "each of 1,000 layered, us": 1e6
         * _median(lambda: estimate_batch(apart, hardware).energy_pj, turns)
+        / CANDIDATES,
+        "each of 1,000, best dataflows, us": 1e6
+        * _median(lambda: estimate_batch(works, flexible).energy_pj, turns)
         / CANDIDATES,
         "import energy, s": statistics.median(imports),
     }
@@ -81,7 +88,7 @@ def main() -> int:
     for name, found in measure().items():
         met = found <= BOUNDS[name]
         missed += not met
-        sys.stdout.write(f"{name:<28} {found:8.3g}  bound {BOUNDS[name]:g}{'' if met else '  MISSED'}\n")
+        sys.stdout.write(f"{name:<34} {found:8.3g}  bound {BOUNDS[name]:g}{'' if met else '  MISSED'}\n")
     return 1 if missed else 0
 
 

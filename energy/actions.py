@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from energy.arrays import Array
 from energy.compression import smallest_format_bits
-from energy.dataflows import movement
+from energy.dataflows import any_nonzero, movement
 from energy.errors import WorkloadError
 from energy.hardware import Hardware
 from energy.traffic import dram_traffic
@@ -142,15 +142,16 @@ def count_batch(work: WorkloadBatch, hardware: Hardware, chosen: NDArray[np.intp
         moved = moved.refilled(traffic.weight_passes)
     bias_reads = bias_bits * moved.weight_passes  # as often as the weights of the same outputs, were they dense
     macs = dense_macs * switching
-    changes = dense_macs / np.maximum(moved.weight_stays, 1)
+    stays = np.maximum(moved.weight_stays, 1)
+    changes = dense_macs / stays
     if gates:  # a weight reaches the multiplier if it and one of its activations are not zero
-        changes = changes * weight_density * (1 - (1 - activation_density) ** np.maximum(moved.weight_stays, 1))
+        changes = changes * weight_density * any_nonzero(activation_density, stays)
     if hardware.zeros in ("fetch-gated", "skipped"):
         moved = moved.without_zeros(weight_density, activation_density, skips=skips)
-    weight_fill, activation_fill = weight_bits + np.zeros_like(weights), activation_bits + np.zeros_like(weights)
+    weight_fill, activation_fill = weight_bits, activation_bits
     if gates and not skips:  # a zero is handed on as a flag, if that is less than to write all bits
-        weight_fill = np.minimum(weight_fill, weight_fill * weight_density + 1)
-        activation_fill = np.minimum(activation_fill, activation_fill * activation_density + 1)
+        weight_fill = np.minimum(weight_bits, weight_bits * weight_density + 1)
+        activation_fill = np.minimum(activation_bits, activation_bits * activation_density + 1)
     added_bits = macs * sum_bits  # also the bits of sums read and written in registers, once per product
     activation_read_bits = moved.activation_reads * stored_activation + traffic.output_bits
     if masks is not None:

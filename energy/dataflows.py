@@ -6,7 +6,7 @@ the edges leave processing elements idle, which costs cycles. Groups are indepen
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +54,8 @@ class Movement:
         A weight is read if one of the activations that stream past it is nonzero, an activation if one of its weights
         is nonzero; where products are skipped, zero activations are not read either. Zeros are at random positions.
         """
-        weights = 1 - (1 - activation_density) ** self.weight_uses
-        activations = 1 - (1 - weight_density) ** self.activation_uses
+        weights = any_nonzero(activation_density, self.weight_uses)
+        activations = any_nonzero(weight_density, self.activation_uses)
         cycles: Array | float = 1.0
         fills = weights
         if skips:  # zero weights and zero activations never enter the array
@@ -85,69 +85,106 @@ class Movement:
 def movement(layers: Layers, hardware: Hardware, chosen: NDArray[np.intp] | None = None) -> Movement:
     """Compute the movement of a batch under the dataflow of an accelerator.
 
-    Where each layer takes the best of several dataflows, arrays have another first axis, the dataflows, in the order of
-    `energy.hardware.FLAT_DATAFLOWS`; unless they are chosen, each as an index into these.
+    Where each layer takes the best of several dataflows, arrays in which these differ have another first axis, the
+    dataflows, in the order of `energy.hardware.FLAT_DATAFLOWS`; unless they are chosen, each as an index into these.
     """
     if hardware.scratchpads is not None:
         return _row_stationary(layers, hardware, hardware.scratchpads)
+    streams = _streams(layers, hardware)
     if hardware.dataflow == "weight-stationary":
-        return _weight_stationary(layers, hardware)
+        return _weight_stationary(layers, hardware, streams)
     if hardware.dataflow == "output-stationary":
-        return _output_stationary(layers, hardware)
-    both = _weight_stationary(layers, hardware), _output_stationary(layers, hardware)
-    shape = layers.inner.shape
+        return _output_stationary(layers, hardware, streams)
+    first, second = _weight_stationary(layers, hardware, streams), _output_stationary(layers, hardware, streams)
     found = {}
-    for one in fields(Movement):
-        found[one.name] = np.array([np.broadcast_to(getattr(moved, one.name), shape) for moved in both])
-        if chosen is not None:
-            found[one.name] = np.take_along_axis(found[one.name], chosen[None], axis=0)[0]
+    for name in Movement.__slots__:
+        left, right = getattr(first, name), getattr(second, name)
+        if left is right:
+            found[name] = left
+        elif chosen is None:
+            both = found[name] = np.empty((2, *layers.inner.shape))
+            both[0], both[1] = left, right
+        else:
+            found[name] = np.where(chosen == 0, left, right)
     return Movement(**found)
 
 
-def _weight_stationary(layers: Layers, hardware: Hardware) -> Movement:
+def any_nonzero(density: Array, count: Array) -> Array:
+    """Compute the probability that at least one of so many values is not zero; zeros are at random positions."""
+    with np.errstate(divide="ignore"):  # a density of 1
+        return np.asarray(-np.expm1(count * np.log1p(-density)))  # 1 - (1 - density) ** count, 20 times as fast
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Streams:
+    """What streams through a flat array, whatever stays in it.
+
+    Attributes:
+        macs: Products.
+        column_folds: Folds along the outputs.
+        activation_reads: Activations read.
+        outputs_at_once: Outputs of a group that are computed at the same time.
+    """
+
+    macs: Array
+    column_folds: Array
+    activation_reads: Array
+    outputs_at_once: Array
+
+
+def _streams(layers: Layers, hardware: Hardware) -> _Streams:
+    products, outputs = layers.positions * layers.inner, layers.outputs / layers.groups
+    column_folds = layers.groups * _ceil(outputs, hardware.array_columns)
+    return _Streams(
+        macs=products * layers.outputs,
+        column_folds=column_folds,
+        activation_reads=products * column_folds,
+        outputs_at_once=np.minimum(outputs, hardware.array_columns),
+    )
+
+
+def _weight_stationary(layers: Layers, hardware: Hardware, streams: _Streams) -> Movement:
     """A fold of `array_rows` inner products by `array_columns` outputs stays, and all positions stream through it.
 
     As SCALE-Sim defines it (Samajdar et al., A systematic methodology for characterizing scalability of DNN
     accelerators using SCALE-Sim, ISPASS 2020).
     """
     row_folds = _ceil(layers.inner, hardware.array_rows)
-    column_folds = layers.groups * _ceil(layers.outputs / layers.groups, hardware.array_columns)
     return Movement(
         weight_passes=np.ones(layers.inner.shape),
         weight_uses=layers.positions,
         weight_stays=layers.positions,
-        activation_reads=layers.positions * layers.inner * column_folds,
-        activation_uses=np.minimum(layers.outputs / layers.groups, hardware.array_columns),
+        activation_reads=streams.activation_reads,
+        activation_uses=streams.outputs_at_once,
         partial_sum_passes=row_folds - 1,
-        open_outputs=np.minimum(layers.outputs / layers.groups, hardware.array_columns),
+        open_outputs=streams.outputs_at_once,
         # Weights are shifted in from the edge: to the first row through one register, to the last through all.
         weight_fills=layers.inner * layers.outputs * ((hardware.array_rows + 1) / 2),
-        activation_fills=layers.positions * layers.inner * layers.outputs,  # every element passes them on
-        folds=row_folds * column_folds,
+        activation_fills=streams.macs,  # every element passes them on
+        folds=row_folds * streams.column_folds,
         fill_cycles=2 * hardware.array_rows + hardware.array_columns - 2,
         stream_cycles=layers.positions,
     )
 
 
-def _output_stationary(layers: Layers, hardware: Hardware) -> Movement:
+def _output_stationary(layers: Layers, hardware: Hardware, streams: _Streams) -> Movement:
     """A fold of `array_rows` positions by `array_columns` outputs accumulates in place, so no partial sum leaves.
 
     As SCALE-Sim defines it; as in its traces, a fold drains while the next one fills.
     """
     position_folds = _ceil(layers.positions, hardware.array_rows)
-    column_folds = layers.groups * _ceil(layers.outputs / layers.groups, hardware.array_columns)
-    macs = layers.positions * layers.inner * layers.outputs
+    macs, nothing = streams.macs, np.zeros_like(streams.macs)
     return Movement(
         weight_passes=position_folds,
         weight_uses=np.minimum(layers.positions, hardware.array_rows),
         weight_stays=np.ones_like(macs),  # weights stream past the sums
-        activation_reads=layers.positions * layers.inner * column_folds,
-        activation_uses=np.minimum(layers.outputs / layers.groups, hardware.array_columns),
-        partial_sum_passes=np.zeros_like(macs),
-        open_outputs=np.zeros_like(macs),
+        activation_reads=streams.activation_reads,
+        activation_uses=streams.outputs_at_once,
+        partial_sum_passes=nothing,
+        open_outputs=nothing,
         weight_fills=macs,  # weights and activations pass through every element
         activation_fills=macs,
-        folds=position_folds * column_folds,
+        folds=position_folds * streams.column_folds,
         fill_cycles=hardware.array_rows + hardware.array_columns - 2,
         stream_cycles=layers.inner,
     )
@@ -195,4 +232,4 @@ def _row_stationary(layers: Layers, hardware: Hardware, pads: Scratchpads) -> Mo
 
 
 def _ceil(a: Array, b: Array | float) -> Array:
-    return -(-a // b)
+    return np.asarray(np.ceil(a / b))

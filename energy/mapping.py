@@ -8,7 +8,7 @@ that it needs anyway, and to have one way for all layers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,21 +53,35 @@ def map_batch(work: WorkloadBatch, hardware: Hardware, costs: CostTable) -> Mapp
     if hardware.dataflow != "best":
         return _priced(work, counts, hardware, costs)
     shape = counts.sum_bits.shape
-    all_weights, all_outputs = (np.full(shape, one) for one in (_WEIGHTS_STAY, _OUTPUTS_STAY))
-    outputs_stay = _priced(work, _under(counts, all_outputs), hardware, costs)
-    cheapest = np.argmin(_layer_energies(counts, outputs_stay.table), axis=0)
+    outputs_stay = _priced(work, _under(counts, _OUTPUTS_STAY), hardware, costs)
+    with_weights, with_outputs = _layer_energies(counts, outputs_stay.table)
+    keeps_weights = with_weights < with_outputs
+    if hardware.dram is None and not keeps_weights.any():
+        return replace(outputs_stay, chosen=np.full(shape, _OUTPUTS_STAY))
     fits = counts.live_activation_bits[_WEIGHTS_STAY] <= outputs_stay.sizes.activation_kb * 8192
-    fitting = np.where(fits, cheapest, _OUTPUTS_STAY)
     is_fitted = hardware.activation_memory.capacity_kb is None
-    if (fitting != cheapest).any() if is_fitted else hardware.dram is not None:
-        # A layer's choice matters to the others, by the size of the memory or by the feature maps that stay in it.
-        ways = np.array([fitting, cheapest, all_weights, all_outputs])
-        tried = [_priced(work, count_batch(work, hardware, way), hardware, costs) for way in ways]
-        totals = [_layer_energies(one.counts, one.table).sum(axis=-1) for one in tried]
-        chosen = ways[np.argmin(totals, axis=0), np.arange(shape[0])]
-        return _priced(work, count_batch(work, hardware, chosen), hardware, costs, chosen)
-    # Then the memories are those of outputs that stay.
-    return Mapped(counts=_under(counts, fitting), sizes=outputs_stay.sizes, table=outputs_stay.table, chosen=fitting)
+    if not is_fitted and hardware.dram is None:
+        keeps_weights &= fits  # what is larger cannot run
+    # A layer's choice matters to the others if unfinished sums need a larger memory, which is dearer for all; and by
+    # the feature maps that stay in a memory of given size.
+    matters = (keeps_weights & ~fits).any(axis=-1) if is_fitted else np.full(shape[:1], hardware.dram is not None)
+    chosen = np.where(keeps_weights, _WEIGHTS_STAY, _OUTPUTS_STAY)
+    if not matters.any():
+        return replace(outputs_stay, counts=_under(counts, chosen), chosen=chosen)
+    some, everywhere = work.subset(matters), np.ones_like(keeps_weights)
+    ways = [
+        np.where(keeps, _WEIGHTS_STAY, _OUTPUTS_STAY)[matters]
+        for keeps in (keeps_weights & fits, keeps_weights, everywhere, ~everywhere)
+    ]
+    totals = [_total_energies(some, hardware, costs, way) for way in ways]
+    chosen[matters] = np.array(ways)[np.argmin(totals, axis=0), np.arange(len(totals[0]))]
+    return _priced(work, count_batch(work, hardware, chosen), hardware, costs, chosen)
+
+
+def _total_energies(work: WorkloadBatch, hardware: Hardware, costs: CostTable, chosen: NDArray[np.intp]) -> Array:
+    """Compute the likely energy of workloads under chosen dataflows: shape (workloads,)."""
+    priced = _priced(work, count_batch(work, hardware, chosen), hardware, costs)
+    return np.asarray(_layer_energies(priced.counts, priced.table).sum(axis=-1))
 
 
 def count_actions(workload: Workload, hardware: Hardware, *, costs: CostTable | None = None) -> ActionCounts:
@@ -88,7 +102,7 @@ def count_actions(workload: Workload, hardware: Hardware, *, costs: CostTable | 
         counts = count_batch(workload.alone, hardware)
     else:
         counts = map_batch(workload.alone, hardware, known_costs() if costs is None else costs).counts
-    return ActionCounts(**{one.name: getattr(counts, one.name)[0] for one in fields(counts)})
+    return ActionCounts(**{name: getattr(counts, name)[0] for name in ActionCounts.__slots__})
 
 
 def _priced(
@@ -108,10 +122,11 @@ def _layer_energies(counts: ActionCounts, table: EnergyTable) -> Array:
     return np.asarray(sum(parts_pj(counts, table.likely)))
 
 
-def _under(counts: ActionCounts, chosen: NDArray[np.intp]) -> ActionCounts:
+def _under(counts: ActionCounts, chosen: NDArray[np.intp] | int) -> ActionCounts:
     """Return the counts of layers under one dataflow each, given as its index."""
-    found = {}
-    for one in fields(counts):
-        count = getattr(counts, one.name)
-        found[one.name] = np.take_along_axis(count, chosen[None], axis=0)[0] if count.ndim > chosen.ndim else count
+    found = {name: getattr(counts, name) for name in ActionCounts.__slots__}
+    first = chosen == 0
+    for name, count in found.items():
+        if count.ndim == 3:
+            found[name] = count[chosen] if isinstance(chosen, int) else np.where(first, count[0], count[1])
     return ActionCounts(**found)

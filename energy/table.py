@@ -78,8 +78,13 @@ class EnergyTable:
     @property
     def likely(self) -> EnergyTable:
         """The table of likely values: each entry without its first axis."""
-        entries = {name: np.asarray(getattr(self, name)) for name in self.__dataclass_fields__}
-        return replace(self, **{name: entry[1] if entry.ndim else entry for name, entry in entries.items()})
+        entries = [getattr(self, name) for name in self.__slots__]
+        return EnergyTable(
+            **{
+                name: entry[1] if isinstance(entry, np.ndarray) and entry.ndim else entry
+                for name, entry in zip(self.__slots__, entries, strict=True)
+            }
+        )
 
     def averaged(self, counts: ActionCounts) -> EnergyTable:
         """Average the entries over the layers of each workload, weighted by the counts of the action."""
@@ -133,9 +138,9 @@ def memory_sizes(work: WorkloadBatch, counts: ActionCounts, hardware: Hardware) 
     Raises:
         WorkloadError: If a memory of fixed size is too small for the network and there is no DRAM.
     """
-    metadata = counts.stored_metadata_bits.sum(axis=-1, keepdims=True)
-    biases = counts.stored_bias_bits.sum(axis=-1, keepdims=True)
-    stored = counts.stored_value_bits.sum(axis=-1, keepdims=True) + metadata + biases
+    metadata = np.add.reduce(counts.stored_metadata_bits, axis=-1, keepdims=True)
+    biases = np.add.reduce(counts.stored_bias_bits, axis=-1, keepdims=True)
+    stored = np.add.reduce(counts.stored_value_bits, axis=-1, keepdims=True) + metadata + biases
     live = counts.live_activation_bits.max(axis=-1, keepdims=True)
     robust_share = hardware.weight_memory.robust_share(work.knobs.robust_bits, work.knobs.weight_bits)
     if work.layered:
@@ -230,7 +235,7 @@ def energy_table(
         weight_write_bit_pj=written * weight_cells,
         metadata_read_bit_pj=robust_read if metadata_8t else read * weight_square,
         bias_read_bit_pj=robust_read,
-        requantise_pj=units.requantise_by_width[:, counts.sum_bits.astype(np.intp)],
+        requantise_pj=units.requantise_by_width.take(counts.sum_bits.astype(np.intp), axis=1),
         activation_read_bit_pj=activation_read * activation_cells,
         activation_write_bit_pj=activation_written * activation_cells,
         dram_bit_pj=units.dram_per_bit,

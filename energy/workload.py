@@ -9,7 +9,7 @@ group per channel.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -285,6 +285,15 @@ class WorkloadBatch:
     def layered(self) -> bool:
         """Whether the layers of some workload differ in multiplier or robust bits."""
         return bool(self.multiplier_rows.shape[1] > 1)
+
+    def subset(self, rows: NDArray[np.bool_]) -> WorkloadBatch:
+        """Return some of the workloads, given by a mask of shape (workloads,)."""
+        return replace(
+            self,
+            layers=Layers(**{one.name: getattr(self.layers, one.name)[rows] for one in fields(Layers)}),
+            knobs=Knobs(**{one.name: getattr(self.knobs, one.name)[rows] for one in fields(Knobs)}),
+            row_of=self.row_of[rows],
+        )
 
     @classmethod
     def of(cls, workloads: Sequence[Workload]) -> WorkloadBatch:
