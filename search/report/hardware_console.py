@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from energy import Hardware, Memory
+from search.defaults import DEFAULT_HARDWARE
 from search.report.console import plain_table
 
 _WIDTH = 160  # of a table that is not for a terminal, so that every line of it is one of hardware
@@ -19,7 +20,7 @@ def print_hardware(console: Console, listed: Sequence[Hardware]) -> None:
     if not console.is_terminal:
         console.width = _WIDTH
     table = plain_table("Hardware")
-    for column in ("name", "nm", "dataflow", "array", "MHz", "memories", "zeros"):
+    for column in ("name", "nm", "dataflow", "array", "MHz", "widths", "memories", "zeros"):
         table.add_column(column, justify="right" if column in ("nm", "array", "MHz") else "left", overflow="fold")
     for hardware in listed:
         table.add_row(
@@ -28,12 +29,14 @@ def print_hardware(console: Console, listed: Sequence[Hardware]) -> None:
             hardware.dataflow,
             f"{hardware.array_rows}x{hardware.array_columns}",
             f"{hardware.clock_mhz:g}",
+            _widths(hardware),
             _memories(hardware),
             hardware.zeros,
         )
     console.print(table)
     console.print(
-        "Memories: of weights + of activations, in KB or fitted to the network.\n"
+        f"Default: {DEFAULT_HARDWARE}. Widths: of weights and activations that the array is built for, or fitted to\n"
+        "each candidate. Memories: of weights + of activations, in KB or fitted to the network.\n"
         "More: search hardware show NAME. A copy to edit: search hardware new mine.yaml --from NAME",
         highlight=False,
         soft_wrap=True,
@@ -54,10 +57,21 @@ def hardware_json(hardware: Hardware) -> dict[str, Any]:
         "clock_mhz": hardware.clock_mhz,
         "supply_v": hardware.supply_v,
         "zeros": hardware.zeros,
+        "widths": None if hardware.widths is None else asdict(hardware.widths),
+        "batch": hardware.batch,
+        "overhead": {
+            "pj_per_cycle": hardware.overhead.pj_per_cycle._asdict(),
+            "pj_per_inference": hardware.overhead.pj_per_inference._asdict(),
+        },
         "weight_memory": asdict(hardware.weight_memory),
         "activation_memory": asdict(hardware.activation_memory),
         "dram": None if hardware.dram is None else hardware.dram.interface,
     }
+
+
+def _widths(hardware: Hardware) -> str:
+    widths = hardware.widths
+    return "fitted" if widths is None else f"{widths.weights}, {widths.activations}"
 
 
 def _memories(hardware: Hardware) -> str:

@@ -20,9 +20,10 @@ def test_hardware_is_listed_a_line_each() -> None:
     done = run()
     assert (done.exit_code, done.stderr) == (0, "")
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert lines[1] == ["name", "nm", "dataflow", "array", "MHz", "memories", "zeros"]
+    assert lines[1] == ["name", "nm", "dataflow", "array", "MHz", "widths", "memories", "zeros"]
+    assert "Default: flexible-45nm." in done.stdout
     assert [line[0] for line in lines[3 : 3 + len(hardware_names())]] == hardware_names()
-    assert "row-stationary-65nm 65 row-stationary 12x14 200 8 + 100 KB, lpddr DRAM gated" in [
+    assert "row-stationary-65nm 65 row-stationary 12x14 200 fitted 8 + 100 KB, lpddr DRAM gated" in [
         " ".join(line) for line in lines
     ]
     listed = json.loads(run("--json").stdout)
