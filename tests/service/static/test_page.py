@@ -16,7 +16,8 @@ import pytest
 import sqlalchemy as sa
 import uvicorn
 
-from energy import load_hardware
+import service
+from energy import COMPONENTS, load_hardware
 from search.answers.stored import Stored
 from search.report import json_values
 from search.space.candidate import Candidate
@@ -38,6 +39,18 @@ from tests.support.fakes import formula, fresh_run
 from tests.support.stored import HARDWARE, RUNS, SETUP, candidate, opened_jobs
 
 HOSTILE = "<img src=x onerror=alert(1)>"
+STATIC = Path(service.__file__).parent / "static"
+
+
+def test_every_component_of_the_energy_has_a_name_and_a_colour() -> None:
+    style, words = (STATIC / "page.css").read_text(), (STATIC / "words.js").read_text()
+    for name in COMPONENTS:
+        assert f"\n  {name}: " in words or f" {name}: " in words
+        assert style.count(f"--{name}: #") == 2, "a colour for light and for dark"
+        assert f".part.{name} {{ fill: var(--{name})" in style or f".part.{name}, .part {{" in style
+        assert f".chip.{name} {{ background: var(--{name})" in style
+
+
 BASELINE = candidate()
 HOSTILE_ONE = candidate(width=4, multiplier=f"{HOSTILE}@01234567", sparsity=0.3, weight_bits=5, activation_bits=4)
 ALONE = {
