@@ -200,6 +200,9 @@ def _zigzag() -> list[Row]:
     ]
 
 
+_SCRATCHPAD = "the energy of a scratchpad relative to a MAC, which is from the chip's authors (ISCA 2016)"
+
+
 def _eyeriss() -> list[Row]:
     hardware = load_hardware("row-stationary-65nm")
     work = workload(ALEXNET, bits=16, volts=1.0, batch=4)
@@ -224,7 +227,8 @@ def _eyeriss() -> list[Row]:
             high=24.0,
             tolerance="factor 2",
             unit="pJ",
-            note="no figure is taken from this chip; control and its networks are not modelled",
+            note="control and networks on the chip are not modelled",
+            assumes=_SCRATCHPAD,
         ),
         Row(
             target=f"{name}: energy of the ALUs for a MAC",
@@ -236,13 +240,16 @@ def _eyeriss() -> list[Row]:
             unit="pJ",
             note="published as below a tenth of the whole",
         ),
-        _relative(
-            f"{name}: share of the clock network",
-            39.0,
-            100 * report.components["clock"] / on_chip,
-            0.3,
-            "%",
-            "33 to 45 were measured, from the first layer to the last",
+        replace(
+            _relative(
+                f"{name}: share of the clock network",
+                39.0,
+                100 * report.components["clock"] / on_chip,
+                0.3,
+                "%",
+                "33 to 45 were measured, from the first layer to the last",
+            ),
+            assumes=_SCRATCHPAD,
         ),
         _relative(f"{name}: DRAM traffic", 15.4, dram_mb, 0.2, "MB"),
         _relative(f"{name}: time", 103.0, report.latency_us / 1e3, 0.2, "ms"),
@@ -302,11 +309,15 @@ def _alphabet_sets() -> list[Row]:
     return found
 
 
-def _eie() -> list[Row]:
-    """One of EIE's 64 elements on the fully connected layers of AlexNet, of which it has every 64th output.
+def eie_pj(supply_v: float = 0.9) -> tuple[float, float]:
+    """Return the published and the modelled energy of one of EIE's MACs of two nonzero operands, in pJ.
 
-    Its weights are 4-bit codes of 16-bit values, each with 4 bits of distance, and neither zero weights nor zero
+    It is one of its 64 elements on the fully connected layers of AlexNet, of which it has every 64th output. Its
+    weights are 4-bit codes of 16-bit values, each with 4 bits of distance, and neither zero weights nor zero
     activations take a cycle. Its pointers to columns, a fifth of its power, are not modelled.
+
+    Args:
+        supply_v: Supply voltage, which is not published: 0.9 V is usual for its process, TSMC's 45 nm GP.
     """
     shipped = load_hardware("output-stationary-45nm")
     element = replace(
@@ -314,9 +325,10 @@ def _eie() -> list[Row]:
         array_rows=1,
         array_columns=1,
         clock_mhz=800.0,
+        supply_v=supply_v,
         zeros="skipped",
         weight_memory=replace(shipped.weight_memory, bank_kb=128, capacity_kb=128, cell="6T"),
-        activation_memory=replace(shipped.activation_memory, bank_kb=2),
+        activation_memory=replace(shipped.activation_memory, bank_kb=2, supply_v=supply_v),
     )
     shapes = ((9216, 64, 0.09, 0.351), (4096, 64, 0.09, 0.353), (4096, 16, 0.25, 0.375))
     layers = [
@@ -326,7 +338,7 @@ def _eie() -> list[Row]:
         )
         for place, (inputs, outputs, weight_density, activation_density) in enumerate(shapes)
     ]
-    work = workload(layers, bits=4, activation_bits=16)
+    work = workload(layers, bits=4, activation_bits=16, volts=supply_v)
     report = estimate(work, element)
     wide = estimate(
         workload(layers, bits=16, activation_bits=16), replace(element, weight_memory=shipped.weight_memory)
@@ -335,14 +347,20 @@ def _eie() -> list[Row]:
     found = estimate(work, element, table)
     macs = float(found.counts.macs.sum())
     published = 0.6 / 18_800 * 1e12 / (64 * macs)  # 600 mW at 18,800 inferences a second
+    return published, found.energy_pj / macs
+
+
+def _eie() -> list[Row]:
+    published, modelled = eie_pj()
     return [
         _relative(
             "EIE (Han, ISCA 2016), 45 nm, pruned AlexNet: energy of a MAC of two nonzero operands",
             round(published, 1),
-            found.energy_pj / macs,
+            modelled,
             0.4,
             "pJ",
-            "weights 9, 9 and 25 % and activations 35, 35 and 38 % nonzero, of which it skips the rest",
+            "weights 9, 9 and 25 % and activations 35, 35 and 38 % nonzero, of which it skips the rest; at 0.9 V, and "
+            "within at any supply from 0.85 to 1.1 V, as none is published",
         )
     ]
 
@@ -350,8 +368,9 @@ def _eie() -> list[Row]:
 def _precision() -> list[Row]:
     """Fixed-point MACs of 16-bit activations and narrower weights, of which UNPU's abstract gives what it saves.
 
-    Its bit-serial elements take 23.1, 27.2, 41 and 53.6 % less than such MACs at 16, 8, 4 and 1 bits, and their energy
-    follows the number of bits (50.6 over 3.08 TOPS/W from 16 to 1); so a MAC of 8 bits takes 0.528 of one of 16.
+    Its bit-serial elements take 23.1, 27.2, 41 and 53.6 % less than such MACs at 16, 8, 4 and 1 bits, and 50.6 over
+    3.08 times less at 1 than at 16 bits; so a MAC of 1 bit takes 0.101 of one of 16. For 8 and 4 bits their energy is
+    assumed to follow the number of bits, as it nearly does from 16 to 1.
     """
     hardware = load_hardware("output-stationary-45nm")
     layer = convolution("c", 64, 16, 3, 64, padding=1)
@@ -359,15 +378,26 @@ def _precision() -> list[Row]:
         bits: estimate(workload((layer,), bits=bits, activation_bits=16), hardware).components["mac"]
         for bits in (16, 8, 4, 1)
     }
+    technology = hardware.technology
+
+    def by_law(bits: int) -> float:
+        """Energy of a MAC whose multiplication follows the quadratic law, with the same addition of 10 more bits."""
+        multiply_pj = technology.multiply_pj.value * technology.multiply_by_law(bits, 16)
+        return multiply_pj + technology.add_pj_per_bit.value * (bits + 16 + 10)
+
     serial = {16: 1 - 0.231, 8: (1 - 0.272) * 16 / 8, 4: (1 - 0.41) * 16 / 4, 1: (1 - 0.536) * 50.6 / 3.08}
     return [
-        _relative(
-            f"UNPU (Lee, JSSC 2019), 65 nm: MAC of a {bits}-bit weight over one of 16 bits, activations of 16",
-            round(serial[16] / serial[bits], 3),
-            energies[bits] / energies[16],
-            0.35,
-            "",
-            "derived from what its bit-serial elements save against fixed point",
+        replace(
+            _relative(
+                f"UNPU (Lee, JSSC 2019): MAC of a {bits}-bit weight over one of 16 bits, activations of 16",
+                round(serial[16] / serial[bits], 3),
+                energies[bits] / energies[16],
+                0.35,
+                "",
+                "derived from what its bit-serial elements save against fixed point; by the quadratic law of the width "
+                f"{by_law(bits) / by_law(16):.3f}",
+            ),
+            assumes="" if bits == 1 else "the energy of a bit-serial element follows the number of bits",
         )
         for bits in (8, 4, 1)
     ]
@@ -390,6 +420,7 @@ def _wide_multipliers() -> list[Row]:
                 tolerance="between the two",
                 unit="%",
                 note="54 to 80 % are published for the members whose errors are those of 8 and 5 bits",
+                assumes="the exact multiplier is between a Dadda tree and an array",
             )
         )
     return rows

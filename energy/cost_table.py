@@ -30,7 +30,8 @@ def built_form(weight_bits: int, activation_bits: int) -> str:
     return f"{weight_bits}x{activation_bits}"
 
 
-FORMS = (LAYER, "unsigned", "signed", *(built_form(*widths) for widths in BUILT_WIDTHS))
+_BUILT_FORMS = tuple(built_form(*widths) for widths in BUILT_WIDTHS)
+FORMS = (LAYER, "unsigned", "signed", *_BUILT_FORMS)
 
 CostKey = tuple[str, int, int]  # form, weight bits, activation bits
 
@@ -329,6 +330,8 @@ def _unknown_operands(name: str, asked: CostKey, costs: Mapping[CostKey, Multipl
     if asked[0] not in FORMS:
         return f"form must be one of {', '.join(FORMS)}, got {asked[0]!r}"
     widths = [key[1:] for key in costs if key[0] == asked[0]]
+    if not widths and asked[0] in _BUILT_FORMS:
+        return f"no energy is known for multiplier {name!r} in an array built for {asked[0].replace('x', ' x ')} bits"
     if not widths:
         return f"no energy is known for multiplier {name!r} in the form {asked[0]!r}, only as {_listed(costs)}"
     most_weight, most_activation = (max(bits) for bits in zip(*widths, strict=True))

@@ -25,7 +25,7 @@ from energy.scaled_technology import scale_technology
 from energy.scaling import MAX_NODE_NM, MIN_NODE_NM, usual_supply_v
 from energy.sram import BankedSram, SramCurve
 from energy.technology import Technology, dram_energies, load_technology, parse_technology, technology_names
-from energy.unit_energies import SHIFT_BITS, UnitEnergies, unit_energies
+from energy.unit_energies import MOST_SUM_BITS, SHIFT_BITS, UnitEnergies, unit_energies
 
 Dataflow = Literal["weight-stationary", "output-stationary", "row-stationary", "best"]
 Zeros = Literal["none", "gated", "fetch-gated", "skipped"]
@@ -49,6 +49,8 @@ _DECIDES_ACCURACY = (
     "widths",
     "batch",
 )
+_PRODUCT_BITS = 16
+_MOST_BATCH = 65_536
 _NOTHING = Estimate(0.0, 0.0, 0.0)
 FAILURES = ("silicon-14nm", "hybrid-22nm")  # names of failure models of cells, defined by the emulator of networks
 
@@ -220,7 +222,7 @@ class Hardware:
         """
         if not members:
             raise HardwareError("hardware to choose among needs at least one accelerator, got none")
-        first, *others = members
+        first, *others = members = sorted(members, key=lambda one: one.name)  # so that their order says nothing
         if not others:
             return first
         names = [one.name for one in members]
@@ -362,7 +364,7 @@ def _shipped_hardware(name: str) -> Hardware:
 
 def _hardware(content: YamlMapping, folder: Path | None) -> Hardware:
     """Build a description; a technology given as a file is looked for in the folder."""
-    name = content.text("name")
+    name = _name(content)
     technology = _technology(content, folder)
     dataflow = cast("Dataflow", content.choice("dataflow", DATAFLOWS))
     array, weight_memory = content.mapping("array"), content.mapping("weight_memory")
@@ -376,7 +378,7 @@ def _hardware(content: YamlMapping, folder: Path | None) -> Hardware:
         clock_mhz=_clock(content),
         supply_v=_supply(content, technology),
         zeros=cast("Zeros", content.choice("zeros", ZEROS)),
-        partial_sum_bits=content.whole_or("partial_sum_bits", "full"),
+        partial_sum_bits=_partial_sum_bits(content),
         compressed_weights=content.choice("weight_format", ("dense", "compressed")) == "compressed",
         weight_failures=weight_memory.choice("failures", FAILURES),
         weight_memory=_memory(weight_memory, technology),
@@ -384,13 +386,52 @@ def _hardware(content: YamlMapping, folder: Path | None) -> Hardware:
         dram=_dram(content),
         scratchpads=_scratchpads(content, dataflow),
         widths=_widths(content),
-        batch=content.whole("batch") if "batch" in content else 1,
-        bias_bits=content.whole("bias_bits") if "bias_bits" in content else BIAS_BITS,
-        scale_bits=content.whole("scale_bits") if "scale_bits" in content else SCALE_BITS,
+        batch=_batch(content),
+        bias_bits=_bits(content, "bias_bits", BIAS_BITS, most=64),
+        scale_bits=_bits(content, "scale_bits", SCALE_BITS, most=32),
         overhead=_overhead(content),
     )
     content.finish(optional=_OPTIONAL_KEYS)
     return hardware
+
+
+def _name(content: YamlMapping) -> str:
+    name = content.text("name")
+    if "," in name:
+        content.reject("name", "without commas, which separate names of hardware", name)
+    return name
+
+
+def _partial_sum_bits(content: YamlMapping) -> int | None:
+    bits = content.whole_or("partial_sum_bits", "full")
+    if bits is not None and content.sound("partial_sum_bits") and not _PRODUCT_BITS <= bits <= MOST_SUM_BITS:
+        content.reject(
+            "partial_sum_bits",
+            f"full, or from {_PRODUCT_BITS} bits, the product of two 8-bit codes, to {MOST_SUM_BITS}",
+            bits,
+        )
+    return bits
+
+
+def _batch(content: YamlMapping) -> int:
+    batch = content.whole("batch") if "batch" in content else 1
+    if batch > _MOST_BATCH:
+        content.reject("batch", f"at most {_MOST_BATCH}", batch)
+    return batch
+
+
+def _bits(content: YamlMapping, key: str, default: int, *, most: int) -> int:
+    """Read an optional width of something stored, 0 if it is not."""
+    if key not in content:
+        return default
+    wanted = f"a whole number from 0 to {most}"
+    bits = content.number(key, wanted)
+    if bits is None:
+        return default
+    if not 0 <= bits <= most or bits != int(bits):
+        content.reject(key, wanted, bits)
+        return default
+    return int(bits)
 
 
 def _widths(content: YamlMapping) -> Widths | None:

@@ -26,7 +26,8 @@ def hardware_text(name: str) -> str:
     Raises:
         HardwareError: If the file does not exist or is malformed.
     """
-    load_hardware(name)
+    if load_hardware(name).alternatives:
+        raise HardwareError(f"{name} are several; show one at a time")
     if name not in hardware_names():
         return read_text(Path(name), "hardware")
     return (resources.files("energy") / "hardware" / f"{name}.yaml").read_text(encoding="utf-8")
@@ -63,6 +64,8 @@ def copy_hardware(source: str, path: Path, *, overwrite: bool) -> str:
     if path.suffix != ".yaml":
         raise HardwareError(f"the name of a hardware file ends in .yaml, got {path}")
     name = path.stem
+    if "," in name:
+        raise HardwareError(f"the name of hardware has no commas, which separate several, got {path}")
     text = _NAME.sub(lambda _: f"name: {_as_yaml(name)}", hardware_text(source), count=1)
     try:
         with path.open("w" if overwrite else "x", encoding="utf-8") as file:

@@ -163,7 +163,8 @@ def _alphabets(name: str) -> tuple[int, ...] | None:
 def _alphabet_set(alphabets: tuple[int, ...], operands: Operands) -> Design:
     """An alphabet set multiplier: a bank of the activation's multiples, and a lane that selects, shifts and adds them.
 
-    Its products are unspecified for weights that it cannot represent, as these never occur.
+    Its products are unspecified for weights that it cannot represent, which training does not make; faults of a memory
+    can, and are emulated as if they made the nearest weight that it can represent.
     """
     signed = operands.form == "signed"
     magnitude_bits = operands.weight_bits - (operands.form == "layer")

@@ -16,6 +16,7 @@ from search.defaults import DEFAULT_DATASET, DEFAULT_HARDWARE
 from search.errors import UsageError
 from search.evaluation.workload import kept_weights, on_hardware, workload_of
 from search.locations import storage_url
+from search.multipliers.choice import why_not_on
 from search.multipliers.folder import MultiplierFolder
 from search.multipliers.known import stored_costs
 from search.space.candidate import Candidate
@@ -146,8 +147,14 @@ def score_candidate(
         hardware=hardware,
         report=energy.estimate(workload, hardware, costs=costs),
         baseline=energy.estimate(_untrained(task.space.baseline(), task, hardware), hardware, costs=costs),
-        notes=(_DENSE,),
+        notes=(_DENSE, *_not_on(candidate, hardware, costs)),
     )
+
+
+def _not_on(candidate: Candidate, hardware: energy.Hardware, costs: energy.CostTable) -> list[str]:
+    """Say why multipliers of a candidate would not be chosen on some hardware."""
+    reasons = (why_not_on(one, costs, hardware) for one in dict.fromkeys(candidate.multipliers))
+    return [f"{reason[0].upper()}{reason[1:]}." for reason in reasons if reason is not None]
 
 
 def stored_workload(record: Record, hardware: energy.Hardware) -> energy.Workload:
@@ -174,6 +181,7 @@ def _score_stored(evaluation_id: str, hardware: str | None, storage: str | None,
         else energy.estimate(stored_workload(baseline, accelerator), accelerator, costs=costs),
         notes=(
             *(() if baseline else ("Its baseline is not stored.",)),
+            *_not_on(record.evaluation.candidate, accelerator, costs),
             *((_OTHER_HARDWARE.format(evaluated_on),) if accelerator.identity != evaluated_on else ()),
         ),
     )

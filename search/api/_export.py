@@ -150,6 +150,7 @@ def _facts(record: Record, chip_seeds: list[int]) -> dict[str, Any]:
         "id": record.key,
         "task": record.setup.task,
         "hardware": record.setup.hardware,
+        "accelerator": evaluation.hardware,
         "seed": record.seed,
         "candidate": evaluation.candidate.to_dict(),
         "chip_seeds": chip_seeds,

@@ -50,7 +50,11 @@ def find_resumed(
             ("seed", search.seed, seed),
         ):
             if stored != given:
-                raise UsageError(f"search {name!r} has {what} {stored}, not {given}; resume it with `{what}` {stored}")
+                custom = what == "hardware" and "@" in str(stored)  # known by its file, not by its identity
+                begun_with = "and what it was begun with" if custom else stored
+                raise UsageError(
+                    f"search {name!r} has {what} {stored}, not {given}; resume it with `{what}` {begun_with}"
+                )
         if network != (task.network and task.network.path):
             raise UsageError(
                 f"search {name!r} has {f'the network {network}' if network else 'the built-in networks'}; resume it "

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from approx import Multiplier
 
 _MIN_BITS, _MAX_BITS = 2, 8
-_WIDTH_DEPENDENT = "ssm-"  # static segments: where they lie depends on the width; a test finds no other
+_WIDTH_DEPENDENT = "ssm-"  # where static segments lie depends on the width; for storable weights a test finds no other
 
 # The default choice: the exact one; those of the catalogue that no other beats in both mean absolute error and energy
 # (with weights held), unless they give a nonzero product for a zero operand, which hardware skips; and the alphabet

@@ -104,6 +104,8 @@ def print_answer(console: Console, answer: Answer) -> None:
     console.print(table)
     for line in _answer_lines(answer, record, "Confirm it without --no-confirm"):
         console.print(line, highlight=False, markup=False)
+    if "," in record.setup.hardware:
+        console.print(f"It takes {record.evaluation.hardware}, of {record.setup.hardware}.", highlight=False)
     console.print(f"Export it with: search export {record.id} --out DIR", highlight=False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,7 @@ def energy_json(scored: Scored) -> dict[str, Any]:
         "layers_pj": found.layers,
         "baseline_energy_pj": None if baseline is None else baseline.energy_band._asdict(),
         "saving": None if saving is None else saving._asdict(),
+        "dataflows": dict(zip(found.layers, found.dataflows, strict=True)),
         "latency_us": found.latency_us,
         "cycles": found.cycles,
         "weight_memory_kb": found.weight_memory_kb,
@@ -113,6 +115,7 @@ def _title(scored: Scored) -> str:
 
 def _sentences(scored: Scored, picture: Path | None) -> list[str]:
     found, saving = scored.report, scored.saving
+    batch = f" for a batch of {scored.workload.batch}" if scored.workload.batch > 1 else ""
     band, area = found.energy_band, found.area_mm2
     lines = [
         f"Energy:    {words.energy(band.value)} for one inference; {words.energy(band.low)} to "
@@ -125,7 +128,8 @@ def _sentences(scored: Scored, picture: Path | None) -> list[str]:
             "by any mix of the lowest and the highest."
         )
     lines += [
-        f"Latency:   {found.latency_us:.4g} us, {found.cycles} cycles at {found.hardware.clock_mhz:g} MHz.",
+        f"Latency:   {found.latency_us:.4g} us{batch}, {found.cycles} cycles at {found.hardware.clock_mhz:g} MHz.",
+        *_dataflows(found),
         f"Memories:  {found.weight_memory_kb} KB for weights, {found.activation_memory_kb} KB for activations.",
         f"Area:      {area.value:.3g} mm2; {area.low:.3g} to {area.high:.3g}.",
         *scored.notes,
@@ -133,3 +137,12 @@ def _sentences(scored: Scored, picture: Path | None) -> list[str]:
     if picture is not None:
         lines.append(f"Picture:   {picture}")
     return lines
+
+
+def _dataflows(found: energy.EnergyReport) -> list[str]:
+    """Say which dataflow layers take, if the hardware leaves a choice."""
+    if found.hardware.dataflow != "best":
+        return []
+    taken = Counter(found.dataflows)
+    counts = " and ".join(f"{dataflow} in {count}" for dataflow, count in taken.most_common())
+    return [f"Dataflow:  {counts} of {len(found.dataflows)} layers, whichever costs the layer less."]

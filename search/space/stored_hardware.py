@@ -21,5 +21,7 @@ def stored_hardware(identity: str, given: str | os.PathLike[str] | None = None) 
         energy.HardwareError: If the given hardware is unknown or malformed.
     """
     if given is None and not set(identity.split(",")) <= {*hardware_names()}:
+        if "," in identity:
+            raise UsageError(f"of {identity} some is custom hardware; give all as `hardware`, such as a,FILE.yaml")
         raise UsageError(f"{identity} is custom hardware; give its file as `hardware`")
     return load_hardware(os.fspath(given or identity))

@@ -205,7 +205,7 @@ def test_unknown_names_and_missing_files() -> None:
 class TestAlternatives:
     """Several accelerators at once: each workload takes the one that costs it least."""
 
-    names = "weight-stationary-45nm,output-stationary-45nm"
+    names = "output-stationary-45nm,weight-stationary-45nm"
 
     def test_each_workload_takes_the_cheapest(self) -> None:
         either = load_hardware(self.names)
@@ -219,7 +219,7 @@ class TestAlternatives:
             found = estimate(work, either)
             assert found.energy_pj == min(report.energy_pj for report in alone)
             taken.append(found.hardware.name)
-        assert taken == self.names.split(",")
+        assert taken == ["weight-stationary-45nm", "output-stationary-45nm"]
         together = estimate_batch(works, either)
         for index, work in enumerate(works):
             found = estimate(work, either)
@@ -253,6 +253,25 @@ class TestAlternatives:
             load_hardware(names)
         with pytest.raises(HardwareError, match="needs at least one accelerator, got none"):
             energy.Hardware.any_of([])
+
+    def test_they_must_be_alike_in_all_that_decides_accuracy(self) -> None:
+        base = load_hardware("flexible-45nm")
+        others = {
+            "weight_memory.cell": replace(base, weight_memory=replace(base.weight_memory, cell="8T")),
+            "weight_memory.word_bits": replace(base, weight_memory=replace(base.weight_memory, word_bits=8)),
+            "weight_memory.supply_v": replace(base, weight_memory=replace(base.weight_memory, supply_v=1.0)),
+            "weight_memory.failures": replace(base, weight_failures="hybrid-22nm"),
+            "weight_format": replace(base, compressed_weights=False),
+            "widths": replace(base, widths=Widths(weights=8, activations=8)),
+            "batch": replace(base, batch=2),
+        }
+        for what, other in others.items():
+            with pytest.raises(HardwareError, match=f"alike in what decides accuracy: {re.escape(what)} is"):
+                energy.Hardware.any_of([base, replace(other, name="other")])
+
+    def test_their_order_says_nothing(self) -> None:
+        one, other = (load_hardware(names) for names in (self.names, ",".join(reversed(self.names.split(",")))))
+        assert one.identity == other.identity
 
     def test_actions_are_counted_on_one(self) -> None:
         with pytest.raises(WorkloadError, match="actions are counted on one accelerator"):

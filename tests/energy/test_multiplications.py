@@ -66,6 +66,29 @@ class TestExact:
         assert high / value > 5
         assert low == pytest.approx(exact_cost(2, 2).held * technology.multiply_pj.low)
 
+    def test_the_band_spans_random_operands(self) -> None:
+        # drum-4 with random operands takes less of the exact one than with a network's
+        technology = WEIGHTS_STAY.technology
+        exact, cost = exact_cost(8, 8), multiplier_cost("drum-4", weight_bits=8, activation_bits=8)
+        report = estimate(workload(fully_connected("fc", 32, 16), multiplier="drum-4"), WEIGHTS_STAY)
+        fresh = report.table.multiply_pj[:, 0, 0] + report.table.weight_change_pj[:, 0, 0]  # type: ignore[index]
+        figures = [
+            exact.recorded * cost.relative_energy,
+            exact.uniform * cost.relative_energy_uniform,
+            technology.multiply_by_law(8, 8) * cost.relative_energy,
+        ]
+        assert figures[1] < figures[0] < figures[2]
+        wanted = [figures[1], figures[0], figures[2]]
+        assert fresh.tolist() == pytest.approx(
+            [one * pj for one, pj in zip(wanted, technology.multiply_pj, strict=True)]
+        )
+
+    def test_the_band_of_a_given_array_reaches_its_full_width(self) -> None:
+        layer = fully_connected("fc", 32, 16)
+        report = estimate(workload(layer, weight_bits=2, activation_bits=2), GIVEN)
+        high = report.table.multiply_pj[2, 0, 0]  # type: ignore[index]
+        assert high == pytest.approx(GIVEN.technology.multiply_pj.high)  # as if nothing were at rest
+
 
 class TestStays:
     """A weight that is used u times in a row costs 1 / u of a change of weight for each product."""
@@ -146,8 +169,6 @@ class TestGiven:
         with pytest.raises(WorkloadError, match="weight_bits can be at most 8 on weight-stationary-45nm, got 9"):
             estimate(wide, GIVEN)
         sixteen = replace(GIVEN, widths=Widths(weights=16, activations=16))
-        with pytest.raises(
-            WorkloadError, match="no energy is known for multiplier 'asm-1' in the form '16x16', only as"
-        ):
+        with pytest.raises(WorkloadError, match="for multiplier 'asm-1' in an array built for 16 x 16 bits"):
             estimate(workload(fully_connected("fc", 8, 8), multiplier="asm-1"), sixteen)
         assert estimate(wide, sixteen).energy_pj > 0

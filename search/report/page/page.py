@@ -268,6 +268,7 @@ def _run(result: SearchResult, written_by: Mapping[str, str]) -> str:
         "data set": dataset,
         "network": network or f"built-in families: {', '.join(stored_task(search.task).space.families)}",
         "hardware": search.hardware,
+        **({"taken by the answer": _taken(result)} if "," in search.hardware else {}),
         "seed": str(search.seed),
         "budget": f"{search.budget:,} evaluations, {search.population_size} in a generation",
         "asked for": str(result.answer.target),
@@ -283,6 +284,11 @@ def _run(result: SearchResult, written_by: Mapping[str, str]) -> str:
     }
     listed = "".join(f"<div><dt>{name}</dt><dd>{escape(words)}</dd></div>" for name, words in facts.items())
     return f"<dl class=facts>{listed}</dl>"
+
+
+def _taken(result: SearchResult) -> str:
+    """Return the accelerator of the answer, or of the baseline if there is none."""
+    return (result.answer.record or result.baseline).evaluation.hardware
 
 
 def _duration(seconds: float) -> str:

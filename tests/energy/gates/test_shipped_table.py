@@ -119,7 +119,7 @@ def test_looking_up() -> None:
         ),
         ("drum-4", 9, "layer", "the widest known are 8-bit weights and 8-bit activations"),
         ("drum-4", 4, "unsigned", "the widest known are 8-bit weights"),
-        ("drum-4", 8, "16x16", "in the form '16x16', only as layer, unsigned, signed, 8x8"),
+        ("drum-4", 8, "16x16", "for multiplier 'drum-4' in an array built for 16 x 16 bits"),
         ("drum-4", 9, "8x8", "as 8x8, 9-bit weights x 9-bit activations; the widest known are 8-bit weights"),
         ("drum-4", 8, "other", "form must be one of layer, unsigned, signed, 8x8, 16x16, got 'other'"),
     ],

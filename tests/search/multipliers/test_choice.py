@@ -1,4 +1,6 @@
+import itertools
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +9,10 @@ import torch
 
 import approx
 import energy
+from energy import CostTable
 from search.errors import UnknownNameError, UsageError
 from search.locations import multiplier_dir
-from search.multipliers.choice import choose
+from search.multipliers.choice import MULTIPLIERS, choose, choose_for, why_not_on
 from search.multipliers.folder import MultiplierFolder
 from search.multipliers.identity import name_in_layers
 from search.multipliers.known import KnownMultipliers, stored_costs, stored_tables
@@ -158,3 +161,46 @@ def test_a_damaged_table_of_costs_is_one_clear_error(tmp_path: Path, monkeypatch
     with pytest.raises(energy.WorkloadError, match=r"costs.csv is not a table of multiplier costs"):
         choose(["drum-7"])
     assert len(choose(["drum-4"])) == 2  # which does not need it
+
+
+GIVEN = energy.load_hardware("given-8bit-45nm")
+
+
+def test_a_given_array_multiplies_narrow_codes_as_wide_ones() -> None:
+    """Only then is what is emulated, a circuit of the candidate's widths, what the array computes."""
+    differing = set()
+    for name in (name for name in CostTable().names if name != "exact"):
+        wide = approx.find_multiplier(name, weight_bits=8, activation_bits=8, activation_signed=False)
+        for weight_bits, activation_bits in itertools.product(range(2, 9), repeat=2):
+            try:
+                own = approx.find_multiplier(
+                    name, weight_bits=weight_bits, activation_bits=activation_bits, activation_signed=False
+                )
+            except approx.ArgumentError:
+                continue
+            values = own.weight_values
+            stored = values[own.constrain(values) == values]  # what training can make
+            inside = wide.table()[: 2**activation_bits][:, stored.long() & 255]
+            if not torch.equal(inside, own.table()[:, stored.long() & (2**weight_bits - 1)]):
+                differing.add(name)
+    assert differing == {"ssm-4", "ssm-5", "ssm-6"}
+    refused = {name for name in CostTable().names if why_not_on(name, CostTable(), GIVEN)}
+    assert refused == differing
+
+
+def test_the_default_choice_is_what_a_given_array_can_have() -> None:
+    names = [one.identity for one in choose_for(GIVEN, None)]
+    assert set(MULTIPLIERS) - set(names) == {"ssm-4"}
+    assert [one.identity for one in choose_for(energy.load_hardware("flexible-45nm"), None)] == sorted(
+        MULTIPLIERS, key=lambda name: (name != "exact", name)
+    )
+    with pytest.raises(
+        UsageError,
+        match="multiplier ssm-4 is emulated as built for the widths of each candidate, so it cannot be in an array "
+        "built for 8-bit weights and 8-bit activations, as in given-8bit-45nm; leave it out of `multipliers`",
+    ):
+        choose_for(GIVEN, choose(["ssm-4"]))
+    sixteen = replace(GIVEN, name="sixteen", widths=energy.Widths(weights=16, activations=16))
+    assert [one.identity for one in choose_for(sixteen, None)] == ["exact"]
+    with pytest.raises(UsageError, match="no energy is known for 'asm-1' in an array built for 16-bit weights"):
+        choose_for(sixteen, choose(["asm-1"]))
