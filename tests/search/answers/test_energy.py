@@ -124,7 +124,18 @@ def test_what_the_command_prints(storage: Path, records: list[Record], tmp_path:
     arguments = ["--candidate", records[-1].id, "--storage", str(storage), "--picture", str(picture)]
     code, output = run(*arguments)
     assert code == 0, output
-    for words in ("MAC", "clock", "Energy:", "Saving:", "Latency:", "Memories:", "Area:", "100%", str(picture)):
+    for words in (
+        "MAC",
+        "weights",
+        "Energy:",
+        "Saving:",
+        "Latency:",
+        "Dataflow:",
+        "Memories:",
+        "Area:",
+        "100%",
+        str(picture),
+    ):
         assert words in output
     assert "…" not in output  # nothing is cut off
     for layer in score(records[-1].id, storage=str(storage)).report.layers:

@@ -282,7 +282,7 @@ def test_a_comparison_is_only_gone_on_with_as_it_was_begun(storage: Path) -> Non
         ({"budget": 25}, "has budget 10, not 25; resume it with `budget` 10, or choose another `name`"),
         ({"seed": 1}, "has seed 0, not 1"),
         ({"effort": "standard"}, "has effort quick, not standard"),
-        ({"hardware": "hybrid-22nm"}, "has hardware weight-stationary-45nm, not hybrid-22nm"),
+        ({"hardware": "hybrid-22nm"}, "has hardware flexible-45nm, not hybrid-22nm"),
         ({"dataset": "mnist"}, "comparison 'digits-compare-1' was begun with digits"),
     ):
         executor = Executor()
@@ -337,7 +337,7 @@ def small(*, confirm: bool = True) -> Comparison:
         name="made-up",
         dataset="digits",
         network=None,
-        hardware="weight-stationary-45nm",
+        hardware="flexible-45nm",
         seed=0,
         budget=60,
         effort="standard",

@@ -132,7 +132,7 @@ def test_an_imported_multiplier_is_exported_while_it_is_kept(tmp_path: Path, mon
     storage, multiplier = tmp_path / "results.db", imported(dropped_bits=4)
     keep(multiplier)
     (own,) = (chosen for chosen in choose(["mine"]) if chosen.imported)
-    task, hardware = find_task("digits"), energy.load_hardware("weight-stationary-45nm")
+    task, hardware = find_task("digits"), energy.load_hardware("flexible-45nm")
     candidate = replace(task.space.baseline(), family="mlp", depth=1, width=2, multiplier=own.identity)
     with Store.open(f"sqlite:///{storage}", create=True) as store:
         evaluator = Evaluator(
@@ -160,7 +160,7 @@ def test_an_imported_multiplier_is_exported_while_it_is_kept(tmp_path: Path, mon
 
 def test_a_layered_candidate_is_exported_layer_by_layer(tmp_path: Path) -> None:
     storage = tmp_path / "results.db"
-    task, hardware = find_task("digits"), energy.load_hardware("weight-stationary-45nm")
+    task, hardware = find_task("digits"), energy.load_hardware("flexible-45nm")
     candidate = replace(
         task.space.baseline(),
         depth=2,

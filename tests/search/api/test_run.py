@@ -25,7 +25,7 @@ from tests.support.fakes import chosen_import, formula, imported, keep, new_sear
 
 pytestmark = pytest.mark.slow  # searches
 
-SETUP = Setup(task="digits", hardware="weight-stationary-45nm", effort="standard")
+SETUP = Setup(task="digits", hardware="flexible-45nm", effort="standard")
 
 
 class Counting(Observer):
@@ -131,8 +131,8 @@ def test_configurations_are_the_front_above_the_target(tmp_path: Path) -> None:
     assert found.baseline.key == "0"
     with pytest.raises(NothingFoundError, match=r"reaches 100.00%"):
         search.configurations(min_accuracy=1.0, storage=url)
-    with pytest.raises(NothingFoundError, match="no search of 'digits' on weight-stationary-45nm-dram"):
-        search.configurations(min_accuracy=0.5, hardware="weight-stationary-45nm-dram", storage=url)
+    with pytest.raises(NothingFoundError, match="no search of 'digits' on flexible-45nm-dram"):
+        search.configurations(min_accuracy=0.5, hardware="flexible-45nm-dram", storage=url)
 
 
 def test_nothing_is_stored_when_the_request_cannot_be_met(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_search_is_resumed_with_the_multipliers_it_began_with(
             options=SearchOptions(name="digits-1", resume=True),
             workplace=Workplace(storage=storage),
         )
-    with pytest.raises(UsageError, match="weight-stationary-45nm that chooses among exact, asm-1 to resume"):
+    with pytest.raises(UsageError, match="flexible-45nm that chooses among exact, asm-1 to resume"):
         search.run(multipliers=["asm-1"], options=SearchOptions(resume=True), workplace=Workplace(storage=storage))
     assert not any(record.finished_at is None for record in _searches(storage))
     more = search.run(
@@ -268,7 +268,7 @@ def _searches(storage: str) -> list[SearchRecord]:
 
 
 def test_costs_that_were_found_anew_are_not_mixed_with_former_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    task, hardware = find_task("digits"), load_hardware("weight-stationary-45nm")
+    task, hardware = find_task("digits"), load_hardware("flexible-45nm")
     own, other = chosen_import(imported()), chosen_import(imported())
     assert other.costs is not None
     dearer = {key: replace(cost, relative_area=2 * cost.relative_area) for key, cost in other.costs.items()}
@@ -348,6 +348,6 @@ def test_a_search_is_resumed_with_the_network_it_began_with(tmp_path: Path, monk
         )
     with pytest.raises(UsageError, match="no search of 'digits', network api_nets:build as it is now, with seed 1"):
         search.run(network=path, seed=1, options=SearchOptions(resume=True), workplace=Workplace(storage=storage))
-    dram = "weight-stationary-45nm-dram"
+    dram = "flexible-45nm-dram"
     with pytest.raises(NothingFoundError, match=f"search run --dataset digits --network {path} --hardware {dram}"):
         search.configurations(min_accuracy=0.1, storage=storage, network=path, hardware=dram)
