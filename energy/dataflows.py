@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from energy.arrays import Array
-from energy.hardware import Hardware, Scratchpads
+from energy.hardware import Hardware
+from energy.hardware_parts import Scratchpads
 from energy.workload import Layers
 
 

@@ -11,7 +11,8 @@ from energy.arrays import Array
 from energy.cost_table import CostTable
 from energy.errors import WorkloadError
 from energy.exact_multiplier import exact_cost
-from energy.hardware import Hardware, Memory
+from energy.hardware import Hardware
+from energy.hardware_parts import Memory
 from energy.unit_energies import MOST_SUM_BITS
 from energy.workload import WorkloadBatch
 

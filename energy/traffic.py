@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from energy.arrays import Array
-from energy.hardware import Hardware, Memory
+from energy.hardware import Hardware
+from energy.hardware_parts import Memory
 from energy.workload import Layers
 
 

@@ -21,7 +21,7 @@ from search.space.candidate import NOMINAL_V, Candidate
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-    from energy.hardware import Cell
+    from energy.hardware_parts import Cell
     from search.multipliers.choice import ChosenMultiplier
 
 _ORDERED = ("depth", "width", "sparsity_percent", "weight_bits", "activation_bits", "supply_mv", "robust_bits")

@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from energy.hardware import Cell
+from energy.hardware_parts import Cell
 from search.answers.result import SearchResult, front, front_hypervolume, result_of
 from search.engine import run_search
 from search.errors import SearchError

@@ -8,7 +8,7 @@ import torch
 
 import approx
 import energy
-from energy.hardware import Cell
+from energy.hardware_parts import Cell
 from search.evaluation import datasets
 from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.evaluation import Evaluation, evaluation_key

@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 import energy
 from approx import Architecture, build_network, error_metrics, find_multiplier, multiplier_names, network_family, trace
 from energy.cost_table import known_costs
-from energy.hardware import Cell
+from energy.hardware_parts import Cell
 from search.defaults import DEFAULT_HARDWARE
 from search.errors import UsageError
 from search.evaluation.workload import workload_of
