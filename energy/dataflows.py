@@ -111,7 +111,7 @@ def movement(layers: Layers, hardware: Hardware, chosen: NDArray[np.intp] | None
 
 
 def any_nonzero(density: Array, count: Array) -> Array:
-    """Compute the probability that at least one of so many values is not zero; zeros are at random positions."""
+    """Compute the probability that at least one of `count` values is nonzero, if zeros are at random positions."""
     with np.errstate(divide="ignore"):  # a density of 1
         return np.asarray(-np.expm1(count * np.log1p(-density)))  # 1 - (1 - density) ** count, 20 times as fast
 

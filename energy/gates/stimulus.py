@@ -186,7 +186,7 @@ def _recorded_weights(form: str, bits: int) -> NDArray[np.float64]:
 
 
 def _finer(codes: Codes, shares: NDArray[np.float64], bits: int) -> tuple[Codes, NDArray[np.float64]]:
-    """Spread each code evenly over the codes with so many more bits that would round to it."""
+    """Spread each code evenly over the codes, wider by `bits`, that would be rounded to it."""
     offsets = np.arange(2**bits) - 2**bits // 2
     return (codes[:, None] * 2**bits + offsets).ravel(), np.repeat(shares, 2**bits) / 2**bits
 
