@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 @contextmanager
 def interruptible(progress: Stoppable) -> Iterator[None]:
     """Let Ctrl-C, and a polite request to end (SIGTERM), stop a search, whose progress is notified of both.
+
+    An interrupt can arrive anywhere, also between the two instructions with which a block without gradients ends; what
+    such blocks set for the thread is put back, so that the next search of this process can train.
 
     Modules being imported are imported first, unless asked twice: of a package whose import is broken off, Python
     forgets the package and keeps its submodules, so that this process could never import it again.
@@ -35,10 +40,13 @@ def interruptible(progress: Stoppable) -> Iterator[None]:
 
         sys.setprofile(stop)
 
+    gradients, threads = torch.is_grad_enabled(), torch.get_num_threads()
     previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
+        torch.set_grad_enabled(gradients)
+        torch.set_num_threads(threads)
         for number, handler in previous.items():
             signal.signal(number, handler)
 

@@ -7,8 +7,10 @@ import sys
 import warnings
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 
 import pytest
+import torch
 from rich.console import Console
 
 from search.api.interrupts import interruptible
@@ -132,6 +134,21 @@ def test_a_request_to_stop_waits_for_the_import_under_way(tmp_path: Path, monkey
     finally:
         for name in [name for name in sys.modules if name.split(".")[0] == "broken_off"]:
             del sys.modules[name]
+
+
+def test_a_block_that_a_request_to_stop_breaks_off_leaves_gradients_on() -> None:
+    def ask(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is torch.no_grad.__exit__.__code__:  # so before it has set anything
+            sys.setprofile(None)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    assert torch.is_grad_enabled()
+    with interruptible(LineProgress(Console(file=io.StringIO()))):
+        sys.setprofile(ask)
+        with pytest.raises(KeyboardInterrupt), torch.no_grad():
+            pass
+        assert not torch.is_grad_enabled()
+    assert torch.is_grad_enabled()
 
 
 @pytest.mark.process
