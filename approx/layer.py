@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from approx.config import LayerApproximation
+from approx.errors import ArgumentError
 from approx.faults import FaultMap, fault_map, memory_seed
 from approx.layer_memory import KeptCodes, LayerOnChip
-from approx.multipliers.multiplier import Multiplier
+from approx.multipliers.multiplier import MAX_TABLE_BITS, Multiplier
 from approx.quantization import quantize, straight_through
 
 
@@ -97,14 +98,24 @@ class ApproxLayer(nn.Module):
         Args:
             name: The layer's name, which distinguishes its memories from others on the chip.
             chip_seed: The number of the chip; None is a chip whose memories are perfect.
+
+        Raises:
+            ArgumentError: If the weight memory is faulty and the multiplier does not say what it makes of all weights.
         """
         self._chip = None
+        if chip_seed is not None and self.weight_memory is not None and not self.multiplier.takes_any_weight:
+            raise ArgumentError(
+                f"layer {name!r}: what {self.multiplier.name!r} makes of the weights that a faulty memory gives is "
+                f"known up to {MAX_TABLE_BITS} bits, not for {self.multiplier.weight_bits}-bit weights and "
+                f"{self.multiplier.activation_bits}-bit activations; narrow them, or choose another multiplier"
+            )
         if chip_seed is not None:
             self._chip = LayerOnChip(
                 self.config,
                 name=name,
                 chip_seed=chip_seed,
                 activation_signed=self.activation_signed,
+                weight_format=self.multiplier.weight_format,
                 weight_memory=self.weight_memory,
                 weight_faults=self.weight_faults(name, chip_seed),
                 activation_memory=self.activation_memory,

@@ -120,7 +120,8 @@ def _multiplied_weights(multiplier: Multiplier) -> Tensor | None:
     Codes that no layer has on a perfect chip are ignored.
     """
     activations = _reached_codes(multiplier.activation_bits, multiplier.activation_signed)
-    weights = _reached_codes(multiplier.weight_bits, multiplier.weight_signed) & (2**multiplier.weight_bits - 1)
+    weights = multiplier.constrain(_reached_codes(multiplier.weight_bits, multiplier.weight_signed))
+    weights = weights & (2**multiplier.weight_bits - 1)
     table = multiplier.table()
     by_one = table[1]
     reached = table[activations & (2**multiplier.activation_bits - 1)][:, weights]

@@ -46,7 +46,16 @@ _DECIDES_ACCURACY = (
 )
 _PRODUCT_BITS = 16
 _MOST_BATCH = 65_536
-FAILURES = ("silicon-14nm", "hybrid-22nm")  # names of failure models of cells, defined by the emulator of networks
+# Names of failure models of cells, defined by the emulator of networks: those that were published, and what is assumed
+# of 8T cells if they fail at higher or at lower voltages.
+FAILURES = (
+    "silicon-14nm",
+    "silicon-14nm-weaker-8t",
+    "silicon-14nm-stronger-8t",
+    "hybrid-22nm",
+    "hybrid-22nm-weaker-8t",
+    "hybrid-22nm-stronger-8t",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,6 +91,7 @@ def export(
         seed=record.seed,
         cache=workplace.open_cache(),
         failures=record.evaluation.failures,
+        circuit_bits=record.evaluation.circuit_bits,
         multipliers=stored_tables(candidate.multipliers, workplace.multipliers),
         on_training=on_training or (lambda stage: None),
     )

@@ -218,12 +218,16 @@ def _run_in(
     observer: Observer | None,
 ) -> SearchResult:
     """Begin a search, or resume the one that was begun, and run it."""
+    from search.space.weight_memory import check_metadata, lowest_supply_mv  # loads torch
+
     task, hardware = request.task, request.hardware
     if begun is not None:
         chosen, searched = choose(begun.multipliers, workplace.multipliers), space_of(begun, task)
     else:
         chosen, searched = choose_for(hardware, request.multipliers), request.space or task.space
-    space = searched.restricted(chosen, hardware.weight_memory.cell)
+    cell = hardware.weight_memory.cell
+    space = searched.restricted(chosen, cell, lowest_mv=lowest_supply_mv(hardware.weight_failures, cell))
+    check_metadata(space, hardware)
     if missing := [one for one in request.options.starts if not space.holds(one.canonical())]:
         raise UsageError(f"the space does not hold the candidate to start with: {missing[0].to_dict()}")
     workshop = Workshop.open(

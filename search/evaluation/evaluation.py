@@ -45,6 +45,7 @@ class Evaluation:
         hardware: Name of the accelerator; of several alternatives the one that costs least.
         dense_layers: Layers whose pruned weights are stored too, so that their zeros can fail.
         failures: How cells of the weight memory failed, one of `energy.hardware.FAILURES`.
+        circuit_bits: Widths of weights and activations that the multipliers were built for; None for the candidate's.
         early_accuracy: Accuracy early in the retraining on integer codes, with a perfect memory.
         stopped: Whether retraining ended there, because others were clearly better: then that is the accuracy.
         seconds: Time the evaluation took.
@@ -65,6 +66,7 @@ class Evaluation:
     hardware: str
     dense_layers: tuple[str, ...]
     failures: str
+    circuit_bits: tuple[int, int] | None
     early_accuracy: float
     stopped: bool
     seconds: float
@@ -113,6 +115,7 @@ class Evaluation:
             "hardware": self.hardware,
             "dense_layers": list(self.dense_layers),
             "failures": self.failures,
+            "circuit_bits": None if self.circuit_bits is None else list(self.circuit_bits),
             "early_accuracy": self.early_accuracy,
             "stopped": self.stopped,
             "cpu_seconds": self.cpu_seconds,
@@ -137,6 +140,7 @@ class Evaluation:
             hardware=content["hardware"],
             dense_layers=tuple(content["dense_layers"]),
             failures=content["failures"],
+            circuit_bits=None if content["circuit_bits"] is None else tuple(content["circuit_bits"]),
             early_accuracy=content["early_accuracy"],
             stopped=content["stopped"],
             cpu_seconds=content["cpu_seconds"],

@@ -24,7 +24,7 @@ from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split
 from search.evaluation.meter import Meter
 from search.evaluation.training import TrainedNetwork, Training, untrained_layers
 from search.evaluation.work import Done, Failed, Outcome, Result, WorkItem
-from search.evaluation.workload import workload_of
+from search.evaluation.workload import circuit_bits, workload_of
 from search.multipliers.choice import ChosenMultiplier
 from search.multipliers.known import KnownMultipliers
 from search.space.candidate import Candidate
@@ -71,6 +71,7 @@ class Evaluator:
             seed=seed,
             cache=self._cache,
             failures=failures,
+            circuit_bits=circuit_bits(self._hardware),
             multipliers=self._known.tables,
         )
 
@@ -143,6 +144,7 @@ class Evaluator:
             hardware=report.hardware.name,
             dense_layers=report.dense_layers,
             failures=self._hardware.weight_failures,
+            circuit_bits=circuit_bits(self._hardware),
             early_accuracy=early,
             stopped=stopped,
             seconds=spent.seconds,

@@ -125,7 +125,9 @@ class HardwareGenomeModel:
     def _features(self, genes: Mapping[str, Any], energy_pj: float) -> list[float]:
         candidate = self._candidate(genes)
         workload = self._workload(candidate)
-        failing = weight_memory(candidate, self._hardware.weight_failures).bit_error_rate
+        memory = weight_memory(candidate, self._hardware.weight_failures)
+        all_robust = candidate.robust_bits >= candidate.weight_bits
+        failing = memory.robust_bit_error_rate if all_robust else memory.bit_error_rate
         unprotected = failing * 2.0**-candidate.robust_bits
         features = [
             math.log10(energy_pj) / 2,

@@ -116,7 +116,13 @@ LAYERED = replace(
 def test_a_layered_candidate_equals_one_built_by_hand_with_approx(data: datasets.TaskData, tmp_path: Path) -> None:
     found = evaluator(data, tmp_path).evaluate(LAYERED, "validation")
     training = Training(
-        TASK, data, seed=0, cache=TrainingCache(tmp_path / "other"), failures=HARDWARE.weight_failures, multipliers={}
+        TASK,
+        data,
+        seed=0,
+        cache=TrainingCache(tmp_path / "other"),
+        failures=HARDWARE.weight_failures,
+        circuit_bits=None,
+        multipliers={},
     )
     pruned = training.pruned(LAYERED)
     first, middle, last = names = [name for name, _ in approx.weight_layers(pruned.model)]
@@ -171,6 +177,7 @@ def test_each_stage_has_its_own_learning_rate(data: datasets.TaskData, tmp_path:
             seed=0,
             cache=TrainingCache(tmp_path),
             failures=failures,
+            circuit_bits=None,
             multipliers={},
             on_training=trained.append,
         )
@@ -192,6 +199,7 @@ def test_candidates_that_differ_only_in_memory_share_all_training(data: datasets
         seed=0,
         cache=TrainingCache(tmp_path),
         failures=HARDWARE.weight_failures,
+        circuit_bits=None,
         multipliers={},
         on_training=trained.append,
     )
