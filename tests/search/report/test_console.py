@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from search.answers import words
-from search.answers.confirmation import Answer, Confirmation, Mean
+from search.answers.confirmation import Answer, Confirmation, Mean, RightSized
 from search.engine import run_search
 from search.evaluation.evaluation import ConfirmationRun
 from search.observer import Observer
@@ -54,10 +54,12 @@ def test_a_layered_candidate_fits_a_terminal_of_80_columns() -> None:
     found = Answer(
         target=Target(min_accuracy=0.9),
         baseline=record,
+        right_sized=RightSized(record=record, confirmation=None),
         record=record,
         confirmation=None,
         baseline_confirmation=None,
         rejected=(),
+        confirmations={},
     )
     console.print_answer(Console(file=written, width=80), found)
     for text in ("truncated-4 | 0.80V", "exact |       +3|0|0", "asm-1-3"):
@@ -83,17 +85,20 @@ def test_where_only_the_baseline_is_confirmed_the_nearest_is_named() -> None:
     found = Answer(
         target=Target(max_accuracy_drop=0.02),
         baseline=base,
+        right_sized=RightSized(record=base, confirmation=None),
         record=base,
         confirmation=Confirmation(runs=(run, run), margin=none, confirmed=True),
         baseline_confirmation=None,
         rejected=((near, Confirmation(runs=(run, run), margin=lacking, confirmed=False)),),
+        confirmations={},
     )
     written = io.StringIO()
     console.print_answer(Console(file=written, width=400), found)
     saved = words.saving(base.evaluation.energy_pj / near.evaluation.energy_pj)
     assert (
         "Nothing cheaper is confirmed within 2.00 points of the baseline, aaaaaaaaaaaa. 1 cheaper rejected. "
-        f"Nearest: bbbbbbbbbbbb, {saved} less; with 97.5 % confidence it falls 2.00 points short." in written.getvalue()
+        f"Nearest, not confirmed: bbbbbbbbbbbb, {saved} less than the baseline, {saved} less than the right-sized "
+        "network; with 97.5 % confidence it falls 2.00 points short." in written.getvalue()
     )
 
 
@@ -115,7 +120,8 @@ def test_a_front_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
     lines = written.getvalue().splitlines()
     assert max(len(line) for line in lines) <= 80
     assert "…" not in written.getvalue()
-    shown = [line for line in lines if line[:1].isdigit() and "evaluations" not in line]
+    end = next(number for number, line in enumerate(lines) if line.startswith("base"))
+    shown = [line for line in lines[:end] if line[:1].isdigit()]
     assert len(shown) == len(result.front) > 5
     for line, record in zip(shown, result.front, strict=True):
         candidate = record.evaluation.candidate

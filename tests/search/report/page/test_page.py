@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import search
-from search.answers.confirmation import Answer
 from search.answers.result import SearchResult, front, front_hypervolume, result_of
+from search.answers.stored import Stored
 from search.cli.main import cli
 from search.engine import run_search
 from search.errors import UnknownNameError, UsageError
@@ -317,6 +317,16 @@ def bare_result(records: list[Record], **changes: Any) -> SearchResult:
         finished_at=began,
     )
     members = tuple(front(records))
+    stored = Stored(
+        task=find_task("digits"),
+        hardware="any",
+        effort="standard",
+        baseline=records[0],
+        front=tuple(reversed(members)),
+        tried=(),
+        plain=(),
+        runs={},
+    )
     return SearchResult(
         search=replace(record, **changes),
         baseline=records[0],
@@ -325,14 +335,8 @@ def bare_result(records: list[Record], **changes: Any) -> SearchResult:
         finished=len(records),
         distinct=len(records),
         failed=0,
-        answer=Answer(
-            target=Target(max_accuracy_drop=0.02),
-            baseline=records[0],
-            record=members[-1],
-            confirmation=None,
-            baseline_confirmation=None,
-            rejected=(),
-        ),
+        answer=replace(stored.answer(TARGET), record=members[-1]),
+        stored=stored,
     )
 
 
