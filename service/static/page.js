@@ -5,7 +5,7 @@ import { FrontChart, STEP, drawLegend } from "./chart.js";
 import { byId, copyText, element, refill, speaker, whileBusy } from "./dom.js";
 import { Followed, ended, listJobs } from "./jobs.js";
 import { fillTable, markTable, showAnswer, showComparison, showEnergy, showTechniques } from "./panels.js";
-import { DEFAULT_DROP, aimAt, aloneAt, evidenceOf, floored, isAnswered, otherOf, read, readAnswer, remember, shareView, shown, stored, view, wanted } from "./view.js";
+import { DEFAULT_DROP, aimAt, aloneAt, evidenceOf, floored, isAimed, isAnswered, otherOf, read, readAnswer, remember, shareView, shown, stored, view, wanted } from "./view.js";
 import * as words from "./words.js";
 
 const NEAR = 0.1; // below the baseline's accuracy
@@ -382,6 +382,7 @@ async function start() {
     view.effort = fill("effort", ["quick", "standard", "thorough"].map((name) => [name, name]), view.effort, "standard");
     const underWay = view.job && (await ask(`v1/jobs/${encodeURIComponent(view.job)}`).catch(() => null));
     view.job = null;
+    if (underWay && !isAimed) aimAt(underWay.request);
     await load();
     if (underWay) followed.follow(underWay);
     await loadJobs();

@@ -9,6 +9,7 @@ export const DEFAULT_DROP = 0.02; // the default of `search run`
 export const floored = (share) => Math.floor(share * 10000 + 1e-6) / 10000;
 
 const asked = new URLSearchParams(location.search);
+export const isAimed = asked.has("target") || asked.has("drop"); // else a followed search decides
 const within = (name, least, most) => asked.has(name) && asked.get(name) >= least && asked.get(name) <= most;
 export const view = {
   dataset: asked.get("dataset"), hardware: asked.get("hardware"), effort: asked.get("effort") ?? "standard",
@@ -31,7 +32,7 @@ export function shareView() {
   const { min_accuracy: target, max_accuracy_drop: drop } = view.goal;
   const now = new URLSearchParams({ dataset: view.dataset, hardware: view.hardware, effort: view.effort });
   if (target !== undefined) now.set("target", (target * 100).toFixed(2));
-  else if (drop !== DEFAULT_DROP) now.set("drop", String(Number((drop * 100).toFixed(4))));
+  else now.set("drop", String(Number((drop * 100).toFixed(4))));
   if (view.chosen) now.set("show", view.chosen);
   if (view.other) now.set("with", view.other);
   if (view.job) now.set("job", view.job);

@@ -55,7 +55,8 @@ def answer_section(result: SearchResult) -> str:
             if answer.confirmed
             else _card(f"Not confirmed {title}", found, answer.confirmation, sure=False),
         )
-    return f"<p class=headline>{headline}</p><p{grey}>{sentence} {_effort(result)}</p><div class=cards>{''.join(cards)}</div>"
+    said = f"<p class=headline>{headline}</p><p{grey}>{sentence} {_effort(result)}</p>"
+    return f"{said}<div class=cards>{''.join(cards)}</div>"
 
 
 def _against_right_sized(answer: Answer, record: Record) -> str:

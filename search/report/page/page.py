@@ -252,7 +252,8 @@ def _row(result: SearchResult, record: Record) -> str:
         "baseline": record == result.baseline,
         "unsure": verdict != "confirmed",
     }
-    return f"<tr class='{' '.join(name for name, meant in marks.items() if meant)}'>{shown}<td class=copies>{buttons}</td></tr>"
+    names = " ".join(name for name, meant in marks.items() if meant)
+    return f"<tr class='{names}'>{shown}<td class=copies>{buttons}</td></tr>"
 
 
 def _attribute(value: object) -> str:
