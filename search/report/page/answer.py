@@ -65,8 +65,8 @@ def _against_right_sized(answer: Answer, record: Record) -> str:
         return "No smaller dense, exact, 8-bit network that keeps the accuracy was evaluated to compare it with."
     evidence = "confirmed by fresh runs" if answer.right_sized.confirmation else "measured once"
     return (
-        f"Against the right-sized network, the cheapest dense, exact, 8-bit one at nominal voltage that keeps the "
-        f"accuracy ({evidence}), it saves <b>{_number(words.saving(answer.saving_right_sized(record)))}</b>."
+        f"Against the right-sized network, the cheapest dense, exact, 8-bit one at nominal voltage among those evaluated "
+        f"that keeps the accuracy ({evidence}), it saves <b>{_number(words.saving(answer.saving_right_sized(record)))}</b>."
     )
 
 
