@@ -157,8 +157,8 @@ def _reference_lines(answer: Answer) -> list[str]:
         )
     else:
         sized = (
-            "Right-sized, the cheapest dense, exact, 8-bit network at nominal voltage among those evaluated that keeps the "
-            "accuracy: "
+            "Right-sized, the cheapest dense, exact, 8-bit network at nominal voltage among those evaluated that keeps "
+            "the accuracy: "
             f"{found.id}, {words.configuration(found.evaluation.candidate)['network']}, "
             f"{words.energy(found.evaluation.energy_pj)}, {words.saving(answer.saving(found))} less than the baseline; "
             f"{_fresh_runs(right_sized.confirmation, found)}."

@@ -64,9 +64,10 @@ def _against_right_sized(answer: Answer, record: Record) -> str:
     if answer.right_sized.record.key == answer.baseline.key:
         return "No smaller dense, exact, 8-bit network that keeps the accuracy was evaluated to compare it with."
     evidence = "confirmed by fresh runs" if answer.right_sized.confirmation else "measured once"
+    saves = _number(words.saving(answer.saving_right_sized(record)))
     return (
-        f"Against the right-sized network, the cheapest dense, exact, 8-bit one at nominal voltage among those evaluated "
-        f"that keeps the accuracy ({evidence}), it saves <b>{_number(words.saving(answer.saving_right_sized(record)))}</b>."
+        "Against the right-sized network, the cheapest dense, exact, 8-bit one at nominal voltage among those evaluated "
+        f"that keeps the accuracy ({evidence}), it saves <b>{saves}</b>."
     )
 
 
