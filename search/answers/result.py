@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from search.answers import words
 from search.answers.confirmation import Answer
-from search.answers.confirmer import stored_answer
+from search.answers.stored import Stored
 from search.errors import SearchError
 from search.pareto import hypervolume, non_dominated_mask
 from search.space.task import stored_task, task_words
@@ -40,6 +40,7 @@ class SearchResult:
         distinct: Number of different evaluations.
         failed: Number of trials that ended with an error.
         answer: The cheapest configuration for the search's target, by the fresh runs that were made.
+        stored: Its evaluations that answer other targets, with their fresh runs.
     """
 
     search: SearchRecord
@@ -50,6 +51,7 @@ class SearchResult:
     distinct: int
     failed: int
     answer: Answer
+    stored: Stored
 
     def __repr__(self) -> str:
         front = list(self.front)
@@ -186,6 +188,7 @@ def result_of(store: Store, search: SearchRecord, *, evaluations: bool = True) -
     baseline = _baseline(store, search)
     members = store.evaluations.front_of_search(search)
     counts = store.searches.trial_counts(search)
+    stored = Stored.of_search(store, search, baseline=baseline, front=members)
     return SearchResult(
         search=search,
         baseline=baseline,
@@ -194,7 +197,8 @@ def result_of(store: Store, search: SearchRecord, *, evaluations: bool = True) -
         finished=counts.finished,
         distinct=counts.distinct,
         failed=counts.failed,
-        answer=stored_answer(store, search, members, baseline),
+        answer=stored.answer(search.target),
+        stored=stored,
     )
 
 

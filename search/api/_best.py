@@ -78,9 +78,9 @@ def best(
         found = stored.configurations(target, hardware=os.fspath(hardware))
         if knee:
             records = [find_knee(found.records)]
-            answer = stored.answer(target, records)
+            answer = stored.answer_among(records, target)
         else:
-            answer = stored.with_confirmed_before(stored.answer(target))
+            answer = stored.answer(target)
             most = answer.record.evaluation.energy_pj if answer.record and answer.confirmed else math.inf
             wanted = target.accuracy(found.baseline.evaluation.accuracy)
             setup = Setup.of(task, found_hardware, effort)
@@ -88,11 +88,12 @@ def best(
         if not (confirm and stored.lacks_runs(target, records)):
             return answer
         workshop = _workshop(store, task, found_hardware, effort, workplace)
-        (answer,) = _confirmed([(records, target)], found.baseline, workshop, store, observer)
+        (answer,) = _confirmed([(records, target)], found.baseline, workshop, store, observer, plain=stored.plain)
         if knee:
             return answer
-        # Runs were made meanwhile.
-        return Stored.read(store, task, found_hardware, effort=effort).with_confirmed_before(answer)
+        # With the runs that were made meanwhile; where some failed, only the answer above knows it.
+        again = Stored.read(store, task, found_hardware, effort=effort).answer(target)
+        return again if again.confirmed else answer
 
 
 def answers(
@@ -141,7 +142,13 @@ def _workshop(store: Store, task: Task, hardware: Hardware, effort: str, workpla
 
 
 def _confirmed(
-    questions: Sequence[Question], baseline: Record, workshop: Workshop, store: Store, observer: Observer | None
+    questions: Sequence[Question],
+    baseline: Record,
+    workshop: Workshop,
+    store: Store,
+    observer: Observer | None,
+    *,
+    plain: Sequence[Record] = (),
 ) -> list[Answer]:
     observer = workshop.notified(observer)
     everything = [baseline, *(record for records, _ in questions for record in records)]
@@ -157,7 +164,10 @@ def _confirmed(
         confirmer = workshop.confirmer(store, executor, observer)
         return [
             confirmer.answer(
-                [one for one in records if not unknown & set(one.evaluation.candidate.multipliers)], baseline, target
+                [one for one in records if not unknown & set(one.evaluation.candidate.multipliers)],
+                baseline,
+                target,
+                plain=plain,
             )
             for records, target in questions
         ]

@@ -323,7 +323,8 @@ def _run_stored(
     key_of = key_function(workshop.task, workshop.data.fingerprint, workshop.hardware, search.seed, multipliers)
     result = run_search(search, space, store, executor, genome_model=genome_model, key_of=key_of, observer=observer)
     if confirm:
-        workshop.confirmer(store, executor, observer).answer(result.evaluations, result.baseline, search.target)
+        confirmer = workshop.confirmer(store, executor, observer)
+        confirmer.answer(result.evaluations, result.baseline, search.target, plain=result.stored.plain)
     store.searches.finish(search)
     return result_of(store, store.searches.find(search.name))
 

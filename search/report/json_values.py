@@ -11,7 +11,10 @@ from search.store.records import Record, SearchRecord
 
 
 def record_json(record: Record, baseline: Record) -> dict[str, Any]:
-    """Return one evaluation with its saving. Accuracies are shares in [0, 1], energies pJ per inference."""
+    """Return one evaluation with its saving. Accuracies are shares in [0, 1], energies pJ per inference.
+
+    `area_ratio` is its area over the baseline's.
+    """
     evaluation = record.evaluation
     tested = record.test_accuracies
     return {
@@ -30,6 +33,7 @@ def record_json(record: Record, baseline: Record) -> dict[str, Any]:
         "hardware": evaluation.hardware,
         "latency_us": evaluation.latency_us,
         "area_mm2": evaluation.area_mm2,
+        "area_ratio": evaluation.area_mm2 / baseline.evaluation.area_mm2,
         "macs": evaluation.macs,
         "density": evaluation.density,
         "seed": record.seed,
@@ -37,6 +41,18 @@ def record_json(record: Record, baseline: Record) -> dict[str, Any]:
         "seconds": evaluation.seconds,
         "cpu_seconds": evaluation.cpu_seconds,
         "joules": evaluation.joules,
+    }
+
+
+def row_json(record: Record, answer: Answer) -> dict[str, Any]:
+    """Return one evaluation beside an answer: with its saving against both references, and its verdict.
+
+    `verdict` is null if the evaluation does not reach the target in the search's own measurement.
+    """
+    return {
+        **record_json(record, answer.baseline),
+        "saving_right_sized": answer.saving_right_sized(record),
+        "verdict": answer.verdict(record),
     }
 
 
@@ -72,8 +88,8 @@ def result_json(result: SearchResult) -> dict[str, Any]:
         "distinct": result.distinct,
         "failed": result.failed,
         "hypervolume": result.hypervolume,
-        "baseline": record_json(result.baseline, result.baseline),
-        "front": [record_json(record, result.baseline) for record in result.front],
+        "baseline": row_json(result.baseline, result.answer),
+        "front": [row_json(record, result.answer) for record in result.front],
         "answer": answer_json(result.answer),
     }
 
@@ -86,20 +102,28 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "max_accuracy_drop": target.max_accuracy_drop,
         "confirmed": answer.confirmed,
         "shortfall": answer.shortfall,
-        "baseline": record_json(answer.baseline, answer.baseline),
+        "baseline": row_json(answer.baseline, answer),
+        "right_sized": right_sized_json(answer),
         "best": None,
         "confirmation": None if answer.confirmation is None else confirmation_json(answer.confirmation),
         "baseline_confirmation": None,
         "rejected": [
-            {**record_json(record, answer.baseline), "confirmation": confirmation_json(confirmation)}
+            {**row_json(record, answer), "confirmation": confirmation_json(confirmation)}
             for record, confirmation in answer.rejected
         ],
     }
     if answer.record is not None:
-        found["best"] = record_json(answer.record, answer.baseline)
+        found["best"] = row_json(answer.record, answer)
     if answer.baseline_confirmation is not None:
         found["baseline_confirmation"] = confirmation_json(answer.baseline_confirmation)
     return found
+
+
+def right_sized_json(answer: Answer) -> dict[str, Any]:
+    """Return the right-sized network of an answer with its fresh runs, null if there are none."""
+    confirmation = answer.right_sized.confirmation
+    runs = None if confirmation is None else confirmation_json(confirmation)
+    return {**row_json(answer.right_sized.record, answer), "confirmation": runs}
 
 
 def confirmation_json(confirmation: Confirmation) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class SearchState:
             ratio = self.baseline.evaluation.energy_pj / evaluation.energy_pj
             parts.append(f"{words.saving(ratio)} less than the baseline")
         used = [value for value in words.configuration(evaluation.candidate).values() if value != "-"]
-        return f"cheapest {wanted}: {', '.join(parts)} ({', '.join(used)})"
+        return f"cheapest measured {wanted}: {', '.join(parts)} ({', '.join(used)})"
 
 
 class LineProgress(Stoppable):

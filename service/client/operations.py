@@ -291,23 +291,28 @@ class Operations:
         dataset: str,
         *,
         min_accuracy: float | None = None,
+        max_accuracy_drop: float | None = None,
         select: Literal["all", "cheapest", "knee"] = "all",
         hardware: str = DEFAULT_HARDWARE,
         effort: Effort = DEFAULT_EFFORT,
         multipliers: Sequence[str] = (),
     ) -> Call[FrontSchema]:
-        """The front of the stored configurations: those that no other beats. Not confirmed by fresh runs.
+        """The front of the stored configurations: those that no other beats, each with what fresh runs say of it.
+
+        No search is started. Without a target, verdicts are those for 2 points below the baseline.
 
         Args:
             dataset: A name from `datasets`.
-            min_accuracy: Only configurations that reach it.
-            select: All configurations, the cheapest, or the one at the knee.
+            min_accuracy: The target; configurations that do not reach it are left out.
+            max_accuracy_drop: Instead: the target as a loss relative to the baseline's accuracy.
+            select: All configurations, the answer to the target, or the one at the knee.
             hardware: A name from `hardware`.
             effort: Effort of the evaluations.
             multipliers: Uploaded multipliers to include.
         """
         query = {
             "min_accuracy": min_accuracy,
+            "max_accuracy_drop": max_accuracy_drop,
             "select": select,
             "hardware": hardware,
             "effort": effort,
@@ -320,12 +325,20 @@ class Operations:
         self,
         dataset: str,
         *,
+        min_accuracy: float | None = None,
+        max_accuracy_drop: float | None = None,
         hardware: str = DEFAULT_HARDWARE,
         effort: Effort = DEFAULT_EFFORT,
         multipliers: Sequence[str] = (),
     ) -> Call[TechniquesSchema]:
-        """What each technique achieves alone, among the stored configurations; see `front`."""
-        query = {"hardware": hardware, "effort": effort, "multipliers": list(multipliers) or None}
+        """What each technique achieves alone, among the stored configurations; a target decides their verdicts."""
+        query = {
+            "min_accuracy": min_accuracy,
+            "max_accuracy_drop": max_accuracy_drop,
+            "hardware": hardware,
+            "effort": effort,
+            "multipliers": list(multipliers) or None,
+        }
         return _get(TechniquesSchema, "techniques", dataset, query=query)
 
     @operation

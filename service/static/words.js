@@ -36,6 +36,14 @@ function digits(value) {
 
 export const ratio = (value) => (value < 100 ? `${Number(value.toPrecision(3))}x` : `${Math.round(value).toLocaleString("en")}x`);
 
+/** An area relative to the baseline's. */
+export const area = (value) => (value < 10 ? `${value.toFixed(2)}x` : `${Math.round(value).toLocaleString("en")}x`);
+
+/** What fresh runs say of a configuration that reaches the target in its search. */
+export const VERDICTS = { confirmed: "Confirmed", rejected: "Rejected", untried: "Not confirmed yet" };
+
+export const verdict = (one) => (one === null ? "–" : { confirmed: "confirmed", rejected: "rejected", untried: "not retrained" }[one]);
+
 const byLayer = (words, between) => (new Set(words).size > 1 ? words.join(between) : String(words[0]));
 
 const named = (identity) => String(identity).split("@")[0];

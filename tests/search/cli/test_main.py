@@ -274,7 +274,7 @@ def test_progress_on_a_pipe_is_plain_lines(finished: tuple[Path, dict[str, Any]]
     printed = output_of(*RUN, "--workers", "0", "--storage", str(storage), "--min-accuracy", "0.8")
     assert "\x1b" not in printed
     assert re.search(r"search digits-\d: scikit-learn's handwritten digits, 8x8; budget 12", printed)
-    assert re.search(r"12/12 evaluated, hypervolume \d\.\d+; cheapest at 80.00% or more: ", printed)
+    assert re.search(r"12/12 evaluated, hypervolume \d\.\d+; cheapest measured at 80.00% or more: ", printed)
     assert "Cheapest at 80.00% or more" in printed
     assert f"Storage:   sqlite:///{storage}" in printed
 

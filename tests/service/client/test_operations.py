@@ -38,7 +38,10 @@ SAMPLES: list[tuple[str, Callable[[Any], Any]]] = [
             "digits", min_accuracy=0.5, select="knee", hardware="h", effort="quick", multipliers=["m"]
         ),
     ),
+    ("front", lambda client: client.front("digits", max_accuracy_drop=0.02)),
     ("techniques", lambda client: client.techniques("digits", hardware="h", effort="quick", multipliers=["m"])),
+    ("techniques", lambda client: client.techniques("digits", min_accuracy=0.5)),
+    ("techniques", lambda client: client.techniques("digits", max_accuracy_drop=0.02)),
     ("evaluation", lambda client: client.evaluation("e")),
     ("export", lambda client: client.export("e")),
     ("energy", lambda client: client.energy({}, dataset="digits", hardware="h")),
