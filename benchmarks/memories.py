@@ -149,12 +149,11 @@ def table(result: dict[str, Any]) -> str:
         "|---" * (4 + len(floors)) + "|",
     ]
     for bits, mv in by_bits.items():
-        own = "none" if not mv else f"{mv / 1000:g} V"
+        own = "none" if not mv else f"{mv / 1000:.2f} V"
         at = [Memory(robust_bits=bits, supply_mv=max(mv, floor)) for floor in floors.values()]
         energy = f"{Memory(robust_bits=bits, supply_mv=mv).energy:.2f}" if mv else ""
-        lines.append(
-            f"| {bits} | {at[0].area:.2f} | {own} | {energy} | {', '.join(f'{one.energy:.2f}' for one in at)} |"
-        )
+        at_floors = " | ".join(f"{one.energy:.2f}" for one in at)
+        lines.append(f"| {bits} | {at[0].area:.2f} | {own} | {energy} | {at_floors} |")
     lines += ["", "| 8T cells | " + " | ".join(f"area at most {area:g}" for area in AREAS) + " |"]
     lines.append("|---" * (1 + len(AREAS)) + "|")
     for name, floor in floors.items():
