@@ -50,10 +50,7 @@ def answer_section(result: SearchResult) -> str:
         )
         title = condition.replace("the baseline's accuracy", "the baseline")
         cards.insert(
-            0,
-            _card(f"Cheapest {title}", found, answer.confirmation)
-            if answer.confirmed
-            else _card(f"Not confirmed {title}", found, answer.confirmation, sure=False),
+            0, _card(f"{'Cheapest' if answer.confirmed else 'Not confirmed'} {title}", found, answer.confirmation)
         )
     said = f"<p class=headline>{headline}</p><p{grey}>{sentence} {_effort(result)}</p>"
     return f"{said}<div class=cards>{''.join(cards)}</div>"
@@ -66,8 +63,8 @@ def _against_right_sized(answer: Answer, record: Record) -> str:
     evidence = "confirmed by fresh runs" if answer.right_sized.confirmation else "measured once"
     saves = _number(words.saving(answer.saving_right_sized(record)))
     return (
-        "Against the right-sized network, the cheapest dense, exact, 8-bit one at nominal voltage among those evaluated "
-        f"that keeps the accuracy ({evidence}), it saves <b>{saves}</b>."
+        "Against the right-sized network, the cheapest dense, exact, 8-bit one at nominal voltage among those "
+        f"evaluated that keeps the accuracy ({evidence}), it saves <b>{saves}</b>."
     )
 
 
@@ -131,7 +128,8 @@ def _accuracies(record: Record) -> str:
     return f"{mean} % accuracy" + ("" if worst == mean else f" ({worst} % on the worst chip)")
 
 
-def _card(title: str, record: Record, confirmation: Confirmation | None, *, sure: bool = True) -> str:
+def _card(title: str, record: Record, confirmation: Confirmation | None) -> str:
+    """Return an evaluation as a list of facts, grey unless fresh runs confirm it."""
     evaluation = record.evaluation
     facts = {
         "energy": _number(words.energy(evaluation.energy_pj)),
@@ -147,7 +145,8 @@ def _card(title: str, record: Record, confirmation: Confirmation | None, *, sure
         facts["their test"] = f"{words.percent(confirmation.test_accuracy)} %"
     facts |= {name: escape(words) for name, words in words.configuration(evaluation.candidate).items()}
     listed = "".join(f"<div><dt>{name}</dt><dd>{words}</dd></div>" for name, words in facts.items())
-    return f"<section class='card{'' if sure else ' unsure'}'><h2>{escape(title)}</h2><dl>{listed}</dl></section>"
+    kind = "card" if confirmation is not None and confirmation.confirmed else "card unsure"
+    return f"<section class='{kind}'><h2>{escape(title)}</h2><dl>{listed}</dl></section>"
 
 
 def _number(words: str) -> str:
