@@ -52,15 +52,19 @@ def narrow_convolve(
             return narrow_convolve(
                 activations, code_format, weight_codes, multiplier, geometry, rescale, partial_sums, count
             )
+    if not may_overflow(weight_codes, multiplier, partial_sums):
+        out = convolve(activations, code_format, weight_codes, multiplier, geometry, rescale)
+        if count is not None:
+            count.add(out.numel(), 0)
+        return out
     codes = portable.operand_codes(activations, code_format)
     codes = codes.to(torch.uint8 if code_format.bits <= MAX_TABLE_BITS else torch.int32).contiguous()
     sums = convolve(codes, code_format, weight_codes, multiplier, geometry, None)
-    overflowed = 0
     if partial_sums.overflow == "wrap":
         exact = sums
         sums = _wrapped(exact, partial_sums)
         overflowed = int((sums != exact).sum())
-    elif sums.numel() and may_overflow(weight_codes, multiplier, partial_sums):
+    else:
         negative = sums.clone()
         for part in _positive_products(multiplier):
             negative -= convolve(codes, code_format, weight_codes, part, geometry, None)

@@ -106,6 +106,11 @@ def print_answer(console: Console, answer: Answer) -> None:
         console.print(line, highlight=False, markup=False)
     if "," in record.setup.hardware:
         console.print(f"It takes {record.evaluation.hardware}, of {record.setup.hardware}.", highlight=False)
+    sums = record.evaluation.narrow_sums
+    if sums is not None and sums.overflowed is not None:
+        console.print(
+            f"{sums.overflowed:.2%} of its sums overflowed {sums.bits} bits ({sums.overflow}).", highlight=False
+        )
     console.print(f"Export it with: search export {record.id} --out DIR", highlight=False)
 
 
