@@ -72,6 +72,7 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
     else:
         remedy = f"Confirm it with: search resume {result.search.name}"
         lines += _answer_lines(result.answer, result.answer.record, remedy)
+    lines += _sums_lines(result.answer.record or baseline, baseline)
     for line in lines:
         console.print(line, highlight=False, markup=False)
 
@@ -106,11 +107,8 @@ def print_answer(console: Console, answer: Answer) -> None:
         console.print(line, highlight=False, markup=False)
     if "," in record.setup.hardware:
         console.print(f"It takes {record.evaluation.hardware}, of {record.setup.hardware}.", highlight=False)
-    sums = record.evaluation.narrow_sums
-    if sums is not None and sums.overflowed is not None:
-        console.print(
-            f"{sums.overflowed:.2%} of its sums overflowed {sums.bits} bits ({sums.overflow}).", highlight=False
-        )
+    for line in _sums_lines(record, answer.baseline):
+        console.print(line, highlight=False, markup=False)
     console.print(f"Export it with: search export {record.id} --out DIR", highlight=False)
 
 
@@ -145,6 +143,15 @@ def _answer_lines(answer: Answer, record: Record, remedy: str) -> list[str]:
         f"{(answer.shortfall or 0) * 100:.2f} points short. Ask for less, or search more.",
         f"{fresh}.",
     ]
+
+
+def _sums_lines(record: Record, baseline: Record) -> list[str]:
+    """Say how many sums overflowed, if partial sums are narrow: a baseline that overflows is a weak reference."""
+    sums, of_baseline = record.evaluation.narrow_sums, baseline.evaluation.narrow_sums
+    if sums is None or of_baseline is None or sums.overflowed is None or of_baseline.overflowed is None:
+        return []
+    own = "" if record.key == baseline.key else f", and {sums.overflowed:.2%} of the answer's"
+    return [f"Partial sums {sums.overflow} at {sums.bits} bits: {of_baseline.overflowed:.2%} of the baseline's{own}."]
 
 
 def print_searches(console: Console, searches: Sequence[SearchRecord], counts: Mapping[int, TrialCounts]) -> None:

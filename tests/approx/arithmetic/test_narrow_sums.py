@@ -220,6 +220,40 @@ def test_what_may_overflow_is_what_some_codes_make_overflow() -> None:
         assert count.overflowed == overflows
 
 
+@pytest.mark.parametrize("overflow", ["saturate", "wrap"])
+def test_the_ends_of_the_width(overflow: str) -> None:
+    """The largest and the smallest sum are reached without an overflow, and one more or one less overflows."""
+    lut = torch.zeros(256, 256, dtype=torch.int32)
+    lut[1, 1], lut[1, 2], lut[1, 3], lut[1, 4] = 127, 1, -128, -1
+    multiplier = Multiplier(name="steps", activation_bits=8, weight_bits=8, activation_signed=False, lut=lut)
+    sums = PartialSums(bits=8, overflow=overflow)
+    rows = torch.tensor([[1, 0, 0], [1, 2, 0], [1, 2, 4], [3, 0, 0], [3, 4, 0], [3, 4, 2], [1, 3, 2], [4, 3, 2]])
+    expected = {
+        "saturate": ([127, 127, 126, -128, -128, -127, 0, -127], 5),
+        "wrap": ([127, -128, 127, -128, 127, -128, 0, -128], 2),
+    }[overflow]
+    for together in (rows, rows[:1], rows[1:2], rows[3:4], rows[4:5]):
+        count = OverflowCount()
+        found = approx_linear(torch.ones(1, 3), together, multiplier, partial_sums=sums, overflows=count)
+        own = [running_sum([int(lut[1, weight]) for weight in row], sums) for row in together.tolist()]
+        assert found[0].tolist() == [total for total, _ in own]
+        assert count.overflowed == sum(lost for _, lost in own)
+        if together is rows:
+            assert (found[0].tolist(), count.overflowed) == expected
+
+
+def test_products_that_are_never_zero_may_overflow_on_the_way() -> None:
+    """Weights all of whose products are positive do not make up for those before them."""
+    lut = torch.zeros(256, 256, dtype=torch.int32)
+    lut[:, 1], lut[:, 2] = 100, -100
+    multiplier = Multiplier(name="constant", activation_bits=8, weight_bits=8, activation_signed=False, lut=lut)
+    sums = PartialSums(bits=8)
+    for row, total in (([2, 2, 1, 1], 72), ([1, 1, 2, 2], -73), ([1, 2, 1, 2], 0)):
+        weights = torch.tensor([row])
+        assert may_overflow(weights, multiplier, sums)
+        assert int(approx_linear(torch.ones(1, 4), weights, multiplier, partial_sums=sums)) == total
+
+
 def test_more_images_than_are_laid_out_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     from approx.arithmetic import portable
 
