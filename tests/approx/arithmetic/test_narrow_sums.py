@@ -242,16 +242,18 @@ def test_the_ends_of_the_width(overflow: str) -> None:
             assert (found[0].tolist(), count.overflowed) == expected
 
 
-def test_products_that_are_never_zero_may_overflow_on_the_way() -> None:
-    """Weights all of whose products are positive do not make up for those before them."""
+@pytest.mark.parametrize("sign", [1, -1])
+def test_products_that_are_never_zero_may_overflow_on_the_way(sign: int) -> None:
+    """Weights all of whose products have one sign do not make up for those of the other sign before them."""
     lut = torch.zeros(256, 256, dtype=torch.int32)
-    lut[:, 1], lut[:, 2] = 100, -100
+    lut[:, 1], lut[:, 2] = 50 * sign, -100 * sign
     multiplier = Multiplier(name="constant", activation_bits=8, weight_bits=8, activation_signed=False, lut=lut)
     sums = PartialSums(bits=8)
-    for row, total in (([2, 2, 1, 1], 72), ([1, 1, 2, 2], -73), ([1, 2, 1, 2], 0)):
+    end = 128 if sign == 1 else 127
+    for row, total in (([2, 2, 1, 1], 100 - end), ([1, 1, 2, 2], -100), ([2, 1, 2, 1], 50 - end)):
         weights = torch.tensor([row])
         assert may_overflow(weights, multiplier, sums)
-        assert int(approx_linear(torch.ones(1, 4), weights, multiplier, partial_sums=sums)) == total
+        assert int(approx_linear(torch.ones(1, 4), weights, multiplier, partial_sums=sums)) == sign * total
 
 
 def test_more_images_than_are_laid_out_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
