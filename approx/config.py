@@ -9,6 +9,7 @@ from typing import Any
 from approx.checks import check_integer, check_number, check_type
 from approx.errors import ArgumentError
 from approx.multipliers.multiplier import MAX_BITS, MAX_TABLE_BITS, MIN_BITS, WEIGHT_FORMATS, Multiplier
+from approx.partial_sums import PartialSums
 
 GRADIENTS = ("straight-through", "difference")
 GRANULARITIES = ("channel", "tensor")
@@ -86,6 +87,8 @@ class LayerApproximation:
         weight_memory: Faults of the weight memory; None is a perfect one. They take effect on a chip; see
             `approx.use_chip`.
         activation_memory: Faults of the memory that holds the layer's input.
+        partial_sums: Width of the running sums to which products are added, and what happens where they overflow; None
+            if they are wide enough for every sum.
 
     Raises:
         ArgumentError: If a value is out of range, unknown or of the wrong type.
@@ -103,6 +106,7 @@ class LayerApproximation:
     learned_scales: bool = False
     weight_memory: FaultyMemory | None = None
     activation_memory: FaultyMemory | None = None
+    partial_sums: PartialSums | None = None
 
     def __post_init__(self) -> None:
         for width, most in (("weight_bits", MAX_BITS), ("activation_bits", MAX_TABLE_BITS)):
@@ -121,6 +125,8 @@ class LayerApproximation:
         for memory in ("weight_memory", "activation_memory"):
             wanted = "an approx.FaultyMemory or None"
             check_type(memory, getattr(self, memory), (FaultyMemory, type(None)), wanted)
+        wanted, example = "an approx.PartialSums or None", "such as approx.PartialSums(bits=16)"
+        check_type("partial_sums", self.partial_sums, (PartialSums, type(None)), wanted, example)
         _check_choice("gradient", self.gradient, GRADIENTS)
         _check_choice("granularity", self.granularity, GRANULARITIES)
         _check_choice("calibration", self.calibration, CALIBRATIONS)
@@ -149,6 +155,8 @@ class LayerApproximation:
         for memory in ("weight_memory", "activation_memory"):
             if values.get(memory) is not None:
                 values[memory] = FaultyMemory(**_known_only(FaultyMemory, values[memory]))
+        if values.get("partial_sums") is not None:
+            values["partial_sums"] = PartialSums(**_known_only(PartialSums, values["partial_sums"]))
         return cls(**_known_only(cls, values))
 
 

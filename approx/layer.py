@@ -13,6 +13,7 @@ from approx.errors import ArgumentError
 from approx.faults import FaultMap, fault_map, memory_seed
 from approx.layer_memory import KeptCodes, LayerOnChip
 from approx.multipliers.multiplier import MAX_TABLE_BITS, Multiplier
+from approx.partial_sums import OverflowCount
 from approx.quantization import quantize, straight_through
 
 
@@ -34,6 +35,7 @@ class ApproxLayer(nn.Module):
         log_activation_scale: The same for the activation scale, a scalar.
         weight_memory: Faults of the weight memory; None is a perfect one.
         activation_memory: Faults of the memory that holds the layer's input; None is a perfect one.
+        overflows: Sums computed so far, and those that overflowed; None where partial sums are wide enough.
     """
 
     weight: nn.Parameter
@@ -73,6 +75,7 @@ class ApproxLayer(nn.Module):
             self.log_activation_scale = nn.Parameter(torch.zeros((), device=weight.device))
         self.weight_memory = config.weight_memory
         self.activation_memory = config.activation_memory
+        self.overflows = None if config.partial_sums is None else OverflowCount()
         self._chip: LayerOnChip | None = None
         self._kept_codes: KeptCodes | None = None
 
@@ -166,10 +169,12 @@ class ApproxLayer(nn.Module):
 
     def extra_repr(self) -> str:
         """The layer's shape, bits and multiplier, as `print(model)` shows them."""
+        sums = self.config.partial_sums
         return (
             f"{self._shape_repr()}{'' if self.bias is not None else ', bias=False'}, "
             f"weight_bits={self.config.weight_bits}, activation_bits={self.config.activation_bits}, "
             f"activation_signed={self.activation_signed}, multiplier={self.multiplier.name!r}"
+            f"{'' if sums is None else f', partial_sums={sums.bits} bits that {sums.overflow}'}"
         )
 
     def _computed(self, inputs: Tensor, multiply: Callable[..., Tensor]) -> Tensor:

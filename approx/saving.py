@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,8 @@ _MEANING = {
         "(outputs, inputs), those of a transposed convolution as of the equivalent convolution; NAME.weight_scale: "
         "per output; NAME.activation_scale; NAME.bias: real-valued. An output is sum(multiplier(activation code, "
         "weight code)) x weight_scale x activation_scale + bias; an activation code is round(value / "
-        "activation_scale), clipped"
+        "activation_scale), clipped. A layer with `partial_sums` adds the products one after the other, in the order "
+        "of its weight codes, to a sum of so many bits that saturates or wraps"
     ),
     _MULTIPLIERS: (
         "NAME.table: product of [activation code, weight code], codes as unsigned indices, signed codes modulo 2^bits; "
@@ -61,8 +63,8 @@ _MEANING = {
     _FAULTS: "NAME: per stored weight code, the cells that fail on this chip, bit i with the value 2^i; they are read "
     "inverted, or, if there is NAME.stuck_at, as its bits. The header says how each layer's codes are stored",
     _ONNX: (
-        "the network in QDQ form, whose products are exact. On x86 CPUs without VNNI instructions ONNX Runtime is "
-        "exact only with its session option session.x64quantprecision = 1"
+        "the network in QDQ form, whose products and sums are exact. On x86 CPUs without VNNI instructions ONNX "
+        "Runtime is exact only with its session option session.x64quantprecision = 1"
     ),
 }
 
@@ -287,6 +289,7 @@ def _codes_metadata(layers: Mapping[str, ApproxLayer]) -> dict[str, str]:
             "activation_bits": layer.config.activation_bits,
             "activation_signed": layer.activation_signed,
             "multiplier": layer.multiplier.name,
+            **({} if layer.config.partial_sums is None else {"partial_sums": asdict(layer.config.partial_sums)}),
         }
         for name, layer in layers.items()
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from energy import CostTable, Hardware, hardware_names
-from search.errors import UnknownNameError
+from search.errors import UnknownNameError, UsageError
+from search.space.partial_sums import check_partial_sums
 from search.space.task import Task, find_task
 from service.dependencies import Services
 from service.problems import ProblemError
@@ -21,10 +22,15 @@ def question_of(request: OptimizeRequest, services: Services) -> Question:
     """The question of a request.
 
     Raises:
-        ProblemError: 422, if a name is unknown, or the budget is too large.
+        ProblemError: 422, if a name is unknown, the hardware's partial sums cannot be emulated, or the budget is too
+            large.
     """
     task_named(request.dataset, pointer="#/dataset")
-    hardware_named(request.hardware, services.uploads, pointer="#/hardware")
+    hardware = hardware_named(request.hardware, services.uploads, pointer="#/hardware")
+    try:
+        check_partial_sums(hardware)
+    except UsageError as error:
+        raise ProblemError(422, str(error), pointer="#/hardware") from None
     largest = services.settings.max_budget
     if request.budget > largest:
         raise ProblemError(422, f"budget may be at most {largest} here, got {request.budget}", pointer="#/budget")

@@ -31,6 +31,7 @@ from search.multipliers.choice import ChosenMultiplier, choose, choose_for
 from search.multipliers.folder import MultiplierFolder
 from search.observer import Observer
 from search.space.candidate import Candidate
+from search.space.partial_sums import check_partial_sums
 from search.space.search_space import SearchSpace
 from search.space.space_file import choose_space
 from search.space.target import Target
@@ -85,7 +86,8 @@ def run(
         observer: Notified of progress; by default a line below the cell in a notebook, and nobody elsewhere.
 
     Raises:
-        UsageError: If an argument is of the wrong type, out of range, unknown, or contradicts the search to be resumed.
+        UsageError: If an argument is of the wrong type, out of range, unknown, or contradicts the search to be resumed;
+            or if the hardware's partial sums cannot be emulated.
         DatasetError: If the images are missing or damaged.
         StorageError: If the database cannot be used.
         ExecutorError: If Ray cannot start.
@@ -100,6 +102,7 @@ def run(
     if min_accuracy is not None or max_accuracy_drop is not None:
         target = target_of(min_accuracy, max_accuracy_drop)
     hardware_found = find_hardware(hardware)
+    check_partial_sums(hardware_found)
     task = searched_task(dataset, network)
     chosen, space = _choices(task, hardware_found, multipliers, options, workplace.multipliers)
     request = _Request(

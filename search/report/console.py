@@ -82,6 +82,7 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
         remedy = f"Confirm it with: search resume {result.search.name}"
         lines += _answer_lines(answer, answer.record, remedy)
     lines += _reference_lines(answer)
+    lines += _sums_lines(answer.record or baseline, baseline)
     for line in lines:
         console.print(line, highlight=False, markup=False)
 
@@ -117,6 +118,8 @@ def print_answer(console: Console, answer: Answer) -> None:
         console.print(line, highlight=False, markup=False)
     if "," in record.setup.hardware:
         console.print(f"It takes {record.evaluation.hardware}, of {record.setup.hardware}.", highlight=False)
+    for line in _sums_lines(record, answer.baseline):
+        console.print(line, highlight=False, markup=False)
     console.print(f"Export it with: search export {record.id} --out DIR", highlight=False)
 
 
@@ -175,6 +178,15 @@ def _fresh_runs(confirmation: Confirmation | None, record: Record) -> str:
         f"{len(confirmation.runs)} fresh runs: {accuracy.value:.2%} ± {accuracy.standard_error:.2%} on images held out "
         f"({record.evaluation.accuracy:.2%} in the search), {confirmation.test_accuracy:.2%} on test images"
     )
+
+
+def _sums_lines(record: Record, baseline: Record) -> list[str]:
+    """Say how many sums overflowed, if partial sums are narrow: a baseline that overflows is a weak reference."""
+    sums, of_baseline = record.evaluation.narrow_sums, baseline.evaluation.narrow_sums
+    if sums is None or of_baseline is None or sums.overflowed is None or of_baseline.overflowed is None:
+        return []
+    own = "" if record.key == baseline.key else f", and {sums.overflowed:.2%} of the answer's"
+    return [f"Partial sums {sums.overflow} at {sums.bits} bits: {of_baseline.overflowed:.2%} of the baseline's{own}."]
 
 
 def print_searches(console: Console, searches: Sequence[SearchRecord], counts: Mapping[int, TrialCounts]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from search.answers.confirmation import Answer, Confirmation
@@ -36,6 +37,7 @@ def record_json(record: Record, baseline: Record) -> dict[str, Any]:
         "area_ratio": evaluation.area_mm2 / baseline.evaluation.area_mm2,
         "macs": evaluation.macs,
         "density": evaluation.density,
+        "narrow_sums": None if evaluation.narrow_sums is None else asdict(evaluation.narrow_sums),
         "seed": record.seed,
         "effort": record.setup.effort,
         "seconds": evaluation.seconds,

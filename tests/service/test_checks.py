@@ -17,6 +17,11 @@ from tests.support.requests import assert_problem
         ({"min_accuracy": 0.9, "colour": "red"}, "Extra inputs are not permitted", "#/colour"),
         ({"min_accuracy": 0.9, "hardware": "tpu"}, "unknown hardware 'tpu'", "#/hardware"),
         ({"min_accuracy": 0.9, "hardware": "/etc/x.yaml"}, "unknown hardware", "#/hardware"),
+        (
+            {"min_accuracy": 0.9, "hardware": "row-stationary-65nm"},
+            "its partial sums saturate at 16 bits, which is not emulated",
+            "#/hardware",
+        ),
         ({"min_accuracy": 0.9, "space": "/etc/x.yaml"}, "'default' or 'layered'", "#/space"),
         ({"min_accuracy": 0.9, "budget": 1001}, "budget may be at most 1000", "#/budget"),
         ({"min_accuracy": 0.9, "budget": 0}, "greater than or equal to 1", "#/budget"),

@@ -80,6 +80,7 @@ def formula(candidate: Candidate) -> Evaluation:
         dense_layers=(),
         failures="silicon-14nm",
         circuit_bits=None,
+        narrow_sums=None,
         early_accuracy=1.0,  # so that none is beaten early
         stopped=False,
         seconds=0.0,

@@ -58,6 +58,15 @@ def test_a_search_from_python(tmp_path: Path) -> None:
     assert found.best == result.front[-1]
 
 
+def test_hardware_whose_sums_are_not_emulated_is_refused_before_anything_is_stored(tmp_path: Path) -> None:
+    storage = tmp_path / "results.db"
+    with pytest.raises(
+        UsageError, match="row-stationary-65nm is row-stationary and its partial sums saturate at 16 bits"
+    ):
+        search.run(budget=1, hardware="row-stationary-65nm", workplace=Workplace(workers=0, storage=str(storage)))
+    assert not storage.exists()
+
+
 def test_a_search_keeps_what_it_was_made_for(tmp_path: Path) -> None:
     storage = str(tmp_path / "results.db")
     here = Workplace(workers=0, storage=storage)

@@ -11,7 +11,7 @@ from search.answers.confirmation import Answer, Confirmation, Mean, RightSized
 from search.answers.result import SearchResult, result_of
 from search.api.workplace import Workplace
 from search.engine import run_search
-from search.evaluation.evaluation import ConfirmationRun
+from search.evaluation.evaluation import ConfirmationRun, NarrowSums
 from search.observer import Observer
 from search.report import console
 from search.space.target import Target
@@ -69,6 +69,37 @@ def test_a_layered_candidate_fits_a_terminal_of_80_columns() -> None:
     console.print_answer(Console(file=written, width=80), found)
     for text in ("truncated-4 | 0.80V", "exact |       +3|0|0", "asm-1-3"):
         assert text in written.getvalue()
+
+
+def test_an_answer_says_how_many_narrow_sums_overflowed() -> None:
+    def narrow(record: Record, overflowed: float | None) -> Record:
+        sums = NarrowSums(bits=16, overflow="saturate", overflowed=overflowed)
+        return replace(record, evaluation=replace(record.evaluation, narrow_sums=sums))
+
+    candidate = find_task("digits").space.baseline()
+    base = Record(key="base", setup=SETUP, seed=0, evaluation=formula(candidate), test_accuracies=None)
+    best = replace(base, key="best", evaluation=formula(replace(candidate, width=2)))
+
+    def told(baseline: Record, record: Record) -> str:
+        answer = Answer(
+            target=Target(min_accuracy=0.1),
+            baseline=baseline,
+            right_sized=RightSized(record=baseline, confirmation=None),
+            record=record,
+            confirmation=None,
+            baseline_confirmation=None,
+            rejected=(),
+            confirmations={},
+        )
+        written = io.StringIO()
+        console.print_answer(Console(file=written, width=200), answer)
+        return next((line for line in written.getvalue().splitlines() if "Partial sums" in line), "")
+
+    assert told(narrow(base, 0.25), narrow(best, 0.0001)) == (
+        "Partial sums saturate at 16 bits: 25.00% of the baseline's, and 0.01% of the answer's."
+    )
+    assert told(narrow(base, 0.25), narrow(base, 0.25)) == "Partial sums saturate at 16 bits: 25.00% of the baseline's."
+    assert told(base, best) == told(narrow(base, 0.25), narrow(best, None)) == ""
 
 
 def test_where_only_the_baseline_is_confirmed_the_nearest_is_named() -> None:
