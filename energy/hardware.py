@@ -50,15 +50,13 @@ _DECIDES_ACCURACY = (
 )
 _PRODUCT_BITS = 16
 _MOST_BATCH = 65_536
-# Names of failure models of cells, defined by the emulator of networks: those that were published, and what is assumed
-# of 8T cells if they fail at higher or at lower voltages.
-FAILURES = (
-    "silicon-14nm",
-    "silicon-14nm-weaker-8t",
-    "silicon-14nm-stronger-8t",
-    "hybrid-22nm",
-    "hybrid-22nm-weaker-8t",
-    "hybrid-22nm-stronger-8t",
+# Names of failure models of cells, defined by the emulator of networks: those that were published, with 8T cells that
+# fail at higher or at lower voltages than is assumed, and with failed cells that are stuck instead of inverting.
+FAILURES = tuple(
+    f"{published}{eight_transistor}{failed}"
+    for published in ("silicon-14nm", "hybrid-22nm")
+    for eight_transistor in ("", "-weaker-8t", "-stronger-8t")
+    for failed in ("", "-stuck")
 )
 
 

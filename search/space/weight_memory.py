@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     from energy.hardware_parts import Cell
     from search.space.search_space import SearchSpace
 
-_MEASURED = {"silicon-14nm": approx.SILICON_14NM, "hybrid-22nm": approx.HYBRID_22NM}
-_FAILURES = {
-    **_MEASURED,
+_PUBLISHED = {"silicon-14nm": approx.SILICON_14NM, "hybrid-22nm": approx.HYBRID_22NM}
+_MODELS = {
+    **_PUBLISHED,
     **{
         f"{name}-{kind}-8t": replace(model, failure_8t=curve)
-        for name, model in _MEASURED.items()
+        for name, model in _PUBLISHED.items()
         for kind, curve in (("weaker", model.weaker_8t), ("stronger", model.stronger_8t))
         if curve is not None
     },
 }
+_STUCK = "-stuck"  # ends the names of those whose failed cells are stuck
 
 
 def weight_memory(candidate: Candidate, failures: str) -> approx.FaultyMemory:
@@ -35,9 +36,10 @@ def weight_memory(candidate: Candidate, failures: str) -> approx.FaultyMemory:
         candidate: The candidate.
         failures: One of `energy.hardware.FAILURES`.
     """
-    model = _FAILURES[failures]
+    model = _MODELS[failures.removesuffix(_STUCK)]
     voltage = round(candidate.supply_v / NOMINAL_V * model.nominal_v, 6)
-    return model.at(voltage, robust_bits=candidate.robust_bits)
+    failed_cells = "stuck" if failures.endswith(_STUCK) else "inverted"
+    return model.at(voltage, robust_bits=candidate.robust_bits, failed_cells=failed_cells)
 
 
 def lowest_supply_mv(failures: str, cell: Cell) -> int:
@@ -51,7 +53,7 @@ def lowest_supply_mv(failures: str, cell: Cell) -> int:
         failures: One of `energy.hardware.FAILURES`.
         cell: Cells of the weight memory.
     """
-    model, nominal_mv = _FAILURES[failures], round(NOMINAL_V * 1000)
+    model, nominal_mv = _MODELS[failures.removesuffix(_STUCK)], round(NOMINAL_V * 1000)
 
     def is_usable(millivolts: int) -> bool:
         voltage = millivolts / nominal_mv * model.nominal_v

@@ -215,6 +215,8 @@ def test_every_failure_model_that_hardware_can_name_is_known() -> None:
         assert weight_memory(baseline, name).bit_error_rate == 0
         at_lowest = weight_memory(replace(baseline, supply_v=lowest_supply_mv(name, "hybrid") / 1000), name)
         assert at_lowest.robust_bit_error_rate == 0
+        assert at_lowest.failed_cells == ("stuck" if name.endswith("-stuck") else "inverted")
+        assert at_lowest.bit_error_rate > 0
 
 
 def test_positions_of_weights_are_not_kept_in_cells_that_fail() -> None:
