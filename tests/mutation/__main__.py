@@ -49,9 +49,10 @@ class Verdict:
 
 
 def tried(mutant: Mutant, copy: Copy) -> Verdict:
-    """Run the nearest tests on a mutant, then all quick tests if none of these fails."""
+    """Run the nearest tests on a mutant, one file or folder after the other, then all quick tests, until one fails."""
     started = time.perf_counter()
-    noticed_by = copy.failing_test(mutant.tests, edits=mutant.edits)
+    near = (copy.failing_test([place], edits=mutant.edits) for place in mutant.tests)
+    noticed_by = next(filter(None, near), "")
     nearest = bool(noticed_by)
     if not nearest:
         noticed_by = copy.failing_test(processes=_PROCESSES, edits=mutant.edits)

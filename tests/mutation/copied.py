@@ -28,6 +28,7 @@ sys.meta_path[:] = [one for one in sys.meta_path if not type(one).__module__.sta
 """
 _PLACES = "import approx, energy, search, service; print(*(one.__file__ for one in (approx, energy, search, service)))"
 
+_TIMEOUT_S = 120  # of a test; quick ones take half a second on a machine that is not busy
 _PASSED, _NO_TESTS = 0, 5  # exit codes of pytest
 
 
@@ -107,10 +108,10 @@ class Copy:
         finally:
             for path, content in before.items():
                 path.write_text(content, encoding="utf-8")
-            shutil.rmtree(self._root / ".hypothesis", ignore_errors=True)  # no mutant learns from another one
 
     def _failing_test(self, tests: Sequence[str], processes: int) -> str:
-        options = [*_QUICK, "-x", "-q", "--tb=no", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--timeout=60"]
+        options = [*_QUICK, "-x", "-q", "--tb=no", "--assert=plain", f"--timeout={_TIMEOUT_S}"]
+        options += ["-p", "no:cacheprovider", "-p", "tests.mutation.steady"]
         if processes:
             options += ["--numprocesses", str(processes)]
         assert self._runner.stdin is not None

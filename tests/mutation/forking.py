@@ -7,19 +7,23 @@ the repository is loaded before the fork, so that every run sees its files as th
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
 from collections.abc import Sequence
 
+import hypothesis.strategies  # noqa: F401
 import numpy  # noqa: F401
 import optuna  # noqa: F401
 import pytest
+import schemathesis.pytest  # noqa: F401
 import scipy.stats  # noqa: F401
 import sklearn.datasets
 import sklearn.model_selection  # noqa: F401
 import sqlalchemy  # noqa: F401
-import torch  # noqa: F401
+import torch._dynamo  # noqa: F401  loads slowly, and `approx` needs it
+import torch_pruning  # type: ignore[import-untyped]  # noqa: F401
 
 
 def _run(arguments: Sequence[str], output: str) -> int:
@@ -38,5 +42,6 @@ def _run(arguments: Sequence[str], output: str) -> int:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # what is loaded is never collected: pytest collects garbage several times
     for line in sys.stdin:
         print(_run(**json.loads(line)), flush=True)  # noqa: T201
