@@ -39,7 +39,7 @@ CANDIDATE = Candidate(
     supply_v=0.6,
     robust_bits=1,
 )
-TRAIN, VALIDATION, TEST = range(60), range(60, 80), range(80, 110)
+TRAIN, VALIDATION, TEST = range(60), range(79, 59, -1), range(80, 110)
 POOL = {*TRAIN, *VALIDATION}  # of which a fifth is held out
 FOLDS = 4
 HIGHEST_SEED = 2**31 - 1  # of a search; see `search.api.checks.check_numbers`
@@ -186,6 +186,7 @@ def test_a_fresh_run_trains_on_its_fold_and_is_measured_on_what_it_holds_out(
     assert [numbers for numbers, _, _ in spy.measured] == [held_out, set(TEST)]
     assert found.chip_accuracies == pytest.approx([accuracy_on(held_out) + chip / 10_000 for chip in range(3)])
     assert found.test_accuracies == pytest.approx([0.9, 0.9001, 0.9002])
+    assert (found.accuracy, found.test_accuracy) == pytest.approx((accuracy_on(held_out) + 1e-4, 0.9001))
     assert (found.run, found.images, found.pool) == (run, len(VALIDATION), len(POOL))
     assert found.candidate == CANDIDATE.canonical()
 
