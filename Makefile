@@ -1,6 +1,7 @@
 # make run    install, then search with the default budget of 200 evaluations
 # make quick  install, then run every check, and the tests that start no process and train nothing: within a minute
 # make test   install, then run every check and test
+# make mutation   seed faults in a copy, one at a time, and see that the quick tests notice each; ARGS=NAME tries one
 # make tools  install, with apt-get, the programs that characterise multipliers; without them tests of circuits are skipped
 # make bench-arithmetic   time approximate arithmetic against torch's; ARGS="--json FILE" also writes a file
 # make bench-approximation   time conversion, fault injection and evaluation over chips
@@ -17,7 +18,7 @@ SOURCES := approx benchmarks docs energy search service tests
 CIRCUIT_TOOLS := yosys iverilog qflow-tech-osu018
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: run quick test check format tools bench-arithmetic bench-approximation bench-energy bench-sampling bench-searches bit-errors clean
+.PHONY: run quick test mutation check format tools bench-arithmetic bench-approximation bench-energy bench-sampling bench-searches bit-errors clean
 
 run: .venv/installed
 	$(BIN)/search run --budget 200
@@ -28,6 +29,9 @@ quick: check
 
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
+
+mutation: .venv/installed-test
+	$(BIN)/python -m tests.mutation $(ARGS)
 
 check: .venv/installed-test
 	$(BIN)/ruff format --check $(SOURCES)

@@ -56,6 +56,20 @@ def test_cycles_by_hand() -> None:
     assert counts(LENET[0], OUTPUTS_STAY)["cycles"] == [36 * 2 * (25 + 30)]
 
 
+def test_an_array_that_is_not_square_by_hand() -> None:
+    """8 rows and 4 columns for 576 positions of 25 products and 20 outputs."""
+    weights_stay, outputs_stay = (
+        counts(LENET[0], replace(hardware, array_rows=8, array_columns=4)) for hardware in (WEIGHTS_STAY, OUTPUTS_STAY)
+    )
+    # Products along the rows, in 4 folds, and outputs along the columns, in 5; 8 cycles bring the weights.
+    assert weights_stay["cycles"] == [4 * 5 * (8 + 576 + (8 + 4 - 2))]
+    assert weights_stay["partial_sum_reads"] == [576 * 20 * 3]
+    # Positions along the rows, in 72 folds, and outputs along the columns.
+    assert outputs_stay["cycles"] == [72 * 5 * (25 + (8 + 4 - 2))]
+    assert outputs_stay["weight_read_bits"] == [72 * 500 * 8]
+    assert weights_stay["activation_reads"] == outputs_stay["activation_reads"] == [576 * 25 * 5]
+
+
 def test_the_edge_of_the_array_costs_cycles_but_no_products() -> None:
     full, edge = (counts(fully_connected("fc", size, 16), WEIGHTS_STAY) for size in (16, 17))
     assert edge["cycles"] == [2 * full["cycles"][0]]
@@ -165,6 +179,30 @@ def test_row_stationary_counts_by_hand() -> None:
     # each pass: 2 channels, 3 outputs, 3 weights of a row, at 4 places of a row
     assert found["cycles"] == [2 * 2 * 2 * 3 * 3 * 4]
     assert found["cycles"][0] * 12 == found["macs"][0]  # every element is busy
+
+
+def test_a_stride_lets_an_element_use_each_input_less_often() -> None:
+    """A kernel of 4 x 4 with a stride of 2: in a row each input meets 2 of the 4 weights, of each of 4 outputs."""
+    layer = convolution("conv", 1, 8, 4, 4, stride=2, padding=1)
+    found = counts(layer, replace(ROWS_STAY, zeros="none"))
+    macs, weight_fills = 4 * 4 * 16 * 4, 16 * 4 * 4  # 4 x 4 positions; each of 4 output rows has separate elements
+    assert found["macs"] == [macs]
+    assert found["register_write_bits"] == [(weight_fills + macs / (4 * 2)) * 8 + macs * 16]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "moved"),
+    [
+        (500, [512, 500]),  # 256 + 500 B fit in 1 KB beside each other: the map between the layers stays
+        (800, [512 + 256, 256 + 800]),  # 256 + 800 B do not: it is written by the one layer and read by the other
+    ],
+)
+def test_a_map_stays_if_it_fits_in_both_layers(outputs: int, moved: list[int]) -> None:
+    memory = replace(OUTPUTS_STAY.activation_memory, capacity_kb=1)
+    dram = Dram(interface="generic", keeps_feature_maps=True, compressed=False)
+    work = workload(fully_connected("one", 512, 256), fully_connected("two", 256, outputs))
+    found = counts(work, replace(OUTPUTS_STAY, activation_memory=memory, dram=dram))
+    assert found["dram_activation_bits"] == [8 * values for values in moved]
 
 
 def test_what_zeros_save() -> None:

@@ -260,6 +260,20 @@ class TestTable:
         with pytest.raises(WorkloadError, match=r"has 6T cells only, so robust_bits must be 0, got 2; choose hardware"):
             estimate(replace(work, robust_bits=2), all_6t)
 
+    def test_an_activation_memory_of_8t_cells(self) -> None:
+        # An access to an 8T cell takes 1.145 times that of a 6T cell; both at 10 pJ for 64 bits of 8 KB.
+        cells = replace(HARDWARE, activation_memory=replace(HARDWARE.activation_memory, cell="8T", supply_v=0.6))
+        found = entries(workload(fully_connected("fc", 64, 10)), cells)
+        per_bit = 1.145 * 10 / 64 * (0.6 / 0.9) ** 2
+        assert found["activation_read_bit_pj"] == found["activation_write_bit_pj"] == pytest.approx(per_bit)
+
+    def test_what_is_written_costs_a_write(self) -> None:
+        # Reads and writes of 8 KB are 10 pJ in Horowitz's table, but 4.11 and 5.275 pJ in CACTI's.
+        table = estimate(workload(fully_connected("fc", 64, 10)), HARDWARE).table
+        for memory in ("weight", "activation"):
+            read, written = (np.ravel(getattr(table, f"{memory}_{one}_bit_pj"))[0] for one in ("read", "write"))
+            assert (read, written) == (pytest.approx(4.11 / 64), pytest.approx(5.275 / 64))
+
     def test_robust_bits_are_a_share_of_whole_words(self) -> None:
         words = replace(HARDWARE, weight_memory=replace(HARDWARE.weight_memory, word_bits=8))
         wide, narrow = (workload(fully_connected("fc", 32, 16), weight_bits=b, robust_bits=2) for b in (8, 4))
@@ -299,6 +313,13 @@ class TestTable:
 
 
 class TestReport:
+    def test_layers_are_stored_dense_where_that_takes_the_fewest_bits(self) -> None:
+        # A bitmask saves 8 bits for each pruned weight and costs one for each weight.
+        layers = [fully_connected(name, 64, 10, nonzero) for name, nonzero in (("a", 640), ("b", 570), ("c", 500))]
+        assert estimate(workload(*layers), HARDWARE).dense_layers == ("a", "b")
+        dense = replace(HARDWARE, compressed_weights=False)
+        assert estimate(workload(*layers), dense).dense_layers == ("a", "b", "c")
+
     def test_energy_is_additive_over_layers(self) -> None:
         whole = estimate(workload(*LENET), HARDWARE, ONES)
         assert tuple(whole.components) == COMPONENTS

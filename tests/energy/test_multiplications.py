@@ -1,5 +1,6 @@
 """What a product costs: by the gates of its widths, and by how long its weight stays (claims that gates can refute)."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -55,6 +56,16 @@ class TestExact:
         assert exact_cost(8, 8).uniform < exact_cost(10, 10).uniform < exact_cost(12, 12).uniform
         assert exact_cost(32, 16).uniform == pytest.approx(2 * exact_cost(16, 16).uniform)
         assert exact_cost(1, 8).held == pytest.approx(exact_cost(2, 8).held / 2)
+
+    def test_between_measured_widths_figures_follow_a_power_of_each_width(self) -> None:
+        rows = exact_rows()
+        eight, wide, widest = (rows["layer", w, a].energy_held_fj for w, a in ((8, 8), (12, 8), (12, 12)))
+        unit = rows["layer", 8, 8].energy_uniform_fj
+        # In the logarithm, 10 is 0.550 of the way from 8 to 12.
+        way = math.log(10 / 8) / math.log(12 / 8)
+        assert way == pytest.approx(0.550, abs=0.001)
+        assert exact_cost(10, 8).held == pytest.approx(eight / unit * (wide / eight) ** way)
+        assert exact_cost(12, 10).held == pytest.approx(wide / unit * (widest / wide) ** way)
 
     def test_the_band_says_how_far_gates_and_the_published_law_differ(self) -> None:
         technology = WEIGHTS_STAY.technology

@@ -22,6 +22,26 @@ def test_a_node_between_two_fits_is_between_them() -> None:
     assert back == pytest.approx((1 / band.high, 1 / band.value, 1 / band.low))
 
 
+# Fits of Stillmaker and Baas (Integration 58, 2017), as transcribed in nodeScale of UCLA's NanoCAD laboratory: those of
+# FinFETs and planar transistors for high performance.
+PUBLISHED = {
+    65: (3.755, -4.398, 1.975),
+    45: (1.018, -0.3107, 0.1539),
+    32: (0.8367, -0.4341, 0.1701),
+    20: (0.373, -0.1582, 0.04104),
+    14: (0.2363, -0.09675, 0.02239),
+    7: (0.1776, -0.09097, 0.02447),
+}
+
+
+@pytest.mark.parametrize("node_nm", PUBLISHED)
+@pytest.mark.parametrize("volts", [0.6, 0.9])
+def test_ratios_are_those_of_the_published_fits(node_nm: int, volts: float) -> None:
+    a, b, c = PUBLISHED[node_nm]
+    at_65nm = 3.755 - 4.398 + 1.975  # of 1 V
+    assert node_ratio(65, 1.0, node_nm, volts) == pytest.approx((a * volts**2 + b * volts + c) / at_65nm)
+
+
 # Two more fits of Stillmaker and Baas (Integration 58, 2017), as transcribed in nodeScale of UCLA's NanoCAD laboratory:
 # a V^2 + b V + c of FinFETs for high performance. They are not used, so they say how good the interpolation is.
 @pytest.mark.parametrize(

@@ -58,6 +58,44 @@ def test_arithmetic_at_45nm_is_that_of_horowitz() -> None:
     assert table.add_pj_per_bit.value * 32 == pytest.approx(0.1)
 
 
+# Of the sources that `45nm.yaml` names, each with what its text says and how that becomes the number.
+def test_numbers_at_45nm_follow_from_what_their_sources_say() -> None:
+    table = load_technology("45nm")
+    mac_pj, unit_fj, unit_pj = 0.96, 22.57e3, 0.2
+    for found, low, value, high in (
+        # CACTI: 0.0017 mW for 64 KB. Horowitz: about 100 mW for 1 MB; CACTI: 31 mW for 64 KB.
+        (table.leakage["low-power"].sram_mw_per_mb, 0.0017 * 16, 0.0017 * 16, None),
+        (table.leakage["high-performance"].sram_mw_per_mb, 100, 100, 31 * 16),
+        # Aladdin: 9.0 fJ for a bit, and 6.49 fJ in its older table; Accelergy: 0.25 pJ for a word of 16 bits.
+        (table.register_write_pj_per_bit, 6.49e-3, 9e-3, 0.25 / 16),
+        # Eyeriss: as much as a multiply-accumulate of 16 bits; Accelergy: 0.25 and 1.59 pJ for a word.
+        (table.scratchpad_pj_per_bit, 0.25 / 16, mac_pj / 16, 1.59 / 16),
+        # 207 fJ of a flip-flop for each 22.57 pJ of the multiplier that costs 0.2 pJ here; or a tree of as much more.
+        (table.clock_pj_per_bit, 0, 207 / unit_fj * unit_pj, 2 * 207 / unit_fj * unit_pj),
+        # Horowitz: 0.1 pJ for 32 bits, which 0.095 and 0.15 pJ also round to.
+        (table.add_pj_per_bit, 0.095 / 32, 0.1 / 32, 0.15 / 32),
+        # Keckler: 310 pJ for 256 bits over 10 mm; Gebhart: 1.9 pJ for 32 bits over 1 mm.
+        (table.wire_pj_per_bit_mm, 1.9 / 32, 310 / 256 / 10, 0.24),
+        # Chang: an area of 11.5 % more with 3 of 8 bits in 8T cells; Srinivasan: 10.41 %. Lines are longer by the root.
+        (table.eight_transistor_cell.area, 1 + 0.1041 * 8 / 3, 1 + 0.115 * 8 / 3, 1.37),
+        (table.eight_transistor_cell.access, 1, 1.31**0.5, 1.37),
+        # Mistry: cells of 0.346 um2, which are 0.7 of a memory. CACTI: 146 squares of the node, 0.82 and 0.4.
+        (table.sram_um2_per_bit, 146 * 0.045**2 / 0.82, 0.346 / 0.7, 0.346 / 0.4),
+        # Aladdin: 6351 um2 for 32 x 32 bits; EvoApproxLib: 710 um2 for 8 x 8 bits.
+        (table.multiply_um2_per_bit2, None, 6351 / 32**2, 710 / 64),
+        (table.add_um2_per_bit, None, 179 / 32, None),
+        (table.register_um2_per_bit, None, 5.98, 5.98),
+    ):
+        for number, wanted in zip(found, (low, value, high), strict=True):
+            assert wanted is None or number == pytest.approx(wanted, rel=0.01)  # they are rounded
+
+
+# A 64-bit access to caches of 8 KB, 32 KB and 1 MB: M. Horowitz, ISSCC 2014.
+def test_memory_at_45nm_is_that_of_horowitz() -> None:
+    found = {point.capacity_kb: (point.read_pj.value, point.write_pj.value) for point in load_technology("45nm").sram}
+    assert found == {8: (10, 10), 32: (20, 20), 1024: (100, 100)}
+
+
 @pytest.mark.parametrize(("name", "node_nm"), [("65nm", 65), ("22nm", 20)])
 def test_other_nodes_are_45nm_scaled(name: str, node_nm: int) -> None:
     table, base = load_technology(name), load_technology("45nm")

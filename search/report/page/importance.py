@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from search.space.candidate import Candidate
-from search.store.records import Record
+from search.space.candidate import NOMINAL_V, Candidate
+from search.space.search_space import SearchSpace
+from search.space.task import stored_task
+from search.store.records import Record, SearchRecord
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 _FEWEST = 30  # with fewer, the best tenth is one or two evaluations, which say nothing about a knob
+
+_KNOBS = {"sparsity_percent": "sparsity", "supply_mv": "supply_v"}  # genes whose knob has a different name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,24 +33,45 @@ class Importance:
     missing: str = ""
 
 
-def knob_importance(records: Sequence[Record], values: Sequence[float], *, maximised: bool) -> Importance:
+def searched_space(search: SearchRecord) -> SearchSpace:
+    """Return the space of a search with the multipliers that it chooses among."""
+    space = stored_task(search.task).space.with_values(search.space)
+    return replace(space, multipliers=search.multipliers)
+
+
+def knobs_of(space: SearchSpace) -> dict[str, bool]:
+    """Return the knobs of a space as `Candidate` names them, each once: knob -> whether the space varies it.
+
+    In a layered space, those of the first and of the last layer are knobs of their own, and `multiplier` and
+    `robust_bits` are those of the layers between; in any other space all layers share one.
+    """
+    return {_KNOBS.get(gene, gene): not values.single() for gene, values in space.distributions().items()}
+
+
+def knob_importance(
+    records: Sequence[Record], values: Sequence[float], space: SearchSpace, *, maximised: bool
+) -> Importance:
     """Return the importance of each knob for being among the best tenth, by PED-ANOVA (Watanabe et al., 2023).
 
     It is computed from the different evaluations, whose candidates are in canonical form, not from the trials: so a
     repeated evaluation counts once, and a gene that another one made meaningless does not count at all.
 
     Args:
-        records: The different evaluations of a search.
+        records: The different evaluations of a search that are in its space.
         values: The objective of each; only the order matters.
+        space: The space; only its knobs are considered.
         maximised: Whether larger is better.
     """
     if len(records) < _FEWEST:
         return Importance(shares={}, missing=f"Unknown: this takes at least {_FEWEST} different evaluations.")
     if len(set(values)) == 1:
         return Importance(shares={}, missing="Unknown: all evaluations have the same value.")
+    varied = [knob for knob, varies in knobs_of(space).items() if varies]
+    if not _has_robust_bits([record.evaluation.candidate for record in records]):
+        varied = [knob for knob in varied if not knob.startswith("robust_bits")]
     candidates = [_knobs(record.evaluation.candidate) for record in records]
     distributions = {}
-    for knob in candidates[0]:
+    for knob in varied:
         found = _distribution([candidate[knob] for candidate in candidates])
         if found is not None:
             distributions[knob] = found
@@ -76,7 +101,7 @@ def knob_importance(records: Sequence[Record], values: Sequence[float], *, maxim
 
 
 def _knobs(candidate: Candidate) -> dict[str, Any]:
-    """Return all knobs of a candidate, with those of the first and the last layer."""
+    """Return all knobs that a candidate may have, with those of the first and the last layer."""
     first, _, last = candidate.groups
     return {
         **candidate.to_dict(),
@@ -85,6 +110,20 @@ def _knobs(candidate: Candidate) -> dict[str, Any]:
         "robust_bits_first": first.robust_bits,
         "robust_bits_last": last.robust_bits,
     }
+
+
+def _has_robust_bits(candidates: Sequence[Candidate]) -> bool:
+    """Whether robust bits were a choice, as they are in a hybrid memory only.
+
+    The stored space does not say of what cells the memory is. In one of 8T cells every bit is robust, so that the
+    canonical form follows the width of the weights, as if it were a knob that varies.
+    """
+    return any(
+        choice.robust_bits < candidate.weight_bits
+        for candidate in candidates
+        if candidate.supply_v < NOMINAL_V
+        for choice in candidate.groups
+    )
 
 
 def _distribution(values: Sequence[Any]) -> BaseDistribution | None:

@@ -19,7 +19,8 @@ from search.answers.result import SearchResult
 from search.evaluation.evaluation import Evaluation
 from search.report.page.answer import answer_section
 from search.report.page.charts import MOST_POINTS, alone, chart_data, lines, spread
-from search.report.page.importance import Importance, knob_importance
+from search.report.page.importance import Importance, knob_importance, knobs_of, searched_space
+from search.space.search_space import SearchSpace
 from search.space.task import stored_names, stored_task
 from search.store.records import Record, TrialEnd
 
@@ -60,7 +61,7 @@ def render(result: SearchResult, trials: Sequence[TrialEnd], *, written_by: Mapp
         "front_notes": _front_notes(result),
         "objectives": "both" if third is None else f"accuracy, energy and {_THIRD_WORDS[third]} at once",
         "lines": f"A line for {_lines_words(result)}.",
-        "importance": _importance(result),
+        "importance": importance_section(result),
         "table": _table(result),
         "run": _run(result, written_by),
         "failures": _failures(trials),
@@ -129,12 +130,16 @@ def _or(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def _importance(result: SearchResult) -> str:
-    """Return a table with a bar for each knob and objective."""
-    records = spread(result.evaluations, MOST_POINTS)  # more take seconds and give the same
+def importance_section(result: SearchResult) -> str:
+    """Return a table with a bar for each knob of the space and each objective."""
+    space = searched_space(result.search)
+    searched: Sequence[Record] = result.evaluations
+    if not space.holds(result.baseline.evaluation.candidate):  # then it is evaluated all the same
+        searched = [record for record in searched if record.key != result.baseline.key]
+    records = spread(searched, MOST_POINTS)  # more take seconds and give the same
     found = {
-        "accuracy": knob_importance(records, [r.evaluation.accuracy for r in records], maximised=True),
-        "energy": knob_importance(records, [r.evaluation.energy_pj for r in records], maximised=False),
+        "accuracy": knob_importance(records, [r.evaluation.accuracy for r in records], space, maximised=True),
+        "energy": knob_importance(records, [r.evaluation.energy_pj for r in records], space, maximised=False),
     }
     reasons = {objective: one.missing for objective, one in found.items() if one.missing}
     known = {objective: one for objective, one in found.items() if not one.missing}
@@ -147,10 +152,10 @@ def _importance(result: SearchResult) -> str:
         "(PED-ANOVA); shares add up to 100 %. A search looks where it expects good ones, so these are hints, not "
         "proof.</p>"
     )
-    return meaning + text + _bars(known)
+    return meaning + text + _bars(known, space)
 
 
-def _bars(found: Mapping[str, Importance]) -> str:
+def _bars(found: Mapping[str, Importance], space: SearchSpace) -> str:
     knobs = sorted(
         {knob for one in found.values() for knob in one.shares},
         key=lambda knob: (-max(one.shares.get(knob, 0.0) for one in found.values()), knob),
@@ -163,13 +168,18 @@ def _bars(found: Mapping[str, Importance]) -> str:
             f"<span class=number>{one.shares.get(knob, 0.0):.0%}</span></td>"
             for name, one in found.items()
         )
-        rows.append(f"<tr><th scope=row>{_KNOB_WORDS[knob]}</th>{cells}</tr>")
-    constant = [words for knob, words in _KNOB_WORDS.items() if knob not in knobs]
+        rows.append(f"<tr><th scope=row>{_knob_words(knob, space)}</th>{cells}</tr>")
+    constant = [_knob_words(knob, space) for knob in knobs_of(space) if knob not in knobs]
     note = f"<p class=note>Not varied: {', '.join(constant)}.</p>" if constant else ""
     return (
         f"<table class=bars><thead><tr><th scope=col>knob</th>{heads}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>{note}"
     )
+
+
+def _knob_words(knob: str, space: SearchSpace) -> str:
+    between = ", layers between" if space.layered and f"{knob}_first" in _KNOB_WORDS else ""
+    return f"{_KNOB_WORDS[knob]}{between}"
 
 
 _VERDICTS = {"confirmed": "confirmed", "rejected": "rejected", "untried": "not retrained", None: "-"}

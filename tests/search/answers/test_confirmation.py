@@ -75,7 +75,7 @@ class Truth:
             chip_accuracies=(accuracy - 0.01, accuracy + 0.01),
             images=self.images,
             pool=10 * self.images,
-            test_accuracies=(accuracy,),
+            test_accuracies=(accuracy - 0.2,),  # which decide nothing
             seconds=1.0,
         )
 
@@ -130,7 +130,7 @@ def test_the_cheapest_that_is_truly_accurate_enough_is_the_answer(store: Store) 
     assert [one for one, _ in found.rejected] == [LUCKY]
     assert found.confirmation is not None
     assert found.confirmation.accuracy.value == pytest.approx(0.958)
-    assert found.confirmation.test_accuracy == pytest.approx(0.958)
+    assert found.confirmation.test_accuracy == pytest.approx(0.758)
     # A candidate whose first two runs are below what is wanted gets no more.
     assert [job.candidate.width for job in executor.jobs] == [1] * 2 + [2] * RUNS
 
@@ -160,6 +160,24 @@ def test_what_comes_nearest_is_named_with_its_shortfall(store: Store) -> None:
     assert not short.confirmed
     assert short.shortfall is not None
     assert 0.01 < short.shortfall < 0.02
+
+
+def test_what_an_answer_lacks_is_what_its_lower_bound_lacks(store: Store) -> None:
+    found = answer(store, Truth(TRUE), [SOUND], Target(min_accuracy=0.5))
+    assert found.confirmation is not None
+    # On average it is above the target, but not with confidence.
+    margin = Mean(value=0.01, standard_error=0.005, lower_bound=-0.004)
+    doubtful = replace(found, confirmation=replace(found.confirmation, margin=margin, confirmed=False))
+    assert doubtful.shortfall == pytest.approx(0.004)
+
+
+def test_what_decides_is_held_out_and_what_is_shown_beside_it_is_of_test_images(store: Store) -> None:
+    found = answer(store, Truth(TRUE, noise=0.001), [SOUND], Target(min_accuracy=0.95)).confirmation
+    assert found is not None
+    held_out = fmean(fmean(run.chip_accuracies) for run in found.runs)
+    assert found.accuracy.value == pytest.approx(held_out)
+    assert found.margin.value == pytest.approx(held_out - 0.95)
+    assert found.test_accuracy == pytest.approx(held_out - 0.2)
 
 
 def test_what_a_lucky_one_hid_is_tried_when_that_is_rejected(store: Store) -> None:
@@ -275,6 +293,17 @@ def test_runs_that_agree_by_chance_do_not_make_an_answer_certain() -> None:
     # 3 of 300 images differ at least, and two more are added.
     assert paired_error([0.01, -0.01, 0.01], 300) == pytest.approx(np.sqrt(5) / 300)
     assert paired_error([0.0, 0.0], 300) == pytest.approx(np.sqrt(2) / 300)
+
+
+def test_a_candidate_that_equals_the_baseline_by_chance_is_not_certain_to_lose_nothing(store: Store) -> None:
+    """Five runs of 10 images on which both are as accurate: none of 50 images differs, and two are added."""
+    equal = {BASE.evaluation.candidate: 0.9, SOUND.evaluation.candidate: 0.9}
+    found = answer(store, Truth(equal, images=10), [BASE, SOUND], Target(max_accuracy_drop=0.03))
+    ((record, confirmation),) = found.rejected
+    assert record == SOUND
+    assert confirmation.margin.value == pytest.approx(0.03)
+    assert confirmation.margin.standard_error == pytest.approx(np.sqrt(2) / 50)
+    assert confirmation.margin.lower_bound == pytest.approx(0.03 - 2.776 * np.sqrt(2) / 50, abs=1e-4)  # t of 4 degrees
 
 
 def test_images_that_are_held_out_again_do_not_count_twice(store: Store) -> None:

@@ -21,7 +21,6 @@ from search.errors import UnknownNameError, UsageError
 from search.evaluation.evaluation import Evaluation
 from search.observer import Observer
 from search.report.page.charts import MOST_POINTS, alone, chart_data, chosen
-from search.report.page.importance import knob_importance
 from search.report.page.page import render
 from search.space.candidate import Candidate
 from search.space.target import Target
@@ -235,32 +234,6 @@ def records_of(candidates: list[Candidate]) -> list[Record]:
         Record(key=f"{i:064}", setup=SETUP, seed=0, evaluation=formula(c), test_accuracies=None)
         for i, c in enumerate(candidates)
     ]
-
-
-def test_the_knob_that_decides_is_the_most_important() -> None:
-    candidates = [
-        replace(SPACE.baseline(), width=1 + i % 8, depth=1 + i // 8 % 3, sparsity=i % 5 / 10) for i in range(120)
-    ]
-    records = records_of(candidates)
-    found = knob_importance(records, [float(c.width) for c in candidates], maximised=True)
-    assert next(iter(found.shares)) == "width"
-    assert found.shares.keys() == {"width", "depth", "sparsity"}
-    assert sum(found.shares.values()) == pytest.approx(1)
-    assert found == knob_importance(records, [-float(c.width) for c in candidates], maximised=False)
-
-
-@pytest.mark.parametrize(
-    ("candidates", "values", "missing"),
-    [
-        ([SPACE.baseline()] * 3, [1.0, 2.0, 3.0], "this takes at least 30"),
-        ([SPACE.baseline()] * 40, [float(i) for i in range(40)], "no knob varied"),
-        ([replace(SPACE.baseline(), width=1 + i % 8) for i in range(40)], [1.0] * 40, "the same value"),
-    ],
-)
-def test_unknown_importance_has_a_reason(candidates: list[Candidate], values: list[float], missing: str) -> None:
-    found = knob_importance(records_of(candidates), values, maximised=True)
-    assert found.shares == {}
-    assert missing in found.missing
 
 
 def test_knobs_that_do_not_vary_are_named(tmp_path: Path) -> None:

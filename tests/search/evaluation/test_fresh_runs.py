@@ -1,0 +1,313 @@
+"""Fresh runs, on which confirmed answers rest: which images, chips and random numbers each one takes.
+
+Networks are not trained and not measured here: what would train and measure them notes what it is given. Each image has
+its number in its pixels, so that it can be found again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import Tensor, nn
+
+import approx
+import energy
+from search.evaluation import datasets, evaluator
+from search.evaluation.cache.cache import TrainingCache
+from search.evaluation.datasets import ImageSet, TaskData
+from search.evaluation.evaluator import Evaluator
+from search.evaluation.training import Training
+from search.space.candidate import Candidate
+from search.space.task import find_task
+
+DIGITS = find_task("digits").with_effort("quick")
+TASK = replace(DIGITS, effort=replace(DIGITS.effort, chips=3))
+HARDWARE = energy.load_hardware("weight-stationary-45nm")
+CANDIDATE = Candidate(
+    family="mlp",
+    depth=2,
+    width=1,
+    sparsity=0.5,
+    weight_bits=6,
+    activation_bits=6,
+    multiplier="asm-1-3",
+    supply_v=0.6,
+    robust_bits=1,
+)
+TRAIN, VALIDATION, TEST = range(60), range(79, 59, -1), range(80, 110)
+POOL = {*TRAIN, *VALIDATION}  # of which a fifth is held out
+FOLDS = 4
+HIGHEST_SEED = 2**31 - 1  # of a search; see `search.api.checks.check_numbers`
+
+
+def images(numbers: Sequence[int]) -> ImageSet:
+    """Images that have their number in the first two pixels, in turn of all classes."""
+    pixels = np.zeros((len(numbers), *TASK.image_shape), np.uint8)
+    pixels[:, 0, 0, 0], pixels[:, 0, 0, 1] = np.divmod(numbers, 16)
+    return ImageSet(pixels, np.array(numbers, dtype=np.int64) % 10)
+
+
+def numbers_of(pixels: Tensor | np.ndarray) -> set[int]:
+    first, second = pixels[:, 0, 0, 0], pixels[:, 0, 0, 1]
+    found = [int(one) * 16 + int(other) for one, other in zip(first, second, strict=True)]
+    assert len(set(found)) == len(found)
+    return set(found)
+
+
+DATA = TaskData(train=images(TRAIN), validation=images(VALIDATION), test=images(TEST), fingerprint="the images")
+
+
+@dataclass
+class Spy:
+    """What training, calibration and measurement were given.
+
+    Attributes:
+        fits: Numbers of the images, seed and masks of each training.
+        calibrated: Numbers of the images of each calibration.
+        measured: Numbers of the images, chips and network of each measurement on chips.
+        seeds: Seed of each `Training` that was made.
+    """
+
+    fits: list[tuple[set[int], int, dict[str, Tensor] | None]] = field(default_factory=list)
+    calibrated: list[set[int]] = field(default_factory=list)
+    measured: list[tuple[set[int], list[int], nn.Module]] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+
+
+def accuracy_on(numbers: set[int]) -> float:
+    """An accuracy that tells on which images it was measured."""
+    return 0.9 if numbers <= set(TEST) else 0.1 + min(numbers) / 1000
+
+
+@pytest.fixture
+def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
+    found = Spy()
+    approximate = approx.approximate
+
+    def fit(model: nn.Module, given: approx.LabelledImages, schedule: object, *, seed: int, **others: Any) -> None:
+        found.fits.append((numbers_of(given.pixels), seed, others["masks"]))
+
+    def calibrate(model: nn.Module, *arguments: Any, calibration_data: Tensor, **others: Any) -> nn.Module:
+        found.calibrated.append(numbers_of(calibration_data * TASK.pixel_max))
+        return approximate(model, *arguments, calibration_data=calibration_data, **others)
+
+    def on_chips(model: nn.Module, given: approx.LabelledImages, chips: Sequence[int]) -> tuple[float, ...]:
+        numbers = numbers_of(given.pixels)
+        found.measured.append((numbers, list(chips), model))
+        return tuple(accuracy_on(numbers) + place / 10_000 for place in range(len(chips)))
+
+    class NotedTraining(Training):
+        def __init__(self, *arguments: Any, seed: int, **others: Any) -> None:
+            found.seeds.append(seed)
+            super().__init__(*arguments, seed=seed, **others)
+
+    monkeypatch.setattr(approx, "fit", fit)
+    monkeypatch.setattr(approx, "approximate", calibrate)
+    monkeypatch.setattr(approx, "chip_accuracies", on_chips)
+    monkeypatch.setattr(approx, "accuracy", lambda model, given: accuracy_on(numbers_of(given.pixels)))
+    monkeypatch.setattr(evaluator, "Training", NotedTraining)
+    return found
+
+
+def of_search(folder: Path, *, seed: int = 0, data: TaskData = DATA, hardware: energy.Hardware = HARDWARE) -> Evaluator:
+    return Evaluator(TASK, data, hardware, seed=seed, cache=TrainingCache(folder))
+
+
+def test_each_run_holds_out_the_next_fold_until_every_image_was_held_out_once() -> None:
+    held_out = [numbers_of(datasets.fold(DATA, run).validation.pixels) for run in range(FOLDS)]
+    assert [len(fold) for fold in held_out] == [len(VALIDATION)] * FOLDS  # as large as the validation set
+    assert set.union(*held_out) == POOL
+    assert sum(map(len, held_out)) == len(POOL)
+
+
+def test_after_the_last_fold_the_images_are_dealt_anew() -> None:
+    folds = [numbers_of(datasets.fold(DATA, run).validation.pixels) for run in range(2 * FOLDS)]
+    first, second = folds[:FOLDS], folds[FOLDS:]
+    assert set.union(*second) == POOL
+    assert sum(map(len, second)) == len(POOL)
+    assert not [fold for fold in second if fold in first]
+
+
+@pytest.mark.parametrize("run", range(2 * FOLDS))
+def test_a_fold_keeps_what_it_does_not_hold_out_and_every_image_its_class(run: int) -> None:
+    data = datasets.fold(DATA, run)
+    assert numbers_of(data.train.pixels) == POOL - numbers_of(data.validation.pixels)
+    for part in (data.train, data.validation):
+        assert [number % 10 for number in map(one_number, part.pixels)] == part.labels.tolist()
+    assert np.bincount(data.validation.labels).tolist() == [2] * 10  # stratified: a fold of 20 images of 10 classes
+    assert data.test is DATA.test
+
+
+def one_number(pixels: np.ndarray) -> int:
+    (number,) = numbers_of(pixels[None])
+    return number
+
+
+def test_results_on_different_folds_are_never_taken_for_each_other() -> None:
+    prints = [DATA.fingerprint, *(datasets.fold(DATA, run).fingerprint for run in range(2 * FOLDS))]
+    assert len(set(prints)) == len(prints)
+    assert datasets.fold(DATA, 1).fingerprint == datasets.fold(DATA, 1).fingerprint
+    other = replace(DATA, fingerprint="other images")
+    assert datasets.fold(other, 1).fingerprint not in prints
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "folds"),
+    [
+        (54_000, 6_000, 10),  # MNIST, with the validation share of a tenth
+        (1_010, 337, 4),  # digits, with a quarter
+        (30, 30, 2),
+        (10, 30, 2),  # one fold would leave nothing to train on
+    ],
+)
+def test_there_are_as_many_folds_as_validation_sets_in_the_pool(train: int, validation: int, folds: int) -> None:
+    def blank(count: int) -> ImageSet:
+        return ImageSet(np.arange(count, dtype=np.uint16).view(np.uint8).reshape(count, 1, 1, 2), np.arange(count) % 10)
+
+    data = TaskData(train=blank(train), validation=blank(validation), test=blank(10), fingerprint="")
+    held_out = len(datasets.fold(data, 0).validation.labels)
+    assert held_out == pytest.approx((train + validation) / folds, abs=1)
+
+
+@pytest.mark.parametrize("run", [0, 1, FOLDS])
+def test_a_fresh_run_trains_on_its_fold_and_is_measured_on_what_it_holds_out(
+    spy: Spy, tmp_path: Path, run: int
+) -> None:
+    data = datasets.fold(DATA, run)
+    kept, held_out = numbers_of(data.train.pixels), numbers_of(data.validation.pixels)
+    found = of_search(tmp_path).confirm(CANDIDATE, run)
+    assert [numbers for numbers, _, _ in spy.fits] == [kept] * 3  # trained, pruned and approximated
+    assert spy.calibrated == [kept]
+    assert [numbers for numbers, _, _ in spy.measured] == [held_out, set(TEST)]
+    assert found.chip_accuracies == pytest.approx([accuracy_on(held_out) + chip / 10_000 for chip in range(3)])
+    assert found.test_accuracies == pytest.approx([0.9, 0.9001, 0.9002])
+    assert (found.accuracy, found.test_accuracy) == pytest.approx((accuracy_on(held_out) + 1e-4, 0.9001))
+    assert (found.run, found.images, found.pool) == (run, len(VALIDATION), len(POOL))
+    assert found.candidate == CANDIDATE.canonical()
+
+
+def test_where_no_cell_fails_a_fresh_run_is_measured_on_the_same_images(spy: Spy, tmp_path: Path) -> None:
+    held_out = numbers_of(datasets.fold(DATA, 2).validation.pixels)
+    found = of_search(tmp_path).confirm(replace(CANDIDATE, supply_v=0.9), 2)
+    assert spy.measured == []  # chips do not differ
+    assert found.chip_accuracies == (accuracy_on(held_out),) * TASK.effort.chips
+    assert found.test_accuracies == (0.9,) * TASK.effort.chips
+
+
+def test_the_test_images_train_nothing_and_choose_nothing(spy: Spy, tmp_path: Path) -> None:
+    search = of_search(tmp_path)
+    search.evaluate(CANDIDATE, "validation")
+    search.confirm(CANDIDATE, 0)
+    given = set.union(*(numbers for numbers, _, _ in spy.fits), *spy.calibrated)
+    assert not given & set(TEST)
+    (chosen_by, *_), *_ = spy.measured
+    assert not chosen_by & set(TEST)
+
+
+def test_a_search_trains_and_measures_on_its_own_split(spy: Spy, tmp_path: Path) -> None:
+    search = of_search(tmp_path)
+    chosen_by, tested = search.evaluate(CANDIDATE, "validation"), search.evaluate(CANDIDATE, "test")
+    assert [numbers for numbers, _, _ in spy.fits] == [set(TRAIN)] * 3
+    assert [numbers for numbers, _, _ in spy.measured] == [set(VALIDATION), set(TEST)]
+    assert (chosen_by.images, tested.images) == (len(VALIDATION), len(TEST))
+    assert tested.chip_accuracies == pytest.approx([0.9, 0.9001, 0.9002])
+
+
+def test_a_fresh_run_shares_no_random_number_with_the_search_or_another_run(spy: Spy, tmp_path: Path) -> None:
+    """Neither those of training nor the chips; and the chips of test images are others than those of held-out ones."""
+    runs = (0, 1, FOLDS, FOLDS + 1)
+    of_search(tmp_path / "0").evaluate(CANDIDATE, "validation")
+    of_search(tmp_path / "1", seed=1).evaluate(CANDIDATE, "validation")
+    for run in runs:
+        of_search(tmp_path / "runs").confirm(CANDIDATE, run)
+    seeds = [seed for _, seed, _ in spy.fits]
+    assert len(seeds) == 3 * (2 + len(runs))
+    assert len(set(seeds)) == len(seeds)
+    chips = [chip for _, given, _ in spy.measured for chip in given]
+    assert len(chips) == TASK.effort.chips * (2 + 2 * len(runs))
+    assert len(set(chips)) == len(chips)
+
+
+def test_no_search_can_have_the_seed_of_a_fresh_run(spy: Spy, tmp_path: Path) -> None:
+    search = of_search(tmp_path)
+    spy.seeds.clear()
+    for run in range(3):
+        search.confirm(CANDIDATE, run)
+    assert len(set(spy.seeds)) == 3
+    assert min(spy.seeds) > HIGHEST_SEED
+
+
+def test_a_fresh_run_depends_on_its_number_alone(spy: Spy, tmp_path: Path) -> None:
+    """So that another machine, or a search with another seed, makes the same run."""
+    of_search(tmp_path / "a", seed=0).confirm(CANDIDATE, 1)
+    first = [(sorted(numbers), seed) for numbers, seed, _ in spy.fits], [chips for _, chips, _ in spy.measured]
+    spy.fits.clear()
+    spy.measured.clear()
+    of_search(tmp_path / "b", seed=7).confirm(CANDIDATE, 1)
+    assert first == (
+        [(sorted(numbers), seed) for numbers, seed, _ in spy.fits],
+        [chips for _, chips, _ in spy.measured],
+    )
+
+
+def test_a_fresh_run_takes_no_network_that_the_search_trained(spy: Spy, tmp_path: Path) -> None:
+    search = of_search(tmp_path)
+    search.evaluate(CANDIDATE, "validation")
+    search.confirm(CANDIDATE, 0)
+    search.confirm(CANDIDATE, 1)
+    assert len(spy.fits) == 9
+    search.confirm(CANDIDATE, 1)  # the same run again takes its own
+    assert len(spy.fits) == 9
+
+
+def test_no_network_is_taken_from_the_cache_that_other_images_trained(spy: Spy, tmp_path: Path) -> None:
+    of_search(tmp_path).evaluate(CANDIDATE, "validation")
+    of_search(tmp_path, data=replace(DATA, fingerprint="other images")).evaluate(CANDIDATE, "validation")
+    assert len(spy.fits) == 6
+
+
+def test_pruned_weights_stay_pruned_in_retraining(spy: Spy, tmp_path: Path) -> None:
+    of_search(tmp_path).confirm(CANDIDATE, 0)
+    trained, pruned, _ = (masks for _, _, masks in spy.fits)
+    assert trained is None
+    assert pruned is not None
+    assert all(int(mask.sum()) == mask.numel() / 2 for mask in pruned.values())
+
+
+def memories(model: nn.Module) -> list[approx.FaultyMemory]:
+    found = [layer.weight_memory for layer in model.modules() if isinstance(layer, approx.ApproxLinear)]
+    assert all(found)
+    return [memory for memory in found if memory is not None]
+
+
+def test_each_layer_of_a_fresh_run_has_its_own_robust_bits_at_the_voltage(spy: Spy, tmp_path: Path) -> None:
+    of_search(tmp_path).confirm(replace(CANDIDATE, robust_bits_first=4, robust_bits_last=0), 0)
+    for _, _, model in spy.measured:
+        found = memories(model)
+        assert [memory.robust_bits for memory in found] == [4, 1, 0]
+        assert {memory.bit_error_rate for memory in found} == {approx.SILICON_14NM.bit_error_rate(0.6)}
+
+
+def test_zeros_that_the_hardware_stores_can_fail_in_a_fresh_run(spy: Spy, tmp_path: Path) -> None:
+    of_search(tmp_path).confirm(CANDIDATE, 0)
+    assert not any(memory.stores_pruned for _, _, model in spy.measured for memory in memories(model))
+    spy.measured.clear()
+    of_search(tmp_path, hardware=replace(HARDWARE, compressed_weights=False)).confirm(CANDIDATE, 0)
+    assert len(spy.measured) == 2
+    assert all(memory.stores_pruned for _, _, model in spy.measured for memory in memories(model))
+
+
+def test_zeros_of_a_layer_that_runs_twice_are_stored_once(spy: Spy, tmp_path: Path) -> None:
+    """The energy model calls the second run of a layer NAME#2."""
+    made = Training(
+        TASK, DATA, seed=0, cache=TrainingCache(tmp_path), failures=HARDWARE.weight_failures, multipliers={}
+    )
+    model, _ = made.approximated(CANDIDATE, made.pruned(CANDIDATE))
+    names = approx.layer_order(model, made.example())
+    made.put_in_memory(model, CANDIDATE, [f"{names[1]}#2"])
+    assert [memory.stores_pruned for memory in memories(model)] == [False, True, False]
