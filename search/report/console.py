@@ -67,8 +67,10 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
             f"search show {result.search.name} --all"
         )
     if result.answer.record is None:
-        highest = words.percent(result.front[0].evaluation.accuracy)
-        lines.append(f"No configuration is {result.answer.target}; the most accurate reaches {highest}%.")
+        nearest = ""
+        if result.front:
+            nearest = f"; the most accurate reaches {words.percent(result.front[0].evaluation.accuracy)}%"
+        lines.append(f"No configuration is {result.answer.target}{nearest}.")
     else:
         remedy = f"Confirm it with: search resume {result.search.name}"
         lines += _answer_lines(result.answer, result.answer.record, remedy)

@@ -187,6 +187,7 @@ class Operations:
         *,
         min_accuracy: float | None = None,
         max_accuracy_drop: float | None = None,
+        max_area: float | None = None,
         budget: int = DEFAULT_BUDGET,
         hardware: str = DEFAULT_HARDWARE,
         space: Space = "default",
@@ -201,6 +202,7 @@ class Operations:
             dataset: A name from `datasets`.
             min_accuracy: Accuracy to reach, in (0, 1]. Give either this or `max_accuracy_drop`.
             max_accuracy_drop: Largest drop below the baseline's accuracy, in [0, 1).
+            max_area: Largest area of array and memories over the baseline's, above 0; None for any.
             budget: Number of evaluations of a search.
             hardware: A name from `hardware`.
             space: Search space.
@@ -222,6 +224,7 @@ class Operations:
             dataset=dataset,
             min_accuracy=min_accuracy,
             max_accuracy_drop=max_accuracy_drop,
+            max_area=max_area,
             budget=budget,
             hardware=hardware,
             space=space,
@@ -291,6 +294,7 @@ class Operations:
         dataset: str,
         *,
         min_accuracy: float | None = None,
+        max_area: float | None = None,
         select: Literal["all", "cheapest", "knee"] = "all",
         hardware: str = DEFAULT_HARDWARE,
         effort: Effort = DEFAULT_EFFORT,
@@ -301,6 +305,7 @@ class Operations:
         Args:
             dataset: A name from `datasets`.
             min_accuracy: Only configurations that reach it.
+            max_area: Only configurations of at most this area over the baseline's.
             select: All configurations, the cheapest, or the one at the knee.
             hardware: A name from `hardware`.
             effort: Effort of the evaluations.
@@ -308,6 +313,7 @@ class Operations:
         """
         query = {
             "min_accuracy": min_accuracy,
+            "max_area": max_area,
             "select": select,
             "hardware": hardware,
             "effort": effort,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -62,9 +63,11 @@ def get_front(services: ServicesDep, dataset: str, query: Annotated[FrontQuery, 
     setup, baseline = _searched(services, dataset, query)
     records = []
     if baseline is not None:
+        most_mm2 = math.inf if query.max_area is None else query.max_area * baseline.evaluation.area_mm2
         records = services.store.evaluations.front(
             setup,
             min_accuracy=query.min_accuracy,
+            max_area_mm2=most_mm2,
             without_multipliers=services.uploads.unnamed_multipliers(query.multipliers),
         )
     if records and query.select != "all":

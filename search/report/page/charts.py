@@ -12,7 +12,7 @@ from search.answers.result import SearchResult, cheapest_at, front_hypervolume
 from search.multipliers.identity import multiplier_name
 from search.report.pictures import COMPONENT_COLOURS
 from search.space.techniques import TECHNIQUES, techniques_of
-from search.store.records import Record, TrialEnd
+from search.store.records import Record, TrialEnd, within_area
 
 MOST_POINTS = 2000  # evaluations behind the front: more cannot be distinguished, and are slow to draw
 MOST_LINES = 400  # evaluations across the knobs, beside those of the front
@@ -63,7 +63,8 @@ def alone(result: SearchResult) -> dict[str, list[Record]]:
 def cheapest_within(result: SearchResult, points: float) -> Record:
     """Return the cheapest evaluation at most `points` percentage points below the baseline, or the baseline."""
     floor = result.baseline.evaluation.accuracy - points / 100 - 1e-9  # for rounding errors
-    return cheapest_at(result.evaluations, floor) or result.baseline
+    offered = within_area(result.evaluations, result.search.target, result.baseline)
+    return cheapest_at(offered, floor) or result.baseline
 
 
 def chosen(result: SearchResult) -> list[tuple[str, Record]]:
@@ -105,7 +106,8 @@ def _points(records: Sequence[Record], size: float) -> dict[str, list[Any]]:
 
 def _course(result: SearchResult, trials: Sequence[TrialEnd]) -> dict[str, list[float]]:
     """Return the hypervolume after each trial that ended with an evaluation."""
-    records = {record.key: record for record in result.evaluations}
+    offered = within_area(result.evaluations, result.search.target, result.baseline)
+    records = {record.key: record for record in offered}
     members: list[Record] = []
     volume, volumes = 0.0, []
     for trial in trials:
