@@ -78,11 +78,8 @@ def find_resumed(
                 f"{name} --json has its own)"
             )
         if max_area not in (None, search.target.max_area):
-            begun_with = "no bound on area" if search.target.max_area is None else f"{search.target.max_area:g}"
-            raise UsageError(
-                f"search {name!r} was begun with {begun_with}, not {max_area:g}; resume it without `max_area`, which "
-                "decided what it asked for"
-            )
+            has = "no bound on area" if search.target.max_area is None else f"the bound {search.target.max_area:g}"
+            raise UsageError(f"search {name!r} has {has}, not {max_area:g}; resume it without `max_area`")
         return search
     same = [
         search
