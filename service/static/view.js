@@ -62,6 +62,7 @@ export function remember(records) {
 
 export function keepAnswer(answer) {
   remember([answer.baseline, ...answer.configurations, ...answer.untried, ...answer.rejected]);
+  if (answer.max_area) return; // the page asks without a bound on area, which only jobs of other clients have
   stored.answers.set(JSON.stringify([answer.dataset, answer.hardware, answer.effort, floored(answer.wanted_accuracy)]), answer);
 }
 
