@@ -309,7 +309,7 @@ def _area_bound(
     area = AreaBound(space, genome_model.areas, max_area)
     check_area(max_area, area.least)
     for one in starts:
-        if (ratio := max_area * area.ratio(one.canonical())) > max_area and one.canonical() != space.baseline():
+        if (ratio := area.ratio(one.canonical())) > max_area and one.canonical() != space.baseline():
             raise UsageError(
                 f"a candidate to start with needs {ratio:.3g} times the baseline's area, more than `max_area` "
                 f"{max_area:g}: {one.to_dict()}"

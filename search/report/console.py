@@ -104,6 +104,9 @@ def print_answer(console: Console, answer: Answer) -> None:
         _add_row(table, record.id, record, answer.baseline)
     _add_row(table, "base", answer.baseline, answer.baseline)
     console.print(table)
+    if answer.record is None:
+        console.print(f"No configuration is {answer.target}.", highlight=False, markup=False)
+        return
     for line in _answer_lines(answer, record, "Confirm it without --no-confirm"):
         console.print(line, highlight=False, markup=False)
     if "," in record.setup.hardware:

@@ -46,18 +46,18 @@ class AreaBound:
     def __init__(self, space: SearchSpace, areas: Areas, max_area: float) -> None:
         self._space = space
         self._areas = areas
-        baseline_mm2 = float(areas([space.baseline()])[0])
-        self._most_mm2 = max_area * baseline_mm2
+        self._baseline_mm2 = float(areas([space.baseline()])[0])
+        self._most_mm2 = max_area * self._baseline_mm2
         self._smallest, least_mm2 = _smallest(space, areas)
-        self.least: float = least_mm2 / baseline_mm2
+        self.least: float = least_mm2 / self._baseline_mm2
 
     def ratio(self, candidate: Candidate) -> float:
-        """Return the area of a candidate over the bound: at most 1 if it is within."""
-        return float(self._areas([candidate])[0]) / self._most_mm2
+        """Return the area of a candidate over the baseline's."""
+        return float(self._areas([candidate])[0]) / self._baseline_mm2
 
     def holds(self, genes: Genes) -> bool:
         """Whether the candidate of a genome is within the bound."""
-        return self.ratio(self._space.decode(genes)) <= 1
+        return bool(self._of([genes])[0] <= self._most_mm2)
 
     def fitted(self, genes: Genes, rng: np.random.Generator) -> Genes:
         """Return a genome within the bound: the same if it is, or else one between it and the smallest.

@@ -113,6 +113,6 @@ def test_stored_results_answer_within_any_area(client: TestClient, database: Pat
 
 
 def test_questions_with_other_bounds_are_other_jobs(client: TestClient) -> None:
-    asked = [ask(client, min_accuracy=1.0, **more).json()["id"] for more in ({}, {"max_area": 0.5}, {"max_area": 0.6})]
+    asked = [ask(client, min_accuracy=1.0, max_area=ratio).json()["id"] for ratio in (None, 0.5, 0.6)]
     assert len({*asked}) == 3
     assert ask(client, min_accuracy=1.0, max_area=0.5).json()["id"] == asked[1]

@@ -454,7 +454,9 @@ def test_a_front_with_nothing_within_the_bound_is_empty(tmp_path: Path) -> None:
     command = "search run --dataset digits --effort quick --max-area 0.5"
     with pytest.raises(NothingFoundError, match=f"on at most 0.5x the baseline's area is stored; .*: {command}"):
         search.best(max_area=0.5, effort="quick", workplace=here)
-    page = search.write_report("digits-1", tmp_path / "report.html", storage=here.storage).read_text(encoding="utf-8")
+    page = search.write_report("digits-1", tmp_path / "report.html", storage=str(here.storage)).read_text(
+        encoding="utf-8"
+    )
     assert "No configuration within 2 points of the baseline's accuracy, on at most 0.5x the baseline's area." in page
     assert "The front is empty: no evaluation is within the bound on area yet." in page
     shown = io.StringIO()
