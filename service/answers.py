@@ -5,6 +5,7 @@ Stored results are read again only once something that the answer depends on has
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
@@ -183,8 +184,12 @@ class StoredAnswers:
             setup = Setup.of(task, hardware, scope.effort)
             without = self._uploads.unnamed_multipliers(scope.uploaded_multipliers)
             baseline = self._store.evaluations.of_candidate(task.space.baseline(), setup)
+            most_mm2 = math.inf
+            if scope.max_area is not None and baseline is not None:
+                most_mm2 = scope.max_area * baseline.evaluation.area_mm2
+            points = self._store.evaluations.front_points(setup, max_area_mm2=most_mm2, without_multipliers=without)
             basis = (
-                tuple(self._store.evaluations.front_points(setup, without_multipliers=without)),
+                tuple(points),
                 baseline and baseline.key,
                 tuple(self._store.evaluations.keys_with_runs(setup)),
                 tuple(self._store.evaluations.keys_of_candidates(task.space.networks(), setup)),
@@ -193,7 +198,14 @@ class StoredAnswers:
             if source is not None and source.basis == basis:
                 stored = source.stored
             else:
-                stored = Stored.read(self._store, task, hardware, effort=scope.effort, without_multipliers=without)
+                stored = Stored.read(
+                    self._store,
+                    task,
+                    hardware,
+                    effort=scope.effort,
+                    max_area=scope.max_area,
+                    without_multipliers=without,
+                )
             source = _Source(revision, basis, stored)
             with self._lock:
                 self._sources[scope] = source
@@ -210,11 +222,14 @@ class _Scope:
     dataset: str
     hardware: str
     effort: str
+    max_area: float | None
     uploaded_multipliers: tuple[str, ...]
 
     @classmethod
     def of(cls, question: Question) -> _Scope:
-        return cls(question.dataset, question.hardware, question.effort, question.uploaded_multipliers)
+        return cls(
+            question.dataset, question.hardware, question.effort, question.max_area, question.uploaded_multipliers
+        )
 
 
 class _Changes:
@@ -276,6 +291,7 @@ def _response(question: Question, stored: Stored, answer: Answer) -> OptimizeRes
             "effort": question.effort,
             "min_accuracy": question.min_accuracy,
             "max_accuracy_drop": question.max_accuracy_drop,
+            "max_area": question.max_area,
             "wanted_accuracy": answer.target.accuracy(answer.baseline.evaluation.accuracy),
             "confirmed": answer.confirmed,
             "shortfall": answer.shortfall,

@@ -12,6 +12,10 @@ from service.job_state import JobState
 
 MinAccuracy = Annotated[float, Field(gt=0, le=1, description="Accuracy to reach, as a fraction")]
 MaxAccuracyDrop = Annotated[float, Field(ge=0, lt=1, description="Largest drop below the baseline's, as a fraction")]
+MaxArea = Annotated[
+    float,
+    Field(gt=0, allow_inf_nan=False, description="Largest area of array and memories, as a ratio to the baseline's"),
+]
 Share = Annotated[float, Field(ge=0, le=1)]
 Effort = Literal["quick", "standard", "thorough"]
 Space = Literal["default", "layered"]
@@ -19,7 +23,7 @@ Verdict = Literal["confirmed", "rejected", "untried"]
 
 
 class OptimizeRequest(BaseModel):
-    """A data set, one of the two accuracy targets, and the settings of a search in case one is needed."""
+    """A data set, one of the two accuracy targets, a bound on area, and the settings of a search if one is needed."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -34,6 +38,7 @@ class OptimizeRequest(BaseModel):
     dataset: str = Field(max_length=100, description="See GET /v1/datasets")
     min_accuracy: MinAccuracy | None = None
     max_accuracy_drop: MaxAccuracyDrop | None = None
+    max_area: MaxArea | None = None
     budget: int = Field(default=DEFAULT_BUDGET, ge=1, description="Number of evaluations of a search")
     hardware: str = Field(default=DEFAULT_HARDWARE, max_length=100, description="See GET /v1/hardware")
     space: Space = Field(default="default", description="Search space")
@@ -124,6 +129,7 @@ class OptimizeResponse(BaseModel):
     effort: str
     min_accuracy: float | None
     max_accuracy_drop: float | None
+    max_area: float | None
     wanted_accuracy: float = Field(description="Absolute accuracy of the target, as measured in searches")
     confirmed: bool = Field(description="Whether fresh runs confirmed the first configuration")
     shortfall: float | None = Field(description="How far its lower bound is below the target; null without fresh runs")
@@ -132,7 +138,7 @@ class OptimizeResponse(BaseModel):
         description="The cheapest dense, exact, 8-bit network at nominal voltage that reaches the target, and is not "
         "rejected; the baseline if there is no other. Without a confirmation, it was chosen by its own measurement"
     )
-    highest_accuracy: Share = Field(description="Highest accuracy of any stored configuration")
+    highest_accuracy: Share = Field(description="Highest accuracy of any stored configuration within max_area")
     configurations: list[Configuration] = Field(
         description="The answer, then the rest of the front above the target, cheapest first; empty if nothing "
         "stored reaches it"
@@ -274,6 +280,7 @@ class TechniquesQuery(BaseModel):
 class FrontQuery(TechniquesQuery):
     """Parameters of a front. If it names a target, configurations that do not reach it are left out."""
 
+    max_area: MaxArea | None = None
     select: Literal["all", "cheapest", "knee"] = Field(
         default="all", description="All configurations, the answer to the target, or the one at the knee"
     )

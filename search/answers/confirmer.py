@@ -22,7 +22,7 @@ from search.evaluation.work import Confirm, Executor, Failed
 from search.space.candidate import Candidate
 from search.space.target import Target
 from search.store.database import Store
-from search.store.records import Record
+from search.store.records import Record, within_area
 from search.store.setup import Setup
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ class Confirmer:
         Their front is tried by rising energy. A candidate that was only lucky hides others, which cost more and were
         measured to be less accurate. So once a candidate is rejected, those that it hides are tried too, if they cost
         less than the confirmed one. If none is confirmed, the answer is the baseline, if it is among the evaluations
-        and the target is relative to it; else the candidate that comes nearest.
+        and the target is relative to it; else the candidate that comes nearest. Evaluations beyond the target's bound
+        on area are left out, even the baseline.
 
         Args:
             records: The evaluations.
@@ -108,6 +109,9 @@ class Confirmer:
                 one is among them. Without any, it is the baseline.
         """
         wanted = target.accuracy(baseline.evaluation.accuracy)
+        records = within_area(records, target, baseline)
+        # The baseline loses nothing to itself.
+        fallback = baseline if target.min_accuracy is None and within_area([baseline], target, baseline) else None
         base = self._runs(baseline.evaluation.candidate, self._count) if target.min_accuracy is None else ()
         tried: dict[str, tuple[Record, Confirmation | None]] = {}  # by the candidate's key
 
@@ -119,13 +123,12 @@ class Confirmer:
 
         reaching = _reaching(records, wanted)
         found = next(filter(is_confirmed, _staircase(reaching)), None)
-        below = found or (baseline if target.min_accuracy is None else None)  # the baseline loses nothing
-        hidden = islice(_hidden(reaching, tried, wanted, below=below), _MOST_HIDDEN)
+        hidden = islice(_hidden(reaching, tried, wanted, below=found or fallback), _MOST_HIDDEN)
         found = next(filter(is_confirmed, hidden), found)
         untried = [record for record, confirmation in tried.values() if confirmation is None]
         undecided = bool(untried) and self._kept_only
-        if found is None and not undecided and target.min_accuracy is None and baseline in records:
-            found = baseline if is_confirmed(baseline) else None
+        if found is None and not undecided and fallback is not None and fallback in records:
+            found = fallback if is_confirmed(fallback) else None
         rejected = [
             (record, confirmation)
             for record, confirmation in sorted(tried.values(), key=lambda one: _by_energy(one[0]))

@@ -33,7 +33,8 @@ class SearchResult:
     Attributes:
         search: The search.
         baseline: The largest network, dense, exact, at nominal voltage.
-        front: The non-dominated evaluations, most accurate first.
+        front: The non-dominated evaluations within the search's bound on area, most accurate first. Empty if it has a
+            bound, and no evaluation within it yet.
         evaluations: The different evaluations, in order of first trial, with those that were stopped early; empty if
             only the front was asked for.
         finished: Number of trials that ended with an evaluation.
@@ -186,7 +187,8 @@ def result_of(store: Store, search: SearchRecord, *, evaluations: bool = True) -
         SearchError: If its baseline was never evaluated.
     """
     baseline = _baseline(store, search)
-    members = store.evaluations.front_of_search(search)
+    most_mm2 = search.target.area_mm2(baseline.evaluation.area_mm2)
+    members = store.evaluations.front_of_search(search, max_area_mm2=most_mm2)
     counts = store.searches.trial_counts(search)
     stored = Stored.of_search(store, search, baseline=baseline, front=members)
     return SearchResult(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -48,6 +49,7 @@ class Stored:
         hardware: Identity of the hardware.
         effort: Effort of the evaluations.
         baseline: The evaluation that savings are relative to; None if there is none yet.
+        max_area: Largest area over the baseline's of the evaluations; None for any.
         front: The evaluations that no other beats in accuracy and energy, cheapest first.
         tried: Evaluations whose candidates have fresh runs, cheapest first; they may be off the front by now.
         plain: The evaluations of dense, exact, 8-bit networks at nominal voltage, cheapest first.
@@ -58,6 +60,7 @@ class Stored:
     hardware: str
     effort: str
     baseline: Record | None
+    max_area: float | None
     front: tuple[Record, ...]
     tried: tuple[Record, ...]
     plain: tuple[Record, ...]
@@ -65,7 +68,14 @@ class Stored:
 
     @classmethod
     def read(
-        cls, store: Store, task: Task, hardware: Hardware, *, effort: str, without_multipliers: Collection[str] = ()
+        cls,
+        store: Store,
+        task: Task,
+        hardware: Hardware,
+        *,
+        effort: str,
+        max_area: float | None = None,
+        without_multipliers: Collection[str] = (),
     ) -> Stored:
         """Read them.
 
@@ -74,16 +84,22 @@ class Stored:
             task: The task.
             hardware: The hardware.
             effort: Effort of the evaluations.
+            max_area: Largest area over the baseline's of the evaluations to read; None for any.
             without_multipliers: Identities of imported multipliers; configurations with one of them are left out.
         """
         setup = Setup.of(task, hardware, effort)
+        baseline = store.evaluations.of_candidate(task.space.baseline(), setup)
+        most_mm2 = math.inf if max_area is None or baseline is None else max_area * baseline.evaluation.area_mm2
+        front = store.evaluations.front(setup, max_area_mm2=most_mm2, without_multipliers=without_multipliers)
+        tried = store.evaluations.with_runs(setup, without_multipliers=without_multipliers)
         return cls(
             task=task,
             hardware=hardware.identity,
             effort=effort,
-            baseline=store.evaluations.of_candidate(task.space.baseline(), setup),
-            front=tuple(store.evaluations.front(setup, without_multipliers=without_multipliers)),
-            tried=tuple(store.evaluations.with_runs(setup, without_multipliers=without_multipliers)),
+            baseline=baseline,
+            max_area=max_area,
+            front=tuple(front),
+            tried=tuple(record for record in tried if record.evaluation.area_mm2 <= most_mm2),
             plain=tuple(store.evaluations.of_candidates(task.space.networks(), setup)),
             runs=store.runs.by_candidate(setup),
         )
@@ -105,6 +121,7 @@ class Stored:
             hardware=search.hardware,
             effort=search.setup.effort,
             baseline=baseline,
+            max_area=search.target.max_area,
             front=tuple(sorted(front, key=_by_energy)),
             tried=tuple(sorted(with_runs, key=_by_energy)),
             plain=tuple(store.evaluations.of_candidates(task.space.networks(), search.setup, search=search)),
@@ -131,15 +148,23 @@ class Stored:
             command += f" --hardware {hardware}"
         if self.effort != DEFAULT_EFFORT:
             command += f" --effort {self.effort}"
+        within = ""
+        if self.max_area is not None:
+            command += f" --max-area {self.max_area:g}"
+            within = f" on at most {self.max_area:g}x the baseline's area"
         if self.baseline is None:
             raise NothingFoundError(
                 f"no search of {self.task.words} on {self.hardware} is stored yet; make one with: {command}"
+            )
+        if not self.front:  # without a bound on area, it has the baseline at least
+            raise NothingFoundError(
+                f"no configuration of {self.task.words}{within} is stored; search for one: {command}"
             )
         wanted = target.accuracy(self.baseline.evaluation.accuracy)
         meeting = tuple(record for record in self.front if record.evaluation.accuracy >= wanted)
         if not meeting:
             raise NothingFoundError(
-                f"no stored configuration of {self.task.words} reaches {wanted:.2%}; the most accurate reaches "
+                f"no stored configuration of {self.task.words}{within} reaches {wanted:.2%}; the most accurate reaches "
                 f"{self.highest_accuracy:.2%}. Ask for less, or search more with another `seed` or a larger `budget`: "
                 f"{command}"
             )

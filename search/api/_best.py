@@ -35,6 +35,7 @@ def best(
     *,
     min_accuracy: float | None = None,
     max_accuracy_drop: float | None = None,
+    max_area: float | None = None,
     knee: bool = False,
     dataset: str = DEFAULT_DATASET,
     network: str | None = None,
@@ -51,6 +52,7 @@ def best(
     Args:
         min_accuracy: Accuracy that the answer must have, in (0, 1].
         max_accuracy_drop: Instead: how far below the baseline's accuracy it may be, in [0, 1); by default 0.02.
+        max_area: Largest area of array and memories over the baseline's, above 0; by default there is no bound.
         knee: Instead of the cheapest, the knee of the front above the target; see `search.answers.result.knee`.
         dataset: A name from `task_names()`.
         network: Import path of a custom network, as for `run`: evaluations of what it is now.
@@ -63,9 +65,9 @@ def best(
     Raises:
         UsageError: If an argument is of the wrong type, out of range or unknown.
         StorageError: If the database does not exist or cannot be used.
-        NothingFoundError: If no stored evaluation reaches the target.
+        NothingFoundError: If no stored evaluation reaches the target within the bound on area.
     """
-    target = target_of(min_accuracy, max_accuracy_drop)
+    target = target_of(min_accuracy, max_accuracy_drop, max_area)
     check_effort(effort)
     check_value("workplace", workplace, Workplace)
     check_flag("knee", knee)
@@ -74,7 +76,7 @@ def best(
     found_hardware = find_hardware(hardware)
     task = searched_task(dataset, network)
     with Store.open(workplace.url, create=False) as store:
-        stored = Stored.read(store, task, found_hardware, effort=effort)
+        stored = Stored.read(store, task, found_hardware, effort=effort, max_area=max_area)
         found = stored.configurations(target, hardware=os.fspath(hardware))
         if knee:
             records = [find_knee(found.records)]
@@ -92,7 +94,7 @@ def best(
         if knee:
             return answer
         # With the runs that were made meanwhile; where some failed, only the answer above knows it.
-        again = Stored.read(store, task, found_hardware, effort=effort).answer(target)
+        again = Stored.read(store, task, found_hardware, effort=effort, max_area=max_area).answer(target)
         return again if again.confirmed else answer
 
 
@@ -176,6 +178,7 @@ def _confirmed(
 def configurations(
     *,
     min_accuracy: float,
+    max_area: float | None = None,
     dataset: str = DEFAULT_DATASET,
     network: str | None = None,
     hardware: str | os.PathLike[str] = DEFAULT_HARDWARE,
@@ -189,6 +192,7 @@ def configurations(
 
     Args:
         min_accuracy: Accuracy that they have, in (0, 1].
+        max_area: Largest area of array and memories over the baseline's, above 0; by default there is no bound.
         dataset: A name from `task_names()`.
         network: Import path of a custom network, as for `run`: evaluations of what it is now.
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
@@ -198,12 +202,12 @@ def configurations(
     Raises:
         UsageError: If an argument is of the wrong type, out of range or unknown.
         StorageError: If the database does not exist or cannot be used.
-        NothingFoundError: If no stored evaluation reaches the accuracy.
+        NothingFoundError: If no stored evaluation reaches the accuracy within the bound on area.
     """
-    target = target_of(min_accuracy, None)
+    target = target_of(min_accuracy, None, max_area)
     check_effort(effort)
     found_hardware = find_hardware(hardware)
     task = searched_task(dataset, network)
     with Store.open(Workplace(storage=storage).url, create=False) as store:
-        stored = Stored.read(store, task, found_hardware, effort=effort)
+        stored = Stored.read(store, task, found_hardware, effort=effort, max_area=max_area)
         return stored.configurations(target, hardware=os.fspath(hardware))

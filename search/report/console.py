@@ -76,8 +76,10 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
             f"search show {result.search.name} --all"
         )
     if answer.record is None:
-        highest = words.percent(result.front[0].evaluation.accuracy)
-        lines.append(f"No configuration is {answer.target}; the most accurate reaches {highest}%.")
+        nearest = ""
+        if result.front:
+            nearest = f"; the most accurate reaches {words.percent(result.front[0].evaluation.accuracy)}%"
+        lines.append(f"No configuration is {answer.target}{nearest}.")
     else:
         remedy = f"Confirm it with: search resume {result.search.name}"
         lines += _answer_lines(answer, answer.record, remedy)
@@ -114,6 +116,9 @@ def print_answer(console: Console, answer: Answer) -> None:
         _add_row(table, record.id, record, answer, wide=wide)
     _add_row(table, "base", answer.baseline, answer, wide=wide)
     console.print(table)
+    if answer.record is None:
+        console.print(f"No configuration is {answer.target}.", highlight=False, markup=False)
+        return
     for line in (*_answer_lines(answer, record, "Confirm it without --no-confirm"), *_reference_lines(answer)):
         console.print(line, highlight=False, markup=False)
     if "," in record.setup.hardware:

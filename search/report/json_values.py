@@ -70,6 +70,7 @@ def search_json(search: SearchRecord) -> dict[str, Any]:
         "budget": search.budget,
         "population_size": search.population_size,
         "min_accuracy": search.target.min_accuracy,
+        "max_area": search.target.max_area,
         "multipliers": list(search.multipliers),
         "space": dict(search.space),
         "sampler": search.settings.sampler,
@@ -102,6 +103,7 @@ def answer_json(answer: Answer) -> dict[str, Any]:
     found: dict[str, Any] = {
         "min_accuracy": target.min_accuracy,
         "max_accuracy_drop": target.max_accuracy_drop,
+        "max_area": target.max_area,
         "confirmed": answer.confirmed,
         "shortfall": answer.shortfall,
         "baseline": row_json(answer.baseline, answer),

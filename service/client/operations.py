@@ -187,6 +187,7 @@ class Operations:
         *,
         min_accuracy: float | None = None,
         max_accuracy_drop: float | None = None,
+        max_area: float | None = None,
         budget: int = DEFAULT_BUDGET,
         hardware: str = DEFAULT_HARDWARE,
         space: Space = "default",
@@ -201,6 +202,7 @@ class Operations:
             dataset: A name from `datasets`.
             min_accuracy: Accuracy to reach, in (0, 1]. Give either this or `max_accuracy_drop`.
             max_accuracy_drop: Largest drop below the baseline's accuracy, in [0, 1).
+            max_area: Largest area of array and memories over the baseline's, above 0; None for any.
             budget: Number of evaluations of a search.
             hardware: A name from `hardware`.
             space: Search space.
@@ -222,6 +224,7 @@ class Operations:
             dataset=dataset,
             min_accuracy=min_accuracy,
             max_accuracy_drop=max_accuracy_drop,
+            max_area=max_area,
             budget=budget,
             hardware=hardware,
             space=space,
@@ -292,6 +295,7 @@ class Operations:
         *,
         min_accuracy: float | None = None,
         max_accuracy_drop: float | None = None,
+        max_area: float | None = None,
         select: Literal["all", "cheapest", "knee"] = "all",
         hardware: str = DEFAULT_HARDWARE,
         effort: Effort = DEFAULT_EFFORT,
@@ -305,6 +309,7 @@ class Operations:
             dataset: A name from `datasets`.
             min_accuracy: The target; configurations that do not reach it are left out.
             max_accuracy_drop: Instead: the target as a loss relative to the baseline's accuracy.
+            max_area: Only configurations of at most this area over the baseline's.
             select: All configurations, the answer to the target, or the one at the knee.
             hardware: A name from `hardware`.
             effort: Effort of the evaluations.
@@ -313,6 +318,7 @@ class Operations:
         query = {
             "min_accuracy": min_accuracy,
             "max_accuracy_drop": max_accuracy_drop,
+            "max_area": max_area,
             "select": select,
             "hardware": hardware,
             "effort": effort,

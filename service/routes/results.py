@@ -299,6 +299,7 @@ def _question(dataset: str, query: TechniquesQuery) -> Question:
         dataset=dataset,
         min_accuracy=query.min_accuracy,
         max_accuracy_drop=DEFAULT_DROP if query.min_accuracy is None and drop is None else drop,
+        max_area=query.max_area if isinstance(query, FrontQuery) else None,
         hardware=query.hardware,
         effort=query.effort,
         multipliers=tuple(query.multipliers),

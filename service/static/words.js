@@ -99,6 +99,6 @@ export function ago(time) {
 
 /** The target of a request. */
 export const goal = (asked) =>
-  asked.min_accuracy === null || asked.min_accuracy === undefined
+  (asked.min_accuracy === null || asked.min_accuracy === undefined
     ? `within ${Number((asked.max_accuracy_drop * 100).toFixed(2))} points of the baseline`
-    : `at ${percent(asked.min_accuracy)} or more`;
+    : `at ${percent(asked.min_accuracy)} or more`) + (asked.max_area ? `, on at most ${Number(asked.max_area.toPrecision(3))}x the baseline's area` : "");

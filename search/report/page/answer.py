@@ -22,9 +22,10 @@ def answer_section(result: SearchResult) -> str:
     if sized.record.key != baseline.key:
         cards.insert(0, _card("Right-sized: dense, exact, 8 bits, nominal voltage", sized.record, sized.confirmation))
     if found is None:
-        highest = result.front[0].evaluation.accuracy
         headline = f"No configuration {condition}."
-        sentence = f"The most accurate reaches {words.percent(highest)} %."
+        sentence = "None is that small yet."
+        if result.front:
+            sentence = f"The most accurate reaches {words.percent(result.front[0].evaluation.accuracy)} %."
     elif found.key == baseline.key:
         headline = f"Nothing cheaper is confirmed {condition}."
         cheaper = len(answer.rejected)
@@ -85,9 +86,10 @@ def _nearest(answer: Answer) -> str:
 
 
 def _condition(target: Target) -> str:
+    area = "" if target.max_area is None else f", on at most {target.max_area:g}x the baseline's area"
     if target.min_accuracy is not None:
-        return f"at {words.percent(target.min_accuracy)} % accuracy or more"
-    return f"within {(target.max_accuracy_drop or 0) * 100:g} points of the baseline's accuracy"
+        return f"at {words.percent(target.min_accuracy)} % accuracy or more{area}"
+    return f"within {(target.max_accuracy_drop or 0) * 100:g} points of the baseline's accuracy{area}"
 
 
 def _confidence(answer: Answer, search: str) -> str:

@@ -14,7 +14,7 @@ from search.multipliers.identity import multiplier_name
 from search.report.pictures import COMPONENT_COLOURS
 from search.space.target import Target
 from search.space.techniques import TECHNIQUES, techniques_of
-from search.store.records import Record, TrialEnd
+from search.store.records import Record, TrialEnd, within_area
 
 MOST_POINTS = 2000  # evaluations behind the front: more cannot be distinguished, and are slow to draw
 MOST_LINES = 400  # evaluations across the knobs, beside those of the front
@@ -76,7 +76,7 @@ def chosen(result: SearchResult) -> list[tuple[str, Record]]:
     labels: dict[tuple[str, bool], list[str]] = {}
     records = {result.baseline.key: result.baseline}
     for loss in LOSSES:
-        answer = result.stored.answer(Target(max_accuracy_drop=loss / 100))
+        answer = result.stored.answer(Target(max_accuracy_drop=loss / 100, max_area=result.search.target.max_area))
         record = answer.record or result.baseline
         records.setdefault(record.key, record)
         labels.setdefault((record.key, answer.confirmed), []).append(f"{loss:g}")
@@ -114,7 +114,8 @@ def _points(records: Sequence[Record], size: float, answer: Answer) -> dict[str,
 
 def _course(result: SearchResult, trials: Sequence[TrialEnd]) -> dict[str, list[float]]:
     """Return the hypervolume after each trial that ended with an evaluation."""
-    records = {record.key: record for record in result.evaluations}
+    offered = within_area(result.evaluations, result.search.target, result.baseline)
+    records = {record.key: record for record in offered}
     members: list[Record] = []
     volume, volumes = 0.0, []
     for trial in trials:

@@ -94,8 +94,10 @@ def _task_words(result: SearchResult) -> str:
 
 def _front_words(result: SearchResult) -> str:
     """Describe the chart of the front for readers who do not see it."""
-    first, last = result.front[0].evaluation, result.front[-1].evaluation
     baseline = result.baseline.evaluation
+    if not result.front:
+        return "Chart of accuracy against energy. The front is empty: no evaluation is within the bound on area yet."
+    first, last = result.front[0].evaluation, result.front[-1].evaluation
     rejected = sum(result.answer.verdict(record) == "rejected" for record in result.front)
     hollow = f"; fresh runs rejected {rejected} of them" if rejected else ""
     return (

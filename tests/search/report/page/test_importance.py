@@ -89,6 +89,7 @@ def result_of(candidates: list[Candidate], space: SearchSpace) -> SearchResult:
             hardware="any",
             effort="standard",
             baseline=records[0],
+            max_area=None,
             front=(),
             tried=(),
             plain=(),

@@ -295,6 +295,7 @@ def bare_result(records: list[Record], **changes: Any) -> SearchResult:
         hardware="any",
         effort="standard",
         baseline=records[0],
+        max_area=None,
         front=tuple(reversed(members)),
         tried=(),
         plain=(),
