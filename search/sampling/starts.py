@@ -20,7 +20,6 @@ Genes = Mapping[str, Any]
 # Shares of the way from the baseline to the cheapest value of each knob; further along, networks fail completely.
 _ALONE = (0.4, 0.7)
 _DIAGONAL = (0.4, 0.5, 0.6, 0.7, 0.75, 0.8)
-_ROBUST_SHARE = 0.4  # share of the choice of bits in 8T cells, if the voltage is lowered
 _GENES = {"sparsity": "sparsity_percent", "supply_v": "supply_mv"}  # knobs whose gene has a different name
 _RISING = ("sparsity_percent",)  # genes whose largest value is the cheapest
 
@@ -113,7 +112,7 @@ def along(space: SearchSpace, gene: str, share: float) -> Any:
         return ordered[round(share * (len(ordered) - 1))]
     assert isinstance(distribution, IntDistribution)
     if gene.startswith("robust_bits"):
-        share = _ROBUST_SHARE if share > 0 else 0.0
+        share = 1.0 if share > 0 else 0.0  # at a lower voltage all bits are in 8T cells, which do not fail
     steps = round(share * (distribution.high - distribution.low) / distribution.step) * distribution.step
     return first + steps if first == distribution.low else first - steps
 
