@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from energy import Hardware
@@ -15,7 +15,7 @@ from search.evaluation.evaluation import ConfirmationRun
 from search.space.candidate import Candidate
 from search.space.target import Target
 from search.space.task import Task, stored_task
-from search.space.techniques import TECHNIQUES
+from search.space.techniques import TECHNIQUES, techniques_of
 from search.store.database import Store
 from search.store.records import Record, SearchRecord
 from search.store.setup import Setup
@@ -225,19 +225,35 @@ def _by_energy(record: Record) -> tuple[float, str]:
 
 
 def stored_alone(
-    store: Store, setup: Setup, baseline: Record, *, without_multipliers: Collection[str] = ()
+    store: Store,
+    setup: Setup,
+    baseline: Record,
+    *,
+    tried: Iterable[Record] = (),
+    without_multipliers: Collection[str] = (),
 ) -> dict[str, list[Record]]:
-    """The front of each technique alone: technique -> stored evaluations, cheapest first, each more accurate.
+    """What each technique achieves alone: technique -> stored evaluations, cheapest first.
+
+    These are the front of those that differ from the baseline by it only, and those off this front that were retrained:
+    what fresh runs reject hides them.
 
     Args:
         store: The results database.
         setup: The task, hardware and effort of the evaluations.
         baseline: The evaluation from which the others differ by one technique.
+        tried: Evaluations whose candidates have fresh runs.
         without_multipliers: As for `Stored.read`.
     """
-    return {
-        technique: store.evaluations.front(
-            setup, without_multipliers=without_multipliers, near=baseline.evaluation.candidate, by=knobs
-        )
+    own = baseline.evaluation.candidate
+    found = {
+        technique: {
+            one.key: one
+            for one in store.evaluations.front(setup, without_multipliers=without_multipliers, near=own, by=knobs)
+        }
         for technique, knobs in TECHNIQUES.items()
     }
+    for record in tried:
+        techniques = techniques_of(record.evaluation.candidate, own)
+        if len(techniques) == 1:
+            found[next(iter(techniques))][record.key] = record
+    return {technique: sorted(records.values(), key=_by_energy) for technique, records in found.items()}

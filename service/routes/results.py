@@ -102,11 +102,13 @@ def get_techniques(services: ServicesDep, dataset: str, query: Annotated[Techniq
     found: dict[str, list[Configuration]] = {technique: [] for technique in TECHNIQUES}
     if baseline is not None:
         question = _question(dataset, query)
-        answer = services.answers.stored(question).answer(question.target)
+        stored = services.answers.stored(question)
+        answer = stored.answer(question.target)
         alone = stored_alone(
             services.store,
             setup,
             baseline,
+            tried=stored.tried,
             without_multipliers=services.uploads.unnamed_multipliers(query.multipliers),
         )
         found = {name: [_configuration(one, answer) for one in records] for name, records in alone.items()}

@@ -1,5 +1,6 @@
 """Stored results, and what there is to choose from."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from fastapi.testclient import TestClient
 
 import energy
 from search.store.database import Store
-from tests.support.fakes import formula
+from tests.support.fakes import formula, fresh_run
 from tests.support.requests import ask, assert_problem
 from tests.support.stored import (
     CONFIRMED,
@@ -108,6 +109,17 @@ def test_techniques_alone(client: TestClient, database: Path) -> None:
     assert [one["candidate"]["width"] for one in found["network"]] == [2, 4]
     assert [one["candidate"] for one in found["pruning"]] == [pruned.to_dict()]
     assert found["multiplier"] == found["memory"] == []
+
+
+def test_what_was_retrained_is_shown_though_something_luckier_hides_it(client: TestClient, database: Path) -> None:
+    retrained, other = candidate(width=6), candidate(width=7)
+    unlucky = formula(candidate(width=2)).chip_accuracies
+    with Store.open(f"sqlite:///{database}", create=False) as store:
+        for one in (retrained, other):
+            store.evaluations.record(one.key, replace(formula(one), chip_accuracies=unlucky), SETUP, seed=0)
+        store.runs.record(fresh_run(retrained, 0), SETUP)
+    found = client.get("/v1/techniques/digits").json()["techniques"]
+    assert [one["candidate"]["width"] for one in found["network"]] == [2, 4, 6]
 
 
 def test_an_evaluation_and_its_file(client: TestClient) -> None:
