@@ -35,6 +35,10 @@ Arithmetic
     quantize, fake_quantize, straight_through       codes of real values
     calibrate_scale, percentile_scale               the scales of codes
 
+Narrow partial sums
+    PartialSums             width of the running sums of products, and what happens where they overflow
+    overflows, OverflowCount, reset_overflows, OverflowWarning      how many sums overflowed
+
 Training and measuring
     LabelledImages          images and their classes
     fit, Schedule           training, and how long and how fast
@@ -127,6 +131,11 @@ from approx.networks import family_names as family_names
 from approx.networks import network_family as network_family
 from approx.onnx_export import equal_in_onnx as equal_in_onnx
 from approx.onnx_export import to_onnx as to_onnx
+from approx.overflow_counts import OverflowWarning as OverflowWarning
+from approx.overflow_counts import overflows as overflows
+from approx.overflow_counts import reset_overflows as reset_overflows
+from approx.partial_sums import OverflowCount as OverflowCount
+from approx.partial_sums import PartialSums as PartialSums
 from approx.pruning import Sparsity as Sparsity
 from approx.pruning import global_magnitude_masks as global_magnitude_masks
 from approx.pruning import gradual_sparsities as gradual_sparsities

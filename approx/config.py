@@ -8,12 +8,13 @@ from typing import Any
 
 from approx.checks import check_integer, check_number, check_type
 from approx.errors import ArgumentError
-from approx.multipliers.multiplier import MAX_BITS, MAX_TABLE_BITS, MIN_BITS, Multiplier
+from approx.multipliers.multiplier import MAX_BITS, MAX_TABLE_BITS, MIN_BITS, WEIGHT_FORMATS, Multiplier
+from approx.partial_sums import PartialSums
 
 GRADIENTS = ("straight-through", "difference")
 GRANULARITIES = ("channel", "tensor")
 CALIBRATIONS = ("mse", "percentile")
-STORAGES = ("twos-complement", "sign-magnitude")
+FAILED_CELLS = ("inverted", "stuck")
 FORMAT_VERSION = 1  # of the dictionaries that configurations are saved as
 
 
@@ -22,11 +23,14 @@ class FaultyMemory:
     """The faults of a memory that stores codes. `MemoryModel.at` gives those at a supply voltage.
 
     Attributes:
-        bit_error_rate: Share of 6T cells that fail: on the same chip, their bit is inverted in every read.
+        bit_error_rate: Share of 6T cells that fail: on the same chip, the same cells in every read.
         robust_bits: Number of top bits of each code that are in 8T cells; all of them if a code has fewer.
         robust_bit_error_rate: Share of 8T cells that fail.
-        storage: `twos-complement`, or `sign-magnitude` with the sign as the top bit. Unsigned codes are stored
-            unchanged.
+        storage: How signed codes are stored: `twos-complement`, or `sign-magnitude` with the sign as the top bit. None:
+            weights as the layer's multiplier takes them (`Multiplier.weight_format`), so that nothing has to convert
+            them, and activations in two's complement. Unsigned codes are stored unchanged.
+        failed_cells: What a failed cell gives: `inverted`, always the other bit, so that every failure is an error; or
+            `stuck`, always the same bit, 0 as often as 1, so that half of the failures are errors.
         column_correlation: Correlation, in [0, 1), of the normally distributed lowest working voltages of two cells in
             one column of a bank. 0: all cells are independent.
         transient_rate: Probability that a bit is inverted in a read, independently in every read.
@@ -39,7 +43,8 @@ class FaultyMemory:
     bit_error_rate: float
     robust_bits: int = 0
     robust_bit_error_rate: float = 0.0
-    storage: str = "twos-complement"
+    storage: str | None = None
+    failed_cells: str = "inverted"
     column_correlation: float = 0.0
     transient_rate: float = 0.0
     stores_pruned: bool = False
@@ -55,7 +60,9 @@ class FaultyMemory:
         check_number("column_correlation", self.column_correlation)
         if not 0 <= self.column_correlation < 1:
             raise ArgumentError(f"`column_correlation` must be in [0, 1), got {self.column_correlation}")
-        _check_choice("storage", self.storage, STORAGES)
+        if self.storage is not None:
+            _check_choice("storage", self.storage, WEIGHT_FORMATS)
+        _check_choice("failed_cells", self.failed_cells, FAILED_CELLS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +73,8 @@ class LayerApproximation:
         weight_bits: Width of weight codes, 2 to 12; above 8 the multiplier must be one that recodes its operands.
         activation_bits: Width of activation codes, 2 to 8.
         multiplier: A name in the catalogue, or of a custom multiplier; see `approx.find_multiplier`.
+        circuit_bits: Widths of weights and activations that the multiplier's circuit is built for; None for those of
+            the layer's codes. See `approx.find_multiplier`.
         gradient: Gradient of the multiplier in training, `straight-through` or `difference`; see
             `approx.quantized_conv2d`.
         granularity: One weight scale for each output `channel`, or one for the whole `tensor`.
@@ -78,6 +87,8 @@ class LayerApproximation:
         weight_memory: Faults of the weight memory; None is a perfect one. They take effect on a chip; see
             `approx.use_chip`.
         activation_memory: Faults of the memory that holds the layer's input.
+        partial_sums: Width of the running sums to which products are added, and what happens where they overflow; None
+            if they are wide enough for every sum.
 
     Raises:
         ArgumentError: If a value is out of range, unknown or of the wrong type.
@@ -86,6 +97,7 @@ class LayerApproximation:
     weight_bits: int = 8
     activation_bits: int = 8
     multiplier: str = "exact"
+    circuit_bits: tuple[int, int] | None = None
     gradient: str = "straight-through"
     granularity: str = "channel"
     activation_signed: bool | None = None
@@ -94,6 +106,7 @@ class LayerApproximation:
     learned_scales: bool = False
     weight_memory: FaultyMemory | None = None
     activation_memory: FaultyMemory | None = None
+    partial_sums: PartialSums | None = None
 
     def __post_init__(self) -> None:
         for width, most in (("weight_bits", MAX_BITS), ("activation_bits", MAX_TABLE_BITS)):
@@ -103,10 +116,17 @@ class LayerApproximation:
         hint = "to use a Multiplier, choose a name and pass `multipliers={name: multiplier}` to approx.approximate"
         wanted = "the name of a multiplier, such as 'drum-4'"
         check_type("multiplier", self.multiplier, str, wanted, hint if isinstance(self.multiplier, Multiplier) else "")
+        if self.circuit_bits is not None:
+            check_type("circuit_bits", self.circuit_bits, (tuple, list), "two whole numbers, or None")
+            if len(self.circuit_bits) != 2:
+                raise ArgumentError(f"`circuit_bits` must be two whole numbers, got {self.circuit_bits}")
+            object.__setattr__(self, "circuit_bits", tuple(self.circuit_bits))  # a list in saved configurations
         check_type("activation_signed", self.activation_signed, (bool, type(None)), "True, False or None")
         for memory in ("weight_memory", "activation_memory"):
             wanted = "an approx.FaultyMemory or None"
             check_type(memory, getattr(self, memory), (FaultyMemory, type(None)), wanted)
+        wanted, example = "an approx.PartialSums or None", "such as approx.PartialSums(bits=16)"
+        check_type("partial_sums", self.partial_sums, (PartialSums, type(None)), wanted, example)
         _check_choice("gradient", self.gradient, GRADIENTS)
         _check_choice("granularity", self.granularity, GRANULARITIES)
         _check_choice("calibration", self.calibration, CALIBRATIONS)
@@ -135,6 +155,8 @@ class LayerApproximation:
         for memory in ("weight_memory", "activation_memory"):
             if values.get(memory) is not None:
                 values[memory] = FaultyMemory(**_known_only(FaultyMemory, values[memory]))
+        if values.get("partial_sums") is not None:
+            values["partial_sums"] = PartialSums(**_known_only(PartialSums, values["partial_sums"]))
         return cls(**_known_only(cls, values))
 
 

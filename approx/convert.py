@@ -272,6 +272,7 @@ def _multiplier(
         weight_bits=config.weight_bits,
         activation_bits=config.activation_bits,
         activation_signed=activation_signed,
+        circuit_bits=config.circuit_bits,
         multipliers=multipliers,
     )
 

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from approx.config import LayerApproximation
+from approx.errors import ArgumentError
 from approx.faults import FaultMap, fault_map, memory_seed
 from approx.layer_memory import KeptCodes, LayerOnChip
-from approx.multipliers.multiplier import Multiplier
+from approx.multipliers.multiplier import MAX_TABLE_BITS, Multiplier
+from approx.partial_sums import OverflowCount
 from approx.quantization import quantize, straight_through
 
 
@@ -33,6 +35,7 @@ class ApproxLayer(nn.Module):
         log_activation_scale: The same for the activation scale, a scalar.
         weight_memory: Faults of the weight memory; None is a perfect one.
         activation_memory: Faults of the memory that holds the layer's input; None is a perfect one.
+        overflows: Sums computed so far, and those that overflowed; None where partial sums are wide enough.
     """
 
     weight: nn.Parameter
@@ -72,6 +75,7 @@ class ApproxLayer(nn.Module):
             self.log_activation_scale = nn.Parameter(torch.zeros((), device=weight.device))
         self.weight_memory = config.weight_memory
         self.activation_memory = config.activation_memory
+        self.overflows = None if config.partial_sums is None else OverflowCount()
         self._chip: LayerOnChip | None = None
         self._kept_codes: KeptCodes | None = None
 
@@ -97,14 +101,24 @@ class ApproxLayer(nn.Module):
         Args:
             name: The layer's name, which distinguishes its memories from others on the chip.
             chip_seed: The number of the chip; None is a chip whose memories are perfect.
+
+        Raises:
+            ArgumentError: If the weight memory is faulty and the multiplier does not say what it makes of all weights.
         """
         self._chip = None
+        if chip_seed is not None and self.weight_memory is not None and not self.multiplier.takes_any_weight:
+            raise ArgumentError(
+                f"layer {name!r}: what {self.multiplier.name!r} makes of the weights that a faulty memory gives is "
+                f"known up to {MAX_TABLE_BITS} bits, not for {self.multiplier.weight_bits}-bit weights and "
+                f"{self.multiplier.activation_bits}-bit activations; narrow them, or choose another multiplier"
+            )
         if chip_seed is not None:
             self._chip = LayerOnChip(
                 self.config,
                 name=name,
                 chip_seed=chip_seed,
                 activation_signed=self.activation_signed,
+                weight_format=self.multiplier.weight_format,
                 weight_memory=self.weight_memory,
                 weight_faults=self.weight_faults(name, chip_seed),
                 activation_memory=self.activation_memory,
@@ -155,10 +169,12 @@ class ApproxLayer(nn.Module):
 
     def extra_repr(self) -> str:
         """The layer's shape, bits and multiplier, as `print(model)` shows them."""
+        sums = self.config.partial_sums
         return (
             f"{self._shape_repr()}{'' if self.bias is not None else ', bias=False'}, "
             f"weight_bits={self.config.weight_bits}, activation_bits={self.config.activation_bits}, "
             f"activation_signed={self.activation_signed}, multiplier={self.multiplier.name!r}"
+            f"{'' if sums is None else f', partial_sums={sums.bits} bits that {sums.overflow}'}"
         )
 
     def _computed(self, inputs: Tensor, multiply: Callable[..., Tensor]) -> Tensor:

@@ -18,6 +18,7 @@ class LayerOnChip:
         name: Its name in the network.
         chip_seed: The number of the chip.
         activation_signed: Whether activation codes are signed.
+        weight_format: How the multiplier takes weights, and so how they are stored unless the memory says otherwise.
         weight_memory: Faults of the weight memory; None is a perfect one.
         weight_faults: Its failed cells on this chip; None where it is perfect.
         activation_memory: Faults of the activation memory; None is a perfect one.
@@ -30,6 +31,7 @@ class LayerOnChip:
         name: str,
         chip_seed: int,
         activation_signed: bool,
+        weight_format: str,
         weight_memory: FaultyMemory | None,
         weight_faults: FaultMap | None,
         activation_memory: FaultyMemory | None,
@@ -40,6 +42,7 @@ class LayerOnChip:
         self._signed = activation_signed
         self._weights, self._activations = weight_memory, activation_memory
         self._weight_faults = weight_faults
+        self._weight_storage = stored_format(weight_memory, weight_format)
         self._activation_faults: FaultMap | None = None
         self._reads = 0  # so that transient errors differ between reads
 
@@ -61,11 +64,12 @@ class LayerOnChip:
         assert self._weight_faults is not None
         bits = self._config.weight_bits
         stored = stored_words(memory, mask)
-        read = read_back(codes, self._weight_faults.only(stored), bits=bits, signed=True, storage=memory.storage)
+        storage = self._weight_storage
+        read = read_back(codes, self._weight_faults.only(stored), bits=bits, signed=True, storage=storage)
         if self.weights_are_steady:
             return read
         struck = self._transient(memory, "weights", codes.numel(), bits).only(stored)
-        return read_back(read, struck, bits=bits, signed=True, storage=memory.storage)
+        return read_back(read, struck, bits=bits, signed=True, storage=storage)
 
     def read_activations(self, codes: Tensor) -> Tensor:
         """Activation codes as they are read, shape (images, ...)."""
@@ -81,21 +85,22 @@ class LayerOnChip:
             faults = fault_map(memory, words=cells, bits=bits, seed=seed)
             if not torch.compiler.is_compiling():  # a tracer's tensors hold nothing
                 self._activation_faults = faults
-        repeated = FaultMap(
-            (torch.arange(len(codes))[:, None] * cells + faults.words).flatten(),
-            faults.flips.repeat(len(codes)),
-            codes.numel(),
-        )
-        read = read_back(codes, repeated, bits=bits, signed=self._signed, storage=memory.storage)
+        storage = stored_format(memory, "twos-complement")
+        read = read_back(codes, faults.repeated(len(codes)), bits=bits, signed=self._signed, storage=storage)
         if memory.transient_rate == 0:
             return read
         struck = self._transient(memory, "activations", codes.numel(), bits)
-        return read_back(read, struck, bits=bits, signed=self._signed, storage=memory.storage)
+        return read_back(read, struck, bits=bits, signed=self._signed, storage=storage)
 
     def _transient(self, memory: FaultyMemory, what: str, words: int, bits: int) -> FaultMap:
         self._reads += 1
         seed = memory_seed(self._chip_seed, f"reads of {what} of {self._name}", self._reads)
         return fault_map(FaultyMemory(bit_error_rate=memory.transient_rate), words=words, bits=bits, seed=seed)
+
+
+def stored_format(memory: FaultyMemory | None, taken: str) -> str:
+    """How a memory stores signed codes: as it says, or as whoever reads them takes them."""
+    return taken if memory is None or memory.storage is None else memory.storage
 
 
 def stored_words(memory: FaultyMemory, mask: Tensor) -> Tensor:

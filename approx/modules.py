@@ -38,6 +38,8 @@ class ApproxLinear(ApproxLayer):
             bias=bias,
             gradient=self.config.gradient,
             full_range=full_range,
+            partial_sums=self.config.partial_sums,
+            overflows=self.overflows,
         )
 
     def _along_outputs(self, per_output: Tensor) -> Tensor:
@@ -105,6 +107,8 @@ class ApproxConv2d(ApproxLayer):
             groups=self.groups,
             gradient=self.config.gradient,
             full_range=full_range,
+            partial_sums=self.config.partial_sums,
+            overflows=self.overflows,
         )
 
     def _along_outputs(self, per_output: Tensor) -> Tensor:
@@ -201,6 +205,8 @@ class ApproxConvTranspose2d(ApproxLayer):
             groups=self.groups,
             gradient=self.config.gradient,
             full_range=full_range,
+            partial_sums=self.config.partial_sums,
+            overflows=self.overflows,
         )
 
     def _along_outputs(self, per_output: Tensor) -> Tensor:

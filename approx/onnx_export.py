@@ -10,7 +10,7 @@ to whole sums of codes, which is a large error if there are few codes.
 
 ONNX has no approximate multipliers: products are exact, of the values that the hardware multiplies for each weight
 code. They equal those of the layer if its multiplier is exact in the activations, as that of an alphabet set is, and
-its memories are perfect; the metadata says whether this is the case.
+its memories are perfect. Nor has it narrow sums: sums are exact. The metadata says whether all of this is the case.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from approx.arithmetic.narrow_sums import may_overflow
 from approx.checks import check_model, check_tensor
 from approx.chips import use_chip
 from approx.errors import ArgumentError
@@ -67,7 +68,9 @@ def to_onnx(model: nn.Module, *, example_input: Tensor) -> onnx.ModelProto:
     inputs = example_input.detach().cpu()
     if len(inputs) == 1:  # torch would take a size of 1 as fixed
         inputs = torch.cat([inputs, inputs])
-    inexact = sorted({layer.multiplier.name for _, layer in approx_layers(exported) if not _is_exact(layer)})
+    layers = [layer for _, layer in approx_layers(exported)]
+    inexact = sorted({layer.multiplier.name for layer in layers if not _is_exact(layer)})
+    narrow = any(_may_overflow(layer) for layer in layers)
     failure = "the network cannot be written as ONNX for batches of any size:"
     with torch.no_grad(), _silent_torch():
         try:
@@ -94,24 +97,34 @@ def to_onnx(model: nn.Module, *, example_input: Tensor) -> onnx.ModelProto:
     _unshare_weights(graph)
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.ClearField("metadata_props")  # paths of torch and of the network's code on this machine
-    proto.metadata_props.add(key="crosslayer.equals_model", value="false" if inexact else "true")
+    proto.metadata_props.add(key="crosslayer.equals_model", value="false" if inexact or narrow else "true")
     if inexact:
         proto.metadata_props.add(key="crosslayer.products", value=f"exact here, by {', '.join(inexact)} in the model")
+    if narrow:
+        proto.metadata_props.add(key="crosslayer.sums", value="exact here, and of fixed widths in the model")
     return proto
 
 
 def equal_in_onnx(model: nn.Module) -> bool:
-    """Whether ONNX computes what a model does: its multipliers form exact products of a value for each weight code.
+    """Whether ONNX computes what a model does.
+
+    It does if its multipliers form exact products of a value for each weight code, and no sum can overflow.
 
     Args:
         model: From `approximate`. Its memories are ignored: in ONNX they are perfect.
     """
     check_model("model", model)
-    return all(_is_exact(layer) for _, layer in approx_layers(model))
+    return all(_is_exact(layer) and not _may_overflow(layer) for _, layer in approx_layers(model))
 
 
 def _is_exact(layer: ApproxLayer) -> bool:
     return _multiplied_weights(layer.multiplier) is not None
+
+
+def _may_overflow(layer: ApproxLayer) -> bool:
+    """Whether there are inputs for which a sum of the layer overflows, on a chip whose memories are perfect."""
+    sums = layer.config.partial_sums
+    return sums is not None and may_overflow(layer.stored_codes(), layer.multiplier, sums)
 
 
 def _multiplied_weights(multiplier: Multiplier) -> Tensor | None:
@@ -120,7 +133,8 @@ def _multiplied_weights(multiplier: Multiplier) -> Tensor | None:
     Codes that no layer has on a perfect chip are ignored.
     """
     activations = _reached_codes(multiplier.activation_bits, multiplier.activation_signed)
-    weights = _reached_codes(multiplier.weight_bits, multiplier.weight_signed) & (2**multiplier.weight_bits - 1)
+    weights = multiplier.constrain(_reached_codes(multiplier.weight_bits, multiplier.weight_signed))
+    weights = weights & (2**multiplier.weight_bits - 1)
     table = multiplier.table()
     by_one = table[1]
     reached = table[activations & (2**multiplier.activation_bits - 1)][:, weights]

@@ -4,7 +4,7 @@
     state.safetensors      the state dict of the model
     codes.safetensors      per layer: weight codes, scales and bias, as the hardware holds them
     multipliers.npz        what each multiplier computes
-    fault_map.safetensors  per layer with a faulty memory: the bits that one chip inverts
+    fault_map.safetensors  per layer with a faulty memory: the failed cells of one chip
     network.onnx           the network in QDQ form; see `approx.onnx_export`
 
 `approx.rebuilding` rebuilds the model from these.
@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from approx.checks import check_model, check_seed, check_tensor, check_type
 from approx.chips import use_chip
 from approx.errors import ArgumentError, SavedModelError
 from approx.layer import ApproxLayer
-from approx.layer_memory import stored_words
+from approx.layer_memory import stored_format, stored_words
 from approx.multipliers.saved_multipliers import arrays_of, described, multiplier_key, multiplier_names, multiplier_of
 from approx.onnx_export import equal_in_onnx, to_onnx
 from approx.rebuilding import DESCRIPTION_KEYS, description, full_state, rebuilt
@@ -52,16 +53,18 @@ _MEANING = {
         "(outputs, inputs), those of a transposed convolution as of the equivalent convolution; NAME.weight_scale: "
         "per output; NAME.activation_scale; NAME.bias: real-valued. An output is sum(multiplier(activation code, "
         "weight code)) x weight_scale x activation_scale + bias; an activation code is round(value / "
-        "activation_scale), clipped"
+        "activation_scale), clipped. A layer with `partial_sums` adds the products one after the other, in the order "
+        "of its weight codes, to a sum of so many bits that saturates or wraps"
     ),
     _MULTIPLIERS: (
         "NAME.table: product of [activation code, weight code], codes as unsigned indices, signed codes modulo 2^bits; "
         "above 8 bits NAME.weight_recoding and NAME.activation_recoding: the value multiplied exactly for each code"
     ),
-    _FAULTS: "NAME: per stored weight code, the bits that this chip inverts; bit i has the value 2^i",
+    _FAULTS: "NAME: per stored weight code, the cells that fail on this chip, bit i with the value 2^i; they are read "
+    "inverted, or, if there is NAME.stuck_at, as its bits. The header says how each layer's codes are stored",
     _ONNX: (
-        "the network in QDQ form, whose products are exact. On x86 CPUs without VNNI instructions ONNX Runtime is "
-        "exact only with its session option session.x64quantprecision = 1"
+        "the network in QDQ form, whose products and sums are exact. On x86 CPUs without VNNI instructions ONNX "
+        "Runtime is exact only with its session option session.x64quantprecision = 1"
     ),
 }
 
@@ -132,7 +135,7 @@ def save(
         arrays = {name: array for key, one in multipliers.items() for name, array in arrays_of(names[key], one).items()}
         np.savez_compressed(partial / _MULTIPLIERS, allow_pickle=False, **arrays)
         faults = _fault_maps(layers, chip_seed)
-        (partial / _FAULTS).write_bytes(bytes_of(faults, metadata={"chip_seed": str(chip_seed)}))
+        (partial / _FAULTS).write_bytes(bytes_of(faults, metadata=_fault_metadata(layers, chip_seed)))
         (partial / _ONNX).write_bytes(proto.SerializeToString(deterministic=True))
         content = {
             "format": FORMAT,
@@ -286,6 +289,7 @@ def _codes_metadata(layers: Mapping[str, ApproxLayer]) -> dict[str, str]:
             "activation_bits": layer.config.activation_bits,
             "activation_signed": layer.activation_signed,
             "multiplier": layer.multiplier.name,
+            **({} if layer.config.partial_sums is None else {"partial_sums": asdict(layer.config.partial_sums)}),
         }
         for name, layer in layers.items()
     }
@@ -298,9 +302,21 @@ def _fault_maps(layers: Mapping[str, ApproxLayer], chip_seed: int) -> dict[str, 
         faults = layer.weight_faults(name, chip_seed)
         if faults is not None:
             assert layer.weight_memory is not None
-            inverted = faults.only(stored_words(layer.weight_memory, layer.mask)).dense().reshape(layer.weight.shape)
-            maps[name or "model"] = inverted.to(torch.int16)
+            faults = faults.only(stored_words(layer.weight_memory, layer.mask))
+            found = {"": faults.dense(), ".stuck_at": faults.dense_stuck_at()}
+            for suffix, bits in found.items():
+                if bits is not None:
+                    maps[f"{name or 'model'}{suffix}"] = bits.reshape(layer.weight.shape).to(torch.int16)
     return maps
+
+
+def _fault_metadata(layers: Mapping[str, ApproxLayer], chip_seed: int) -> dict[str, str]:
+    storage = {
+        name or "model": stored_format(layer.weight_memory, layer.multiplier.weight_format)
+        for name, layer in layers.items()
+        if layer.weight_memory is not None
+    }
+    return {"about": json.dumps({"chip_seed": chip_seed, "storage": storage}, sort_keys=True)}
 
 
 def _owned(tensor: Tensor) -> Tensor:

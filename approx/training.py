@@ -23,6 +23,7 @@ from approx.chips import set_memory, use_chip
 from approx.config import FaultyMemory
 from approx.errors import ArgumentError, DivergedError
 from approx.layer import ApproxLayer
+from approx.overflow_counts import warned_of_overflows
 from approx.surgery import approx_layers, weight_layers
 
 OPTIMIZERS = ("adam", "sgd")
@@ -199,7 +200,7 @@ def fit(
             if not torch.isfinite(loss):
                 raise DivergedError(f"the loss became {loss.item()} during training")
             if validation is not None and ((step + 1) % steps_per_epoch == 0 or step + 1 == steps):
-                if best.is_over(accuracy(model, validation), model):
+                if best.is_over(_accuracy(model, validation), model):
                     break
                 model.train()
             if after_step is not None:
@@ -210,12 +211,20 @@ def fit(
     model.eval()
 
 
-@torch.no_grad()
 def accuracy(model: nn.Module, images: LabelledImages, *, batch_size: int = 1000) -> float:
-    """Share of images whose largest output is their class, in [0, 1]."""
+    """Share of images whose largest output is their class, in [0, 1].
+
+    Warns of sums that overflow the partial sums of a converted model; see `overflows`.
+    """
     check_model("model", model)
     _check_images("images", images)
     check_integer("batch_size", batch_size)
+    with warned_of_overflows(model):
+        return _accuracy(model, images, batch_size=batch_size)
+
+
+@torch.no_grad()
+def _accuracy(model: nn.Module, images: LabelledImages, *, batch_size: int = 1000) -> float:
     model.eval()
     correct = 0
     for start in range(0, len(images), batch_size):
@@ -230,17 +239,29 @@ def chip_accuracies(
 ) -> tuple[float, ...]:
     """Accuracy on each chip; the model is off its chip afterwards.
 
+    Warns of overflowing sums as `accuracy` does, once for all chips.
+
     Args:
         model: From `approximate`, with its memories set.
         images: The images to classify.
         chip_seeds: The numbers of the chips.
         batch_size: Images per forward pass.
     """
+    check_model("model", model)
+    _check_images("images", images)
     _check_chips(chip_seeds)
+    check_integer("batch_size", batch_size)
+    with warned_of_overflows(model):
+        return _chip_accuracies(model, images, chip_seeds, batch_size=batch_size)
+
+
+def _chip_accuracies(
+    model: nn.Module, images: LabelledImages, chip_seeds: Sequence[int], *, batch_size: int = 1000
+) -> tuple[float, ...]:
     found = []
     for chip_seed in chip_seeds:
         use_chip(model, chip_seed)
-        found.append(accuracy(model, images, batch_size=batch_size))
+        found.append(_accuracy(model, images, batch_size=batch_size))
     use_chip(model, None)
     return tuple(found)
 
@@ -280,7 +301,7 @@ def allocate_robust_bits(
     for name, layer in approx_layers(model):
         for robust_bits in range(min(memory.robust_bits, layer.config.weight_bits), layer.config.weight_bits + 1):
             layer.weight_memory = replace(memory, robust_bits=robust_bits)
-            found = chip_accuracies(model, images, chip_seeds)
+            found = _chip_accuracies(model, images, chip_seeds)
             if perfect - sum(found) / len(found) <= max_drop:
                 break
         allocated[name] = robust_bits

@@ -27,7 +27,7 @@ from approx.arithmetic.ops import approx_linear
 from approx.multipliers.multiplier import Multiplier
 from approx.quantization import CodeFormat
 from benchmarks.measuring import Result, compare, report, timed
-from benchmarks.networks import workloads
+from benchmarks.networks import lenet5, workloads
 
 ROWS, INNER, OUTPUTS = 16384, 1152, 128  # a layer of 128 channels on 32x32 images, batch 16
 
@@ -141,6 +141,34 @@ def whole_networks(turns: int) -> list[Result]:
     return results
 
 
+def narrow_sums(turns: int) -> list[Result]:
+    """Time LeNet-5 and its second convolution with partial sums of 16 bits against exact sums."""
+    images = torch.rand(1000, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    maps = torch.rand(1000, 6, 14, 14, generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(2)
+    layer = nn.Conv2d(6, 16, 5)
+    results = []
+    for name, network, inputs in (("second layer of LeNet-5", layer, maps), ("LeNet-5", lenet5(), images)):
+        models = {}
+        for run, sums in (
+            ("exact", None),
+            ("saturate", approx.PartialSums(bits=16)),
+            ("wrap", approx.PartialSums(bits=16, overflow="wrap")),
+        ):
+            config = approx.LayerApproximation(weight_bits=8, activation_bits=8, partial_sums=sums)
+            models[run] = approx.approximate(network, config, calibration_data=inputs)
+        with torch.no_grad():
+            times = timed(turns, **{run: partial(model, inputs) for run, model in models.items()})
+        for run in ("saturate", "wrap"):
+            label = f"{name}, 1000 images, sums of 16 bits that {run}: time over exact sums"
+            results.append(compare(label, times, run, "exact", None))
+    labels = torch.zeros(len(images), dtype=torch.int64)
+    times = timed(turns, **{run: partial(_step, model, images, labels) for run, model in models.items()})
+    label = "LeNet-5, 1000 images, sums of 16 bits that saturate: training step over exact sums"
+    results.append(compare(label, times, "saturate", "exact", None))
+    return results
+
+
 def _step(network: nn.Module, inputs: Tensor, labels: Tensor) -> None:
     network.train()
     network.zero_grad()
@@ -213,7 +241,7 @@ def main() -> int:
     """Run the benchmark; exit code 1 if a bound is missed."""
     return report(
         __doc__ or "",
-        lambda turns: [*matrix_products(turns), *whole_networks(turns)],
+        lambda turns: [*matrix_products(turns), *whole_networks(turns), *narrow_sums(turns)],
         {"compiler of the gather kernel": _compiler_version()},
     )
 

@@ -26,12 +26,14 @@ from energy.unit_energies import MOST_SUM_BITS, SHIFT_BITS, UnitEnergies, unit_e
 
 Dataflow = Literal["weight-stationary", "output-stationary", "row-stationary", "best"]
 Zeros = Literal["none", "gated", "fetch-gated", "skipped"]
+Overflow = Literal["saturate", "wrap"]
 
 DATAFLOWS: tuple[Dataflow, ...] = ("weight-stationary", "output-stationary", "row-stationary", "best")
 FLAT_DATAFLOWS: tuple[Dataflow, ...] = ("weight-stationary", "output-stationary")  # among which `best` chooses
 ZEROS: tuple[Zeros, ...] = ("none", "gated", "fetch-gated", "skipped")
+OVERFLOWS: tuple[Overflow, ...] = ("saturate", "wrap")
 _SCALED_NODES = f"the nodes from {MIN_NODE_NM} to {MAX_NODE_NM} nm"
-_OPTIONAL_KEYS = ("widths", "batch", "bias_bits", "scale_bits", "overhead")
+_OPTIONAL_KEYS = ("partial_sum_overflow", "widths", "batch", "bias_bits", "scale_bits", "overhead")
 BIAS_BITS = 32  # B. Jacob et al., Quantization and training of neural networks, CVPR 2018
 SCALE_BITS = 16  # as in NVDLA's output stage (NVIDIA, NVDLA hardware architectural specification, 2018)
 # What members of `Hardware.any_of` must share, in the words of hardware files, in the order of `Hardware._deciding`.
@@ -43,10 +45,19 @@ _DECIDES_ACCURACY = (
     "weight_format",
     "widths",
     "batch",
+    "partial_sum_bits",
+    "partial_sum_overflow",
 )
 _PRODUCT_BITS = 16
 _MOST_BATCH = 65_536
-FAILURES = ("silicon-14nm", "hybrid-22nm")  # names of failure models of cells, defined by the emulator of networks
+# Names of failure models of cells, defined by the emulator of networks: those that were published, with 8T cells that
+# fail at higher or at lower voltages than is assumed, and with failed cells that are stuck instead of inverting.
+FAILURES = tuple(
+    f"{published}{eight_transistor}{failed}"
+    for published in ("silicon-14nm", "hybrid-22nm")
+    for eight_transistor in ("", "-weaker-8t", "-stronger-8t")
+    for failed in ("", "-stuck")
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +89,8 @@ class Hardware:
         bias_bits: Width of a stored bias.
         scale_bits: Width of the stored scale by which the sums of an output are multiplied.
         overhead: Energy of what is not modelled.
+        partial_sum_overflow: What an addition gives that leaves the width of partial sums, of `OVERFLOWS`; `saturate`
+            where they are wide enough.
         alternatives: Accelerators of which each workload runs on the one that costs it least, as `any_of` makes them;
             empty for a single one.
     """
@@ -103,6 +116,7 @@ class Hardware:
     bias_bits: int = BIAS_BITS
     scale_bits: int = SCALE_BITS
     overhead: Overhead = field(default_factory=Overhead)
+    partial_sum_overflow: Overflow = "saturate"
     alternatives: tuple[Hardware, ...] = ()
 
     @classmethod
@@ -110,7 +124,8 @@ class Hardware:
         """Make hardware that is one of several accelerators, for each workload the one that costs it least.
 
         Args:
-            members: Accelerators whose weights are stored and fail alike, so that a network is as accurate on each.
+            members: Accelerators whose weights are stored and fail alike, and whose partial sums are alike, so that a
+                network is as accurate on each.
 
         Raises:
             HardwareError: If there is none, one is given twice, or they differ in what decides accuracy.
@@ -145,6 +160,8 @@ class Hardware:
             "compressed" if self.compressed_weights else "dense",
             "fitted" if widths is None else f"{widths.weights} and {widths.activations}",
             self.batch,
+            "full" if self.partial_sum_bits is None else self.partial_sum_bits,
+            self.partial_sum_overflow,
         )
 
     @property
@@ -204,7 +221,11 @@ class Hardware:
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the description to a dictionary, for content hashes and reports."""
-        return asdict(self)
+        content = asdict(self)
+        for one in (content, *content["alternatives"]):
+            if one["partial_sum_bits"] is None:  # what overflows does not matter where nothing can
+                del one["partial_sum_overflow"]
+        return content
 
 
 def hardware_names() -> list[str]:
@@ -285,6 +306,7 @@ def _hardware(content: YamlMapping, folder: Path | None) -> Hardware:
         bias_bits=_bits(content, "bias_bits", BIAS_BITS, most=64),
         scale_bits=_bits(content, "scale_bits", SCALE_BITS, most=32),
         overhead=_overhead(content),
+        partial_sum_overflow=_partial_sum_overflow(content),
     )
     content.finish(optional=_OPTIONAL_KEYS)
     return hardware
@@ -306,6 +328,16 @@ def _partial_sum_bits(content: YamlMapping) -> int | None:
             bits,
         )
     return bits
+
+
+def _partial_sum_overflow(content: YamlMapping) -> Overflow:
+    if "partial_sum_overflow" not in content:
+        return "saturate"
+    overflow = content.choice("partial_sum_overflow", OVERFLOWS)
+    sound = content.sound("partial_sum_bits", "partial_sum_overflow")
+    if sound and content.whole_or("partial_sum_bits", "full") is None:
+        content.reject("partial_sum_overflow", "left out, as partial_sum_bits is full", overflow)
+    return cast("Overflow", overflow)
 
 
 def _batch(content: YamlMapping) -> int:

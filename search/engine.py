@@ -23,6 +23,7 @@ from search.evaluation.work import Evaluate, Executor, Failed, Outcome
 from search.executors.schedule import LongestFirst
 from search.observer import Observer
 from search.pareto import non_dominated_mask
+from search.sampling.area import AreaBound
 from search.sampling.asker import Asker, generation_of, was_asked
 from search.sampling.greedy import Greedy
 from search.sampling.offspring import GenomeModel
@@ -53,6 +54,7 @@ def run_search(
     genome_model: LearningGenomeModel,
     key_of: Callable[[Candidate], str],
     observer: Observer,
+    area: AreaBound | None = None,
 ) -> SearchResult:
     """Run a stored search to its budget, from wherever it stands.
 
@@ -64,6 +66,7 @@ def run_search(
         genome_model: Forecasts costs of candidates of the space without training them.
         key_of: Returns the key under which a candidate's evaluation is stored.
         observer: Is notified of progress.
+        area: The bound on area of what it asks for, if it has one.
 
     Raises:
         SearchError: If the baseline fails, more evaluations fail than a generation holds, or no worker stays alive.
@@ -71,7 +74,7 @@ def run_search(
     """
     with optuna_storage(store.url) as storage:
         study = open_study(store.url, search, storage)
-        _Driver(search, study, space, genome_model, store, executor, key_of, observer).run()
+        _Driver(search, study, space, genome_model, store, executor, key_of, observer, area).run()
     return result_of(store, search)
 
 
@@ -88,6 +91,7 @@ class _Driver:
         executor: Executor,
         key_of: Callable[[Candidate], str],
         observer: Observer,
+        area: AreaBound | None,
     ) -> None:
         self._search = search
         self._space = space
@@ -107,6 +111,7 @@ class _Driver:
             needed=genome_model.identity(space.encode(space.baseline())) if space.holds(space.baseline()) else None,
             prescreen=search.settings.prescreen,
             min_accuracy=search.target.min_accuracy,
+            area=area,
         )
         self._genes = tuple(space.distributions())
         self._greedy = Greedy(space, search.target)

@@ -5,6 +5,7 @@ Stored results are read again only once something that the answer depends on has
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
@@ -15,8 +16,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from search.answers.confirmation import Answer
-from search.answers.stored import Stored, confirmations_in
-from search.errors import NothingFoundError
+from search.answers.stored import Stored
 from search.report import json_values
 from search.space.task import find_task
 from search.store.database import Store
@@ -123,10 +123,8 @@ class StoredAnswers:
             UsageError: If its data set or hardware is unknown.
             StorageError: If the database cannot be read.
         """
-        scope, key = _Scope.of(question), _key(question)
-        with self._exclusively(scope):  # of many threads that ask at once, one reads the stored results
-            stored = self._stored(scope)
-        with self._exclusively(key):  # and one computes the answer
+        stored, key = self.stored(question), _key(question)
+        with self._exclusively(key):  # of many threads that ask at once, one computes the answer
             with self._lock:
                 cached = self._cached.get(key)
                 if cached is not None and cached.stored is stored:
@@ -138,6 +136,17 @@ class StoredAnswers:
                 while len(self._cached) > _CACHED_ANSWERS:
                     self._cached.popitem(last=False)
             return answer
+
+    def stored(self, question: Question) -> Stored:
+        """The stored results that the answer to a question comes from.
+
+        Raises:
+            UsageError: If its data set or hardware is unknown.
+            StorageError: If the database cannot be read.
+        """
+        scope = _Scope.of(question)
+        with self._exclusively(scope):  # of many threads that ask at once, one reads them
+            return self._stored(scope)
 
     @contextmanager
     def _exclusively(self, name: Hashable) -> Iterator[None]:
@@ -175,16 +184,28 @@ class StoredAnswers:
             setup = Setup.of(task, hardware, scope.effort)
             without = self._uploads.unnamed_multipliers(scope.uploaded_multipliers)
             baseline = self._store.evaluations.of_candidate(task.space.baseline(), setup)
+            most_mm2 = math.inf
+            if scope.max_area is not None and baseline is not None:
+                most_mm2 = scope.max_area * baseline.evaluation.area_mm2
+            points = self._store.evaluations.front_points(setup, max_area_mm2=most_mm2, without_multipliers=without)
             basis = (
-                tuple(self._store.evaluations.front_points(setup, without_multipliers=without)),
+                tuple(points),
                 baseline and baseline.key,
                 tuple(self._store.evaluations.keys_with_runs(setup)),
+                tuple(self._store.evaluations.keys_of_candidates(task.space.networks(), setup)),
                 revision[1:],  # without the number of evaluations, most of which change nothing
             )
             if source is not None and source.basis == basis:
                 stored = source.stored
             else:
-                stored = Stored.read(self._store, task, hardware, effort=scope.effort, without_multipliers=without)
+                stored = Stored.read(
+                    self._store,
+                    task,
+                    hardware,
+                    effort=scope.effort,
+                    max_area=scope.max_area,
+                    without_multipliers=without,
+                )
             source = _Source(revision, basis, stored)
             with self._lock:
                 self._sources[scope] = source
@@ -201,11 +222,14 @@ class _Scope:
     dataset: str
     hardware: str
     effort: str
+    max_area: float | None
     uploaded_multipliers: tuple[str, ...]
 
     @classmethod
     def of(cls, question: Question) -> _Scope:
-        return cls(question.dataset, question.hardware, question.effort, question.uploaded_multipliers)
+        return cls(
+            question.dataset, question.hardware, question.effort, question.max_area, question.uploaded_multipliers
+        )
 
 
 class _Changes:
@@ -238,47 +262,27 @@ def _key(question: Question) -> Hashable:
 
 
 def _answer(question: Question, stored: Stored) -> StoredAnswer | None:
-    baseline, target = stored.baseline, question.target
+    baseline = stored.baseline
     if baseline is None:
         return None
-    configurations: tuple[Record, ...] = ()
-    try:
-        found = stored.configurations(target, hardware=question.hardware)
-    except NothingFoundError:  # nothing stored reaches the target
-        answer = Answer(
-            target=target,
-            baseline=baseline,
-            record=None,
-            confirmation=None,
-            baseline_confirmation=None,
-            rejected=(),
-        )
-    else:
-        configurations = found.records
-        answer = stored.with_confirmed_before(stored.answer(target))
-    response = _response(question, configurations, answer, highest=stored.highest_accuracy)
+    answer = stored.answer(question.target)
+    response = _response(question, stored, answer)
     trivial = question.min_accuracy is None and answer.record is not None and answer.record.key == baseline.key
     return StoredAnswer(confirmed=answer.confirmed and not trivial, content=response.model_dump_json().encode())
 
 
-def _response(
-    question: Question,
-    records: tuple[Record, ...],
-    answer: Answer,
-    *,
-    highest: float,
-) -> OptimizeResponse:
-    confirmations = confirmations_in(answer)
+def _response(question: Question, stored: Stored, answer: Answer) -> OptimizeResponse:
     rejected = {record.key for record, _ in answer.rejected}
+    records = [one for one in stored.front if answer.verdict(one) is not None]
     remaining = [record for record in records if record.key not in rejected]
     first = [] if answer.record is None else [answer.record]
     from_pj = first[0].evaluation.energy_pj if first else 0.0
     costlier = [one for one in remaining if one.evaluation.energy_pj > from_pj]
 
     def as_json(record: Record) -> dict[str, Any]:
-        confirmation = confirmations.get(record.key)
+        confirmation = answer.confirmations.get(record.evaluation.candidate.key)
         runs = None if confirmation is None else json_values.confirmation_json(confirmation)
-        return {**json_values.record_json(record, answer.baseline), "confirmation": runs}
+        return {**json_values.row_json(record, answer), "confirmation": runs}
 
     return OptimizeResponse.model_validate(
         {
@@ -287,11 +291,13 @@ def _response(
             "effort": question.effort,
             "min_accuracy": question.min_accuracy,
             "max_accuracy_drop": question.max_accuracy_drop,
+            "max_area": question.max_area,
             "wanted_accuracy": answer.target.accuracy(answer.baseline.evaluation.accuracy),
             "confirmed": answer.confirmed,
             "shortfall": answer.shortfall,
             "baseline": as_json(answer.baseline),
-            "highest_accuracy": highest,
+            "right_sized": json_values.right_sized_json(answer),
+            "highest_accuracy": stored.highest_accuracy,
             "configurations": [as_json(one) for one in (*first, *costlier)],
             "untried": [as_json(one) for one in remaining if one.evaluation.energy_pj < from_pj],
             "rejected": [as_json(record) for record, _ in answer.rejected],

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from energy import CostTable, Hardware, hardware_names
-from search.errors import UnknownNameError
+from functools import lru_cache
+
+from energy import CostTable, Hardware, hardware_names, load_hardware, parse_hardware
+from search.api.area import check_area, smallest_area
+from search.errors import UnknownNameError, UsageError
+from search.multipliers.choice import ChosenMultiplier, choose, choose_for
+from search.multipliers.identity import is_imported
+from search.space.partial_sums import check_partial_sums
+from search.space.space_file import choose_space
 from search.space.task import Task, find_task
 from service.dependencies import Services
 from service.problems import ProblemError
@@ -21,10 +28,15 @@ def question_of(request: OptimizeRequest, services: Services) -> Question:
     """The question of a request.
 
     Raises:
-        ProblemError: 422, if a name is unknown, or the budget is too large.
+        ProblemError: 422, if a name is unknown, the hardware's partial sums cannot be emulated, or the budget is too
+            large.
     """
     task_named(request.dataset, pointer="#/dataset")
-    hardware_named(request.hardware, services.uploads, pointer="#/hardware")
+    hardware = hardware_named(request.hardware, services.uploads, pointer="#/hardware")
+    try:
+        check_partial_sums(hardware)
+    except UsageError as error:
+        raise ProblemError(422, str(error), pointer="#/hardware") from None
     largest = services.settings.max_budget
     if request.budget > largest:
         raise ProblemError(422, f"budget may be at most {largest} here, got {request.budget}", pointer="#/budget")
@@ -38,6 +50,52 @@ def question_of(request: OptimizeRequest, services: Services) -> Question:
                 pointer=f"#/multipliers/{index}",
             )
     return Question.from_dict(request.model_dump())
+
+
+def check_possible(question: Question, uploads: Uploads) -> None:
+    """Refuse a bound on area that no candidate of the question's space keeps.
+
+    Raises:
+        UsageError: If no candidate does, or a multiplier cannot be in the array of the hardware.
+    """
+    if question.max_area is None:
+        return
+    hardware, named = question.hardware, question.multipliers
+    least = _smallest_area(
+        question.dataset,
+        hardware if hardware in hardware_names() else uploads.hardware_text(hardware),
+        question.space,
+        None if named is None else tuple(name for name in named if not is_imported(name)),
+        tuple(uploads.multiplier(name) for name in question.uploaded_multipliers),
+    )
+    check_area(question.max_area, least)
+
+
+@lru_cache(maxsize=1000)  # because it takes about half a second
+def _smallest_area(
+    dataset: str,
+    hardware: str,
+    space: str,
+    built_in: tuple[str, ...] | None,
+    uploaded: tuple[UploadedMultiplier, ...],
+) -> float:
+    """The area of the smallest candidate over the baseline's.
+
+    Args:
+        dataset: Name of the data set.
+        hardware: Name of built-in hardware, or the text of an uploaded file.
+        space: Name of the space.
+        built_in: Built-in multipliers to choose among; None for the default ones.
+        uploaded: Uploaded multipliers to choose among.
+    """
+    task = find_task(dataset)
+    found = load_hardware(hardware) if hardware in hardware_names() else parse_hardware(hardware, name="the file")
+    chosen = None
+    if built_in is not None:
+        custom = [ChosenMultiplier(identity=one.identity, costs=dict(one.costs)) for one in uploaded]
+        chosen = (*choose(built_in), *custom)
+    searched = choose_space(space, task, found).space
+    return smallest_area(searched.restricted(choose_for(found, chosen), found.weight_memory.cell), task, found)
 
 
 def task_named(dataset: str, *, status: int = 422, pointer: str) -> Task:

@@ -1,4 +1,4 @@
-"""Questions: a data set, an accuracy target, and how to search for an answer."""
+"""Questions: a data set, a target, and how to search for an answer."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from search.space.target import Target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A request for the cheapest configuration that reaches an accuracy target.
+    """A request for the cheapest configuration that reaches a target.
 
     Attributes:
         dataset: A name from `search.task_names()`.
         min_accuracy: Accuracy to reach, in (0, 1]; None if the target is relative to the baseline's accuracy.
         max_accuracy_drop: Largest drop below the baseline's accuracy, in [0, 1).
+        max_area: Largest area over the baseline's, above 0; None for any.
         hardware: A name from `energy.hardware_names()`, or the identity of uploaded hardware.
         effort: Effort of each evaluation, one of `search.space.task.EFFORTS`.
         budget: Evaluations of a search.
@@ -32,6 +33,7 @@ class Question:
     dataset: str
     min_accuracy: float | None = None
     max_accuracy_drop: float | None = None
+    max_area: float | None = None
     hardware: str = DEFAULT_HARDWARE
     effort: str = DEFAULT_EFFORT
     budget: int = DEFAULT_BUDGET
@@ -41,8 +43,8 @@ class Question:
 
     @property
     def target(self) -> Target:
-        """The accuracy target."""
-        return Target(min_accuracy=self.min_accuracy, max_accuracy_drop=self.max_accuracy_drop)
+        """What the configuration has to keep."""
+        return Target(min_accuracy=self.min_accuracy, max_accuracy_drop=self.max_accuracy_drop, max_area=self.max_area)
 
     @property
     def uploaded_multipliers(self) -> tuple[str, ...]:

@@ -7,18 +7,23 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from search.defaults import DEFAULT_BUDGET, DEFAULT_EFFORT, DEFAULT_HARDWARE
+from search.defaults import DEFAULT_BUDGET, DEFAULT_DROP, DEFAULT_EFFORT, DEFAULT_HARDWARE
 from service.job_state import JobState
 
 MinAccuracy = Annotated[float, Field(gt=0, le=1, description="Accuracy to reach, as a fraction")]
 MaxAccuracyDrop = Annotated[float, Field(ge=0, lt=1, description="Largest drop below the baseline's, as a fraction")]
+MaxArea = Annotated[
+    float,
+    Field(gt=0, allow_inf_nan=False, description="Largest area of array and memories, as a ratio to the baseline's"),
+]
 Share = Annotated[float, Field(ge=0, le=1)]
 Effort = Literal["quick", "standard", "thorough"]
 Space = Literal["default", "layered"]
+Verdict = Literal["confirmed", "rejected", "untried"]
 
 
 class OptimizeRequest(BaseModel):
-    """A data set, one of the two accuracy targets, and the settings of a search in case one is needed."""
+    """A data set, one of the two accuracy targets, a bound on area, and the settings of a search if one is needed."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -33,6 +38,7 @@ class OptimizeRequest(BaseModel):
     dataset: str = Field(max_length=100, description="See GET /v1/datasets")
     min_accuracy: MinAccuracy | None = None
     max_accuracy_drop: MaxAccuracyDrop | None = None
+    max_area: MaxArea | None = None
     budget: int = Field(default=DEFAULT_BUDGET, ge=1, description="Number of evaluations of a search")
     hardware: str = Field(default=DEFAULT_HARDWARE, max_length=100, description="See GET /v1/hardware")
     space: Space = Field(default="default", description="Search space")
@@ -80,6 +86,7 @@ class Configuration(BaseModel):
     components_pj: dict[str, float]
     latency_us: float
     area_mm2: float
+    area_ratio: float = Field(description="Area relative to the baseline's")
     macs: int
     density: float
     seed: int
@@ -87,6 +94,15 @@ class Configuration(BaseModel):
     seconds: float = Field(description="Duration of the evaluation")
     cpu_seconds: float
     joules: float | None
+    saving_right_sized: float | None = Field(
+        default=None,
+        description="Energy of the right-sized network divided by this energy; null where no target was asked for",
+    )
+    verdict: Verdict | None = Field(
+        default=None,
+        description="What stored fresh runs say of it at the target; null if it does not reach the target in its "
+        "search, or where no target was asked for",
+    )
     confirmation: ConfirmationSchema | None = Field(
         default=None, description="In answers: the result of its fresh runs against the target, if there are any"
     )
@@ -96,6 +112,7 @@ class EvaluationSchema(Configuration):
     """A stored evaluation, with its data set and hardware."""
 
     saving: float | None = Field(description="Null if its baseline is not stored")  # type: ignore[assignment]
+    area_ratio: float | None = Field(description="Null if its baseline is not stored")  # type: ignore[assignment]
     dataset: str
     network: str | None = Field(description="Import path of a custom network; null for the built-in ones")
     hardware: str
@@ -112,11 +129,16 @@ class OptimizeResponse(BaseModel):
     effort: str
     min_accuracy: float | None
     max_accuracy_drop: float | None
+    max_area: float | None
     wanted_accuracy: float = Field(description="Absolute accuracy of the target, as measured in searches")
     confirmed: bool = Field(description="Whether fresh runs confirmed the first configuration")
     shortfall: float | None = Field(description="How far its lower bound is below the target; null without fresh runs")
     baseline: Configuration
-    highest_accuracy: Share = Field(description="Highest accuracy of any stored configuration")
+    right_sized: Configuration = Field(
+        description="The cheapest dense, exact, 8-bit network at nominal voltage that reaches the target, and is not "
+        "rejected; the baseline if there is no other. Without a confirmation, it was chosen by its own measurement"
+    )
+    highest_accuracy: Share = Field(description="Highest accuracy of any stored configuration within max_area")
     configurations: list[Configuration] = Field(
         description="The answer, then the rest of the front above the target, cheapest first; empty if nothing "
         "stored reaches it"
@@ -236,6 +258,10 @@ class TechniquesQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    min_accuracy: MinAccuracy | None = None
+    max_accuracy_drop: MaxAccuracyDrop | None = Field(
+        default=None, description=f"Instead of min_accuracy; {DEFAULT_DROP} if neither is given"
+    )
     hardware: str = Field(default=DEFAULT_HARDWARE, max_length=100, description="See GET /v1/hardware")
     effort: Effort = DEFAULT_EFFORT
     multipliers: list[Annotated[str, Field(max_length=100)]] = Field(
@@ -244,13 +270,19 @@ class TechniquesQuery(BaseModel):
         description="Uploaded multipliers to include; all others are left out, because their costs are unverified",
     )
 
+    @model_validator(mode="after")
+    def _at_most_one_target(self) -> Self:
+        if self.min_accuracy is not None and self.max_accuracy_drop is not None:
+            raise ValueError("give one of min_accuracy and max_accuracy_drop, or neither")
+        return self
+
 
 class FrontQuery(TechniquesQuery):
-    """Parameters of a front."""
+    """Parameters of a front. If it names a target, configurations that do not reach it are left out."""
 
-    min_accuracy: float = Field(default=1e-9, gt=0, le=1, description="Only configurations that reach it")
+    max_area: MaxArea | None = None
     select: Literal["all", "cheapest", "knee"] = Field(
-        default="all", description="All configurations, the cheapest, or the one at the knee"
+        default="all", description="All configurations, the answer to the target, or the one at the knee"
     )
 
 
@@ -262,6 +294,9 @@ class FrontSchema(BaseModel):
     effort: str
     baseline: Configuration | None = Field(description="Null if nothing is stored yet")
     configurations: list[Configuration] = Field(description="In order of increasing energy")
+    answer: OptimizeResponse | None = Field(
+        description="The stored answer to the target, confirmed or not; null if nothing is stored yet"
+    )
 
 
 class TechniquesSchema(BaseModel):

@@ -208,6 +208,7 @@ class Worker:
                 hardware=hardware,
                 min_accuracy=question.min_accuracy,
                 max_accuracy_drop=question.max_accuracy_drop,
+                max_area=question.max_area,
                 budget=question.budget,
                 seed=question.seed,
                 effort=question.effort,

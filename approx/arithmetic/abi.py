@@ -112,6 +112,29 @@ class Rescale(ctypes.Structure):
     )
 
 
+class SaturatingSums(ctypes.Structure):
+    """Sums made one product after the other, each addition saturating."""
+
+    _fields_ = (
+        ("rows", c_void_p),
+        ("order", c_void_p),
+        ("weights", c_void_p),
+        ("columns", c_void_p),
+        ("activation_factors", c_void_p),
+        ("weight_factors", c_void_p),
+        ("terms", c_int64),
+        ("positions", c_int64),
+        ("inner", c_int64),
+        ("outputs", c_int64),
+        ("activation_codes", c_int64),
+        ("weight_codes", c_int64),
+        ("low", c_int32),
+        ("high", c_int32),
+        ("sums", c_void_p),
+        ("saturated", c_void_p),
+    )
+
+
 class Pooling(ctypes.Structure):
     """Max pooling."""
 

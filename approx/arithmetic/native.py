@@ -27,6 +27,7 @@ from approx.arithmetic.portable import Rescale, as_kernel, empty_output, finishe
 from approx.errors import ArgumentError
 from approx.multipliers.methods import RowTable
 from approx.multipliers.multiplier import Multiplier
+from approx.partial_sums import PartialSums
 from approx.quantization import CodeFormat
 
 _T = TypeVar("_T")
@@ -34,6 +35,8 @@ _T = TypeVar("_T")
 NATIVE_VARIABLE = "CROSSLAYER_NATIVE"
 _LIBRARY_NAMES = ("crosslayer_native.so", "crosslayer_native.dylib", "crosslayer_native.dll")
 _PATCH_BYTES = 2**22  # operands laid out for one matrix product: they stay in the cache
+_POSITIONS = 64  # of a block of saturating sums, as in saturating_sums.cpp
+_MULTIPLIED_TERMS = 2  # of its products; those of more terms are looked up
 _KEPT_BYTES = 2**26  # larger scratch memory is released after each call
 
 
@@ -300,6 +303,66 @@ class Library:
             prepared[key] = prepare(weight_codes, multiplier)
         found: _T = prepared[key]
         return found
+
+    def saturating_sums(
+        self,
+        codes: Tensor,
+        positions: Tensor,
+        weights: Tensor,
+        multiplier: Multiplier,
+        geometry: Geometry,
+        partial_sums: PartialSums,
+    ) -> tuple[Tensor, int]:
+        """`approx.arithmetic.portable.saturating_sums`, for operands of at most 8 bits and sums of at most 31.
+
+        Args:
+            codes: Contiguous uint8 operand codes, shape (images, channels, height, width).
+            positions: bool, shape (images * positions,): those of which sums are made.
+            weights: As for the other, and so are the rest.
+            multiplier: The multiplier.
+            geometry: Geometry of the convolution, for a group of it.
+            partial_sums: Width of the running sums.
+        """
+        inner, outputs = weights.shape
+        rows, order = self._code_patches(codes, geometry, inner)
+        rows, by_output = rows[positions], weights.T.to(torch.uint8).contiguous()
+        factors, columns = multiplier.factors, None
+        if factors is None or factors.terms > _MULTIPLIED_TERMS:
+            factors, columns = None, multiplier.table().T.contiguous()
+        sums = torch.empty(len(rows), outputs, dtype=torch.int32)
+        saturated = torch.empty(-(-len(rows) // _POSITIONS), dtype=torch.int64)
+        job = abi.SaturatingSums(
+            rows.data_ptr(),
+            order.data_ptr(),
+            by_output.data_ptr(),
+            None if columns is None else columns.data_ptr(),
+            None if factors is None else factors.activation.data_ptr(),
+            None if factors is None else factors.weight.data_ptr(),
+            0 if factors is None else factors.terms,
+            len(rows),
+            inner,
+            outputs,
+            2**multiplier.activation_bits,
+            2**multiplier.weight_bits,
+            partial_sums.low,
+            partial_sums.high,
+            sums.data_ptr(),
+            saturated.data_ptr(),
+        )
+        self._calls.crosslayer_saturating_sums(ctypes.byref(job), ctypes.byref(self._threads()))
+        return sums, int(saturated.sum())
+
+    def _code_patches(self, codes: Tensor, geometry: Geometry, inner: int) -> tuple[Tensor, Tensor]:
+        """The codes under the kernel at each position, and where in them that of each weight is.
+
+        Returns:
+            uint8, shape (images * positions, inner), valid until the next call from this thread; int64, shape (inner,).
+        """
+        itself = torch.arange(256, dtype=torch.int32, device="cpu").to(torch.uint8)[None]
+        out = torch.empty(1, 1, *geometry.out_size(codes.shape[2], codes.shape[3]), device="meta")
+        rows, _ = self._patches(codes, CodeFormat(8, False, 1.0), itself, geometry, out, inner)
+        by_kernel = torch.arange(inner, device="cpu").reshape(*geometry.kernel, -1)  # patches have channels last
+        return rows, by_kernel.permute(2, 0, 1).flatten()
 
     def codes_as_floats(self, values: Tensor, code_format: CodeFormat) -> Tensor:
         """`approx.arithmetic.portable.codes_as_floats`; the result is valid until the next call from this thread."""

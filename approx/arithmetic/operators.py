@@ -16,9 +16,11 @@ from torch.autograd.function import once_differentiable
 from approx.arithmetic import gradients
 from approx.arithmetic.convolution import convolve
 from approx.arithmetic.geometry import Geometry
+from approx.arithmetic.narrow_sums import narrow_convolve
 from approx.arithmetic.portable import Rescale, as_kernel
 from approx.errors import ArgumentError, UnknownNameError
 from approx.multipliers.multiplier import Multiplier
+from approx.partial_sums import OverflowCount, PartialSums
 from approx.quantization import CodeFormat
 
 # Multipliers by digest, for the registered operators, whose arguments can only be tensors, numbers and text.
@@ -35,8 +37,13 @@ def quantized_convolution(
     geometry: Geometry,
     gradient: str,
     full_range: bool,
+    partial_sums: PartialSums | None,
+    count: OverflowCount | None,
 ) -> Tensor:
-    """`approx.quantized_conv2d` without its checks; the weights of a matrix product may have two dimensions."""
+    """`approx.quantized_conv2d` without its checks; the weights of a matrix product may have two dimensions.
+
+    A traced program does not count overflows.
+    """
     if torch.compiler.is_compiling() or type(values) is not Tensor:  # traced, so it has to be one operator
         traced: Tensor = torch.ops.crosslayer.quantized_conv2d(
             values,
@@ -51,9 +58,12 @@ def quantized_convolution(
             geometry.padding,
             geometry.dilation,
             geometry.groups,
+            None if partial_sums is None else partial_sums.bits,
+            "" if partial_sums is None else partial_sums.overflow,
         )
         return traced
-    arguments = (values, weight_codes, bias, input_scale, output_scale, multiplier, geometry, full_range)
+    sums = (partial_sums, count)
+    arguments = (values, weight_codes, bias, input_scale, output_scale, multiplier, geometry, full_range, *sums)
     if not torch.is_grad_enabled():
         return _quantized(*arguments)
     out: Tensor = _QuantizedConvolution.apply(*arguments, gradient)  # type: ignore[no-untyped-call]
@@ -93,15 +103,14 @@ def _quantized(
     multiplier: Multiplier,
     geometry: Geometry,
     full_range: bool,
+    partial_sums: PartialSums | None,
+    count: OverflowCount | None,
 ) -> Tensor:
-    return convolve(
-        values.contiguous(),
-        _code_format(multiplier, input_scale, full_range),
-        weight_codes,
-        multiplier,
-        geometry,
-        Rescale(output_scale.contiguous(), None if bias is None else bias.contiguous()),
-    )
+    values, code_format = values.contiguous(), _code_format(multiplier, input_scale, full_range)
+    rescale = Rescale(output_scale.contiguous(), None if bias is None else bias.contiguous())
+    if partial_sums is None:
+        return convolve(values, code_format, weight_codes, multiplier, geometry, rescale)
+    return narrow_convolve(values, code_format, weight_codes, multiplier, geometry, rescale, partial_sums, count)
 
 
 def _quantized_gradients(
@@ -132,7 +141,7 @@ def _quantized_gradients(
 class _QuantizedConvolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
-        values, weight_codes, _, input_scale, output_scale, multiplier, geometry, full_range, gradient = arguments
+        values, weight_codes, _, input_scale, output_scale, multiplier, geometry, full_range, *_, gradient = arguments
         ctx.save_for_backward(values, weight_codes, input_scale, output_scale)
         ctx.rest = (multiplier, geometry, gradient, full_range)
         return _quantized(*arguments[:-1])
@@ -147,7 +156,7 @@ class _QuantizedConvolution(torch.autograd.Function):
         multiplier, geometry, gradient, full_range = ctx.rest
         saved = (values, weight_codes, input_scale, output_scale)
         found = _quantized_gradients(upstream, *saved, multiplier, geometry, gradient, full_range, needs)
-        return *found, upstream.sum((0, 2, 3)) if by_bias else None, None, None, None, None, None, None
+        return *found, upstream.sum((0, 2, 3)) if by_bias else None, *(None for _ in range(8))
 
 
 # The registered operators, which torch.compile and torch.export see as one node each.
@@ -156,14 +165,14 @@ _ARGUMENTS = "str multiplier, str gradient, bool full_range, int[] stride, int[]
 _library: Any = torch.library.Library("crosslayer", "DEF")  # type: ignore[no-untyped-call]
 _library.define(
     "quantized_conv2d(Tensor values, Tensor weight_codes, Tensor? bias, Tensor input_scale, Tensor output_scale, "
-    f"{_ARGUMENTS}) -> Tensor"
+    f"{_ARGUMENTS}, int? sum_bits, str sum_overflow) -> Tensor"
 )
 _library.define(
     "quantized_conv2d_backward(Tensor upstream, Tensor values, Tensor weight_codes, Tensor input_scale, "
     f"Tensor output_scale, bool by_values, bool by_weights, {_ARGUMENTS}) -> (Tensor, Tensor)"
 )
 
-# Stride, padding, dilation and groups, as an operator gets them.
+# Stride, padding, dilation and groups, as an operator gets them; the width of sums and its overflow come after these.
 _Numbers = tuple[Sequence[int], Sequence[int], Sequence[int], int]
 
 
@@ -189,12 +198,24 @@ def _forward(
     full_range: bool,
     *numbers: Any,
 ) -> Tensor:
-    geometry = _geometry(weight_codes, numbers)
-    return _quantized(values, weight_codes, bias, input_scale, output_scale, _known(digest), geometry, full_range)
+    of_geometry, (sum_bits, overflow) = numbers[:-2], numbers[-2:]
+    partial_sums = None if sum_bits is None else PartialSums(bits=sum_bits, overflow=overflow)
+    return _quantized(
+        values,
+        weight_codes,
+        bias,
+        input_scale,
+        output_scale,
+        _known(digest),
+        _geometry(weight_codes, of_geometry),
+        full_range,
+        partial_sums,
+        None,
+    )
 
 
 def _forward_shape(values: Tensor, weight_codes: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
-    size = _geometry(weight_codes, rest[5:]).out_size(values.shape[2], values.shape[3])
+    size = _geometry(weight_codes, rest[5:9]).out_size(values.shape[2], values.shape[3])
     return values.new_empty(values.shape[0], weight_codes.shape[0], *size)
 
 
@@ -237,7 +258,7 @@ def _gradients_shape(
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     values, weight_codes, _, input_scale, output_scale, *rest = inputs
     ctx.save_for_backward(values, weight_codes, input_scale, output_scale)
-    ctx.rest = rest
+    ctx.rest = rest[:-2]  # gradients are those of exact sums
 
 
 def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -249,7 +270,7 @@ def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         values if by_values else None,
         weights if by_weights else None,
         upstream.sum((0, 2, 3)) if by_bias else None,
-        *(None for _ in range(2 + len(ctx.rest))),
+        *(None for _ in range(4 + len(ctx.rest))),
     )
 
 

@@ -7,7 +7,8 @@ four compute
     sum over k of multiplier(activation code k, weight code k)
 
 by the fastest exact method that the multiplier has: exact integer products of its factors, or row tables, natively
-where the installation has the kernels and with torch alone elsewhere. The method never changes a result.
+where the installation has the kernels and with torch alone elsewhere. The method never changes a result. With
+`partial_sums` the sums are those of an array whose running sums have a fixed width.
 """
 
 from __future__ import annotations
@@ -19,24 +20,35 @@ from torch import Tensor
 
 from approx.arithmetic.convolution import convolve
 from approx.arithmetic.geometry import Geometry
+from approx.arithmetic.narrow_sums import narrow_convolve
 from approx.arithmetic.operators import quantized_convolution
 from approx.arithmetic.portable import check_range
-from approx.checks import check_tensor
+from approx.checks import check_tensor, check_type
 from approx.config import GRADIENTS
 from approx.errors import ArgumentError
 from approx.multipliers.multiplier import MAX_TABLE_BITS, Multiplier, check_multiplier
+from approx.partial_sums import OverflowCount, PartialSums
 from approx.quantization import CodeFormat
 
 INT32_MAX = 2**31 - 1
 
 
-def approx_linear(activation_codes: Tensor, weight_codes: Tensor, multiplier: Multiplier) -> Tensor:
+def approx_linear(
+    activation_codes: Tensor,
+    weight_codes: Tensor,
+    multiplier: Multiplier,
+    *,
+    partial_sums: PartialSums | None = None,
+    overflows: OverflowCount | None = None,
+) -> Tensor:
     """`out[..., n] = sum over k of multiplier(activation_codes[..., k], weight_codes[n, k])`.
 
     Args:
         activation_codes: Integers (not indices) that the multiplier's activation operand can hold, shape (..., K).
         weight_codes: Integers that its weight operand can hold, shape (N, K), as in `torch.nn.functional.linear`.
         multiplier: The multiplier.
+        partial_sums: Width of the running sums; None if they are wide enough.
+        overflows: Counts the sums, and those that overflow.
 
     Returns:
         int32, shape (..., N).
@@ -48,7 +60,8 @@ def approx_linear(activation_codes: Tensor, weight_codes: Tensor, multiplier: Mu
     _check_operands(activation_codes, weight_codes, multiplier, activations_name="activation_codes")
     _check_linear(activation_codes, weight_codes)
     rows = activation_codes.reshape(math.prod(activation_codes.shape[:-1]), activation_codes.shape[-1], 1, 1)
-    out = approx_conv2d(rows, weight_codes[:, :, None, None], multiplier)
+    kernel = weight_codes[:, :, None, None]
+    out = approx_conv2d(rows, kernel, multiplier, partial_sums=partial_sums, overflows=overflows)
     return out.reshape(*activation_codes.shape[:-1], weight_codes.shape[0])
 
 
@@ -61,6 +74,8 @@ def approx_conv2d(
     padding: int | tuple[int, int] = 0,
     dilation: int | tuple[int, int] = 1,
     groups: int = 1,
+    partial_sums: PartialSums | None = None,
+    overflows: OverflowCount | None = None,
 ) -> Tensor:
     """Convolution with an approximate multiplier; padding is the code 0 and is multiplied like any other.
 
@@ -72,6 +87,9 @@ def approx_conv2d(
         padding: Zeros on either side of H and W.
         dilation: Distance between the kernel's points.
         groups: Number of independent groups of channels and outputs.
+        partial_sums: Width of the running sums, to which products are added in the order of the weight: by channel,
+            row and column of the kernel. None if they are wide enough.
+        overflows: Counts the sums, and those that overflow.
 
     Returns:
         int32, shape (B, N, H', W').
@@ -82,6 +100,7 @@ def approx_conv2d(
     _check_operands(activation_codes, weight_codes, multiplier, activations_name="activation_codes")
     geometry = _geometry(activation_codes, weight_codes, stride, padding, dilation, groups)
     _check_convolution(activation_codes, weight_codes, multiplier, geometry)
+    _check_partial_sums(partial_sums, overflows)
     codes = activation_codes.to(torch.int32)
     if activation_codes.is_floating_point() and not torch.equal(codes.to(activation_codes.dtype), activation_codes):
         raise ArgumentError("activation codes must be integers")
@@ -90,7 +109,10 @@ def approx_conv2d(
     indices = codes & code_format.mask
     if multiplier.activation_bits <= MAX_TABLE_BITS:
         indices = indices.to(torch.uint8)
-    return convolve(indices.contiguous(), code_format, weight_codes, multiplier, geometry, None)
+    indices = indices.contiguous()
+    if partial_sums is None:
+        return convolve(indices, code_format, weight_codes, multiplier, geometry, None)
+    return narrow_convolve(indices, code_format, weight_codes, multiplier, geometry, None, partial_sums, overflows)
 
 
 def quantized_linear(
@@ -103,6 +125,8 @@ def quantized_linear(
     bias: Tensor | None = None,
     gradient: str = "straight-through",
     full_range: bool = False,
+    partial_sums: PartialSums | None = None,
+    overflows: OverflowCount | None = None,
 ) -> Tensor:
     """`nn.functional.linear` as approximate hardware computes it; see `quantized_conv2d`.
 
@@ -115,6 +139,8 @@ def quantized_linear(
         bias: As for `quantized_conv2d`.
         gradient: As for `quantized_conv2d`.
         full_range: As for `quantized_conv2d`.
+        partial_sums: As for `quantized_conv2d`.
+        overflows: As for `quantized_conv2d`.
 
     Returns:
         float32, shape (..., N).
@@ -126,8 +152,19 @@ def quantized_linear(
     _check_linear(values, weight_codes)
     rows = values.reshape(math.prod(values.shape[:-1]), values.shape[-1], 1, 1)
     _check_quantized(rows, weight_codes, multiplier, input_scale, output_scale, bias, Geometry(), gradient)
+    _check_partial_sums(partial_sums, overflows)
     out = quantized_convolution(
-        rows, weight_codes, bias, input_scale, output_scale, multiplier, Geometry(), gradient, full_range
+        rows,
+        weight_codes,
+        bias,
+        input_scale,
+        output_scale,
+        multiplier,
+        Geometry(),
+        gradient,
+        full_range,
+        partial_sums,
+        overflows,
     )
     return out.reshape(*values.shape[:-1], weight_codes.shape[0])
 
@@ -146,6 +183,8 @@ def quantized_conv2d(
     groups: int = 1,
     gradient: str = "straight-through",
     full_range: bool = False,
+    partial_sums: PartialSums | None = None,
+    overflows: OverflowCount | None = None,
 ) -> Tensor:
     """Convolution as approximate hardware computes it: quantise, multiply and add integers, rescale.
 
@@ -168,6 +207,8 @@ def quantized_conv2d(
             Clipped values have no gradient, nor have the scales.
         full_range: Whether signed values may have the code -2**(bits - 1), which quantisation never produces but a
             faulty memory may; otherwise they are clipped to one above it.
+        partial_sums: Width of the running sums, as for `approx_conv2d`. Gradients are those of exact sums.
+        overflows: Counts the sums, and those that overflow; not in a compiled or exported program.
 
     Returns:
         float32, shape (B, N, H', W').
@@ -178,8 +219,19 @@ def quantized_conv2d(
     _check_operands(values, weight_codes, multiplier, activations_name="values")
     geometry = _geometry(values, weight_codes, stride, padding, dilation, groups)
     _check_quantized(values, weight_codes, multiplier, input_scale, output_scale, bias, geometry, gradient)
+    _check_partial_sums(partial_sums, overflows)
     return quantized_convolution(
-        values, weight_codes, bias, input_scale, output_scale, multiplier, geometry, gradient, full_range
+        values,
+        weight_codes,
+        bias,
+        input_scale,
+        output_scale,
+        multiplier,
+        geometry,
+        gradient,
+        full_range,
+        partial_sums,
+        overflows,
     )
 
 
@@ -196,6 +248,14 @@ def _check_operands(
     check_tensor(activations_name, activations)
     check_tensor("weight_codes", weight_codes)
     check_multiplier("multiplier", multiplier)
+
+
+def _check_partial_sums(partial_sums: object, overflows: object) -> None:
+    hint = "such as approx.PartialSums(bits=16)"
+    check_type("partial_sums", partial_sums, (PartialSums, type(None)), "an approx.PartialSums or None", hint)
+    check_type("overflows", overflows, (OverflowCount, type(None)), "an approx.OverflowCount or None")
+    if overflows is not None and partial_sums is None:
+        raise ArgumentError("`overflows` counts nothing without `partial_sums`; pass both or neither")
 
 
 def _check_linear(activations: Tensor, weight_codes: Tensor) -> None:

@@ -16,12 +16,14 @@ from approx.arithmetic.geometry import Geometry
 from approx.errors import ArgumentError
 from approx.multipliers.methods import Factors
 from approx.multipliers.multiplier import Multiplier
+from approx.partial_sums import PartialSums
 from approx.quantization import CodeFormat, code_range
 
 _FLOAT32_EXACT = 2**24  # every integer up to here is a float32
 _PATCH_VALUES = 2**24  # image patches laid out at a time; a whole batch of them can take gigabytes
 _POSITIONS = 4096  # at a time, so that what is added up stays in the cache
 _ROW_TABLE_BYTES = 2**21  # row tables of one block of inner indices; larger ones leave the cache
+_SATURATING_VALUES = 2**16  # sums made together, one product after the other, so that they stay in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +110,14 @@ def table_convolution(
         Shape (images, outputs, out height, out width): int32 sums, or float32 values, all NaN if any activation is.
     """
     out = empty_output(activations, weights, geometry, None)
-    codes = _operand_codes(activations, code_format)
-    positions = out.shape[2] * out.shape[3]
+    codes = operand_codes(activations, code_format)
     group_channels, group_outputs = weights.shape[1], weights.shape[0] // geometry.groups
-    inner = weights[0].numel()
-    at_once = max(1, _PATCH_VALUES // max(1, positions * inner))
-    if geometry == Geometry():  # the codes are the patches
-        at_once = max(1, len(codes))
+    at_once = images_at_once(codes, weights, geometry)
     for start in range(0, len(codes), at_once):
         for group in range(geometry.groups):
             channels = slice(group * group_channels, (group + 1) * group_channels)
             outputs = slice(group * group_outputs, (group + 1) * group_outputs)
-            rows = _patches(codes[start : start + at_once, channels], geometry)
+            rows = patches(codes[start : start + at_once, channels], geometry)
             sums = row_table_matmul(rows, weights[outputs].flatten(1), lut)
             part = sums.reshape(-1, *out.shape[2:], group_outputs).permute(0, 3, 1, 2)
             out[start : start + at_once, outputs] = part
@@ -170,6 +168,51 @@ def row_table_matmul(activation_codes: Tensor, weight_codes: Tensor, lut: Tensor
     return out.add_(sums.to(torch.int32))
 
 
+def saturating_sums(
+    codes: Tensor,
+    positions: Tensor,
+    weights: Tensor,
+    multiplier: Multiplier,
+    geometry: Geometry,
+    partial_sums: PartialSums,
+) -> tuple[Tensor, int]:
+    """Sums made one product after the other, each addition saturating.
+
+    Args:
+        codes: Operand codes, shape (images, channels, height, width).
+        positions: bool, shape (images * positions,): those of which sums are made.
+        weights: Weight codes as indices, int64, shape (inner, outputs).
+        multiplier: The multiplier.
+        geometry: Geometry of the convolution, which has one group.
+        partial_sums: Width of the running sums.
+
+    Returns:
+        int32, shape (chosen positions, outputs), and the number of sums in which an addition saturated.
+    """
+    rows = patches(codes, geometry)[positions]
+    inner, outputs = weights.shape
+    out = torch.zeros(len(rows), outputs, dtype=torch.int32, device=rows.device)
+    saturated = 0
+    factors = multiplier.factors
+    table = None if factors is not None and factors.terms == 1 else multiplier.table().to(rows.device).flatten()
+    at_once = max(1, _SATURATING_VALUES // max(1, outputs))
+    for start in range(0, len(rows), at_once):
+        index = rows[start : start + at_once].to(torch.int64).T
+        sums = out[start : start + at_once]
+        overflowed = torch.zeros(sums.shape, dtype=torch.bool, device=rows.device)
+        for k in range(inner):
+            if table is None:
+                assert factors is not None
+                activation, weight = (one[0].to(rows.device) for one in (factors.activation, factors.weight))
+                reached = torch.addcmul(sums, activation[index[k]][:, None], weight[weights[k]][None, :])
+            else:
+                reached = sums + table[index[k][:, None] * 2**multiplier.weight_bits + weights[k][None, :]]
+            torch.clamp(reached, partial_sums.low, partial_sums.high, out=sums)
+            overflowed |= reached != sums
+        saturated += int(overflowed.sum())
+    return out, saturated
+
+
 def product_convolution(
     activations: Tensor,
     code_format: CodeFormat,
@@ -181,7 +224,7 @@ def product_convolution(
     """Convolution with a multiplier that is a sum of products of one-operand functions; see `table_convolution`."""
     images, channels, height, width = activations.shape
     groups, terms = geometry.groups, factors.terms
-    codes = _operand_codes(activations, code_format).to(torch.int64)
+    codes = operand_codes(activations, code_format).to(torch.int64)
     chosen = factors.weight.to(weights.device)[:, weights.to(torch.int64)]  # (terms, outputs, channels, kernel)
     recoded_weights = chosen.permute(1, 0, 2, 3, 4).flatten(1, 2)
     # Every partial sum, in any order, stays within these bounds.
@@ -223,15 +266,23 @@ def _float32_is_plain(device: torch.device) -> bool:
     return {backend.fp32_precision, backend.conv.fp32_precision} <= {"none", "ieee"}  # type: ignore[attr-defined]
 
 
-def _operand_codes(activations: Tensor, code_format: CodeFormat) -> Tensor:
-    """Indices into a table, in a type that holds them."""
+def images_at_once(codes: Tensor, weights: Tensor, geometry: Geometry) -> int:
+    """How many images' patches are laid out at a time."""
+    if geometry == Geometry():  # the codes are the patches
+        return max(1, len(codes))
+    rows, columns = geometry.out_size(codes.shape[2], codes.shape[3])
+    return max(1, _PATCH_VALUES // max(1, rows * columns * weights[0].numel()))
+
+
+def operand_codes(activations: Tensor, code_format: CodeFormat) -> Tensor:
+    """Indices into a table, in a type that holds them; codes are returned as they are, and NaN has the code 0."""
     if activations.dtype != torch.float32:
         return activations
     codes = codes_as_floats(activations.nan_to_num(0.0), code_format)
     return codes.to(torch.int32) & code_format.mask
 
 
-def _patches(codes: Tensor, geometry: Geometry) -> Tensor:
+def patches(codes: Tensor, geometry: Geometry) -> Tensor:
     """The codes under the kernel at each position: (images * positions, channels * kernel), padding with code 0."""
     if geometry == Geometry():
         return codes.permute(0, 2, 3, 1).reshape(-1, codes.shape[1])

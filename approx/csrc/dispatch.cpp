@@ -26,6 +26,7 @@ struct Build {
     decltype(&crosslayer_baseline::patches) patches;
     decltype(&crosslayer_baseline::weight_operands) weight_operands;
     decltype(&crosslayer_baseline::rescale) rescale;
+    decltype(&crosslayer_baseline::saturating_sums) saturating_sums;
     decltype(&crosslayer_baseline::codes_as_floats) codes_as_floats;
     decltype(&crosslayer_baseline::clear_clipped) clear_clipped;
     decltype(&crosslayer_baseline::largest_of_four) largest_of_four;
@@ -34,8 +35,8 @@ struct Build {
 
 #define CROSSLAYER_BUILD_ENTRY(name, build)                                                                  \
     Build { name, build::packed_bytes, build::table_convolution, build::patches, build::weight_operands,     \
-            build::rescale, build::codes_as_floats, build::clear_clipped, build::largest_of_four,            \
-            build::largest_of_four_gradient }
+            build::rescale, build::saturating_sums, build::codes_as_floats, build::clear_clipped,            \
+            build::largest_of_four, build::largest_of_four_gradient }
 
 const Build kBuilds[] = {
     CROSSLAYER_BUILD_ENTRY("baseline", crosslayer_baseline),
@@ -97,6 +98,12 @@ CROSSLAYER_EXPORT int32_t crosslayer_weight_operands(const CrosslayerWeights* jo
 
 CROSSLAYER_EXPORT void crosslayer_rescale(const CrosslayerRescale* job, const CrosslayerThreads* threads) {
     chosen->rescale(*job, *threads);
+}
+
+// Sums made one product after the other, each addition saturating.
+CROSSLAYER_EXPORT void crosslayer_saturating_sums(const CrosslayerSaturatingSums* job,
+                                                  const CrosslayerThreads* threads) {
+    chosen->saturating_sums(*job, *threads);
 }
 
 // The codes of a float input, as floats of its shape.

@@ -82,6 +82,22 @@ struct CrosslayerRescale {
     int64_t images, positions, outputs;
 };
 
+// Sums made one product after the other, in the order of the inner index, each addition saturating.
+struct CrosslayerSaturatingSums {
+    const uint8_t* rows;     // activation codes, (positions, inner), in any order of the inner index
+    const int64_t* order;    // (inner,): where in a row the first product's code is, and so on
+    const uint8_t* weights;  // weight codes, (outputs, inner), in the order of the products
+    const int32_t* columns;  // products, (weight codes, activation codes)
+    const int32_t* activation_factors;  // (terms, activation codes)
+    const int32_t* weight_factors;      // (terms, weight codes): products are sums over terms of factor x factor
+    int64_t terms;                      // 1 or 2; 0 to take products from the columns
+    int64_t positions, inner, outputs;
+    int64_t activation_codes, weight_codes;
+    int32_t low, high;   // the smallest and the largest sum, of at most 31 bits
+    int32_t* sums;       // (positions, outputs)
+    int64_t* saturated;  // (positions / 64, rounded up,): sums of these positions in which an addition saturated
+};
+
 // Max pooling of non-overlapping 2x2 windows; the last row or column of an odd number belongs to no window.
 struct CrosslayerPooling {
     const float* values;  // (maps, height, width)
@@ -111,6 +127,7 @@ struct CrosslayerThreads {
     int32_t patches(const CrosslayerPatches&, const CrosslayerThreads&);                        \
     int32_t weight_operands(const CrosslayerWeights&);                                          \
     void rescale(const CrosslayerRescale&, const CrosslayerThreads&);                           \
+    void saturating_sums(const CrosslayerSaturatingSums&, const CrosslayerThreads&);            \
     void codes_as_floats(const CrosslayerInput&, float* codes, const CrosslayerThreads&);       \
     void clear_clipped(const CrosslayerInput&, float* gradient, const CrosslayerThreads&);      \
     void largest_of_four(const CrosslayerPooling&, const CrosslayerThreads&);                   \

@@ -124,6 +124,7 @@ def find_multiplier(
     activation_bits: int,
     activation_signed: bool,
     weight_signed: bool = True,
+    circuit_bits: tuple[int, int] | None = None,
     multipliers: Mapping[str, Multiplier] | None = None,
 ) -> Multiplier:
     """The multiplier of a name, for these operands: custom ones are adapted to them, the catalogue's built for them.
@@ -134,12 +135,15 @@ def find_multiplier(
         activation_bits: The same range.
         activation_signed: Whether activation codes are signed.
         weight_signed: Whether weight codes are signed.
+        circuit_bits: Widths of weights and activations that its circuit is built for, if wider; by default it is built
+            for these operands. Static segments are the only ones whose products depend on it. A custom multiplier has
+            its own circuit.
         multipliers: The custom multipliers by name, which are looked up before the catalogue. By default these are the
             multipliers given to `register_multiplier`.
 
     Raises:
         UnknownNameError: If there is no such name.
-        ArgumentError: If a width is out of range, or a custom multiplier is too narrow.
+        ArgumentError: If a width is out of range, or the circuit or a custom multiplier is too narrow.
     """
     hint = "a Multiplier needs no lookup; `adapted` gives it other operands" if isinstance(name, Multiplier) else ""
     check_type("name", name, str, "the name of a multiplier, such as 'drum-4'", hint)
@@ -161,7 +165,17 @@ def find_multiplier(
     parsed = _parse(name)
     if parsed is None:
         raise UnknownNameError(_unknown(name, custom))
-    return _build(name, *parsed, operands)
+    if circuit_bits is None:
+        return _build(name, *parsed, operands)
+    for bits in circuit_bits:
+        check_integer("circuit_bits", bits)
+    built = replace(operands, weight_bits=circuit_bits[0], activation_bits=circuit_bits[1])
+    return _narrowed(_build(name, *parsed, built), weight_bits, activation_bits)
+
+
+@cache
+def _narrowed(circuit: Multiplier, weight_bits: int, activation_bits: int) -> Multiplier:
+    return circuit.narrowed(weight_bits=weight_bits, activation_bits=activation_bits)
 
 
 @lru_cache(_ADAPTED)

@@ -3,21 +3,31 @@
 Signed operands are multiplied as sign and magnitude, a magnitude having as many bits as the operand; negating is exact.
 Alphabet set multipliers (Sarwar et al., Multiplier-less artificial neurons, DATE 2016) are made here: a weight is sign
 and magnitude; the magnitude is cut into quartets from the lowest bit up; a quartet can only be zero or an alphabet
-shifted within the quartet. Weights are constrained to such values, for which the product is exact.
+shifted within the quartet. Weights are constrained to such values, for which the product is exact. The paper leaves
+open what its decoder makes of other quartets, which only failed memory cells bring about; here, what the circuits of
+`energy.gates` make of them. They shift by the lowest set bit and choose the alphabet by the two bits above it, and
+ignore what that alphabet lacks: with 1 and 3, 0101 is taken for 0001. With 1 alone they OR the shifted activations of
+all set bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import product
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from approx.errors import ArgumentError
 from approx.multipliers import designs
-from approx.multipliers.multiplier import MAX_BITS, MAX_TABLE_BITS, Figure, Multiplier, code_values
+from approx.multipliers.multiplier import (
+    MAX_BITS,
+    MAX_TABLE_BITS,
+    MIN_BITS,
+    Figure,
+    Multiplier,
+    code_values,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +101,7 @@ def _multiplier(
     weight_recoding: Tensor | None = None,
     activation_recoding: Tensor | None = None,
     constrains_weights: bool = False,
+    takes_any_weight: bool = True,
 ) -> Multiplier:
     return Multiplier(
         name="",
@@ -102,26 +113,54 @@ def _multiplier(
         weight_recoding=weight_recoding,
         activation_recoding=activation_recoding,
         constrains_weights=constrains_weights,
+        takes_any_weight=takes_any_weight,
+        weight_format="sign-magnitude",
     )
 
 
 def _exact(_: tuple[int, ...], operands: Operands) -> Multiplier:
-    return _multiplier(operands, weight_recoding=code_values(operands.weight_bits, operands.weight_signed))
+    """The exact product, by the circuit that takes least energy: for narrow activations one of two's complement."""
+    narrow = 2 * operands.activation_bits <= operands.weight_bits + 1 and operands.weight_bits > MIN_BITS + 1
+    return replace(
+        _multiplier(operands, weight_recoding=code_values(operands.weight_bits, operands.weight_signed)),
+        weight_format="twos-complement" if narrow else "sign-magnitude",
+    )
 
 
 def _alphabet_set(alphabets: tuple[int, ...], operands: Operands) -> Multiplier:
-    """Recodes each weight to the nearest representable value; of two equally near, to the smaller magnitude."""
-    magnitude_bits = operands.weight_bits - operands.weight_signed
-    quartets = []
-    for low in range(0, magnitude_bits, 4):
-        width = min(4, magnitude_bits - low)
-        shifted = {alphabet << shift for alphabet in alphabets for shift in range(4)}
-        quartets.append([value << low for value in sorted({0} | {v for v in shifted if v < 2**width})])
-    magnitudes = torch.tensor(sorted({sum(parts) for parts in product(*quartets)}))
+    """Weights are constrained to sums of shifted alphabets, one for each quartet, whose products are exact."""
     weights = code_values(operands.weight_bits, operands.weight_signed)
-    distance = (weights.abs()[:, None] - magnitudes[None, :]).abs()
-    nearest = magnitudes[distance.argmin(dim=1)]  # argmin: the first, hence smallest, of equals
-    return _multiplier(operands, weight_recoding=(weights.sign() * nearest).to(torch.int32), constrains_weights=True)
+    quartets = [(low, weights.abs() >> low & 15) for low in range(0, operands.weight_bits, 4)]
+    if alphabets == (1,) and operands.bits <= MAX_TABLE_BITS:
+        activations = code_values(operands.activation_bits, operands.activation_signed)[:, None]
+        products = sum(_shifted_and_ored(activations, quartet) << low for low, quartet in quartets)
+        return _multiplier(operands, lut=weights.sign() * products, constrains_weights=True)
+    decoded = sum(_decoded(quartet, alphabets) << low for low, quartet in quartets)
+    return _multiplier(
+        operands,
+        weight_recoding=weights.sign() * decoded,
+        constrains_weights=True,
+        takes_any_weight=alphabets != (1,),  # wider, a table would be needed that is too large
+    )
+
+
+def _shifted_and_ored(activations: Tensor, quartets: Tensor) -> Tensor:
+    """The activations, shifted by each set bit of the quartets and ORed: int32, shape (activations, quartets)."""
+    found = torch.zeros_like(activations * quartets)
+    for shift in range(4):
+        found |= torch.where(quartets >> shift & 1 == 1, activations << shift, 0)
+    return found
+
+
+def _decoded(quartets: Tensor, alphabets: tuple[int, ...]) -> Tensor:
+    """The alphabet that is multiplied for each quartet, shifted by its lowest set bit."""
+    lowest = quartets & -quartets
+    second, third = ((quartets // lowest.clamp(min=1)) >> place & 1 == 1 for place in (1, 2))
+    alphabet = torch.ones_like(quartets)
+    for value, bits_set in ((3, second), (5, third), (7, second & third)):
+        if value in alphabets:
+            alphabet[bits_set] = value
+    return alphabet * lowest
 
 
 def _array(operands: Operands, rows: int, columns: int, correction: int = 0) -> Multiplier:

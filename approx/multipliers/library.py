@@ -61,7 +61,8 @@ class MultiplierLibrary:
         check_name(multiplier.name)
         if multiplier.constrains_weights or max(multiplier.weight_bits, multiplier.activation_bits) > MAX_TABLE_BITS:
             raise ArgumentError(
-                f"multiplier {multiplier.name!r} cannot be kept: only truth tables of at most {MAX_TABLE_BITS} bits can"
+                f"multiplier {multiplier.name!r} cannot be kept: only truth tables of at most {MAX_TABLE_BITS} bits "
+                "can, and none that constrain weights"
             )
         same = [multiplier]
         for known in self.multipliers(on_damage=lambda _: None):

@@ -42,9 +42,13 @@ class ErrorMetrics:
 
 
 def error_table(multiplier: Multiplier) -> Tensor:
-    """Approximate minus exact product: int64, shape (activation codes, weight codes)."""
+    """Approximate minus exact product: int64, shape (activation codes, weight codes).
+
+    One that constrains its weights multiplies those that stand for them.
+    """
     check_multiplier("multiplier", multiplier)
-    return multiplier.table().to(torch.int64) - multiplier.exact_table().to(torch.int64)
+    held = multiplier.constrain(multiplier.weight_values).to(torch.int64) & (2**multiplier.weight_bits - 1)
+    return multiplier.table().to(torch.int64)[:, held] - multiplier.exact_table().to(torch.int64)
 
 
 def error_metrics(multiplier: Multiplier) -> ErrorMetrics:

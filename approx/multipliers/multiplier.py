@@ -20,6 +20,7 @@ from approx.multipliers.methods import Factors, RowTable, factorize, row_tables
 MIN_BITS = 2
 MAX_TABLE_BITS = 8  # a truth table of two 12-bit operands would have 16 million entries
 MAX_BITS = 12
+WEIGHT_FORMATS = ("twos-complement", "sign-magnitude")
 
 
 def code_values(bits: int, signed: bool) -> Tensor:
@@ -57,15 +58,18 @@ class Multiplier:
         weight_recoding: int32, shape (2**weight_bits,): the value that is multiplied for each weight code.
         activation_recoding: int32, shape (2**activation_bits,): the value that is multiplied for each activation code;
             the value of the code itself if None.
-        constrains_weights: Whether the hardware can hold only weights that the recoding does not change, so that
-            networks must be trained for it (alphabet sets).
+        constrains_weights: Whether weights must be such that all their products are exact, so that networks have to be
+            trained for it (alphabet sets). Failed memory cells can still bring about others.
+        takes_any_weight: Whether it says what is multiplied for those others; if not, weights must not fail.
+        weight_format: How its circuit takes signed weights: `twos-complement`, or `sign-magnitude` with the sign as the
+            top bit.
         provenance: Where the design was published, with the year.
         relative_energy: Energy per product relative to the exact multiplier of the same widths.
         relative_area: Area relative to the exact multiplier of the same widths.
 
     Raises:
-        ArgumentError: If a width is out of range, not exactly one of `lut` and `weight_recoding` is given, or a table
-            has the wrong shape or type.
+        ArgumentError: If a width is out of range, not exactly one of `lut` and `weight_recoding` is given, a table has
+            the wrong shape or type, or `weight_format` is unknown.
     """
 
     name: str
@@ -77,6 +81,8 @@ class Multiplier:
     weight_recoding: Tensor | None = field(default=None, repr=False)
     activation_recoding: Tensor | None = field(default=None, repr=False)
     constrains_weights: bool = False
+    takes_any_weight: bool = True
+    weight_format: str = "twos-complement"
     provenance: str = ""
     relative_energy: Figure | None = None
     relative_area: Figure | None = None
@@ -85,9 +91,12 @@ class Multiplier:
         check_type("name", self.name, str, "text")
         if (self.lut is None) == (self.weight_recoding is None):
             raise ArgumentError(f"multiplier {self.name!r}: give exactly one of `lut` and `weight_recoding`")
-        if self.lut is not None and (self.activation_recoding is not None or self.constrains_weights):
+        if self.lut is not None and self.activation_recoding is not None:
+            raise ArgumentError(f"multiplier {self.name!r}: `activation_recoding` needs a `weight_recoding`")
+        if self.weight_format not in WEIGHT_FORMATS:
             raise ArgumentError(
-                f"multiplier {self.name!r}: `activation_recoding` and `constrains_weights` need a `weight_recoding`"
+                f"multiplier {self.name!r}: `weight_format` must be one of {', '.join(WEIGHT_FORMATS)}; got "
+                f"{self.weight_format!r}"
             )
         most = MAX_BITS if self.lut is None else MAX_TABLE_BITS
         for width in ("weight_bits", "activation_bits"):
@@ -141,16 +150,52 @@ class Multiplier:
         return self.factors.table()
 
     def constrain(self, weight_codes: Tensor) -> Tensor:
-        """Weight codes rounded to the nearest that the hardware can hold; unchanged if it can hold all.
+        """Weight codes rounded to the nearest whose products are all exact; unchanged if any weight is allowed.
+
+        Of two equally near, the smaller magnitude is taken.
 
         Args:
             weight_codes: Integer values (not indices) in any numeric type, any shape.
         """
         if not self.constrains_weights:
             return weight_codes
-        assert self.weight_recoding is not None
         index = weight_codes.to(torch.int64) & (2**self.weight_bits - 1)
-        return self.weight_recoding[index].to(weight_codes.dtype)
+        return self._allowed_weights[index].to(weight_codes.dtype)
+
+    @cached_property
+    def _allowed_weights(self) -> Tensor:
+        """The weight that stands for each weight code: int32, shape (2**weight_bits,)."""
+        values = self.weight_values
+        exact = self.weight_recoding == values if self.lut is None else (self.lut == self.exact_table()).all(dim=0)
+        low = values.min() + self.weight_signed  # sign and magnitude lack the most negative value
+        allowed = values[exact & (values >= low)]
+        allowed = allowed[allowed.abs().argsort(stable=True)]
+        return allowed[(values[:, None] - allowed[None, :]).abs().argmin(dim=1)]  # argmin: the first of equals
+
+    def narrowed(self, *, weight_bits: int, activation_bits: int) -> Multiplier:
+        """The same circuit with narrower operands, which leave its high bits at zero, or at the sign.
+
+        Raises:
+            ArgumentError: If they are wider than its own.
+        """
+        if weight_bits > self.weight_bits or activation_bits > self.activation_bits:
+            raise ArgumentError(
+                f"multiplier {self.name!r} is built for {self.weight_bits}-bit weights and {self.activation_bits}-bit "
+                f"activations, and cannot take {weight_bits} and {activation_bits} bits"
+            )
+        weights = code_values(weight_bits, self.weight_signed).to(torch.int64) & (2**self.weight_bits - 1)
+        activations = code_values(activation_bits, self.activation_signed).to(torch.int64)
+        activations = activations & (2**self.activation_bits - 1)
+        return replace(
+            self,
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
+            lut=None if self.lut is None else self.lut[activations[:, None], weights[None, :]],
+            weight_recoding=None if self.weight_recoding is None else self.weight_recoding[weights],
+            activation_recoding=None if self.activation_recoding is None else self.activation_recoding[activations],
+            relative_energy=None,  # published figures hold for the published widths only
+            relative_area=None,
+        )
 
     def adapted(
         self, *, weight_bits: int, activation_bits: int, weight_signed: bool, activation_signed: bool
@@ -159,7 +204,7 @@ class Multiplier:
 
         Narrower operands are extended. An unsigned multiplier multiplies the magnitudes of signed operands, and the
         product gets the combined sign; the magnitude of an 8-bit signed operand, 0 to 128, is an 8-bit unsigned
-        operand.
+        operand. So it takes weights as sign and magnitude.
 
         Raises:
             ArgumentError: If it cannot hold every value of an operand.
@@ -198,6 +243,7 @@ class Multiplier:
             relative_energy=None,
             relative_area=None,
             lut=torch.where(negative[0][:, None] != negative[1][None, :], -products, products),
+            weight_format=self.weight_format if self.weight_signed else "sign-magnitude",
             weight_recoding=None,
             activation_recoding=None,
         )

@@ -44,6 +44,8 @@ def described(multiplier: Multiplier) -> dict[str, Any]:
         "weight_signed": multiplier.weight_signed,
         "activation_signed": multiplier.activation_signed,
         "constrains_weights": multiplier.constrains_weights,
+        "takes_any_weight": multiplier.takes_any_weight,
+        "weight_format": multiplier.weight_format,
         "provenance": multiplier.provenance,
         "sha256": multiplier.digest,
     }
@@ -83,6 +85,8 @@ def multiplier_of(name: str, about: Mapping[str, Any], arrays: Mapping[str, NDAr
         weight_recoding=recoding,
         activation_recoding=array("activation_recoding"),
         constrains_weights=about["constrains_weights"],
+        takes_any_weight=about["takes_any_weight"],
+        weight_format=about["weight_format"],
         provenance=about["provenance"],
     )
     if multiplier.digest != about["sha256"]:

@@ -51,14 +51,14 @@ class Function(Protocol):
 
     @property
     def is_exact(self) -> bool:
-        """Whether every operand can be stored and every product is exact."""
+        """Whether every product is exact."""
 
     @property
     def operands(self) -> Operands:
         """Form and widths."""
 
     def held(self, weights: Codes) -> Codes:
-        """Map weights to the values that the hardware stores."""
+        """Map weights to the values that networks store."""
 
     def products(self, pairs: Pairs) -> Codes:
         """Return the products of pairs of operand values."""
@@ -74,9 +74,9 @@ class Expected:
         activation_bits: Width of an activation.
         table: Products, shape (2**activation_bits, 2**weight_bits), indexed by codes read as unsigned. The code of a
             weight is two's complement here, whatever its memory stores.
-        held_weights: Values that the hardware stores in place of each weight if it cannot store all, in the order of
-            codes, shape (2**weight_bits,). Products are verified for stored values only, and energy is measured with
-            weights replaced by them.
+        held_weights: Values that networks store in place of each weight if they are trained for some only, in the order
+            of codes, shape (2**weight_bits,). Energy is measured with weights replaced by them; products are verified
+            for all.
 
     Raises:
         WorkloadError: If a table has the wrong shape.
@@ -97,12 +97,12 @@ class Expected:
 
     @property
     def pairs(self) -> Pairs:
-        """All pairs of operands that can occur."""
+        """All pairs of operands, also those that only failed memory cells bring about."""
         weights = weight_values(self.form, self.weight_bits)
-        return all_pairs(activation_values(self.form, self.activation_bits), weights[self.held(weights) == weights])
+        return all_pairs(activation_values(self.form, self.activation_bits), weights)
 
     def held(self, weights: Codes) -> Codes:
-        """Map weights to the values that the hardware stores."""
+        """Map weights to the values that networks store."""
         if self.held_weights is None:
             return weights
         held: Codes = self.held_weights[weights & (2**self.weight_bits - 1)].astype(np.int64)
@@ -116,12 +116,9 @@ class Expected:
 
     @property
     def is_exact(self) -> bool:
-        """Whether every operand can be stored and every product is exact."""
-        weights = weight_values(self.form, self.weight_bits)
+        """Whether every product is exact."""
         pairs = self.pairs
-        return bool(
-            (self.held(weights) == weights).all() and (self.products(pairs) == pairs.activations * pairs.weights).all()
-        )
+        return bool((self.products(pairs) == pairs.activations * pairs.weights).all())
 
     @property
     def operands(self) -> Operands:

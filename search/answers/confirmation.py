@@ -8,13 +8,16 @@ cheapest first, and the answer is the first whose accuracy is, with 97.5 % confi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
+from typing import Literal
 
 from search.evaluation.evaluation import ConfirmationRun, share_error
 from search.space.target import Target
 from search.store.records import Record
+
+Verdict = Literal["confirmed", "rejected", "untried"]  # of fresh runs on an evaluation that reaches a target
 
 # For each candidate tried: half of the 5 % of answers that may be wrong, as most answers take more than one.
 CONFIDENCE = 0.975
@@ -100,29 +103,72 @@ class Confirmation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RightSized:
+    """The cheapest dense, exact, 8-bit network at nominal voltage that keeps a target.
+
+    It is the fair reference for what approximation saves: a saving against the baseline is partly due to a smaller
+    network. Networks that fresh runs rejected are left out. Those without fresh runs are not, as a network that was
+    only lucky makes savings against it smaller, never larger.
+
+    Attributes:
+        record: Its evaluation; the baseline's if no other such network was evaluated or keeps the target.
+        confirmation: Its fresh runs; None if there are none, so that it was chosen by its own measurement.
+    """
+
+    record: Record
+    confirmation: Confirmation | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """The cheapest configuration for a target.
 
     Attributes:
         target: The target.
         baseline: The evaluation that savings are relative to.
+        right_sized: The reference for what approximation saves.
         record: The evaluation of the configuration; None if none reaches the target in the search's own measurement.
         confirmation: Its fresh runs; None if there are none.
-        baseline_confirmation: Fresh runs of the baseline; None if the target is not relative to it.
+        baseline_confirmation: Fresh runs of the baseline; None if there are none.
         rejected: Cheaper configurations that fresh runs did not confirm, cheapest first.
+        confirmations: What fresh runs say of candidates that were measured to reach the target: key of the candidate ->
+            its runs. Of an answer from stored runs it holds all that have enough; otherwise those that were tried.
     """
 
     target: Target
     baseline: Record
+    right_sized: RightSized
     record: Record | None
     confirmation: Confirmation | None
     baseline_confirmation: Confirmation | None
     rejected: tuple[tuple[Record, Confirmation], ...]
+    confirmations: Mapping[str, Confirmation]
 
     @property
     def confirmed(self) -> bool:
         """Whether fresh runs confirm that the configuration keeps the target."""
         return self.confirmation is not None and self.confirmation.confirmed
+
+    def saving(self, record: Record) -> float:
+        """Return the baseline's energy over an evaluation's."""
+        return self.baseline.evaluation.energy_pj / record.evaluation.energy_pj
+
+    def saving_right_sized(self, record: Record) -> float:
+        """Return the right-sized network's energy over an evaluation's; below 1 if the evaluation costs more."""
+        return self.right_sized.record.evaluation.energy_pj / record.evaluation.energy_pj
+
+    def verdict(self, record: Record) -> Verdict | None:
+        """Return what fresh runs say of an evaluation at the target.
+
+        None if it does not reach the target in the search's own measurement, so that it is not tried.
+        """
+        evaluation = record.evaluation
+        if evaluation.stopped or evaluation.accuracy < self.target.accuracy(self.baseline.evaluation.accuracy):
+            return None
+        confirmation = self.confirmations.get(evaluation.candidate.key)
+        if confirmation is None:
+            return "untried"
+        return "confirmed" if confirmation.confirmed else "rejected"
 
     @property
     def shortfall(self) -> float | None:

@@ -8,14 +8,21 @@ from itertools import islice
 from statistics import fmean
 from typing import TYPE_CHECKING, TypeAlias
 
-from search.answers.confirmation import FIRST_RUNS, Answer, Confirmation, Mean, images_measured, paired_error
+from search.answers.confirmation import (
+    FIRST_RUNS,
+    Answer,
+    Confirmation,
+    Mean,
+    RightSized,
+    images_measured,
+    paired_error,
+)
 from search.evaluation.evaluation import ConfirmationRun, share_error
 from search.evaluation.work import Confirm, Executor, Failed
 from search.space.candidate import Candidate
 from search.space.target import Target
-from search.space.task import stored_task
 from search.store.database import Store
-from search.store.records import Record, SearchRecord
+from search.store.records import Record, within_area
 from search.store.setup import Setup
 
 if TYPE_CHECKING:
@@ -83,20 +90,28 @@ class Confirmer:
         self._count = runs
         self._kept_only = kept_only
 
-    def answer(self, records: Sequence[Record], baseline: Record, target: Target) -> Answer:
+    def answer(
+        self, records: Sequence[Record], baseline: Record, target: Target, *, plain: Sequence[Record] = ()
+    ) -> Answer:
         """The cheapest of some evaluations for a target.
 
         Their front is tried by rising energy. A candidate that was only lucky hides others, which cost more and were
         measured to be less accurate. So once a candidate is rejected, those that it hides are tried too, if they cost
         less than the confirmed one. If none is confirmed, the answer is the baseline, if it is among the evaluations
-        and the target is relative to it; else the candidate that comes nearest.
+        and the target is relative to it; else the candidate that comes nearest. Evaluations beyond the target's bound
+        on area are left out, even the baseline.
 
         Args:
             records: The evaluations.
             baseline: The evaluation that savings are relative to.
             target: The target.
+            plain: Evaluations of dense, exact, 8-bit networks at nominal voltage, the baseline's too; the right-sized
+                one is among them. Without any, it is the baseline.
         """
         wanted = target.accuracy(baseline.evaluation.accuracy)
+        records = within_area(records, target, baseline)
+        # The baseline loses nothing to itself.
+        fallback = baseline if target.min_accuracy is None and within_area([baseline], target, baseline) else None
         base = self._runs(baseline.evaluation.candidate, self._count) if target.min_accuracy is None else ()
         tried: dict[str, tuple[Record, Confirmation | None]] = {}  # by the candidate's key
 
@@ -108,13 +123,12 @@ class Confirmer:
 
         reaching = _reaching(records, wanted)
         found = next(filter(is_confirmed, _staircase(reaching)), None)
-        below = found or (baseline if target.min_accuracy is None else None)  # the baseline loses nothing
-        hidden = islice(_hidden(reaching, tried, wanted, below=below), _MOST_HIDDEN)
+        hidden = islice(_hidden(reaching, tried, wanted, below=found or fallback), _MOST_HIDDEN)
         found = next(filter(is_confirmed, hidden), found)
         untried = [record for record, confirmation in tried.values() if confirmation is None]
         undecided = bool(untried) and self._kept_only
-        if found is None and not undecided and target.min_accuracy is None and baseline in records:
-            found = baseline if is_confirmed(baseline) else None
+        if found is None and not undecided and fallback is not None and fallback in records:
+            found = fallback if is_confirmed(fallback) else None
         rejected = [
             (record, confirmation)
             for record, confirmation in sorted(tried.values(), key=lambda one: _by_energy(one[0]))
@@ -126,9 +140,13 @@ class Confirmer:
             best, _ = max(rejected, key=lambda one: one[1].margin.lower_bound)
         else:
             best = untried[0] if untried else None
+        right_sized = self._right_sized(plain, baseline, target, base)
+        found_of = {key: runs for key, (_, runs) in tried.items()}
+        found_of[right_sized.record.evaluation.candidate.key] = right_sized.confirmation
         return Answer(
             target=target,
             baseline=baseline,
+            right_sized=right_sized,
             record=best,
             confirmation=None if best is None else tried[best.evaluation.candidate.key][1],
             baseline_confirmation=_as_confirmation(base),
@@ -137,7 +155,31 @@ class Confirmer:
                 for one in rejected
                 if one[0] is not best and (found is None or _by_energy(one[0]) < _by_energy(found))
             ),
+            confirmations={key: runs for key, runs in found_of.items() if runs is not None},
         )
+
+    def confirmations(self, records: Iterable[Record], baseline: Record, target: Target) -> dict[str, Confirmation]:
+        """What fresh runs say of candidates at a target: key of the candidate -> its runs, if it has enough.
+
+        Args:
+            records: Evaluations of the candidates.
+            baseline: The evaluation that a relative target is relative to.
+            target: The target.
+        """
+        base = self._runs(baseline.evaluation.candidate, self._count) if target.min_accuracy is None else ()
+        candidates = {one.evaluation.candidate.key: one.evaluation.candidate for one in records}
+        found = {key: self._confirmation(candidate, target, base) for key, candidate in candidates.items()}
+        return {key: runs for key, runs in found.items() if runs is not None}
+
+    def _right_sized(
+        self, plain: Sequence[Record], baseline: Record, target: Target, base: Sequence[ConfirmationRun]
+    ) -> RightSized:
+        """The cheapest of some evaluations that reaches a target and that fresh runs do not reject."""
+        for record in _reaching(plain, target.accuracy(baseline.evaluation.accuracy)):
+            confirmation = self._confirmation(record.evaluation.candidate, target, base)
+            if confirmation is None or confirmation.confirmed:
+                return RightSized(record=record, confirmation=confirmation)
+        return RightSized(record=baseline, confirmation=_as_confirmation(base))
 
     def _confirmation(
         self, candidate: Candidate, target: Target, base: Sequence[ConfirmationRun]
@@ -168,22 +210,6 @@ class Confirmer:
         margin = Mean.of(above, least_error=least_error)
         confirmed = len(found) == self._count and margin.lower_bound >= 0
         return Confirmation(runs=tuple(found), margin=margin, confirmed=confirmed)
-
-
-def stored_answer(store: Store, search: SearchRecord, records: Sequence[Record], baseline: Record) -> Answer:
-    """The answer for the target of a search, by stored fresh runs alone.
-
-    Args:
-        store: The results database.
-        search: The search.
-        records: Its front.
-        baseline: The evaluation that savings are relative to.
-    """
-    kept = FreshRuns(store, None, search.setup)
-    runs = stored_task(search.task).with_effort(search.setup.effort).effort.confirmations
-    confirmer = Confirmer(kept, runs=runs, kept_only=True)
-    tried = store.evaluations.of_search_with_runs(search)  # also off the front, if a rejected candidate hid them
-    return confirmer.answer([*records, *tried], baseline, search.target)
 
 
 def _reaching(records: Iterable[Record], wanted: float) -> list[Record]:

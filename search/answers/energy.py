@@ -29,7 +29,7 @@ from search.store.records import Record
 T = TypeVar("T")
 
 _DENSE = "Activations are taken to be dense: how many are zero is known for evaluated candidates only."
-_OTHER_HARDWARE = "Its accuracy was measured for {}; other memory cells or formats may change which bits fail."
+_OTHER_HARDWARE = "Its accuracy was measured for {}; other memory cells, formats or partial sums may change it."
 _NO_BASELINE = "A workload alone has no baseline; give a candidate to compare it with one."
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from search.answers import words
 from search.answers.confirmation import Answer
-from search.answers.confirmer import stored_answer
+from search.answers.stored import Stored
 from search.errors import SearchError
 from search.pareto import hypervolume, non_dominated_mask
 from search.space.task import stored_task, task_words
@@ -33,13 +33,15 @@ class SearchResult:
     Attributes:
         search: The search.
         baseline: The largest network, dense, exact, at nominal voltage.
-        front: The non-dominated evaluations, most accurate first.
+        front: The non-dominated evaluations within the search's bound on area, most accurate first. Empty if it has a
+            bound, and no evaluation within it yet.
         evaluations: The different evaluations, in order of first trial, with those that were stopped early; empty if
             only the front was asked for.
         finished: Number of trials that ended with an evaluation.
         distinct: Number of different evaluations.
         failed: Number of trials that ended with an error.
         answer: The cheapest configuration for the search's target, by the fresh runs that were made.
+        stored: Its evaluations that answer other targets, with their fresh runs.
     """
 
     search: SearchRecord
@@ -50,6 +52,7 @@ class SearchResult:
     distinct: int
     failed: int
     answer: Answer
+    stored: Stored
 
     def __repr__(self) -> str:
         front = list(self.front)
@@ -184,8 +187,10 @@ def result_of(store: Store, search: SearchRecord, *, evaluations: bool = True) -
         SearchError: If its baseline was never evaluated.
     """
     baseline = _baseline(store, search)
-    members = store.evaluations.front_of_search(search)
+    most_mm2 = search.target.area_mm2(baseline.evaluation.area_mm2)
+    members = store.evaluations.front_of_search(search, max_area_mm2=most_mm2)
     counts = store.searches.trial_counts(search)
+    stored = Stored.of_search(store, search, baseline=baseline, front=members)
     return SearchResult(
         search=search,
         baseline=baseline,
@@ -194,7 +199,8 @@ def result_of(store: Store, search: SearchRecord, *, evaluations: bool = True) -
         finished=counts.finished,
         distinct=counts.distinct,
         failed=counts.failed,
-        answer=stored_answer(store, search, members, baseline),
+        answer=stored.answer(search.target),
+        stored=stored,
     )
 
 

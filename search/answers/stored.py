@@ -7,17 +7,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from energy import Hardware
-from search.answers.confirmation import Answer, Confirmation
+from search.answers.confirmation import Answer
 from search.answers.confirmer import Confirmer, RunsOf
 from search.defaults import DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import NothingFoundError
 from search.evaluation.evaluation import ConfirmationRun
 from search.space.candidate import Candidate
 from search.space.target import Target
-from search.space.task import Task
+from search.space.task import Task, stored_task
 from search.space.techniques import TECHNIQUES
 from search.store.database import Store
-from search.store.records import Record
+from search.store.records import Record, SearchRecord
 from search.store.setup import Setup
 
 
@@ -42,29 +42,40 @@ class Configurations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """Stored results of a task on a hardware, read once to answer many questions.
+    """Stored results of a task on a hardware, or of one search, read once to answer many questions.
 
     Attributes:
         task: The task.
-        hardware: The hardware.
+        hardware: Identity of the hardware.
         effort: Effort of the evaluations.
         baseline: The evaluation that savings are relative to; None if there is none yet.
+        max_area: Largest area over the baseline's of the evaluations; None for any.
         front: The evaluations that no other beats in accuracy and energy, cheapest first.
         tried: Evaluations whose candidates have fresh runs, cheapest first; they may be off the front by now.
+        plain: The evaluations of dense, exact, 8-bit networks at nominal voltage, cheapest first.
         runs: The fresh runs, each candidate's by their number: key of the candidate -> runs.
     """
 
     task: Task
-    hardware: Hardware
+    hardware: str
     effort: str
     baseline: Record | None
+    max_area: float | None
     front: tuple[Record, ...]
     tried: tuple[Record, ...]
+    plain: tuple[Record, ...]
     runs: Mapping[str, Sequence[ConfirmationRun]]
 
     @classmethod
     def read(
-        cls, store: Store, task: Task, hardware: Hardware, *, effort: str, without_multipliers: Collection[str] = ()
+        cls,
+        store: Store,
+        task: Task,
+        hardware: Hardware,
+        *,
+        effort: str,
+        max_area: float | None = None,
+        without_multipliers: Collection[str] = (),
     ) -> Stored:
         """Read them.
 
@@ -73,17 +84,48 @@ class Stored:
             task: The task.
             hardware: The hardware.
             effort: Effort of the evaluations.
+            max_area: Largest area over the baseline's of the evaluations to read; None for any.
             without_multipliers: Identities of imported multipliers; configurations with one of them are left out.
         """
         setup = Setup.of(task, hardware, effort)
+        baseline = store.evaluations.of_candidate(task.space.baseline(), setup)
+        most_mm2 = math.inf if max_area is None or baseline is None else max_area * baseline.evaluation.area_mm2
+        front = store.evaluations.front(setup, max_area_mm2=most_mm2, without_multipliers=without_multipliers)
+        tried = store.evaluations.with_runs(setup, without_multipliers=without_multipliers)
         return cls(
             task=task,
-            hardware=hardware,
+            hardware=hardware.identity,
             effort=effort,
-            baseline=store.evaluations.of_candidate(task.space.baseline(), setup),
-            front=tuple(store.evaluations.front(setup, without_multipliers=without_multipliers)),
-            tried=tuple(store.evaluations.with_runs(setup, without_multipliers=without_multipliers)),
+            baseline=baseline,
+            max_area=max_area,
+            front=tuple(front),
+            tried=tuple(record for record in tried if record.evaluation.area_mm2 <= most_mm2),
+            plain=tuple(store.evaluations.of_candidates(task.space.networks(), setup)),
             runs=store.runs.by_candidate(setup),
+        )
+
+    @classmethod
+    def of_search(cls, store: Store, search: SearchRecord, *, baseline: Record, front: Sequence[Record]) -> Stored:
+        """Read those of one search.
+
+        Args:
+            store: The results database.
+            search: The search.
+            baseline: Its baseline.
+            front: Its front.
+        """
+        task = stored_task(search.task)
+        with_runs = store.evaluations.of_search_with_runs(search)
+        return cls(
+            task=task,
+            hardware=search.hardware,
+            effort=search.setup.effort,
+            baseline=baseline,
+            max_area=search.target.max_area,
+            front=tuple(sorted(front, key=_by_energy)),
+            tried=tuple(sorted(with_runs, key=_by_energy)),
+            plain=tuple(store.evaluations.of_candidates(task.space.networks(), search.setup, search=search)),
+            runs=store.runs.by_candidate(search.setup),
         )
 
     @property
@@ -106,30 +148,55 @@ class Stored:
             command += f" --hardware {hardware}"
         if self.effort != DEFAULT_EFFORT:
             command += f" --effort {self.effort}"
+        within = ""
+        if self.max_area is not None:
+            command += f" --max-area {self.max_area:g}"
+            within = f" on at most {self.max_area:g}x the baseline's area"
         if self.baseline is None:
             raise NothingFoundError(
-                f"no search of {self.task.words} on {self.hardware.identity} is stored yet; make one with: {command}"
+                f"no search of {self.task.words} on {self.hardware} is stored yet; make one with: {command}"
+            )
+        if not self.front:  # without a bound on area, it has the baseline at least
+            raise NothingFoundError(
+                f"no configuration of {self.task.words}{within} is stored; search for one: {command}"
             )
         wanted = target.accuracy(self.baseline.evaluation.accuracy)
         meeting = tuple(record for record in self.front if record.evaluation.accuracy >= wanted)
         if not meeting:
             raise NothingFoundError(
-                f"no stored configuration of {self.task.words} reaches {wanted:.2%}; the most accurate reaches "
+                f"no stored configuration of {self.task.words}{within} reaches {wanted:.2%}; the most accurate reaches "
                 f"{self.highest_accuracy:.2%}. Ask for less, or search more with another `seed` or a larger `budget`: "
                 f"{command}"
             )
         return Configurations(records=meeting, baseline=self.baseline)
 
-    def answer(self, target: Target, records: Sequence[Record] | None = None) -> Answer:
+    def answer(self, target: Target) -> Answer:
         """The cheapest configuration for a target, by stored fresh runs. There has to be a baseline.
 
-        Args:
-            target: The target.
-            records: The evaluations to choose from; by default the front and those with fresh runs.
+        Whoever shows an answer from stored results gets it here, so that all name the same one. A confirmed
+        configuration stays confirmed, even if one that may be better has taken its place on the front.
         """
+        answer = self.answer_among((*self.front, *self.tried), target)
+        for record in self.tried:
+            if answer.record is not None and answer.confirmed and _by_energy(record) >= _by_energy(answer.record):
+                break
+            if answer.verdict(record) == "confirmed" and record.key != answer.baseline.key:
+                confirmation = answer.confirmations[record.evaluation.candidate.key]
+                cheaper = tuple(one for one in answer.rejected if _by_energy(one[0]) < _by_energy(record))
+                return replace(answer, record=record, confirmation=confirmation, rejected=cheaper)
+        return answer
+
+    def answer_among(self, records: Sequence[Record], target: Target) -> Answer:
+        """The cheapest of some evaluations for a target, by stored fresh runs. There has to be a baseline."""
         assert self.baseline is not None
-        records = (*self.front, *self.tried) if records is None else records
-        return self._confirmer(self._runs_of).answer(records, self.baseline, target)
+        confirmer = self._confirmer(self._runs_of)
+        everything = (*self.front, *self.tried, *self.plain, self.baseline)
+        confirmations = confirmer.confirmations(everything, self.baseline, target)
+        return replace(
+            confirmer.answer(records, self.baseline, target, plain=self.plain),
+            confirmations=confirmations,
+            baseline_confirmation=confirmations.get(self.baseline.evaluation.candidate.key),
+        )
 
     def lacks_runs(self, target: Target, records: Sequence[Record]) -> bool:
         """Whether an answer depends on fresh runs that are not stored; see `answer`."""
@@ -142,26 +209,8 @@ class Stored:
             return found
 
         assert self.baseline is not None
-        self._confirmer(runs_of).answer(records, self.baseline, target)
+        self._confirmer(runs_of).answer(records, self.baseline, target, plain=self.plain)
         return lacking
-
-    def with_confirmed_before(self, answer: Answer) -> Answer:
-        """An answer from the front, or a cheaper one that fresh runs confirmed before it was pushed off the front.
-
-        A confirmed configuration stays confirmed, even if one that may be better has taken its place on the front.
-        """
-        confirmer = self._confirmer(self._runs_of)
-        cost = math.inf if answer.record is None or not answer.confirmed else answer.record.evaluation.energy_pj
-        wanted = answer.target.accuracy(answer.baseline.evaluation.accuracy)
-        for record in self.tried:
-            if record.evaluation.energy_pj >= cost:
-                break
-            if record.evaluation.accuracy < wanted or record.key == answer.baseline.key:
-                continue
-            own = confirmer.answer([record], answer.baseline, answer.target)
-            if own.confirmed:
-                return replace(own, rejected=answer.rejected)
-        return answer
 
     def _confirmer(self, runs_of: RunsOf) -> Confirmer:
         runs = self.task.with_effort(self.effort).effort.confirmations
@@ -171,14 +220,8 @@ class Stored:
         return [run for run in self.runs.get(candidate.key, ()) if run.run < count]
 
 
-def confirmations_in(answer: Answer) -> dict[str, Confirmation]:
-    """The fresh runs of all evaluations in an answer, by their keys."""
-    found = {record.key: runs for record, runs in answer.rejected}
-    if answer.record is not None and answer.confirmation is not None:
-        found[answer.record.key] = answer.confirmation
-    if answer.baseline_confirmation is not None:
-        found[answer.baseline.key] = answer.baseline_confirmation
-    return found
+def _by_energy(record: Record) -> tuple[float, str]:
+    return record.evaluation.energy_pj, record.key
 
 
 def stored_alone(

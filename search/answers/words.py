@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from search.answers.confirmation import Answer
 from search.multipliers.identity import multiplier_name
 from search.space.candidate import Candidate
+from search.store.records import Record
 
 COLUMNS = ("network", "prune", "bits", "multiplier", "memory")
 
@@ -54,6 +56,19 @@ def energy_unit(pj: float) -> tuple[float, str]:
     return 1.0, "pJ"
 
 
+def savings(answer: Answer, record: Record) -> str:
+    """Return what an evaluation saves against both references of an answer."""
+    return (
+        f"{saving(answer.saving(record))} less than the baseline, "
+        f"{saving(answer.saving_right_sized(record))} less than the right-sized network"
+    )
+
+
 def saving(ratio: float) -> str:
     """Format a ratio of energies, such as 12.3x."""
     return f"{ratio:.3g}x" if ratio < 100 else f"{ratio:.0f}x"
+
+
+def area(ratio: float) -> str:
+    """Format an area relative to the baseline's, such as 0.31x."""
+    return f"{ratio:.2f}x" if ratio < 10 else f"{ratio:.0f}x"

@@ -35,6 +35,7 @@ def best(
     *,
     min_accuracy: float | None = None,
     max_accuracy_drop: float | None = None,
+    max_area: float | None = None,
     knee: bool = False,
     dataset: str = DEFAULT_DATASET,
     network: str | None = None,
@@ -51,6 +52,7 @@ def best(
     Args:
         min_accuracy: Accuracy that the answer must have, in (0, 1].
         max_accuracy_drop: Instead: how far below the baseline's accuracy it may be, in [0, 1); by default 0.02.
+        max_area: Largest area of array and memories over the baseline's, above 0; by default there is no bound.
         knee: Instead of the cheapest, the knee of the front above the target; see `search.answers.result.knee`.
         dataset: A name from `task_names()`.
         network: Import path of a custom network, as for `run`: evaluations of what it is now.
@@ -63,9 +65,9 @@ def best(
     Raises:
         UsageError: If an argument is of the wrong type, out of range or unknown.
         StorageError: If the database does not exist or cannot be used.
-        NothingFoundError: If no stored evaluation reaches the target.
+        NothingFoundError: If no stored evaluation reaches the target within the bound on area.
     """
-    target = target_of(min_accuracy, max_accuracy_drop)
+    target = target_of(min_accuracy, max_accuracy_drop, max_area)
     check_effort(effort)
     check_value("workplace", workplace, Workplace)
     check_flag("knee", knee)
@@ -74,13 +76,13 @@ def best(
     found_hardware = find_hardware(hardware)
     task = searched_task(dataset, network)
     with Store.open(workplace.url, create=False) as store:
-        stored = Stored.read(store, task, found_hardware, effort=effort)
+        stored = Stored.read(store, task, found_hardware, effort=effort, max_area=max_area)
         found = stored.configurations(target, hardware=os.fspath(hardware))
         if knee:
             records = [find_knee(found.records)]
-            answer = stored.answer(target, records)
+            answer = stored.answer_among(records, target)
         else:
-            answer = stored.with_confirmed_before(stored.answer(target))
+            answer = stored.answer(target)
             most = answer.record.evaluation.energy_pj if answer.record and answer.confirmed else math.inf
             wanted = target.accuracy(found.baseline.evaluation.accuracy)
             setup = Setup.of(task, found_hardware, effort)
@@ -88,11 +90,12 @@ def best(
         if not (confirm and stored.lacks_runs(target, records)):
             return answer
         workshop = _workshop(store, task, found_hardware, effort, workplace)
-        (answer,) = _confirmed([(records, target)], found.baseline, workshop, store, observer)
+        (answer,) = _confirmed([(records, target)], found.baseline, workshop, store, observer, plain=stored.plain)
         if knee:
             return answer
-        # Runs were made meanwhile.
-        return Stored.read(store, task, found_hardware, effort=effort).with_confirmed_before(answer)
+        # With the runs that were made meanwhile; where some failed, only the answer above knows it.
+        again = Stored.read(store, task, found_hardware, effort=effort, max_area=max_area).answer(target)
+        return again if again.confirmed else answer
 
 
 def answers(
@@ -141,7 +144,13 @@ def _workshop(store: Store, task: Task, hardware: Hardware, effort: str, workpla
 
 
 def _confirmed(
-    questions: Sequence[Question], baseline: Record, workshop: Workshop, store: Store, observer: Observer | None
+    questions: Sequence[Question],
+    baseline: Record,
+    workshop: Workshop,
+    store: Store,
+    observer: Observer | None,
+    *,
+    plain: Sequence[Record] = (),
 ) -> list[Answer]:
     observer = workshop.notified(observer)
     everything = [baseline, *(record for records, _ in questions for record in records)]
@@ -157,7 +166,10 @@ def _confirmed(
         confirmer = workshop.confirmer(store, executor, observer)
         return [
             confirmer.answer(
-                [one for one in records if not unknown & set(one.evaluation.candidate.multipliers)], baseline, target
+                [one for one in records if not unknown & set(one.evaluation.candidate.multipliers)],
+                baseline,
+                target,
+                plain=plain,
             )
             for records, target in questions
         ]
@@ -166,6 +178,7 @@ def _confirmed(
 def configurations(
     *,
     min_accuracy: float,
+    max_area: float | None = None,
     dataset: str = DEFAULT_DATASET,
     network: str | None = None,
     hardware: str | os.PathLike[str] = DEFAULT_HARDWARE,
@@ -179,6 +192,7 @@ def configurations(
 
     Args:
         min_accuracy: Accuracy that they have, in (0, 1].
+        max_area: Largest area of array and memories over the baseline's, above 0; by default there is no bound.
         dataset: A name from `task_names()`.
         network: Import path of a custom network, as for `run`: evaluations of what it is now.
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
@@ -188,12 +202,12 @@ def configurations(
     Raises:
         UsageError: If an argument is of the wrong type, out of range or unknown.
         StorageError: If the database does not exist or cannot be used.
-        NothingFoundError: If no stored evaluation reaches the accuracy.
+        NothingFoundError: If no stored evaluation reaches the accuracy within the bound on area.
     """
-    target = target_of(min_accuracy, None)
+    target = target_of(min_accuracy, None, max_area)
     check_effort(effort)
     found_hardware = find_hardware(hardware)
     task = searched_task(dataset, network)
     with Store.open(Workplace(storage=storage).url, create=False) as store:
-        stored = Stored.read(store, task, found_hardware, effort=effort)
+        stored = Stored.read(store, task, found_hardware, effort=effort, max_area=max_area)
         return stored.configurations(target, hardware=os.fspath(hardware))

@@ -84,13 +84,15 @@ def export(
     except approx.ArgumentError as error:
         raise UsageError(f"{error} (`overwrite`)" if not overwrite else str(error)) from None
     task = _task(record.setup.task).with_effort(record.setup.effort)
-    candidate = record.evaluation.candidate
+    candidate, sums = record.evaluation.candidate, record.evaluation.narrow_sums
     training = Training(
         task,
         datasets.load(task, folder),
         seed=record.seed,
         cache=workplace.open_cache(),
         failures=record.evaluation.failures,
+        circuit_bits=record.evaluation.circuit_bits,
+        partial_sums=None if sums is None else approx.PartialSums(bits=sums.bits, overflow=sums.overflow),
         multipliers=stored_tables(candidate.multipliers, workplace.multipliers),
         on_training=on_training or (lambda stage: None),
     )

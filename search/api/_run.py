@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from energy import Hardware
 from search.answers.result import SearchResult, result_of
+from search.api.area import check_area
 from search.api.checks import (
     check_effort,
+    check_max_area,
     check_names,
     check_numbers,
     check_observer,
@@ -31,6 +33,7 @@ from search.multipliers.choice import ChosenMultiplier, choose, choose_for
 from search.multipliers.folder import MultiplierFolder
 from search.observer import Observer
 from search.space.candidate import Candidate
+from search.space.partial_sums import check_partial_sums
 from search.space.search_space import SearchSpace
 from search.space.space_file import choose_space
 from search.space.target import Target
@@ -44,6 +47,8 @@ from search.store.setup import Setup
 if TYPE_CHECKING:
     from search.evaluation.cache.cache import TrainingCache
     from search.evaluation.work import Executor
+    from search.sampling.area import AreaBound
+    from search.sampling.forecast import HardwareGenomeModel
 
 _EARLIER = 6  # candidates of earlier searches that a new one begins with
 _EARLIER_LOSS = 0.2  # how far below the most accurate of these they may be
@@ -56,6 +61,7 @@ def run(
     hardware: str | os.PathLike[str] = DEFAULT_HARDWARE,
     min_accuracy: float | None = None,
     max_accuracy_drop: float | None = None,
+    max_area: float | None = None,
     budget: int | None = None,
     seed: int = 0,
     effort: str | None = None,
@@ -73,6 +79,8 @@ def run(
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
         min_accuracy: Accuracy that the answer must have, in (0, 1].
         max_accuracy_drop: Instead: how far below the baseline's accuracy it may be, in [0, 1); by default 0.02.
+        max_area: Largest area of array and memories over the baseline's, above 0; by default there is no bound. Only
+            the baseline itself is evaluated beyond it.
         budget: Evaluations to make, by default 200; of a resumed search in total, by default as many as before, never
             fewer.
         seed: Seed of everything random; the same seed gives the same front whatever the number of workers.
@@ -85,7 +93,8 @@ def run(
         observer: Notified of progress; by default a line below the cell in a notebook, and nobody elsewhere.
 
     Raises:
-        UsageError: If an argument is of the wrong type, out of range, unknown, or contradicts the search to be resumed.
+        UsageError: If an argument is of the wrong type, out of range, unknown, or contradicts the search to be resumed;
+            or if the hardware's partial sums cannot be emulated.
         DatasetError: If the images are missing or damaged.
         StorageError: If the database cannot be used.
         ExecutorError: If Ray cannot start.
@@ -93,19 +102,24 @@ def run(
     """
     check_numbers(budget=budget, seed=seed)
     check_effort(effort)
+    check_max_area(max_area)
     check_value("options", options, SearchOptions)
     check_value("workplace", workplace, Workplace)
     check_observer(observer)
     target = None
     if min_accuracy is not None or max_accuracy_drop is not None:
         target = target_of(min_accuracy, max_accuracy_drop)
+    if max_area is not None and options.sampler == "greedy":
+        raise UsageError("the greedy strategy begins at the largest, most exact candidate; leave out `max_area`")
     hardware_found = find_hardware(hardware)
+    check_partial_sums(hardware_found)
     task = searched_task(dataset, network)
     chosen, space = _choices(task, hardware_found, multipliers, options, workplace.multipliers)
     request = _Request(
         task=task,
         hardware=hardware_found,
         target=target,
+        max_area=max_area,
         budget=budget,
         seed=seed,
         effort=effort,
@@ -127,6 +141,7 @@ class _Request:
         task: What is classified.
         hardware: What energy is modelled for.
         target: The accuracy that the answer has to keep; a resumed search takes it over.
+        max_area: Largest area over the baseline's; a resumed search has to have the same.
         budget: Evaluations.
         seed: Seed of the search.
         effort: Effort of each evaluation.
@@ -138,6 +153,7 @@ class _Request:
     task: Task
     hardware: Hardware
     target: Target | None
+    max_area: float | None
     budget: int | None
     seed: int
     effort: str | None
@@ -202,6 +218,7 @@ def _find_begun(store: Store, request: _Request) -> SearchRecord:
         request.multipliers,
         request.space,
         request.effort,
+        request.max_area,
     )
     check_same_settings(begun, request.settings, effort=request.effort, options=request.options)
     if request.options.starts:
@@ -218,17 +235,27 @@ def _run_in(
     observer: Observer | None,
 ) -> SearchResult:
     """Begin a search, or resume the one that was begun, and run it."""
+    from search.space.weight_memory import check_metadata, lowest_supply_mv  # loads torch
+
     task, hardware = request.task, request.hardware
     if begun is not None:
         chosen, searched = choose(begun.multipliers, workplace.multipliers), space_of(begun, task)
     else:
         chosen, searched = choose_for(hardware, request.multipliers), request.space or task.space
-    space = searched.restricted(chosen, hardware.weight_memory.cell)
+    cell = hardware.weight_memory.cell
+    space = searched.restricted(chosen, cell, lowest_mv=lowest_supply_mv(hardware.weight_failures, cell))
+    check_metadata(space, hardware)
     if missing := [one for one in request.options.starts if not space.holds(one.canonical())]:
         raise UsageError(f"the space does not hold the candidate to start with: {missing[0].to_dict()}")
+    settings, max_area = request.settings, request.max_area
+    if begun is not None:
+        settings, max_area = begun.settings, begun.target.max_area
+    genome_model, area = _genome_model(space, task, hardware, settings), None
+    if max_area is not None and task.network is None:
+        area = _area_bound(space, genome_model, max_area, request.options.starts)
     workshop = Workshop.open(
         task,
-        request.settings.effort if begun is None else begun.settings.effort,
+        settings.effort,
         hardware,
         workplace,
         cache=cache,
@@ -240,18 +267,61 @@ def _run_in(
         if begun is not None:
             stack.enter_context(claimed(begun, store.url))
         executor = stack.enter_context(workshop.executor(chosen, seed=request.seed))
+        screened = settings.sampler == "nsga2" and settings.prescreen
+        if task.network is not None and (screened or max_area is not None):
+            genome_model.build_networks(executor)
+        if max_area is not None and area is None:
+            area = _area_bound(space, genome_model, max_area, request.options.starts)
         if begun is not None:
             search = store.searches.reopen(
                 begun,
                 budget=max(request.budget or 0, begun.budget),
-                target=request.target,
+                target=None if request.target is None else replace(request.target, max_area=max_area),
                 data_dir=None if workplace.data_dir is None else given_images_dir(workplace),
             )
         else:
-            search = _new_search(store, request, searched, space, workshop, executor)
+            search = _new_search(store, request, searched, space, workshop, executor, area)
             stack.enter_context(claimed(search, store.url))
         observer.stored(search)
-        return _run_stored(search, space, workshop, store, executor, chosen, observer, confirm=request.options.confirm)
+        return _run_stored(
+            search,
+            space,
+            genome_model,
+            area,
+            workshop,
+            store,
+            executor,
+            chosen,
+            observer,
+            confirm=request.options.confirm,
+        )
+
+
+def _genome_model(space: SearchSpace, task: Task, hardware: Hardware, settings: SearchSettings) -> HardwareGenomeModel:
+    from search.sampling.forecast import HardwareGenomeModel  # imported late, because it brings Optuna and torch
+
+    return HardwareGenomeModel(space, task, hardware, costs=settings.costs)
+
+
+def _area_bound(
+    space: SearchSpace, genome_model: HardwareGenomeModel, max_area: float, starts: Sequence[Candidate]
+) -> AreaBound:
+    """Return the bound on area of a search, whose networks this process builds unless they are built already.
+
+    Raises:
+        UsageError: If no candidate keeps it, or one to start with does not.
+    """
+    from search.sampling.area import AreaBound
+
+    area = AreaBound(space, genome_model.areas, max_area)
+    check_area(max_area, area.least)
+    for one in starts:
+        if (ratio := area.ratio(one.canonical())) > max_area and one.canonical() != space.baseline():
+            raise UsageError(
+                f"a candidate to start with needs {ratio:.3g} times the baseline's area, more than `max_area` "
+                f"{max_area:g}: {one.to_dict()}"
+            )
+    return area
 
 
 def _new_search(
@@ -261,6 +331,7 @@ def _new_search(
     space: SearchSpace,
     workshop: Workshop,
     executor: Executor,
+    area: AreaBound | None,
 ) -> SearchRecord:
     """Store a new search.
 
@@ -271,6 +342,7 @@ def _new_search(
         space: The same, restricted to multipliers and hardware.
         workshop: Where it works.
         executor: Evaluates; asynchronous searches have generations larger than its workers.
+        area: The bound on area of what it asks for, if it has one.
     """
     # Imported late, because they bring Optuna and torch.
     from search.sampling.asker import population_size
@@ -279,7 +351,8 @@ def _new_search(
 
     budget, options, settings = request.budget or DEFAULT_BUDGET, request.options, request.settings
     earlier = [] if options.fresh else _best_of_earlier(store, request.task, request.hardware, request.seed, settings)
-    starts = starting_genomes(space, budget=budget, requested=options.starts, earlier=earlier)
+    fit = None if area is None else area.fitting(request.seed)
+    starts = starting_genomes(space, budget=budget, requested=options.starts, earlier=earlier, fit=fit)
     # Asynchronous asks belong to different generations only if these are larger than what is under way.
     least_population = math.ceil(1.5 * executor.workers) if settings.asynchronous else 0
     return store.searches.create(
@@ -289,7 +362,7 @@ def _new_search(
         seed=request.seed,
         budget=budget,
         population_size=max(population_size(budget), least_population),
-        target=request.target or target_of(None, None),
+        target=replace(request.target or target_of(None, None), max_area=request.max_area),
         multipliers=space.multipliers,
         data_dir=given_images_dir(workshop.workplace),
         space=searched.to_dict(),
@@ -301,6 +374,8 @@ def _new_search(
 def _run_stored(
     search: SearchRecord,
     space: SearchSpace,
+    genome_model: HardwareGenomeModel,
+    area: AreaBound | None,
     workshop: Workshop,
     store: Store,
     executor: Executor,
@@ -311,15 +386,14 @@ def _run_stored(
 ) -> SearchResult:
     """Run a search to its budget, and confirm its answer."""
     from search.engine import run_search
-    from search.sampling.forecast import HardwareGenomeModel
 
-    genome_model = HardwareGenomeModel(space, workshop.task, workshop.hardware, costs=search.settings.costs)
-    if workshop.task.network is not None and search.settings.sampler == "nsga2" and search.settings.prescreen:
-        genome_model.build_networks(executor)
     key_of = key_function(workshop.task, workshop.data.fingerprint, workshop.hardware, search.seed, multipliers)
-    result = run_search(search, space, store, executor, genome_model=genome_model, key_of=key_of, observer=observer)
+    result = run_search(
+        search, space, store, executor, genome_model=genome_model, key_of=key_of, observer=observer, area=area
+    )
     if confirm:
-        workshop.confirmer(store, executor, observer).answer(result.evaluations, result.baseline, search.target)
+        confirmer = workshop.confirmer(store, executor, observer)
+        confirmer.answer(result.evaluations, result.baseline, search.target, plain=result.stored.plain)
     store.searches.finish(search)
     return result_of(store, store.searches.find(search.name))
 

@@ -5,6 +5,7 @@ Messages name parameters in backticks, which the command line turns into its opt
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
@@ -75,12 +76,13 @@ def check_names(parameter: str, names: Sequence[str], *, example: str) -> list[s
     return [*dict.fromkeys(name.strip() for name in listed)]
 
 
-def target_of(min_accuracy: float | None, max_accuracy_drop: float | None) -> Target:
-    """Return the target that is asked for; two points below the baseline if nothing is.
+def target_of(min_accuracy: float | None, max_accuracy_drop: float | None, max_area: float | None = None) -> Target:
+    """Return the target that is asked for; two points below the baseline if no accuracy is.
 
     Raises:
-        UsageError: If both are given, or one is out of range.
+        UsageError: If both accuracies are given, or a number is out of range.
     """
+    check_max_area(max_area)
     if min_accuracy is not None and max_accuracy_drop is not None:
         raise UsageError("`min_accuracy` and `max_accuracy_drop` exclude each other; give one of them")
     if min_accuracy is not None:
@@ -88,14 +90,26 @@ def target_of(min_accuracy: float | None, max_accuracy_drop: float | None) -> Ta
             raise UsageError(
                 f"`min_accuracy` must be above 0 and at most 1, such as 0.95 for 95 %, got {_words(min_accuracy)}"
             )
-        return Target(min_accuracy=min_accuracy)
+        return Target(min_accuracy=min_accuracy, max_area=max_area)
     drop = DEFAULT_DROP if max_accuracy_drop is None else max_accuracy_drop
     if not _is_number(drop) or not 0 <= drop < 1:
         raise UsageError(
             "`max_accuracy_drop` must be at least 0 and below 1, such as 0.01 for one percentage point, got "
             f"{_words(drop)}"
         )
-    return Target(max_accuracy_drop=drop)
+    return Target(max_accuracy_drop=drop, max_area=max_area)
+
+
+def check_max_area(max_area: float | None) -> None:
+    """Refuse what is no ratio of areas; None, for no bound, is allowed.
+
+    Raises:
+        UsageError: If it is not a finite number above 0.
+    """
+    if max_area is not None and (not _is_number(max_area) or not 0 < max_area < math.inf):
+        raise UsageError(
+            f"`max_area` must be a number above 0, such as 0.5 for half of the baseline's area, got {_words(max_area)}"
+        )
 
 
 def check_losses(losses: Sequence[float]) -> tuple[float, ...]:

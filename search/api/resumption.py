@@ -23,6 +23,7 @@ def find_resumed(
     multipliers: Sequence[ChosenMultiplier] | None,
     space: SearchSpace | None,
     effort: str | None,
+    max_area: float | None,
 ) -> SearchRecord:
     """The search to be resumed: that of this name, or else the newest that fits all the rest.
 
@@ -35,6 +36,7 @@ def find_resumed(
         multipliers: Those among which it chooses; None for whatever they are.
         space: Its space before it is restricted; None for whatever that is.
         effort: By which the newest is found; None for whatever it is.
+        max_area: Its bound on area; None for whatever it is.
 
     Raises:
         UnknownNameError: If there is no search of this name.
@@ -75,6 +77,9 @@ def find_resumed(
                 f"search {name!r} searches another space than `space` says now; resume it without `space` (search show "
                 f"{name} --json has its own)"
             )
+        if max_area not in (None, search.target.max_area):
+            has = "no bound on area" if search.target.max_area is None else f"the bound {search.target.max_area:g}"
+            raise UsageError(f"search {name!r} has {has}, not {max_area:g}; resume it without `max_area`")
         return search
     same = [
         search
@@ -82,12 +87,14 @@ def find_resumed(
         if (search.task, search.seed, search.hardware) == (task.identity, seed, hardware.identity)
         and wanted in (None, search.multipliers)
         and effort in (None, search.settings.effort)
+        and max_area in (None, search.target.max_area)
         and (space is None or space.to_dict() == space_of(search, task).to_dict())
     ]
     if not same:
         among = "" if wanted is None else f" that chooses among {', '.join(wanted)}"
         among += "" if space is None else " in this `space`"
         among += "" if effort is None else f" with effort {effort}"
+        among += "" if max_area is None else f" with `max_area` {max_area:g}"
         raise UsageError(
             f"there is no search of {task.words} with seed {seed} on {hardware.identity}{among} to "
             "resume; start one without `resume`, or list all with: search show"

@@ -11,6 +11,7 @@ from search.cli.errors import in_options, print_json, reported_errors
 @click.command()
 @options.min_accuracy
 @options.max_accuracy_drop
+@options.max_area
 @click.option("--knee", is_flag=True, help="Print the knee of the front above the target instead of the cheapest.")
 @options.dataset
 @options.network
@@ -24,6 +25,7 @@ def best(
     context: click.Context,
     min_accuracy: float | None,
     max_accuracy_drop: float | None,
+    max_area: float | None,
     knee: bool,
     dataset: str,
     network: str | None,
@@ -50,6 +52,7 @@ def best(
             answer = search.best(
                 min_accuracy=min_accuracy,
                 max_accuracy_drop=max_accuracy_drop,
+                max_area=max_area,
                 knee=knee,
                 dataset=dataset,
                 network=network,

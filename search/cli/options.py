@@ -42,6 +42,12 @@ max_accuracy_drop = click.option(
     metavar="SHARE",
     help="Instead: how far accuracy may be below the baseline's.  [default: 0.02, two percentage points]",
 )
+max_area = click.option(
+    "--max-area",
+    type=float,
+    metavar="RATIO",
+    help="Largest area of array and memories over the baseline's, such as 0.5.  [default: any]",
+)
 effort = click.option(
     "--effort", metavar="NAME", help="quick, standard or thorough: epochs, chips, fresh runs.  [default: standard]"
 )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--budget", type=int, help="Evaluations to make.  [default: 200, or what a resumed search had]")
 @options.min_accuracy
 @options.max_accuracy_drop
+@options.max_area
 @options.effort
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed finds the same front.")
 @click.option(
@@ -97,6 +98,7 @@ def run(
     budget: int | None,
     min_accuracy: float | None,
     max_accuracy_drop: float | None,
+    max_area: float | None,
     effort: str | None,
     seed: int,
     multipliers: str | None,
@@ -139,6 +141,7 @@ def run(
                 hardware=hardware,
                 min_accuracy=min_accuracy,
                 max_accuracy_drop=max_accuracy_drop,
+                max_area=max_area,
                 budget=budget,
                 seed=seed,
                 effort=effort,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from search.space.task import Task
 
 Split = Literal["validation", "test"]
 
-EVALUATION_VERSION = 6  # raise whenever the same candidate would be measured differently
+EVALUATION_VERSION = 7  # raise whenever the same candidate would be measured differently
 
 
 def share_error(share: float, images: int) -> float:
@@ -25,6 +25,22 @@ def share_error(share: float, images: int) -> float:
     """
     share = (share * images + 2) / (images + 4)
     return math.sqrt(share * (1 - share) / images)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NarrowSums:
+    """The partial sums that a network was computed with, where these may overflow.
+
+    Attributes:
+        bits: Their width.
+        overflow: What an addition gives that leaves it, one of `energy.hardware.OVERFLOWS`.
+        overflowed: Share of the sums that overflowed while the accuracy was measured; None if retraining was stopped
+            before.
+    """
+
+    bits: int
+    overflow: str
+    overflowed: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +61,8 @@ class Evaluation:
         hardware: Name of the accelerator; of several alternatives the one that costs least.
         dense_layers: Layers whose pruned weights are stored too, so that their zeros can fail.
         failures: How cells of the weight memory failed, one of `energy.hardware.FAILURES`.
+        circuit_bits: Widths of weights and activations that the multipliers were built for; None for the candidate's.
+        narrow_sums: Partial sums that are narrower than every sum may need; None if they are not.
         early_accuracy: Accuracy early in the retraining on integer codes, with a perfect memory.
         stopped: Whether retraining ended there, because others were clearly better: then that is the accuracy.
         seconds: Time the evaluation took.
@@ -65,6 +83,8 @@ class Evaluation:
     hardware: str
     dense_layers: tuple[str, ...]
     failures: str
+    circuit_bits: tuple[int, int] | None
+    narrow_sums: NarrowSums | None
     early_accuracy: float
     stopped: bool
     seconds: float
@@ -113,6 +133,8 @@ class Evaluation:
             "hardware": self.hardware,
             "dense_layers": list(self.dense_layers),
             "failures": self.failures,
+            "circuit_bits": None if self.circuit_bits is None else list(self.circuit_bits),
+            "narrow_sums": None if self.narrow_sums is None else asdict(self.narrow_sums),
             "early_accuracy": self.early_accuracy,
             "stopped": self.stopped,
             "cpu_seconds": self.cpu_seconds,
@@ -137,6 +159,8 @@ class Evaluation:
             hardware=content["hardware"],
             dense_layers=tuple(content["dense_layers"]),
             failures=content["failures"],
+            circuit_bits=None if content["circuit_bits"] is None else tuple(content["circuit_bits"]),
+            narrow_sums=None if content["narrow_sums"] is None else NarrowSums(**content["narrow_sums"]),
             early_accuracy=content["early_accuracy"],
             stopped=content["stopped"],
             cpu_seconds=content["cpu_seconds"],

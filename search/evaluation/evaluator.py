@@ -17,17 +17,19 @@ import torch
 
 import approx
 import energy
+from approx.partial_sums import MAX_SUM_BITS
 from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.datasets import TaskData, fold
 from search.evaluation.early_stopping import Rival, bar, is_beaten
-from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split
+from search.evaluation.evaluation import ConfirmationRun, Evaluation, NarrowSums, Split
 from search.evaluation.meter import Meter
 from search.evaluation.training import TrainedNetwork, Training, untrained_layers
 from search.evaluation.work import Done, Failed, Outcome, Result, WorkItem
-from search.evaluation.workload import workload_of
+from search.evaluation.workload import circuit_bits, workload_of
 from search.multipliers.choice import ChosenMultiplier
 from search.multipliers.known import KnownMultipliers
 from search.space.candidate import Candidate
+from search.space.partial_sums import check_partial_sums
 from search.space.task import Task
 
 _CONFIRMING = 2**32  # first seed of confirmation runs, above all seeds of searches
@@ -44,6 +46,9 @@ class Evaluator:
         seed: Seed of the search.
         cache: Cache of trained networks.
         multipliers: Multipliers that candidates may have.
+
+    Raises:
+        UsageError: If the hardware's partial sums cannot be emulated.
     """
 
     def __init__(
@@ -59,18 +64,20 @@ class Evaluator:
         self._known = KnownMultipliers.of(multipliers)
         self._task = task
         self._hardware = hardware
+        self._partial_sums = _partial_sums(hardware)
         self._data = data
         self._cache = cache
         self._training = self._trained_on(data, seed)
 
     def _trained_on(self, data: TaskData, seed: int) -> Training:
-        failures = self._hardware.weight_failures
         return Training(
             self._task,
             data,
             seed=seed,
             cache=self._cache,
-            failures=failures,
+            failures=self._hardware.weight_failures,
+            circuit_bits=circuit_bits(self._hardware),
+            partial_sums=self._partial_sums,
             multipliers=self._known.tables,
         )
 
@@ -121,13 +128,16 @@ class Evaluator:
             }
             to_reach = bar(rivals, tuple(figures[cost] for cost in costs))
             accuracies: tuple[float, ...]
+            overflowed = None
             try:
                 model, early = self._training.approximated(candidate, pruned, judge=partial(_judge, to_reach))
             except _BeatenError as beaten:
                 stopped, early, accuracies = True, beaten.early, (beaten.early,)
             else:
                 stopped = False
+                approx.reset_overflows(model)
                 accuracies = self._training.chip_accuracies(candidate, model, split, dense_layers=report.dense_layers)
+                overflowed = _overflowed(model)
         weights = sum(layer.weights for layer in workload.layers)
         spent = meter.spent()
         return Evaluation(
@@ -143,6 +153,8 @@ class Evaluator:
             hardware=report.hardware.name,
             dense_layers=report.dense_layers,
             failures=self._hardware.weight_failures,
+            circuit_bits=circuit_bits(self._hardware),
+            narrow_sums=self._narrow_sums(overflowed),
             early_accuracy=early,
             stopped=stopped,
             seconds=spent.seconds,
@@ -186,9 +198,28 @@ class Evaluator:
             seconds=time.perf_counter() - started,
         )
 
+    def _narrow_sums(self, overflowed: float | None) -> NarrowSums | None:
+        sums = self._partial_sums
+        return None if sums is None else NarrowSums(bits=sums.bits, overflow=sums.overflow, overflowed=overflowed)
+
     def _workload(self, candidate: Candidate, pruned: TrainedNetwork) -> energy.Workload:
         shapes = approx.trace(pruned.model, self._training.calibration_data()[:_TRACED_IMAGES])
         return workload_of(candidate, shapes, self._hardware, kept=pruned.kept_weights)
+
+
+def _partial_sums(hardware: energy.Hardware) -> approx.PartialSums | None:
+    check_partial_sums(hardware)
+    bits = hardware.partial_sum_bits
+    if bits is None or bits >= MAX_SUM_BITS:  # which hold every sum that is emulated
+        return None
+    return approx.PartialSums(bits=bits, overflow=hardware.partial_sum_overflow)
+
+
+def _overflowed(model: torch.nn.Module) -> float | None:
+    """Return the share of sums that overflowed; None where none can."""
+    counts = approx.overflows(model).values()
+    sums = sum(count.sums for count in counts)
+    return sum(count.overflowed for count in counts) / sums if sums else None
 
 
 class _BeatenError(Exception):

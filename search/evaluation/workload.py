@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_WIDEST = 12  # codes in `approx`
+
 
 def workload_of(
     candidate: Candidate, shapes: Sequence[approx.LayerShape], hardware: energy.Hardware, *, kept: Mapping[str, int]
@@ -59,6 +61,15 @@ def workload_of(
         robust_bits=0,
     )
     return on_hardware(workload, candidate, hardware)
+
+
+def circuit_bits(hardware: energy.Hardware) -> tuple[int, int] | None:
+    """Return the widths of weights and activations that multipliers are built for; None for those of each candidate.
+
+    Wider ones than `approx` knows are exact, which compute the same at any width.
+    """
+    widths = hardware.widths
+    return None if widths is None else (min(widths.weights, _WIDEST), min(widths.activations, _WIDEST))
 
 
 def kept_weights(shapes: Sequence[approx.LayerShape], sparsity: float) -> dict[str, int]:

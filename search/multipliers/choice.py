@@ -17,13 +17,12 @@ import energy
 from energy.cost_table import BUILT_WIDTHS, EXACT, LAYER, CostKey, CostTable, built_form, shipped_rows
 from search.errors import UnknownNameError, UsageError
 from search.multipliers.folder import MultiplierFolder, claimed_costs
-from search.multipliers.identity import is_imported, multiplier_identity, multiplier_name
+from search.multipliers.identity import multiplier_identity, multiplier_name
 
 if TYPE_CHECKING:
     from approx import Multiplier
 
 _MIN_BITS, _MAX_BITS = 2, 8
-_WIDTH_DEPENDENT = "ssm-"  # where static segments lie depends on the width; for storable weights a test finds no other
 
 # The default choice: the exact one; those of the catalogue that no other beats in both mean absolute error and energy
 # (with weights held), unless they give a nonzero product for a zero operand, which hardware skips; and the alphabet
@@ -93,18 +92,13 @@ def choose(names: Iterable[str], folder: MultiplierFolder | None = None) -> tupl
 def why_not_on(identity: str, costs: CostTable, hardware: energy.Hardware) -> str | None:
     """Say why a multiplier cannot be in the array of some hardware; None if it can.
 
-    Any can be in an array that is built for the widths of each candidate. One of given widths multiplies narrower codes
-    as it multiplies wide ones, so only those are emulated rightly whose products do not depend on the width, and only
-    those are priced that were measured with narrower operands.
+    Any can be in an array that is built for the widths of each candidate; in one of given widths, those that were
+    measured with narrower operands.
     """
     if hardware.widths is None or identity == EXACT:
         return None
     weight_bits, activation_bits = hardware.widths.weights, hardware.widths.activations
     built = f"an array built for {weight_bits}-bit weights and {activation_bits}-bit activations"
-    if not is_imported(identity) and identity.startswith(_WIDTH_DEPENDENT):
-        return (
-            f"multiplier {identity} is emulated as built for the widths of each candidate, so it cannot be in {built}"
-        )
     try:
         costs.cost(multiplier_name(identity), weight_bits=2, activation_bits=2, form=hardware.multiplier_form)
     except energy.WorkloadError:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from search.answers import words
-from search.answers.confirmation import Answer
+from search.answers.confirmation import Answer, Confirmation, Verdict
 from search.answers.result import SearchResult
 from search.space.task import task_words
 from search.store.records import Record, SearchRecord, TrialCounts
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from search.multipliers.characterisation import Characterised  # loads torch
 
 _SHOWN_LOSS = 0.10  # front members further below the baseline's accuracy are only counted
+_WIDE = 96  # columns; narrower consoles have no room for the spread of accuracies
+_MARKS: dict[Verdict | None, str] = {"confirmed": " ✓", "rejected": " ✗"}
 
 
 def open_console(*, stderr: bool = False) -> Console:
     """Return a console; if it is not a terminal, and so has no width, it is as wide as every table needs."""
     console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=100)
+    return console if console.is_terminal else Console(stderr=stderr, width=104)
 
 
 def print_result(console: Console, result: SearchResult, *, show_all: bool = False, ids: bool = False) -> None:
@@ -39,23 +41,30 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
         show_all: Whether to show members of the front that are far less accurate than the baseline.
         ids: Whether rows have the ids of the evaluations instead of numbers.
     """
-    baseline = result.baseline
+    baseline, answer = result.baseline, result.answer
     floor = 0.0 if show_all else baseline.evaluation.accuracy - _SHOWN_LOSS
     shown = [record for record in result.front if record.evaluation.accuracy >= floor]
-    table = _table(f"Front of {result.search.name} ({task_words(result.search.task)})")
+    wide = console.width >= _WIDE
+    table = _table(f"Front of {result.search.name} ({task_words(result.search.task)})", wide=wide)
     for number, record in enumerate(shown, 1):
-        _add_row(table, record.id if ids else str(number), record, baseline)
+        _add_row(table, record.id if ids else str(number), record, answer, wide=wide)
     table.add_section()
-    best = result.answer.record
+    best = answer.record
     # The answer is off the front if fresh runs rejected the configurations that dominate it.
     if best is not None and best not in (baseline, *result.front):
-        _add_row(table, best.id if ids else "best", best, baseline)
-    _add_row(table, baseline.id if ids else "base", baseline, baseline)
+        _add_row(table, best.id if ids else "best", best, answer, wide=wide)
+    _add_row(table, baseline.id if ids else "base", baseline, answer, wide=wide)
     console.print(table)
     failed = f", {result.failed} failed" if result.failed else ""
     lines = [
-        "Accuracy: mean over chips on validation images, by which the front was chosen; ±: its standard error over "
-        "images and chips; test: on images and chips used for nothing else.",
+        "Accuracy: mean over chips on validation images, by which the front was chosen"
+        + (
+            "; ±: its standard error over images and chips; test: on images and chips used for nothing else."
+            if wide
+            else f" (a terminal of {_WIDE} columns shows its standard error, the worst chip and the test images too)."
+        ),
+        f"✓: fresh runs confirm {answer.target}; ✗: they reject it; grey: not confirmed. Saves, right-sized: energy of "
+        "the baseline and of the right-sized network over this one's. Area: relative to the baseline's.",
         f"{result.finished} evaluations, {result.distinct} of them different{failed}; "
         f"hypervolume {result.hypervolume:.4f}.",
     ]
@@ -66,12 +75,16 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
             f"{hidden} more on the front, over {_SHOWN_LOSS * 100:.0f} points below the baseline: "
             f"search show {result.search.name} --all"
         )
-    if result.answer.record is None:
-        highest = words.percent(result.front[0].evaluation.accuracy)
-        lines.append(f"No configuration is {result.answer.target}; the most accurate reaches {highest}%.")
+    if answer.record is None:
+        nearest = ""
+        if result.front:
+            nearest = f"; the most accurate reaches {words.percent(result.front[0].evaluation.accuracy)}%"
+        lines.append(f"No configuration is {answer.target}{nearest}.")
     else:
         remedy = f"Confirm it with: search resume {result.search.name}"
-        lines += _answer_lines(result.answer, result.answer.record, remedy)
+        lines += _answer_lines(answer, answer.record, remedy)
+    lines += _reference_lines(answer)
+    lines += _sums_lines(answer.record or baseline, baseline)
     for line in lines:
         console.print(line, highlight=False, markup=False)
 
@@ -96,50 +109,89 @@ def print_places(console: Console, places: Mapping[str, str]) -> None:
 
 def print_answer(console: Console, answer: Answer) -> None:
     """Print the cheapest configuration for a target against the baseline, and whether fresh runs confirm it."""
-    table = _table(f"Cheapest {answer.target}")
+    wide = console.width >= _WIDE
+    table = _table(f"Cheapest {answer.target}", wide=wide)
     record = answer.record or answer.baseline
     if record.key != answer.baseline.key:
-        _add_row(table, record.id, record, answer.baseline)
-    _add_row(table, "base", answer.baseline, answer.baseline)
+        _add_row(table, record.id, record, answer, wide=wide)
+    _add_row(table, "base", answer.baseline, answer, wide=wide)
     console.print(table)
-    for line in _answer_lines(answer, record, "Confirm it without --no-confirm"):
+    if answer.record is None:
+        console.print(f"No configuration is {answer.target}.", highlight=False, markup=False)
+        return
+    for line in (*_answer_lines(answer, record, "Confirm it without --no-confirm"), *_reference_lines(answer)):
         console.print(line, highlight=False, markup=False)
     if "," in record.setup.hardware:
         console.print(f"It takes {record.evaluation.hardware}, of {record.setup.hardware}.", highlight=False)
+    for line in _sums_lines(record, answer.baseline):
+        console.print(line, highlight=False, markup=False)
     console.print(f"Export it with: search export {record.id} --out DIR", highlight=False)
 
 
 def _answer_lines(answer: Answer, record: Record, remedy: str) -> list[str]:
     """Return an answer in sentences, with a remedy if it was not confirmed yet."""
     confirmation = answer.confirmation
-    saved = answer.baseline.evaluation.energy_pj / record.evaluation.energy_pj
-    energies = f"{words.energy(record.evaluation.energy_pj)}, {words.saving(saved)} less than the baseline"
+    energies = f"{words.energy(record.evaluation.energy_pj)}, {words.savings(answer, record)}"
+    cheaper = f" {len(answer.rejected)} cheaper rejected." if answer.rejected else ""
     if confirmation is None:
         return [
-            f"Cheapest {answer.target}: {record.id}, {energies}. Not confirmed by fresh runs: the cheapest of many "
-            f"is, on average, a little lucky. {remedy}"
+            f"NOT CONFIRMED {answer.target} by fresh runs yet. Cheapest measured: {record.id}, {energies}; the "
+            f"cheapest of many is, on average, a little lucky.{cheaper} {remedy}"
         ]
-    accuracy = confirmation.accuracy
-    fresh = (
-        f"{len(confirmation.runs)} fresh runs: {accuracy.value:.2%} ± {accuracy.standard_error:.2%} on images held out "
-        f"({record.evaluation.accuracy:.2%} in the search), {confirmation.test_accuracy:.2%} on test images"
-    )
-    cheaper = f" {len(answer.rejected)} cheaper rejected." if answer.rejected else ""
+    fresh = _fresh_runs(confirmation, record)
     if answer.confirmed and record.key == answer.baseline.key and answer.rejected:
         near, runs = max(answer.rejected, key=lambda one: one[1].margin.lower_bound)
-        saved = answer.baseline.evaluation.energy_pj / near.evaluation.energy_pj
         return [
-            f"Nothing cheaper is confirmed {answer.target}, {record.id}.{cheaper} Nearest: {near.id}, "
-            f"{words.saving(saved)} less; with 97.5 % confidence it falls {-runs.margin.lower_bound * 100:.2f} points "
-            "short. Ask for less, or search more."
+            f"Nothing cheaper is confirmed {answer.target}, {record.id}.{cheaper} Nearest, not confirmed: {near.id}, "
+            f"{words.savings(answer, near)}; with 97.5 % confidence it falls {-runs.margin.lower_bound * 100:.2f} "
+            "points short. Ask for less, or search more."
         ]
     if answer.confirmed:
         return [f"Cheapest {answer.target}, confirmed: {record.id}, {energies}.{cheaper}", f"{fresh}."]
     return [
-        f"NOT CONFIRMED {answer.target}. Nearest: {record.id}, {energies}; with 97.5 % confidence it falls "
+        f"NOT CONFIRMED {answer.target}.{cheaper} Nearest: {record.id}, {energies}; with 97.5 % confidence it falls "
         f"{(answer.shortfall or 0) * 100:.2f} points short. Ask for less, or search more.",
         f"{fresh}.",
     ]
+
+
+def _reference_lines(answer: Answer) -> list[str]:
+    """Return what savings are against, the right-sized network and the baseline, with their fresh runs."""
+    baseline, right_sized = answer.baseline, answer.right_sized
+    found = right_sized.record
+    if found.key == baseline.key:
+        sized = (
+            "Right-sized: the baseline; no smaller dense, exact, 8-bit network that keeps the accuracy was evaluated."
+        )
+    else:
+        sized = (
+            "Right-sized, the cheapest dense, exact, 8-bit network at nominal voltage among those evaluated that keeps "
+            "the accuracy: "
+            f"{found.id}, {words.configuration(found.evaluation.candidate)['network']}, "
+            f"{words.energy(found.evaluation.energy_pj)}, {words.saving(answer.saving(found))} less than the baseline; "
+            f"{_fresh_runs(right_sized.confirmation, found)}."
+        )
+    return [sized, f"Baseline: {_fresh_runs(answer.baseline_confirmation, baseline)}."]
+
+
+def _fresh_runs(confirmation: Confirmation | None, record: Record) -> str:
+    """Return the accuracies of fresh runs in words, or that there are none."""
+    if confirmation is None:
+        return f"not retrained, {record.evaluation.accuracy:.2%} in the search"
+    accuracy = confirmation.accuracy
+    return (
+        f"{len(confirmation.runs)} fresh runs: {accuracy.value:.2%} ± {accuracy.standard_error:.2%} on images held out "
+        f"({record.evaluation.accuracy:.2%} in the search), {confirmation.test_accuracy:.2%} on test images"
+    )
+
+
+def _sums_lines(record: Record, baseline: Record) -> list[str]:
+    """Say how many sums overflowed, if partial sums are narrow: a baseline that overflows is a weak reference."""
+    sums, of_baseline = record.evaluation.narrow_sums, baseline.evaluation.narrow_sums
+    if sums is None or of_baseline is None or sums.overflowed is None or of_baseline.overflowed is None:
+        return []
+    own = "" if record.key == baseline.key else f", and {sums.overflowed:.2%} of the answer's"
+    return [f"Partial sums {sums.overflow} at {sums.bits} bits: {of_baseline.overflowed:.2%} of the baseline's{own}."]
 
 
 def print_searches(console: Console, searches: Sequence[SearchRecord], counts: Mapping[int, TrialCounts]) -> None:
@@ -313,9 +365,10 @@ def plain_table(title: str) -> Table:
     return Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
 
 
-def _table(title: str) -> Table:
+def _table(title: str, *, wide: bool) -> Table:
     table = plain_table(title)
-    for column in ("", "acc %", "±", "worst", "test", "energy", "saves"):
+    spread = ("±", "worst", "test") if wide else ()
+    for column in ("", "acc %", *spread, "energy", "saves", "right-\nsized", "area"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for column in words.COLUMNS:
         # Import paths of networks and names of imported multipliers may be long.
@@ -324,20 +377,23 @@ def _table(title: str) -> Table:
     return table
 
 
-def _add_row(table: Table, label: str, record: Record, baseline: Record) -> None:
-    evaluation = record.evaluation
+def _add_row(table: Table, label: str, record: Record, answer: Answer, *, wide: bool) -> None:
+    """Add an evaluation to a table, grey unless fresh runs confirm it."""
+    evaluation, verdict = record.evaluation, answer.verdict(record)
     configuration = words.configuration(evaluation.candidate)
     # Layers that differ get a line each, so that the table still fits a terminal.
     configuration["multiplier"] = configuration["multiplier"].replace(" | ", " |\n")
     if "|" in configuration["memory"]:
         configuration["memory"] = configuration["memory"].replace(" ", "\n")
+    spread = (evaluation.accuracy_standard_error, evaluation.accuracy_worst, record.test_accuracy) if wide else ()
     table.add_row(
-        label,
+        label + _MARKS.get(verdict, ""),
         words.percent(evaluation.accuracy),
-        words.percent(evaluation.accuracy_standard_error),
-        words.percent(evaluation.accuracy_worst),
-        words.percent(record.test_accuracy),
+        *map(words.percent, spread),
         words.energy(evaluation.energy_pj),
-        words.saving(baseline.evaluation.energy_pj / evaluation.energy_pj),
+        words.saving(answer.saving(record)),
+        words.saving(answer.saving_right_sized(record)),
+        words.area(evaluation.area_mm2 / answer.baseline.evaluation.area_mm2),
         *configuration.values(),
+        style=None if verdict == "confirmed" else "dim",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from search.answers.confirmation import Answer, Confirmation
@@ -11,7 +12,10 @@ from search.store.records import Record, SearchRecord
 
 
 def record_json(record: Record, baseline: Record) -> dict[str, Any]:
-    """Return one evaluation with its saving. Accuracies are shares in [0, 1], energies pJ per inference."""
+    """Return one evaluation with its saving. Accuracies are shares in [0, 1], energies pJ per inference.
+
+    `area_ratio` is its area over the baseline's.
+    """
     evaluation = record.evaluation
     tested = record.test_accuracies
     return {
@@ -30,13 +34,27 @@ def record_json(record: Record, baseline: Record) -> dict[str, Any]:
         "hardware": evaluation.hardware,
         "latency_us": evaluation.latency_us,
         "area_mm2": evaluation.area_mm2,
+        "area_ratio": evaluation.area_mm2 / baseline.evaluation.area_mm2,
         "macs": evaluation.macs,
         "density": evaluation.density,
+        "narrow_sums": None if evaluation.narrow_sums is None else asdict(evaluation.narrow_sums),
         "seed": record.seed,
         "effort": record.setup.effort,
         "seconds": evaluation.seconds,
         "cpu_seconds": evaluation.cpu_seconds,
         "joules": evaluation.joules,
+    }
+
+
+def row_json(record: Record, answer: Answer) -> dict[str, Any]:
+    """Return one evaluation beside an answer: with its saving against both references, and its verdict.
+
+    `verdict` is null if the evaluation does not reach the target in the search's own measurement.
+    """
+    return {
+        **record_json(record, answer.baseline),
+        "saving_right_sized": answer.saving_right_sized(record),
+        "verdict": answer.verdict(record),
     }
 
 
@@ -52,6 +70,7 @@ def search_json(search: SearchRecord) -> dict[str, Any]:
         "budget": search.budget,
         "population_size": search.population_size,
         "min_accuracy": search.target.min_accuracy,
+        "max_area": search.target.max_area,
         "multipliers": list(search.multipliers),
         "space": dict(search.space),
         "sampler": search.settings.sampler,
@@ -72,8 +91,8 @@ def result_json(result: SearchResult) -> dict[str, Any]:
         "distinct": result.distinct,
         "failed": result.failed,
         "hypervolume": result.hypervolume,
-        "baseline": record_json(result.baseline, result.baseline),
-        "front": [record_json(record, result.baseline) for record in result.front],
+        "baseline": row_json(result.baseline, result.answer),
+        "front": [row_json(record, result.answer) for record in result.front],
         "answer": answer_json(result.answer),
     }
 
@@ -84,22 +103,31 @@ def answer_json(answer: Answer) -> dict[str, Any]:
     found: dict[str, Any] = {
         "min_accuracy": target.min_accuracy,
         "max_accuracy_drop": target.max_accuracy_drop,
+        "max_area": target.max_area,
         "confirmed": answer.confirmed,
         "shortfall": answer.shortfall,
-        "baseline": record_json(answer.baseline, answer.baseline),
+        "baseline": row_json(answer.baseline, answer),
+        "right_sized": right_sized_json(answer),
         "best": None,
         "confirmation": None if answer.confirmation is None else confirmation_json(answer.confirmation),
         "baseline_confirmation": None,
         "rejected": [
-            {**record_json(record, answer.baseline), "confirmation": confirmation_json(confirmation)}
+            {**row_json(record, answer), "confirmation": confirmation_json(confirmation)}
             for record, confirmation in answer.rejected
         ],
     }
     if answer.record is not None:
-        found["best"] = record_json(answer.record, answer.baseline)
+        found["best"] = row_json(answer.record, answer)
     if answer.baseline_confirmation is not None:
         found["baseline_confirmation"] = confirmation_json(answer.baseline_confirmation)
     return found
+
+
+def right_sized_json(answer: Answer) -> dict[str, Any]:
+    """Return the right-sized network of an answer with its fresh runs, null if there are none."""
+    confirmation = answer.right_sized.confirmation
+    runs = None if confirmation is None else confirmation_json(confirmation)
+    return {**row_json(answer.right_sized.record, answer), "confirmation": runs}
 
 
 def confirmation_json(confirmation: Confirmation) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from search.answers.result import cheapest_at, front, front_hypervolume
 from search.observer import Stoppable
 from search.space.candidate import Candidate
 from search.space.task import stored_task
-from search.store.records import Record, SearchRecord
+from search.store.records import Record, SearchRecord, within_area
 
 _PACE_AFTER = 5  # evaluations; the first includes starting the workers
 
@@ -82,7 +82,14 @@ class SearchState:
         """Return the hypervolume of the front so far; None before the baseline is known."""
         if self.baseline is None:
             return None
-        return front_hypervolume(front(list(self.records.values())), self.baseline)
+        return front_hypervolume(front(self._offered()), self.baseline)
+
+    def _offered(self) -> list[Record]:
+        """Return the evaluations within the bound on area of the search."""
+        found = list(self.records.values())
+        if self.search is None or self.baseline is None:
+            return found
+        return within_area(found, self.search.target, self.baseline)
 
     def target(self) -> tuple[str, float] | None:
         """Return the target accuracy, in words and as a number; None before it is known."""
@@ -97,7 +104,7 @@ class SearchState:
         if target is None:
             return "evaluating the baseline first"
         wanted, accuracy = target
-        record = cheapest_at(tuple(self.records.values()), accuracy)
+        record = cheapest_at(self._offered(), accuracy)
         if record is None:
             return f"nothing {wanted} yet"
         evaluation = record.evaluation
@@ -108,7 +115,7 @@ class SearchState:
             ratio = self.baseline.evaluation.energy_pj / evaluation.energy_pj
             parts.append(f"{words.saving(ratio)} less than the baseline")
         used = [value for value in words.configuration(evaluation.candidate).values() if value != "-"]
-        return f"cheapest {wanted}: {', '.join(parts)} ({', '.join(used)})"
+        return f"cheapest measured {wanted}: {', '.join(parts)} ({', '.join(used)})"
 
 
 class LineProgress(Stoppable):

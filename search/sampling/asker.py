@@ -31,6 +31,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from search.content_hash import content_hash
+from search.sampling.area import AreaBound, BoundedSampler
 from search.sampling.offspring import Breeder, Genes, GenomeModel
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ class Asker:
             is none.
         prescreen: Whether a surrogate screens the children of `nsga2`.
         min_accuracy: The target accuracy, if any.
+        area: A bound that everything but the starting configurations keeps, if any.
     """
 
     def __init__(
@@ -157,6 +159,7 @@ class Asker:
         needed: str | None = None,
         prescreen: bool = True,
         min_accuracy: float | None = None,
+        area: AreaBound | None = None,
     ) -> None:
         self._study = study
         self._genome_model = genome_model
@@ -167,6 +170,7 @@ class Asker:
         self._needed = needed
         self._prescreen = prescreen
         self._min_accuracy = min_accuracy
+        self._area = area
         self._distributions = dict(genome_model.distributions())
         # A copy of the study in memory, in which Optuna is asked.
         self._mirror = optuna.create_study(directions=study.directions)
@@ -241,7 +245,10 @@ class Asker:
         asked = self._asked()
         self._update_mirror(asked)
         for place in range(len(asked), len(asked) + count):
-            self._mirror.sampler = self._sampler_of(place, breeder)
+            sampler = self._sampler_of(place, breeder)
+            if self._area is not None and breeder is None:  # a breeder keeps the bound itself
+                sampler = BoundedSampler(sampler, self._distributions, self._area, seed=self._seed_of(place))
+            self._mirror.sampler = sampler
             if place - len(asked) < len(enrolled):
                 self._mirror.enqueue_trial(dict(enrolled[place - len(asked)]))
             trial = self._mirror.ask(self._distributions)
@@ -283,10 +290,13 @@ class Asker:
         return make_sampler(
             self._sampler,
             population_size=self._size,
-            seed=int(content_hash({"seed": self._seed, "place": place})[:8], 16),
+            seed=self._seed_of(place),
             breeder=breeder,
             min_accuracy=self._min_accuracy,
         )
+
+    def _seed_of(self, place: int) -> int:
+        return int(content_hash({"seed": self._seed, "place": place})[:8], 16)
 
     def _breeder(self, generation: int | None) -> Breeder | None:
         """Return the breeder of a generation, from what was known before it; for None, from all that is known now."""
@@ -305,6 +315,7 @@ class Asker:
             pending=[trial.params for trial in asked if trial.number not in over],
             prescreen=self._prescreen,
             min_accuracy=self._min_accuracy,
+            area=self._area,
         )
 
     def _asked(self, *states: TrialState) -> list[FrozenTrial]:

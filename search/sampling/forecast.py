@@ -110,22 +110,31 @@ class HardwareGenomeModel:
     def costs(self, genomes: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
         """Return the costs of each genome: shape (n, costs); infinite if its network cannot be built or run."""
         candidates = [self._candidate(genes) for genes in genomes]
-        costs = self._costs_if_built(candidates)
+        costs = self._figures_if_built(candidates, self._costs)
         costs[[self._layers[candidate.network] is None for candidate in candidates]] = np.inf
         return costs
+
+    def areas(self, candidates: Sequence[Candidate]) -> NDArray[np.float64]:
+        """Return the area of each candidate in mm2: shape (n,); infinite if its network cannot be built or run."""
+        areas = self._figures_if_built(candidates, ["area_mm2"])[:, 0]
+        areas[[self._layers[candidate.network] is None for candidate in candidates]] = np.inf
+        return areas
 
     def features(self, genomes: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
         """Return each genome's knobs scaled to about 1, categories one-hot, and its modelled cost and size.
 
         If a network cannot be built, cost and size are those with the baseline's network. Shape (n, features).
         """
-        energies = self._costs_if_built([self._candidate(genes) for genes in genomes])[:, 0].clip(max=_MOST_PJ)
+        candidates = [self._candidate(genes) for genes in genomes]
+        energies = self._figures_if_built(candidates, ["energy_pj"])[:, 0].clip(max=_MOST_PJ)
         return np.array([self._features(genes, energy_pj) for genes, energy_pj in zip(genomes, energies, strict=True)])
 
     def _features(self, genes: Mapping[str, Any], energy_pj: float) -> list[float]:
         candidate = self._candidate(genes)
         workload = self._workload(candidate)
-        failing = weight_memory(candidate, self._hardware.weight_failures).bit_error_rate
+        memory = weight_memory(candidate, self._hardware.weight_failures)
+        all_robust = candidate.robust_bits >= candidate.weight_bits
+        failing = memory.robust_bit_error_rate if all_robust else memory.bit_error_rate
         unprotected = failing * 2.0**-candidate.robust_bits
         features = [
             math.log10(energy_pj) / 2,
@@ -175,20 +184,21 @@ class HardwareGenomeModel:
         densities = self._densities.get(network, {})
         return [replace(layer, input_density=densities.get(layer.name, self._usual_density)) for layer in layers]
 
-    def _costs_if_built(self, candidates: Sequence[Candidate]) -> NDArray[np.float64]:
+    def _figures_if_built(self, candidates: Sequence[Candidate], names: Sequence[str]) -> NDArray[np.float64]:
+        """Return figures of each candidate, with the baseline's network where its own cannot be built."""
         workloads = [self._workload(candidate) for candidate in candidates]
         try:
-            return self._estimated(workloads)
+            return self._estimated(workloads, names)
         except energy.EnergyError:
-            return np.vstack([self._estimated_alone(workload) for workload in workloads])
+            return np.vstack([self._estimated_alone(workload, names) for workload in workloads])
 
-    def _estimated(self, workloads: Sequence[energy.Workload]) -> NDArray[np.float64]:
+    def _estimated(self, workloads: Sequence[energy.Workload], names: Sequence[str]) -> NDArray[np.float64]:
         report = energy.estimate_batch(workloads, self._hardware, costs=self._space.multiplier_costs)
         figures = {"energy_pj": report.energy_pj, "area_mm2": report.area_mm2[1], "latency_us": report.latency_us}
-        return np.column_stack([figures[cost] for cost in self._costs])
+        return np.column_stack([figures[name] for name in names])
 
-    def _estimated_alone(self, workload: energy.Workload) -> NDArray[np.float64]:
+    def _estimated_alone(self, workload: energy.Workload, names: Sequence[str]) -> NDArray[np.float64]:
         try:
-            return self._estimated([workload])
+            return self._estimated([workload], names)
         except energy.EnergyError:
-            return np.full((1, len(self._costs)), np.inf)
+            return np.full((1, len(names)), np.inf)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from search.pareto import hypervolume_gains, non_dominated_mask
+from search.sampling.area import AreaBound
 from search.sampling.surrogate import Surrogate
 
 Genes = Mapping[str, Any]
@@ -61,6 +62,7 @@ class Breeder:
         pending: Genomes of this generation that were already asked, in that order.
         prescreen: Whether children are screened.
         min_accuracy: The target accuracy, if any; the front is then sought only from slightly below it upwards.
+        area: A bound that all children keep, if any.
 
     Attributes:
         open_genes: The genes that have more than one value, with their distributions.
@@ -74,8 +76,10 @@ class Breeder:
         pending: Sequence[Genes] = (),
         prescreen: bool = True,
         min_accuracy: float | None = None,
+        area: AreaBound | None = None,
     ) -> None:
         self._genome_model = genome_model
+        self._area = area
         self._distributions = dict(genome_model.distributions())
         self.open_genes = {name: one for name, one in self._distributions.items() if not one.single()}
         self._made = {genome_model.identity(genes) for genes, _ in known}
@@ -112,15 +116,20 @@ class Breeder:
         for _ in range(max(_TRIES, 2 * wanted)):
             genes = self.random(rng) if rng.random() < _RANDOM_SHARE and wanted > 1 else self.bred(parents, rng)
             identity = self._genome_model.identity(genes)
-            if identity not in self._made and (wanted > 1 or self._can_be_evaluated(genes)):
+            if identity not in self._made and self._fits(genes) and (wanted > 1 or self._can_be_evaluated(genes)):
                 children.setdefault(identity, genes)
                 if len(children) == wanted:
                     break
         if children:
             candidates = list(children.values())
             genes = candidates[self._most_promising(candidates) if len(candidates) > 1 else 0]
+        elif self._area is not None:
+            genes = self._area.fitted(genes, rng)
         self._take(genes)
         return genes
+
+    def _fits(self, genes: Genes) -> bool:
+        return self._area is None or self._area.holds(genes)
 
     def _can_be_evaluated(self, genes: Genes) -> bool:
         return self._surrogate is None or bool(np.isfinite(self._genome_model.costs([genes])).all())

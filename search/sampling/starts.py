@@ -5,7 +5,7 @@ They show how far each technique reaches, and give the first generation good gen
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution, IntDistribution
@@ -26,7 +26,12 @@ _RISING = ("sparsity_percent",)  # genes whose largest value is the cheapest
 
 
 def starting_genomes(
-    space: SearchSpace, *, budget: int, requested: Sequence[Candidate] = (), earlier: Iterable[Candidate] = ()
+    space: SearchSpace,
+    *,
+    budget: int,
+    requested: Sequence[Candidate] = (),
+    earlier: Iterable[Candidate] = (),
+    fit: Callable[[Genes], Genes] | None = None,
 ) -> list[Genes]:
     """Return the genomes to evaluate first, without duplicates: the baseline, requested ones, then others.
 
@@ -38,12 +43,13 @@ def starting_genomes(
         budget: Number of evaluations of the search.
         requested: Candidates that the user requests; they are evaluated regardless of the budget.
         earlier: Good candidates of earlier searches.
+        fit: Brings the others within the search's bound on area, if it has one.
     """
     first = [one.canonical() for one in (space.baseline(), *requested) if space.holds(one.canonical())]
     genomes = {candidate: space.encode(candidate) for candidate in first}
     others: list[Genes] = [*_diagonal(space), *_each_alone(space)]
     others += [space.encode(candidate) for candidate in earlier if space.holds(candidate)]
-    for genes in others:
+    for genes in others if fit is None else map(fit, others):
         candidate = space.decode(genes)
         if len(genomes) < budget // 2 and candidate not in genomes:
             genomes[candidate] = dict(genes)

@@ -56,7 +56,7 @@ class SearchSpace:
         weight_bits: Widths of weights.
         activation_bits: Widths of activations.
         supply_mv: Supply voltages of the weight memory, in mV.
-        robust_bits: Numbers of top bits of each weight that are held in 8T cells.
+        robust_bits: Numbers of top bits of each weight that are held in 8T cells; all bits of narrower weights.
         multipliers: Multipliers by the names that candidates use, among them the exact one.
         widest: Multipliers with limits -> their widest weights and activations. Wider operands are narrowed to these,
             so that every genome encodes a candidate that can be evaluated.
@@ -73,17 +73,24 @@ class SearchSpace:
     sparsity_percent: Sequence[int] = range(0, 96, 5)
     weight_bits: Sequence[int] = range(2, 9)
     activation_bits: Sequence[int] = range(2, 9)
-    supply_mv: Sequence[int] = range(700, 901, 10)
-    robust_bits: Sequence[int] = range(5)
+    supply_mv: Sequence[int] = range(620, 901, 10)
+    robust_bits: Sequence[int] = range(9)
     multipliers: tuple[str, ...] = MULTIPLIERS
     widest: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     layered: bool = False
     multiplier_costs: CostTable = field(default_factory=CostTable, compare=False, repr=False)
 
-    def restricted(self, multipliers: Sequence[ChosenMultiplier], weight_cell: Cell) -> SearchSpace:
+    def restricted(
+        self, multipliers: Sequence[ChosenMultiplier], weight_cell: Cell, *, lowest_mv: int = 0
+    ) -> SearchSpace:
         """Return this space with a choice of multipliers, for hardware whose weight memory has cells of one kind.
 
         Only a hybrid memory leaves a choice of robust bits: no 6T cell is robust, and all 8T cells are.
+
+        Args:
+            multipliers: The multipliers to choose among.
+            weight_cell: Cells of the weight memory.
+            lowest_mv: Its lowest supply voltage; lower ones are left out. At most the nominal voltage.
 
         Raises:
             UsageError: If a multiplier supports none of the widths.
@@ -100,6 +107,7 @@ class SearchSpace:
             self,
             multipliers=tuple(chosen.identity for chosen in multipliers),
             widest={chosen.identity: (chosen.max_weight_bits, chosen.max_activation_bits) for chosen in limited},
+            supply_mv=rising(mv for mv in self.supply_mv if mv >= lowest_mv),
             robust_bits={"6T": range(1), "8T": range(8, 9), "hybrid": self.robust_bits}[weight_cell],
             multiplier_costs=CostTable({one.identity: one.costs for one in multipliers if one.costs is not None}),
         )

@@ -140,8 +140,9 @@ def _limits(record: YamlMapping, space: SearchSpace, task: Task, hardware: Hardw
     if "supply_v" in record:
         from search.space.weight_memory import lowest_supply_mv
 
-        lowest_mv = lowest_supply_mv(hardware.weight_failures)
+        lowest_mv = lowest_supply_mv(hardware.weight_failures, hardware.weight_memory.cell)
     cell = hardware.weight_memory.cell
+    fails = "more than half of the 6T cells fail" if cell == "6T" else "8T cells begin to fail"
     if "robust_bits" in record and cell != "hybrid":
         record.complain(
             "robust_bits",
@@ -162,7 +163,7 @@ def _limits(record: YamlMapping, space: SearchSpace, task: Task, hardware: Hardw
             high=round(NOMINAL_V * 1000),
             step=10,
             units=1000,
-            why="from where half of the cells fail to where none does",
+            why=f"from where {fails} to where no cell does",
         ),
         "robust_bits": _Limits(gene="robust_bits", low=0, high=8),
     }

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import approx
+from search.errors import UsageError
 from search.space.candidate import NOMINAL_V, Candidate
 
-_FAILURES = {"silicon-14nm": approx.SILICON_14NM, "hybrid-22nm": approx.HYBRID_22NM}
+if TYPE_CHECKING:
+    from energy import Hardware
+    from energy.hardware_parts import Cell
+    from search.space.search_space import SearchSpace
+
+_PUBLISHED = {"silicon-14nm": approx.SILICON_14NM, "hybrid-22nm": approx.HYBRID_22NM}
+_MODELS = {
+    **_PUBLISHED,
+    **{
+        f"{name}-{kind}-8t": replace(model, failure_8t=curve)
+        for name, model in _PUBLISHED.items()
+        for kind, curve in (("weaker", model.weaker_8t), ("stronger", model.stronger_8t))
+        if curve is not None
+    },
+}
+_STUCK = "-stuck"  # ends the names of those whose failed cells are stuck
 
 
 def weight_memory(candidate: Candidate, failures: str) -> approx.FaultyMemory:
@@ -17,19 +36,45 @@ def weight_memory(candidate: Candidate, failures: str) -> approx.FaultyMemory:
         candidate: The candidate.
         failures: One of `energy.hardware.FAILURES`.
     """
-    model = _FAILURES[failures]
+    model = _MODELS[failures.removesuffix(_STUCK)]
     voltage = round(candidate.supply_v / NOMINAL_V * model.nominal_v, 6)
-    return model.at(voltage, robust_bits=candidate.robust_bits)
+    failed_cells = "stuck" if failures.endswith(_STUCK) else "inverted"
+    return model.at(voltage, robust_bits=candidate.robust_bits, failed_cells=failed_cells)
 
 
-def lowest_supply_mv(failures: str) -> int:
-    """Return the lowest supply voltage of a candidate, in mV, at which at most half of the cells fail, to the percent.
+def lowest_supply_mv(failures: str, cell: Cell) -> int:
+    """Return the lowest supply voltage of a candidate, in mV.
 
-    Below it a failure model is meaningless: inverting every bit would be more accurate than reading it.
+    No 8T cell fails there: biases and the positions of nonzero weights are in such cells, and their faults are not
+    emulated. In a memory of 6T cells at most half of the cells fail, to the percent; if more do, inverting every bit
+    would be more accurate than reading it.
 
     Args:
         failures: One of `energy.hardware.FAILURES`.
+        cell: Cells of the weight memory.
     """
-    model, nominal_mv = _FAILURES[failures], round(NOMINAL_V * 1000)
-    rates = {mv: model.bit_error_rate(mv / nominal_mv * model.nominal_v) for mv in range(1, nominal_mv + 1)}
-    return next(mv for mv, rate in rates.items() if round(rate, 2) <= 0.5)
+    model, nominal_mv = _MODELS[failures.removesuffix(_STUCK)], round(NOMINAL_V * 1000)
+
+    def is_usable(millivolts: int) -> bool:
+        voltage = millivolts / nominal_mv * model.nominal_v
+        return model.failure_8t.probability(voltage) == 0 and (
+            cell != "6T" or round(model.bit_error_rate(voltage), 2) <= 0.5
+        )
+
+    return next(millivolts for millivolts in range(1, nominal_mv + 1) if is_usable(millivolts))
+
+
+def check_metadata(space: SearchSpace, hardware: Hardware) -> None:
+    """Refuse a space in which the positions of nonzero weights would be in cells that fail.
+
+    Raises:
+        UsageError: If the hardware compresses weights in a memory of 6T cells, and the space lowers its voltage.
+    """
+    if not hardware.compressed_weights or hardware.weight_memory.metadata_is_8t:
+        return
+    if space.supply_mv[0] < round(NOMINAL_V * 1000):
+        raise UsageError(
+            f"{hardware.name} keeps the positions of nonzero weights in 6T cells (weight_format: compressed, "
+            "weight_memory.cell: 6T), where they would fail at low voltages, which is not emulated; choose hardware "
+            f"with weight_format: dense or with cell: hybrid or 8T, or a space with supply_v: [{NOMINAL_V}]"
+        )

@@ -53,6 +53,7 @@ class Evaluations:
             own_multipliers=_imported_multipliers(evaluation.candidate),
             accuracy=evaluation.accuracy,
             energy_pj=evaluation.energy_pj,
+            area_mm2=evaluation.area_mm2,
             content=evaluation.to_dict(),
             test_accuracies=None,
             created_at=now(),
@@ -126,15 +127,21 @@ class Evaluations:
         with self._sessions.begin() as session:
             return [_record(row) for row in session.scalars(chosen)]
 
-    def front_of_search(self, search: SearchRecord) -> list[Record]:
-        """The evaluations of a search that no other beats in accuracy and all costs, most accurate first."""
+    def front_of_search(self, search: SearchRecord, *, max_area_mm2: float = math.inf) -> list[Record]:
+        """The evaluations of a search that no other beats in accuracy and all costs, most accurate first.
+
+        Args:
+            search: The search.
+            max_area_mm2: Only among evaluations of at most this area.
+        """
         costs = [EvaluationRow.energy_pj]
         if search.settings.third is not None:
             costs.append(EvaluationRow.content[search.settings.third].as_float())
         columns = sa.select(EvaluationRow.key, -EvaluationRow.accuracy, *costs)
         with self._sessions.begin() as session:
             # Rows are large: only the figures are read of all, and whole rows of the few on the front.
-            rows = session.execute(_of_search(columns, search).where(sa.not_(EvaluationRow.stopped))).all()
+            chosen = _of_search(columns, search).where(sa.not_(EvaluationRow.stopped), *queries.within(max_area_mm2))
+            rows = session.execute(chosen).all()
             points = np.array([row[1:] for row in rows], dtype=np.float64).reshape(-1, 1 + len(costs))
             keys = [row[0] for row, kept in zip(rows, non_dominated_mask(points), strict=True) if kept]
             members = session.scalars(sa.select(EvaluationRow).where(EvaluationRow.key.in_(keys)))
@@ -149,6 +156,31 @@ class Evaluations:
                 .order_by(EvaluationRow.seed)
             ).first()
             return None if row is None else _record(row)
+
+    def of_candidates(
+        self, candidates: Collection[Candidate], setup: Setup, *, search: SearchRecord | None = None
+    ) -> list[Record]:
+        """The evaluations of some candidates that were not stopped early, cheapest first.
+
+        Args:
+            candidates: The candidates.
+            setup: The task, hardware and effort of the evaluations.
+            search: Only evaluations of this search; by default of all.
+        """
+        keys = {candidate.key for candidate in candidates}
+        chosen = sa.select(EvaluationRow).where(*queries.comparable(setup), EvaluationRow.candidate_key.in_(keys))
+        with self._sessions.begin() as session:
+            rows = session.scalars(chosen if search is None else _of_search(chosen, search))
+            return [_record(row) for row in sorted(rows, key=lambda row: (row.energy_pj, row.key))]
+
+    def keys_of_candidates(self, candidates: Collection[Candidate], setup: Setup) -> list[str]:
+        """The keys of the evaluations that `of_candidates` returns, sorted; faster, because it reads only an index."""
+        keys = {candidate.key for candidate in candidates}
+        with self._sessions.begin() as session:
+            chosen = sa.select(EvaluationRow.key).where(
+                *queries.comparable(setup), EvaluationRow.candidate_key.in_(keys)
+            )
+            return sorted(session.scalars(chosen))
 
     def all(
         self,
@@ -205,6 +237,7 @@ class Evaluations:
         setup: Setup,
         *,
         min_accuracy: float = 0.0,
+        max_area_mm2: float = math.inf,
         without_multipliers: Collection[str] = (),
         without_seed: int | None = None,
         near: Candidate | None = None,
@@ -215,12 +248,17 @@ class Evaluations:
         Args:
             setup: What they share.
             min_accuracy: The lowest accuracy.
+            max_area_mm2: Only among evaluations of at most this area.
             without_multipliers: Identities of imported multipliers; evaluations of candidates with one are left out.
             without_seed: Evaluations by searches of this seed are left out.
             near: Only evaluations of candidates that differ from this one,
             by: and only in these knobs.
         """
-        conditions = [*queries.comparable(setup), EvaluationRow.accuracy >= min_accuracy]
+        conditions = [
+            *queries.comparable(setup),
+            EvaluationRow.accuracy >= min_accuracy,
+            *queries.within(max_area_mm2),
+        ]
         if without_seed is not None:
             conditions.append(EvaluationRow.seed != without_seed)
         if near is not None:
@@ -232,10 +270,16 @@ class Evaluations:
             rows = {row.key: row for row in members}
             return [_record(rows[key]) for key in keys]
 
-    def front_points(self, setup: Setup, *, without_multipliers: Collection[str] = ()) -> list[tuple[str, float]]:
-        """Keys and accuracies of the front of a setup, cheapest first; faster than `front`."""
+    def front_points(
+        self, setup: Setup, *, max_area_mm2: float = math.inf, without_multipliers: Collection[str] = ()
+    ) -> list[tuple[str, float]]:
+        """Keys and accuracies of the front of a setup, cheapest first; faster than `front`, whose arguments it has."""
         with self._sessions.begin() as session:
-            conditions = [*queries.comparable(setup), *queries.without_multipliers(session, without_multipliers)]
+            conditions = [
+                *queries.comparable(setup),
+                *queries.within(max_area_mm2),
+                *queries.without_multipliers(session, without_multipliers),
+            ]
             return queries.rising(session, conditions)
 
 

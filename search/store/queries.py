@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import fields
 
@@ -24,6 +25,11 @@ def comparable(setup: Setup) -> tuple[sa.ColumnElement[bool], ...]:
         EvaluationRow.effort == setup.effort,
         sa.not_(EvaluationRow.stopped),
     )
+
+
+def within(max_area_mm2: float) -> tuple[sa.ColumnElement[bool], ...]:
+    """Conditions on evaluations of at most an area in mm2, which may be infinite."""
+    return () if math.isinf(max_area_mm2) else (EvaluationRow.area_mm2 <= max_area_mm2,)
 
 
 def without_multipliers(session: Session, multipliers: Collection[str]) -> tuple[sa.ColumnElement[bool], ...]:

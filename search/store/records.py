@@ -51,7 +51,7 @@ class SearchRecord:
         seed: Seed of everything random in it.
         budget: Evaluations to make.
         population_size: Evaluations per generation.
-        target: The accuracy that its answer has to keep.
+        target: What its answer has to keep.
         multipliers: The multipliers among which it chooses, as candidates call them.
         settings: How it proceeds.
         space: The space that it searches, as `SearchSpace.to_dict` returns it.
@@ -110,6 +110,12 @@ class Record:
         if self.test_accuracies is None:
             return None
         return sum(self.test_accuracies) / len(self.test_accuracies)
+
+
+def within_area(records: Iterable[Record], target: Target, baseline: Record) -> list[Record]:
+    """Evaluations within the bound on area of a target, in the same order."""
+    most_mm2 = target.area_mm2(baseline.evaluation.area_mm2)
+    return [record for record in records if record.evaluation.area_mm2 <= most_mm2]
 
 
 def most_accurate_first(records: Iterable[Record]) -> list[Record]:

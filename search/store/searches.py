@@ -51,7 +51,7 @@ class Searches:
             seed: Seed of everything random in it.
             budget: Evaluations to make.
             population_size: Evaluations per generation.
-            target: The accuracy that its answer has to keep.
+            target: What its answer has to keep.
             multipliers: The multipliers among which it chooses, as candidates call them.
             settings: How it proceeds.
             space: The space that it searches, as `SearchSpace.to_dict` returns it.
@@ -84,6 +84,7 @@ class Searches:
                 population_size=population_size,
                 min_accuracy=target.min_accuracy,
                 max_accuracy_drop=target.max_accuracy_drop,
+                max_area=target.max_area,
                 multipliers=list(multipliers),
                 settings=asdict(settings),
                 space=dict(space),
@@ -130,6 +131,7 @@ class Searches:
             row.budget = budget
             if target is not None:
                 row.min_accuracy, row.max_accuracy_drop = target.min_accuracy, target.max_accuracy_drop
+                row.max_area = target.max_area
             if data_dir is not None:
                 row.data_dir = str(data_dir)
             row.finished_at = None
@@ -191,7 +193,7 @@ def _record(row: SearchRow) -> SearchRecord:
         seed=row.seed,
         budget=row.budget,
         population_size=row.population_size,
-        target=Target(min_accuracy=row.min_accuracy, max_accuracy_drop=row.max_accuracy_drop),
+        target=Target(min_accuracy=row.min_accuracy, max_accuracy_drop=row.max_accuracy_drop, max_area=row.max_area),
         multipliers=tuple(row.multipliers),
         settings=SearchSettings(**{**row.settings, "starts": tuple(row.settings["starts"])}),
         space=row.space,

@@ -29,6 +29,7 @@ class SearchRow(Base):
     population_size: Mapped[int]
     min_accuracy: Mapped[float | None]
     max_accuracy_drop: Mapped[float | None]
+    max_area: Mapped[float | None]
     multipliers: Mapped[list[str]] = mapped_column(sa.JSON)
     settings: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
     space: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
@@ -52,6 +53,7 @@ class EvaluationRow(Base):
     own_multipliers: Mapped[str | None] = mapped_column(sa.String(1000))  # the imported ones: a JSON list
     accuracy: Mapped[float]
     energy_pj: Mapped[float]
+    area_mm2: Mapped[float]
     content: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
     test_accuracies: Mapped[list[float] | None] = mapped_column(sa.JSON(none_as_null=True))
     created_at: Mapped[datetime]
@@ -60,7 +62,7 @@ class EvaluationRow(Base):
         sa.Index(
             "evaluations_by_energy",
             *("task", "hardware", "effort", "version", "stopped", "energy_pj", "accuracy", "key", "seed"),
-            "own_multipliers",
+            *("own_multipliers", "area_mm2"),
         ),
         sa.Index(
             "evaluations_by_candidate", "candidate_key", "task", "hardware", "effort", "version", "stopped", "key"

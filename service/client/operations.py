@@ -187,6 +187,7 @@ class Operations:
         *,
         min_accuracy: float | None = None,
         max_accuracy_drop: float | None = None,
+        max_area: float | None = None,
         budget: int = DEFAULT_BUDGET,
         hardware: str = DEFAULT_HARDWARE,
         space: Space = "default",
@@ -201,6 +202,7 @@ class Operations:
             dataset: A name from `datasets`.
             min_accuracy: Accuracy to reach, in (0, 1]. Give either this or `max_accuracy_drop`.
             max_accuracy_drop: Largest drop below the baseline's accuracy, in [0, 1).
+            max_area: Largest area of array and memories over the baseline's, above 0; None for any.
             budget: Number of evaluations of a search.
             hardware: A name from `hardware`.
             space: Search space.
@@ -222,6 +224,7 @@ class Operations:
             dataset=dataset,
             min_accuracy=min_accuracy,
             max_accuracy_drop=max_accuracy_drop,
+            max_area=max_area,
             budget=budget,
             hardware=hardware,
             space=space,
@@ -291,23 +294,31 @@ class Operations:
         dataset: str,
         *,
         min_accuracy: float | None = None,
+        max_accuracy_drop: float | None = None,
+        max_area: float | None = None,
         select: Literal["all", "cheapest", "knee"] = "all",
         hardware: str = DEFAULT_HARDWARE,
         effort: Effort = DEFAULT_EFFORT,
         multipliers: Sequence[str] = (),
     ) -> Call[FrontSchema]:
-        """The front of the stored configurations: those that no other beats. Not confirmed by fresh runs.
+        """The front of the stored configurations: those that no other beats, each with what fresh runs say of it.
+
+        No search is started. Without a target, verdicts are those for 2 points below the baseline.
 
         Args:
             dataset: A name from `datasets`.
-            min_accuracy: Only configurations that reach it.
-            select: All configurations, the cheapest, or the one at the knee.
+            min_accuracy: The target; configurations that do not reach it are left out.
+            max_accuracy_drop: Instead: the target as a loss relative to the baseline's accuracy.
+            max_area: Only configurations of at most this area over the baseline's.
+            select: All configurations, the answer to the target, or the one at the knee.
             hardware: A name from `hardware`.
             effort: Effort of the evaluations.
             multipliers: Uploaded multipliers to include.
         """
         query = {
             "min_accuracy": min_accuracy,
+            "max_accuracy_drop": max_accuracy_drop,
+            "max_area": max_area,
             "select": select,
             "hardware": hardware,
             "effort": effort,
@@ -320,12 +331,20 @@ class Operations:
         self,
         dataset: str,
         *,
+        min_accuracy: float | None = None,
+        max_accuracy_drop: float | None = None,
         hardware: str = DEFAULT_HARDWARE,
         effort: Effort = DEFAULT_EFFORT,
         multipliers: Sequence[str] = (),
     ) -> Call[TechniquesSchema]:
-        """What each technique achieves alone, among the stored configurations; see `front`."""
-        query = {"hardware": hardware, "effort": effort, "multipliers": list(multipliers) or None}
+        """What each technique achieves alone, among the stored configurations; a target decides their verdicts."""
+        query = {
+            "min_accuracy": min_accuracy,
+            "max_accuracy_drop": max_accuracy_drop,
+            "hardware": hardware,
+            "effort": effort,
+            "multipliers": list(multipliers) or None,
+        }
         return _get(TechniquesSchema, "techniques", dataset, query=query)
 
     @operation

@@ -14,7 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from search.errors import StorageError
-from service.checks import question_of
+from service.checks import check_possible, question_of
 from service.dependencies import Caller, CallerDep, Services, ServicesDep, needs
 from service.jobs import Job, JobEvent, UnknownJobError
 from service.keys import Scope
@@ -207,9 +207,11 @@ def submit(services: Services, caller: Caller, question: Question, idempotency_k
     """Put a question in the queue.
 
     Raises:
+        UsageError: If no search can answer it.
         QueueFullError: If the maximum number of jobs is waiting.
         IdempotencyError: If the key was used for a different question.
     """
+    check_possible(question, services.uploads)
     job, _ = services.queue.submit(
         question,
         client=caller.name,

@@ -17,10 +17,11 @@ from energy import (
     estimate,
     hardware_names,
 )
+from search.answers.confirmation import Answer
 from search.answers.energy import score_candidate, stored_workload
 from search.answers.result import knee
 from search.answers.stored import stored_alone
-from search.defaults import DEFAULT_HARDWARE
+from search.defaults import DEFAULT_DROP, DEFAULT_HARDWARE
 from search.errors import UnknownNameError, UsageError
 from search.multipliers.choice import MULTIPLIERS
 from search.report import json_values
@@ -34,6 +35,7 @@ from service.dependencies import Caller, CallerDep, Services, ServicesDep, needs
 from service.keys import Scope
 from service.limits import StrictRoute
 from service.problems import ProblemError, responses
+from service.questions import Question
 from service.schemas import (
     Configuration,
     DatasetSchema,
@@ -46,6 +48,7 @@ from service.schemas import (
     HardwareUpload,
     MultiplierSchema,
     MultiplierUpload,
+    OptimizeResponse,
     TechniquesQuery,
     TechniquesSchema,
 )
@@ -58,39 +61,55 @@ router = APIRouter(tags=["results"], dependencies=[Depends(needs(Scope.READ))], 
 
 @router.get("/fronts/{dataset}", responses=responses(401, 403, 404, 422, 503))
 def get_front(services: ServicesDep, dataset: str, query: Annotated[FrontQuery, Query()]) -> FrontSchema:
-    """The front of the stored configurations: those that no other beats in both accuracy and energy. Unconfirmed."""
-    setup, baseline = _searched(services, dataset, query)
-    records = []
-    if baseline is not None:
-        records = services.store.evaluations.front(
-            setup,
-            min_accuracy=query.min_accuracy,
-            without_multipliers=services.uploads.unnamed_multipliers(query.multipliers),
-        )
-    if records and query.select != "all":
-        records = records[:1] if query.select == "cheapest" else [knee(records)]
+    """The front of the stored configurations: those that no other beats in both accuracy and energy.
+
+    Each has its verdict: whether stored fresh runs confirm or reject it at the target. No search is started.
+    """
+    task_named(dataset, status=404, pointer="dataset")
+    hardware_named(query.hardware, services.uploads, pointer="hardware")
+    question = _question(dataset, query)
+    stored = services.answers.stored(question)
+    baseline, configurations, answer = None, [], None
+    if stored.baseline is not None:
+        found = stored.answer(question.target)
+        every = query.min_accuracy is None and query.max_accuracy_drop is None
+        records = [one for one in stored.front if every or found.verdict(one) is not None]
+        if query.select == "cheapest":
+            records = [] if found.record is None else [found.record]
+        elif query.select == "knee" and records:
+            records = [knee(records)]
+        baseline = _configuration(stored.baseline, found)
+        configurations = [_configuration(record, found) for record in records]
+        content = services.answers.to(question)
+        answer = None if content is None else OptimizeResponse.model_validate_json(content.content)
     return FrontSchema(
         dataset=dataset,
         hardware=query.hardware,
         effort=query.effort,
-        baseline=None if baseline is None else _configuration(baseline, baseline),
-        configurations=[] if baseline is None else [_configuration(record, baseline) for record in records],
+        baseline=baseline,
+        configurations=configurations,
+        answer=answer,
     )
 
 
 @router.get("/techniques/{dataset}", responses=responses(401, 403, 404, 422, 503))
 def get_techniques(services: ServicesDep, dataset: str, query: Annotated[TechniquesQuery, Query()]) -> TechniquesSchema:
-    """What each technique achieves alone: stored configurations that differ from the baseline in it only."""
+    """What each technique achieves alone: stored configurations that differ from the baseline in it only.
+
+    A target chooses none of them; it decides their verdicts.
+    """
     setup, baseline = _searched(services, dataset, query)
     found: dict[str, list[Configuration]] = {technique: [] for technique in TECHNIQUES}
     if baseline is not None:
+        question = _question(dataset, query)
+        answer = services.answers.stored(question).answer(question.target)
         alone = stored_alone(
             services.store,
             setup,
             baseline,
             without_multipliers=services.uploads.unnamed_multipliers(query.multipliers),
         )
-        found = {name: [_configuration(one, baseline) for one in records] for name, records in alone.items()}
+        found = {name: [_configuration(one, answer) for one in records] for name, records in alone.items()}
     return TechniquesSchema(dataset=dataset, hardware=query.hardware, effort=query.effort, techniques=found)
 
 
@@ -273,8 +292,22 @@ def _searched(services: Services, dataset: str, query: TechniquesQuery) -> tuple
     return setup, services.store.evaluations.of_candidate(task.space.baseline(), setup)
 
 
-def _configuration(record: Record, baseline: Record) -> Configuration:
-    return Configuration.model_validate(json_values.record_json(record, baseline))
+def _question(dataset: str, query: TechniquesQuery) -> Question:
+    """The question that the target of a query asks of the stored results."""
+    drop = query.max_accuracy_drop
+    return Question(
+        dataset=dataset,
+        min_accuracy=query.min_accuracy,
+        max_accuracy_drop=DEFAULT_DROP if query.min_accuracy is None and drop is None else drop,
+        max_area=query.max_area if isinstance(query, FrontQuery) else None,
+        hardware=query.hardware,
+        effort=query.effort,
+        multipliers=tuple(query.multipliers),
+    )
+
+
+def _configuration(record: Record, answer: Answer) -> Configuration:
+    return Configuration.model_validate(json_values.row_json(record, answer))
 
 
 def _evaluation(services: ServicesDep, evaluation_id: str) -> EvaluationSchema:
@@ -287,7 +320,7 @@ def _evaluation(services: ServicesDep, evaluation_id: str) -> EvaluationSchema:
     baseline = services.store.evaluations.of_candidate(stored_task(task).space.baseline(), record.setup)
     content: dict[str, Any] = json_values.record_json(record, baseline or record)
     if baseline is None:
-        content["saving"] = None
+        content["saving"] = content["area_ratio"] = None
     content |= {"dataset": dataset, "network": network, "hardware": hardware}
     return EvaluationSchema.model_validate({**content, "layers_pj": _layers(record, hardware, services.uploads)})
 

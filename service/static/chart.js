@@ -12,6 +12,7 @@ const MARKS = {
   front: "M0-4.5A4.5 4.5 0 1 1 0 4.5A4.5 4.5 0 1 1 0-4.5Z",
   live: "M0-2.6A2.6 2.6 0 1 1 0 2.6A2.6 2.6 0 1 1 0-2.6Z",
 };
+const VERDICT_WORDS = { confirmed: "confirmed by fresh runs", rejected: "rejected by fresh runs", untried: "not confirmed" };
 export const STEP = 0.0005; // change of the target per key press
 
 /** A mark of the chart, for a legend or a table. */
@@ -151,23 +152,26 @@ export class FrontChart {
   }
 
   /** How far the chosen configuration is from the baseline. */
-  #distance({ baseline, chosen }) {
+  #distance({ baseline, chosen, evidenceOf }) {
     if (!chosen) return null;
     const { bottom, left } = this.area, from = this.x(chosen.energy_pj), to = this.x(baseline.energy_pj), y = bottom - 14;
     const text = `${words.ratio(baseline.energy_pj / chosen.energy_pj)} less`;
     if (to - from < text.length * 7 + 30 || from < left) return null;
     const middle = (from + to) / 2, half = text.length * 3.6 + 6;
     const drop = (x, share) => shape("line", { class: "drop", x1: x, x2: x, y1: Math.min(this.y(share) + 9, bottom), y2: bottom });
-    return shape("g", { class: "distance", "aria-hidden": "true" },
+    const unsure = evidenceOf(chosen).verdict === "confirmed" ? "" : " unsure";
+    return shape("g", { class: `distance${unsure}`, "aria-hidden": "true" },
       drop(from, chosen.accuracy), drop(to, baseline.accuracy),
       shape("path", { d: `M${from + 1} ${y}H${middle - half}M${middle + half} ${y}H${to - 1}M${from + 7} ${y - 4}L${from + 1} ${y}L${from + 7} ${y + 4}` }),
       shape("text", { x: middle, y: y + 4, "text-anchor": "middle" }, text));
   }
 
-  #marks({ front, techniques, baseline, live, target, chosen, other }) {
+  #marks({ front, techniques, baseline, live, target, chosen, other, evidenceOf }) {
+    const found = [...front, baseline, ...Object.values(techniques).flat(), ...live];
+    const offFront = chosen && !found.some((one) => one.id === chosen.id) ? [chosen] : [];
     const all = [
       ...live.map((record) => ({ kind: "live", record })),
-      ...front.map((record) => ({ kind: "front", record })),
+      ...[...front, ...offFront].map((record) => ({ kind: "front", record })),
       ...words.TECHNIQUES.flatMap((kind) => (techniques[kind] ?? []).map((record) => ({ kind, record }))),
       { kind: "baseline", record: baseline },
     ].filter(({ record }) => this.y(record.accuracy) <= this.area.bottom + 1);
@@ -178,7 +182,8 @@ export class FrontChart {
     return all.map(({ kind, record }) => {
       const name = `${kind}-${record.id}`, reachable = kind !== "live";
       const place = `translate(${this.x(record.energy_pj)} ${this.y(record.accuracy)})`;
-      const states = [kind, record.accuracy < target ? "short" : "", kind === "live" && !this.seen.has(record.id) ? "new" : ""];
+      const rejected = reachable && kind !== "baseline" && evidenceOf(record).verdict === "rejected";
+      const states = [kind, record.accuracy < target ? "short" : "", rejected ? "rejected" : "", kind === "live" && !this.seen.has(record.id) ? "new" : ""];
       return shape("g", {
         class: `point ${states.filter(Boolean).join(" ")}`, transform: place, "data-id": record.id, "data-kind": kind, "data-focus": name,
         ...(reachable
@@ -194,18 +199,20 @@ export class FrontChart {
 
   #label(kind, record) {
     const names = { front: "", baseline: "baseline", live: "this search" };
+    const verdict = kind === "live" ? null : this.scene.evidenceOf(record).verdict;
     const saved = words.ratio(this.scene.baseline.energy_pj / record.energy_pj);
     return [
       names[kind] ?? `${kind} alone`,
       `${words.percent(record.accuracy)}`,
       kind === "baseline" ? words.energy(record.energy_pj) : `${words.energy(record.energy_pj)}, ${saved} less than the baseline`,
+      ...(verdict ? [VERDICT_WORDS[verdict]] : []),
       ...(record.candidate ? [words.short(record.candidate)] : []),
     ].filter(Boolean);
   }
 
   #find(node) {
-    const { front, techniques, baseline, live } = this.scene;
-    return [...front, baseline, ...Object.values(techniques).flat(), ...live].find((one) => one.id === node.dataset.id);
+    const { front, techniques, baseline, live, chosen } = this.scene;
+    return [...front, baseline, ...Object.values(techniques).flat(), ...live, chosen].find((one) => one?.id === node.dataset.id);
   }
 
   #showTip(node) {
@@ -271,10 +278,13 @@ export class FrontChart {
 }
 
 /** Draw the legend of the marks that are in use. */
-export function drawLegend({ techniques, live, before }) {
+export function drawLegend({ front, techniques, live, before, evidenceOf }) {
+  const hollow = shape("svg", { class: "swatch", viewBox: "-10 -10 20 20", "aria-hidden": "true" }, shape("g", { class: "point rejected" }, shape("path", { class: "mark front", d: MARKS.front })));
+  const isRejected = (one) => evidenceOf(one).verdict === "rejected";
   const line = (kind) => shape("svg", { class: "swatch", viewBox: "-10 -10 20 20", "aria-hidden": "true" }, shape("path", { class: kind, d: "M-10 0H10" }));
   const entries = [
     [swatch("front"), "front"],
+    ...([...front, ...Object.values(techniques).flat()].some(isRejected) ? [[hollow, "rejected by fresh runs"]] : []),
     [swatch("baseline"), "baseline"],
     ...words.TECHNIQUES.filter((kind) => techniques[kind]?.length).map((kind) => [swatch(kind), `${kind} alone`]),
     ...(live.length ? [[swatch("live"), "this search"]] : []),

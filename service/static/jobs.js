@@ -33,7 +33,7 @@ const settings = (asked) =>
 export class Followed {
   /**
    * @param arrived Called after evaluations have arrived.
-   * @param changed Called with the job when its state has changed.
+   * @param changed Called when the search has ended.
    */
   constructor({ arrived, changed }) {
     this.arrived = arrived;
@@ -51,7 +51,7 @@ export class Followed {
     this.stop?.abort();
     const stop = (this.stop = new AbortController());
     // The events repeat the number of evaluations from the beginning.
-    Object.assign(this, { job: { ...job, evaluations: 0 }, before, points: [], phase: "", note: "", began: null, answer: null, lost: "", alone: false, lastEvent: 0 });
+    Object.assign(this, { job: { ...job, evaluations: 0 }, before, points: [], phase: "", note: "", began: null, lost: "", alone: false, lastEvent: 0 });
     byId("live").hidden = false;
     warn("");
     this.#show();
@@ -74,7 +74,7 @@ export class Followed {
     }
     this.#show();
     this.arrived();
-    await this.changed(this.job, this.answer);
+    await this.changed();
   }
 
   leave() {
@@ -118,8 +118,6 @@ export class Followed {
       this.note = `One evaluation failed: ${data.error}`;
     } else if (kind === "note") {
       this.note = data.text;
-    } else if (kind === "answer") {
-      this.answer = data;
     }
     this.#show();
   }

@@ -5,10 +5,9 @@ import { FrontChart, STEP, drawLegend } from "./chart.js";
 import { byId, copyText, element, refill, speaker, whileBusy } from "./dom.js";
 import { Followed, ended, listJobs } from "./jobs.js";
 import { fillTable, markTable, showAnswer, showComparison, showEnergy, showTechniques } from "./panels.js";
-import { floored, keepAnswer, otherOf, read, remember, shareView, shown, stored, view } from "./view.js";
+import { DEFAULT_DROP, aimAt, aloneAt, evidenceOf, floored, isAimed, isAnswered, otherOf, read, readAnswer, remember, shareView, shown, stored, view, wanted } from "./view.js";
 import * as words from "./words.js";
 
-const DEFAULT_DROP = 0.02; // the default of `search run`
 const NEAR = 0.1; // below the baseline's accuracy
 const DROPS = [0.005, 0.01, 0.02, 0.05];
 const RELOAD_MS = 2500; // shortest time between reloads while a search runs
@@ -16,7 +15,7 @@ const LIST_MS = 10000; // between updates of the list while one of its searches 
 const RESULTS = ["results", "details", "comparison", "table-section"];
 
 const say = speaker("said", 700);
-const chart = new FrontChart(byId("chart"), { choose, retarget: (share) => retarget(share) });
+const chart = new FrontChart(byId("chart"), { choose, retarget: (share) => retarget({ min_accuracy: share }) });
 const followed = new Followed({ arrived, changed: jobChanged });
 let loading = new AbortController();
 
@@ -83,11 +82,28 @@ function reset() {
     shareView();
     return;
   }
-  view.target ??= floored(stored.baseline.accuracy - ((followed.matches(view) ? followed.job.request.max_accuracy_drop : null) ?? DEFAULT_DROP));
-  fillTable(stored, choose);
   fillOthers();
   fillPresets();
+  lookUp();
+}
+
+let looking = false;
+
+/** Show the answer to the target; while it is loaded, the previous one, which is marked as outdated. */
+async function lookUp() {
   render();
+  if (looking || !stored.answer) return; // for the target as it is when the answer before arrives
+  looking = true;
+  try {
+    while (!isAnswered()) {
+      await readAnswer(loading.signal);
+      render();
+    }
+  } catch (error) {
+    showError(error, "answer-alert");
+  } finally {
+    looking = false;
+  }
 }
 
 /** Suggest a search where nothing is stored, unless one is running. */
@@ -98,35 +114,48 @@ function showEmpty() {
 // Views --------------------------------------------------------------------------------------------------------------
 
 function render() {
-  const { baseline, techniques, front } = stored;
-  if (!baseline || view.target === null) return; // nothing is stored, or another view is loading
-  const { answer, outdated, chosen, record } = shown();
+  const { answer, baseline, techniques, front } = stored;
+  if (!baseline || !answer) return; // nothing is stored, or another view is loading
+  const { chosen, record } = shown();
   const [other, otherName] = otherOf();
   const live = followed.matches(view) ? followed.points : [];
-  const scene = { front, baseline, techniques, live, before: live.length ? followed.before : [], target: view.target, ...ends(), chosen: record, other: other === baseline ? null : other };
+  const scene = { front, baseline, techniques, live, before: live.length ? followed.before : [], target: wanted(), ...ends(), chosen: record, other: other === baseline ? null : other, evidenceOf };
   chart.draw(scene);
   drawLegend(scene);
   showSlider(scene);
-  const sentence = showAnswer({ record, baseline, target: view.target, chosen, answer, outdated, highest: front.at(-1).accuracy });
-  if (sentence !== render.said) say(sentence);
+  for (const id of ["answer", "techniques", "compare", "table"]) byId(id).setAttribute("aria-busy", String(!isAnswered()));
+  const evidence = record && evidenceOf(record);
+  const sentence = showAnswer({ record, evidence, chosen, answer });
+  if (sentence !== render.said && isAnswered()) say(sentence);
   render.said = sentence;
-  byId("confirm").hidden = chosen || (answer !== null && !outdated && answer.min_accuracy !== null);
-  byId("confirm").textContent = record === null ? "Search for one" : "Find the confirmed answer";
+  byId("confirm").hidden = chosen || (answer.confirmed && record.id !== baseline.id);
+  byId("confirm").textContent = answer.confirmed ? "Search for a cheaper one" : record === null ? "Search for one" : "Search for a confirmed one";
   byId("confirm-note").hidden = byId("confirm").hidden;
   byId("follow-target").hidden = !chosen;
   byId("copy").hidden = byId("download").hidden = record === null;
   if (record) byId("download").setAttribute("href", `v1/evaluations/${record.id}/export`);
-  byId("goal-absolute").textContent = `at ${words.percent(view.target)} or more`;
-  showTechniques({ techniques, baseline, record, target: view.target });
+  if (render.goal !== view.goal) showGoal();
+  render.goal = view.goal;
+  byId("goal-absolute").textContent = `at ${words.percent(wanted())} or more`;
+  showTechniques({ techniques, baseline, record, evidence, answer, aloneAt });
   byId("details").classList.toggle("alone", record === null);
   byId("comparison").hidden = record === null;
   if (record) {
     showBreakdown(record);
-    showComparison({ record, other, baseline, otherName });
+    showComparison({ record, other, answer, otherName, evidenceOf });
   }
-  markTable({ target: view.target, record, other });
+  if (render.answer !== answer) fillTable({ front, answer, evidenceOf }, choose);
+  render.answer = answer;
+  markTable({ record, other });
   byId("other").value = [...byId("other").options].some((one) => one.value === view.other) ? view.other : "baseline";
   shareView();
+}
+
+/** Let the form of a search ask for the target of the view. */
+function showGoal() {
+  const { max_accuracy_drop: drop } = view.goal;
+  document.querySelector(`[name=goal][value=${drop === undefined ? "absolute" : "relative"}]`).checked = true;
+  if (drop !== undefined) byId("drop").value = String(Number((drop * 100).toFixed(4)));
 }
 
 /** The range of the slider and of the chart, in percent, with some room above the best accuracy so far. */
@@ -134,23 +163,23 @@ function ends() {
   const { baseline, front } = stored;
   const low = view.range === "near" ? baseline.accuracy - NEAR : Math.min(front[0].accuracy, baseline.accuracy);
   return {
-    lowest: Math.max(0.5, Math.floor(Math.min(low, view.target) * 100)),
-    highest: Math.min(100, Math.max(Math.ceil(front.at(-1).accuracy * 200 + 1) / 2, view.target * 100)),
+    lowest: Math.max(0.5, Math.floor(Math.min(low, wanted()) * 100)),
+    highest: Math.min(100, Math.max(Math.ceil(front.at(-1).accuracy * 200 + 1) / 2, wanted() * 100)),
   };
 }
 
-function showSlider({ lowest, highest }) {
-  const { baseline } = stored, slider = byId("target-slider");
+function showSlider({ lowest, highest, target }) {
+  const slider = byId("target-slider");
   [slider.min, slider.max] = [lowest, highest];
   slider.step = STEP * 100;
-  slider.value = view.target * 100;
-  slider.setAttribute("aria-valuetext", words.percent(view.target));
-  if (document.activeElement !== byId("target-number")) byId("target-number").value = (view.target * 100).toFixed(2);
-  for (const button of byId("presets").querySelectorAll("button")) button.setAttribute("aria-pressed", String(floored(baseline.accuracy - button.value) === view.target));
+  slider.value = target * 100;
+  slider.setAttribute("aria-valuetext", words.percent(target));
+  if (document.activeElement !== byId("target-number")) byId("target-number").value = (target * 100).toFixed(2);
+  for (const button of byId("presets").querySelectorAll("button")) button.setAttribute("aria-pressed", String(Number(button.value) === view.goal.max_accuracy_drop));
 }
 
 function fillPresets() {
-  refill(byId("presets"), byId("presets-label"), DROPS.map((drop) => element("button", { type: "button", value: drop, "data-focus": String(drop), "aria-label": `${drop * 100} point${drop === 0.01 ? "" : "s"} below the baseline`, onclick: () => retarget(stored.baseline.accuracy - drop) }, String(drop * 100))), "points");
+  refill(byId("presets"), byId("presets-label"), DROPS.map((drop) => element("button", { type: "button", value: drop, "data-focus": String(drop), "aria-label": `${drop * 100} point${drop === 0.01 ? "" : "s"} below the baseline`, onclick: () => retarget({ max_accuracy_drop: drop }) }, String(drop * 100))), "points");
 }
 
 function fillOthers() {
@@ -177,12 +206,13 @@ async function showBreakdown(record) {
 
 // Controls -----------------------------------------------------------------------------------------------------------
 
-function retarget(share) {
-  if (!Number.isFinite(share)) return;
-  view.target = Math.min(1, Math.max(0.0001, floored(share)));
+/** Ask for another target: an accuracy, or a loss relative to the baseline. */
+function retarget({ min_accuracy: share = null, max_accuracy_drop = null }) {
+  if (!Number.isFinite(share ?? max_accuracy_drop)) return;
+  aimAt(share === null ? { max_accuracy_drop } : { min_accuracy: Math.min(1, Math.max(0.0001, floored(share))) });
   view.chosen = null;
   byId("answer-alert").textContent = "";
-  render();
+  lookUp();
 }
 
 async function choose(id, compare) {
@@ -223,21 +253,22 @@ function begin(job, before = []) {
 }
 
 byId("confirm").addEventListener("click", () => beside("confirm", "answer-alert", async () => {
-  const { status, content } = await post("v1/optimize", request({ min_accuracy: view.target }));
+  const { status, content } = await post("v1/optimize", request(view.goal));
   if (status === 202) begin(content, stored.front);
   else {
-    keepAnswer(content);
-    render();
+    await load({ quietly: true });
+    if (!content.confirmed || content.configurations[0].id === stored.baseline.id) byId("answer-alert").textContent = "A completed search for this target found none. Choose a lower target, or search more with another seed.";
   }
 }));
 
 byId("search-form").addEventListener("submit", (event) => {
   event.preventDefault();
   const relative = document.querySelector("[name=goal]:checked").value === "relative";
-  const goal = relative ? { max_accuracy_drop: byId("drop").valueAsNumber / 100 } : { min_accuracy: view.target };
+  const goal = relative ? { max_accuracy_drop: byId("drop").valueAsNumber / 100 } : { min_accuracy: wanted() };
   beside("start", "search-alert", async () => {
     const { content } = await post("v1/jobs", request(goal));
-    if (relative && stored.baseline) retarget(stored.baseline.accuracy - goal.max_accuracy_drop);
+    if (stored.baseline) retarget(goal);
+    else aimAt(goal);
     begin(content, stored.front);
   });
 });
@@ -247,9 +278,9 @@ byId("follow-target").addEventListener("click", () => {
   render();
   byId("confirm").focus();
 });
-byId("target-slider").addEventListener("input", (event) => retarget(event.target.valueAsNumber / 100));
-byId("target-number").addEventListener("input", (event) => event.target.valueAsNumber > 0 && event.target.valueAsNumber <= 100 && retarget(event.target.valueAsNumber / 100));
-byId("target-number").addEventListener("change", (event) => { event.target.value = (view.target * 100).toFixed(2); });
+byId("target-slider").addEventListener("input", (event) => retarget({ min_accuracy: event.target.valueAsNumber / 100 }));
+byId("target-number").addEventListener("input", (event) => event.target.valueAsNumber > 0 && event.target.valueAsNumber <= 100 && retarget({ min_accuracy: event.target.valueAsNumber / 100 }));
+byId("target-number").addEventListener("change", (event) => { event.target.value = (wanted() * 100).toFixed(2); });
 byId("other").addEventListener("change", (event) => { view.other = event.target.value; render(); });
 byId("drop").addEventListener("input", () => { document.querySelector("[name=goal][value=relative]").checked = true; });
 byId("range").addEventListener("change", (event) => { view.range = event.target.value; render(); });
@@ -276,7 +307,9 @@ byId("key-form").addEventListener("submit", (event) => {
 byId("view").addEventListener("submit", (event) => event.preventDefault());
 byId("view").addEventListener("change", () => {
   for (const name of ["dataset", "hardware", "effort"]) view[name] = byId(name).value;
-  Object.assign(view, { target: null, chosen: null, other: null });
+  Object.assign(view, { chosen: null, other: null });
+  stored.answer = null;
+  aimAt({ max_accuracy_drop: DEFAULT_DROP });
   load();
 });
 
@@ -299,28 +332,18 @@ function arrived() {
   }, Math.max(0, reloaded + RELOAD_MS - Date.now()));
 }
 
-async function jobChanged(job, answer) {
+async function jobChanged() {
   loadJobs();
-  if (!followed.matches(view)) return;
-  if (followed.points.length) await load({ quietly: true });
-  // Repeating the request starts no search here: this search was for the same question, completed, and found an answer.
-  if (job.state === "finished" && answer?.best) {
-    try {
-      const { status, content } = await post("v1/optimize", job.request);
-      if (status === 200) keepAnswer(content);
-      render();
-    } catch (error) {
-      showError(error, "live-alert");
-    }
-  }
+  if (followed.matches(view) && followed.points.length) await load({ quietly: true });
 }
 
 async function showJob(job) {
   const asked = job.request;
   for (const name of ["dataset", "hardware", "effort"]) view[name] = byId(name).value = asked[name];
-  Object.assign(view, { target: asked.min_accuracy, chosen: null, other: null });
+  Object.assign(view, { chosen: null, other: null });
+  stored.answer = null;
+  aimAt(asked);
   await load();
-  if (asked.min_accuracy === null && stored.baseline) retarget(stored.baseline.accuracy - asked.max_accuracy_drop);
   begin(job);
 }
 
@@ -359,6 +382,7 @@ async function start() {
     view.effort = fill("effort", ["quick", "standard", "thorough"].map((name) => [name, name]), view.effort, "standard");
     const underWay = view.job && (await ask(`v1/jobs/${encodeURIComponent(view.job)}`).catch(() => null));
     view.job = null;
+    if (underWay && !isAimed) aimAt(underWay.request);
     await load();
     if (underWay) followed.follow(underWay);
     await loadJobs();

@@ -6,53 +6,64 @@ import * as words from "./words.js";
 
 const list = (facts) => element("dl", { class: "facts" }, facts.map(([name, text]) => element("div", {}, element("dt", {}, name), element("dd", {}, text))));
 
-/** Whether fresh runs confirm a configuration at a target, as a badge and a text. */
-function evidence(record, answer, target, baseline) {
-  const runs = record.confirmation;
-  if (!runs) {
-    return ["unsure", "Not confirmed", " yet: it was trained once. The cheapest of many measured configurations owes a little to luck; a confirmed answer is retrained several times."];
-  }
-  const drop = answer?.max_accuracy_drop ?? null, its = baseline.confirmation;
+/** The fresh runs of a configuration in words, or that there are none. */
+const freshRuns = ({ confirmation: runs }, record) =>
+  runs ? `${runs.runs} fresh runs: ${words.spread(runs)} held out, ${words.percent(runs.test_accuracy)} on test images` : `not retrained, ${words.percent(record.accuracy)} in its search`;
+
+/** Whether fresh runs confirm a configuration at the target, as a badge and a text. */
+function because({ verdict, confirmation: runs }, answer) {
+  if (verdict === null) return ["unsure", "Below the target", " as it was measured, so fresh runs decide nothing."];
+  if (!runs) return ["unsure", words.VERDICTS[verdict], verdict === "untried" ? ": it was trained once. The cheapest of many measured configurations owes a little to luck; a confirmed answer is retrained several times." : "."];
+  const drop = answer.max_accuracy_drop, its = answer.baseline.confirmation;
   const by = `${runs.runs} fresh runs, each retrained and measured on held-out images: ${words.spread(runs)}`;
-  const short = drop !== null ? -runs.margin_lower_bound : target - runs.accuracy_lower_bound;
-  if (runs.confirmed && short <= 1e-9) {
+  if (verdict === "confirmed") {
     const bound = drop === null ? `at least ${words.percent(runs.accuracy_lower_bound)}` : `at most ${Number((drop * 100).toFixed(2))} points below the baseline's${its ? ` ${words.spread(its)}` : ""}`;
-    return ["sure", "Confirmed", ` by ${by}; with 97.5\u00a0% confidence ${bound}.`];
+    return ["sure", words.VERDICTS[verdict], ` by ${by}; with 97.5\u00a0% confidence ${bound}.`];
   }
-  return ["unsure", "Not confirmed", short > 0 ? `: with 97.5\u00a0% confidence it may fall ${(short * 100).toFixed(2)} points short, by ${by}.` : `: too few fresh runs so far. ${by}.`];
+  return ["unsure", words.VERDICTS[verdict], `: with 97.5\u00a0% confidence it may fall ${(-runs.margin_lower_bound * 100).toFixed(2)} points short, by ${by}.`];
 }
 
-function others(answer, outdated) {
+function others({ confirmed, rejected, untried }) {
   const notes = [];
   const count = (number, text) => number && notes.push(`${number} cheaper ${number === 1 ? "one was" : "ones were"} ${text}`);
-  count(answer?.rejected.length ?? 0, "rejected by fresh runs");
-  count(answer?.untried.length ?? 0, "measured but not retrained");
-  if (outdated) notes.push("a cheaper one has been measured since");
+  count(rejected.length, "rejected by fresh runs");
+  if (confirmed) count(untried.length, "measured but not retrained");
   return notes.length ? `${notes.join("; ")}.` : null;
 }
 
+/** The configuration that comes nearest to a target at which nothing cheaper than the baseline is confirmed. */
+const nearest = ({ rejected }) => rejected.reduce((one, other) => (other.confirmation.margin_lower_bound > one.confirmation.margin_lower_bound ? other : one));
+
 /** Fill the card with the answer; returns its content as a sentence. */
-export function showAnswer({ record, baseline, target, chosen, answer, outdated, highest }) {
-  const heading = byId("answer-heading");
+export function showAnswer({ record, evidence, chosen, answer }) {
+  const heading = byId("answer-heading"), { baseline, right_sized: sized } = answer, asked = words.goal(answer);
   if (!record) {
-    heading.textContent = `Nothing stored reaches ${words.percent(target)}`;
-    const next = answer ? "A completed search found none: choose a lower target, or search more with another seed." : "Choose a lower target, or search for one.";
-    const sentence = `The most accurate stored configuration reaches ${words.percent(highest)}. ${next}`;
+    heading.textContent = `Nothing stored reaches ${words.percent(answer.wanted_accuracy)}`;
+    const sentence = `The most accurate stored configuration reaches ${words.percent(answer.highest_accuracy)}. Choose a lower target, or search for one.`;
     refill(byId("answer"), element("p", {}, sentence));
-    return `Nothing stored reaches ${words.percent(target)}. ${sentence}`;
+    return `${heading.textContent}. ${sentence}`;
   }
-  const isBaseline = record.id === baseline.id;
-  const saved = words.ratio(baseline.energy_pj / record.energy_pj);
-  heading.textContent = chosen ? "The configuration you chose" : `Cheapest ${words.goal(answer ?? { min_accuracy: target })}`;
-  const [kind, badge, because] = evidence(record, chosen ? null : answer, target, answer?.baseline ?? baseline);
-  const runs = record.confirmation;
-  const said = inTechniques(record.candidate);
+  const isBaseline = record.id === baseline.id, confirmed = evidence.verdict === "confirmed", grey = confirmed ? null : "unsure";
+  const saves = `${words.ratio(baseline.energy_pj / record.energy_pj)} less energy than the baseline`;
+  const savesSized = `${words.ratio(sized.energy_pj / record.energy_pj)} less than the right-sized network`;
+  const [kind, badge, text] = because(evidence, answer);
+  const runs = evidence.confirmation;
+  if (chosen) heading.textContent = "The configuration you chose";
+  else if (!answer.confirmed) heading.textContent = `Nothing is confirmed ${asked}`;
+  else heading.textContent = isBaseline && answer.max_accuracy_drop !== null ? `Nothing cheaper is confirmed ${asked}` : `Cheapest ${asked}`;
+  const unconfirmed = chosen || answer.confirmed ? null : runs ? "The nearest, not confirmed:" : "The cheapest measured, not confirmed:";
+  const [ratio, ...rest] = saves.split(" ");
+  const near = !chosen && isBaseline && answer.rejected.length ? nearest(answer) : null;
+  const nearWords = near && `Nearest, not confirmed: ${words.short(near.candidate)}, ${words.ratio(baseline.energy_pj / near.energy_pj)} less than the baseline, ${words.ratio(sized.energy_pj / near.energy_pj)} less than the right-sized network.`;
   refill(
     byId("answer"),
-    element("p", { class: "saving" }, element("strong", {}, saved), " ", isBaseline ? "the baseline itself" : "less energy than the baseline"),
-    element("p", { class: "instead" }, `${words.energy(record.energy_pj)} instead of ${words.energy(baseline.energy_pj)} for one inference`),
-    element("p", { class: "evidence" }, element("span", { class: `badge ${kind}` }, badge), because),
-    chosen || !others(answer, outdated) ? null : element("p", { class: "note" }, others(answer, outdated)),
+    unconfirmed && element("p", { class: "note" }, unconfirmed),
+    element("p", { class: ["saving", grey].filter(Boolean).join(" ") }, element("strong", {}, ratio), " ", isBaseline ? "the baseline itself" : rest.join(" ")),
+    isBaseline ? null : element("p", { class: ["saving-right-sized", grey].filter(Boolean).join(" ") }, savesSized),
+    element("p", { class: "instead" }, `${words.energy(record.energy_pj)} instead of ${words.energy(baseline.energy_pj)} for one inference; area ${words.area(record.area_mm2 / baseline.area_mm2)} of the baseline's`),
+    element("p", { class: "evidence" }, element("span", { class: `badge ${kind}` }, badge), text),
+    chosen || !others(answer) ? null : element("p", { class: "note" }, others(answer)),
+    near && element("p", { class: "note" }, nearWords),
     list([
       ["accuracy", words.spread(record)],
       ["worst chip", words.percent(record.accuracy_worst_chip)],
@@ -60,32 +71,39 @@ export function showAnswer({ record, baseline, target, chosen, answer, outdated,
       ...(runs ? [["fresh runs", words.spread(runs)], ["their test", words.percent(runs.test_accuracy)]] : []),
       ["latency", `${Number(record.latency_us.toPrecision(3))} us`],
     ]),
-    element("dl", { class: "configuration" }, said.map(([name, text]) => element("div", {}, element("dt", {}, swatch(name), name), element("dd", {}, text)))),
+    element("dl", { class: "configuration" },
+      inTechniques(record.candidate).map(([name, said]) => element("div", {}, element("dt", {}, swatch(name), name), element("dd", {}, said))),
+      element("div", {}, element("dt", {}, "right-sized"), element("dd", {}, sized.id === baseline.id
+        ? "the baseline: no smaller dense, exact, 8-bit network that keeps the accuracy is stored"
+        : `${words.network(sized.candidate)}, dense, exact, 8 bits, nominal voltage: ${words.energy(sized.energy_pj)}; ${freshRuns(sized, sized)}`)),
+      element("div", {}, element("dt", {}, "baseline"), element("dd", {}, `${words.network(baseline.candidate)}: ${words.energy(baseline.energy_pj)}; ${freshRuns(baseline, baseline)}`))),
     element("p", { class: "note" }, `Evaluation ${record.id}`),
   );
-  return `${heading.textContent}: ${saved} less energy than the baseline, ${words.energy(record.energy_pj)}, accuracy ${words.percent(record.accuracy)}, ${badge.toLowerCase()}. ${words.short(record.candidate)}.`;
+  const found = isBaseline ? "the baseline itself" : `${saves}, ${savesSized}`;
+  return [`${heading.textContent}: ${unconfirmed ? `${unconfirmed} ` : ""}${found}, ${words.energy(record.energy_pj)}, accuracy ${words.percent(record.accuracy)}, ${badge.toLowerCase()}. ${words.short(record.candidate)}.`, nearWords].filter(Boolean).join(" ");
 }
 
 const inTechniques = (candidate) => Object.entries(words.inWords(candidate));
 
-/** The cheapest stored configuration of each technique alone that reaches the target, beside the chosen one. */
-export function showTechniques({ techniques, baseline, record, target }) {
-  const alone = words.TECHNIQUES.map((name) => [name, techniques[name]?.find((one) => one.accuracy >= target) ?? null]);
+/** The cheapest stored configuration of each technique alone at the target, beside the one shown. */
+export function showTechniques({ techniques, baseline, record, evidence, answer, aloneAt }) {
   const rows = [
-    ["baseline", "baseline", baseline.accuracy >= target ? baseline : null],
-    ...alone.map(([name, one]) => [name, `${name} alone`, one]),
-    ["front", "together", record],
+    ["baseline", "baseline", baseline.accuracy >= answer.wanted_accuracy ? baseline : null, true],
+    ...words.TECHNIQUES.map((name) => [name, `${name} alone`, aloneAt(name), aloneAt(name)?.verdict === "confirmed"]),
+    ["front", "together", record, evidence?.verdict === "confirmed"],
   ];
   // Lengths are decades of saving, so the baseline's bar has none.
   const decades = (one) => Math.max(0, Math.log10(baseline.energy_pj / one.energy_pj));
   const most = Math.max(0.3, ...rows.map(([, , one]) => (one ? decades(one) : 0)));
-  byId("techniques-note").textContent = `The cheapest stored configuration that reaches ${words.percent(target)} with one technique only. The length of a bar is the logarithm of the saving.`;
-  refill(byId("techniques"), element("tbody", {}, rows.map(([name, text, one]) => {
-    const bar = element("span", { class: `bar ${name}` });
+  byId("techniques-note").textContent = `The cheapest stored configuration ${words.goal(answer)} with one technique only, without those that fresh runs reject; grey: not confirmed. The length of a bar is the logarithm of the saving.`;
+  refill(byId("techniques"), element("tbody", {}, rows.map(([name, text, one, confirmed]) => {
+    const bar = element("span", { class: `bar ${confirmed ? name : "unsure"}` });
     if (one) bar.style.setProperty("--share", decades(one) / most);
-    return element("tr", {},
+    return element("tr", { class: one && !confirmed ? "unsure" : null },
       element("th", { scope: "row" }, swatch(name), text),
-      element("td", {}, one ? [bar, element("b", {}, words.ratio(baseline.energy_pj / one.energy_pj)), element("small", {}, `${words.energy(one.energy_pj)}, ${words.percent(one.accuracy)}`)] : element("span", { class: "missing" }, "none stored reaches it")));
+      element("td", {}, one
+        ? [bar, element("b", {}, words.ratio(baseline.energy_pj / one.energy_pj)), element("small", {}, `${words.energy(one.energy_pj)}, ${words.percent(one.accuracy)}${confirmed ? "" : ", not confirmed"}`)]
+        : element("span", { class: "missing" }, techniques[name]?.some((other) => other.verdict === "rejected") ? "fresh runs reject all that reach it" : "none stored reaches it")));
   })));
 }
 
@@ -133,8 +151,11 @@ export function showEnergy({ record, baseline, layers }) {
 }
 
 /** Two configurations side by side. */
-export function showComparison({ record, other, baseline, otherName }) {
+export function showComparison({ record, other, answer, otherName, evidenceOf }) {
+  const { baseline, right_sized: sized } = answer;
   const saved = (one) => words.ratio(baseline.energy_pj / one.energy_pj);
+  const savedSized = (one) => words.ratio(sized.energy_pj / one.energy_pj);
+  const verdict = (one) => words.verdict(evidenceOf(one).verdict);
   const times = (a, b) => (a === b ? "same" : a > b ? `${words.ratio(a / b)} less` : `${words.ratio(b / a)} more`);
   const share = (name) => [words.percent(record[name]), words.percent(other[name]), record[name] === null || other[name] === null ? "–" : words.points(other[name] - record[name])];
   const number = (text, name) => [text(record[name]), text(other[name]), record[name] === null || other[name] === null ? "–" : times(record[name], other[name])];
@@ -142,6 +163,8 @@ export function showComparison({ record, other, baseline, otherName }) {
   const rows = [
     ["energy", ...number(words.energy, "energy_pj")],
     ["saves", saved(record), saved(other), times(other.energy_pj, record.energy_pj)],
+    ["right-sized", savedSized(record), savedSized(other), times(other.energy_pj, record.energy_pj)],
+    ["fresh runs", verdict(record), verdict(other), ""],
     ["accuracy", ...share("accuracy")],
     ["worst chip", ...share("accuracy_worst_chip")],
     ["test images", ...share("test_accuracy")],
@@ -151,7 +174,7 @@ export function showComparison({ record, other, baseline, otherName }) {
     ["multiplier", ...knob(words.multiplier)],
     ["memory", ...knob(words.memory)],
     ["latency", ...number((us) => `${Number(us.toPrecision(3))} us`, "latency_us")],
-    ["area", ...number((mm2) => (mm2 === null ? "–" : `${Number(mm2.toPrecision(3))} mm²`), "area_mm2")],
+    ["area", ...number((mm2) => `${Number(mm2.toPrecision(3))} mm², ${words.area(mm2 / baseline.area_mm2)}`, "area_mm2")],
     ["multiply-adds", ...number((macs) => macs.toLocaleString("en"), "macs")],
   ];
   refill(byId("compare"),
@@ -164,38 +187,51 @@ const COLUMNS = [
   ["accuracy", (one) => words.percent(one.accuracy), true],
   ["test", (one) => words.percent(one.test_accuracy), true],
   ["energy", (one) => words.energy(one.energy_pj), true],
-  ["saves", (one, baseline) => words.ratio(baseline.energy_pj / one.energy_pj), true],
+  ["saves", (one, { baseline }) => words.ratio(baseline.energy_pj / one.energy_pj), true],
+  ["right-sized", (one, { right_sized }) => words.ratio(right_sized.energy_pj / one.energy_pj), true],
+  ["area", (one, { baseline }) => words.area(one.area_mm2 / baseline.area_mm2), true],
+  ["fresh runs", (one, answer, verdict) => words.verdict(verdict)],
   ["worst chip", (one) => words.percent(one.accuracy_worst_chip), true],
-  ["network", (one) => words.network(one.candidate)],
+  ["network", (one, answer) => [words.network(one.candidate), named(one, answer)]],
   ["pruned", (one) => words.pruned(one.candidate), true],
   ["bits", (one) => words.bits(one.candidate)],
   ["multiplier", (one) => words.multiplier(one.candidate)],
   ["memory", (one) => words.memory(one.candidate)],
 ];
 
-/** The front as a table, the baseline last, with columns to choose the configurations shown and compared. */
-export function fillTable({ front, baseline }, choose) {
+/** What a configuration is beside being on the front, if anything. */
+function named({ id }, { baseline, right_sized: sized, configurations, confirmed }) {
+  const names = [confirmed && id === configurations[0].id && "the answer", id === sized.id && "right-sized", id === baseline.id && "baseline"].filter(Boolean);
+  return names.length ? element("small", {}, names.join(", ")) : null;
+}
+
+/**
+ * The front as a table, with columns to choose the configurations shown and compared. At its end are the answer and the
+ * right-sized network where they are off the front, and the baseline.
+ */
+export function fillTable({ front, answer, evidenceOf }, choose) {
+  const { baseline, right_sized: sized } = answer;
   const row = (one) => {
     const name = one.id === baseline.id ? "the baseline" : `${words.energy(one.energy_pj)}, ${words.percent(one.accuracy)}`;
+    const { verdict } = evidenceOf(one);
     const radio = (group, verb, compare) => element("input", { type: "radio", name: group, value: one.id, "aria-label": `${verb} ${name}`, "data-focus": `${group}-${one.id}`, onchange: () => choose(one.id, compare) });
-    return element("tr", { "data-id": one.id, "data-accuracy": one.accuracy, class: one.id === baseline.id ? "baseline" : null },
+    return element("tr", { "data-id": one.id, class: [one.id === baseline.id && "baseline", verdict !== "confirmed" && "unsure"].filter(Boolean).join(" ") || null },
       element("td", {}, radio("shown", "Show", false)),
       element("td", {}, radio("compared", "Compare with", true)),
-      COLUMNS.map(([, text, numeric]) => element("td", { class: numeric ? "numeric" : null }, text(one, baseline))));
+      COLUMNS.map(([, text, numeric]) => element("td", { class: numeric ? "numeric" : null }, text(one, answer, verdict))));
   };
   const rows = [...front].reverse(); // the most accurate first, as in the command line
-  if (!front.some((one) => one.id === baseline.id)) rows.push(baseline);
+  for (const one of [...answer.configurations.slice(0, 1), sized, baseline]) if (!rows.some(({ id }) => id === one.id)) rows.push(one);
   refill(byId("table"),
     element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "show"), element("th", { scope: "col" }, "with"), COLUMNS.map(([name, , numeric]) => element("th", { scope: "col", class: numeric ? "numeric" : null }, name)))),
     element("tbody", {}, rows.map(row)));
 }
 
-export function markTable({ target, record, other }) {
+export function markTable({ record, other }) {
   for (const row of byId("table").tBodies[0].rows) {
     row.classList.toggle("chosen", row.dataset.id === record?.id);
     const [shown, compared] = row.querySelectorAll("input");
     shown.checked = row.dataset.id === record?.id;
     compared.checked = row.dataset.id === other?.id;
-    row.classList.toggle("short", Number(row.dataset.accuracy) < target);
   }
 }

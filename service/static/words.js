@@ -36,6 +36,14 @@ function digits(value) {
 
 export const ratio = (value) => (value < 100 ? `${Number(value.toPrecision(3))}x` : `${Math.round(value).toLocaleString("en")}x`);
 
+/** An area relative to the baseline's. */
+export const area = (value) => (value < 10 ? `${value.toFixed(2)}x` : `${Math.round(value).toLocaleString("en")}x`);
+
+/** What fresh runs say of a configuration that reaches the target in its search. */
+export const VERDICTS = { confirmed: "Confirmed", rejected: "Rejected", untried: "Not confirmed yet" };
+
+export const verdict = (one) => (one === null ? "–" : { confirmed: "confirmed", rejected: "rejected", untried: "not retrained" }[one]);
+
 const byLayer = (words, between) => (new Set(words).size > 1 ? words.join(between) : String(words[0]));
 
 const named = (identity) => String(identity).split("@")[0];
@@ -91,6 +99,6 @@ export function ago(time) {
 
 /** The target of a request. */
 export const goal = (asked) =>
-  asked.min_accuracy === null || asked.min_accuracy === undefined
+  (asked.min_accuracy === null || asked.min_accuracy === undefined
     ? `within ${Number((asked.max_accuracy_drop * 100).toFixed(2))} points of the baseline`
-    : `at ${percent(asked.min_accuracy)} or more`;
+    : `at ${percent(asked.min_accuracy)} or more`) + (asked.max_area ? `, on at most ${Number(asked.max_area.toPrecision(3))}x the baseline's area` : "");

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from approx import FaultyMemory, LayerApproximation, NetworkApproximation
+from approx import FaultyMemory, LayerApproximation, NetworkApproximation, PartialSums
 from approx.errors import ArgumentError
 
 rates = st.floats(0, 1)
@@ -31,6 +31,8 @@ layers = st.builds(
     learned_scales=st.booleans(),
     weight_memory=st.none() | memories,
     activation_memory=st.none() | memories,
+    partial_sums=st.none()
+    | st.builds(PartialSums, bits=st.integers(2, 32), overflow=st.sampled_from(["saturate", "wrap"])),
 )
 
 

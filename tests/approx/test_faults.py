@@ -16,10 +16,12 @@ from approx import (
     approx_layers,
     approximate,
     fault_map,
+    multiplier_from_function,
     read_back,
     set_memory,
     use_chip,
 )
+from approx.config import FAILED_CELLS
 from approx.errors import ArgumentError
 from approx.faults import BANK_COLUMNS, BANK_ROWS, FaultMap, memory_seed
 
@@ -216,10 +218,59 @@ def test_codes_of_any_layout_are_read_in_their_order_and_left_as_they_are() -> N
     assert not torch.equal(expected, codes)
 
 
-def test_words_that_are_not_stored_are_left_out() -> None:
-    faults = fault_map(FaultyMemory(bit_error_rate=0.3), words=60, bits=8, seed=(1,))
+@pytest.mark.parametrize("failed_cells", FAILED_CELLS)
+def test_words_that_are_not_stored_are_left_out(failed_cells: str) -> None:
+    memory = FaultyMemory(bit_error_rate=0.3, failed_cells=failed_cells)
+    faults = fault_map(memory, words=60, bits=8, seed=(1,))
     stored = torch.arange(60).reshape(3, 20) % 3 > 0
-    assert torch.equal(faults.only(stored).dense(), faults.dense() * stored.flatten())
+    left = faults.only(stored)
+    assert torch.equal(left.dense(), faults.dense() * stored.flatten())
+    bits, all_bits = left.dense_stuck_at(), faults.dense_stuck_at()
+    if failed_cells == "inverted":
+        assert bits is all_bits is None
+    else:
+        assert bits is not None
+        assert all_bits is not None
+        assert torch.equal(bits, all_bits * stored.flatten())
+
+
+def test_stuck_cells_give_their_own_bit_whatever_is_stored() -> None:
+    memory = FaultyMemory(bit_error_rate=0.2, failed_cells="stuck")
+    faults = fault_map(memory, words=4000, bits=8, seed=(3,))
+    inverted = fault_map(replace(memory, failed_cells="inverted"), words=4000, bits=8, seed=(3,))
+    assert torch.equal(faults.dense(), inverted.dense())  # the same cells fail
+    options = {"bits": 8, "signed": False, "storage": "twos-complement"}
+    zeros, ones = torch.zeros(4000, dtype=torch.int32), torch.full((4000,), 255, dtype=torch.int32)
+    read = [read_back(codes, faults, **options) for codes in (zeros, ones)]  # type: ignore[arg-type]
+    found, stuck_at = failed(faults.dense()), failed(read[0])
+    assert torch.equal(failed(read[0]) & found, failed(read[1]) & found)
+    assert torch.equal(failed(read[1]), stuck_at | ~found)
+    for place in range(8):  # stuck at 0 as often as at 1, in every place of a word
+        cells = stuck_at[found[:, place], place].double()
+        assert abs(cells.mean() - 0.5) < 4 * 0.5 / sqrt(len(cells))
+    codes = torch.randint(256, (4000,), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    wrong = failed(read_back(codes, faults, **options) ^ codes).sum()  # type: ignore[arg-type]
+    assert abs(wrong / found.sum() - 0.5) < 4 * 0.5 / sqrt(int(found.sum()))
+
+
+@given(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted), st.integers(0, 12), st.integers(0, 2**31))
+def test_a_cell_is_stuck_at_the_same_bit_at_every_rate(cells: list[float], robust: int, seed: int) -> None:
+    few, many = (
+        fault_map(
+            FaultyMemory(bit_error_rate=rate, robust_bits=bits, failed_cells="stuck"), words=90, bits=12, seed=(seed,)
+        )
+        for rate, bits in zip(cells, (robust, 0), strict=True)
+    )
+    at_few, at_many = few.dense_stuck_at(), many.dense_stuck_at()
+    assert at_few is not None
+    assert at_many is not None
+    assert torch.equal(at_many & few.dense(), at_few)
+
+
+def test_copies_of_a_memory_fail_alike() -> None:
+    faults = fault_map(FaultyMemory(bit_error_rate=0.3, failed_cells="stuck"), words=7, bits=8, seed=(1,))
+    assert torch.equal(faults.repeated(3).dense(), faults.dense().repeat(3))
+    assert torch.equal(faults.repeated(3).dense_stuck_at(), faults.dense_stuck_at().repeat(3))  # type: ignore[union-attr,arg-type]
 
 
 # ---- layers on a chip --------------------------------------------------------------------------------------------
@@ -251,6 +302,21 @@ def weights_on(model: nn.Module, chip: int | None, memory: FaultyMemory | None =
     return [layer.read_codes().detach() for _, layer in approx_layers(model)]
 
 
+@pytest.mark.parametrize(
+    ("multiplier", "storage"), [("exact", "sign-magnitude"), ("asm-1-3", "sign-magnitude"), ("own", "twos-complement")]
+)
+def test_weights_are_stored_as_their_multiplier_takes_them(multiplier: str, storage: str) -> None:
+    own = multiplier_from_function("own", lambda a, w: a * w, signed=True)
+    layers = nn.Sequential(nn.Linear(30, 20))
+    config = LayerApproximation(multiplier=multiplier, activation_bits=7)
+    model = approximate(layers, config, calibration_data=inputs_of(50, 30), multipliers={"own": own})
+    memory = FaultyMemory(bit_error_rate=0.1)
+    (found,), (wanted,) = weights_on(model, 1, memory), weights_on(model, 1, replace(memory, storage=storage))
+    other = next(one for one in STORAGES if one != storage)
+    assert torch.equal(found, wanted)
+    assert not torch.equal(found, weights_on(model, 1, replace(memory, storage=other))[0])
+
+
 def test_a_chip_has_errors_of_its_own_and_without_one_there_are_none() -> None:
     memory = FaultyMemory(bit_error_rate=0.05)
     model, data = two_layers(weight_memory=memory, activation_memory=memory), inputs_of(8, 30)
@@ -275,7 +341,7 @@ def test_a_chip_has_errors_of_its_own_and_without_one_there_are_none() -> None:
 
 
 def test_what_fails_in_a_layer_depends_on_its_name_and_size_alone() -> None:
-    memory = FaultyMemory(bit_error_rate=0.05)
+    memory = FaultyMemory(bit_error_rate=0.05, storage="twos-complement")
     small = nn.Sequential(nn.Linear(30, 20))
     alone = approximate(small, LayerApproximation(), calibration_data=inputs_of(9, 30))
     (one,), (first, second) = weights_on(alone, 3, memory), weights_on(two_layers(), 3, memory)
@@ -290,9 +356,10 @@ def test_what_fails_in_a_layer_depends_on_its_name_and_size_alone() -> None:
 def test_errors_of_weights_meet_the_rate_and_spare_robust_bits() -> None:
     model = two_layers()
     stored = weights_on(model, None)[0].int()
-    share = failed((weights_on(model, 1, FaultyMemory(bit_error_rate=0.1))[0].int() ^ stored).flatten() & 255)
+    memory = FaultyMemory(bit_error_rate=0.1, storage="twos-complement")
+    share = failed((weights_on(model, 1, memory)[0].int() ^ stored).flatten() & 255)
     assert abs(share.double().mean() - 0.1) < 5 * sqrt(0.09 / share.numel())
-    top = weights_on(model, 1, FaultyMemory(bit_error_rate=0.5, robust_bits=3))[0].int()
+    top = weights_on(model, 1, replace(memory, bit_error_rate=0.5, robust_bits=3))[0].int()
     assert ((top ^ stored) & 0b11100000 == 0).all()
     assert ((top ^ stored) & 0b00011111 != 0).any()
 
@@ -305,7 +372,7 @@ def test_pruned_weights_never_fail(layer: nn.Module, transient: float) -> None:
     weight = layer.weight
     assert isinstance(weight, Tensor)
     mask = torch.rand(weight.shape, generator=torch.Generator().manual_seed(0)) < 0.5
-    memory = FaultyMemory(bit_error_rate=0.7, transient_rate=transient)
+    memory = FaultyMemory(bit_error_rate=0.7, storage="twos-complement", transient_rate=transient)
     data = inputs_of(2, 6, 6, 6)
     model = approximate(
         nn.Sequential(layer), LayerApproximation(weight_memory=memory), calibration_data=data, masks={"0": mask}
@@ -326,7 +393,7 @@ def test_pruned_weights_never_fail(layer: nn.Module, transient: float) -> None:
 
 @pytest.mark.parametrize("gradients", [True, False])
 def test_transient_errors_differ_from_read_to_read_and_come_again_on_the_same_chip(gradients: bool) -> None:
-    transient = FaultyMemory(bit_error_rate=0, transient_rate=0.02)
+    transient = FaultyMemory(bit_error_rate=0, storage="twos-complement", transient_rate=0.02)
     model, data = two_layers(), inputs_of(8, 30)
     with torch.set_grad_enabled(gradients):
         for weights, activations in ((transient, None), (None, transient)):
@@ -342,7 +409,7 @@ def test_transient_errors_differ_from_read_to_read_and_come_again_on_the_same_ch
 
 
 def test_transient_errors_meet_their_rate_on_top_of_those_that_stay() -> None:
-    model, both = two_layers(), FaultyMemory(bit_error_rate=0.1, transient_rate=0.05)
+    model, both = two_layers(), FaultyMemory(bit_error_rate=0.1, storage="twos-complement", transient_rate=0.05)
     steady = weights_on(model, 1, replace(both, transient_rate=0.0))[0].int()
     read = weights_on(model, 1, both)[0].int()
     share = failed((read ^ steady).flatten() & 255).double()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -301,16 +302,26 @@ def test_codes_scales_and_table_say_what_the_layer_computes(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_the_fault_map_is_that_of_the_chip(tmp_path: Path) -> None:
+@pytest.mark.parametrize("failed_cells", ["inverted", "stuck"])
+def test_the_fault_map_is_that_of_the_chip(tmp_path: Path, failed_cells: str) -> None:
     model = converted()
-    approx.set_memory(model, weights=FaultyMemory(bit_error_rate=0.02))
+    approx.set_memory(model, weights=FaultyMemory(bit_error_rate=0.02, failed_cells=failed_cells))
     save(model, tmp_path / "model", chip_seed=7)
-    maps = load_file(tmp_path / "model" / "fault_map.safetensors")
+    path = tmp_path / "model" / "fault_map.safetensors"
+    maps = load_file(path)
+    with safe_open(path, "np") as file:
+        about = json.loads(file.metadata()["about"])
+    assert about["chip_seed"] == 7
     approx.use_chip(model, 7)
     for name, layer in approx.approx_layers(model):
+        assert about["storage"][name] == "sign-magnitude"
         with torch.no_grad():
-            stored, read = (codes.to(torch.int32) & 255 for codes in (layer.stored_codes(), layer.read_codes()))
-        assert torch.equal(stored ^ maps[name].to(torch.int32), read)
+            stored, read = (codes.to(torch.int32) for codes in (layer.stored_codes(), layer.read_codes()))
+        word, failed = stored.abs() | (stored < 0).int() << 7, maps[name].to(torch.int32)
+        word = word ^ failed if failed_cells == "inverted" else word & ~failed | maps[f"{name}.stuck_at"]
+        magnitude = word & 127
+        assert torch.equal(torch.where(word > 127, -magnitude, magnitude), read)
+        assert not torch.equal(stored, read)
 
 
 @pytest.mark.slow

@@ -221,7 +221,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], list[nn.M
             seen.append(copy.deepcopy(model))
             return accuracies[len(seen) - 1]
 
-        monkeypatch.setattr(training, "accuracy", found)
+        monkeypatch.setattr(training, "_accuracy", found)
         return seen
 
     return judge

@@ -131,6 +131,21 @@ def test_a_technology_of_ones_own_lies_beside_the_hardware(tmp_path: Path) -> No
             "supply_v must be in volts, between 0.3 and 1.5 times the nominal 0.9 V",
         ),
         ("partial_sum_bits: full", "partial_sum_bits: half", "must be a whole number from 1 to 1000000, or full"),
+        (
+            "partial_sum_bits: full",
+            "partial_sum_bits: 15",
+            "partial_sum_bits must be full, or from 16 bits, the product of two 8-bit codes, to 64, got 15",
+        ),
+        (
+            "partial_sum_bits: full",
+            "partial_sum_bits: 16\npartial_sum_overflow: clip",
+            "partial_sum_overflow must be one of saturate, wrap, got 'clip'",
+        ),
+        (
+            "partial_sum_bits: full",
+            "partial_sum_bits: full\npartial_sum_overflow: wrap",
+            "partial_sum_overflow must be left out, as partial_sum_bits is full, got",
+        ),
         ("name: weight", "name: [weight", "mine.yaml:3: not valid YAML"),
         ("name: weight-stationary-45nm", "name: ''", "name must be a string, got ''"),
         ("name: weight", "name: x\nname: weight", "mine.yaml:3: duplicate key 'name'"),
@@ -140,6 +155,23 @@ def test_mistakes_in_a_file_are_named(tmp_path: Path, old: str, new: str, messag
     assert old in GOOD
     with pytest.raises(HardwareError, match=re.escape(message)):
         load(tmp_path, GOOD.replace(old, new, 1))
+
+
+def test_what_happens_when_sums_overflow_may_be_given(tmp_path: Path) -> None:
+    narrow = GOOD.replace("partial_sum_bits: full", "partial_sum_bits: 20")
+    saturating = load(tmp_path, narrow)
+    assert (saturating.partial_sum_bits, saturating.partial_sum_overflow) == (20, "saturate")
+    assert load(tmp_path, narrow + "\npartial_sum_overflow: saturate\n") == saturating
+    wrapping = load(tmp_path, narrow + "\npartial_sum_overflow: wrap\n")
+    assert wrapping.partial_sum_overflow == "wrap"
+    assert len({load(tmp_path, GOOD).identity, saturating.identity, wrapping.identity}) == 3
+    assert saturating.to_dict()["partial_sum_overflow"] == "saturate"
+    either = energy.Hardware.any_of([load(tmp_path, GOOD), load_hardware("output-stationary-45nm")])
+    for content in (
+        either.to_dict(),
+        *either.to_dict()["alternatives"],
+    ):  # nothing overflows, as before there was a choice
+        assert "partial_sum_overflow" not in content
 
 
 def test_widths_batch_and_what_outputs_store_may_be_left_out_or_given(tmp_path: Path) -> None:
@@ -264,10 +296,15 @@ class TestAlternatives:
             "weight_format": replace(base, compressed_weights=False),
             "widths": replace(base, widths=Widths(weights=8, activations=8)),
             "batch": replace(base, batch=2),
+            "partial_sum_bits": replace(base, partial_sum_bits=16),
         }
         for what, other in others.items():
             with pytest.raises(HardwareError, match=f"alike in what decides accuracy: {re.escape(what)} is"):
                 energy.Hardware.any_of([base, replace(other, name="other")])
+        narrow = replace(base, partial_sum_bits=16)
+        message = "partial_sum_overflow is wrap on another, and saturate on flexible-45nm"
+        with pytest.raises(HardwareError, match=message):
+            energy.Hardware.any_of([narrow, replace(narrow, name="another", partial_sum_overflow="wrap")])
 
     def test_their_order_says_nothing(self) -> None:
         one, other = (load_hardware(names) for names in (self.names, ",".join(reversed(self.names.split(",")))))

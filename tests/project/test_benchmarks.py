@@ -26,6 +26,7 @@ def test_the_arithmetic_benchmark_runs(tmp_path: Path) -> None:
     assert content["machine"]["cpu"]
     names = [row["name"] for row in content["results"]]
     assert sum("whole" in name or "batch" in name for name in names) == 12
+    assert sum("sums of 16 bits" in name for name in names) == 5
     assert all(row["ratio"] > 0 for row in content["results"])
     for name in names:
         assert name in done.stdout

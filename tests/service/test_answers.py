@@ -79,3 +79,40 @@ def test_answers_are_those_of_the_store(client: TestClient, database: Path) -> N
             found = stored.configurations(Target(min_accuracy=wanted), hardware=HARDWARE)
         body = client.get("/v1/fronts/digits", params={"min_accuracy": wanted}).json()
         assert [one["id"] for one in body["configurations"]] == [record.id for record in found.records]
+
+
+def test_stored_results_answer_within_any_area(client: TestClient, database: Path) -> None:
+    """The search that stored them had no bound on area, which is 0.1 mm2 for the baseline."""
+    small = [replace(formula(candidate(width=width, sparsity=0.05)), area_mm2=width / 100) for width in (2, 4)]
+    with Store.open(f"sqlite:///{database}", create=False) as store:
+        for one in small:
+            store.evaluations.record(one.candidate.key, one, SETUP, seed=0)
+            for run in range(RUNS):
+                store.runs.record(fresh_run(one.candidate, run), SETUP)
+    found = ask(client, min_accuracy=0.8, max_area=0.4)
+    assert found.status_code == 200
+    body = found.json()
+    assert (body["max_area"], body["confirmed"]) == (0.4, True)
+    assert [one["candidate"]["width"] for one in body["configurations"]] == [2, 4]
+    assert {one["candidate"]["sparsity"] for one in body["configurations"]} == {0.05}
+    assert body["highest_accuracy"] == small[1].accuracy
+    assert body["baseline"]["area_mm2"] == 0.1
+    assert [one["area_mm2"] for one in ask(client, min_accuracy=0.8, max_area=0.3).json()["configurations"]] == [0.02]
+    free = ask(client, min_accuracy=0.8).json()
+    assert (free["max_area"], len(free["configurations"])) == (None, 5)
+    answer = best(min_accuracy=0.8, max_area=0.4, confirm=False, workplace=Workplace(storage=str(database)))
+    assert answer.record is not None
+    assert body["configurations"][0]["id"] == answer.record.id
+    front = client.get("/v1/fronts/digits", params={"max_area": 0.4}).json()
+    assert [one["id"] for one in front["configurations"]] == [one["id"] for one in body["configurations"]]
+    # What is stored within it is not enough: a search is needed, which begins with another question's answer.
+    waiting = ask(client, min_accuracy=0.99, max_area=0.4)
+    assert waiting.status_code == 202
+    assert waiting.json()["request"]["max_area"] == 0.4
+    assert waiting.json()["best_known"]["configurations"] == []
+
+
+def test_questions_with_other_bounds_are_other_jobs(client: TestClient) -> None:
+    asked = [ask(client, min_accuracy=1.0, max_area=ratio).json()["id"] for ratio in (None, 0.5, 0.6)]
+    assert len({*asked}) == 3
+    assert ask(client, min_accuracy=1.0, max_area=0.5).json()["id"] == asked[1]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from search.answers.result import result_of
 from search.api import _run as api
 from search.api.workplace import Workplace
 from search.errors import NewerSchemaError, StorageError
@@ -94,6 +95,22 @@ def test_a_job_is_run_and_answers_its_question(
     [answer] = [event.data for event in queue.events(job) if event.kind == "answer"]
     assert response.json()["configurations"][0]["id"] == answer["best"]["id"]
     assert Leases(opened).workers() == 0  # it has left
+
+
+def test_a_job_keeps_the_bound_on_area_of_its_question(queue: JobQueue, worker: Worker, opened: Database) -> None:
+    asked = Question(dataset="digits", max_accuracy_drop=0.9, max_area=0.5, budget=BUDGET, effort="quick")
+    job, _ = queue.submit(asked, client="anna", limits=QueueLimits(total=9, per_client=9))
+    worker.run(once=True)
+    [answer] = [event.data for event in queue.events(job) if event.kind == "answer"]
+    assert answer["max_area"] == 0.5
+    assert answer["best"]["area_mm2"] <= 0.5 * answer["baseline"]["area_mm2"]
+    with Store.open(opened.url, create=False) as store:
+        found = result_of(store, store.searches.find(f"job-{job.id}"))
+    assert found.search.target.max_area == 0.5
+    assert [one.evaluation.area_mm2 > 0.5 * found.baseline.evaluation.area_mm2 for one in found.evaluations] == [
+        True,  # the baseline
+        *[False] * (len(found.evaluations) - 1),
+    ]
 
 
 def test_a_cancelled_job_stops_and_resumes_where_it_was(queue: JobQueue, worker: Worker, database: Path) -> None:

@@ -15,38 +15,81 @@ def answer_section(result: SearchResult) -> str:
     """Return a headline, the evidence for it, and a card each for the answer and the baseline."""
     answer, baseline = result.answer, result.baseline
     found, condition = answer.record, _condition(answer.target)
+    grey = "" if answer.confirmed or found is None else " class=unsure"
     confidence = _confidence(answer, result.search.name)
+    sized = answer.right_sized
     cards = [_card("Baseline", baseline, answer.baseline_confirmation)]
+    if sized.record.key != baseline.key:
+        cards.insert(0, _card("Right-sized: dense, exact, 8 bits, nominal voltage", sized.record, sized.confirmation))
     if found is None:
-        highest = result.front[0].evaluation.accuracy
         headline = f"No configuration {condition}."
-        sentence = f"The most accurate reaches {words.percent(highest)} %."
+        sentence = "None is that small yet."
+        if result.front:
+            sentence = f"The most accurate reaches {words.percent(result.front[0].evaluation.accuracy)} %."
     elif found.key == baseline.key:
-        headline = f"Nothing cheaper {condition} yet."
+        headline = f"Nothing cheaper is confirmed {condition}."
         cheaper = len(answer.rejected)
         measured = f"{cheaper} cheaper {'one was' if cheaper == 1 else 'ones were'}"
         sentence = (
-            f"{measured} accurate enough in the search, but fresh runs did not confirm it."
+            f"{measured} accurate enough in the search, but fresh runs rejected {'it' if cheaper == 1 else 'them'}. "
+            f"{_nearest(answer)}"
             if cheaper
             else "No other evaluation costs less."
         )
     else:
-        unsure = "" if answer.confirmed else ", not confirmed"
-        headline = f"<strong>{_number(words.saving(result.saving(found)))}</strong> less energy {condition}{unsure}."
+        headline = (
+            f"<strong>{_number(words.saving(answer.saving(found)))}</strong> less energy than the baseline {condition}."
+            if answer.confirmed
+            else f"Nothing is confirmed {condition}."
+        )
+        unsure = "" if answer.confirmed else f"{_unconfirmed(answer, found)} "
         sentence = (
+            f"{unsure}{_against_right_sized(answer, found)} "
             f"One inference costs <b>{_number(words.energy(found.evaluation.energy_pj))}</b> instead of "
             f"{_number(words.energy(baseline.evaluation.energy_pj))}, at {_accuracies(found)} instead of "
             f"{words.percent(baseline.evaluation.accuracy)} %. {confidence}"
         )
         title = condition.replace("the baseline's accuracy", "the baseline")
-        cards.insert(0, _card(f"Cheapest {title}", found, answer.confirmation))
-    return f"<p class=headline>{headline}</p><p>{sentence} {_effort(result)}</p><div class=cards>{''.join(cards)}</div>"
+        cards.insert(
+            0, _card(f"{'Cheapest' if answer.confirmed else 'Not confirmed'} {title}", found, answer.confirmation)
+        )
+    said = f"<p class=headline>{headline}</p><p{grey}>{sentence} {_effort(result)}</p>"
+    return f"{said}<div class=cards>{''.join(cards)}</div>"
+
+
+def _against_right_sized(answer: Answer, record: Record) -> str:
+    """Return a sentence about the saving against the right-sized network."""
+    if answer.right_sized.record.key == answer.baseline.key:
+        return "No smaller dense, exact, 8-bit network that keeps the accuracy was evaluated to compare it with."
+    evidence = "confirmed by fresh runs" if answer.right_sized.confirmation else "measured once"
+    saves = _number(words.saving(answer.saving_right_sized(record)))
+    return (
+        "Against the right-sized network, the cheapest dense, exact, 8-bit one at nominal voltage among those "
+        f"evaluated that keeps the accuracy ({evidence}), it saves <b>{saves}</b>."
+    )
+
+
+def _unconfirmed(answer: Answer, record: Record) -> str:
+    """Return a sentence that names what comes nearest where nothing is confirmed."""
+    kind = "cheapest measured" if answer.confirmation is None else "nearest"
+    saves = _number(words.saving(answer.saving(record)))
+    return f"The {kind}, not confirmed, saves {saves} against the baseline."
+
+
+def _nearest(answer: Answer) -> str:
+    """Return a sentence that names the rejected configuration that comes nearest to the target."""
+    near, runs = max(answer.rejected, key=lambda one: one[1].margin.lower_bound)
+    return (
+        f"<span class=unsure>The nearest, not confirmed: {escape(near.id)}, {escape(words.savings(answer, near))}; "
+        f"with 97.5 % confidence it falls {words.percent(-runs.margin.lower_bound)} points short.</span>"
+    )
 
 
 def _condition(target: Target) -> str:
+    area = "" if target.max_area is None else f", on at most {target.max_area:g}x the baseline's area"
     if target.min_accuracy is not None:
-        return f"at {words.percent(target.min_accuracy)} % accuracy or more"
-    return f"within {(target.max_accuracy_drop or 0) * 100:g} points of the baseline's accuracy"
+        return f"at {words.percent(target.min_accuracy)} % accuracy or more{area}"
+    return f"within {(target.max_accuracy_drop or 0) * 100:g} points of the baseline's accuracy{area}"
 
 
 def _confidence(answer: Answer, search: str) -> str:
@@ -88,6 +131,7 @@ def _accuracies(record: Record) -> str:
 
 
 def _card(title: str, record: Record, confirmation: Confirmation | None) -> str:
+    """Return an evaluation as a list of facts, grey unless fresh runs confirm it."""
     evaluation = record.evaluation
     facts = {
         "energy": _number(words.energy(evaluation.energy_pj)),
@@ -95,13 +139,16 @@ def _card(title: str, record: Record, confirmation: Confirmation | None) -> str:
         "worst chip": f"{words.percent(evaluation.accuracy_worst)} %",
         "test": "-" if record.test_accuracy is None else f"{words.percent(record.test_accuracy)} %",
     }
-    if confirmation is not None:
+    if confirmation is None:
+        facts["fresh runs"] = "none"
+    else:
         accuracy = confirmation.accuracy
         facts["fresh runs"] = words.accuracy(accuracy.value, accuracy.standard_error)
         facts["their test"] = f"{words.percent(confirmation.test_accuracy)} %"
     facts |= {name: escape(words) for name, words in words.configuration(evaluation.candidate).items()}
     listed = "".join(f"<div><dt>{name}</dt><dd>{words}</dd></div>" for name, words in facts.items())
-    return f"<section class=card><h2>{escape(title)}</h2><dl>{listed}</dl></section>"
+    kind = "card" if confirmation is not None and confirmation.confirmed else "card unsure"
+    return f"<section class='{kind}'><h2>{escape(title)}</h2><dl>{listed}</dl></section>"
 
 
 def _number(words: str) -> str:

@@ -8,11 +8,13 @@ from statistics import median
 from typing import Any
 
 from search.answers import words
-from search.answers.result import SearchResult, cheapest_at, front_hypervolume
+from search.answers.confirmation import Answer
+from search.answers.result import SearchResult, front_hypervolume
 from search.multipliers.identity import multiplier_name
 from search.report.pictures import COMPONENT_COLOURS
+from search.space.target import Target
 from search.space.techniques import TECHNIQUES, techniques_of
-from search.store.records import Record, TrialEnd
+from search.store.records import Record, TrialEnd, within_area
 
 MOST_POINTS = 2000  # evaluations behind the front: more cannot be distinguished, and are slow to draw
 MOST_LINES = 400  # evaluations across the knobs, beside those of the front
@@ -26,18 +28,24 @@ def chart_data(result: SearchResult, trials: Sequence[TrialEnd]) -> dict[str, An
     size, unit = words.energy_unit(median(record.evaluation.energy_pj for record in result.evaluations))
     target = result.answer.target.accuracy(result.baseline.evaluation.accuracy)
     found = result.answer.record
+
+    def points(records: Sequence[Record]) -> dict[str, list[Any]]:
+        return _points(records, size, result.answer)
+
     return {
         "name": result.search.name,
         "unit": unit,
         "columns": list(words.COLUMNS),
         "target": target * 100,
         "third": result.search.settings.third,
-        "baseline": _points([result.baseline], size),
-        "answer": _points([] if found is None or found.key == result.baseline.key else [found], size),
-        "front": _points(result.front, size),
-        "behind": _points(behind, size),
-        "stopped": _points(stopped, size),
-        "alone": {name: _points(records, size) for name, records in alone(result).items()},
+        "baseline": points([result.baseline]),
+        "right_sized": result.answer.right_sized.record.evaluation.energy_pj / size,
+        "confirmed": result.answer.confirmed,
+        "answer": points([] if found is None or found.key == result.baseline.key else [found]),
+        "front": points(result.front),
+        "behind": points(behind),
+        "stopped": points(stopped),
+        "alone": {name: points(records) for name, records in alone(result).items()},
         "course": _course(result, trials),
         "breakdown": _breakdown(result),
         "knob_axes": _knob_axes(lines(result)),
@@ -60,28 +68,28 @@ def alone(result: SearchResult) -> dict[str, list[Record]]:
     return found
 
 
-def cheapest_within(result: SearchResult, points: float) -> Record:
-    """Return the cheapest evaluation at most `points` percentage points below the baseline, or the baseline."""
-    floor = result.baseline.evaluation.accuracy - points / 100 - 1e-9  # for rounding errors
-    return cheapest_at(result.evaluations, floor) or result.baseline
-
-
 def chosen(result: SearchResult) -> list[tuple[str, Record]]:
-    """Return the baseline and the cheapest evaluation within each of `LOSSES`, without duplicates, with labels."""
-    losses: dict[str, list[str]] = {}
+    """Return the baseline and the answers within each of `LOSSES` and at the search's target, with labels.
+
+    Answers are those of fresh runs, as everywhere; those that they do not confirm are labelled so. Each is there once.
+    """
+    labels: dict[tuple[str, bool], list[str]] = {}
     records = {result.baseline.key: result.baseline}
     for loss in LOSSES:
-        record = cheapest_within(result, loss)
+        answer = result.stored.answer(Target(max_accuracy_drop=loss / 100, max_area=result.search.target.max_area))
+        record = answer.record or result.baseline
         records.setdefault(record.key, record)
-        losses.setdefault(record.key, []).append(f"{loss:g}")
-    labelled = []
-    for key, record in records.items():
-        within = losses.get(key, [])
-        if key == result.baseline.key:
-            labelled.append(("Baseline", record))
-        else:
+        labels.setdefault((record.key, answer.confirmed), []).append(f"{loss:g}")
+    labelled = [("Baseline", result.baseline)]
+    for (key, confirmed), within in labels.items():
+        if key != result.baseline.key:
             joined = " and ".join(filter(None, (", ".join(within[:-1]), within[-1])))
-            labelled.append((f"Within {joined} point{'' if joined == '1' else 's'}", record))
+            unsure = "" if confirmed else ", not confirmed"
+            labelled.append((f"Within {joined} point{'' if joined == '1' else 's'}{unsure}", records[key]))
+    answer = result.answer
+    if answer.record is not None and answer.record.key not in records:
+        at = str(answer.target).removesuffix(" of the baseline").capitalize()
+        labelled.append((f"{at}{'' if answer.confirmed else ', not confirmed'}", answer.record))
     return labelled
 
 
@@ -91,7 +99,7 @@ def lines(result: SearchResult) -> list[Record]:
     return sorted(records.values(), key=lambda r: (r.evaluation.accuracy, -r.evaluation.energy_pj, r.key))
 
 
-def _points(records: Sequence[Record], size: float) -> dict[str, list[Any]]:
+def _points(records: Sequence[Record], size: float, answer: Answer) -> dict[str, list[Any]]:
     evaluations = [record.evaluation for record in records]
     return {
         "id": [record.id for record in records],
@@ -99,13 +107,15 @@ def _points(records: Sequence[Record], size: float) -> dict[str, list[Any]]:
         "error": [round(e.accuracy_standard_error * 100, 4) for e in evaluations],
         "worst": [round(e.accuracy_worst * 100, 4) for e in evaluations],
         "energy": [e.energy_pj / size for e in evaluations],
+        "verdict": [answer.verdict(record) for record in records],
         "words": [list(words.configuration(e.candidate).values()) for e in evaluations],
     }
 
 
 def _course(result: SearchResult, trials: Sequence[TrialEnd]) -> dict[str, list[float]]:
     """Return the hypervolume after each trial that ended with an evaluation."""
-    records = {record.key: record for record in result.evaluations}
+    offered = within_area(result.evaluations, result.search.target, result.baseline)
+    records = {record.key: record for record in offered}
     members: list[Record] = []
     volume, volumes = 0.0, []
     for trial in trials:

@@ -18,6 +18,8 @@
     memory: { symbol: "x-thin-open", words: "memory alone" },
   };
 
+  const VERDICTS = { confirmed: "confirmed by fresh runs", rejected: "rejected by fresh runs", untried: "not confirmed: not retrained" };
+
   // The tools of a chart are to its right; narrow charts have none.
   const margin = (more) => ({ l: 52, r: narrow.matches ? 12 : 40, t: 10, b: 48, ...more });
 
@@ -72,7 +74,8 @@
     const error = points.error[place] === null ? "" : ` ± ${points.error[place].toFixed(2)}`;
     return [
       `<b>${points.accuracy[place].toFixed(2)}${error} %</b>${worst}`,
-      `<b>${points.energy[place].toPrecision(3)} ${data.unit}</b>, saves ${(data.baseline.energy[0] / points.energy[place]).toPrecision(3)}x`,
+      `<b>${points.energy[place].toPrecision(3)} ${data.unit}</b>, saves ${(data.baseline.energy[0] / points.energy[place]).toPrecision(3)}x, ${(data.right_sized / points.energy[place]).toPrecision(3)}x against the right-sized network`,
+      ...(points.verdict[place] ? [VERDICTS[points.verdict[place]]] : []),
       ...lines,
       points.id[place],
     ].join("<br>");
@@ -122,6 +125,7 @@
 
   function drawFront() {
     const accent = style("accent"), ink = style("ink"), paper = style("paper");
+    const ringed = data.confirmed ? ink : style("muted");
     const traces = data.stopped.id.length
       ? [scatter(data.stopped, "stopped early", { marker: { symbol: "x-thin", color: style("behind"), size: narrow.matches ? 4 : 6, opacity: 0.5, line: { width: 1, color: style("behind") } } })]
       : [];
@@ -139,17 +143,21 @@
     traces.push(
       scatter(
         data.front,
-        "front",
+        data.front.verdict.includes("rejected") ? "front (hollow: rejected)" : "front",
         {
           // With a third objective the front is not a line in this plane.
           mode: data.third === null ? "lines+markers" : "markers",
           line: { color: accent, width: 1.5, shape: "vh" },
-          marker: { color: accent, size: narrow.matches ? 7 : 9, line: { color: paper, width: 1.5 } },
+          marker: {
+            color: data.front.verdict.map((verdict) => (verdict === "rejected" ? paper : accent)),
+            size: narrow.matches ? 7 : 9,
+            line: { color: data.front.verdict.map((verdict) => (verdict === "rejected" ? accent : paper)), width: 1.5 },
+          },
         },
         accent,
       ),
       ...(data.answer.id.length
-        ? [scatter(data.answer, "answer", { marker: { symbol: "circle-open", color: ink, size: narrow.matches ? 13 : 17, line: { width: 2, color: ink } } })]
+        ? [scatter(data.answer, data.confirmed ? "answer" : "not confirmed", { marker: { symbol: "circle-open", color: ringed, size: narrow.matches ? 13 : 17, line: { width: 2, color: ringed } } })]
         : []),
       scatter(data.baseline, "baseline", { marker: { symbol: "star", color: ink, size: 15, line: { color: paper, width: 1 } } }, ink),
     );
@@ -188,8 +196,8 @@
     const labels = bars.map((bar) => `${bar.label}<br><b>${bar.total}</b>`);
     byId("energy-chart").style.height = scale === "log" ? `${Math.max(18, 5 + components.length * 2.4)}rem` : `${8 + bars.length * 3.4 + (narrow.matches ? Math.ceil(components.length / 2) * 1.4 : 0)}rem`;
     if (scale === "log") {
-      const shades = [style("ink"), style("accent"), style("network"), style("pruning"), style("multiplier")];
-      const symbols = ["star", "circle", "square", "triangle-up", "diamond"];
+      const shades = [style("ink"), style("accent"), style("network"), style("pruning"), style("multiplier"), style("memory")];
+      const symbols = ["star", "circle", "square", "triangle-up", "diamond", "x"];
       const [size, name] = unit(Math.max(...bars.map((bar) => bar.pj)) / 30);
       const names = components.map((component) => component.name);
       const traces = bars.map((bar, place) => ({

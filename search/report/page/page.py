@@ -94,12 +94,16 @@ def _task_words(result: SearchResult) -> str:
 
 def _front_words(result: SearchResult) -> str:
     """Describe the chart of the front for readers who do not see it."""
-    first, last = result.front[0].evaluation, result.front[-1].evaluation
     baseline = result.baseline.evaluation
+    if not result.front:
+        return "Chart of accuracy against energy. The front is empty: no evaluation is within the bound on area yet."
+    first, last = result.front[0].evaluation, result.front[-1].evaluation
+    rejected = sum(result.answer.verdict(record) == "rejected" for record in result.front)
+    hollow = f"; fresh runs rejected {rejected} of them" if rejected else ""
     return (
         f"Chart of accuracy against energy. The front has {len(result.front)} configurations, from "
         f"{words.percent(first.accuracy)} % at {words.energy(first.energy_pj)} to {words.percent(last.accuracy)} % "
-        f"at {words.energy(last.energy_pj)}; the baseline has {words.percent(baseline.accuracy)} % at "
+        f"at {words.energy(last.energy_pj)}{hollow}; the baseline has {words.percent(baseline.accuracy)} % at "
         f"{words.energy(baseline.energy_pj)}. The table below has the same numbers."
     )
 
@@ -180,6 +184,8 @@ def _knob_words(knob: str, space: SearchSpace) -> str:
     return f"{_KNOB_WORDS[knob]}{between}"
 
 
+_VERDICTS = {"confirmed": "confirmed", "rejected": "rejected", "untried": "not retrained", None: "-"}
+
 # The table of the front ----------------------------------------------------------------------------------------------
 
 # Heading, unit or explanation, whether the values are numbers.
@@ -189,6 +195,8 @@ _COLUMNS = (
     ("test", "%", True),
     ("energy", "low to high", True),
     ("saves", "", True),
+    ("right-sized", "", True),
+    ("fresh runs", "", False),
     ("latency", "us", True),
     ("area", "mm²", True),
     ("network", "", False),
@@ -207,27 +215,32 @@ def _table(result: SearchResult) -> str:
         for place, (name, unit, numeric) in enumerate(_COLUMNS)
     )
     rows = "".join(_row(result, record) for record in result.front)
-    others = {one.key: one for one in (result.answer.record or result.baseline, result.baseline)}
+    below = (result.answer.record or result.baseline, result.answer.right_sized.record, result.baseline)
+    others = {one.key: one for one in below}
     off_front = "".join(_row(result, record) for record in others.values() if record not in result.front)
-    below = f"<tbody class=baseline>{off_front}</tbody>" if off_front else ""
+    others_body = f"<tbody class=baseline>{off_front}</tbody>" if off_front else ""
     return (
         f"<table class=front><caption class=unseen>The front of {escape(result.search.name)}, most accurate first"
         f"</caption><thead><tr>{heads}<th scope=col>copy</th></tr></thead>"
-        f"<tbody>{rows}</tbody>{below}</table>"
+        f"<tbody>{rows}</tbody>{others_body}</table>"
     )
 
 
 def _row(result: SearchResult, record: Record) -> str:
     evaluation, candidate = record.evaluation, record.evaluation.candidate
+    answer, verdict = result.answer, result.answer.verdict(record)
+    area = evaluation.area_mm2 / result.baseline.evaluation.area_mm2
     configuration = {name: escape(words) for name, words in words.configuration(candidate).items()}
     cells: tuple[tuple[str, float | str | None], ...] = (
         (_accuracy(evaluation), evaluation.accuracy),
         (words.percent(evaluation.accuracy_worst), evaluation.accuracy_worst),
         (words.percent(record.test_accuracy), record.test_accuracy),
         (_energy_range(record), evaluation.energy_pj),
-        (words.saving(result.saving(record)), result.saving(record)),
+        (words.saving(answer.saving(record)), answer.saving(record)),
+        (words.saving(answer.saving_right_sized(record)), answer.saving_right_sized(record)),
+        (_VERDICTS[verdict], _VERDICTS[verdict]),
         (f"{evaluation.latency_us:.3g}", evaluation.latency_us),
-        (f"{evaluation.area_mm2:.3g}", evaluation.area_mm2),
+        (f"{words.area(area)} <small>{evaluation.area_mm2:.3g}</small>", area),
         (configuration["network"], f"{candidate.family} {candidate.depth:03} {candidate.width:03}"),
         (configuration["prune"], candidate.sparsity),
         (configuration["bits"], f"{candidate.weight_bits} {candidate.activation_bits}"),
@@ -245,8 +258,14 @@ def _row(result: SearchResult, record: Record) -> str:
         f'{escape(record.id)}" title={_attribute(text)}>{what}</button>'
         for what, text in copied.items()
     )
-    mark = " class=reference" if record.key == result.baseline.key else ""
-    return f"<tr{mark}>{shown}<td class=copies>{buttons}</td></tr>"
+    marks = {
+        "answer": answer.confirmed and record == answer.record,
+        "right-sized": record == answer.right_sized.record,
+        "baseline": record == result.baseline,
+        "unsure": verdict != "confirmed",
+    }
+    names = " ".join(name for name, meant in marks.items() if meant)
+    return f"<tr class='{names}'>{shown}<td class=copies>{buttons}</td></tr>"
 
 
 def _attribute(value: object) -> str:

@@ -417,10 +417,12 @@ def test_the_operator_is_registered_properly(path: str) -> None:
     bias = real((4,), 34).requires_grad_()
     scales = (torch.tensor(0.1), torch.ones(4))
     for gradient in ("straight-through", "difference"):
-        torch.library.opcheck(
-            torch.ops.crosslayer.quantized_conv2d.default,
-            (values, weights, bias, *scales, known_digest(multiplier), gradient, True, [1, 1], [1, 1], [1, 1], 1),
-        )
+        geometry = ([1, 1], [1, 1], [1, 1], 1)
+        for sums in ((None, ""), (16, "saturate"), (16, "wrap")):
+            torch.library.opcheck(
+                torch.ops.crosslayer.quantized_conv2d.default,
+                (values, weights, bias, *scales, known_digest(multiplier), gradient, True, *geometry, *sums),
+            )
 
 
 def test_the_operator_compiles() -> None:
@@ -556,6 +558,8 @@ def test_programs_of_unknown_multipliers_say_so() -> None:
             [0, 0],
             [1, 1],
             1,
+            None,
+            "",
         )
 
 

@@ -3,7 +3,9 @@
 import pickle
 from collections.abc import Callable
 from fractions import Fraction
+from functools import reduce
 from itertools import product
+from operator import or_
 
 import numpy as np
 import pytest
@@ -257,28 +259,66 @@ def is_representable(magnitude: int, magnitude_bits: int, alphabets: set[int]) -
     return True
 
 
+ALPHABET_SETS = [("asm-1", {1}), ("asm-1-3", {1, 3}), ("asm-1-3-5", {1, 3, 5}), ("asm-1-3-5-7", {1, 3, 5, 7})]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "alphabets"), [("asm-1", {1}), ("asm-1-3", {1, 3}), ("asm-1-3-5-7", {1, 3, 5, 7})])
+@pytest.mark.parametrize(("name", "alphabets"), ALPHABET_SETS)
 @pytest.mark.parametrize("weight_bits", [2, 4, 5, 6, 8, 12])
 def test_alphabet_sets_round_to_the_nearest_representable_weight(
     name: str, alphabets: set[int], weight_bits: int
 ) -> None:
     multiplier = find_multiplier(name, weight_bits=weight_bits, activation_bits=8, activation_signed=False)
-    assert multiplier.weight_recoding is not None
     representable = [m for m in range(2 ** (weight_bits - 1)) if is_representable(m, weight_bits - 1, alphabets)]
-    for index, recoded in enumerate(multiplier.weight_recoding.tolist()):
-        weight = signed(index, weight_bits)
-        assert abs(recoded) in representable
-        assert recoded * weight >= 0
-        assert abs(abs(weight) - abs(recoded)) == min(abs(abs(weight) - m) for m in representable)
+    weights = code_values(weight_bits, signed=True)
+    for weight, held in zip(weights.tolist(), multiplier.constrain(weights).tolist(), strict=True):
+        assert abs(held) in representable
+        assert held * weight >= 0
+        assert abs(abs(weight) - abs(held)) == min(abs(abs(weight) - m) for m in representable)
 
 
 @pytest.mark.parametrize(("name", "largest"), [("asm-1", 72), ("asm-1-3", 108), ("asm-1-3-5-7", 126)])
 def test_alphabet_sets_reach_their_known_largest_weight(name: str, largest: int) -> None:
     # 8-bit weights have 7-bit magnitudes: a 3-bit quartet over a 4-bit one, such as 64 + 8 for the alphabet {1}.
     multiplier = find_multiplier(name, weight_bits=8, activation_bits=8, activation_signed=False)
-    assert multiplier.weight_recoding is not None
-    assert multiplier.weight_recoding.max() == largest
+    assert multiplier.constrain(torch.tensor([127, -127])).tolist() == [largest, -largest]
+
+
+def decoded_by_hand(quartet: int, activation: int, alphabets: set[int]) -> int:
+    """The product of a quartet by select, shift and add: the alphabet's multiple, shifted by the lowest set bit."""
+    if alphabets == {1}:  # nothing is selected: every set bit lets a shifted activation through
+        return reduce(or_, (activation << place for place in range(4) if quartet >> place & 1), 0)
+    lowest = next((place for place in range(4) if quartet >> place & 1), None)
+    if lowest is None:
+        return 0
+    above = quartet >> lowest + 1 & 3
+    # What the two bits above the lowest set one ask for, and what is there instead.
+    wanted = {0: [1], 1: [3, 1], 2: [5, 1], 3: [7, 5, 3, 1]}[above]
+    return (next(alphabet for alphabet in wanted if alphabet in alphabets) * activation) << lowest
+
+
+@pytest.mark.parametrize(("name", "alphabets"), ALPHABET_SETS)
+@pytest.mark.parametrize("activation_signed", [False, True])
+@pytest.mark.parametrize("weight_bits", [2, 3, 4, 5, 8])
+def test_what_alphabet_sets_make_of_any_weight(
+    name: str, alphabets: set[int], activation_signed: bool, weight_bits: int
+) -> None:
+    multiplier = find_multiplier(name, weight_bits=weight_bits, activation_bits=4, activation_signed=activation_signed)
+    table = multiplier.table()
+    for i, activation in enumerate(code_values(4, activation_signed).tolist()):
+        for j, weight in enumerate(code_values(weight_bits, signed=True).tolist()):
+            parts = [decoded_by_hand(abs(weight) >> low & 15, activation, alphabets) << low for low in range(0, 8, 4)]
+            assert table[i, j] == sum(parts) * (-1 if weight < 0 else 1)
+
+
+def test_alphabet_sets_do_not_correct_the_weights_that_faults_make() -> None:
+    # 3 x 5 with the alphabets 1 and 3: 0101 is decoded as 0001. With 1 alone, 3 and 12 are ORed.
+    for name, found in (("asm-1-3", 3), ("asm-1", 15), ("asm-1-3-5", 15)):
+        multiplier = find_multiplier(name, weight_bits=4, activation_bits=4, activation_signed=False)
+        assert multiplier.table()[3, 5] == found
+        assert multiplier.takes_any_weight
+    assert find_multiplier("asm-1-3", weight_bits=12, activation_bits=8, activation_signed=False).takes_any_weight
+    assert not find_multiplier("asm-1", weight_bits=12, activation_bits=8, activation_signed=False).takes_any_weight
 
 
 def test_only_alphabet_sets_constrain_weights() -> None:

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -77,6 +77,7 @@ def test_known_ranks_are_found(name: str, terms: int | None) -> None:
     assert (None if factors is None else factors.terms) == terms
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 3))
 def test_sums_of_small_products_are_found_or_refused_but_never_wrong(seed: int, terms: int) -> None:
     generator = torch.Generator().manual_seed(seed)

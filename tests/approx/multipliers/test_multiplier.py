@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from approx import Figure, Multiplier, find_multiplier, multiplier_from_function
+from approx import Figure, Multiplier, find_multiplier, multiplier_from_function, multiplier_names
 from approx.errors import ArgumentError
 from approx.multipliers.multiplier import code_values
 
@@ -21,7 +21,7 @@ def test_a_multiplier_needs_one_table_of_the_right_shape() -> None:
         )
     with pytest.raises(ArgumentError, match=r"int32 of shape \(4, 4\), got torch.float32"):
         Multiplier(name="real", weight_bits=2, activation_bits=2, activation_signed=False, lut=torch.zeros(4, 4))
-    with pytest.raises(ArgumentError, match="need a `weight_recoding`"):
+    with pytest.raises(ArgumentError, match="`activation_recoding` needs a `weight_recoding`"):
         Multiplier(
             name="both",
             weight_bits=2,
@@ -98,19 +98,41 @@ def test_a_multiplier_keeps_a_copy_of_its_table() -> None:
     assert multiplier.digest == digest
 
 
-def test_constrained_weights_are_those_of_a_recoding() -> None:
-    with pytest.raises(ArgumentError, match="`constrains_weights` need a `weight_recoding`"):
-        Multiplier(
-            name="own",
-            weight_bits=2,
-            activation_bits=2,
-            activation_signed=False,
-            lut=torch.ones(4, 4, dtype=torch.int32),
-            constrains_weights=True,
-        )
+def test_constrained_weights_are_those_whose_products_are_exact() -> None:
+    table = code_values(2, False)[:, None] * code_values(3, True)[None, :]
+    table[3, 2] += 1  # 3 x 2
+    table[1, 7] += 1  # 1 x -1
+    multiplier = Multiplier(
+        name="own", weight_bits=3, activation_bits=2, activation_signed=False, lut=table, constrains_weights=True
+    )
+    weights = torch.arange(-4, 4)
+    assert multiplier.constrain(weights).tolist() == [-3, -3, -2, 0, 0, 1, 1, 3]  # of equally near, the smaller
     asm = find_multiplier("asm-1", weight_bits=8, activation_bits=8, activation_signed=False)
     with pytest.raises(ArgumentError, match="'asm-1' constrains its weights"):
         asm.adapted(weight_bits=4, activation_bits=8, weight_signed=True, activation_signed=False)
+
+
+@pytest.mark.parametrize("name", multiplier_names())
+def test_a_circuit_multiplies_narrower_operands_as_its_own(name: str) -> None:
+    wide = find_multiplier(name, weight_bits=8, activation_bits=8, activation_signed=False)
+    for bits in (2, 5):
+        narrow = wide.narrowed(weight_bits=bits, activation_bits=7)
+        weights = code_values(bits, True).long()
+        assert torch.equal(narrow.table(), wide.table()[:128][:, weights & 255])
+        assert narrow.weight_format == wide.weight_format
+        assert narrow.constrain(weights).abs().max() <= 2 ** (bits - 1) - 1 or not narrow.constrains_weights
+        found = find_multiplier(name, weight_bits=bits, activation_bits=7, activation_signed=False, circuit_bits=(8, 8))
+        assert found.digest == narrow.digest
+    with pytest.raises(ArgumentError, match="built for 8-bit weights and 8-bit activations, and cannot take 9 and"):
+        wide.narrowed(weight_bits=9, activation_bits=4)
+
+
+def test_a_static_segment_depends_on_how_wide_its_circuit_is() -> None:
+    # 20 = 010100: of 6 bits the upper four are kept, 0101; of 8 bits the upper four too, 0001.
+    own = find_multiplier("ssm-4", weight_bits=6, activation_bits=6, activation_signed=False)
+    given = find_multiplier("ssm-4", weight_bits=6, activation_bits=6, activation_signed=False, circuit_bits=(8, 8))
+    assert own.table()[20, 1] == 20
+    assert given.table()[20, 1] == 16
 
 
 def test_figures_are_for_their_widths() -> None:

@@ -19,7 +19,15 @@ from energy.gates import (
 from energy.gates.characterise import as_values, encoder_of, measure, prove, sign_and_magnitude
 from energy.gates.requantiser import shifter
 from energy.gates.simulation import cell_areas_um2, cell_energies_fj, compute, count_toggles
-from energy.gates.stimulus import KINDS, OPERATIONS, Pairs, random_pairs, staying_pairs, weight_values
+from energy.gates.stimulus import (
+    KINDS,
+    OPERATIONS,
+    Pairs,
+    operand_values,
+    random_pairs,
+    staying_pairs,
+    weight_values,
+)
 from energy.gates.synthesis import Tools as ToolPaths
 from energy.gates.synthesis import synthesise
 from energy.gates.verilog import Operands, designs
@@ -142,15 +150,13 @@ def test_a_wrong_table_is_caught(tools: Tools) -> None:
 
 @pytest.mark.process
 def test_shared_cells_are_counted_separately(tools: Tools) -> None:
-    expected = exact(bits=4)
-    weights = weight_values("layer", 4)
-    representable = np.array([abs(w) in (0, 1, 2, 3, 4, 6) for w in weights])
-    held = np.where(np.isin(np.arange(16), weights[representable] & 15), np.arange(16), 0)
-    held = np.where(held >= 8, held - 16, held)
+    weights = operand_values(4, signed=True)
+    # With the alphabets 1 and 3, 5 (0101) is decoded as 1 and 7 (0111) as 3; -8 has no sign and magnitude.
+    decoded = np.sign(weights) * np.array([0, 1, 2, 3, 4, 1, 6, 3, 8])[np.abs(weights)]
+    table = np.arange(16)[:, None] * decoded[None, :]
+    held = np.where(decoded == weights, weights, 0)
     found = characterise(
-        tools,
-        "asm-1-3",
-        Expected(form="layer", weight_bits=4, activation_bits=4, table=expected.table, held_weights=held),
+        tools, "asm-1-3", Expected(form="layer", weight_bits=4, activation_bits=4, table=table, held_weights=held)
     )
     assert found.shared_area_um2 > 0
     assert found.shared_energy_uniform_fj > 0

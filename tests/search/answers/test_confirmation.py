@@ -339,3 +339,38 @@ def test_a_mean_over_runs_is_over_chips_first(store: Store) -> None:
     found = answer(store, Truth(TRUE), ALL, Target(min_accuracy=0.95))
     assert found.confirmation is not None
     assert found.confirmation.accuracy.value == pytest.approx(fmean(run.accuracy for run in found.confirmation.runs))
+
+
+def sized(one: Record, area_mm2: float) -> Record:
+    return replace(one, evaluation=replace(one.evaluation, area_mm2=area_mm2))
+
+
+def test_an_answer_keeps_the_bound_on_area(store: Store) -> None:
+    """The baseline has 0.1 mm2. Fresh runs are made of nothing larger than the bound, except of the baseline."""
+    executor = Truth(TRUE)
+    records = [BASE, sized(SOUND, 0.06), sized(DEARER, 0.05)]
+    found = answer(store, executor, records, Target(max_accuracy_drop=0.02, max_area=0.5))
+    assert (found.record, found.confirmed) == (records[2], True)
+    assert {job.candidate.width for job in executor.jobs} == {8, 3}
+    found = answer(store, executor, records, Target(max_accuracy_drop=0.02, max_area=0.6))
+    assert (found.record, found.confirmed) == (records[1], True)
+
+
+def test_the_baseline_is_no_answer_beyond_the_bound(store: Store) -> None:
+    lucky = sized(LUCKY, 0.01)
+    target = Target(max_accuracy_drop=0.02)
+    assert answer(store, Truth(TRUE), [BASE, lucky], target).record == BASE
+    within = answer(store, Truth(TRUE), [BASE, lucky], replace(target, max_area=0.5))
+    assert (within.record, within.confirmed) == (lucky, False)
+    assert within.baseline_confirmation is not None  # what the loss is relative to
+    nothing = answer(store, Truth(TRUE), [BASE, lucky], replace(target, max_area=0.05))
+    assert (nothing.record, nothing.rejected) == (None, ())
+    assert answer(store, Truth(TRUE), [BASE, lucky], replace(target, max_area=1.0)).record == BASE
+
+
+def test_a_dearer_one_within_the_bound_is_tried_where_the_baseline_is_not(store: Store) -> None:
+    """`HIDDEN` costs more than the baseline, and `LUCKY` was measured to beat it."""
+    lucky, dear = sized(LUCKY, 0.01), sized(record(4, 0.954, 200.0), 0.05)
+    executor = Truth({**TRUE, dear.evaluation.candidate: 0.96})
+    found = answer(store, executor, [BASE, lucky, dear], Target(max_accuracy_drop=0.02, max_area=0.5))
+    assert (found.record, found.confirmed) == (dear, True)

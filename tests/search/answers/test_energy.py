@@ -100,7 +100,7 @@ def test_a_candidate_in_a_file_has_the_layers_of_its_network(
 
 def test_faults_are_those_of_the_hardwares_memory(records: list[Record]) -> None:
     candidate = replace(records[-1].evaluation.candidate, supply_v=0.72, robust_bits=1)
-    silicon, hybrid = (weight_memory(candidate, name) for name in FAILURES)
+    silicon, hybrid = (weight_memory(candidate, name) for name in ("silicon-14nm", "hybrid-22nm"))
     assert silicon == SILICON_14NM.at(0.72, robust_bits=1)
     assert hybrid == HYBRID_22NM.at(0.76, robust_bits=1)
     assert energy.load_hardware("hybrid-22nm").weight_failures == "hybrid-22nm"

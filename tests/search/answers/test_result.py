@@ -105,7 +105,7 @@ def test_ten_thousand_evaluations_are_answered_from_at_once(tmp_path: Path) -> N
                 "effort": "standard",
                 "stopped": False,
                 "seed": 0,
-                "candidate_key": baseline.candidate.key,
+                "candidate_key": f"{number:064}" if number else baseline.candidate.key,
                 "accuracy": accuracy,
                 "energy_pj": energy,
                 "content": {**content, "chip_accuracies": [accuracy], "components_pj": {"mac": energy}},

@@ -67,6 +67,20 @@ def exported(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+def test_an_exported_model_has_the_partial_sums_of_its_hardware(tmp_path: Path) -> None:
+    path, storage = tmp_path / "narrow.yaml", str(tmp_path / "results.db")
+    shipped = Path(energy.__file__).parent / "hardware" / "flexible-45nm.yaml"
+    path.write_text(shipped.read_text().replace("partial_sum_bits: full", "partial_sum_bits: 16"))
+    here = Workplace(workers=0, storage=storage)
+    api.run(budget=1, effort="quick", hardware=path, options=SearchOptions(confirm=False), workplace=here)
+    (record,) = records(tmp_path / "results.db", "digits-1")
+    done = search.export(record.id, out=tmp_path / "model", workplace=here)
+    assert done.chip_accuracies == record.evaluation.chip_accuracies
+    assert not done.onnx_equals_model
+    for _, layer in approx.approx_layers(approx.load(done.folder)):
+        assert layer.config.partial_sums == approx.PartialSums(bits=16)
+
+
 def test_an_exported_model_has_the_recorded_accuracy_on_every_chip(storage: Path, tmp_path: Path) -> None:
     for number, record in enumerate(records(storage, "digits-1")):
         done = search.export(record.id, out=tmp_path / str(number), workplace=Workplace(storage=str(storage)))

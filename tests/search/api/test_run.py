@@ -1,9 +1,11 @@
+import io
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
+from rich.console import Console
 
 import search
 from energy import load_hardware
@@ -15,13 +17,22 @@ from search.errors import DatasetError, NothingFoundError, UsageError
 from search.locations import multiplier_dir
 from search.multipliers.choice import MULTIPLIERS, ChosenMultiplier
 from search.observer import Observer
+from search.report.console import print_result
 from search.space.target import Target
 from search.space.task import find_task
 from search.store.claims import claimed
 from search.store.database import Store
 from search.store.records import Record, SearchRecord
 from search.store.setup import Setup
-from tests.support.fakes import chosen_import, formula, imported, keep, new_search
+from tests.support.fakes import (
+    InterruptAfter,
+    InterruptionError,
+    chosen_import,
+    formula,
+    imported,
+    keep,
+    new_search,
+)
 
 pytestmark = pytest.mark.slow  # searches
 
@@ -56,6 +67,15 @@ def test_a_search_from_python(tmp_path: Path) -> None:
     found = search.configurations(min_accuracy=result.front[-1].evaluation.accuracy, effort="quick", storage=storage)
     assert found.records == tuple(reversed(result.front))
     assert found.best == result.front[-1]
+
+
+def test_hardware_whose_sums_are_not_emulated_is_refused_before_anything_is_stored(tmp_path: Path) -> None:
+    storage = tmp_path / "results.db"
+    with pytest.raises(
+        UsageError, match="row-stationary-65nm is row-stationary and its partial sums saturate at 16 bits"
+    ):
+        search.run(budget=1, hardware="row-stationary-65nm", workplace=Workplace(workers=0, storage=str(storage)))
+    assert not storage.exists()
 
 
 def test_a_search_keeps_what_it_was_made_for(tmp_path: Path) -> None:
@@ -351,3 +371,126 @@ def test_a_search_is_resumed_with_the_network_it_began_with(tmp_path: Path, monk
     dram = "flexible-45nm-dram"
     with pytest.raises(NothingFoundError, match=f"search run --dataset digits --network {path} --hardware {dram}"):
         search.configurations(min_accuracy=0.1, storage=storage, network=path, hardware=dram)
+
+
+class Evaluated(Observer):
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def evaluated(self, record: Record, *, reused: bool) -> None:
+        self.records.append(record)
+
+
+def test_a_bound_on_area_changes_the_answer(tmp_path: Path) -> None:
+    here, free, bounded = Workplace(workers=0, storage=str(tmp_path / "results.db")), Evaluated(), Evaluated()
+    quickly = SearchOptions(confirm=False, fresh=True)
+    # The cheapest of the free search is a small network with wide codes, whose multipliers take most of the area.
+    unbounded = search.run(
+        budget=12, effort="quick", max_accuracy_drop=0.05, options=quickly, workplace=here, observer=free
+    )
+    assert unbounded.answer.record is not None
+    chip_mm2 = unbounded.baseline.evaluation.area_mm2
+    ratio = unbounded.answer.record.evaluation.area_mm2 / chip_mm2
+    limit = 0.95 * ratio
+    found = search.run(
+        budget=12,
+        effort="quick",
+        max_accuracy_drop=0.05,
+        max_area=limit,
+        options=quickly,
+        workplace=here,
+        observer=bounded,
+    )
+    assert found.search.target == Target(max_accuracy_drop=0.05, max_area=limit)
+    assert found.baseline.evaluation.area_mm2 == chip_mm2
+    # Nothing beyond the bound was trained, except for the baseline.
+    assert max(one.evaluation.area_mm2 for one in free.records[1:]) > limit * chip_mm2
+    assert bounded.records[0] == found.baseline
+    assert max(one.evaluation.area_mm2 for one in bounded.records[1:]) <= limit * chip_mm2
+    assert found.baseline not in found.front
+    assert found.answer.record is not None
+    assert found.answer.record.key != unbounded.answer.record.key
+    assert found.answer.record.evaluation.area_mm2 <= limit * chip_mm2
+    # What is stored answers with another bound, whatever that of the search.
+    stored = search.best(max_accuracy_drop=0.05, max_area=limit, effort="quick", confirm=False, workplace=here)
+    assert stored.record is not None
+    assert stored.record.evaluation.area_mm2 <= limit * chip_mm2
+    assert stored.record.evaluation.energy_pj <= found.answer.record.evaluation.energy_pj
+    free_answer = search.best(max_accuracy_drop=0.05, effort="quick", confirm=False, workplace=here).record
+    assert free_answer == min((unbounded.answer.record, stored.record), key=lambda record: record.evaluation.energy_pj)
+
+
+def test_a_bound_that_nothing_keeps_is_refused_with_the_smallest(tmp_path: Path) -> None:
+    storage = str(tmp_path / "results.db")
+    with pytest.raises(UsageError, match=r"`max_area` is 0.1, but no candidate of the space needs less than 0.251 ti"):
+        search.run(max_area=0.1, workplace=Workplace(workers=0, storage=storage))
+    assert _searches(storage) == []
+    dense = find_task("digits").space.baseline()
+    starts = [replace(dense, width=7)]
+    with pytest.raises(UsageError, match=r"to start with needs 0.9\d+ times .* more than `max_area` 0.5: {'family'"):
+        search.run(max_area=0.5, options=SearchOptions(starts=starts), workplace=Workplace(workers=0, storage=storage))
+    assert _searches(storage) == []
+
+
+def test_a_search_with_a_bound_is_resumed_with_it(tmp_path: Path) -> None:
+    here, quickly = Workplace(workers=0, storage=str(tmp_path / "results.db")), SearchOptions(confirm=False)
+    options = replace(quickly, techniques=["multiplier"])
+    whole = search.run(budget=13, effort="quick", max_area=0.9, options=replace(options, name="whole"), workplace=here)
+    parts = replace(options, name="parts")
+    with pytest.raises(InterruptionError):
+        search.run(budget=13, effort="quick", max_area=0.9, options=parts, workplace=here, observer=InterruptAfter(12))
+    resumed = search.resume("parts", confirm=False, workplace=here)
+    assert resumed.search.target == Target(max_accuracy_drop=0.02, max_area=0.9)
+    assert [one.key for one in resumed.evaluations] == [one.key for one in whole.evaluations]
+    again = replace(quickly, resume=True, name="parts")
+    loose = search.run(budget=13, effort="quick", min_accuracy=0.5, options=again, workplace=here)
+    assert loose.search.target == Target(min_accuracy=0.5, max_area=0.9)
+    with pytest.raises(UsageError, match=r"'parts' has the bound 0.9, not 0.5; resume it without `max_area`"):
+        search.run(max_area=0.5, options=again, workplace=here)
+    with pytest.raises(UsageError, match=r"no search of 'digits' .* with `max_area` 0.5 to resume"):
+        search.run(max_area=0.5, options=SearchOptions(resume=True), workplace=here)
+    free = search.run(budget=1, effort="quick", options=replace(quickly, name="free"), workplace=here)
+    assert free.search.target.max_area is None
+    with pytest.raises(UsageError, match=r"'free' has no bound on area, not 0.5; resume it without `max_area`"):
+        search.run(max_area=0.5, options=replace(again, name="free"), workplace=here)
+
+
+def test_a_front_with_nothing_within_the_bound_is_empty(tmp_path: Path) -> None:
+    here = Workplace(workers=0, storage=str(tmp_path / "results.db"))
+    result = search.run(budget=1, effort="quick", max_area=0.5, options=SearchOptions(confirm=False), workplace=here)
+    assert (result.front, result.answer.record, result.hypervolume) == ((), None, 0.0)
+    assert repr(result).startswith("Search digits-1")
+    command = "search run --dataset digits --effort quick --max-area 0.5"
+    with pytest.raises(NothingFoundError, match=f"on at most 0.5x the baseline's area is stored; .*: {command}"):
+        search.best(max_area=0.5, effort="quick", workplace=here)
+    page = search.write_report("digits-1", tmp_path / "report.html", storage=str(here.storage)).read_text(
+        encoding="utf-8"
+    )
+    assert "No configuration within 2 points of the baseline's accuracy, on at most 0.5x the baseline's area." in page
+    assert "The front is empty: no evaluation is within the bound on area yet." in page
+    shown = io.StringIO()
+    print_result(Console(file=shown, width=100), result)
+    assert "No configuration is within 2.00 points of the baseline, on at most 0.5x its area.\n" in shown.getvalue()
+
+
+def test_a_custom_network_has_a_bound_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "area_nets.py").write_text(
+        "from torch import nn\n"
+        "def build(image_shape, classes, *, depth=3, width=8):\n"
+        "    if width == 1: raise ValueError('too narrow')\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8 * width), nn.ReLU(), nn.Linear(8 * width, classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    here, seen = Workplace(workers=0, storage=str(tmp_path / "results.db")), Evaluated()
+    search.run(
+        network="area_nets:build",
+        budget=4,
+        effort="quick",
+        max_area=0.5,
+        workplace=here,
+        observer=seen,
+        options=SearchOptions(confirm=False, sampler="random"),
+    )
+    baseline, *others = (one.evaluation.area_mm2 for one in seen.records)
+    assert max(others) <= 0.5 * baseline

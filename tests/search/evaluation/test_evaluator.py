@@ -9,6 +9,7 @@ import torch
 import approx
 import energy
 from energy.hardware_parts import Cell
+from search.errors import UsageError
 from search.evaluation import datasets
 from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.evaluation import Evaluation, evaluation_key
@@ -113,10 +114,62 @@ LAYERED = replace(
 )
 
 
+def test_accuracy_is_that_of_the_partial_sums_of_the_hardware(
+    data: datasets.TaskData, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Hardware whose sums are narrower costs less, and its networks are retrained and measured with such sums."""
+    candidate = replace(CANDIDATE, weight_bits=8, activation_bits=8, supply_v=0.9, robust_bits=0)
+    trained: list[str] = []
+
+    def on(hardware: energy.Hardware) -> tuple[Evaluation, list[str]]:
+        trained.clear()
+        one = Evaluator(TASK, data, hardware, seed=0, cache=TrainingCache(tmp_path))
+        one._training._on_training = trained.append
+        return one.evaluate(candidate, "validation"), list(trained)
+
+    wide, stages = on(HARDWARE)
+    assert wide.narrow_sums is None
+    assert stages == ["train", "prune", "approximate"]
+    found = {}
+    for overflow in ("saturate", "wrap"):
+        narrow, stages = on(replace(HARDWARE, partial_sum_bits=16, partial_sum_overflow=overflow))
+        assert stages == ["approximate"]  # what does not depend on sums is shared
+        assert narrow.narrow_sums is not None
+        assert (narrow.narrow_sums.bits, narrow.narrow_sums.overflow) == (16, overflow)
+        assert narrow.narrow_sums.overflowed is not None
+        assert 0 < narrow.narrow_sums.overflowed < 1
+        assert narrow.chip_accuracies != wide.chip_accuracies
+        assert narrow.energy_pj < wide.energy_pj
+        assert Evaluation.from_dict(json.loads(json.dumps(narrow.to_dict()))) == narrow
+        found[overflow] = narrow
+    assert found["saturate"].accuracy > found["wrap"].accuracy
+    for dataflow in ("output-stationary", "best"):  # every output is the same running sum there
+        narrow, stages = on(replace(HARDWARE, partial_sum_bits=16, dataflow=dataflow))
+        assert stages == []
+        assert narrow.chip_accuracies == found["saturate"].chip_accuracies
+    for bits in (32, 40):  # which hold every sum
+        enough, stages = on(replace(HARDWARE, partial_sum_bits=bits))
+        assert stages == []
+        assert (enough.narrow_sums, enough.chip_accuracies) == (None, wide.chip_accuracies)
+    assert not [one for one in recwarn if one.category is approx.OverflowWarning]
+
+
+def test_hardware_whose_sums_cannot_be_emulated_evaluates_nothing(data: datasets.TaskData, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="row-stationary-65nm is row-stationary and its partial sums saturate"):
+        Evaluator(TASK, data, energy.load_hardware("row-stationary-65nm"), seed=0, cache=TrainingCache(tmp_path))
+
+
 def test_a_layered_candidate_equals_one_built_by_hand_with_approx(data: datasets.TaskData, tmp_path: Path) -> None:
     found = evaluator(data, tmp_path).evaluate(LAYERED, "validation")
     training = Training(
-        TASK, data, seed=0, cache=TrainingCache(tmp_path / "other"), failures=HARDWARE.weight_failures, multipliers={}
+        TASK,
+        data,
+        seed=0,
+        cache=TrainingCache(tmp_path / "other"),
+        failures=HARDWARE.weight_failures,
+        circuit_bits=None,
+        partial_sums=None,
+        multipliers={},
     )
     pruned = training.pruned(LAYERED)
     first, middle, last = names = [name for name, _ in approx.weight_layers(pruned.model)]
@@ -171,6 +224,8 @@ def test_each_stage_has_its_own_learning_rate(data: datasets.TaskData, tmp_path:
             seed=0,
             cache=TrainingCache(tmp_path),
             failures=failures,
+            circuit_bits=None,
+            partial_sums=None,
             multipliers={},
             on_training=trained.append,
         )
@@ -192,6 +247,8 @@ def test_candidates_that_differ_only_in_memory_share_all_training(data: datasets
         seed=0,
         cache=TrainingCache(tmp_path),
         failures=HARDWARE.weight_failures,
+        circuit_bits=None,
+        partial_sums=None,
         multipliers={},
         on_training=trained.append,
     )

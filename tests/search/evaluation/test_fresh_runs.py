@@ -305,7 +305,14 @@ def test_zeros_that_the_hardware_stores_can_fail_in_a_fresh_run(spy: Spy, tmp_pa
 def test_zeros_of_a_layer_that_runs_twice_are_stored_once(spy: Spy, tmp_path: Path) -> None:
     """The energy model calls the second run of a layer NAME#2."""
     made = Training(
-        TASK, DATA, seed=0, cache=TrainingCache(tmp_path), failures=HARDWARE.weight_failures, multipliers={}
+        TASK,
+        DATA,
+        seed=0,
+        cache=TrainingCache(tmp_path),
+        failures=HARDWARE.weight_failures,
+        circuit_bits=None,
+        partial_sums=None,
+        multipliers={},
     )
     model, _ = made.approximated(CANDIDATE, made.pruned(CANDIDATE))
     names = approx.layer_order(model, made.example())

@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 import approx
 from energy import CostTable, cost_table, gates
 from energy.cost_table import CostKey, CostRow, MultiplierCost, shipped_rows
-from energy.gates.characterise import as_values, encoder_of
+from energy.gates.characterise import as_values, encoder_of, measure
 from energy.gates.simulation import compute
 from energy.gates.synthesis import synthesise
-from energy.gates.verilog import TOP, designs
+from energy.gates.verilog import TOP, TWOS_COMPLEMENT, designs
 from search.cli.main import cli
 from search.locations import multiplier_dir
 from search.multipliers.characterisation import SHIPPED_KEYS, catalogue_names, characterise_rows, expected
@@ -267,3 +267,30 @@ def test_without_the_tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     result = run("drum-7")
     assert result.exit_code == 1
     assert "apt-get install yosys iverilog qflow-tech-osu018" in result.stderr
+
+
+@pytest.mark.parametrize("name", catalogue_names())
+@pytest.mark.parametrize("key", [("layer", 8, 8), ("layer", 5, 3), ("signed", 8, 8)])
+def test_the_proof_covers_the_weights_that_only_faults_make(name: str, key: CostKey) -> None:
+    form, weight_bits, activation_bits = key
+    pairs = expected(name, key).pairs
+    weights = 2**weight_bits - (form == "layer")  # the most negative has no sign and magnitude
+    assert len(set(zip(pairs.activations.tolist(), pairs.weights.tolist(), strict=True))) == weights << activation_bits
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("weight_bits", "activation_bits"), [(8, 4), (8, 5), (5, 3), (4, 2), (4, 3), (3, 2)])
+def test_the_exact_multiplier_takes_weights_as_its_cheapest_circuit_does(
+    tools: gates.Tools, weight_bits: int, activation_bits: int
+) -> None:
+    function = gates.ExactInLayers(weight_bits=weight_bits, activation_bits=activation_bits)
+    energies = {}
+    for design in designs("exact", function.operands):
+        netlist = synthesise(tools, design.verilog, top=TOP, parts=design.parts).netlist
+        row = measure(tools, netlist, function, encoder_of(design, function), name="exact")
+        energies[design.description] = row.energy_recorded_fj
+    cheapest = min(energies, key=lambda description: energies[description])
+    multiplier = approx.find_multiplier(
+        "exact", weight_bits=weight_bits, activation_bits=activation_bits, activation_signed=False
+    )
+    assert (multiplier.weight_format == "twos-complement") == (cheapest == TWOS_COMPLEMENT)

@@ -11,8 +11,9 @@ import approx
 import energy
 from energy import CostTable
 from search.errors import UnknownNameError, UsageError
+from search.evaluation.workload import circuit_bits
 from search.locations import multiplier_dir
-from search.multipliers.choice import MULTIPLIERS, choose, choose_for, why_not_on
+from search.multipliers.choice import MULTIPLIERS, choose, choose_for
 from search.multipliers.folder import MultiplierFolder
 from search.multipliers.identity import name_in_layers
 from search.multipliers.known import KnownMultipliers, stored_costs, stored_tables
@@ -167,40 +168,32 @@ GIVEN = energy.load_hardware("given-8bit-45nm")
 
 
 def test_a_given_array_multiplies_narrow_codes_as_wide_ones() -> None:
-    """Only then is what is emulated, a circuit of the candidate's widths, what the array computes."""
-    differing = set()
-    for name in (name for name in CostTable().names if name != "exact"):
+    width_dependent = set()
+    for name in CostTable().names:
         wide = approx.find_multiplier(name, weight_bits=8, activation_bits=8, activation_signed=False)
         for weight_bits, activation_bits in itertools.product(range(2, 9), repeat=2):
+            operands = {"weight_bits": weight_bits, "activation_bits": activation_bits, "activation_signed": False}
+            given = approx.find_multiplier(name, **operands, circuit_bits=(8, 8))  # type: ignore[arg-type]
+            inside = wide.table()[: 2**activation_bits][:, given.weight_values.long() & 255]
+            assert torch.equal(given.table(), inside)
             try:
-                own = approx.find_multiplier(
-                    name, weight_bits=weight_bits, activation_bits=activation_bits, activation_signed=False
-                )
+                own = approx.find_multiplier(name, **operands)  # type: ignore[arg-type]
             except approx.ArgumentError:
                 continue
-            values = own.weight_values
-            stored = values[own.constrain(values) == values]  # what training can make
-            inside = wide.table()[: 2**activation_bits][:, stored.long() & 255]
-            if not torch.equal(inside, own.table()[:, stored.long() & (2**weight_bits - 1)]):
-                differing.add(name)
-    assert differing == {"ssm-4", "ssm-5", "ssm-6"}
-    refused = {name for name in CostTable().names if why_not_on(name, CostTable(), GIVEN)}
-    assert refused == differing
+            in_sign_and_magnitude = own.weight_values > own.weight_values.min()
+            if not torch.equal(inside[:, in_sign_and_magnitude], own.table()[:, in_sign_and_magnitude]):
+                width_dependent.add(name)
+    assert width_dependent == {"ssm-4", "ssm-5", "ssm-6"}
 
 
 def test_the_default_choice_is_what_a_given_array_can_have() -> None:
-    names = [one.identity for one in choose_for(GIVEN, None)]
-    assert set(MULTIPLIERS) - set(names) == {"ssm-4"}
-    assert [one.identity for one in choose_for(energy.load_hardware("flexible-45nm"), None)] == sorted(
-        MULTIPLIERS, key=lambda name: (name != "exact", name)
-    )
-    with pytest.raises(
-        UsageError,
-        match="multiplier ssm-4 is emulated as built for the widths of each candidate, so it cannot be in an array "
-        "built for 8-bit weights and 8-bit activations, as in given-8bit-45nm; leave it out of `multipliers`",
-    ):
-        choose_for(GIVEN, choose(["ssm-4"]))
+    every = sorted(MULTIPLIERS, key=lambda name: (name != "exact", name))
+    for hardware in (GIVEN, energy.load_hardware("flexible-45nm")):
+        assert [one.identity for one in choose_for(hardware, None)] == every
+    assert circuit_bits(GIVEN) == (8, 8)
+    assert circuit_bits(energy.load_hardware("flexible-45nm")) is None
     sixteen = replace(GIVEN, name="sixteen", widths=energy.Widths(weights=16, activations=16))
+    assert circuit_bits(sixteen) == (12, 12)
     assert [one.identity for one in choose_for(sixteen, None)] == ["exact"]
     with pytest.raises(UsageError, match="no energy is known for 'asm-1' in an array built for 16-bit weights"):
         choose_for(sixteen, choose(["asm-1"]))

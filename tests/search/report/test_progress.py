@@ -70,7 +70,7 @@ def test_the_cheapest_is_named_against_the_target() -> None:
     assert "the baseline itself" in state.cheapest()
     state.add(record(weight_bits=6))
     assert "1.33x less than the baseline" in state.cheapest()
-    assert state.cheapest().startswith("cheapest within 2.00 points of the baseline: ")
+    assert state.cheapest().startswith("cheapest measured within 2.00 points of the baseline: ")
     state.start(search(Target(min_accuracy=0.999)), [], trials=0)
     assert state.cheapest() == "nothing at 99.90% or more yet"
 

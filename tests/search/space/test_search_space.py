@@ -84,8 +84,8 @@ def test_the_default_space_is_stable() -> None:
         "weight_bits": IntDistribution(2, 8),
         "activation_bits": IntDistribution(2, 8),
         "multiplier": CategoricalDistribution(MULTIPLIERS),
-        "supply_mv": IntDistribution(700, 900, step=10),
-        "robust_bits": IntDistribution(0, 4),
+        "supply_mv": IntDistribution(620, 900, step=10),
+        "robust_bits": IntDistribution(0, 8),
     }
     layered = replace(SPACE, layered=True).distributions()
     assert list(layered) == [
@@ -149,7 +149,7 @@ def test_only_hybrid_memories_leave_a_choice_of_robust_bits(genome: dict[str, ob
     for space, bits in ((none, 0), (every, 8), (SPACE.restricted(NARROW, "hybrid"), None)):
         distribution = space.distributions()["robust_bits"]
         assert isinstance(distribution, IntDistribution)
-        assert (distribution.low, distribution.high) == ((0, 4) if bits is None else (bits, bits))
+        assert (distribution.low, distribution.high) == ((0, 8) if bits is None else (bits, bits))
         assert space.baseline() == SPACE.baseline()
 
 

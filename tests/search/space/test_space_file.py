@@ -8,6 +8,8 @@ import pytest
 
 import search
 from energy import Hardware, load_hardware
+from energy.hardware import FAILURES
+from energy.hardware_parts import Cell
 from search.api.options import SearchOptions
 from search.api.workplace import Workplace
 from search.errors import UsageError
@@ -16,7 +18,7 @@ from search.space import task
 from search.space.search_space import SearchSpace
 from search.space.space_file import KEYS, ChosenSpace, choose_space
 from search.space.task import CustomNetwork, Task, find_task
-from search.space.weight_memory import lowest_supply_mv
+from search.space.weight_memory import check_metadata, lowest_supply_mv, weight_memory
 from search.store.database import Store
 
 ROOT = Path(__file__).parents[3]
@@ -67,7 +69,7 @@ def test_the_document_names_every_key_and_the_defaults() -> None:
     space = TASK.space
     for values, scale, words in (
         (space.sparsity_percent, 100, "0 to 0.95, step 0.05"),
-        (space.supply_mv, 1000, "0.70 to 0.90, step 0.01"),
+        (space.supply_mv, 1000, "0.62 to 0.90, step 0.01"),
     ):
         assert isinstance(values, range)
         low, high, step = map(float, re.findall(r"[\d.]+", words))
@@ -82,7 +84,7 @@ def test_the_document_names_every_key_and_the_defaults() -> None:
         ("width: [64]\nfamilies: [mlp]", {"families": ("mlp",), "width": range(64, 65)}),
         ("sparsity: [0.99, 0, 0.5]", {"sparsity_percent": (0, 50, 99)}),
         ("sparsity: {low: 0.3, high: 0.6}", {"sparsity_percent": range(30, 61, 5)}),
-        ("supply_v: {low: 0.6, high: 0.9, step: 0.013}", {"supply_mv": range(600, 901, 13)}),
+        ("supply_v: {low: 0.615, high: 0.9, step: 0.013}", {"supply_mv": range(615, 901, 13)}),
         ("supply_v: [0.9]", {"supply_mv": range(900, 901)}),
         ("robust_bits: [8, 0, 0]", {"robust_bits": range(0, 9, 8)}),
         ("families: [mlp, lenet]", {}),
@@ -124,9 +126,9 @@ def test_files_restrict_and_extend(text: str, change: dict[str, object], tmp_pat
         (
             "supply_v: [0.59]",
             1,
-            "supply_v must be between 0.6 and 0.9, from where half of the cells fail to where none",
+            "supply_v must be between 0.615 and 0.9, from where 8T cells begin to fail to where no cell does",
         ),
-        ("supply_v: [900]", 1, "supply_v must be between 0.6 and 0.9"),
+        ("supply_v: [900]", 1, "supply_v must be between 0.615 and 0.9"),
         ("robust_bits: [9]", 1, "robust_bits must be between 0 and 8, got 9"),
         ("families: [resnet]", 1, "families must be among lenet, mlp, got 'resnet'"),
         ("families: mlp", 1, "families must be a list of at least one value"),
@@ -188,9 +190,46 @@ def test_custom_networks_have_their_own_limits(tmp_path: Path) -> None:
         read(tmp_path, "depth: [2]", of=custom)
 
 
-def test_voltages_reach_down_to_where_half_of_the_cells_fail() -> None:
-    assert lowest_supply_mv("silicon-14nm") == 600
-    assert 500 < lowest_supply_mv("hybrid-22nm") < 520
+@pytest.mark.parametrize(
+    ("failures", "cell", "lowest_mv"),
+    [
+        ("silicon-14nm", "hybrid", 615),
+        ("silicon-14nm", "8T", 615),
+        ("silicon-14nm", "6T", 634),  # the mean of the cells' lowest working voltages, 0.7055 x 0.9 V
+        ("silicon-14nm-weaker-8t", "hybrid", 750),
+        ("silicon-14nm-stronger-8t", "hybrid", 410),
+        ("silicon-14nm-stronger-8t", "6T", 634),
+        ("hybrid-22nm", "hybrid", 616),  # 0.65 V of 0.95 V
+        ("hybrid-22nm-weaker-8t", "hybrid", 711),
+    ],
+)
+def test_voltages_reach_down_to_where_8t_cells_or_half_of_the_6t_cells_fail(
+    failures: str, cell: Cell, lowest_mv: int
+) -> None:
+    assert lowest_supply_mv(failures, cell) == lowest_mv
+
+
+def test_every_failure_model_that_hardware_can_name_is_known() -> None:
+    baseline = TASK.space.baseline()
+    for name in FAILURES:
+        assert weight_memory(baseline, name).bit_error_rate == 0
+        at_lowest = weight_memory(replace(baseline, supply_v=lowest_supply_mv(name, "hybrid") / 1000), name)
+        assert at_lowest.robust_bit_error_rate == 0
+        assert at_lowest.failed_cells == ("stuck" if name.endswith("-stuck") else "inverted")
+        assert at_lowest.bit_error_rate > 0
+
+
+def test_positions_of_weights_are_not_kept_in_cells_that_fail() -> None:
+    memory = replace(HARDWARE.weight_memory, cell="6T")
+    hardware = replace(HARDWARE, weight_memory=memory)
+    assert hardware.compressed_weights
+    space = TASK.space.restricted(choose(["exact"]), "6T")
+    with pytest.raises(UsageError, match="keeps the positions of nonzero weights in 6T cells"):
+        check_metadata(space, hardware)
+    check_metadata(replace(space, supply_mv=range(900, 901)), hardware)
+    check_metadata(space, replace(hardware, compressed_weights=False))
+    check_metadata(space, HARDWARE)
+    check_metadata(space, replace(hardware, weight_memory=replace(memory, cell="8T")))
 
 
 @pytest.fixture

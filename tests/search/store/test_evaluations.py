@@ -46,6 +46,7 @@ def many(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
                 chip_accuracies=(int(random.integers(energy)) / 30,),
                 components_pj={"mac": float(energy)},
                 stopped=bool(random.random() < 0.1),
+                area_mm2=float(random.integers(1, 10)),
             )
             opened.evaluations.record(random.bytes(32).hex(), evaluation, SETUP, seed=number)
         yield opened
@@ -75,6 +76,15 @@ def test_the_front(many: Store) -> None:
         many, lambda one: one.evaluation.accuracy >= 0.6
     )
     assert keys(many.evaluations.front(SETUP, min_accuracy=1.01)) == []
+
+
+def test_the_front_within_an_area(many: Store) -> None:
+    small = expected(many, lambda one: one.evaluation.area_mm2 <= 3)
+    assert len(small) >= 2
+    assert small != expected(many, lambda _: True)
+    assert keys(many.evaluations.front(SETUP, max_area_mm2=3.0)) == small
+    assert [key for key, _ in many.evaluations.front_points(SETUP, max_area_mm2=3.0)] == small
+    assert keys(many.evaluations.front(SETUP, max_area_mm2=0.5)) == []
 
 
 @pytest.mark.parametrize("technique", TECHNIQUES)

@@ -1,10 +1,12 @@
 import sqlite3
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import optuna
 import pytest
+from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -13,10 +15,12 @@ import search.store.migrations
 import service.tables  # noqa: F401  which belong to the same schema
 from search.errors import StorageError
 from search.locations import without_password
+from search.space.task import find_task
 from search.store import schema
 from search.store.database import Store
 from search.store.tables import Base
-from tests.support.fakes import new_search
+from tests.support.fakes import SETUP, formula, new_search
+from tests.support.postgresql import running_server
 
 
 def open_store(folder: Path) -> Store:
@@ -93,6 +97,32 @@ def test_the_schema_is_the_newest_migration_and_what_the_code_reads(tmp_path: Pa
         with store._engine.connect() as connection:
             context = MigrationContext.configure(connection, opts={"version_table": "crosslayer_version"})
             assert compare_metadata(context, Base.metadata) == []
+
+
+@pytest.mark.parametrize("server", ["sqlite", pytest.param("postgresql", marks=pytest.mark.process)])
+def test_an_older_database_is_upgraded_with_what_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
+    with ExitStack() as stack:
+        url = f"sqlite:///{tmp_path / 'results.db'}"
+        if server == "postgresql":
+            url = stack.enter_context(running_server()).url
+        with Store.open(url, create=True) as store:
+            old = new_search(store)
+            evaluation = formula(find_task("digits").space.baseline())
+            store.evaluations.record("k", evaluation, SETUP, seed=0)
+            config = Config()
+            config.set_main_option("script_location", str(Path(search.store.migrations.__file__).parent))
+            config.set_main_option("path_separator", "os")
+            with store._engine.begin() as connection:
+                config.attributes["connection"] = connection
+                command.downgrade(config, "0001")
+        with Store.open(url, create=False) as store:
+            assert store.searches.find(old.name) == old
+            assert [one.evaluation for one in store.evaluations.front(SETUP, max_area_mm2=evaluation.area_mm2)] == [
+                evaluation
+            ]
+            assert store.evaluations.front(SETUP, max_area_mm2=0.9 * evaluation.area_mm2) == []
 
 
 def test_passwords_are_not_printed() -> None:

@@ -46,7 +46,7 @@ def test_a_search_comes_back_as_it_was(store: Store) -> None:
         seed=3,
         budget=20,
         population_size=10,
-        target=Target(max_accuracy_drop=0.01),
+        target=Target(max_accuracy_drop=0.01, max_area=0.4),
         multipliers=("exact", "mine@01234567"),
         settings=settings,
         space=SPACE.to_dict(),
@@ -56,7 +56,7 @@ def test_a_search_comes_back_as_it_was(store: Store) -> None:
     assert made.settings == settings
     assert made.space == SPACE.to_dict()
     assert made.multipliers == ("exact", "mine@01234567")
-    assert made.target == Target(max_accuracy_drop=0.01)
+    assert made.target == Target(max_accuracy_drop=0.01, max_area=0.4)
     assert made.data_dir == Path("/data/images")
     assert made.finished_at is None
     assert store.searches.find("chosen") == made

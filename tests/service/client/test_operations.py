@@ -20,12 +20,19 @@ SAMPLES: list[tuple[str, Callable[[Any], Any]]] = [
     (
         "optimize",
         lambda client: client.optimize(
-            "digits", min_accuracy=0.9, budget=9, hardware="h", effort="quick", multipliers=["exact"], seed=1
+            "digits",
+            min_accuracy=0.9,
+            budget=9,
+            hardware="h",
+            effort="quick",
+            multipliers=["exact"],
+            seed=1,
+            max_area=0.5,
         ),
     ),
     ("ask", lambda client: client.ask(OptimizeRequest(dataset="digits", max_accuracy_drop=0.1), wait_s=5)),
     ("search", lambda client: client.search(OptimizeRequest(dataset="digits", min_accuracy=0.1, multipliers=["a"]))),
-    ("search", lambda client: client.search(OptimizeRequest(dataset="digits", max_accuracy_drop=0.1))),
+    ("search", lambda client: client.search(OptimizeRequest(dataset="digits", max_accuracy_drop=0.1, max_area=0.5))),
     ("jobs", lambda client: client.jobs(state="queued", limit=2, cursor="3")),
     ("job", lambda client: client.job("j")),
     ("cancel", lambda client: client.cancel("j")),
@@ -35,10 +42,13 @@ SAMPLES: list[tuple[str, Callable[[Any], Any]]] = [
     (
         "front",
         lambda client: client.front(
-            "digits", min_accuracy=0.5, select="knee", hardware="h", effort="quick", multipliers=["m"]
+            "digits", min_accuracy=0.5, max_area=0.5, select="knee", hardware="h", effort="quick", multipliers=["m"]
         ),
     ),
+    ("front", lambda client: client.front("digits", max_accuracy_drop=0.02)),
     ("techniques", lambda client: client.techniques("digits", hardware="h", effort="quick", multipliers=["m"])),
+    ("techniques", lambda client: client.techniques("digits", min_accuracy=0.5)),
+    ("techniques", lambda client: client.techniques("digits", max_accuracy_drop=0.02)),
     ("evaluation", lambda client: client.evaluation("e")),
     ("export", lambda client: client.export("e")),
     ("energy", lambda client: client.energy({}, dataset="digits", hardware="h")),

@@ -9,7 +9,19 @@ import energy
 from search.store.database import Store
 from tests.support.fakes import formula
 from tests.support.requests import ask, assert_problem
-from tests.support.stored import HARDWARE, SETUP, SPACE, candidate
+from tests.support.stored import (
+    CONFIRMED,
+    DROP,
+    HARDWARE,
+    REJECTED,
+    RIGHT_SIZED,
+    RUNS,
+    SETUP,
+    SPACE,
+    candidate,
+    client_of,
+    store_rejected,
+)
 
 MULTIPLIER_OF_MINE = "mine@01234567"
 
@@ -18,10 +30,61 @@ def test_a_front(client: TestClient) -> None:
     body = client.get("/v1/fronts/digits").json()
     assert [one["candidate"]["width"] for one in body["configurations"]] == [2, 4, 8]
     high = formula(candidate(width=4)).accuracy
-    body = client.get("/v1/fronts/digits", params={"min_accuracy": high, "select": "cheapest"}).json()
-    assert [one["candidate"]["width"] for one in body["configurations"]] == [4]
+    body = client.get("/v1/fronts/digits", params={"min_accuracy": high}).json()
+    assert [one["candidate"]["width"] for one in body["configurations"]] == [4, 8]
     body = client.get("/v1/fronts/digits", params={"select": "knee"}).json()
     assert len(body["configurations"]) == 1
+
+
+def test_a_front_says_what_fresh_runs_say_and_names_the_confirmed_answer(database: Path) -> None:
+    store_rejected(database)
+    with client_of(database) as client:
+        body = client.get("/v1/fronts/digits", params={"max_accuracy_drop": DROP}).json()
+        asked = ask(client, max_accuracy_drop=DROP).json()
+        (cheapest,) = client.get("/v1/fronts/digits", params={"max_accuracy_drop": DROP, "select": "cheapest"}).json()[
+            "configurations"
+        ]
+        alone = client.get("/v1/techniques/digits", params={"max_accuracy_drop": DROP}).json()["techniques"]["network"]
+        assert client.get("/v1/jobs").json()["jobs"] == []
+    verdicts = {one["id"]: one["verdict"] for one in body["configurations"]}
+    expected = {REJECTED: "rejected", CONFIRMED: "confirmed", RIGHT_SIZED: "untried", SPACE.baseline(): "confirmed"}
+    assert verdicts == {one.key[:12]: verdict for one, verdict in expected.items()}
+    assert body["answer"] == asked
+    assert cheapest["id"] == asked["configurations"][0]["id"] == CONFIRMED.key[:12]
+    assert [one["id"] for one in asked["rejected"]] == [REJECTED.key[:12]]
+    assert asked["right_sized"]["id"] == RIGHT_SIZED.key[:12]
+    assert asked["right_sized"]["confirmation"] is None
+    assert cheapest["saving_right_sized"] == pytest.approx(1 / 0.7)
+    assert asked["right_sized"]["saving_right_sized"] == 1
+    assert cheapest["area_ratio"] == pytest.approx(0.5)
+    assert [one["verdict"] for one in alone] == ["untried"]
+    assert asked["baseline"]["confirmation"]["runs"] == RUNS
+
+
+def test_a_front_where_nothing_cheaper_is_confirmed(database: Path) -> None:
+    store_rejected(database, confirmed=False)
+    with client_of(database) as client:
+        body = client.get("/v1/fronts/digits", params={"max_accuracy_drop": DROP}).json()
+    assert [one["verdict"] for one in body["configurations"]] == ["rejected", "rejected", "untried", "confirmed"]
+    assert body["answer"]["configurations"][0]["id"] == body["baseline"]["id"]
+    assert [one["id"] for one in body["answer"]["untried"]] == [RIGHT_SIZED.key[:12]]
+
+
+def test_a_front_where_nothing_is_confirmed(database: Path) -> None:
+    store_rejected(database, runs=0)
+    with client_of(database) as client:
+        body = client.get("/v1/fronts/digits", params={"max_accuracy_drop": DROP}).json()
+    assert {one["verdict"] for one in body["configurations"]} == {"untried"}
+    assert body["answer"]["confirmed"] is False
+    assert body["answer"]["configurations"][0]["id"] == REJECTED.key[:12]  # which nobody knows yet
+
+
+def test_what_does_not_reach_the_target_has_no_verdict(client: TestClient) -> None:
+    body = client.get("/v1/fronts/digits").json()  # for 2 points below the baseline
+    assert [one["verdict"] for one in body["configurations"]] == [None, None, "confirmed"]
+    both = {"min_accuracy": 0.9, "max_accuracy_drop": 0.1}
+    for path in ("fronts", "techniques"):
+        assert_problem(client.get(f"/v1/{path}/digits", params=both), 422, "give one of min_accuracy")
 
 
 def test_no_front(client: TestClient) -> None:
@@ -52,8 +115,9 @@ def test_an_evaluation_and_its_file(client: TestClient) -> None:
     found = client.get(f"/v1/evaluations/{best['id']}").json()
     assert found["dataset"] == "digits"
     assert found["hardware"] == HARDWARE
-    assert {key: found[key] for key in best if key != "confirmation"} == {
-        key: value for key, value in best.items() if key != "confirmation"
+    of_target = ("confirmation", "verdict", "saving_right_sized")
+    assert {key: found[key] for key in best if key not in of_target} == {
+        key: value for key, value in best.items() if key not in of_target
     }
     file = client.get(f"/v1/evaluations/{best['id']}/export")
     assert f'filename="digits-{best["id"]}.json"' in file.headers["content-disposition"]

@@ -7,8 +7,9 @@ from itertools import cycle, islice, product
 
 import pytest
 
-from search.answers.confirmation import Answer
+from search.answers.confirmation import Answer, RightSized
 from search.answers.result import SearchResult, front
+from search.answers.stored import Stored
 from search.multipliers.choice import choose
 from search.report.page.importance import knob_importance, knobs_of, searched_space
 from search.report.page.page import importance_section
@@ -76,10 +77,23 @@ def result_of(candidates: list[Candidate], space: SearchSpace) -> SearchResult:
         answer=Answer(
             target=TARGET,
             baseline=records[0],
+            right_sized=RightSized(record=records[0], confirmation=None),
             record=None,
             confirmation=None,
             baseline_confirmation=None,
             rejected=(),
+            confirmations={},
+        ),
+        stored=Stored(
+            task=find_task("digits"),
+            hardware="any",
+            effort="standard",
+            baseline=records[0],
+            max_area=None,
+            front=(),
+            tried=(),
+            plain=(),
+            runs={},
         ),
     )
 

@@ -13,14 +13,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 import search
-from search.answers.confirmation import Answer
 from search.answers.result import SearchResult, front, front_hypervolume, result_of
+from search.answers.stored import Stored
 from search.cli.main import cli
 from search.engine import run_search
 from search.errors import UnknownNameError, UsageError
 from search.evaluation.evaluation import Evaluation
 from search.observer import Observer
-from search.report.page.charts import MOST_POINTS, alone, chart_data, cheapest_within, chosen
+from search.report.page.charts import MOST_POINTS, alone, chart_data, chosen
 from search.report.page.page import render
 from search.space.candidate import Candidate
 from search.space.target import Target
@@ -29,6 +29,8 @@ from search.store.database import Store
 from search.store.records import Record, SearchRecord, TrialEnd
 from tests.support.browser import Browser
 from tests.support.fakes import SETTINGS, SETUP, TARGET, FakeExecutor, FakeGenomeModel, formula, new_search
+from tests.support.stored import CONFIRMED, DROP, REJECTED, RIGHT_SIZED, store_rejected
+from tests.support.stored import SETUP as STORED_SETUP
 
 pytestmark = pytest.mark.slow
 
@@ -126,11 +128,10 @@ def test_the_page_shows_the_result_and_how_it_was_found(storage: Path) -> None:
     result, trials = stored(storage)
     found = written(result, trials)
     words = " ".join(found.words.split())
-    cheapest = cheapest_within(result, 2)
-    assert (
-        f"{result.saving(cheapest):.3g}x less energy within 2 points of the baseline's accuracy, not confirmed."
-        in words
-    )
+    cheapest = result.answer.record
+    assert cheapest is not None
+    assert "Nothing is confirmed within 2 points of the baseline's accuracy." in words
+    assert f"The cheapest measured, not confirmed, saves {result.saving(cheapest):.3g}x against the baseline." in words
     assert "scikit-learn's handwritten digits, 8x8" in words
     assert result.failed > 0
     assert re.search(rf"Found with 60 evaluations\b.* and {result.failed} more failed\.", words)
@@ -144,9 +145,8 @@ def test_the_page_shows_the_result_and_how_it_was_found(storage: Path) -> None:
 
 def test_the_answer_is_at_the_target_accuracy(tmp_path: Path) -> None:
     run(tmp_path / "results.db", target=Target(min_accuracy=0.9))
-    assert (
-        "x less energy at 90.00 % accuracy or more, not confirmed." in written(*stored(tmp_path / "results.db")).words
-    )
+    words = written(*stored(tmp_path / "results.db")).words
+    assert "Nothing is confirmed at 90.00 % accuracy or more." in words
     result, trials = stored(tmp_path / "results.db")
     assert "Not confirmed by fresh runs: " in written(result, trials).words
     assert "search resume digits-1." in written(result, trials).words
@@ -206,7 +206,7 @@ def test_no_name_that_a_user_chose_is_markup(storage: Path) -> None:
 def test_one_evaluation_is_enough_for_a_page(tmp_path: Path) -> None:
     run(tmp_path / "results.db", budget=1)
     words = written(*stored(tmp_path / "results.db")).words
-    assert "Nothing cheaper within 2 points of the baseline's accuracy yet." in words
+    assert "Nothing cheaper is confirmed within 2 points of the baseline's accuracy." in words
     assert "Unknown: this takes at least 30 different evaluations." in words
 
 
@@ -290,6 +290,17 @@ def bare_result(records: list[Record], **changes: Any) -> SearchResult:
         finished_at=began,
     )
     members = tuple(front(records))
+    stored = Stored(
+        task=find_task("digits"),
+        hardware="any",
+        effort="standard",
+        baseline=records[0],
+        max_area=None,
+        front=tuple(reversed(members)),
+        tried=(),
+        plain=(),
+        runs={},
+    )
     return SearchResult(
         search=replace(record, **changes),
         baseline=records[0],
@@ -298,27 +309,47 @@ def bare_result(records: list[Record], **changes: Any) -> SearchResult:
         finished=len(records),
         distinct=len(records),
         failed=0,
-        answer=Answer(
-            target=Target(max_accuracy_drop=0.02),
-            baseline=records[0],
-            record=members[-1],
-            confirmation=None,
-            baseline_confirmation=None,
-            rejected=(),
-        ),
+        answer=replace(stored.answer(TARGET), record=members[-1]),
+        stored=stored,
     )
 
 
-def test_the_chosen_ones_are_different_and_within_their_loss(storage: Path) -> None:
+def test_the_chosen_ones_are_the_answers_within_their_loss(storage: Path) -> None:
     result, _ = stored(storage)
     bars = chosen(result)
     assert bars[0] == ("Baseline", result.baseline)
     assert len({record.key for _, record in bars}) == len(bars)
     for loss in (0.5, 1, 2, 5):
-        record = cheapest_within(result, loss)
-        assert record.evaluation.accuracy >= result.baseline.evaluation.accuracy - loss / 100 - 1e-6
+        record = result.stored.answer(Target(max_accuracy_drop=loss / 100)).record
+        assert record is not None
         (label,) = [label for label, one in bars if one.key == record.key]
-        assert record == result.baseline or f"{loss:g}" in label
+        assert record == result.baseline or (f"{loss:g}" in label and label.endswith(", not confirmed"))
+
+
+def test_the_page_names_the_confirmed_answer_everywhere(tmp_path: Path) -> None:
+    store_rejected(tmp_path / "results.db")
+    with Store.open(f"sqlite:///{tmp_path / 'results.db'}", create=False) as store:
+        search = new_search(store, setup=STORED_SETUP, target=Target(max_accuracy_drop=DROP))
+        for number, one in enumerate((SPACE.baseline(), CONFIRMED, REJECTED, RIGHT_SIZED)):
+            store.searches.record_trial(search, number, evaluation_key=one.key)
+    result, trials = stored(tmp_path / "results.db")
+    words = " ".join(written(result, trials).words.split())
+    assert "2.86x less energy than the baseline within 3 points" in words
+    assert "that keeps the accuracy (measured once), it saves 1.43x." in words
+    data = chart_data(result, trials)
+    assert data["answer"]["id"] == [CONFIRMED.key[:12]]
+    verdicts = dict(zip(data["front"]["id"], data["front"]["verdict"], strict=True))
+    assert verdicts[REJECTED.key[:12]] == "rejected"
+    within = {label: record.evaluation.candidate for label, record in chosen(result)}
+    assert within["Within 5 points"] == CONFIRMED
+    assert REJECTED not in within.values()
+    html = render(result, trials, written_by={"crosslayer": "1.2.3"})
+    rows = re.findall(r"<tr class='([^']*)'>(.*?)</tr>", html)
+    marks = {next(one for one in verdicts if one in row): (mark, row) for mark, row in rows}
+    assert marks[CONFIRMED.key[:12]][0] == "answer"
+    assert marks[REJECTED.key[:12]][0] == "unsure"
+    assert ">rejected<" in marks[REJECTED.key[:12]][1]
+    assert marks[RIGHT_SIZED.key[:12]][0] == "right-sized unsure"
 
 
 def test_the_hypervolume_rises_to_that_of_the_front(storage: Path) -> None:
