@@ -77,7 +77,7 @@ class Copy:
         self._runner.communicate()  # the end of its input ends it
 
     def fingerprint(self) -> str:
-        """Content hash of all files of the copy."""
+        """Content hash of all files of the copy, before any test has run."""
         digest = hashlib.sha256()
         for path in sorted(self._root.rglob("*")):
             if path.is_file() and path.suffix != ".pyc":
