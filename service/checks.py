@@ -9,9 +9,9 @@ from search.api.area import check_area, smallest_area
 from search.errors import UnknownNameError, UsageError
 from search.multipliers.choice import ChosenMultiplier, choose, choose_for
 from search.multipliers.identity import is_imported
-from search.space.partial_sums import check_partial_sums
 from search.space.space_file import choose_space
 from search.space.task import Task, find_task
+from search.space.unemulated import check_metadata, check_partial_sums
 from service.dependencies import Services
 from service.problems import ProblemError
 from service.questions import Question
@@ -28,13 +28,13 @@ def question_of(request: OptimizeRequest, services: Services) -> Question:
     """The question of a request.
 
     Raises:
-        ProblemError: 422, if a name is unknown, the hardware's partial sums cannot be emulated, or the budget is too
-            large.
+        ProblemError: 422, if a name is unknown, something of the hardware is not emulated, or the budget is too large.
     """
     task_named(request.dataset, pointer="#/dataset")
     hardware = hardware_named(request.hardware, services.uploads, pointer="#/hardware")
     try:
         check_partial_sums(hardware)
+        check_metadata(find_task(request.dataset).space, hardware)
     except UsageError as error:
         raise ProblemError(422, str(error), pointer="#/hardware") from None
     largest = services.settings.max_budget

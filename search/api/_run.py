@@ -33,12 +33,12 @@ from search.multipliers.choice import ChosenMultiplier, choose, choose_for
 from search.multipliers.folder import MultiplierFolder
 from search.observer import Observer
 from search.space.candidate import Candidate
-from search.space.partial_sums import check_partial_sums
 from search.space.search_space import SearchSpace
 from search.space.space_file import choose_space
 from search.space.target import Target
 from search.space.task import Task
 from search.space.task_request import searched_task
+from search.space.unemulated import check_metadata, check_partial_sums
 from search.store.claims import claimed
 from search.store.database import Store
 from search.store.records import SearchRecord, SearchSettings
@@ -235,7 +235,7 @@ def _run_in(
     observer: Observer | None,
 ) -> SearchResult:
     """Begin a search, or resume the one that was begun, and run it."""
-    from search.space.weight_memory import check_metadata, lowest_supply_mv  # loads torch
+    from search.space.weight_memory import lowest_supply_mv  # loads torch
 
     task, hardware = request.task, request.hardware
     if begun is not None:

@@ -29,8 +29,8 @@ from search.evaluation.workload import circuit_bits, workload_of
 from search.multipliers.choice import ChosenMultiplier
 from search.multipliers.known import KnownMultipliers
 from search.space.candidate import Candidate
-from search.space.partial_sums import check_partial_sums
 from search.space.task import Task
+from search.space.unemulated import check_partial_sums
 
 _CONFIRMING = 2**32  # first seed of confirmation runs, above all seeds of searches
 _TRACED_IMAGES = 64  # enough for the share of activations that are zero

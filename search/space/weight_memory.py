@@ -6,13 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import approx
-from search.errors import UsageError
 from search.space.candidate import NOMINAL_V, Candidate
 
 if TYPE_CHECKING:
-    from energy import Hardware
     from energy.hardware_parts import Cell
-    from search.space.search_space import SearchSpace
 
 _PUBLISHED = {"silicon-14nm": approx.SILICON_14NM, "hybrid-22nm": approx.HYBRID_22NM}
 _MODELS = {
@@ -62,19 +59,3 @@ def lowest_supply_mv(failures: str, cell: Cell) -> int:
         )
 
     return next(millivolts for millivolts in range(1, nominal_mv + 1) if is_usable(millivolts))
-
-
-def check_metadata(space: SearchSpace, hardware: Hardware) -> None:
-    """Refuse a space in which the positions of nonzero weights would be in cells that fail.
-
-    Raises:
-        UsageError: If the hardware compresses weights in a memory of 6T cells, and the space lowers its voltage.
-    """
-    if not hardware.compressed_weights or hardware.weight_memory.metadata_is_8t:
-        return
-    if space.supply_mv[0] < round(NOMINAL_V * 1000):
-        raise UsageError(
-            f"{hardware.name} keeps the positions of nonzero weights in 6T cells (weight_format: compressed, "
-            "weight_memory.cell: 6T), where they would fail at low voltages, which is not emulated; choose hardware "
-            f"with weight_format: dense or with cell: hybrid or 8T, or a space with supply_v: [{NOMINAL_V}]"
-        )

@@ -18,7 +18,7 @@ from service.keys import KeyStore, Scope
 from service.queue import JobQueue
 from service.worker import Worker
 from tests.support.fakes import formula, fresh_run
-from tests.support.requests import assert_problem
+from tests.support.requests import ask, assert_problem
 from tests.support.stored import RUNS, SETUP, SPACE, candidate, client_of, opened_jobs, store_results
 
 FILE = (resources.files("energy") / "hardware" / "weight-stationary-45nm.yaml").read_text()
@@ -254,3 +254,11 @@ def test_names_that_no_database_accepts(client: TestClient) -> None:
     asked = {"dataset": "digits", "min_accuracy": 0.9}
     for change in ({"hardware": "a\0b"}, {"multipliers": ["a\0b"]}):
         assert client.post("/optimize", json={**asked, **change}).status_code == 422
+
+
+def test_a_search_on_hardware_whose_faults_are_not_emulated_is_refused_before_it_waits(client: TestClient) -> None:
+    six = MINE.replace("cell: hybrid", "cell: 6T", 1)
+    name = upload(client, "hardware", yaml=six).json()["name"]
+    answer = ask(client, min_accuracy=0.999, hardware=name)
+    assert_problem(answer, 422, "keeps the positions of nonzero weights in 6T cells", "#/hardware")
+    assert client.get("/v1/jobs").json()["jobs"] == []

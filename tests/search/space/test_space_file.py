@@ -18,7 +18,7 @@ from search.space import task
 from search.space.search_space import SearchSpace
 from search.space.space_file import KEYS, ChosenSpace, choose_space
 from search.space.task import CustomNetwork, Task, find_task
-from search.space.weight_memory import check_metadata, lowest_supply_mv, weight_memory
+from search.space.weight_memory import lowest_supply_mv, weight_memory
 from search.store.database import Store
 
 ROOT = Path(__file__).parents[3]
@@ -217,19 +217,6 @@ def test_every_failure_model_that_hardware_can_name_is_known() -> None:
         assert at_lowest.robust_bit_error_rate == 0
         assert at_lowest.failed_cells == ("stuck" if name.endswith("-stuck") else "inverted")
         assert at_lowest.bit_error_rate > 0
-
-
-def test_positions_of_weights_are_not_kept_in_cells_that_fail() -> None:
-    memory = replace(HARDWARE.weight_memory, cell="6T")
-    hardware = replace(HARDWARE, weight_memory=memory)
-    assert hardware.compressed_weights
-    space = TASK.space.restricted(choose(["exact"]), "6T")
-    with pytest.raises(UsageError, match="keeps the positions of nonzero weights in 6T cells"):
-        check_metadata(space, hardware)
-    check_metadata(replace(space, supply_mv=range(900, 901)), hardware)
-    check_metadata(space, replace(hardware, compressed_weights=False))
-    check_metadata(space, HARDWARE)
-    check_metadata(space, replace(hardware, weight_memory=replace(memory, cell="8T")))
 
 
 @pytest.fixture
