@@ -253,6 +253,19 @@ def test_stuck_cells_give_their_own_bit_whatever_is_stored() -> None:
     assert abs(wrong / found.sum() - 0.5) < 4 * 0.5 / sqrt(int(found.sum()))
 
 
+def test_every_memory_of_every_chip_has_cells_that_prefer_other_states() -> None:
+    """Two memories agree in as many cells as coins do."""
+    memory, words = FaultyMemory(bit_error_rate=1.0, failed_cells="stuck"), 1000
+    seeds = [memory_seed(chip, layer) for chip in (0, 1) for layer in ("first", "second")]
+    states = [fault_map(memory, words=words, bits=8, seed=seed).dense_stuck_at() for seed in seeds]
+    for place, one in enumerate(states):
+        for other in states[:place]:
+            assert one is not None
+            assert other is not None
+            agreeing = float((~failed(one ^ other)).double().mean())
+            assert agreeing == pytest.approx(0.5, abs=5 * 0.5 / sqrt(8 * words))
+
+
 @given(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted), st.integers(0, 12), st.integers(0, 2**31))
 def test_a_cell_is_stuck_at_the_same_bit_at_every_rate(cells: list[float], robust: int, seed: int) -> None:
     few, many = (
