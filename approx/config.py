@@ -49,6 +49,11 @@ class FaultyMemory:
     transient_rate: float = 0.0
     stores_pruned: bool = False
 
+    @property
+    def may_invert_signs(self) -> bool:
+        """Whether the top bit of a code may fail."""
+        return (self.robust_bit_error_rate if self.robust_bits else self.bit_error_rate) + self.transient_rate > 0
+
     def __post_init__(self) -> None:
         for rate in ("bit_error_rate", "robust_bit_error_rate", "transient_rate"):
             check_number(rate, getattr(self, rate))

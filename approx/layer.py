@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from approx.config import LayerApproximation
+from approx.config import FaultyMemory, LayerApproximation
 from approx.errors import ArgumentError
 from approx.faults import FaultMap, fault_map, memory_seed
 from approx.layer_memory import KeptCodes, LayerOnChip
@@ -91,6 +91,12 @@ class ApproxLayer(nn.Module):
             return self.activation_scale
         return self.activation_scale * self.log_activation_scale.exp()
 
+    @property
+    def _used_multiplier(self) -> Multiplier:
+        """The multiplier, or a faster one that is equal as long as no memory changes the weights."""
+        changes = self._chip is not None and self.weight_memory is not None
+        return self.multiplier if changes else self.multiplier.of_allowed_weights
+
     def output_scale(self) -> Tensor:
         """The real value that one unit of an integer sum stands for: shape (outputs,)."""
         return self.learned_weight_scale * self.learned_activation_scale
@@ -103,15 +109,11 @@ class ApproxLayer(nn.Module):
             chip_seed: The number of the chip; None is a chip whose memories are perfect.
 
         Raises:
-            ArgumentError: If the weight memory is faulty and the multiplier does not say what it makes of all weights.
+            ArgumentError: If the weight memory is faulty, and what the multiplier makes of what it gives is not known.
         """
         self._chip = None
-        if chip_seed is not None and self.weight_memory is not None and not self.multiplier.takes_any_weight:
-            raise ArgumentError(
-                f"layer {name!r}: what {self.multiplier.name!r} makes of the weights that a faulty memory gives is "
-                f"known up to {MAX_TABLE_BITS} bits, not for {self.multiplier.weight_bits}-bit weights and "
-                f"{self.multiplier.activation_bits}-bit activations; narrow them, or choose another multiplier"
-            )
+        if chip_seed is not None and self.weight_memory is not None:
+            self._check_products_known(name, self.weight_memory)
         if chip_seed is not None:
             self._chip = LayerOnChip(
                 self.config,
@@ -122,6 +124,21 @@ class ApproxLayer(nn.Module):
                 weight_memory=self.weight_memory,
                 weight_faults=self.weight_faults(name, chip_seed),
                 activation_memory=self.activation_memory,
+            )
+
+    def _check_products_known(self, name: str, memory: FaultyMemory) -> None:
+        multiplier = self.multiplier
+        if not multiplier.takes_any_weight:
+            raise ArgumentError(
+                f"layer {name!r}: what {multiplier.name!r} makes of the weights that a faulty memory gives is known up "
+                f"to {MAX_TABLE_BITS} bits, not for {multiplier.weight_bits}-bit weights and "
+                f"{multiplier.activation_bits}-bit activations; narrow them, or choose another multiplier"
+            )
+        if memory.may_invert_signs and memory.storage != "twos-complement" and multiplier.negates_zero:
+            raise ArgumentError(
+                f"layer {name!r}: {multiplier.name!r} takes weights as sign and magnitude, and its product with zero "
+                "is not zero, so that a failed sign would negate it, which is not emulated; keep the sign in an 8T "
+                "cell that does not fail (robust_bits=1), or choose another multiplier"
             )
 
     def weight_faults(self, name: str, chip_seed: int) -> FaultMap | None:

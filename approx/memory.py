@@ -200,6 +200,9 @@ class MemoryModel:
     ) -> FaultyMemory:
         """The faults of this memory at a supply voltage.
 
+        Of cells that invert their bit, at most half fail: where more do, a bit that is read says nothing, instead of
+        being the complement of what was stored.
+
         Args:
             supply_v: The supply voltage in volts.
             robust_bits: As in `FaultyMemory`.
@@ -211,10 +214,11 @@ class MemoryModel:
         Raises:
             ArgumentError: If a value is out of range, or what fails at this voltage is not known.
         """
+        most = 0.5 if failed_cells == "inverted" else 1.0
         return FaultyMemory(
-            bit_error_rate=self.bit_error_rate(supply_v),
+            bit_error_rate=min(most, self.bit_error_rate(supply_v)),
             robust_bits=robust_bits,
-            robust_bit_error_rate=self.failure_8t.probability(supply_v),
+            robust_bit_error_rate=min(most, self.failure_8t.probability(supply_v)),
             storage=storage,
             failed_cells=failed_cells,
             column_correlation=column_correlation,

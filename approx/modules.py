@@ -32,7 +32,7 @@ class ApproxLinear(ApproxLayer):
         return quantized_linear(
             inputs,
             codes,
-            self.multiplier,
+            self._used_multiplier,
             input_scale=input_scale,
             output_scale=output_scale,
             bias=bias,
@@ -97,7 +97,7 @@ class ApproxConv2d(ApproxLayer):
         return quantized_conv2d(
             inputs,
             codes,
-            self.multiplier,
+            self._used_multiplier,
             input_scale=input_scale,
             output_scale=output_scale,
             bias=bias,
@@ -197,7 +197,7 @@ class ApproxConvTranspose2d(ApproxLayer):
         return quantized_conv2d(
             F.pad(spread, pad or self.pad),
             codes,
-            self.multiplier,
+            self._used_multiplier,
             input_scale=input_scale,
             output_scale=output_scale,
             bias=bias,

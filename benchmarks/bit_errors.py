@@ -33,6 +33,7 @@ PUBLISHED = {  # bit error rate -> accuracy in percent
     "VGG16": {0.0: 90.3, 0.005: 66.6, 0.01: 35.7},
 }
 ROBUST_BITS = 3
+STORAGE = "twos-complement"  # as published
 PER_CHANNEL = approx.LayerApproximation(weight_bits=8, activation_bits=8)
 # As published: a scale for each layer that covers its largest weight.
 PER_LAYER = replace(PER_CHANNEL, granularity="tensor", calibration="percentile", percentile=100.0)
@@ -73,7 +74,7 @@ def main() -> None:
     retraining = approx.Schedule(
         epochs=arguments.retrain_epochs, batch_size=128, learning_rate=1e-3, warm_up=0.1, augmentation="crop-flip"
     )
-    errors = approx.FaultyMemory(bit_error_rate=max(RATES))
+    errors = approx.FaultyMemory(bit_error_rate=max(RATES), storage=STORAGE)
     _trained(
         hardened,
         arguments.keep / f"{name}-{schedule.epochs:g}-errors-{retraining.epochs:g}.pt",
@@ -133,7 +134,8 @@ def _row(model: nn.Module, images: approx.LabelledImages, chips: int, robust_bit
     """Return the accuracy at each rate on each chip."""
     found = []
     for rate in RATES:
-        approx.set_memory(model, weights=approx.FaultyMemory(bit_error_rate=rate, robust_bits=robust_bits))
+        memory = approx.FaultyMemory(bit_error_rate=rate, robust_bits=robust_bits, storage=STORAGE)
+        approx.set_memory(model, weights=memory)
         found.append(approx.chip_accuracies(model, images, range(chips if rate else 1)))
     return found
 

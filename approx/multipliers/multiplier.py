@@ -172,6 +172,23 @@ class Multiplier:
         allowed = allowed[allowed.abs().argsort(stable=True)]
         return allowed[(values[:, None] - allowed[None, :]).abs().argmin(dim=1)]  # argmin: the first of equals
 
+    @cached_property
+    def negates_zero(self) -> bool:
+        """Whether the sign of a weight of zero matters, which sign and magnitude have: its products are not zero."""
+        if not self.weight_signed or self.weight_format != "sign-magnitude":
+            return False
+        if self.lut is None:
+            assert self.weight_recoding is not None
+            return bool(self.weight_recoding[0])
+        return bool(self.lut[:, 0].any())
+
+    @cached_property
+    def of_allowed_weights(self) -> Multiplier:
+        """An equal multiplier for the weights that `constrain` gives, computed faster: their products are exact."""
+        if not self.constrains_weights or self.lut is None:
+            return self
+        return replace(self, lut=None, weight_recoding=self._allowed_weights)
+
     def narrowed(self, *, weight_bits: int, activation_bits: int) -> Multiplier:
         """The same circuit with narrower operands, which leave its high bits at zero, or at the sign.
 

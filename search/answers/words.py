@@ -58,6 +58,8 @@ def energy_unit(pj: float) -> tuple[float, str]:
 
 def savings(answer: Answer, record: Record) -> str:
     """Return what an evaluation saves against both references of an answer."""
+    if record.key == answer.right_sized.record.key:
+        return f"{saving(answer.saving(record))} less than the baseline, the right-sized network itself"
     return (
         f"{saving(answer.saving(record))} less than the baseline, "
         f"{saving(answer.saving_right_sized(record))} less than the right-sized network"

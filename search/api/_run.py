@@ -235,7 +235,7 @@ def _run_in(
     observer: Observer | None,
 ) -> SearchResult:
     """Begin a search, or resume the one that was begun, and run it."""
-    from search.space.weight_memory import lowest_supply_mv  # loads torch
+    from search.space.weight_memory import check_signs, lowest_supply_mv  # loads torch
 
     task, hardware = request.task, request.hardware
     if begun is not None:
@@ -245,6 +245,7 @@ def _run_in(
     cell = hardware.weight_memory.cell
     space = searched.restricted(chosen, cell, lowest_mv=lowest_supply_mv(hardware.weight_failures, cell))
     check_metadata(space, hardware)
+    check_signs(space, chosen)
     if missing := [one for one in request.options.starts if not space.holds(one.canonical())]:
         raise UsageError(f"the space does not hold the candidate to start with: {missing[0].to_dict()}")
     settings, max_area = request.settings, request.max_area

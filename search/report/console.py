@@ -160,9 +160,9 @@ def _reference_lines(answer: Answer) -> list[str]:
     baseline, right_sized = answer.baseline, answer.right_sized
     found = right_sized.record
     if found.key == baseline.key:
-        sized = (
-            "Right-sized: the baseline; no smaller dense, exact, 8-bit network that keeps the accuracy was evaluated."
-        )
+        reaches = baseline.evaluation.accuracy >= answer.target.accuracy(baseline.evaluation.accuracy)
+        whose = "the baseline" if reaches else "the baseline, which was not measured to keep it either"
+        sized = f"Right-sized: {whose}; no smaller dense, exact, 8-bit network that keeps the accuracy was evaluated."
     else:
         sized = (
             "Right-sized, the cheapest dense, exact, 8-bit network at nominal voltage among those evaluated that keeps "

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import approx
+from search.errors import UsageError
+from search.multipliers.identity import multiplier_name, name_in_layers
+from search.multipliers.known import KnownMultipliers
 from search.space.candidate import NOMINAL_V, Candidate
+from search.space.search_space import SearchSpace
 
 if TYPE_CHECKING:
     from energy.hardware_parts import Cell
+    from search.multipliers.choice import ChosenMultiplier
 
 _PUBLISHED = {"silicon-14nm": approx.SILICON_14NM, "hybrid-22nm": approx.HYBRID_22NM}
 _MODELS = {
@@ -43,8 +49,7 @@ def lowest_supply_mv(failures: str, cell: Cell) -> int:
     """Return the lowest supply voltage of a candidate, in mV.
 
     No 8T cell fails there: biases and the positions of nonzero weights are in such cells, and their faults are not
-    emulated. In a memory of 6T cells at most half of the cells fail, to the percent; if more do, inverting every bit
-    would be more accurate than reading it.
+    emulated. In a memory of 6T cells at most half of the cells fail, to the percent; if more do, it holds nothing.
 
     Args:
         failures: One of `energy.hardware.FAILURES`.
@@ -59,3 +64,32 @@ def lowest_supply_mv(failures: str, cell: Cell) -> int:
         )
 
     return next(millivolts for millivolts in range(1, nominal_mv + 1) if is_usable(millivolts))
+
+
+def check_signs(space: SearchSpace, chosen: Sequence[ChosenMultiplier]) -> None:
+    """Refuse multipliers whose product with zero a failed sign would negate, in a space where signs fail.
+
+    Args:
+        space: The space.
+        chosen: Its multipliers.
+
+    Raises:
+        UsageError: If there is one.
+    """
+    if space.supply_mv[0] >= round(NOMINAL_V * 1000) or space.robust_bits[0] > 0:
+        return
+    tables = KnownMultipliers.of(chosen).tables
+    for one in chosen:
+        multiplier = approx.find_multiplier(
+            name_in_layers(one.identity),
+            weight_bits=one.max_weight_bits,
+            activation_bits=one.max_activation_bits,
+            activation_signed=False,
+            multipliers=tables,
+        )
+        if multiplier.negates_zero:
+            raise UsageError(
+                f"the product of {multiplier_name(one.identity)} with a weight of zero is not zero, so that a failed "
+                "sign would negate it, which is not emulated; leave it out of `multipliers`, or choose a space with "
+                f"robust_bits from 1 up or with supply_v: [{NOMINAL_V}]"
+            )

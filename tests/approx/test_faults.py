@@ -330,6 +330,42 @@ def test_weights_are_stored_as_their_multiplier_takes_them(multiplier: str, stor
     assert not torch.equal(found, weights_on(model, 1, replace(memory, storage=other))[0])
 
 
+def test_products_that_are_not_known_are_refused_on_a_chip() -> None:
+    layers, data = nn.Sequential(nn.Linear(30, 20)), inputs_of(50, 30)
+    failing = FaultyMemory(bit_error_rate=0.1)
+    momeni = approximate(layers, LayerApproximation(multiplier="momeni"), calibration_data=data)
+    with pytest.raises(ArgumentError, match="'momeni' takes weights as sign and magnitude"):
+        weights_on(momeni, 1, failing)
+    for memory in (replace(failing, robust_bits=1), replace(failing, storage="twos-complement")):
+        weights_on(momeni, 1, memory)
+    for memory in (
+        replace(failing, robust_bits=1, robust_bit_error_rate=0.1),
+        replace(failing, storage="sign-magnitude"),
+    ):
+        with pytest.raises(ArgumentError, match="a failed sign would negate it"):
+            weights_on(momeni, 1, memory)
+    wide = approximate(layers, LayerApproximation(multiplier="asm-1", weight_bits=12), calibration_data=data)
+    with pytest.raises(ArgumentError, match="is known up to 8 bits, not for 12-bit weights and 8-bit activations"):
+        weights_on(wide, 1, failing)
+    assert weights_on(wide, None)
+
+
+@pytest.mark.parametrize("multiplier", ["asm-1", "asm-1-3"])
+@pytest.mark.parametrize("chip", [None, 1])
+def test_faulty_weights_are_multiplied_as_the_circuit_does(multiplier: str, chip: int | None) -> None:
+    config = LayerApproximation(weight_bits=4, activation_bits=4, multiplier=multiplier)
+    layers, data = nn.Sequential(nn.Linear(30, 20, bias=False)), inputs_of(50, 30)
+    model = approximate(layers, config, calibration_data=data)
+    (codes,) = weights_on(model, chip, FaultyMemory(bit_error_rate=0.2))
+    ((_, layer),) = approx_layers(model)
+    allowed = torch.equal(layer.multiplier.constrain(codes), codes)
+    assert allowed == (chip is None)
+    activations = (data / layer.activation_scale).round().clamp(0, 15).long()
+    products = layer.multiplier.table()[activations[:, None, :], (codes.long() & 15)[None]]
+    with torch.no_grad():
+        assert torch.allclose(model(data), products.sum(-1) * layer.output_scale(), rtol=1e-6)
+
+
 def test_a_chip_has_errors_of_its_own_and_without_one_there_are_none() -> None:
     memory = FaultyMemory(bit_error_rate=0.05)
     model, data = two_layers(weight_memory=memory, activation_memory=memory), inputs_of(8, 30)

@@ -82,6 +82,13 @@ def test_rates_never_rise_with_the_voltage(model: MemoryModel, voltages: list[in
     assert 0 < model.energy_factor(voltages[0] / 1000) <= model.energy_factor(voltages[1] / 1000)
 
 
+def test_cells_that_invert_say_nothing_at_most() -> None:
+    assert SILICON_14NM.bit_error_rate(0.5) > 0.99
+    assert SILICON_14NM.at(0.5).bit_error_rate == 0.5  # not the complement of what was stored
+    assert SILICON_14NM.at(0.2).robust_bit_error_rate == 0.5
+    assert SILICON_14NM.at(0.5, failed_cells="stuck").bit_error_rate == SILICON_14NM.bit_error_rate(0.5)
+
+
 def test_energy_follows_the_square_of_the_voltage() -> None:
     assert SILICON_14NM.energy_factor(0.9) == HYBRID_22NM.energy_factor(0.95) == 1
     assert SILICON_14NM.energy_factor(0.45) == pytest.approx(0.25)

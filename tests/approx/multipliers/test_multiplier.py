@@ -127,6 +127,17 @@ def test_a_circuit_multiplies_narrower_operands_as_its_own(name: str) -> None:
         wide.narrowed(weight_bits=9, activation_bits=4)
 
 
+def test_minus_zero_matters_where_a_product_with_zero_is_not_zero() -> None:
+    for name in multiplier_names():
+        multiplier = find_multiplier(name, weight_bits=8, activation_bits=8, activation_signed=False)
+        assert multiplier.negates_zero == name.startswith(("momeni", "truncated-compensated"))
+    own = multiplier_from_function("own", lambda a, w: a * w + 1, signed=False)
+    operands = {"weight_bits": 8, "activation_bits": 8, "activation_signed": False}
+    assert own.adapted(**operands, weight_signed=True).negates_zero  # type: ignore[arg-type]
+    assert not own.adapted(**operands, weight_signed=False).negates_zero  # type: ignore[arg-type]
+    assert not multiplier_from_function("signed", lambda a, w: a * w + 1, signed=True).negates_zero
+
+
 def test_a_static_segment_depends_on_how_wide_its_circuit_is() -> None:
     # 20 = 010100: of 6 bits the upper four are kept, 0101; of 8 bits the upper four too, 0001.
     own = find_multiplier("ssm-4", weight_bits=6, activation_bits=6, activation_signed=False)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner, Result
@@ -276,6 +277,20 @@ def test_the_proof_covers_the_weights_that_only_faults_make(name: str, key: Cost
     pairs = expected(name, key).pairs
     weights = 2**weight_bits - (form == "layer")  # the most negative has no sign and magnitude
     assert len(set(zip(pairs.activations.tolist(), pairs.weights.tolist(), strict=True))) == weights << activation_bits
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("name", catalogue_names())
+def test_minus_zero_gives_the_negated_product_of_zero(tools: gates.Tools, name: str) -> None:
+    wanted = expected(name, ("layer", 4, 4))
+    activations = np.arange(16)
+    for design in designs("exact" if wanted.is_exact else name, wanted.operands):
+        netlist = synthesise(tools, design.verilog, top=TOP, parts=design.parts).netlist
+        raw = compute(netlist, {"a": activations, "w": np.full(16, 8)})["p"]
+        products = as_values(raw, len(netlist.outputs["p"]), signed=True)
+        # In two's complement this code is the most negative weight, which sign and magnitude lack.
+        most_negative = design.description == TWOS_COMPLEMENT
+        assert (products == (-8 * activations if most_negative else -wanted.table[:, 0])).all()
 
 
 @pytest.mark.process

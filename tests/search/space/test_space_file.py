@@ -13,12 +13,12 @@ from energy.hardware_parts import Cell
 from search.api.options import SearchOptions
 from search.api.workplace import Workplace
 from search.errors import UsageError
-from search.multipliers.choice import choose
+from search.multipliers.choice import MULTIPLIERS, choose
 from search.space import task
 from search.space.search_space import SearchSpace
 from search.space.space_file import KEYS, ChosenSpace, choose_space
 from search.space.task import CustomNetwork, Task, find_task
-from search.space.weight_memory import lowest_supply_mv, weight_memory
+from search.space.weight_memory import check_signs, lowest_supply_mv, weight_memory
 from search.store.database import Store
 
 ROOT = Path(__file__).parents[3]
@@ -207,6 +207,16 @@ def test_voltages_reach_down_to_where_8t_cells_or_half_of_the_6t_cells_fail(
     failures: str, cell: Cell, lowest_mv: int
 ) -> None:
     assert lowest_supply_mv(failures, cell) == lowest_mv
+
+
+def test_a_multiplier_that_a_failed_sign_would_mislead_is_refused() -> None:
+    chosen = choose(["truncated-compensated-4"])
+    space = TASK.space.restricted(chosen, "hybrid")
+    with pytest.raises(UsageError, match="product of truncated-compensated-4 with a weight of zero is not zero"):
+        check_signs(space, chosen)
+    check_signs(replace(space, robust_bits=range(1, 9)), chosen)
+    check_signs(replace(space, supply_mv=range(900, 901)), chosen)
+    check_signs(TASK.space, choose(MULTIPLIERS))
 
 
 def test_every_failure_model_that_hardware_can_name_is_known() -> None:
