@@ -114,7 +114,7 @@ def test_bit_errors_break_a_network_and_robust_top_bits_mend_it(resnet: Trained)
 
 @pytest.mark.slow
 def test_training_with_random_bit_errors_wins_back_most_of_what_they_cost(lenet: Trained) -> None:
-    errors = FaultyMemory(bit_error_rate=0.02)
+    errors = FaultyMemory(bit_error_rate=0.02, storage="twos-complement")  # as published
     plain = lenet.converted(PER_LAYER)
     clean, faulty = lenet.accuracy(plain), lenet.faulty_accuracy(plain, errors, chips=8)
     hardened = lenet.hardened(Schedule(epochs=2, batch_size=64, learning_rate=1e-3), errors)

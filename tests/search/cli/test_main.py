@@ -275,7 +275,8 @@ def test_progress_on_a_pipe_is_plain_lines(finished: tuple[Path, dict[str, Any]]
     assert "\x1b" not in printed
     assert re.search(r"search digits-\d: scikit-learn's handwritten digits, 8x8; budget 12", printed)
     assert re.search(r"12/12 evaluated, hypervolume \d\.\d+; cheapest measured at 80.00% or more: ", printed)
-    assert "NOT CONFIRMED at 80.00% or more by fresh runs yet." in printed
+    # Other tests may have made the fresh runs of its answer.
+    assert re.search(r"^(NOT CONFIRMED|Cheapest) at 80.00% or more", printed, re.MULTILINE)
     assert f"Storage:   sqlite:///{storage}" in printed
 
 
@@ -325,7 +326,7 @@ def test_a_custom_network_is_searched_and_never_mixed_with_another(tmp_path: Pat
     assert "digits, nets:build" in output_of("show", *kept)
     assert json.loads(output_of("show", "digits-1", *kept, "--json"))["network"] == "nets:build"
     best = ["best", "--min-accuracy", "0.1", *QUICK, *kept]
-    assert "nets:build 1x" in process(*best, *custom, check=True, folder=here).stdout
+    assert "nets:build" in process(*best, *custom, check=True, folder=here).stdout
     assert "make one with: search run --dataset digits --effort quick\n" in search(*best).stderr
 
     resume = ["run", "--resume", "--name", "digits-1", "--budget", "4", "--no-confirm", "--workers", "0", *kept]
