@@ -35,6 +35,9 @@ class Observer:
     def testing(self, count: int) -> None:
         """Called when the search is over, before `count` of its results are measured on the test images."""
 
+    def sizing(self, candidate: Candidate) -> None:
+        """Called before the network of the answer is evaluated without approximations."""
+
     def confirming(self, candidate: Candidate, runs: int) -> None:
         """Called before `runs` fresh runs of a candidate are made."""
 

@@ -124,7 +124,7 @@ class Stored:
             max_area=search.target.max_area,
             front=tuple(sorted(front, key=_by_energy)),
             tried=tuple(sorted(with_runs, key=_by_energy)),
-            plain=tuple(store.evaluations.of_candidates(task.space.networks(), search.setup, search=search)),
+            plain=tuple(store.evaluations.of_candidates(task.space.networks(), search.setup, seed=search.seed)),
             runs=store.runs.by_candidate(search.setup),
         )
 

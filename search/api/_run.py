@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ from search.api.workplace import Workplace
 from search.api.workshop import Workshop, key_function
 from search.defaults import DEFAULT_BUDGET, DEFAULT_DATASET, DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import UsageError
+from search.evaluation.work import Evaluate, Failed
 from search.multipliers.choice import ChosenMultiplier, choose, choose_for
 from search.multipliers.folder import MultiplierFolder
 from search.observer import Observer
@@ -36,12 +37,12 @@ from search.space.candidate import Candidate
 from search.space.search_space import SearchSpace
 from search.space.space_file import choose_space
 from search.space.target import Target
-from search.space.task import Task
+from search.space.task import Task, stored_task
 from search.space.task_request import searched_task
 from search.space.unemulated import check_metadata, check_partial_sums
 from search.store.claims import claimed
 from search.store.database import Store
-from search.store.records import SearchRecord, SearchSettings
+from search.store.records import Record, SearchRecord, SearchSettings
 from search.store.setup import Setup
 
 if TYPE_CHECKING:
@@ -394,9 +395,45 @@ def _run_stored(
     )
     if confirm:
         confirmer = workshop.confirmer(store, executor, observer)
-        confirmer.answer(result.evaluations, result.baseline, search.target, plain=result.stored.plain)
+        answer = confirmer.answer(result.evaluations, result.baseline, search.target, plain=result.stored.plain)
+        if answer.record is not None and _evaluate_plain(answer.record, search, key_of, store, executor, observer):
+            plain = result_of(store, search).stored.plain
+            confirmer.answer(result.evaluations, result.baseline, search.target, plain=plain)
     store.searches.finish(search)
     return result_of(store, store.searches.find(search.name))
+
+
+def _evaluate_plain(
+    record: Record,
+    search: SearchRecord,
+    key_of: Callable[[Candidate], str],
+    store: Store,
+    executor: Executor,
+    observer: Observer,
+) -> bool:
+    """Evaluate the network of an answer without approximations, as it may be the right-sized one.
+
+    A search asks for few such networks, and with a larger one as the reference, what the network saves would count as
+    what approximation does.
+
+    Returns:
+        Whether there is a new evaluation.
+    """
+    answer = record.evaluation.candidate
+    plain = replace(
+        stored_task(search.task).space.baseline(), family=answer.family, depth=answer.depth, width=answer.width
+    )
+    key = key_of(plain)
+    if store.evaluations.find(key) is not None:
+        return False
+    observer.sizing(plain)
+    (outcome,) = executor.run([Evaluate(key=key, candidate=plain)])
+    if isinstance(outcome, Failed):
+        observer.failed(plain, outcome.error)
+        return False
+    observer.storing()
+    store.evaluations.record(key, outcome.result, search.setup, seed=search.seed)
+    return True
 
 
 def _best_of_earlier(

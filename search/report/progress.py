@@ -187,6 +187,10 @@ class LineProgress(Stoppable):
         if count:
             self._show(f"measuring {count} results on the test images")
 
+    def sizing(self, candidate: Candidate) -> None:
+        """Say that the answer's network is evaluated without approximations."""
+        self._show(f"evaluating without approximations: {', '.join(words.configuration(candidate).values())}")
+
     def confirming(self, candidate: Candidate, runs: int) -> None:
         """Say what is retrained."""
         self._show(f"confirming by {runs} fresh runs: {', '.join(words.configuration(candidate).values())}")
@@ -282,6 +286,10 @@ class LiveProgress(Stoppable):
     def testing(self, count: int) -> None:
         """Show that the search is over."""
         self._details.plain = f"measuring {count} results on the test images" if count else ""
+
+    def sizing(self, candidate: Candidate) -> None:
+        """Show that the answer's network is evaluated without approximations."""
+        self._details.plain = f"evaluating without approximations: {', '.join(words.configuration(candidate).values())}"
 
     def confirming(self, candidate: Candidate, runs: int) -> None:
         """Show what is retrained."""

@@ -158,19 +158,21 @@ class Evaluations:
             return None if row is None else _record(row)
 
     def of_candidates(
-        self, candidates: Collection[Candidate], setup: Setup, *, search: SearchRecord | None = None
+        self, candidates: Collection[Candidate], setup: Setup, *, seed: int | None = None
     ) -> list[Record]:
         """The evaluations of some candidates that were not stopped early, cheapest first.
 
         Args:
             candidates: The candidates.
             setup: The task, hardware and effort of the evaluations.
-            search: Only evaluations of this search; by default of all.
+            seed: Only evaluations by searches of this seed; by default of all.
         """
         keys = {candidate.key for candidate in candidates}
         chosen = sa.select(EvaluationRow).where(*queries.comparable(setup), EvaluationRow.candidate_key.in_(keys))
+        if seed is not None:
+            chosen = chosen.where(EvaluationRow.seed == seed)
         with self._sessions.begin() as session:
-            rows = session.scalars(chosen if search is None else _of_search(chosen, search))
+            rows = session.scalars(chosen)
             return [_record(row) for row in sorted(rows, key=lambda row: (row.energy_pj, row.key))]
 
     def keys_of_candidates(self, candidates: Collection[Candidate], setup: Setup) -> list[str]:

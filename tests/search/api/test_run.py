@@ -18,6 +18,7 @@ from search.locations import multiplier_dir
 from search.multipliers.choice import MULTIPLIERS, ChosenMultiplier
 from search.observer import Observer
 from search.report.console import print_result
+from search.space.candidate import Candidate
 from search.space.target import Target
 from search.space.task import find_task
 from search.store.claims import claimed
@@ -37,6 +38,7 @@ from tests.support.fakes import (
 pytestmark = pytest.mark.slow  # searches
 
 SETUP = Setup(task="digits", hardware="flexible-45nm", effort="standard")
+SPACE = find_task("digits").space
 
 
 class Counting(Observer):
@@ -494,3 +496,31 @@ def test_a_custom_network_has_a_bound_too(tmp_path: Path, monkeypatch: pytest.Mo
     )
     baseline, *others = (one.evaluation.area_mm2 for one in seen.records)
     assert max(others) <= 0.5 * baseline
+
+
+class Sized(Observer):
+    def __init__(self) -> None:
+        self.candidates: list[Candidate] = []
+
+    def sizing(self, candidate: Candidate) -> None:
+        self.candidates.append(candidate)
+
+
+def test_the_network_of_the_answer_is_evaluated_without_approximations(tmp_path: Path) -> None:
+    """Or what a smaller network saves would count as what approximation saves."""
+    here, observer = Workplace(workers=0, storage=str(tmp_path / "results.db")), Sized()
+    small = replace(SPACE.baseline(), depth=1, width=4, weight_bits=6, activation_bits=6).canonical()
+    plain = replace(SPACE.baseline(), depth=1, width=4).canonical()
+    options = SearchOptions(starts=(small,))
+    asked = {"min_accuracy": 0.5, "budget": 2, "effort": "quick", "workplace": here}
+    result = search.run(**asked, options=options, observer=observer)  # type: ignore[arg-type]
+    answer = result.answer
+    assert answer.record is not None
+    assert answer.record.evaluation.candidate == small
+    assert observer.candidates == [plain]
+    assert answer.right_sized.record.evaluation.candidate == plain
+    assert answer.right_sized.confirmation is not None
+    assert answer.right_sized.confirmation.confirmed
+    assert plain not in [record.evaluation.candidate for record in result.evaluations]  # it is no trial
+    search.resume(result.search.name, workplace=here, observer=observer)
+    assert observer.candidates == [plain]  # once
