@@ -65,6 +65,14 @@ def test_circuits_compute_what_the_emulator_does(tools: gates.Tools, name: str, 
         raw = compute(netlist, encoder_of(design, wanted)(pairs))["p"]
         found = as_values(raw, len(netlist.outputs["p"]), signed=key[0] != "unsigned")
         assert (found == wanted.products(pairs)).all()
+        if key[0] == "layer":
+            # Minus zero, which a failed sign makes of zero; in two's complement its code is the most negative weight.
+            activations = np.arange(2**wanted.activation_bits)
+            lowest = 2 ** (wanted.weight_bits - 1)
+            raw = compute(netlist, {"a": activations, "w": np.full_like(activations, lowest)})["p"]
+            negative = design.description == TWOS_COMPLEMENT
+            products = -lowest * activations if negative else -wanted.table[:, 0]
+            assert (as_values(raw, len(netlist.outputs["p"]), signed=True) == products).all()
 
 
 @pytest.mark.process
@@ -280,21 +288,7 @@ def test_the_proof_covers_the_weights_that_only_faults_make(name: str, key: Cost
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("name", catalogue_names())
-def test_minus_zero_gives_the_negated_product_of_zero(tools: gates.Tools, name: str) -> None:
-    wanted = expected(name, ("layer", 4, 4))
-    activations = np.arange(16)
-    for design in designs("exact" if wanted.is_exact else name, wanted.operands):
-        netlist = synthesise(tools, design.verilog, top=TOP, parts=design.parts).netlist
-        raw = compute(netlist, {"a": activations, "w": np.full(16, 8)})["p"]
-        products = as_values(raw, len(netlist.outputs["p"]), signed=True)
-        # In two's complement this code is the most negative weight, which sign and magnitude lack.
-        most_negative = design.description == TWOS_COMPLEMENT
-        assert (products == (-8 * activations if most_negative else -wanted.table[:, 0])).all()
-
-
-@pytest.mark.process
-@pytest.mark.parametrize(("weight_bits", "activation_bits"), [(8, 4), (8, 5), (5, 3), (4, 2), (4, 3), (3, 2)])
+@pytest.mark.parametrize(("weight_bits", "activation_bits"), [(8, 4), (8, 5), (4, 2), (3, 2)])
 def test_the_exact_multiplier_takes_weights_as_its_cheapest_circuit_does(
     tools: gates.Tools, weight_bits: int, activation_bits: int
 ) -> None:
