@@ -54,7 +54,7 @@ _MEANING = {
         "per output; NAME.activation_scale; NAME.bias: real-valued. An output is sum(multiplier(activation code, "
         "weight code)) x weight_scale x activation_scale + bias; an activation code is round(value / "
         "activation_scale), clipped. A layer with `partial_sums` adds the products one after the other, in the order "
-        "of its weight codes, to a sum of so many bits that saturates or wraps"
+        "of its weight codes, to a sum of as many bits, which saturates or wraps"
     ),
     _MULTIPLIERS: (
         "NAME.table: product of [activation code, weight code], codes as unsigned indices, signed codes modulo 2^bits; "

@@ -1,4 +1,4 @@
-"""A bound on area: what is asked for needs at most so many times the baseline's area.
+"""A bound on the area of what is asked for, relative to the baseline's.
 
 The area of a candidate is known before it is trained, so none beyond the bound is trained, except the baseline, with
 which all are compared.
