@@ -17,6 +17,7 @@ STORAGE_VARIABLE = "CROSSLAYER_STORAGE"
 CACHE_VARIABLE = "CROSSLAYER_CACHE"
 CACHE_LIMIT_VARIABLE = "CROSSLAYER_CACHE_LIMIT"
 MULTIPLIER_VARIABLE = "CROSSLAYER_MULTIPLIER_DIR"
+IMAGE_VARIABLE = "CROSSLAYER_IMAGE_DIR"
 
 DEFAULT_CACHE_LIMIT = "10GB"
 
@@ -24,7 +25,7 @@ _PREFIXES = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def data_dir(given: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder of datasets: as given, else $CROSSLAYER_DATA_DIR, else the user's cache folder."""
+    """Return the folder of built-in data sets: as given, else $CROSSLAYER_DATA_DIR, else the user's cache folder."""
     chosen = given or os.environ.get(DATA_DIR_VARIABLE)
     return Path(chosen) if chosen else user_cache_dir() / "datasets"
 
@@ -115,3 +116,9 @@ def multiplier_dir() -> Path:
     """Return the folder of imported multipliers: $CROSSLAYER_MULTIPLIER_DIR, else in the user's data folder."""
     chosen = os.environ.get(MULTIPLIER_VARIABLE)
     return Path(chosen) if chosen else Path(platformdirs.user_data_dir("crosslayer")) / "multipliers"
+
+
+def image_dir() -> Path:
+    """Return the folder of stored images: $CROSSLAYER_IMAGE_DIR, else in the user's data folder."""
+    chosen = os.environ.get(IMAGE_VARIABLE)
+    return Path(chosen) if chosen else Path(platformdirs.user_data_dir("crosslayer")) / "images"

@@ -22,7 +22,7 @@ class Question:
         max_accuracy_drop: Largest drop below the baseline's accuracy, in [0, 1).
         max_area: Largest area over the baseline's, above 0; None for any.
         hardware: A name from `energy.hardware_names()`, or the identity of uploaded hardware.
-        effort: Effort of each evaluation, one of `search.space.task.EFFORTS`.
+        effort: Effort of each evaluation, one of `search.space.effort.EFFORTS`.
         budget: Evaluations of a search.
         space: A name from `search.space.space_file.SPACES`.
         seed: Seed of a search.

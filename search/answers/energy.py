@@ -12,17 +12,18 @@ from typing import Any, TypeVar
 import numpy as np
 
 import energy
-from search.defaults import DEFAULT_DATASET, DEFAULT_HARDWARE
+from search.defaults import DEFAULT_HARDWARE
 from search.errors import UsageError
 from search.evaluation.workload import kept_weights, on_hardware, workload_of
+from search.images.places import ImagePlaces
 from search.locations import storage_url
 from search.multipliers.choice import why_not_on
 from search.multipliers.folder import MultiplierFolder
 from search.multipliers.known import stored_costs
 from search.space.candidate import Candidate
 from search.space.stored_hardware import stored_hardware
-from search.space.task import Task, stored_task
-from search.space.task_request import searched_task
+from search.space.task import Task
+from search.space.task_request import TaskRequest, searched_task
 from search.store.database import Store
 from search.store.records import Record
 
@@ -76,10 +77,10 @@ def score(
     source: str,
     *,
     hardware: str | None = None,
-    dataset: str = DEFAULT_DATASET,
-    network: str | None = None,
+    task: TaskRequest = TaskRequest(),
     storage: str | None = None,
     folder: MultiplierFolder | None = None,
+    images: ImagePlaces | None = None,
 ) -> Scored:
     """Score a stored evaluation, or the candidate or workload in a file.
 
@@ -89,10 +90,10 @@ def score(
             `energy.Workload.to_dict` makes it, itself or under the key `workload`.
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file; by default what the evaluation was
             made for, or else the default.
-        dataset: Dataset of a candidate in a file, which decides the size of the image.
-        network: Import path of the custom network of a candidate in a file.
+        task: Task of a candidate in a file: its images decide the size of the network.
         storage: Results database; see `search.locations.storage_url`.
         folder: Where imported multipliers are; by default the user's folder.
+        images: Where images are; by default the user's folders.
 
     Raises:
         UsageError: If the source cannot be read or found, or was evaluated on custom hardware that is not given.
@@ -118,9 +119,9 @@ def score(
             notes=(_NO_BASELINE,),
         )
     candidate = read_candidate(path)
-    task = searched_task(dataset, network)
+    found = searched_task(task, images or ImagePlaces.at())
     costs = stored_costs(candidate.multipliers, folder)
-    return _in_file(path, lambda: score_candidate(candidate, task, accelerator, costs=costs, title=path.name))
+    return _in_file(path, lambda: score_candidate(candidate, found, accelerator, costs=costs, title=path.name))
 
 
 def score_candidate(
@@ -165,7 +166,7 @@ def stored_workload(record: Record, hardware: energy.Hardware) -> energy.Workloa
 def _score_stored(evaluation_id: str, hardware: str | None, storage: str | None, folder: MultiplierFolder) -> Scored:
     with Store.open(storage_url(storage), create=False) as store:
         record = store.evaluations.with_id(evaluation_id)
-        baseline = store.evaluations.of_candidate(stored_task(record.setup.task).space.baseline(), record.setup)
+        baseline = store.evaluations.of_candidate(store.tasks.find(record.setup.task).space.baseline(), record.setup)
     evaluated_on = record.setup.hardware
     accelerator = stored_hardware(evaluated_on, hardware)
     workload = stored_workload(record, accelerator)

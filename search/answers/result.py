@@ -15,7 +15,6 @@ from search.answers.confirmation import Answer
 from search.answers.stored import Stored
 from search.errors import SearchError
 from search.pareto import hypervolume, non_dominated_mask
-from search.space.task import stored_task, task_words
 from search.store.database import Store
 from search.store.records import Record, SearchRecord, most_accurate_first
 
@@ -73,9 +72,7 @@ class SearchResult:
         ]
         if left_out > 0:
             lines.insert(-1, f"... {left_out} more, down to {words.percent(self.front[-1].evaluation.accuracy)} %")
-        return "\n".join(
-            [f"Search {self.search.name} ({task_words(self.search.task)}): {self.finished} evaluations", *lines]
-        )
+        return "\n".join([f"Search {self.search.name} ({self.search.task.words}): {self.finished} evaluations", *lines])
 
     def saving(self, record: Record) -> float:
         """Return the baseline's energy over an evaluation's."""
@@ -205,7 +202,7 @@ def result_of(store: Store, search: SearchRecord, *, evaluations: bool = True) -
 
 
 def _baseline(store: Store, search: SearchRecord) -> Record:
-    candidate = stored_task(search.task).space.baseline()
+    candidate = search.task.space.baseline()
     for record in store.evaluations.of_search(search, candidate=candidate, limit=1):
         return record
     raise SearchError(

@@ -14,7 +14,7 @@ from search.errors import NothingFoundError
 from search.evaluation.evaluation import ConfirmationRun
 from search.space.candidate import Candidate
 from search.space.target import Target
-from search.space.task import Task, stored_task
+from search.space.task import Task
 from search.space.techniques import TECHNIQUES, techniques_of
 from search.store.database import Store
 from search.store.records import Record, SearchRecord
@@ -114,7 +114,7 @@ class Stored:
             baseline: Its baseline.
             front: Its front.
         """
-        task = stored_task(search.task)
+        task = search.task
         with_runs = store.evaluations.of_search_with_runs(search)
         return cls(
             task=task,

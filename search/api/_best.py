@@ -11,15 +11,15 @@ from search.answers.confirmation import Answer
 from search.answers.result import knee as find_knee
 from search.answers.stored import Configurations, Stored
 from search.api.checks import check_effort, check_flag, check_observer, check_value, find_hardware, target_of
-from search.api.images import stored_images_dir
+from search.api.images import stored_images
 from search.api.workplace import Workplace
 from search.api.workshop import Workshop
-from search.defaults import DEFAULT_DATASET, DEFAULT_EFFORT, DEFAULT_HARDWARE
+from search.defaults import DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import UsageError
 from search.multipliers.choice import ChosenMultiplier, choose
 from search.space.target import Target
 from search.space.task import Task
-from search.space.task_request import searched_task
+from search.space.task_request import TaskRequest, searched_task
 from search.store.database import Store
 from search.store.records import Record
 from search.store.setup import Setup
@@ -37,8 +37,9 @@ def best(
     max_accuracy_drop: float | None = None,
     max_area: float | None = None,
     knee: bool = False,
-    dataset: str = DEFAULT_DATASET,
+    dataset: str | os.PathLike[str] | None = None,
     network: str | None = None,
+    task: TaskRequest = TaskRequest(),
     hardware: str | os.PathLike[str] = DEFAULT_HARDWARE,
     effort: str = DEFAULT_EFFORT,
     confirm: bool = True,
@@ -54,8 +55,9 @@ def best(
         max_accuracy_drop: Instead: how far below the baseline's accuracy it may be, in [0, 1); by default 0.02.
         max_area: Largest area of array and memories over the baseline's, above 0; by default there is no bound.
         knee: Instead of the cheapest, the knee of the front above the target; see `search.answers.result.knee`.
-        dataset: A name from `task_names()`.
+        dataset: Where the images are, as for `run`.
         network: Import path of a custom network, as for `run`: evaluations of what it is now.
+        task: The rest of what the task is, as for `run`.
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
         effort: Effort of the evaluations and of the fresh runs.
         confirm: Whether missing runs are made. Without, an answer that was not confirmed before says so.
@@ -74,9 +76,9 @@ def best(
     check_flag("confirm", confirm)
     check_observer(observer)
     found_hardware = find_hardware(hardware)
-    task = searched_task(dataset, network)
+    found_task = searched_task(_asked(task, dataset, network), workplace.images)
     with Store.open(workplace.url, create=False) as store:
-        stored = Stored.read(store, task, found_hardware, effort=effort, max_area=max_area)
+        stored = Stored.read(store, found_task, found_hardware, effort=effort, max_area=max_area)
         found = stored.configurations(target, hardware=os.fspath(hardware))
         if knee:
             records = [find_knee(found.records)]
@@ -85,26 +87,25 @@ def best(
             answer = stored.answer(target)
             most = answer.record.evaluation.energy_pj if answer.record and answer.confirmed else math.inf
             wanted = target.accuracy(found.baseline.evaluation.accuracy)
-            setup = Setup.of(task, found_hardware, effort)
+            setup = Setup.of(found_task, found_hardware, effort)
             records = store.evaluations.all(setup, min_accuracy=wanted, max_pj=most) if confirm else []
         if not (confirm and stored.lacks_runs(target, records)):
             return answer
-        workshop = _workshop(store, task, found_hardware, effort, workplace)
+        workshop = _workshop(store, found_task, found_hardware, effort, workplace)
         (answer,) = _confirmed([(records, target)], found.baseline, workshop, store, observer, plain=stored.plain)
         if knee:
             return answer
         # With the runs that were made meanwhile; where some failed, only the answer above knows it.
-        again = Stored.read(store, task, found_hardware, effort=effort, max_area=max_area).answer(target)
+        again = Stored.read(store, found_task, found_hardware, effort=effort, max_area=max_area).answer(target)
         return again if again.confirmed else answer
 
 
 def answers(
     questions: Sequence[Question],
     baseline: Record,
+    task: Task,
+    hardware: Hardware,
     *,
-    dataset: str = DEFAULT_DATASET,
-    network: str | None = None,
-    hardware: str | os.PathLike[str] = DEFAULT_HARDWARE,
     effort: str = DEFAULT_EFFORT,
     workplace: Workplace = Workplace(),
     observer: Observer | None = None,
@@ -116,9 +117,8 @@ def answers(
     Args:
         questions: Evaluations and what is wanted of them.
         baseline: The evaluation that savings and relative targets are against.
-        dataset: Dataset of the evaluations.
-        network: Import path of their custom network, as for `run`.
-        hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
+        task: The task of the evaluations.
+        hardware: Their hardware.
         effort: Effort of the fresh runs.
         workplace: Where evaluations are stored and runs are made.
         observer: Notified of progress.
@@ -126,9 +126,8 @@ def answers(
     Raises:
         UsageError: If an argument is out of range or unknown; see `run` for other errors.
     """
-    task = searched_task(dataset, network)
     with Store.open(workplace.url, create=False) as store:
-        workshop = _workshop(store, task, find_hardware(hardware), effort, workplace)
+        workshop = _workshop(store, task, hardware, effort, workplace)
         return _confirmed(questions, baseline, workshop, store, observer)
 
 
@@ -139,7 +138,7 @@ def _workshop(store: Store, task: Task, hardware: Hardware, effort: str, workpla
         hardware,
         workplace,
         cache=workplace.open_cache(),
-        images_dir=stored_images_dir(task, workplace, store),
+        images=stored_images(task, workplace, store),
     )
 
 
@@ -179,8 +178,9 @@ def configurations(
     *,
     min_accuracy: float,
     max_area: float | None = None,
-    dataset: str = DEFAULT_DATASET,
+    dataset: str | os.PathLike[str] | None = None,
     network: str | None = None,
+    task: TaskRequest = TaskRequest(),
     hardware: str | os.PathLike[str] = DEFAULT_HARDWARE,
     effort: str = DEFAULT_EFFORT,
     storage: str | None = None,
@@ -193,8 +193,9 @@ def configurations(
     Args:
         min_accuracy: Accuracy that they have, in (0, 1].
         max_area: Largest area of array and memories over the baseline's, above 0; by default there is no bound.
-        dataset: A name from `task_names()`.
+        dataset: Where the images are, as for `run`.
         network: Import path of a custom network, as for `run`: evaluations of what it is now.
+        task: The rest of what the task is, as for `run`.
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
         effort: Effort of the evaluations.
         storage: Results database; see `Workplace`.
@@ -207,7 +208,13 @@ def configurations(
     target = target_of(min_accuracy, None, max_area)
     check_effort(effort)
     found_hardware = find_hardware(hardware)
-    task = searched_task(dataset, network)
-    with Store.open(Workplace(storage=storage).url, create=False) as store:
-        stored = Stored.read(store, task, found_hardware, effort=effort, max_area=max_area)
+    workplace = Workplace(storage=storage)
+    found_task = searched_task(_asked(task, dataset, network), workplace.images)
+    with Store.open(workplace.url, create=False) as store:
+        stored = Stored.read(store, found_task, found_hardware, effort=effort, max_area=max_area)
         return stored.configurations(target, hardware=os.fspath(hardware))
+
+
+def _asked(task: TaskRequest, dataset: str | os.PathLike[str] | None, network: str | None) -> TaskRequest:
+    check_value("task", task, TaskRequest)
+    return task.with_shortcuts(dataset=dataset, network=network)

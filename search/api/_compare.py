@@ -17,7 +17,7 @@ from search.answers.comparison import COMBINATIONS, Choice, Combination, Compari
 from search.answers.confirmation import Answer
 from search.answers.result import SearchResult, cheapest_at, result_of
 from search.api._best import answers
-from search.api._run import run
+from search.api._run import run_task
 from search.api.checks import (
     check_effort,
     check_flag,
@@ -29,11 +29,11 @@ from search.api.checks import (
 )
 from search.api.options import SearchOptions
 from search.api.workplace import Workplace
-from search.defaults import DEFAULT_DATASET, DEFAULT_EFFORT, DEFAULT_HARDWARE
+from search.defaults import DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import StorageError, UsageError
 from search.space.target import Target
-from search.space.task import Task, task_words
-from search.space.task_request import searched_task
+from search.space.task import Task
+from search.space.task_request import TaskRequest, searched_task
 from search.store.database import Store
 from search.store.records import Record, SearchRecord
 
@@ -46,8 +46,9 @@ DEFAULT_BUDGET = 60
 
 def compare(
     *,
-    dataset: str = DEFAULT_DATASET,
+    dataset: str | os.PathLike[str] | None = None,
     network: str | None = None,
+    task: TaskRequest = TaskRequest(),
     hardware: str | os.PathLike[str] = DEFAULT_HARDWARE,
     budget: int | None = None,
     losses: Sequence[float] = LOSSES,
@@ -68,8 +69,9 @@ def compare(
     baseline. Without fresh runs, it is the cheapest by what the search measured.
 
     Args:
-        dataset: A name from `task_names()`.
+        dataset: Where the images are, as for `search.run`.
         network: Import path of a custom network, as for `search.run`.
+        task: The rest of what the task is, as for `search.run`.
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
         budget: Evaluations of each search, by default 60, or as many as the comparison was begun with.
         losses: How far below the baseline's accuracy, each in [0, 1). The greedy strategy goes down 5 points at most.
@@ -96,9 +98,10 @@ def compare(
     check_observer(observer)
     if name is not None and not (isinstance(name, str) and re.fullmatch(r"[\w.-]{1,70}", name, re.ASCII)):
         raise UsageError(f"`name` may have up to 70 letters, digits, '.', '_' and '-', got {name!r}")
-    task = searched_task(dataset, network)
+    check_value("task", task, TaskRequest)
+    found_task = searched_task(task.with_shortcuts(dataset=dataset, network=network), workplace.images)
     found_hardware = find_hardware(hardware)
-    name = name or free_name(dataset, workplace)
+    name = name or free_name(found_task.name, workplace)
     stored = _stored(workplace.url)
     begun = {one: stored[name + one.suffix] for one in COMBINATIONS if name + one.suffix in stored}
     first = next(iter(begun.values()), None)
@@ -106,7 +109,14 @@ def compare(
     effort = effort or (DEFAULT_EFFORT if first is None else first.settings.effort)
     for combination, search in begun.items():
         _check_same(
-            name, search, combination, task, hardware=found_hardware.identity, seed=seed, budget=budget, effort=effort
+            name,
+            search,
+            combination,
+            found_task,
+            hardware=found_hardware.identity,
+            seed=seed,
+            budget=budget,
+            effort=effort,
         )
 
     results: list[SearchResult] = []
@@ -121,14 +131,15 @@ def compare(
                 results.append(result_of(store, search_begun))
             continue
         results.append(
-            run(
-                dataset=dataset,
-                network=network,
-                hardware=hardware,
-                max_accuracy_drop=max(LOSSES) if combination.strategy == "greedy" else None,
+            run_task(
+                found_task,
+                found_hardware,
+                target=Target(max_accuracy_drop=max(LOSSES)) if combination.strategy == "greedy" else None,
+                max_area=None,
                 budget=budget,
                 seed=seed,
                 effort=effort,
+                multipliers=None,
                 options=SearchOptions(
                     name=name + combination.suffix,
                     resume=search_begun is not None,
@@ -152,9 +163,8 @@ def compare(
             answers(
                 questions,
                 baseline,
-                dataset=dataset,
-                network=network,
-                hardware=hardware,
+                found_task,
+                found_hardware,
                 effort=effort,
                 workplace=workplace,
                 observer=observer,
@@ -163,8 +173,8 @@ def compare(
         choices = [[_confirmed(next(found), loss) for loss in limits] for _ in results]
     return Comparison(
         name=name,
-        dataset=dataset,
-        network=network,
+        dataset=found_task.dataset.identity,
+        network=None if found_task.network is None else found_task.network.path,
         hardware=found_hardware.identity,
         seed=seed,
         budget=budget,
@@ -190,7 +200,7 @@ def free_name(dataset: str, workplace: Workplace = Workplace()) -> str:
     """Return the name of a new comparison: the dataset's with the first free number.
 
     Args:
-        dataset: A name from `task_names()`.
+        dataset: Name of the data set.
         workplace: Where it works.
     """
     taken = {_comparison_of(name) for name in _stored(workplace.url)}
@@ -270,9 +280,9 @@ def _check_same(
     effort: str,
 ) -> None:
     """Refuse to resume a comparison that was begun in another way."""
-    if search.task != task.identity:
+    if search.task.identity != task.identity:
         raise UsageError(
-            f"comparison {name!r} was begun with {task_words(search.task)}, or with a network that was edited "
+            f"comparison {name!r} was begun with {search.task.words}, or with a network that was edited "
             "since; choose another `name`"
         )
     for parameter, stored, given in (

@@ -13,14 +13,14 @@ import torch
 import approx
 from approx.saving import check_target
 from search.api.checks import check_value
-from search.api.images import stored_images_dir
+from search.api.images import stored_images
 from search.api.workplace import Workplace
 from search.errors import UsageError
 from search.evaluation import datasets
 from search.evaluation.training import Training
 from search.multipliers.known import stored_tables
-from search.space.task import Task, stored_task
-from search.space.task_request import searched_task
+from search.space.task import Task
+from search.space.task_request import rebuilt_task
 from search.store.database import Store
 from search.store.records import Record
 
@@ -78,16 +78,17 @@ def export(
         raise UsageError(f"`evaluation_id` must be the beginning of an evaluation's key, got {evaluation_id!r}")
     with Store.open(workplace.url, create=False) as store:
         record = store.evaluations.with_id(evaluation_id)
-        folder = stored_images_dir(stored_task(record.setup.task), workplace, store)
+        stored = store.tasks.find(record.setup.task)
+        images = stored_images(stored, workplace, store)
     try:
         check_target(Path(out), overwrite)  # before anything is trained
     except approx.ArgumentError as error:
         raise UsageError(f"{error} (`overwrite`)" if not overwrite else str(error)) from None
-    task = _task(record.setup.task).with_effort(record.setup.effort)
+    task = rebuilt_task(stored).with_effort(record.setup.effort)
     candidate, sums = record.evaluation.candidate, record.evaluation.narrow_sums
     training = Training(
         task,
-        datasets.load(task, folder),
+        datasets.load(task, images),
         seed=record.seed,
         cache=workplace.open_cache(),
         failures=record.evaluation.failures,
@@ -124,18 +125,6 @@ def export(
         chip_accuracies=found,
         onnx_equals_model=approx.equal_in_onnx(model),
     )
-
-
-def _task(identity: str) -> Task:
-    task = stored_task(identity)
-    if task.network is None:
-        return task
-    here = searched_task(task.name, task.network.path)
-    if here.identity != identity:
-        raise UsageError(
-            f"{task.network.path} was edited after it was evaluated, so it is another network; search again"
-        )
-    return here
 
 
 def _arguments(task: Task, family: str, depth: int, width: int) -> dict[str, Any]:

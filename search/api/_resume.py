@@ -6,13 +6,13 @@ import os
 from typing import TYPE_CHECKING
 
 from search.answers.result import SearchResult
-from search.api._run import run
-from search.api.checks import check_value
+from search.api._run import run_task
+from search.api.checks import check_numbers, check_value
 from search.api.options import SearchOptions
 from search.api.workplace import Workplace
 from search.errors import UnknownNameError, UsageError
 from search.space.stored_hardware import stored_hardware
-from search.space.task import stored_names
+from search.space.task_request import rebuilt_task
 from search.store.database import Store
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def resume(
         UsageError: If its hardware is not known here; see `run` for other errors.
     """
     check_value("workplace", workplace, Workplace)
+    check_numbers(budget=budget, seed=0)
     if name is not None and not isinstance(name, str):
         raise UsageError(f"`name` must be the name of a search, got {name!r}")
     with Store.open(workplace.url, create=False) as store:
@@ -55,14 +56,15 @@ def resume(
             search = unfinished[0]
         else:
             search = store.searches.find(name)
-    stored_hardware(search.hardware, hardware)  # which says what is missing
-    dataset, network = stored_names(search.task)
-    return run(
-        dataset=dataset,
-        network=network,
-        hardware=hardware or search.hardware,
+    return run_task(
+        rebuilt_task(search.task),
+        stored_hardware(search.hardware, hardware),
+        target=None,
+        max_area=None,
         budget=budget,
         seed=search.seed,
+        effort=None,
+        multipliers=None,
         options=SearchOptions(name=search.name, resume=True, confirm=confirm),
         workplace=workplace,
         observer=observer,

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from energy import Hardware
 from search.answers.result import SearchResult, result_of
@@ -22,12 +22,12 @@ from search.api.checks import (
     find_hardware,
     target_of,
 )
-from search.api.images import given_images_dir, resumed_images_dir
+from search.api.images import given_data_dir, resumed_images
 from search.api.options import THIRD_OBJECTIVES, SearchOptions
 from search.api.resumption import check_same_settings, find_resumed, space_of
 from search.api.workplace import Workplace
 from search.api.workshop import Workshop, key_function
-from search.defaults import DEFAULT_BUDGET, DEFAULT_DATASET, DEFAULT_EFFORT, DEFAULT_HARDWARE
+from search.defaults import DEFAULT_BUDGET, DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import UsageError
 from search.evaluation.work import Evaluate, Failed
 from search.multipliers.choice import ChosenMultiplier, choose, choose_for
@@ -37,8 +37,8 @@ from search.space.candidate import Candidate
 from search.space.search_space import SearchSpace
 from search.space.space_file import choose_space
 from search.space.target import Target
-from search.space.task import Task, stored_task
-from search.space.task_request import searched_task
+from search.space.task import Task
+from search.space.task_request import TaskRequest, searched_task
 from search.space.unemulated import check_metadata, check_partial_sums
 from search.store.claims import claimed
 from search.store.database import Store
@@ -46,6 +46,8 @@ from search.store.records import Record, SearchRecord, SearchSettings
 from search.store.setup import Setup
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from search.evaluation.cache.cache import TrainingCache
     from search.evaluation.work import Executor
     from search.sampling.area import AreaBound
@@ -57,8 +59,13 @@ _EARLIER_LOSS = 0.2  # how far below the most accurate of these they may be
 
 def run(
     *,
-    dataset: str = DEFAULT_DATASET,
+    dataset: str | os.PathLike[str] | None = None,
+    data: Any = None,
     network: str | None = None,
+    model: nn.Module | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    train: str | None = None,
+    task: TaskRequest = TaskRequest(),
     hardware: str | os.PathLike[str] = DEFAULT_HARDWARE,
     min_accuracy: float | None = None,
     max_accuracy_drop: float | None = None,
@@ -74,9 +81,13 @@ def run(
     """Search for the best trade-offs between accuracy and energy.
 
     Args:
-        dataset: A name from `task_names()`.
-        network: Import path of a function that builds a custom network, `package.module:function`, instead of the
-            built-in families; see `search.space.custom_network`. The module is looked for in the current folder first.
+        dataset: Where the images are: a name, a path or an import path; see `TaskRequest` for this and the next five.
+        data: Instead: the images as Python objects.
+        network: Import path of a function that builds a custom network, instead of the built-in families.
+        model: Instead: the network itself, trained.
+        checkpoint: File of the weights of the network that the function builds.
+        train: `scratch`, `finetune` or `none`.
+        task: The rest of what the task is: size and normalisation of images, metric, length and rate of training.
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
         min_accuracy: Accuracy that the answer must have, in (0, 1].
         max_accuracy_drop: Instead: how far below the baseline's accuracy it may be, in [0, 1); by default 0.02.
@@ -114,11 +125,44 @@ def run(
         raise UsageError("the greedy strategy begins at the largest, most exact candidate; leave out `max_area`")
     hardware_found = find_hardware(hardware)
     check_partial_sums(hardware_found)
-    task = searched_task(dataset, network)
-    chosen, space = _choices(task, hardware_found, multipliers, options, workplace.multipliers)
+    check_value("task", task, TaskRequest)
+    asked = task.with_shortcuts(
+        dataset=dataset, data=data, network=network, model=model, checkpoint=checkpoint, train=train
+    )
+    return run_task(
+        searched_task(asked, workplace.images),
+        hardware_found,
+        target=target,
+        max_area=max_area,
+        budget=budget,
+        seed=seed,
+        effort=effort,
+        multipliers=multipliers,
+        options=options,
+        workplace=workplace,
+        observer=observer,
+    )
+
+
+def run_task(
+    task: Task,
+    hardware: Hardware,
+    *,
+    target: Target | None,
+    max_area: float | None,
+    budget: int | None,
+    seed: int,
+    effort: str | None,
+    multipliers: Sequence[str] | None,
+    options: SearchOptions,
+    workplace: Workplace,
+    observer: Observer | None,
+) -> SearchResult:
+    """Search for the best trade-offs of a task that was found; see `run` for the arguments."""
+    chosen, space = _choices(task, hardware, multipliers, options, workplace.multipliers)
     request = _Request(
         task=task,
-        hardware=hardware_found,
+        hardware=hardware,
         target=target,
         max_area=max_area,
         budget=budget,
@@ -261,7 +305,7 @@ def _run_in(
         hardware,
         workplace,
         cache=cache,
-        images_dir=workplace.images_dir if begun is None else resumed_images_dir(task, workplace, begun),
+        images=workplace.images if begun is None else resumed_images(workplace, begun),
     )
     observer = workshop.notified(observer, chosen)
     with ExitStack() as stack:
@@ -279,7 +323,7 @@ def _run_in(
                 begun,
                 budget=max(request.budget or 0, begun.budget),
                 target=None if request.target is None else replace(request.target, max_area=max_area),
-                data_dir=None if workplace.data_dir is None else given_images_dir(workplace),
+                data_dir=None if workplace.data_dir is None else given_data_dir(workplace),
             )
         else:
             search = _new_search(store, request, searched, space, workshop, executor, area)
@@ -359,14 +403,14 @@ def _new_search(
     least_population = math.ceil(1.5 * executor.workers) if settings.asynchronous else 0
     return store.searches.create(
         name=options.name,
-        task=request.task.identity,
+        task=request.task,
         hardware=request.hardware.identity,
         seed=request.seed,
         budget=budget,
         population_size=max(population_size(budget), least_population),
         target=replace(request.target or target_of(None, None), max_area=request.max_area),
         multipliers=space.multipliers,
-        data_dir=given_images_dir(workshop.workplace),
+        data_dir=given_data_dir(workshop.workplace),
         space=searched.to_dict(),
         settings=replace(settings, starts=tuple(starts)),
         taken=study_names(store.url),
@@ -420,9 +464,7 @@ def _evaluate_plain(
         Whether there is a new evaluation.
     """
     answer = record.evaluation.candidate
-    plain = replace(
-        stored_task(search.task).space.baseline(), family=answer.family, depth=answer.depth, width=answer.width
-    )
+    plain = replace(search.task.space.baseline(), family=answer.family, depth=answer.depth, width=answer.width)
     key = key_of(plain)
     if store.evaluations.find(key) is not None:
         return False

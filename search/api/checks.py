@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from search.defaults import DEFAULT_DROP
 from search.errors import UsageError
 from search.observer import Observer
+from search.space.effort import EFFORTS
 from search.space.target import Target
-from search.space.task import EFFORTS
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -52,7 +52,7 @@ def check_effort(effort: str | None) -> None:
     """Refuse an effort that there is not.
 
     Raises:
-        UsageError: If it is none of `search.space.task.EFFORTS`.
+        UsageError: If it is none of `search.space.effort.EFFORTS`.
     """
     check_choice("effort", effort, EFFORTS)
 

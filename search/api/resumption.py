@@ -9,7 +9,7 @@ from search.api.options import SearchOptions
 from search.errors import UsageError
 from search.multipliers.choice import ChosenMultiplier
 from search.space.search_space import SearchSpace
-from search.space.task import Task, stored_names
+from search.space.task import Task
 from search.store.database import Store
 from search.store.records import SearchRecord, SearchSettings
 
@@ -45,9 +45,8 @@ def find_resumed(
     wanted = None if multipliers is None else tuple(one.identity for one in multipliers)
     if name is not None:
         search = store.searches.find(name)
-        dataset, network = stored_names(search.task)
         for what, stored, given in (
-            ("dataset", dataset, task.name),
+            ("dataset", search.task.name, task.name),
             ("hardware", search.hardware, hardware.identity),
             ("seed", search.seed, seed),
         ):
@@ -57,16 +56,7 @@ def find_resumed(
                 raise UsageError(
                     f"search {name!r} has {what} {stored}, not {given}; resume it with `{what}` {begun_with}"
                 )
-        if network != (task.network and task.network.path):
-            raise UsageError(
-                f"search {name!r} has {f'the network {network}' if network else 'the built-in networks'}; resume it "
-                + (f"with `network` {network}" if network else "without `network`")
-            )
-        if search.task != task.identity:
-            raise UsageError(
-                f"{network} was edited after search {name!r} began, so its evaluations cannot be compared; search with "
-                "what it is now without `resume`"
-            )
+        _check_same_task(name, search.task, task)
         if wanted not in (None, search.multipliers):
             raise UsageError(
                 f"search {name!r} chooses among {', '.join(search.multipliers)}, not {', '.join(wanted or ())}; resume "
@@ -84,7 +74,7 @@ def find_resumed(
     same = [
         search
         for search in store.searches.all()
-        if (search.task, search.seed, search.hardware) == (task.identity, seed, hardware.identity)
+        if (search.task.identity, search.seed, search.hardware) == (task.identity, seed, hardware.identity)
         and wanted in (None, search.multipliers)
         and effort in (None, search.settings.effort)
         and max_area in (None, search.target.max_area)
@@ -100,6 +90,39 @@ def find_resumed(
             "resume; start one without `resume`, or list all with: search show"
         )
     return same[0]
+
+
+def _check_same_task(name: str, begun: Task, given: Task) -> None:
+    """Refuse another task than that of a search, saying how it differs.
+
+    Raises:
+        UsageError: If it differs.
+    """
+    if begun.dataset.identity != given.dataset.identity:
+        raise UsageError(
+            f"search {name!r} was begun with other images of {begun.name} ({begun.dataset.identity}, "
+            f"{begun.dataset.images} images, not {given.dataset.identity}, {given.dataset.images} images), so that its "
+            f"evaluations cannot be compared; resume it as it was begun with: search resume {name}"
+        )
+    network = begun.network.path if begun.network else None
+    if network != (given.network.path if given.network else None):
+        raise UsageError(
+            f"search {name!r} has {f'the network {network}' if network else 'the built-in networks'}; resume it "
+            + (f"with `network` {network}" if network else "without `network`")
+        )
+    for parameter in ("train", "metric", "mean", "std"):
+        was, now = getattr(begun, parameter), getattr(given, parameter)
+        if was != now:
+            raise UsageError(
+                f"search {name!r} has `{parameter}` {was}, not {now}; search resume {name} takes all from it"
+            )
+    if begun.recipe != given.recipe:
+        raise UsageError(f"search {name!r} trains otherwise; search resume {name} takes all from it")
+    if begun.identity != given.identity:
+        raise UsageError(
+            f"{network} was edited after search {name!r} began, so its evaluations cannot be compared; search with "
+            "what it is now without `resume`"
+        )
 
 
 def check_same_settings(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from search.api.checks import given_fields
 from search.errors import UsageError
+from search.images.places import ImagePlaces
 from search.locations import cache_limit_bytes, cache_location, storage_url
-from search.locations import data_dir as find_data_dir
 from search.multipliers.folder import MultiplierFolder
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ class Workplace:
     Attributes:
         storage: Results database: an SQLAlchemy URL or the path of an SQLite file; by default $CROSSLAYER_STORAGE, else
             a file in the user's data folder.
-        data_dir: Folder of datasets; by default $CROSSLAYER_DATA_DIR, else in the user's cache folder.
+        data_dir: Folder of built-in data sets; by default $CROSSLAYER_DATA_DIR, else in the user's cache folder.
+        image_dir: Folder of other images, which are stored there; by default $CROSSLAYER_IMAGE_DIR, else in the user's
+            data folder.
         cache: Folder or fsspec URL of trained networks; by default $CROSSLAYER_CACHE, else beside the results.
         cache_limit: Size above which the least recently used networks are removed, such as "10GB", or in bytes; by
             default $CROSSLAYER_CACHE_LIMIT, else 10 GB.
@@ -40,6 +42,7 @@ class Workplace:
 
     storage: str | os.PathLike[str] | None = None
     data_dir: str | os.PathLike[str] | None = None
+    image_dir: str | os.PathLike[str] | None = None
     cache: str | os.PathLike[str] | None = None
     cache_limit: str | int | None = None
     workers: int | None = None
@@ -51,7 +54,7 @@ class Workplace:
         return given_fields(self)
 
     def __post_init__(self) -> None:
-        for name in ("storage", "data_dir", "cache", "multiplier_dir"):
+        for name in ("storage", "data_dir", "image_dir", "cache", "multiplier_dir"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str | os.PathLike):
                 raise UsageError(f"`{name}` must be a path or a URL, got {value!r}")
@@ -81,9 +84,9 @@ class Workplace:
         return storage_url(None if self.storage is None else os.fspath(self.storage))
 
     @property
-    def images_dir(self) -> Path:
-        """The folder of datasets."""
-        return find_data_dir(self.data_dir)
+    def images(self) -> ImagePlaces:
+        """Where images are."""
+        return ImagePlaces.at(self.data_dir, self.image_dir)
 
     @property
     def multipliers(self) -> MultiplierFolder:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from energy import Hardware
@@ -12,6 +11,7 @@ from search.answers.confirmer import Confirmer, FreshRuns
 from search.api.workplace import Workplace
 from search.content_hash import content_hash
 from search.evaluation.evaluation import evaluation_key
+from search.images.places import ImagePlaces
 from search.multipliers.choice import ChosenMultiplier
 from search.space.candidate import Candidate
 from search.space.task import Task
@@ -54,7 +54,7 @@ class Workshop:
         workplace: Workplace,
         *,
         cache: TrainingCache,
-        images_dir: Path,
+        images: ImagePlaces,
     ) -> Workshop:
         """Read the images of a task, and keep the rest for later; see the attributes.
 
@@ -68,7 +68,7 @@ class Workshop:
             task=task.with_effort(effort),
             effort=effort,
             hardware=hardware,
-            data=datasets.load(task, images_dir),
+            data=datasets.load(task, images),
             cache=cache,
             workplace=workplace,
         )

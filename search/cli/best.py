@@ -13,8 +13,7 @@ from search.cli.errors import in_options, print_json, reported_errors
 @options.max_accuracy_drop
 @options.max_area
 @click.option("--knee", is_flag=True, help="Print the knee of the front above the target instead of the cheapest.")
-@options.dataset
-@options.network
+@options.task()
 @options.hardware
 @options.effort
 @options.confirm
@@ -27,8 +26,6 @@ def best(
     max_accuracy_drop: float | None,
     max_area: float | None,
     knee: bool,
-    dataset: str,
-    network: str | None,
     hardware: str,
     effort: str | None,
     confirm: bool,
@@ -54,8 +51,7 @@ def best(
                 max_accuracy_drop=max_accuracy_drop,
                 max_area=max_area,
                 knee=knee,
-                dataset=dataset,
-                network=network,
+                task=options.task_of(context),
                 hardware=hardware,
                 effort=effort or DEFAULT_EFFORT,
                 confirm=confirm,
@@ -63,6 +59,6 @@ def best(
                 observer=progress,
             )
         if as_json:
-            print_json({"dataset": dataset, "network": network, **json_values.answer_json(answer)})
+            print_json(json_values.answer_json(answer))
         else:
             console.print_answer(out, answer)

@@ -11,12 +11,11 @@ import click
 from search.cli import options
 from search.cli.command_line import command_line
 from search.cli.errors import EXIT_INTERRUPTED, in_options, print_json, reported_errors
-from search.defaults import DEFAULT_DATASET, DEFAULT_HARDWARE
+from search.defaults import DEFAULT_HARDWARE
 
 
 @click.command()
-@options.dataset
-@options.network
+@options.task()
 @click.option("--budget", type=int, help="Evaluations of each search.  [default: 60, or what the comparison had]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of every search.")
 @options.effort
@@ -36,8 +35,6 @@ from search.defaults import DEFAULT_DATASET, DEFAULT_HARDWARE
 @click.pass_context
 def compare(
     context: click.Context,
-    dataset: str,
-    network: str | None,
     budget: int | None,
     seed: int,
     effort: str | None,
@@ -60,14 +57,15 @@ def compare(
         from search.report import console
         from search.report.comparison import check_folder, print_comparison, write_comparison
         from search.report.progress import open_progress
+        from search.space.task_request import searched_task
 
         workplace = options.workplace_of(context)
-        chosen = name or free_name(dataset, workplace)
+        task = options.task_of(context)
+        chosen = name or free_name(searched_task(task, workplace.images).name, workplace)
         folder = out or Path(chosen)
         check_folder(folder, name)
         given = {
-            "dataset": None if dataset == DEFAULT_DATASET else dataset,
-            "network": network,
+            **options.task_words(context),
             "hardware": None if hardware == DEFAULT_HARDWARE else hardware,
             "budget": budget,
             "seed": seed or None,
@@ -82,8 +80,7 @@ def compare(
         try:
             with interruptible(progress), progress:
                 comparison = search.compare(
-                    dataset=dataset,
-                    network=network,
+                    task=task,
                     hardware=hardware,
                     budget=budget,
                     seed=seed,

@@ -8,7 +8,7 @@ import click
 
 from search.cli import options
 from search.cli.errors import print_json, reported_errors
-from search.defaults import DEFAULT_DATASET, DEFAULT_HARDWARE
+from search.defaults import DEFAULT_HARDWARE
 
 
 @click.command(name="energy")
@@ -24,10 +24,7 @@ from search.defaults import DEFAULT_DATASET, DEFAULT_HARDWARE
     metavar="NAME|FILE.yaml",
     help=f"Accelerator.  [default: the evaluation's own, else {DEFAULT_HARDWARE}]",
 )
-@click.option(
-    "--dataset", default=DEFAULT_DATASET, show_default=True, metavar="NAME", help="Dataset of a candidate in a file."
-)
-@click.option("--network", metavar="MODULE:FUNCTION", help="Custom network of a candidate in a file.")
+@options.task("dataset", "network", "image_size")
 @click.option(
     "--picture",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -41,8 +38,6 @@ def energy_command(
     context: click.Context,
     source: str,
     hardware: str | None,
-    dataset: str,
-    network: str | None,
     picture: Path | None,
     as_json: bool,
 ) -> None:
@@ -59,7 +54,10 @@ def energy_command(
         if picture is not None:
             check_picture(picture)
         scored = score(
-            source, hardware=hardware, dataset=dataset, network=network, storage=options.workplace_of(context).url
+            source,
+            hardware=hardware,
+            task=options.task_of(context),
+            storage=options.workplace_of(context).url,
         )
         if picture is not None:
             draw_energy(scored.report, picture, title=f"{scored.title} on {scored.report.hardware.identity}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -12,21 +13,10 @@ from search.defaults import DEFAULT_DATASET, DEFAULT_HARDWARE
 
 if TYPE_CHECKING:
     from search.api.workplace import Workplace
+    from search.space.task_request import TaskRequest
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-dataset = click.option(
-    "--dataset",
-    default=DEFAULT_DATASET,
-    show_default=True,
-    metavar="NAME",
-    help="digits, mnist, fashion-mnist or cifar10.",
-)
-network = click.option(
-    "--network",
-    metavar="MODULE:FUNCTION",
-    help="Function of (image_shape, classes) that builds a custom network, instead of the built-in ones.",
-)
 hardware = click.option(
     "--hardware",
     default=DEFAULT_HARDWARE,
@@ -56,15 +46,143 @@ confirm = click.option(
 )
 
 
-_KEPT = "crosslayer.workplace"
+class _Numbers(click.ParamType[tuple[float, ...]]):
+    """Numbers with commas between them."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        """Return the numbers."""
+        try:
+            return tuple(float(one) for one in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a number, or numbers with commas between them such as 0.5,0.5,0.5", param, ctx)
 
 
-def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Keep an option of the workplace for `workplace_of`, instead of passing all seven to every command."""
-    context.meta.setdefault(_KEPT, {})[parameter.name] = value
+class _Size(click.ParamType[tuple[int, int]]):
+    """A size of images: a side, or height and width."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Return height and width."""
+        parts = value.lower().split("x")
+        if len(parts) not in (1, 2) or not all(part.isascii() and part.isdigit() for part in parts):
+            self.fail(f"{value!r} is not a size; give one such as 64, or HEIGHTxWIDTH such as 48x64", param, ctx)
+        return int(parts[0]), int(parts[-1])
 
 
-_option = partial(click.option, expose_value=False, callback=_keep)
+_WORKPLACE_KEPT, _TASK_KEPT = "crosslayer.workplace", "crosslayer.task"
+
+
+def _keep(kept: str, context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep an option for `workplace_of` or `task_of`, instead of passing all of them to every command."""
+    context.meta.setdefault(kept, {})[parameter.name] = value
+
+
+_task_option = partial(click.option, expose_value=False, callback=partial(_keep, _TASK_KEPT))
+_TASK: dict[str, Callable[[Command], Command]] = {
+    "dataset": _task_option(
+        "--dataset",
+        metavar="NAME|PATH|MODULE:FUNCTION",
+        help="A name of `search datasets`; a folder of images, an .npz file, a folder of Parquet files; or a function "
+        f"that returns images.  [default: {DEFAULT_DATASET}]",
+    ),
+    "image_size": _task_option(
+        "--image-size", type=_Size(), metavar="SIDE|HxW", help="Resize all images.  [default: as they are]"
+    ),
+    "validation": _task_option(
+        "--validation",
+        metavar="NAME|PATH|MODULE:FUNCTION",
+        help="Validation images, instead of the data set's own or a share of its training images.",
+    ),
+    "mean": _task_option(
+        "--mean", type=_Numbers(), metavar="M[,M,M]", help="Subtract this from pixels in [0, 1], by channel."
+    ),
+    "std": _task_option("--std", type=_Numbers(), metavar="S[,S,S]", help="Then divide by this, by channel."),
+    "network": _task_option(
+        "--network",
+        metavar="MODULE:FUNCTION",
+        help="Function that builds a custom network, instead of the built-in ones.",
+    ),
+    "checkpoint": _task_option(
+        "--checkpoint",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Weights of the custom network: .safetensors, .pt or .pth.",
+    ),
+    "train": _task_option(
+        "--train",
+        metavar="NAME",
+        help="scratch; or for a trained network finetune, or none: convert it without training.  [default: scratch, or "
+        "finetune with --checkpoint]",
+    ),
+    "metric": _task_option(
+        "--metric", metavar="NAME", help="accuracy or balanced-accuracy, the mean over classes.  [default: accuracy]"
+    ),
+    "epochs": _task_option(
+        "--epochs", type=float, help="Epochs of training or fine-tuning.  [default: by the number of images]"
+    ),
+    "learning_rate": _task_option("--learning-rate", type=float, metavar="RATE", help="Adam's rate in them."),
+    "batch_size": _task_option("--batch-size", type=int, metavar="IMAGES", help="Images per training step."),
+    "augment": _task_option(
+        "--augment", metavar="NAME", help="Vary training images: none or crop-flip.  [default: none]"
+    ),
+}
+
+
+def task(*names: str) -> Callable[[Command], Command]:
+    """Give a command the options of a task; see `task_of`.
+
+    Args:
+        names: Only these; by default all.
+    """
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(names or tuple(_TASK)):
+            command = _TASK[name](command)
+        return command
+
+    return decorate
+
+
+def task_of(context: click.Context) -> TaskRequest:
+    """Return the task of the running command, by the options that `task` gave it.
+
+    Raises:
+        UsageError: If they are out of range, or contradict each other.
+    """
+    from search.space.task_request import TaskRequest
+
+    given: Mapping[str, Any] = context.meta[_TASK_KEPT]
+    return TaskRequest(
+        dataset=given.get("dataset"),
+        network=given.get("network"),
+        checkpoint=given.get("checkpoint"),
+        train=given.get("train"),
+        image_size=given.get("image_size"),
+        validation=given.get("validation"),
+        mean=given.get("mean"),
+        std=given.get("std"),
+        metric=given.get("metric"),
+        epochs=given.get("epochs"),
+        learning_rate=given.get("learning_rate"),
+        batch_size=given.get("batch_size"),
+        augment=given.get("augment"),
+    )
+
+
+def task_words(context: click.Context) -> dict[str, Any]:
+    """Return the options of the task as they were given, for `command_line`."""
+    given: dict[str, Any] = context.meta[_TASK_KEPT]
+    joined = {"image_size": "x", "mean": ",", "std": ","}
+    return {
+        name: joined[name].join(f"{one:g}" for one in value) if name in joined and value is not None else value
+        for name, value in given.items()
+    }
+
+
+_option = partial(click.option, expose_value=False, callback=partial(_keep, _WORKPLACE_KEPT))
 _WORKPLACE: dict[str, Callable[[Command], Command]] = {
     "storage": _option(
         "--storage",
@@ -91,7 +209,7 @@ _WORKPLACE: dict[str, Callable[[Command], Command]] = {
     "data_dir": _option(
         "--data-dir",
         type=click.Path(file_okay=False),
-        help="Folder of datasets.  [default: $CROSSLAYER_DATA_DIR, else in your cache folder]",
+        help="Folder of built-in data sets.  [default: $CROSSLAYER_DATA_DIR, else in your cache folder]",
     ),
     "cache": _option(
         "--cache",
@@ -129,7 +247,7 @@ def workplace_of(context: click.Context) -> Workplace:
     """
     from search.api.workplace import Workplace
 
-    given: Mapping[str, Any] = context.meta[_KEPT]
+    given: Mapping[str, Any] = context.meta[_WORKPLACE_KEPT]
     return Workplace(
         storage=given.get("storage"),
         data_dir=given.get("data_dir"),

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@options.dataset
-@options.network
+@options.task()
 @click.option("--budget", type=int, help="Evaluations to make.  [default: 200, or what a resumed search had]")
 @options.min_accuracy
 @options.max_accuracy_drop
@@ -93,8 +92,6 @@ if TYPE_CHECKING:
 @click.pass_context
 def run(
     context: click.Context,
-    dataset: str,
-    network: str | None,
     budget: int | None,
     min_accuracy: float | None,
     max_accuracy_drop: float | None,
@@ -127,7 +124,7 @@ def run(
         from search.api.options import SearchOptions
         from search.errors import UsageError
 
-        workplace = options.workplace_of(context)
+        workplace, task = options.workplace_of(context), options.task_of(context)
         if strategy == "greedy" and sampler is not None:
             raise UsageError("`strategy` greedy asks for no sampler; leave out `sampler`")
 
@@ -136,8 +133,7 @@ def run(
             from search.answers.energy import read_candidate
 
             return search.run(
-                dataset=dataset,
-                network=network,
+                task=task,
                 hardware=hardware,
                 min_accuracy=min_accuracy,
                 max_accuracy_drop=max_accuracy_drop,

@@ -21,8 +21,9 @@ import approx
 from search.content_hash import content_hash
 from search.evaluation import early_stopping as stopping
 from search.evaluation.cache.cache import TrainingCache
-from search.evaluation.datasets import ImageSet, TaskData
+from search.evaluation.datasets import TaskData
 from search.evaluation.evaluation import EVALUATION_VERSION, Split
+from search.images.image_set import ImageSet
 from search.multipliers.identity import name_in_layers
 from search.space.candidate import Candidate
 from search.space.custom_network import build_custom_network
@@ -89,7 +90,7 @@ class Training:
         self._seed = seed
         self._fingerprint = data.fingerprint
         self._images = {
-            split: _as_tensors(images, task.pixel_max)
+            split: _as_tensors(images, task)
             for split, images in (("train", data.train), ("validation", data.validation), ("test", data.test))
         }
         self._cache = cache
@@ -201,7 +202,13 @@ class Training:
         return _stage_key(settings, schedule)
 
     def _schedule(self, epochs: float, learning_rate: float) -> approx.Schedule:
-        return approx.Schedule(epochs=epochs, batch_size=self._task.effort.batch_size, learning_rate=learning_rate)
+        effort = self._task.effort
+        return approx.Schedule(
+            epochs=epochs,
+            batch_size=effort.batch_size,
+            learning_rate=learning_rate,
+            augmentation=effort.augmentation,
+        )
 
     def _stage(
         self,
@@ -319,6 +326,16 @@ def _seed(key: str) -> int:
     return int(key[:12], 16)
 
 
-def _as_tensors(images: ImageSet, pixel_max: int) -> approx.LabelledImages:
-    # Copies: arrays that Ray shares between processes are read-only, which torch does not support.
-    return approx.LabelledImages(torch.tensor(images.pixels), torch.tensor(images.labels), pixel_max)
+def _as_tensors(images: ImageSet, task: Task) -> approx.LabelledImages:
+    with warnings.catch_warnings():
+        # Pixels that processes share are read-only, which torch warns of, as it cannot enforce it; nobody writes them.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        pixels = torch.from_numpy(images.pixels)
+    return approx.LabelledImages(
+        pixels,
+        torch.tensor(images.labels),
+        task.dataset.pixel_max,
+        mean=task.mean,
+        std=task.std,
+        rows=None if images.rows is None else torch.tensor(images.rows),
+    )

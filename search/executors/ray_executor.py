@@ -62,7 +62,7 @@ class _Worker:
             from search.evaluation.evaluator import Evaluator
 
             task, hardware, seed, cache = self._settings
-            self._evaluator = Evaluator(task, data, hardware, seed=seed, cache=cache, multipliers=multipliers)
+            self._evaluator = Evaluator(task, data.opened(), hardware, seed=seed, cache=cache, multipliers=multipliers)
         outcome = self._evaluator.run(job)
         return outcome, self._warnings.taken()
 
@@ -132,7 +132,7 @@ class RayExecutor:
             if threading.current_thread() is threading.main_thread() and handler is not None:
                 signal.signal(signal.SIGTERM, handler)  # Ray installs one that ends the process at once
             self.workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-            self._shared = (ray.put(data), ray.put(tuple(multipliers)))
+            self._shared = (ray.put(data.closed() if address is None else data), ray.put(tuple(multipliers)))
             remote = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Worker)
             self._pool = RayPool(
                 lambda: remote.remote(task, hardware, seed, cache), self.workers, shared=address is not None

@@ -14,7 +14,6 @@ from rich.table import Table
 from search.answers import words
 from search.answers.confirmation import Answer, Confirmation, Verdict
 from search.answers.result import SearchResult
-from search.space.task import task_words
 from search.store.records import Record, SearchRecord, TrialCounts
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
     floor = 0.0 if show_all else baseline.evaluation.accuracy - _SHOWN_LOSS
     shown = [record for record in result.front if record.evaluation.accuracy >= floor]
     wide = console.width >= _WIDE
-    table = _table(f"Front of {result.search.name} ({task_words(result.search.task)})", wide=wide)
+    table = _table(f"Front of {result.search.name} ({result.search.task.words})", wide=wide)
     for number, record in enumerate(shown, 1):
         _add_row(table, record.id if ids else str(number), record, answer, wide=wide)
     table.add_section()
@@ -211,7 +210,7 @@ def print_searches(console: Console, searches: Sequence[SearchRecord], counts: M
     for search in searches:
         table.add_row(
             search.name,
-            task_words(search.task),
+            search.task.words,
             search.hardware,
             str(search.seed),
             f"{counts[search.id].finished}/{search.budget}",

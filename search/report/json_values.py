@@ -7,7 +7,6 @@ from typing import Any
 
 from search.answers.confirmation import Answer, Confirmation
 from search.answers.result import SearchResult
-from search.space.task import stored_names
 from search.store.records import Record, SearchRecord
 
 
@@ -60,11 +59,13 @@ def row_json(record: Record, answer: Answer) -> dict[str, Any]:
 
 def search_json(search: SearchRecord) -> dict[str, Any]:
     """Return a search without its results."""
-    dataset, network = stored_names(search.task)
+    task = search.task
     return {
         "name": search.name,
-        "dataset": dataset,
-        "network": network,
+        "dataset": task.dataset.identity,
+        "network": None if task.network is None else task.network.path,
+        "train": task.train,
+        "metric": task.metric,
         "hardware": search.hardware,
         "seed": search.seed,
         "budget": search.budget,

@@ -18,7 +18,6 @@ from search.answers import words
 from search.answers.result import cheapest_at, front, front_hypervolume
 from search.observer import Stoppable
 from search.space.candidate import Candidate
-from search.space.task import stored_task
 from search.store.records import Record, SearchRecord, within_area
 
 _PACE_AFTER = 5  # evaluations; the first includes starting the workers
@@ -43,7 +42,7 @@ class SearchState:
         self.records, self.baseline = {}, None
         self.made, self.to_go, self.first_made_at = 0, 0, None
         self.search = search
-        self.baseline_candidate = stored_task(search.task).space.baseline()
+        self.baseline_candidate = search.task.space.baseline()
         for record in done:
             self.add(record)
         self.trials = trials
@@ -148,10 +147,10 @@ class LineProgress(Stoppable):
     def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
         """Say what is being searched."""
         self._state.start(search, done, trials)
-        task = stored_task(search.task)
+        task = search.task
         network = f"; network {task.network.path}" if task.network else ""
         known = f", {trials} evaluated before" if trials else ""
-        self._write(f"search {search.name}: {task.title}{network}; budget {search.budget}{known}")
+        self._write(f"search {search.name}: {task.dataset.title}{network}; budget {search.budget}{known}")
 
     def evaluating(self, count: int, workers: int) -> None:
         """Note how many evaluations are under way."""

@@ -1,77 +1,44 @@
-"""Tasks by name: a dataset, the networks that suit it, and the effort of an evaluation."""
+"""Tasks: a data set, its preprocessing and metric, the networks that suit it, and the effort of an evaluation."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
+from search.content_hash import content_hash
 from search.errors import UnknownNameError, UsageError
+from search.images.built_in import built_in_dataset
+from search.images.dataset import Dataset
+from search.images.splits import split_sizes
+from search.space.effort import EFFORTS, Effort, Recipe, effort_for
 from search.space.search_space import SearchSpace
 
+Train = Literal["scratch", "finetune", "none"]
+Metric = Literal["accuracy", "balanced-accuracy"]
+TRAININGS: tuple[Train, ...] = ("scratch", "finetune", "none")
+METRICS: tuple[Metric, ...] = ("accuracy", "balanced-accuracy")
+CHANNEL_STEPS = 8  # widths of a network that comes trained: eighths of its channels
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effort:
-    """The amount of work in one evaluation.
-
-    Attributes:
-        train_epochs: Epochs of training a network from scratch.
-        prune_epochs: Epochs of retraining after pruning.
-        approximate_epochs: Epochs of retraining on integer codes with the chosen multiplier.
-        batch_size: Images per training step.
-        learning_rate: Adam's rate for training from scratch.
-        prune_learning_rate: Adam's rate for retraining after pruning.
-        approximate_learning_rate: Adam's rate for retraining on integer codes.
-        chips: Chips, each with its own failing memory cells, over which accuracy is averaged.
-        confirmations: Fresh runs that confirm an answer; see `search.answers.confirmation`.
-    """
-
-    train_epochs: float
-    prune_epochs: float
-    approximate_epochs: float
-    batch_size: int
-    learning_rate: float
-    prune_learning_rate: float
-    approximate_learning_rate: float
-    chips: int
-    confirmations: int = 5
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all fields on which an evaluation depends, as a JSON object, for content hashes."""
-        return {name: value for name, value in asdict(self).items() if name != "confirmations"}
-
-    def scaled(self, name: str) -> Effort:
-        """Return this standard effort scaled to another one of `EFFORTS`."""
-        if name == "standard":
-            return self  # exactly, so that results stored under its hash are found
-        share, chips, confirmations = _SCALES[name]
-        return replace(
-            self,
-            train_epochs=self.train_epochs * share,
-            prune_epochs=self.prune_epochs * share,
-            approximate_epochs=self.approximate_epochs * share,
-            chips=max(2, round(self.chips * chips)),
-            confirmations=confirmations,
-        )
-
-
-# Effort -> epochs and chips as a share of the standard effort's, and confirmation runs.
-_SCALES = {"quick": (0.4, 0.4, 3), "standard": (1.0, 1.0, 5), "thorough": (2.0, 2.0, 10)}
-EFFORTS = tuple(_SCALES)
+_DIGITS = 16  # of the digest in an identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomNetwork:
-    """A network that a function outside of this project builds; see `search.space.custom_network`.
+    """A network from outside of this project; see `search.space.custom_network`.
 
     Attributes:
-        path: Import path of the function, `package.module:function`.
-        folder: Folder in which the module is looked for first; empty if only a stored identity is known, so that the
-            network cannot be built.
+        path: Import path of the function that builds it, `package.module:function`; the name of its class for a network
+            that was given as a Python object.
+        folder: Folder in which the module is looked for first; empty if the network cannot be built here.
         max_depth: Largest depth to search; 1 if the function takes none.
-        max_width: Largest width to search; 1 if the function takes none.
-        fingerprint: SHA-256 of the path, the source files that define the function and the network's modules, and the
-            layers and shapes of the largest network. Pretrained weights are not part of it.
+        max_width: Largest width to search; 1 if the function takes none, `CHANNEL_STEPS` if it comes trained.
+        fingerprint: SHA-256 of the path, the source files that define the function and the network's modules, the
+            layers and shapes of the largest network and, if it comes trained, its weights.
+        checkpoint: Absolute path of the file of its weights; None if it is built with them, or trained from scratch.
+        model: The network itself, if it was given as a Python object.
     """
 
     path: str
@@ -79,58 +46,117 @@ class CustomNetwork:
     max_depth: int
     max_width: int
     fingerprint: str
+    checkpoint: str | None = None
+    model: Any = field(default=None, compare=False, repr=False)
 
-    @property
-    def identity(self) -> str:
-        """The key of stored results, so that those of an edited network are never taken for the original's."""
-        return f"{self.path}@{self.max_depth}x{self.max_width}@{self.fingerprint}"
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the folder and the object, as a JSON object."""
+        return {
+            "path": self.path,
+            "max_depth": self.max_depth,
+            "max_width": self.max_width,
+            "fingerprint": self.fingerprint,
+            "checkpoint": self.checkpoint,
+        }
 
     @classmethod
-    def from_identity(cls, identity: str) -> CustomNetwork:
-        """Return the network of an identity, without a folder."""
-        path, largest, fingerprint = identity.split("@")
-        max_depth, max_width = map(int, largest.split("x"))
-        return cls(path=path, folder="", max_depth=max_depth, max_width=max_width, fingerprint=fingerprint)
+    def from_dict(cls, content: Mapping[str, Any]) -> CustomNetwork:
+        """Return the network of a JSON object made by `to_dict`, which cannot be built."""
+        return cls(**content, folder="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A dataset with its preprocessing, split and networks.
+    """What is classified, by which networks, how well and with how much training.
 
     Attributes:
-        name: Name of the dataset, as `--dataset` takes it.
-        title: Title for people.
-        image_shape: Channels, height and width.
-        classes: Number of classes.
-        pixel_max: Pixel value that is scaled to 1.0.
+        dataset: The images.
         space: Search space.
         effort: Effort of one evaluation.
         network: Custom network to search instead of the families, if any.
+        train: `scratch`; or for a network that comes trained `finetune`, or `none` to convert it without any gradient.
+        metric: What accuracy means: the share of images, or the mean over classes of the share of their images.
+        mean: Mean of each channel that is subtracted from pixels in [0, 1]; empty for none.
+        std: Standard deviation by which each channel is then divided; empty for none.
+        recipe: What training does otherwise than the rule for the images.
     """
 
-    name: str
-    title: str
-    image_shape: tuple[int, int, int]
-    classes: int
-    pixel_max: int
+    dataset: Dataset
     space: SearchSpace
     effort: Effort
     network: CustomNetwork | None = None
+    train: Train = "scratch"
+    metric: Metric = "accuracy"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    recipe: Recipe = field(default_factory=Recipe)
+
+    @property
+    def name(self) -> str:
+        """Name of the data set."""
+        return self.dataset.name
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return self.dataset.image_shape
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return self.dataset.classes
 
     @property
     def identity(self) -> str:
-        """The key of stored searches and evaluations: the name, with the identity of a custom network."""
-        return self.name if self.network is None else f"{self.name}@{self.network.identity}"
+        """The key of results: the data set's, with a digest of all that is not as by default."""
+        rest = self._beyond_dataset()
+        return self.dataset.identity + (f"/{content_hash(rest)[:_DIGITS]}" if rest else "")
+
+    @property
+    def words(self) -> str:
+        """The task in words: the data set, and what is not as by default."""
+        return ", ".join([self.name, *self._details()])
 
     @property
     def options(self) -> str:
         """The command-line options that select the task."""
-        return f"--dataset {self.name}" + ("" if self.network is None else f" --network {self.network.path}")
+        given = ["--dataset", self.dataset.identity]
+        if self.network is not None:
+            given += ["--network", self.network.path]
+            given += [] if self.network.checkpoint is None else ["--checkpoint", self.network.checkpoint]
+        for option, value, default in (
+            ("--train", self.train, "scratch"),
+            ("--metric", self.metric, "accuracy"),
+            ("--mean", ",".join(f"{one:g}" for one in self.mean), ""),
+            ("--std", ",".join(f"{one:g}" for one in self.std), ""),
+        ):
+            given += [] if value == default else [option, value]
+        for name, value in self.recipe.to_dict().items():
+            given += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+        return shlex.join(given)
 
-    @property
-    def words(self) -> str:
-        """The task in words, for messages."""
-        return repr(self.name) + (f", network {self.network.path} as it is now," if self.network else "")
+    def _details(self) -> list[str]:
+        told = [] if self.network is None else [self.network.path]
+        if self.train != "scratch":
+            told.append({"finetune": "fine-tuned", "none": "without training"}[self.train])
+        if self.metric != "accuracy":
+            told.append(self.metric.replace("-", " "))
+        return told
+
+    def _beyond_dataset(self) -> dict[str, Any]:
+        """All that is not as by default for the data set, as a JSON object."""
+        values: dict[str, Any] = {
+            "train": self.train if self.train != "scratch" else None,
+            "metric": self.metric if self.metric != "accuracy" else None,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "recipe": self.recipe.to_dict(),
+        }
+        if self.network is not None:
+            network = self.network.to_dict()
+            del network["checkpoint"]  # where the weights were; the fingerprint says which
+            values["network"] = network
+        return {name: value for name, value in values.items() if value}
 
     def with_effort(self, name: str) -> Task:
         """Return this task with one of `EFFORTS` for each evaluation.
@@ -147,116 +173,104 @@ class Task:
         space = SearchSpace(families=(network.path,), max_depth=network.max_depth, max_width=network.max_width)
         return replace(self, space=space, network=network)
 
+    def with_recipe(self, recipe: Recipe) -> Task:
+        """Return this task with another training than its rule."""
+        effort = self.effort.with_recipe(recipe, trained=self.train != "scratch")
+        return replace(self, effort=effort, recipe=recipe)
 
-_MNIST_EFFORT = Effort(
-    train_epochs=3,
-    prune_epochs=1,
-    approximate_epochs=0.5,
-    batch_size=128,
-    learning_rate=2e-3,
-    prune_learning_rate=5e-4,
-    approximate_learning_rate=2e-3,
-    chips=3,
-)
+    def to_dict(self) -> dict[str, Any]:
+        """Return the task as a JSON object, from which `from_dict` makes it in another process."""
+        return {
+            "dataset": self.dataset.to_dict(),
+            "network": None if self.network is None else self.network.to_dict(),
+            "train": self.train,
+            "metric": self.metric,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "recipe": self.recipe.to_dict(),
+        }
 
-_TASKS = {
-    task.name: task
-    for task in (
-        Task(
-            name="digits",
-            title="scikit-learn's handwritten digits, 8x8",
-            image_shape=(1, 8, 8),
-            classes=10,
-            pixel_max=16,
-            space=SearchSpace(families=("lenet", "mlp"), max_depth=3, max_width=8),
-            effort=Effort(
-                train_epochs=40,
-                prune_epochs=10,
-                approximate_epochs=3,
-                batch_size=32,
-                learning_rate=3e-3,
-                prune_learning_rate=1e-3,
-                approximate_learning_rate=5e-3,
-                chips=5,
-            ),
-        ),
-        Task(
-            name="mnist",
-            title="MNIST, handwritten digits, 28x28",
-            image_shape=(1, 28, 28),
-            classes=10,
-            pixel_max=255,
-            space=SearchSpace(families=("mlp", "lenet"), max_depth=3, max_width=12),
-            effort=_MNIST_EFFORT,
-        ),
-        Task(
-            name="fashion-mnist",
-            title="Fashion-MNIST, articles of clothing, 28x28",
-            image_shape=(1, 28, 28),
-            classes=10,
-            pixel_max=255,
-            space=SearchSpace(families=("mlp", "lenet"), max_depth=3, max_width=12),
-            effort=_MNIST_EFFORT,
-        ),
-        Task(
-            name="cifar10",
-            title="CIFAR-10, photographs of ten kinds of objects, 32x32",
-            image_shape=(3, 32, 32),
-            classes=10,
-            pixel_max=255,
-            space=SearchSpace(families=("lenet", "resnet", "vgg"), max_depth=3, max_width=7),
-            effort=Effort(
-                train_epochs=4,
-                prune_epochs=1,
-                approximate_epochs=0.5,
-                batch_size=128,
-                learning_rate=1e-3,
-                prune_learning_rate=3e-4,
-                approximate_learning_rate=1e-3,
-                chips=3,
-            ),
-        ),
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Task:
+        """Return the task of a JSON object made by `to_dict`; its custom network cannot be built."""
+        task = task_of(Dataset.from_dict(content["dataset"]))
+        if content["network"] is not None:
+            task = task.with_network(CustomNetwork.from_dict(content["network"]))
+        task = replace(
+            task,
+            train=content["train"],
+            metric=content["metric"],
+            mean=tuple(content["mean"]),
+            std=tuple(content["std"]),
+        )
+        return task.with_recipe(Recipe(**content["recipe"]))
+
+
+def _standard(
+    train_epochs: float, prune_epochs: float, approximate_epochs: float, *rates: float, batch_size: int, chips: int
+) -> Effort:
+    learning_rate, prune_learning_rate, approximate_learning_rate = rates
+    return Effort(
+        train_epochs=train_epochs,
+        prune_epochs=prune_epochs,
+        approximate_epochs=approximate_epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        prune_learning_rate=prune_learning_rate,
+        approximate_learning_rate=approximate_learning_rate,
+        chips=chips,
     )
+
+
+_SMALLEST = {"mlp": 1, "lenet": 4, "vgg": 8, "resnet": 4}  # image sides that networks of a family can halve (a test)
+_OF_GRAY = SearchSpace(families=("mlp", "lenet"), max_depth=3, max_width=12)
+_OF_COLOUR = SearchSpace(families=("lenet", "resnet", "vgg"), max_depth=3, max_width=7)
+_MNIST_EFFORT = _standard(3, 1, 0.5, 2e-3, 5e-4, 2e-3, batch_size=128, chips=3)
+_CIFAR_EFFORT = _standard(4, 1, 0.5, 1e-3, 3e-4, 1e-3, batch_size=128, chips=3)
+_BUILT_IN = {
+    "digits": (
+        SearchSpace(families=("lenet", "mlp"), max_depth=3, max_width=8),
+        _standard(40, 10, 3, 3e-3, 1e-3, 5e-3, batch_size=32, chips=5),
+    ),
+    "mnist": (_OF_GRAY, _MNIST_EFFORT),
+    "fashion-mnist": (_OF_GRAY, _MNIST_EFFORT),
+    "cifar10": (_OF_COLOUR, _CIFAR_EFFORT),
+    "svhn": (_OF_COLOUR, _CIFAR_EFFORT),
+    "cifar100": (_OF_COLOUR, _CIFAR_EFFORT),
 }
 
 
+def task_of(dataset: Dataset) -> Task:
+    """Return the task of a data set with the networks and the effort that suit its images."""
+    if dataset.digest is None:
+        space, effort = _BUILT_IN[dataset.name]
+        return Task(dataset=dataset, space=space, effort=effort)
+    channels, height, width = dataset.image_shape
+    smallest = min(height, width)
+    families = ("mlp", "lenet") if channels == 1 else _OF_COLOUR.families
+    possible = tuple(family for family in families if smallest >= _SMALLEST[family]) or ("mlp",)
+    return Task(
+        dataset=dataset,
+        space=SearchSpace(families=possible, max_depth=3, max_width=8),
+        effort=effort_for(split_sizes(dataset.counts).train),
+    )
+
+
 def task_names() -> list[str]:
-    """Return the names of the tasks."""
-    return list(_TASKS)
+    """Return the names of the built-in data sets."""
+    return list(_BUILT_IN)
 
 
 def find_task(name: str) -> Task:
-    """Return the task of a name.
+    """Return the task of a built-in data set.
 
     Raises:
-        UnknownNameError: If there is none; the message suggests a similar name.
+        UnknownNameError: If there is none of this name; the message suggests a similar one.
     """
     if not isinstance(name, str):
         raise UsageError(f"`dataset` must be a name, such as 'digits', got {name!r}")
-    if name in _TASKS:
-        return _TASKS[name]
-    near = get_close_matches(name.lower(), _TASKS, n=1, cutoff=0.4)
+    if name in _BUILT_IN:
+        return task_of(built_in_dataset(name))
+    near = get_close_matches(name.lower(), _BUILT_IN, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? Datasets" if near else "datasets"
-    raise UnknownNameError(f"unknown dataset {name!r}; {hint} are {', '.join(_TASKS)}")
-
-
-def stored_names(identity: str) -> tuple[str, str | None]:
-    """Return the dataset of a stored identity, and the import path of its custom network, if any."""
-    dataset, _, network = identity.partition("@")
-    return dataset, network.partition("@")[0] or None
-
-
-def task_words(identity: str) -> str:
-    """Return a stored task in words: its dataset, and the import path of a custom network, if any."""
-    return ", ".join(filter(None, stored_names(identity)))
-
-
-def stored_task(identity: str) -> Task:
-    """Return the task of a stored identity.
-
-    Raises:
-        UnknownNameError: If there is no such dataset.
-    """
-    name, _, network = identity.partition("@")
-    task = find_task(name)
-    return task.with_network(CustomNetwork.from_identity(network)) if network else task
+    raise UnknownNameError(f"unknown dataset {name!r}; {hint} are {', '.join(_BUILT_IN)}")

@@ -1,33 +1,231 @@
-"""The task that a request names: a dataset and, if one is given, a custom network."""
+"""The task that a request means: images, a network, and how it is trained and measured."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from math import inf, isfinite
+from numbers import Real
 from pathlib import Path
+from typing import Any
 
+from search.defaults import DEFAULT_DATASET
 from search.errors import UsageError
-from search.space.task import Task, find_task
+from search.images.dataset import Dataset
+from search.images.lookup import dataset_of, find_dataset
+from search.images.places import ImagePlaces
+from search.space.effort import Recipe
+from search.space.task import METRICS, TRAININGS, CustomNetwork, Metric, Task, Train, task_of
 
 
-def searched_task(dataset: str, network: str | None) -> Task:
-    """Return the task of a dataset, with a custom network if one is given.
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class TaskRequest:
+    """A task as it is asked for; None where it is as by default.
 
-    Args:
-        dataset: A name from `task_names()`.
-        network: Import path of the network; see `search.space.custom_network`. Looked for in the current folder first.
+    Attributes:
+        dataset: The images: the name of a built-in data set, by default `digits`, or of one that was added; a folder of
+            class folders or of Parquet files; an .npz file; or the import path of a function that returns images. See
+            `search.images.lookup`.
+        data: Instead: the images as Python objects; see `search.images.open_source.source_of`.
+        network: Import path of a function that builds a custom network, `package.module:function`, instead of the
+            built-in families; see `search.space.custom_network`. The module is looked for in the current folder first.
+        model: Instead: the network itself, a `torch.nn.Module`, trained.
+        checkpoint: File of the weights of the network that the function builds: `.safetensors`, or `.pt` or `.pth`.
+        train: `scratch`; or for a network that comes trained `finetune`, or `none`, which converts it without any
+            training. By default `finetune` for a `model` or with a `checkpoint`, else `scratch`.
+        image_size: Height and width to which all images are resized.
+        validation: Where validation images come from, instead of the data set's own: as `dataset`, or as `data`.
+        mean: Mean of each channel that is subtracted from pixels in [0, 1]; one number for all channels, or one each.
+        std: Standard deviation by which each channel is then divided, likewise.
+        metric: `accuracy`, the share of images (the default); or `balanced-accuracy`, the mean over classes of the
+            share of their images.
+        epochs: Epochs of training from scratch or, for a network that comes trained, of fine-tuning it; by default a
+            rule gives them from the number of images: see `search.space.effort.effort_for`.
+        learning_rate: Adam's rate in them.
+        batch_size: Images per training step.
+        augment: How training images are varied: `none` (the default) or `crop-flip`.
 
     Raises:
-        UnknownNameError: If there is no such dataset.
-        UsageError: If the network cannot be used, or an argument is of the wrong type.
+        UsageError: If a value is out of range or of the wrong type, or two exclude each other.
     """
-    if network is not None and not isinstance(network, str):
-        raise UsageError(
-            "`network` must be the import path of a function that builds it, such as 'package.module:build', got a "
-            f"value of type {type(network).__name__}; write such a function, which returns the network"
+
+    dataset: str | os.PathLike[str] | None = None
+    data: Any = None
+    network: str | None = None
+    model: Any = None
+    checkpoint: str | os.PathLike[str] | None = None
+    train: str | None = None
+    image_size: Sequence[int] | None = None
+    validation: Any = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    metric: str | None = None
+    epochs: float | None = None
+    learning_rate: float | None = None
+    batch_size: int | None = None
+    augment: str | None = None
+
+    def __repr__(self) -> str:
+        given = [f"{one.name}={getattr(self, one.name)!r}" for one in fields(self) if self._says(one.name)]
+        return f"TaskRequest({', '.join(given)})"
+
+    def __post_init__(self) -> None:
+        for one, other in (("dataset", "data"), ("network", "model"), ("checkpoint", "model")):
+            if self._says(one) and self._says(other):
+                raise UsageError(f"`{one}` and `{other}` exclude each other; give one of them")
+        if self.network is not None and not isinstance(self.network, str):
+            raise UsageError(
+                "`network` must be the import path of a function that builds it, such as 'package.module:build', got a "
+                f"value of type {type(self.network).__name__}; give a network itself as `model`"
+            )
+        if self.checkpoint is not None and self.network is None:
+            raise UsageError("`checkpoint` needs `network`, the function that builds the network of these weights")
+        for name, allowed in (("train", TRAININGS), ("metric", METRICS)):
+            if getattr(self, name) not in (None, *allowed):
+                raise UsageError(f"`{name}` must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        size = self.image_size
+        if size is not None and not (
+            isinstance(size, Sequence)
+            and len(size) == 2
+            and all(isinstance(one, int) and not isinstance(one, bool) and 1 <= one <= _LARGEST_SIDE for one in size)
+        ):
+            raise UsageError(f"`image_size` must be height and width, each from 1 to {_LARGEST_SIDE}, got {size!r}")
+        for name, above in (("mean", -inf), ("std", 0.0)):
+            values = getattr(self, name)
+            if values is not None and not (
+                isinstance(values, Sequence)
+                and values
+                and all(_is_number(one) and isfinite(one) and one > above for one in values)
+            ):
+                what = "numbers above 0" if name == "std" else "numbers"
+                raise UsageError(f"`{name}` must be {what}, one or one for each channel, got {values!r}")
+        _ = self.recipe  # checks its values
+
+    def _says(self, name: str) -> bool:
+        return getattr(self, name) is not None
+
+    @property
+    def recipe(self) -> Recipe:
+        """What training does otherwise than the rule."""
+        return Recipe(
+            epochs=self.epochs, learning_rate=self.learning_rate, batch_size=self.batch_size, augment=self.augment
         )
-    task = find_task(dataset)
-    if network is None:
+
+    def with_shortcuts(
+        self,
+        *,
+        dataset: str | os.PathLike[str] | None = None,
+        data: Any = None,
+        network: str | None = None,
+        model: Any = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        train: str | None = None,
+    ) -> TaskRequest:
+        """Return this request with what was given beside it; see the attributes.
+
+        Raises:
+            UsageError: If something is given twice.
+        """
+        for name, value in (
+            ("dataset", dataset),
+            ("data", data),
+            ("network", network),
+            ("model", model),
+            ("checkpoint", checkpoint),
+            ("train", train),
+        ):
+            if value is not None and self._says(name):
+                raise UsageError(f"`{name}` is given twice, beside `task` and in it; give it once")
+        return replace(
+            self,
+            dataset=self.dataset if dataset is None else dataset,
+            data=self.data if data is None else data,
+            network=network or self.network,
+            model=self.model if model is None else model,
+            checkpoint=checkpoint or self.checkpoint,
+            train=train or self.train,
+        )
+
+
+_LARGEST_SIDE = 4096
+
+
+def searched_task(request: TaskRequest, places: ImagePlaces) -> Task:
+    """Return the task that a request means. Images that are not stored yet are stored.
+
+    Raises:
+        UsageError: If there is no such data set, the network cannot be used, or parts of the request contradict each
+            other.
+        DatasetError: If images cannot be read or stored.
+    """
+    if not isinstance(request, TaskRequest):
+        raise UsageError(f"`task` must be a search.TaskRequest, got {request!r}")
+    train = _training(request)
+    dataset = _dataset(request, places)
+    task = task_of(dataset)
+    network = _network(request, dataset)
+    if network is not None:
+        task = task.with_network(network)
+    metric: Metric = next((one for one in METRICS if one == request.metric), "accuracy")
+    mean, std = (_per_channel(name, getattr(request, name), dataset.image_shape[0]) for name in ("mean", "std"))
+    return replace(task, train=train, metric=metric, mean=mean, std=std).with_recipe(request.recipe)
+
+
+def rebuilt_task(task: Task) -> Task:
+    """Return a stored task with its custom network as it is here now.
+
+    Raises:
+        UsageError: If the network cannot be built, or is not what it was.
+    """
+    network = task.network
+    if network is None or network.folder:
         return task
     from search.space.custom_network import find_network  # imports torch
 
-    found = find_network(network, folder=str(Path.cwd()), image_shape=task.image_shape, classes=task.classes)
-    return task.with_network(found)
+    here = find_network(
+        network.path,
+        folder=str(Path.cwd()),
+        image_shape=task.image_shape,
+        classes=task.classes,
+    )
+    if here.fingerprint != network.fingerprint:
+        raise UsageError(
+            f"`network` {network.path} was edited since, so it is another network and its results cannot be compared; "
+            "search again"
+        )
+    return replace(task, network=here)
+
+
+def _training(request: TaskRequest) -> Train:
+    return next((one for one in TRAININGS if one == request.train), "scratch")
+
+
+def _dataset(request: TaskRequest, places: ImagePlaces) -> Dataset:
+    size = None if request.image_size is None else (request.image_size[0], request.image_size[1])
+    if request.data is not None:
+        return dataset_of(request.data, places, image_size=size, validation=request.validation)
+    given = DEFAULT_DATASET if request.dataset is None else request.dataset
+    return find_dataset(given, places, image_size=size, validation=request.validation)
+
+
+def _network(request: TaskRequest, dataset: Dataset) -> CustomNetwork | None:
+    if request.network is None:
+        return None
+    from search.space.custom_network import find_network  # imports torch
+
+    return find_network(
+        request.network, folder=str(Path.cwd()), image_shape=dataset.image_shape, classes=dataset.classes
+    )
+
+
+def _per_channel(name: str, values: Sequence[float] | None, channels: int) -> tuple[float, ...]:
+    if values is None:
+        return ()
+    if len(values) not in (1, channels):
+        raise UsageError(f"`{name}` must be one number, or one for each of {channels} channels, got {len(values)}")
+    return tuple(map(float, values)) * (channels if len(values) == 1 else 1)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

@@ -16,6 +16,7 @@ from search.store.runs import Runs
 from search.store.schema import Sessions, open_engine
 from search.store.searches import Searches
 from search.store.tables import ConfirmationRow, EvaluationRow, SearchRow
+from search.store.tasks import Tasks
 
 
 class Store:
@@ -26,6 +27,7 @@ class Store:
         searches: Searches and how their trials ended.
         evaluations: Evaluations, which searches share.
         runs: Fresh runs, which confirm answers.
+        tasks: What results are of.
     """
 
     def __init__(self, url: str, engine: Engine) -> None:
@@ -35,6 +37,7 @@ class Store:
         self.searches = Searches(self._sessions)
         self.evaluations = Evaluations(self._sessions)
         self.runs = Runs(self._sessions)
+        self.tasks = Tasks(self._sessions)
 
     @classmethod
     def open(cls, url: str, *, create: bool) -> Store:

@@ -10,6 +10,7 @@ from typing import Any
 
 from search.evaluation.evaluation import Evaluation
 from search.space.target import Target
+from search.space.task import Task
 from search.store.setup import Setup
 
 
@@ -21,7 +22,7 @@ class SearchSettings:
         sampler: One of `search.defaults.SAMPLERS`, or `greedy`; see `search.sampling.greedy`.
         prescreen: Whether a surrogate screens children.
         asynchronous: Whether a candidate is asked for whenever a worker is free, instead of whole generations.
-        effort: Effort of each evaluation, one of `search.space.task.EFFORTS`.
+        effort: Effort of each evaluation, one of `search.space.effort.EFFORTS`.
         third: Third objective, minimised beside energy: area_mm2, latency_us or None.
         starts: Genomes that it begins with; if there are none, it begins with the baseline.
     """
@@ -46,7 +47,7 @@ class SearchRecord:
     Attributes:
         id: Its number in the database.
         name: Its name, which its Optuna study shares.
-        task: Task identity.
+        task: Its task, whose custom network cannot be built.
         hardware: Hardware identity.
         seed: Seed of everything random in it.
         budget: Evaluations to make.
@@ -62,7 +63,7 @@ class SearchRecord:
 
     id: int
     name: str
-    task: str
+    task: Task
     hardware: str
     seed: int
     budget: int
@@ -78,7 +79,7 @@ class SearchRecord:
     @property
     def setup(self) -> Setup:
         """The setup of its evaluations."""
-        return Setup(task=self.task, hardware=self.hardware, effort=self.settings.effort)
+        return Setup(task=self.task.identity, hardware=self.hardware, effort=self.settings.effort)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

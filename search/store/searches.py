@@ -14,10 +14,11 @@ import sqlalchemy as sa
 from search.errors import UnknownNameError, UsageError
 from search.locations import without_password
 from search.space.target import Target
-from search.space.task import stored_names
+from search.space.task import Task
 from search.store.records import SearchRecord, SearchSettings, TrialCounts, TrialEnd
 from search.store.schema import Sessions
-from search.store.tables import SearchRow, TrialRow, now
+from search.store.tables import SearchRow, TaskRow, TrialRow, now
+from search.store.tasks import keep_task, task_of_row
 
 
 class Searches:
@@ -30,7 +31,7 @@ class Searches:
         self,
         *,
         name: str | None,
-        task: str,
+        task: Task,
         hardware: str,
         seed: int,
         budget: int,
@@ -46,7 +47,7 @@ class Searches:
 
         Args:
             name: Its name; by default the dataset's name and the first free number.
-            task: Task identity.
+            task: Its task, which is stored too.
             hardware: Hardware identity.
             seed: Seed of everything random in it.
             budget: Evaluations to make.
@@ -66,18 +67,18 @@ class Searches:
         with self._sessions.begin() as session:
             taken = {*taken, *session.scalars(sa.select(SearchRow.name))}
             if name is None:
-                dataset, _ = stored_names(task)
                 number = 1
-                while f"{dataset}-{number}" in taken:
+                while f"{task.name}-{number}" in taken:
                     number += 1
-                name = f"{dataset}-{number}"
+                name = f"{task.name}-{number}"
             elif name in taken:
                 raise UsageError(
                     f"a search or study named {name!r} exists; continue it with `resume`, or choose another `name`"
                 )
+            keep_task(session, task)
             row = SearchRow(
                 name=name,
-                task=task,
+                task=task.identity,
                 hardware=hardware,
                 seed=seed,
                 budget=budget,
@@ -93,12 +94,17 @@ class Searches:
             )
             session.add(row)
             session.flush()
-            return _record(row)
+            return _record(row, task)
 
     def all(self) -> list[SearchRecord]:
         """All searches, newest first."""
         with self._sessions.begin() as session:
-            return [_record(row) for row in session.scalars(sa.select(SearchRow).order_by(SearchRow.id.desc()))]
+            chosen = (
+                sa.select(SearchRow, TaskRow.content)
+                .outerjoin(TaskRow, TaskRow.identity == SearchRow.task)
+                .order_by(SearchRow.id.desc())
+            )
+            return [_record(row, task_of_row(row.task, content)) for row, content in session.execute(chosen)]
 
     def find(self, name: str) -> SearchRecord:
         """The search of this name.
@@ -136,7 +142,7 @@ class Searches:
                 row.data_dir = str(data_dir)
             row.finished_at = None
             session.flush()
-            return _record(row)
+            return _record(row, search.task)
 
     def finish(self, search: SearchRecord) -> None:
         """Mark a search finished."""
@@ -184,11 +190,11 @@ class Searches:
             ]
 
 
-def _record(row: SearchRow) -> SearchRecord:
+def _record(row: SearchRow, task: Task) -> SearchRecord:
     return SearchRecord(
         id=row.id,
         name=row.name,
-        task=row.task,
+        task=task,
         hardware=row.hardware,
         seed=row.seed,
         budget=row.budget,

@@ -15,7 +15,7 @@ class Setup:
     Attributes:
         task: Task identity.
         hardware: Hardware identity.
-        effort: One of `search.space.task.EFFORTS`.
+        effort: One of `search.space.effort.EFFORTS`.
     """
 
     task: str

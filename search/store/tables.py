@@ -38,6 +38,15 @@ class SearchRow(Base):
     finished_at: Mapped[datetime | None]
 
 
+class TaskRow(Base):
+    """A task that is not built in; see `search.space.task.Task`."""
+
+    __tablename__ = "tasks"
+    identity: Mapped[str] = mapped_column(sa.String(500), primary_key=True)
+    content: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+    created_at: Mapped[datetime]
+
+
 class EvaluationRow(Base):
     """An evaluation, under the content hash of everything it depends on."""
 

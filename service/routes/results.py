@@ -26,7 +26,7 @@ from search.errors import UnknownNameError, UsageError
 from search.multipliers.choice import MULTIPLIERS
 from search.report import json_values
 from search.space.candidate import Candidate
-from search.space.task import find_task, stored_names, stored_task, task_names
+from search.space.task import find_task, task_names
 from search.space.techniques import TECHNIQUES
 from search.store.records import Record
 from search.store.setup import Setup
@@ -168,7 +168,7 @@ def list_datasets() -> list[DatasetSchema]:
     """The data sets that can be searched."""
     tasks = [find_task(name) for name in task_names()]
     return [
-        DatasetSchema(name=task.name, title=task.title, image_shape=task.image_shape, classes=task.classes)
+        DatasetSchema(name=task.name, title=task.dataset.title, image_shape=task.image_shape, classes=task.classes)
         for task in tasks
     ]
 
@@ -317,13 +317,17 @@ def _evaluation(services: ServicesDep, evaluation_id: str) -> EvaluationSchema:
         record = services.store.evaluations.with_id(evaluation_id)
     except UnknownNameError as error:
         raise ProblemError(404, str(error), pointer="evaluation_id") from None
-    task, hardware = record.setup.task, record.setup.hardware
-    dataset, network = stored_names(task)
-    baseline = services.store.evaluations.of_candidate(stored_task(task).space.baseline(), record.setup)
+    task, hardware = services.store.tasks.find(record.setup.task), record.setup.hardware
+    network = task.network
+    baseline = services.store.evaluations.of_candidate(task.space.baseline(), record.setup)
     content: dict[str, Any] = json_values.record_json(record, baseline or record)
     if baseline is None:
         content["saving"] = content["area_ratio"] = None
-    content |= {"dataset": dataset, "network": network, "hardware": hardware}
+    content |= {
+        "dataset": task.dataset.identity,
+        "network": None if network is None else network.path,
+        "hardware": hardware,
+    }
     return EvaluationSchema.model_validate({**content, "layers_pj": _layers(record, hardware, services.uploads)})
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from search.space.candidate import NOMINAL_V, Candidate
 from search.space.search_space import SearchSpace
-from search.space.task import stored_task
 from search.store.records import Record, SearchRecord
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ class Importance:
 
 def searched_space(search: SearchRecord) -> SearchSpace:
     """Return the space of a search with the multipliers that it chooses among."""
-    space = stored_task(search.task).space.with_values(search.space)
+    space = search.task.space.with_values(search.space)
     return replace(space, multipliers=search.multipliers)
 
 

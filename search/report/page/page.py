@@ -21,7 +21,6 @@ from search.report.page.answer import answer_section
 from search.report.page.charts import MOST_POINTS, alone, chart_data, lines, spread
 from search.report.page.importance import Importance, knob_importance, knobs_of, searched_space
 from search.space.search_space import SearchSpace
-from search.space.task import stored_names, stored_task
 from search.store.records import Record, TrialEnd
 
 _THIRD_WORDS = {"area_mm2": "area", "latency_us": "latency"}
@@ -85,8 +84,8 @@ def _in_script(value: Any) -> str:
 
 
 def _task_words(result: SearchResult) -> str:
-    task = stored_task(result.search.task)
-    return task.title + (f", with the network {task.network.path}" if task.network else "")
+    task = result.search.task
+    return task.dataset.title + (f", with the network {task.network.path}" if task.network else "")
 
 
 # The words of charts -----------------------------------------------------------------------------------------------
@@ -290,12 +289,12 @@ def _energy_range(record: Record) -> str:
 
 def _run(result: SearchResult, written_by: Mapping[str, str]) -> str:
     search = result.search
-    dataset, network = stored_names(search.task)
+    task = search.task
     finished = search.finished_at
     seconds = sum(record.evaluation.seconds for record in result.evaluations)
     facts = {
-        "data set": dataset,
-        "network": network or f"built-in families: {', '.join(stored_task(search.task).space.families)}",
+        "data set": task.dataset.identity,
+        "network": task.network.path if task.network else f"built-in families: {', '.join(task.space.families)}",
         "hardware": search.hardware,
         **({"taken by the answer": _taken(result)} if "," in search.hardware else {}),
         "seed": str(search.seed),

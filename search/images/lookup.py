@@ -1,0 +1,143 @@
+"""The data set that a request means: by name, by its place, or as Python objects."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.content_hash import content_hash
+from search.errors import UsageError
+from search.images.built_in import BUILT_IN, built_in_dataset, read_built_in
+from search.images.dataset import Dataset
+from search.images.image_set import ImageSet
+from search.images.library import StoredDataset
+from search.images.open_source import open_source, source_of
+from search.images.places import ImagePlaces
+from search.images.source import Source, SourceSplit
+
+
+def find_dataset(
+    given: str | os.PathLike[str],
+    places: ImagePlaces,
+    *,
+    image_size: tuple[int, int] | None = None,
+    validation: str | os.PathLike[str] | None = None,
+) -> Dataset:
+    """Return the data set of a name or a place. What is not stored yet is stored.
+
+    A name means, in this order: a built-in data set, one that was added, a path or an import path, one that a search
+    stored.
+
+    Args:
+        given: A name, an identity, a path, or the import path of a function.
+        places: Where images are.
+        image_size: Height and width to which all images are resized; None leaves them as they are.
+        validation: Where validation images come from, instead of the data set's own.
+
+    Raises:
+        UsageError: If there is no such data set, or a stored one cannot be resized.
+        DatasetError: If images cannot be read or stored.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise UsageError(f"`dataset` must be a name or a path, got {given!r}; give Python objects as `data`")
+    if isinstance(given, str):
+        if given in BUILT_IN and image_size is None and validation is None:
+            return built_in_dataset(given)
+        stored = _stored(given, places)
+        if stored is not None and validation is None:
+            if image_size not in (None, stored.image_shape[1:]):
+                height, width = stored.image_shape[1:]
+                raise UsageError(
+                    f"`image_size`: {stored.identity} is stored with images of {height}x{width}; give the place that "
+                    "they were read from as `dataset` to resize them"
+                )
+            return stored
+    source = _source(given, places, image_size)
+    if validation is not None:
+        source = _with_validation(source, _source(validation, places, source.image_shape[1:]), validation)
+    return places.library.of_source(source) or places.library.store(source)
+
+
+def dataset_of(
+    data: object, places: ImagePlaces, *, image_size: tuple[int, int] | None = None, validation: object = None
+) -> Dataset:
+    """Return the data set of Python objects or a path, which is stored unless it is already; see `source_of`.
+
+    Raises:
+        DatasetError: If the images cannot be used or stored.
+    """
+    source = source_of(data, image_size=image_size)
+    if validation is not None:
+        source = _with_validation(source, source_of(validation, image_size=source.image_shape[1:]), validation)
+    return places.library.of_source(source) or places.library.store(source)
+
+
+def _stored(name: str, places: ImagePlaces) -> Dataset | None:
+    """Return the stored data set of a name, unless that is also a path and was not added by this name."""
+    found: StoredDataset | None = places.library.find(name)
+    if found is None or (not found.added and name != found.dataset.identity and Path(name).exists()):
+        return None
+    return found.dataset
+
+
+def _source(given: str | os.PathLike[str], places: ImagePlaces, image_size: tuple[int, int] | None) -> Source:
+    if isinstance(given, str):
+        if given in BUILT_IN:
+            return _source_of_built_in(given, places, image_size)
+        stored = _stored(given, places)
+        if stored is not None:
+            return _source_of_stored(stored, places)
+    return open_source(given, image_size=image_size, folder=Path.cwd())
+
+
+def _source_of_built_in(name: str, places: ImagePlaces, image_size: tuple[int, int] | None) -> Source:
+    train, test = read_built_in(name, places.data_dir)
+    dataset = built_in_dataset(name)
+    scale = 255 / dataset.pixel_max
+    arrays = [(np.rint(images.images() * scale).astype(np.uint8), images.labels) for images in (train, test)]
+    source = source_of((arrays[0], arrays[1]), image_size=image_size)
+    return replace(source, name=name, class_names=dataset.class_names)
+
+
+def _source_of_stored(dataset: Dataset, places: ImagePlaces) -> Source:
+    splits = {
+        name: SourceSplit(labels=images.labels, read=partial(_row, images))
+        for name, images in places.library.open(dataset).items()
+    }
+    return Source(
+        name=dataset.name,
+        splits=splits,
+        class_names=dataset.class_names,
+        image_shape=dataset.image_shape,
+        location=dataset.location,
+        signature=dataset.digest,
+    )
+
+
+def _row(images: ImageSet, number: int) -> NDArray[np.uint8]:
+    image: NDArray[np.uint8] = images.pixels[number if images.rows is None else images.rows[number]]
+    return image
+
+
+def _with_validation(source: Source, other: Source, given: object) -> Source:
+    """Return a source whose validation images are those of another one."""
+    chosen = other.splits.get("validation") or other.splits.get("all") or other.splits.get("test")
+    if chosen is None and len(other.splits) == 1:
+        (chosen,) = other.splits.values()
+    if chosen is None:
+        raise UsageError(f"`validation` {given} has no validation images; it has {', '.join(other.splits)}")
+    if other.class_names != source.class_names or other.image_shape != source.image_shape:
+        raise UsageError(
+            f"`validation` {given} has {len(other.class_names)} classes and images of shape {other.image_shape}, but "
+            f"the data set has {len(source.class_names)} and {source.image_shape}; both must be the same"
+        )
+    splits = {("train" if name == "all" else name): split for name, split in source.splits.items()}
+    signature = None
+    if source.signature is not None and other.signature is not None:
+        signature = content_hash([source.signature, other.signature])
+    return replace(source, splits={**splits, "validation": chosen}, signature=signature)
