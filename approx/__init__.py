@@ -40,7 +40,7 @@ Narrow partial sums
     overflows, OverflowCount, reset_overflows, OverflowWarning      how many sums overflowed
 
 Training and measuring
-    LabelledImages          images and their classes
+    LabelledImages          images and their classes, normalised if wanted; subsets share pixels
     fit, Schedule           training, and how long and how fast
     accuracy                share of images classified correctly
 
@@ -95,6 +95,7 @@ from approx.errors import UnknownNameError as UnknownNameError
 from approx.faults import FaultMap as FaultMap
 from approx.faults import fault_map as fault_map
 from approx.faults import read_back as read_back
+from approx.labelled_images import LabelledImages as LabelledImages
 from approx.layer import ApproxLayer as ApproxLayer
 from approx.layer_shapes import LayerShape as LayerShape
 from approx.layer_shapes import layer_order as layer_order
@@ -154,7 +155,6 @@ from approx.saving import saved_facts as saved_facts
 from approx.structured import prune_channels as prune_channels
 from approx.surgery import approx_layers as approx_layers
 from approx.surgery import weight_layers as weight_layers
-from approx.training import LabelledImages as LabelledImages
 from approx.training import Schedule as Schedule
 from approx.training import accuracy as accuracy
 from approx.training import allocate_robust_bits as allocate_robust_bits

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from approx.checks import check_integer, check_names_to_tensors, check_number, check_type
 from approx.errors import ArgumentError
+from approx.labelled_images import LabelledImages
 from approx.surgery import approx_layers, weight_layers
-from approx.training import LabelledImages, Schedule, fit
+from approx.training import Schedule, fit
 
 _WEIGHTS_HINT = "for a model: {name: layer.weight for name, layer in approx.weight_layers(model)}"
 

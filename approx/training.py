@@ -16,12 +16,12 @@ from approx.checks import (
     check_model,
     check_names_to_tensors,
     check_number,
-    check_tensor,
     check_type,
 )
 from approx.chips import set_memory, use_chip
 from approx.config import FaultyMemory
 from approx.errors import ArgumentError, DivergedError
+from approx.labelled_images import LabelledImages, check_images
 from approx.layer import ApproxLayer
 from approx.overflow_counts import warned_of_overflows
 from approx.surgery import approx_layers, weight_layers
@@ -29,38 +29,6 @@ from approx.surgery import approx_layers, weight_layers
 OPTIMIZERS = ("adam", "sgd")
 AUGMENTATIONS = ("none", "crop-flip")
 _CROP_MARGIN = 4  # pixels, as for CIFAR in He et al., CVPR 2016
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LabelledImages:
-    """Images as stored, and their classes.
-
-    Attributes:
-        pixels: uint8, shape (N, C, H, W).
-        labels: int64, shape (N,).
-        pixel_max: The pixel value that stands for 1.0.
-
-    Raises:
-        ArgumentError: If the numbers of images and labels differ, or a value is of the wrong type.
-    """
-
-    pixels: Tensor
-    labels: Tensor
-    pixel_max: int
-
-    def __post_init__(self) -> None:
-        check_tensor("pixels", self.pixels)
-        check_tensor("labels", self.labels)
-        check_number("pixel_max", self.pixel_max)
-        if len(self.pixels) != len(self.labels):
-            raise ArgumentError(f"{len(self.pixels)} images but {len(self.labels)} labels")
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def inputs(self, index: Tensor | slice) -> Tensor:
-        """Network inputs in [0, 1]: float32, shape (n, C, H, W)."""
-        return self.pixels[index].to(torch.float32) / self.pixel_max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +43,8 @@ class Schedule:
         optimizer: `adam`, or `sgd` with a Nesterov momentum of 0.9.
         weight_decay: L2 penalty: this multiple of each weight is added to its gradient.
         label_smoothing: Share of the target that is spread over all classes.
-        augmentation: `none`; or `crop-flip`, which shifts images by up to 4 pixels and mirrors half of them.
+        augmentation: `none`; or `crop-flip`, which shifts images by up to 4 pixels, with black ones in their place, and
+            mirrors half of them.
         patience: Epochs without a better accuracy on the validation images after which training stops; the best network
             is kept. None never stops early.
 
@@ -153,13 +122,13 @@ def fit(
         DivergedError: If the loss stops being a number.
     """
     check_model("model", model)
-    _check_images("images", images)
+    check_images("images", images)
     check_type("schedule", schedule, Schedule, "an approx.Schedule")
     check_integer("seed", seed)
     if masks is not None:
         check_names_to_tensors("masks", masks)
     if validation is not None:
-        _check_images("validation", validation)
+        check_images("validation", validation)
     check_type("bit_errors", bit_errors, (FaultyMemory, type(None)), "an approx.FaultyMemory or None")
     if (schedule.patience is None) != (validation is None):
         raise ArgumentError("`validation` and a `schedule` with patience go together; pass both or neither")
@@ -184,7 +153,7 @@ def fit(
         for step, batch in enumerate(_batches(len(images), schedule.batch_size, steps, generator)):
             inputs = images.inputs(batch)
             if schedule.augmentation == "crop-flip":
-                inputs = _crop_and_flip(inputs, generator)
+                inputs = _crop_and_flip(inputs, images.black, generator)
             optimizer.zero_grad()
             loss = F.cross_entropy(model(inputs), images.labels[batch], label_smoothing=schedule.label_smoothing)
             if bit_errors is not None:
@@ -217,7 +186,7 @@ def accuracy(model: nn.Module, images: LabelledImages, *, batch_size: int = 1000
     Warns of sums that overflow the partial sums of a converted model; see `overflows`.
     """
     check_model("model", model)
-    _check_images("images", images)
+    check_images("images", images)
     check_integer("batch_size", batch_size)
     with warned_of_overflows(model):
         return _accuracy(model, images, batch_size=batch_size)
@@ -248,7 +217,7 @@ def chip_accuracies(
         batch_size: Images per forward pass.
     """
     check_model("model", model)
-    _check_images("images", images)
+    check_images("images", images)
     _check_chips(chip_seeds)
     check_integer("batch_size", batch_size)
     with warned_of_overflows(model):
@@ -309,11 +278,6 @@ def allocate_robust_bits(
     return allocated
 
 
-def _check_images(name: str, value: object) -> None:
-    hint = "build one with approx.LabelledImages(pixels, labels, pixel_max)"
-    check_type(name, value, LabelledImages, "an approx.LabelledImages", hint)
-
-
 def _check_chips(chip_seeds: object) -> None:
     check_type("chip_seeds", chip_seeds, Sequence, "a list of whole numbers", "for one chip, pass a list of one")
 
@@ -351,11 +315,15 @@ def _batches(count: int, batch_size: int, steps: int, generator: torch.Generator
             done += 1
 
 
-def _crop_and_flip(inputs: Tensor, generator: torch.Generator) -> Tensor:
-    """The images, each shifted by up to a few pixels and filled with zeros, half of them mirrored."""
+def _crop_and_flip(inputs: Tensor, black: Tensor, generator: torch.Generator) -> Tensor:
+    """The images, each shifted by up to a few pixels and filled with black, half of them mirrored.
+
+    Black of normalised inputs is not zero. It is what torchvision's RandomCrop, which precedes Normalize, fills with.
+    """
     images, _, height, width = inputs.shape
     margin = _CROP_MARGIN
-    padded = F.pad(inputs, (margin, margin, margin, margin))
+    padded = black[:, None, None].repeat(images, 1, height + 2 * margin, width + 2 * margin)
+    padded[:, :, margin:-margin, margin:-margin] = inputs
     down, right = torch.randint(2 * margin + 1, (2, images, 1), generator=generator)
     rows = down + torch.arange(height)
     columns = right + torch.arange(width)
