@@ -23,7 +23,8 @@ from torch import nn
 
 import approx
 from search.evaluation import datasets
-from search.locations import data_dir, user_cache_dir
+from search.images.places import ImagePlaces
+from search.locations import user_cache_dir
 from search.space.task import find_task
 
 RATES = (0.0, 0.001, 0.005, 0.01)
@@ -44,9 +45,9 @@ def main() -> None:
     arguments = _arguments()
     network = approx.Architecture(family=arguments.family, depth=arguments.depth, width=arguments.width)
     task = find_task("cifar10")
-    data = datasets.load(task, data_dir(arguments.data_dir))
+    data = datasets.load(task, ImagePlaces.at(arguments.data_dir))
     train, test = (
-        approx.LabelledImages(torch.tensor(images.pixels), torch.tensor(images.labels), task.pixel_max)
+        approx.LabelledImages(torch.tensor(images.images()), torch.tensor(images.labels), task.pixel_max)
         for images in (data.train, data.test)
     )
     test = approx.LabelledImages(test.pixels[: arguments.images], test.labels[: arguments.images], test.pixel_max)

@@ -26,7 +26,7 @@ from torch import nn
 import approx
 from energy.technology import load_technology
 from search.evaluation import datasets
-from search.locations import data_dir
+from search.images.places import ImagePlaces
 from search.space.task import find_task
 from search.space.weight_memory import lowest_supply_mv
 
@@ -91,9 +91,9 @@ def main() -> None:
 def _trained(dataset: str, folder: str | None, images: int) -> tuple[nn.Module, approx.LabelledImages]:
     """The 8-bit network of a task's baseline, and test images."""
     task = find_task(dataset).with_effort("standard")
-    data = datasets.load(task, data_dir(folder))
+    data = datasets.load(task, ImagePlaces.at(folder))
     train, test = (
-        approx.LabelledImages(torch.tensor(one.pixels[:most]), torch.tensor(one.labels[:most]), task.pixel_max)
+        approx.LabelledImages(torch.tensor(one.images()[:most]), torch.tensor(one.labels[:most]), task.pixel_max)
         for one, most in ((data.train, None), (data.test, images))
     )
     baseline, effort = task.space.baseline(), task.effort

@@ -19,7 +19,7 @@ import approx
 from approx.quantization import quantize
 from benchmarks.networks import LENET5
 from search.evaluation import datasets
-from search.locations import data_dir
+from search.images.places import ImagePlaces
 from search.space.task import find_task
 
 HISTOGRAMS = Path(__file__).parents[1] / "energy" / "operand_histograms.csv"
@@ -38,9 +38,9 @@ def main() -> None:
 
     torch.set_num_threads(1)
     task = find_task("mnist")
-    data = datasets.load(task, data_dir(arguments.data_dir))
+    data = datasets.load(task, ImagePlaces.at(arguments.data_dir))
     train, held_out = (
-        approx.LabelledImages(torch.tensor(images.pixels), torch.tensor(images.labels), task.pixel_max)
+        approx.LabelledImages(torch.tensor(images.images()), torch.tensor(images.labels), task.pixel_max)
         for images in (data.train, data.validation)
     )
     floating = approx.build_network(LENET5, image_shape=task.image_shape, classes=task.classes, seed=SEED)

@@ -32,6 +32,7 @@ from search.evaluation import datasets
 from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.work import Confirm, Done
 from search.executors.ray_executor import RayExecutor
+from search.images.places import ImagePlaces
 from search.multipliers.choice import choose
 from search.observer import Observer
 from search.space.candidate import Candidate
@@ -215,7 +216,10 @@ def answers(folder: Path, data_dir: str | None) -> dict[str, Any]:
     for seed in SEEDS:
         here = Workplace(storage=str(folder / f"{seed}.db"), cache=folder / "cache", workers=2)
         result = search.run(seed=seed, options=SearchOptions(fresh=True, confirm=False), workplace=here)
-        found = _best.answers([(result.evaluations, one) for one in TARGETS], result.baseline, workplace=here)
+        questions = [(result.evaluations, one) for one in TARGETS]
+        found = _best.answers(
+            questions, result.baseline, find_task("digits"), load_hardware(DEFAULT_HARDWARE), workplace=here
+        )
         given += zip(TARGETS, found, strict=True)
         front |= {record.key for record in result.front}
     # The baseline loses nothing to itself, which is trivial.
@@ -282,7 +286,7 @@ def _retrained(
     found: dict[int, list[tuple[float, float]]] = {}
     with RayExecutor(
         task,
-        datasets.load(task, folder),
+        datasets.load(task, ImagePlaces.at(folder)),
         load_hardware(DEFAULT_HARDWARE),
         seed=0,
         cache=TrainingCache(folder / "cache"),

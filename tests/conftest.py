@@ -57,6 +57,7 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "CROSSLAYER_STORAGE",
         "CROSSLAYER_DATA_DIR",
         "CROSSLAYER_MULTIPLIER_DIR",
+        "CROSSLAYER_IMAGE_DIR",
         "CROSSLAYER_CACHE",
         "CROSSLAYER_CACHE_LIMIT",
     ):

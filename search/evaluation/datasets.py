@@ -112,7 +112,8 @@ def fold(data: TaskData, run: int) -> TaskData:
     dealer = StratifiedKFold(folds, shuffle=True, random_state=_FOLD_SEED + run // folds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # classes with fewer images than folds are in some folds only
-        kept, out = list(dealer.split(both.labels, both.labels))[run % folds]
+        dealt = list(dealer.split(both.labels, both.labels))
+    kept, out = dealt[run % folds]
     return TaskData(
         train=both.subset(kept), validation=both.subset(out), test=data.test, fingerprint=f"{data.fingerprint}/{run}"
     )

@@ -17,8 +17,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -128,7 +128,7 @@ class ImageLibrary:
             self.folder.mkdir(parents=True, exist_ok=True)
             _check_room(self.folder, source)
             with TemporaryDirectory(prefix=".storing-", dir=self.folder) as place:
-                written, labels, digest = _write(source, Path(place), on_image)
+                written, digest = _write(source, Path(place), on_image)
                 dataset = Dataset(
                     name=name,
                     digest=digest,
@@ -240,8 +240,8 @@ def _check_room(folder: Path, source: Source) -> None:
         )
 
 
-def _write(source: Source, place: Path, on_image: Callable[[int, int], None]) -> tuple[Path, NDArray[np.int64], str]:
-    """Write labels and pixels, and return their folder, the labels and the digest of both."""
+def _write(source: Source, place: Path, on_image: Callable[[int, int], None]) -> tuple[Path, str]:
+    """Write labels and pixels, and return their folder and the digest of both."""
     splits = [(name, source.splits[name]) for name in SPLITS if name in source.splits]
     count = sum(len(split.labels) for _, split in splits)
     written = place / "data"
@@ -265,7 +265,7 @@ def _write(source: Source, place: Path, on_image: Callable[[int, int], None]) ->
         start += len(order)
     ordered.flush()
     np.save(written / _LABELS, labels, allow_pickle=False)
-    return written, labels, whole.hexdigest()
+    return written, whole.hexdigest()
 
 
 def _from(on_image: Callable[[int, int], None], start: int, count: int, done: int) -> None:

@@ -102,6 +102,11 @@ class Task:
         return self.dataset.image_shape
 
     @property
+    def pixel_max(self) -> int:
+        """Pixel value that is scaled to 1.0."""
+        return self.dataset.pixel_max
+
+    @property
     def classes(self) -> int:
         """Number of classes."""
         return self.dataset.classes

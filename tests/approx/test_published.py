@@ -11,6 +11,8 @@ from torch import nn
 import approx
 from approx import Architecture, FaultyMemory, LabelledImages, LayerApproximation, Schedule
 from search.evaluation import datasets
+from search.images.image_set import ImageSet
+from search.images.places import ImagePlaces
 from search.space.task import find_task
 
 pytestmark = pytest.mark.slow
@@ -20,8 +22,8 @@ EIGHT_BITS = LayerApproximation(weight_bits=8, activation_bits=8)
 PER_LAYER = replace(EIGHT_BITS, granularity="tensor", calibration="percentile", percentile=100.0)
 
 
-def first(images: datasets.ImageSet, count: int) -> LabelledImages:
-    return LabelledImages(torch.tensor(images.pixels[:count]), torch.tensor(images.labels[:count]), 255)
+def first(images: ImageSet, count: int) -> LabelledImages:
+    return LabelledImages(torch.tensor(images.images()[:count]), torch.tensor(images.labels[:count]), 255)
 
 
 class Trained:
@@ -30,7 +32,7 @@ class Trained:
     def __init__(
         self, task: str, folder: Path, architecture: Architecture, schedule: Schedule, *, train: int, test: int
     ) -> None:
-        data = datasets.load(find_task(task), folder)
+        data = datasets.load(find_task(task), ImagePlaces.at(folder))
         self.train, self.test = first(data.train, train), first(data.test, test)
         shape = find_task(task).image_shape
         self.network: nn.Module = approx.build_network(architecture, image_shape=shape, classes=10, seed=0)

@@ -24,7 +24,7 @@ from search.sampling.asker import population_size
 from search.space.candidate import Candidate
 from search.space.search_space import SearchSpace
 from search.space.target import Target
-from search.space.task import stored_task
+from search.space.task import Task, find_task
 from search.store.database import Store
 from search.store.records import Record, SearchRecord, SearchSettings
 from search.store.setup import Setup
@@ -39,16 +39,17 @@ def new_search(
     *,
     name: str | None = None,
     setup: Setup = SETUP,
+    task: Task | None = None,
     seed: int = 0,
     budget: int = 40,
     target: Target = TARGET,
     settings: SearchSettings = SETTINGS,
 ) -> SearchRecord:
     """A search that was just begun, of the whole space of its task."""
-    task = stored_task(setup.task)
+    task = task or find_task(setup.task)
     return store.searches.create(
         name=name,
-        task=setup.task,
+        task=task,
         hardware=setup.hardware,
         seed=seed,
         budget=budget,

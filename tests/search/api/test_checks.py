@@ -19,11 +19,11 @@ from search.space.target import Target
         ({"seed": 0.5}, r"`seed` must be a 32-bit whole number, got 0.5"),
         (
             {"network": torch.nn.Linear(2, 2)},
-            r"`network` must be the import path .* got a value of type Linear; write such",
+            r"`network` must be the import path .* got a value of type Linear; give a network itself as `model`",
         ),
         ({"multipliers": "drum-4"}, r"`multipliers` must be a list of names, such as \['drum-4'\], got 'drum-4'"),
         ({"multipliers": [4]}, r"`multipliers` must be names, such as drum-4"),
-        ({"dataset": 3}, r"`dataset` must be a name, such as 'digits', got 3"),
+        ({"dataset": 3}, r"`dataset` must be a name or a path, got 3"),
         ({"hardware": 3}, r"`hardware` must be a name or the path of a YAML file, got 3"),
         ({"effort": "much"}, r"`effort` must be one of quick, standard, thorough, got 'much'"),
         ({"min_accuracy": "0.9"}, r"`min_accuracy` must be above 0 and at most 1, such as 0.95 for 95 %, got '0.9'"),

@@ -17,6 +17,7 @@ from search.errors import UnknownNameError, UsageError
 from search.evaluation import datasets
 from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.evaluator import Evaluator
+from search.images.places import ImagePlaces
 from search.locations import cache_folder, multiplier_dir
 from search.multipliers.choice import choose
 from search.space.task import find_task
@@ -151,7 +152,7 @@ def test_an_imported_multiplier_is_exported_while_it_is_kept(tmp_path: Path, mon
     with Store.open(f"sqlite:///{storage}", create=True) as store:
         evaluator = Evaluator(
             task,
-            datasets.load(task, tmp_path),
+            datasets.load(task, ImagePlaces.at(tmp_path)),
             hardware,
             seed=0,
             cache=TrainingCache(cache_folder(store.url)),
@@ -185,7 +186,7 @@ def test_a_layered_candidate_is_exported_layer_by_layer(tmp_path: Path) -> None:
         robust_bits_last=3,
     ).canonical()
     with Store.open(f"sqlite:///{storage}", create=True) as store:
-        data = datasets.load(task, tmp_path)
+        data = datasets.load(task, ImagePlaces.at(tmp_path))
         found = Evaluator(task, data, hardware, seed=0, cache=TrainingCache(cache_folder(store.url))).evaluate(
             candidate, "validation"
         )

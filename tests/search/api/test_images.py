@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import search
-from search.api.images import resumed_images_dir, stored_images_dir
+from search.api.images import resumed_images, stored_images
 from search.api.options import SearchOptions
 from search.api.workplace import Workplace
 from search.errors import DatasetMissingError
@@ -39,12 +39,13 @@ def test_a_search_remembers_its_folder(
     searched: SearchRecord, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert searched.data_dir == folder
-    assert resumed_images_dir(MNIST, Workplace(), searched) == folder
-    assert resumed_images_dir(MNIST, Workplace(), replace(searched, data_dir=None)) == Workplace().images_dir
+    with_mnist = replace(searched, task=MNIST)
+    assert resumed_images(Workplace(), with_mnist).data_dir == folder
+    assert resumed_images(Workplace(), replace(with_mnist, data_dir=None)) == Workplace().images
     other = tmp_path / "other"
-    assert resumed_images_dir(MNIST, Workplace(data_dir=other), searched) == other
+    assert resumed_images(Workplace(data_dir=other), with_mnist).data_dir == other
     monkeypatch.setenv("CROSSLAYER_DATA_DIR", str(other))
-    assert resumed_images_dir(MNIST, Workplace(), searched) == other
+    assert resumed_images(Workplace(), with_mnist).data_dir == other
 
 
 def test_stored_results_are_read_with_a_folder_that_still_holds_the_images(
@@ -53,9 +54,9 @@ def test_stored_results_are_read_with_a_folder_that_still_holds_the_images(
     digits = find_task("digits")
     here = Workplace(storage=tmp_path / "results.db", workers=0)
     with Store.open(here.url, create=False) as store:
-        assert stored_images_dir(digits, here, store) == folder
-        assert stored_images_dir(MNIST, here, store) == here.images_dir  # of which there is no search
-        assert stored_images_dir(digits, replace(here, data_dir=tmp_path), store) == tmp_path
+        assert stored_images(digits, here, store).data_dir == folder
+        assert stored_images(MNIST, here, store) == here.images  # of which there is no search
+        assert stored_images(digits, replace(here, data_dir=tmp_path), store).data_dir == tmp_path
 
 
 def test_a_relative_folder_is_remembered_from_anywhere(
@@ -77,5 +78,5 @@ def test_a_folder_that_is_given_when_resuming_takes_its_place(searched: SearchRe
 def test_a_folder_that_is_gone_is_named(searched: SearchRecord, folder: Path) -> None:
     (folder / "MNIST" / "raw" / "train-images-idx3-ubyte.gz").unlink()
     with pytest.raises(DatasetMissingError, match=f"images of search 'digits-1' are gone from {folder}; .* `data_dir`"):
-        resumed_images_dir(MNIST, Workplace(), searched)
-    assert resumed_images_dir(find_task("digits"), Workplace(), searched) == folder  # which needs no files
+        resumed_images(Workplace(), replace(searched, task=MNIST))
+    assert resumed_images(Workplace(), searched).data_dir == folder  # which needs no files

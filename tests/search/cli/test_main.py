@@ -168,7 +168,7 @@ def test_best_says_what_to_do_when_nothing_reaches_the_target(finished: tuple[Pa
         (["run", "--space", "layerd"], 2, "unknown space 'layerd'; did you mean 'layered'?"),
         (["run", "--space", "gone.yaml"], 2, "cannot read space file gone.yaml"),
         (["run", "--resume", "--space", "layered"], 2, "in this --space to resume"),
-        (["run", "--resume"], 2, "there is no search of 'digits' with seed 0"),
+        (["run", "--resume"], 2, "there is no search of digits with seed 0"),
         (["run", "--resume", "--name", "gone"], 2, "no search named 'gone'"),
         (["run", "--network", "nets"], 2, "--network must be package.module:function"),
         (["run", "--network", "gone:build"], 2, "there is no module 'gone' in"),

@@ -12,6 +12,7 @@ from search.evaluation.early_stopping import MARGIN, Rival, bar, is_beaten
 from search.evaluation.evaluator import Evaluator
 from search.evaluation.meter import Meter
 from search.evaluation.work import Done, Evaluate
+from search.images.places import ImagePlaces
 from search.space.task import find_task
 
 pytestmark = pytest.mark.slow
@@ -42,7 +43,9 @@ def test_a_candidate_is_beaten_where_it_is_clearly_below() -> None:
 
 
 def evaluate(folder: Path, against: Iterable[Rival]) -> tuple[float, bool, float]:
-    evaluator = Evaluator(TASK, datasets.load(TASK, folder), HARDWARE, seed=0, cache=TrainingCache(folder))
+    evaluator = Evaluator(
+        TASK, datasets.load(TASK, ImagePlaces.at(folder)), HARDWARE, seed=0, cache=TrainingCache(folder)
+    )
     outcome = evaluator.run(Evaluate(key="k", candidate=CANDIDATE, rivals=tuple(against)))
     assert isinstance(outcome, Done), outcome
     return outcome.result.accuracy, outcome.result.stopped, outcome.result.early_accuracy

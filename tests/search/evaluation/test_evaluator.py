@@ -17,9 +17,12 @@ from search.evaluation.evaluator import Evaluator
 from search.evaluation.training import Training
 from search.evaluation.work import Done, Evaluate, Failed
 from search.evaluation.workload import on_hardware
+from search.images.image_set import ImageSet
+from search.images.places import ImagePlaces
 from search.multipliers.choice import MULTIPLIERS, choose
 from search.space.candidate import Candidate
-from search.space.task import Effort, Task, find_task
+from search.space.effort import Effort
+from search.space.task import Task, find_task
 from tests.support.fakes import chosen_import, imported
 
 pytestmark = pytest.mark.slow
@@ -51,7 +54,7 @@ CANDIDATE = Candidate(
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> datasets.TaskData:
-    return datasets.load(TASK, tmp_path_factory.mktemp("data"))
+    return datasets.load(TASK, ImagePlaces.at(tmp_path_factory.mktemp("data")))
 
 
 def evaluator(data: datasets.TaskData, cache_folder: Path, seed: int = 0) -> Evaluator:
@@ -190,7 +193,7 @@ def test_a_layered_candidate_equals_one_built_by_hand_with_approx(data: datasets
     memory = approx.SILICON_14NM.at(0.74)
     approx.set_memory(by_hand, weights=memory, robust_bits={first: 4, middle: 1, last: 0})
     images = approx.LabelledImages(
-        torch.tensor(data.validation.pixels), torch.tensor(data.validation.labels), TASK.pixel_max
+        torch.tensor(data.validation.images()), torch.tensor(data.validation.labels), TASK.pixel_max
     )
     wanted = approx.chip_accuracies(by_hand, images, training.chip_seeds("validation"))
     assert found.chip_accuracies == tuple(wanted)
@@ -335,7 +338,7 @@ def test_a_weight_memory_of_one_kind_of_cell(data: datasets.TaskData, tmp_path: 
 
 
 def test_each_split_is_measured_on_its_own_images(data: datasets.TaskData, tmp_path: Path) -> None:
-    wrong = datasets.ImageSet(data.test.pixels, (data.test.labels + 1) % 10)
+    wrong = replace(data.test, labels=(data.test.labels + 1) % 10)
     shuffled = replace(data, test=wrong)
     shared = evaluator(shuffled, tmp_path)
     candidate = replace(CANDIDATE, supply_v=0.9)
@@ -346,11 +349,11 @@ def test_each_split_is_measured_on_its_own_images(data: datasets.TaskData, tmp_p
 
 
 def test_read_only_images_are_fine(data: datasets.TaskData, tmp_path: Path) -> None:
-    def frozen(images: datasets.ImageSet) -> datasets.ImageSet:
-        pixels, labels = images.pixels.copy(), images.labels.copy()
+    def frozen(images: ImageSet) -> ImageSet:
+        pixels, labels = images.images().copy(), images.labels.copy()
         pixels.setflags(write=False)
         labels.setflags(write=False)
-        return datasets.ImageSet(pixels, labels)
+        return ImageSet(pixels, labels)
 
     read_only = replace(data, train=frozen(data.train), validation=frozen(data.validation), test=frozen(data.test))
     assert evaluator(read_only, tmp_path).evaluate(CANDIDATE, "validation").accuracy > 0.5
@@ -411,7 +414,7 @@ def test_the_key_covers_everything_an_evaluation_depends_on(data: datasets.TaskD
 
 def test_a_network_that_learned_something_beats_its_shuffled_labels(data: datasets.TaskData, tmp_path: Path) -> None:
     order = np.random.default_rng(0).permutation(len(data.train.labels))
-    noise = replace(data, train=datasets.ImageSet(data.train.pixels, data.train.labels[order]), fingerprint="noise")
+    noise = replace(data, train=replace(data.train, labels=data.train.labels[order]), fingerprint="noise")
     assert evaluator(noise, tmp_path).evaluate(replace(CANDIDATE, supply_v=0.9), "validation").accuracy < 0.4
 
 

@@ -19,9 +19,10 @@ import approx
 import energy
 from search.evaluation import datasets, evaluator
 from search.evaluation.cache.cache import TrainingCache
-from search.evaluation.datasets import ImageSet, TaskData
+from search.evaluation.datasets import TaskData
 from search.evaluation.evaluator import Evaluator
 from search.evaluation.training import Training
+from search.images.image_set import ImageSet
 from search.space.candidate import Candidate
 from search.space.task import find_task
 
@@ -50,6 +51,10 @@ def images(numbers: Sequence[int]) -> ImageSet:
     pixels = np.zeros((len(numbers), *TASK.image_shape), np.uint8)
     pixels[:, 0, 0, 0], pixels[:, 0, 0, 1] = np.divmod(numbers, 16)
     return ImageSet(pixels, np.array(numbers, dtype=np.int64) % 10)
+
+
+def pixels_of(given: approx.LabelledImages) -> Tensor:
+    return (given.inputs(slice(None)) * given.pixel_max).round()
 
 
 def numbers_of(pixels: Tensor | np.ndarray) -> set[int]:
@@ -90,14 +95,14 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
     approximate = approx.approximate
 
     def fit(model: nn.Module, given: approx.LabelledImages, schedule: object, *, seed: int, **others: Any) -> None:
-        found.fits.append((numbers_of(given.pixels), seed, others["masks"]))
+        found.fits.append((numbers_of(pixels_of(given)), seed, others["masks"]))
 
     def calibrate(model: nn.Module, *arguments: Any, calibration_data: Tensor, **others: Any) -> nn.Module:
         found.calibrated.append(numbers_of(calibration_data * TASK.pixel_max))
         return approximate(model, *arguments, calibration_data=calibration_data, **others)
 
     def on_chips(model: nn.Module, given: approx.LabelledImages, chips: Sequence[int]) -> tuple[float, ...]:
-        numbers = numbers_of(given.pixels)
+        numbers = numbers_of(pixels_of(given))
         found.measured.append((numbers, list(chips), model))
         return tuple(accuracy_on(numbers) + place / 10_000 for place in range(len(chips)))
 
@@ -109,7 +114,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
     monkeypatch.setattr(approx, "fit", fit)
     monkeypatch.setattr(approx, "approximate", calibrate)
     monkeypatch.setattr(approx, "chip_accuracies", on_chips)
-    monkeypatch.setattr(approx, "accuracy", lambda model, given: accuracy_on(numbers_of(given.pixels)))
+    monkeypatch.setattr(approx, "accuracy", lambda model, given: accuracy_on(numbers_of(pixels_of(given))))
     monkeypatch.setattr(evaluator, "Training", NotedTraining)
     return found
 
@@ -119,14 +124,14 @@ def of_search(folder: Path, *, seed: int = 0, data: TaskData = DATA, hardware: e
 
 
 def test_each_run_holds_out_the_next_fold_until_every_image_was_held_out_once() -> None:
-    held_out = [numbers_of(datasets.fold(DATA, run).validation.pixels) for run in range(FOLDS)]
+    held_out = [numbers_of(datasets.fold(DATA, run).validation.images()) for run in range(FOLDS)]
     assert [len(fold) for fold in held_out] == [len(VALIDATION)] * FOLDS  # as large as the validation set
     assert set.union(*held_out) == POOL
     assert sum(map(len, held_out)) == len(POOL)
 
 
 def test_after_the_last_fold_the_images_are_dealt_anew() -> None:
-    folds = [numbers_of(datasets.fold(DATA, run).validation.pixels) for run in range(2 * FOLDS)]
+    folds = [numbers_of(datasets.fold(DATA, run).validation.images()) for run in range(2 * FOLDS)]
     first, second = folds[:FOLDS], folds[FOLDS:]
     assert set.union(*second) == POOL
     assert sum(map(len, second)) == len(POOL)
@@ -136,9 +141,9 @@ def test_after_the_last_fold_the_images_are_dealt_anew() -> None:
 @pytest.mark.parametrize("run", range(2 * FOLDS))
 def test_a_fold_keeps_what_it_does_not_hold_out_and_every_image_its_class(run: int) -> None:
     data = datasets.fold(DATA, run)
-    assert numbers_of(data.train.pixels) == POOL - numbers_of(data.validation.pixels)
+    assert numbers_of(data.train.images()) == POOL - numbers_of(data.validation.images())
     for part in (data.train, data.validation):
-        assert [number % 10 for number in map(one_number, part.pixels)] == part.labels.tolist()
+        assert [number % 10 for number in map(one_number, part.images())] == part.labels.tolist()
     assert np.bincount(data.validation.labels).tolist() == [2] * 10  # stratified: a fold of 20 images of 10 classes
     assert data.test is DATA.test
 
@@ -179,7 +184,7 @@ def test_a_fresh_run_trains_on_its_fold_and_is_measured_on_what_it_holds_out(
     spy: Spy, tmp_path: Path, run: int
 ) -> None:
     data = datasets.fold(DATA, run)
-    kept, held_out = numbers_of(data.train.pixels), numbers_of(data.validation.pixels)
+    kept, held_out = numbers_of(data.train.images()), numbers_of(data.validation.images())
     found = of_search(tmp_path).confirm(CANDIDATE, run)
     assert [numbers for numbers, _, _ in spy.fits] == [kept] * 3  # trained, pruned and approximated
     assert spy.calibrated == [kept]
@@ -192,7 +197,7 @@ def test_a_fresh_run_trains_on_its_fold_and_is_measured_on_what_it_holds_out(
 
 
 def test_where_no_cell_fails_a_fresh_run_is_measured_on_the_same_images(spy: Spy, tmp_path: Path) -> None:
-    held_out = numbers_of(datasets.fold(DATA, 2).validation.pixels)
+    held_out = numbers_of(datasets.fold(DATA, 2).validation.images())
     found = of_search(tmp_path).confirm(replace(CANDIDATE, supply_v=0.9), 2)
     assert spy.measured == []  # chips do not differ
     assert found.chip_accuracies == (accuracy_on(held_out),) * TASK.effort.chips

@@ -19,6 +19,7 @@ from search.evaluation.work import Done, Evaluate, Executor, Failed, Outcome
 from search.executors import ray_executor, ray_pool
 from search.executors.ray_executor import RayExecutor
 from search.executors.serial import SerialExecutor
+from search.images.places import ImagePlaces
 from search.space.task import find_task
 from tests.search.evaluation.test_evaluator import CANDIDATE, QUICK
 from tests.support.fakes import chosen_import, imported
@@ -46,7 +47,7 @@ def outcomes(executor: Executor) -> dict[str, Outcome[Evaluation]]:
 @pytest.mark.process
 @pytest.mark.slow
 def test_workers_get_the_same_results_as_this_process(tmp_path: Path) -> None:
-    data = datasets.load(TASK, tmp_path)
+    data = datasets.load(TASK, ImagePlaces.at(tmp_path))
     evaluator = Evaluator(
         TASK, data, HARDWARE, seed=0, cache=TrainingCache(tmp_path / "serial"), multipliers=[IMPORTED]
     )
@@ -65,7 +66,7 @@ def test_workers_get_the_same_results_as_this_process(tmp_path: Path) -> None:
 @pytest.mark.process
 @pytest.mark.slow
 def test_a_warning_of_all_workers_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    data = datasets.load(TASK, tmp_path)
+    data = datasets.load(TASK, ImagePlaces.at(tmp_path))
     cache = TrainingCache(tmp_path / "stages", limit_bytes=1)
     with RayExecutor(TASK, data, HARDWARE, seed=0, cache=cache, workers=2) as executor:
         assert all(isinstance(outcome, Done) for outcome in executor.run(JOBS[:4]))
@@ -83,7 +84,7 @@ def worker_pids(executor: RayExecutor) -> list[int]:
 @pytest.mark.process
 @pytest.mark.slow
 def test_a_worker_that_dies_is_replaced_and_its_job_retried(tmp_path: Path) -> None:
-    data = datasets.load(TASK, tmp_path)
+    data = datasets.load(TASK, ImagePlaces.at(tmp_path))
     with RayExecutor(
         TASK, data, HARDWARE, seed=0, cache=TrainingCache(tmp_path), workers=2, multipliers=[IMPORTED]
     ) as executor:
@@ -108,7 +109,7 @@ def test_ray_that_cannot_start_is_one_clear_error(tmp_path: Path, monkeypatch: p
         raise ConnectionError("port taken\nand more")
 
     monkeypatch.setattr(ray, "init", refuse)
-    data = datasets.load(TASK, tmp_path)
+    data = datasets.load(TASK, ImagePlaces.at(tmp_path))
     with pytest.raises(ExecutorError, match=r"^Ray could not start: port taken\. .* `workers` 0$"):
         RayExecutor(TASK, data, HARDWARE, seed=0, cache=TrainingCache(tmp_path), workers=1)
 
@@ -122,7 +123,12 @@ def test_an_interrupt_while_it_starts_leaves_nothing_behind(tmp_path: Path, monk
     monkeypatch.setattr(ray_executor, "RayPool", interrupt)
     with pytest.raises(KeyboardInterrupt):
         RayExecutor(
-            TASK, datasets.load(TASK, tmp_path), HARDWARE, seed=0, cache=TrainingCache(tmp_path / "stages"), workers=1
+            TASK,
+            datasets.load(TASK, ImagePlaces.at(tmp_path)),
+            HARDWARE,
+            seed=0,
+            cache=TrainingCache(tmp_path / "stages"),
+            workers=1,
         )
     assert not ray.is_initialized()
 

@@ -34,7 +34,7 @@ def search(target: Target = TARGET) -> SearchRecord:
     return SearchRecord(
         id=1,
         name="mine",
-        task="digits",
+        task=find_task("digits"),
         hardware="any",
         seed=0,
         budget=20,

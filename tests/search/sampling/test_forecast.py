@@ -15,6 +15,7 @@ from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.evaluation import Evaluation
 from search.evaluation.evaluator import Evaluator
 from search.evaluation.training import untrained_layers
+from search.images.places import ImagePlaces
 from search.sampling.forecast import HardwareGenomeModel
 from search.space.candidate import Candidate
 from search.space.task import CustomNetwork, find_task
@@ -38,7 +39,7 @@ GENES = {
 @pytest.fixture(scope="module")
 def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     folder: Path = tmp_path_factory.mktemp("stages")
-    data = datasets.load(TASK, folder)
+    data = datasets.load(TASK, ImagePlaces.at(folder))
     evaluator = Evaluator(TASK, data, HARDWARE, seed=0, cache=TrainingCache(folder))
     return evaluator.evaluate(TASK.space.decode(GENES), "validation")
 

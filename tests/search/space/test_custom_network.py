@@ -18,6 +18,7 @@ from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.evaluation import Evaluation, evaluation_key
 from search.evaluation.evaluator import Evaluator
 from search.evaluation.work import Evaluate, Failed
+from search.images.places import ImagePlaces
 from search.observer import Observer
 from search.space import custom_network
 from search.space.candidate import Candidate
@@ -161,12 +162,12 @@ def test_a_network_is_distinguished_from_an_edited_one(tmp_path: Path, new_proce
         write(folder, helper + "\n\n" * (folder.name == "edited helper"), "helper.py")
     found = []
     for folder in folders:
-        found.append(find(folder).identity)
+        found.append(find(folder).fingerprint)
         new_process()
     assert len(set(found[:3])) == 3
     assert found[3] == found[0]
     write(folders[0], "from nets import build", "other.py")
-    assert find(folders[0], "other:build").identity not in found
+    assert find(folders[0], "other:build").fingerprint not in found
 
 
 def test_an_edit_within_a_process_is_not_missed(tmp_path: Path) -> None:
@@ -261,7 +262,7 @@ def test_errors_say_what_is_wrong_with_a_network(tmp_path: Path, path: str, sour
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> datasets.TaskData:
-    return datasets.load(find_task("digits"), tmp_path_factory.mktemp("data"))
+    return datasets.load(find_task("digits"), ImagePlaces.at(tmp_path_factory.mktemp("data")))
 
 
 def task_of(network: CustomNetwork) -> Task:

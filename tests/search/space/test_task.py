@@ -1,40 +1,105 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from search.errors import UnknownNameError
-from search.space.task import CustomNetwork, find_task, stored_names, stored_task, task_names
+from search.images.dataset import Dataset
+from search.space.effort import Recipe
+from search.space.task import CustomNetwork, Task, find_task, task_names, task_of
 
 CUSTOM = CustomNetwork(path="package.nets:build", folder="/here", max_depth=3, max_width=8, fingerprint="0" * 64)
+DIGITS = find_task("digits")
+FLOWERS = Dataset(
+    name="flowers",
+    digest="0123456789abcdef" * 4,
+    title="flowers",
+    image_shape=(3, 40, 48),
+    class_names=("rose", "tulip", "daisy"),
+    counts={"train": 200, "test": 100},
+    location="/photos/flowers",
+)
 
 
 @pytest.mark.parametrize("name", task_names())
-def test_a_task_is_stored_under_its_name(name: str) -> None:
+def test_a_built_in_task_is_stored_under_its_name(name: str) -> None:
     task = find_task(name)
-    assert task.identity == name
-    assert stored_task(name) == task
-    assert stored_names(name) == (name, None)
+    assert task.identity == name == task.words
+    assert Task.from_dict(task.to_dict()) == task
     assert task.options == f"--dataset {name}"
 
 
 def test_a_task_with_a_custom_network_is_stored_separately() -> None:
-    task = find_task("digits").with_network(CUSTOM)
-    assert task.identity.startswith("digits@package.nets:build@3x8@")
-    assert stored_names(task.identity) == ("digits", "package.nets:build")
+    task = DIGITS.with_network(CUSTOM)
+    assert task.identity.startswith("digits/")
+    assert task.words == "digits, package.nets:build"
     assert task.options == "--dataset digits --network package.nets:build"
-    again = stored_task(task.identity)
-    assert again == find_task("digits").with_network(replace(CUSTOM, folder=""))
+    again = Task.from_dict(task.to_dict())
+    assert again == DIGITS.with_network(replace(CUSTOM, folder=""))
     assert again.identity == task.identity
     baseline = task.space.baseline()
     assert (baseline.family, baseline.depth, baseline.width) == ("package.nets:build", 3, 8)
 
 
-def test_the_identity_of_a_network_depends_on_its_content_and_not_its_folder() -> None:
-    for change in ({"path": "nets:build"}, {"max_depth": 1}, {"max_width": 1}, {"fingerprint": "1" * 64}):
-        assert replace(CUSTOM, **change).identity != CUSTOM.identity
-    assert replace(CUSTOM, folder="/elsewhere").identity == CUSTOM.identity
+def test_the_identity_of_a_task_depends_on_its_network_and_not_on_where_that_is() -> None:
+    task = DIGITS.with_network(CUSTOM)
+    changes: list[dict[str, Any]] = [
+        {"path": "nets:build"},
+        {"max_depth": 1},
+        {"max_width": 1},
+        {"fingerprint": "1" * 64},
+    ]
+    for change in changes:
+        assert DIGITS.with_network(replace(CUSTOM, **change)).identity != task.identity
+    elsewhere = replace(CUSTOM, folder="/elsewhere", checkpoint="/elsewhere/weights.pt")
+    assert DIGITS.with_network(elsewhere).identity == task.identity
 
 
-def test_an_unknown_stored_task() -> None:
-    with pytest.raises(UnknownNameError, match="unknown dataset 'gone'"):
-        stored_task("gone@nets:build@1x1@0")
+def test_a_task_of_other_images_carries_their_digest() -> None:
+    task = task_of(FLOWERS)
+    assert task.identity == "flowers@0123456789abcdef"
+    assert task.options == "--dataset flowers@0123456789abcdef"
+    assert Task.from_dict(task.to_dict()) == task
+    assert task_of(replace(FLOWERS, digest="1" * 64)).identity != task.identity
+    renamed = replace(FLOWERS, class_names=("a", "b", "c"), location=None)
+    assert task_of(renamed).identity == task.identity  # the same images
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"train": "none"},
+    {"train": "finetune"},
+    {"metric": "balanced-accuracy"},
+    {"mean": (0.5, 0.5, 0.5)},
+    {"std": (0.5, 0.5, 0.5)},
+    {"network": CUSTOM},
+]
+
+
+def test_all_that_changes_results_changes_the_identity() -> None:
+    task = task_of(FLOWERS)
+    changed = [replace(task, **change) for change in CHANGES]
+    changed += [
+        task.with_recipe(recipe)
+        for recipe in (Recipe(epochs=3), Recipe(learning_rate=0.1), Recipe(batch_size=7), Recipe(augment="crop-flip"))
+    ]
+    assert len({task.identity, *(one.identity for one in changed)}) == len(changed) + 1
+    for one in changed[:5] + changed[6:]:
+        again = Task.from_dict(one.to_dict())
+        assert again == one
+        assert again.identity == one.identity
+
+
+def test_the_networks_of_a_task_suit_its_images() -> None:
+    def families(channels: int, height: int, width: int) -> tuple[str, ...]:
+        return task_of(replace(FLOWERS, image_shape=(channels, height, width))).space.families
+
+    assert families(1, 40, 40) == ("mlp", "lenet")
+    assert families(3, 40, 48) == ("lenet", "resnet", "vgg")
+    assert families(3, 7, 48) == ("lenet", "resnet")
+    assert families(1, 3, 48) == ("mlp",)
+    assert families(3, 2, 2) == ("mlp",)
+
+
+def test_an_unknown_data_set() -> None:
+    with pytest.raises(UnknownNameError, match="unknown dataset 'digit'; did you mean 'digits'"):
+        find_task("digit")

@@ -26,13 +26,15 @@ def test_names_are_given_and_unique(store: Store) -> None:
     assert [record.name for record in store.searches.all()] == ["mine", "digits-2", "digits-1"]
 
 
-def test_searches_of_custom_networks_are_named_by_the_dataset(store: Store) -> None:
+def test_searches_of_custom_networks_are_named_by_the_dataset_and_keep_their_task(store: Store) -> None:
     network = CustomNetwork(path=f"{'p' * 290}:build", folder="", max_depth=3, max_width=8, fingerprint="0" * 64)
-    setup = replace(SETUP, task=find_task("digits").with_network(network).identity)
-    assert len(setup.task) <= 500
+    task = find_task("digits").with_network(network)
     new_search(store)
-    found = new_search(store, setup=setup)
-    assert (found.name, found.task) == ("digits-2", setup.task)
+    found = new_search(store, task=task)
+    assert (found.name, found.setup.task) == ("digits-2", task.identity)
+    assert store.searches.find("digits-2").task == store.tasks.find(task.identity) == task
+    with pytest.raises(UnknownNameError, match="no task 'digits/0' is stored"):
+        store.tasks.find("digits/0")
 
 
 def test_a_search_comes_back_as_it_was(store: Store) -> None:
@@ -41,7 +43,7 @@ def test_a_search_comes_back_as_it_was(store: Store) -> None:
     )
     made = store.searches.create(
         name="chosen",
-        task="digits",
+        task=find_task("digits"),
         hardware="any",
         seed=3,
         budget=20,

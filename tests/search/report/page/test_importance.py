@@ -55,7 +55,7 @@ def result_of(candidates: list[Candidate], space: SearchSpace) -> SearchResult:
         search=SearchRecord(
             id=1,
             name="digits-1",
-            task="digits",
+            task=find_task("digits"),
             hardware="any",
             seed=0,
             budget=len(records),

@@ -185,7 +185,7 @@ def test_no_name_that_a_user_chose_is_markup(storage: Path) -> None:
             result.search,
             name=HOSTILE,
             hardware=HOSTILE,
-            task=f"digits@{network.identity}",
+            task=find_task("digits").with_network(network),
             multipliers=(multiplier,),
         ),
         baseline=renamed(result.baseline),
@@ -276,7 +276,7 @@ def bare_result(records: list[Record], **changes: Any) -> SearchResult:
     record = SearchRecord(
         id=1,
         name="digits-1",
-        task="digits",
+        task=find_task("digits"),
         hardware="any",
         seed=0,
         budget=len(records),
