@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,9 @@ from search.images.library import StoredDataset
 from search.images.open_source import open_source, source_of
 from search.images.places import ImagePlaces
 from search.images.source import Source, SourceSplit
+
+
+_IDENTITY = re.compile(r"[\w.-]+@[0-9a-f]{16}", re.ASCII)
 
 
 def find_dataset(
@@ -57,6 +61,8 @@ def find_dataset(
                     "they were read from as `dataset` to resize them"
                 )
             return stored
+        if _IDENTITY.fullmatch(given) and not Path(given).exists():
+            return places.library.get(given).dataset  # which says that it is gone
     source = _source(given, places, image_size)
     if validation is not None:
         source = _with_validation(source, _source(validation, places, source.image_shape[1:]), validation)

@@ -100,7 +100,7 @@ def test_a_name_means_what_was_added_by_it_and_else_what_was_stored_last(library
 
 
 def test_an_unknown_name_is_refused_with_a_similar_one(library: ImageLibrary) -> None:
-    with pytest.raises(UnknownNameError, match=r"no data set 'patterns' is stored in .*list them with: search datasets"):
+    with pytest.raises(UnknownNameError, match=r"no data set 'patterns' is stored in .*with: search datasets"):
         library.get("patterns")
     library.store(SOURCE)
     with pytest.raises(UnknownNameError, match=r"no data set 'pattern' .*did you mean 'patterns'"):
