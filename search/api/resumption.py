@@ -89,8 +89,8 @@ def find_resumed(
         if changed:
             raise UsageError(
                 f"the images of {task.name} have changed since search {changed[0].name!r} began: it has "
-                f"{_images_words(changed[0].task)}, now there are {_images_words(task)}, so that its evaluations cannot be "
-                f"compared. Resume it with the images it was begun with, which are kept, with: search resume "
+                f"{_images_words(changed[0].task)}, now there are {_images_words(task)}, so its evaluations cannot be "
+                "compared. The images it was begun with are kept: resume it with: search resume "
                 f"{changed[0].name}; or start a new search without `resume`"
             )
         raise UsageError(

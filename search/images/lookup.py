@@ -21,7 +21,6 @@ from search.images.open_source import open_source, source_of
 from search.images.places import ImagePlaces
 from search.images.source import Source, SourceSplit
 
-
 _IDENTITY = re.compile(r"[\w.-]+@[0-9a-f]{16}", re.ASCII)
 
 
