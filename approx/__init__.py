@@ -18,6 +18,10 @@ Converting a network
     trace, LayerShape       shapes of the layers, in the order in which they run
     layer_order             names of the layers, in that order
 
+Mending networks without training
+    correct_bias            biases with which a converted network's outputs are right on average
+    reestimate_batch_norm   statistics of BatchNorm layers, from inputs
+
 Multipliers
     find_multiplier         the multiplier of a name, for given operands
     multiplier_names        names for listings
@@ -43,6 +47,7 @@ Training and measuring
     LabelledImages          images and their classes, normalised if wanted; subsets share pixels
     fit, Schedule           training, and how long and how fast
     accuracy                share of images classified correctly
+    predictions             the class of each image
 
 Pruning
     prune_and_retrain       pruning of individual weights, in one step or gradually
@@ -56,7 +61,7 @@ Faulty memory
     MemoryModel, HYBRID_22NM, SILICON_14NM      faults and energy at a supply voltage
     FailureCurve, NormalTail, MeasuredCurve, Never      shares of cells that fail
     set_memory, use_chip    memories of a converted network, and the chip it runs on
-    chip_accuracies         accuracy on each of several chips
+    chip_accuracies, chip_predictions       accuracy, or the class of each image, on each of several chips
     allocate_robust_bits    bits that each layer needs in robust cells
     fault_map, FaultMap, read_back      the failed cells of one memory
 
@@ -100,6 +105,11 @@ from approx.layer import ApproxLayer as ApproxLayer
 from approx.layer_shapes import LayerShape as LayerShape
 from approx.layer_shapes import layer_order as layer_order
 from approx.layer_shapes import trace as trace
+from approx.measuring import accuracy as accuracy
+from approx.measuring import allocate_robust_bits as allocate_robust_bits
+from approx.measuring import chip_accuracies as chip_accuracies
+from approx.measuring import chip_predictions as chip_predictions
+from approx.measuring import predictions as predictions
 from approx.memory import HYBRID_22NM as HYBRID_22NM
 from approx.memory import SILICON_14NM as SILICON_14NM
 from approx.memory import FailureCurve as FailureCurve
@@ -137,6 +147,8 @@ from approx.overflow_counts import overflows as overflows
 from approx.overflow_counts import reset_overflows as reset_overflows
 from approx.partial_sums import OverflowCount as OverflowCount
 from approx.partial_sums import PartialSums as PartialSums
+from approx.post_training import correct_bias as correct_bias
+from approx.post_training import reestimate_batch_norm as reestimate_batch_norm
 from approx.pruning import Sparsity as Sparsity
 from approx.pruning import global_magnitude_masks as global_magnitude_masks
 from approx.pruning import gradual_sparsities as gradual_sparsities
@@ -156,9 +168,6 @@ from approx.structured import prune_channels as prune_channels
 from approx.surgery import approx_layers as approx_layers
 from approx.surgery import weight_layers as weight_layers
 from approx.training import Schedule as Schedule
-from approx.training import accuracy as accuracy
-from approx.training import allocate_robust_bits as allocate_robust_bits
-from approx.training import chip_accuracies as chip_accuracies
 from approx.training import fit as fit
 
 
