@@ -17,6 +17,7 @@ Converting a network
     ApproxLayer, ApproxLinear, ApproxConv2d, ApproxConvTranspose2d      their types
     trace, LayerShape       shapes of the layers, in the order in which they run
     layer_order             names of the layers, in that order
+    other_weights           parameters that are multiplied outside of these layers
 
 Multipliers
     find_multiplier         the multiplier of a name, for given operands
@@ -98,6 +99,7 @@ from approx.faults import read_back as read_back
 from approx.layer import ApproxLayer as ApproxLayer
 from approx.layer_shapes import LayerShape as LayerShape
 from approx.layer_shapes import layer_order as layer_order
+from approx.layer_shapes import other_weights as other_weights
 from approx.layer_shapes import trace as trace
 from approx.memory import HYBRID_22NM as HYBRID_22NM
 from approx.memory import SILICON_14NM as SILICON_14NM
