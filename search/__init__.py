@@ -1,6 +1,7 @@
 """Find the best trade-offs between accuracy and energy over all techniques at once.
 
     result = search.run(dataset="digits", budget=200)   search; the result prints as a table
+    result.plot("front.png")                            its accuracies over its energies as a picture
     search.resume("digits-1")                           continue one that was stopped
     search.best(min_accuracy=0.95)                      the cheapest configuration that fresh runs confirm
     search.compare(dataset="digits")                    what each technique saves alone, in pairs and together
