@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,17 +11,17 @@ from rich.console import Console
 from rich.table import Table
 
 from search.answers import words
-from search.answers.confirmation import Answer, Confirmation, Verdict
+from search.answers.confirmation import Answer
 from search.answers.result import SearchResult
+from search.report import sentences
+from search.report.rows import MARKS, SPREAD, cells, searched, shown_front
 from search.store.records import Record, SearchRecord, TrialCounts
 
 if TYPE_CHECKING:
     from search.multipliers.catalogue import Described  # loads torch
     from search.multipliers.characterisation import Characterised  # loads torch
 
-_SHOWN_LOSS = 0.10  # front members further below the baseline's accuracy are only counted
 _WIDE = 96  # columns; narrower consoles have no room for the spread of accuracies
-_MARKS: dict[Verdict | None, str] = {"confirmed": " ✓", "rejected": " ✗"}
 
 
 def open_console(*, stderr: bool = False) -> Console:
@@ -41,10 +40,9 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
         ids: Whether rows have the ids of the evaluations instead of numbers.
     """
     baseline, answer = result.baseline, result.answer
-    floor = 0.0 if show_all else baseline.evaluation.accuracy - _SHOWN_LOSS
-    shown = [record for record in result.front if record.evaluation.accuracy >= floor]
+    shown = list(result.front) if show_all else shown_front(result)
     wide = console.width >= _WIDE
-    table = _table(f"Front of {result.search.name} ({result.search.task.words})", wide=wide)
+    table = _table(f"Front of {searched(result)}", wide=wide)
     for number, record in enumerate(shown, 1):
         _add_row(table, record.id if ids else str(number), record, answer, wide=wide)
     table.add_section()
@@ -54,50 +52,17 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
         _add_row(table, best.id if ids else "best", best, answer, wide=wide)
     _add_row(table, baseline.id if ids else "base", baseline, answer, wide=wide)
     console.print(table)
-    failed = f", {result.failed} failed" if result.failed else ""
+    narrow = f" (a terminal of {_WIDE} columns shows its standard error, the worst chip and the test images too)."
     lines = [
-        "Accuracy: mean over chips on validation images, by which the front was chosen"
-        + (
-            "; ±: its standard error over images and chips; test: on images and chips used for nothing else."
-            if wide
-            else f" (a terminal of {_WIDE} columns shows its standard error, the worst chip and the test images too)."
+        *sentences.legend_lines(answer, about_spread=sentences.SPREAD if wide else narrow),
+        *sentences.result_lines(
+            result,
+            whole_front="" if show_all else f"search show {result.search.name} --all",
+            confirm=f"Confirm it with: search resume {result.search.name}",
         ),
-        f"✓: fresh runs confirm {answer.target}; ✗: they reject it; grey: not confirmed. Saves, right-sized: energy of "
-        "the baseline and of the right-sized network over this one's. Area: relative to the baseline's.",
-        f"{result.finished} evaluations, {result.distinct} of them different{failed}; "
-        f"hypervolume {result.hypervolume:.4f}.",
     ]
-    if "," in result.search.hardware:
-        lines.append(_hardware_line(result))
-    if hidden := len(result.front) - len(shown):
-        lines.append(
-            f"{hidden} more on the front, over {_SHOWN_LOSS * 100:.0f} points below the baseline: "
-            f"search show {result.search.name} --all"
-        )
-    if answer.record is None:
-        nearest = ""
-        if result.front:
-            nearest = f"; the most accurate reaches {words.percent(result.front[0].evaluation.accuracy)}%"
-        lines.append(f"No configuration is {answer.target}{nearest}.")
-    else:
-        remedy = f"Confirm it with: search resume {result.search.name}"
-        lines += _answer_lines(answer, answer.record, remedy)
-    lines += _reference_lines(answer)
-    lines += _sums_lines(answer.record or baseline, baseline)
     for line in lines:
         console.print(line, highlight=False, markup=False)
-
-
-def _hardware_line(result: SearchResult) -> str:
-    """Say which of several accelerators the members of the front take."""
-    taken = Counter(record.evaluation.hardware for record in result.front)
-    counts = ", ".join(f"{name} {count}" for name, count in taken.most_common())
-    answer = result.answer.record
-    of_answer = "" if answer is None else f"; the answer takes {answer.evaluation.hardware}"
-    return (
-        f"Hardware: each candidate takes the one that costs it least. Of the front: {counts}{of_answer}; the baseline "
-        f"takes {result.baseline.evaluation.hardware}."
-    )
 
 
 def print_places(console: Console, places: Mapping[str, str]) -> None:
@@ -115,82 +80,10 @@ def print_answer(console: Console, answer: Answer) -> None:
         _add_row(table, record.id, record, answer, wide=wide)
     _add_row(table, "base", answer.baseline, answer, wide=wide)
     console.print(table)
-    if answer.record is None:
-        console.print(f"No configuration is {answer.target}.", highlight=False, markup=False)
-        return
-    for line in (*_answer_lines(answer, record, "Confirm it without --no-confirm"), *_reference_lines(answer)):
+    for line in sentences.answer_lines(answer, confirm="Confirm it without --no-confirm"):
         console.print(line, highlight=False, markup=False)
-    if "," in record.setup.hardware:
-        console.print(f"It takes {record.evaluation.hardware}, of {record.setup.hardware}.", highlight=False)
-    for line in _sums_lines(record, answer.baseline):
-        console.print(line, highlight=False, markup=False)
-    console.print(f"Export it with: search export {record.id} --out DIR", highlight=False)
-
-
-def _answer_lines(answer: Answer, record: Record, remedy: str) -> list[str]:
-    """Return an answer in sentences, with a remedy if it was not confirmed yet."""
-    confirmation = answer.confirmation
-    energies = f"{words.energy(record.evaluation.energy_pj)}, {words.savings(answer, record)}"
-    cheaper = f" {len(answer.rejected)} cheaper rejected." if answer.rejected else ""
-    if confirmation is None:
-        return [
-            f"NOT CONFIRMED {answer.target} by fresh runs yet. Cheapest measured: {record.id}, {energies}; the "
-            f"cheapest of many is, on average, a little lucky.{cheaper} {remedy}"
-        ]
-    fresh = _fresh_runs(confirmation, record)
-    if answer.confirmed and record.key == answer.baseline.key and answer.rejected:
-        near, runs = max(answer.rejected, key=lambda one: one[1].margin.lower_bound)
-        return [
-            f"Nothing cheaper is confirmed {answer.target}, {record.id}.{cheaper} Nearest, not confirmed: {near.id}, "
-            f"{words.savings(answer, near)}; with 97.5 % confidence it falls {-runs.margin.lower_bound * 100:.2f} "
-            "points short. Ask for less, or search more."
-        ]
-    if answer.confirmed:
-        return [f"Cheapest {answer.target}, confirmed: {record.id}, {energies}.{cheaper}", f"{fresh}."]
-    return [
-        f"NOT CONFIRMED {answer.target}.{cheaper} Nearest: {record.id}, {energies}; with 97.5 % confidence it falls "
-        f"{(answer.shortfall or 0) * 100:.2f} points short. Ask for less, or search more.",
-        f"{fresh}.",
-    ]
-
-
-def _reference_lines(answer: Answer) -> list[str]:
-    """Return what savings are against, the right-sized network and the baseline, with their fresh runs."""
-    baseline, right_sized = answer.baseline, answer.right_sized
-    found = right_sized.record
-    if found.key == baseline.key:
-        reaches = baseline.evaluation.accuracy >= answer.target.accuracy(baseline.evaluation.accuracy)
-        whose = "the baseline" if reaches else "the baseline, which was not measured to keep it either"
-        sized = f"Right-sized: {whose}; no smaller dense, exact, 8-bit network that keeps the accuracy was evaluated."
-    else:
-        sized = (
-            "Right-sized, the cheapest dense, exact, 8-bit network at nominal voltage among those evaluated that keeps "
-            "the accuracy: "
-            f"{found.id}, {words.configuration(found.evaluation.candidate)['network']}, "
-            f"{words.energy(found.evaluation.energy_pj)}, {words.saving(answer.saving(found))} less than the baseline; "
-            f"{_fresh_runs(right_sized.confirmation, found)}."
-        )
-    return [sized, f"Baseline: {_fresh_runs(answer.baseline_confirmation, baseline)}."]
-
-
-def _fresh_runs(confirmation: Confirmation | None, record: Record) -> str:
-    """Return the accuracies of fresh runs in words, or that there are none."""
-    if confirmation is None:
-        return f"not retrained, {record.evaluation.accuracy:.2%} in the search"
-    accuracy = confirmation.accuracy
-    return (
-        f"{len(confirmation.runs)} fresh runs: {accuracy.value:.2%} ± {accuracy.standard_error:.2%} on images held out "
-        f"({record.evaluation.accuracy:.2%} in the search), {confirmation.test_accuracy:.2%} on test images"
-    )
-
-
-def _sums_lines(record: Record, baseline: Record) -> list[str]:
-    """Say how many sums overflowed, if partial sums are narrow: a baseline that overflows is a weak reference."""
-    sums, of_baseline = record.evaluation.narrow_sums, baseline.evaluation.narrow_sums
-    if sums is None or of_baseline is None or sums.overflowed is None or of_baseline.overflowed is None:
-        return []
-    own = "" if record.key == baseline.key else f", and {sums.overflowed:.2%} of the answer's"
-    return [f"Partial sums {sums.overflow} at {sums.bits} bits: {of_baseline.overflowed:.2%} of the baseline's{own}."]
+    if answer.record is not None:
+        console.print(f"Export it with: search export {record.id} --out DIR", highlight=False)
 
 
 def print_searches(console: Console, searches: Sequence[SearchRecord], counts: Mapping[int, TrialCounts]) -> None:
@@ -366,7 +259,7 @@ def plain_table(title: str) -> Table:
 
 def _table(title: str, *, wide: bool) -> Table:
     table = plain_table(title)
-    spread = ("±", "worst", "test") if wide else ()
+    spread = SPREAD if wide else ()
     for column in ("", "acc %", *spread, "energy", "saves", "right-\nsized", "area"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for column in words.COLUMNS:
@@ -378,21 +271,10 @@ def _table(title: str, *, wide: bool) -> Table:
 
 def _add_row(table: Table, label: str, record: Record, answer: Answer, *, wide: bool) -> None:
     """Add an evaluation to a table, grey unless fresh runs confirm it."""
-    evaluation, verdict = record.evaluation, answer.verdict(record)
-    configuration = words.configuration(evaluation.candidate)
+    verdict = answer.verdict(record)
+    shown = {name: text for name, text in cells(record, answer).items() if wide or name not in SPREAD}
     # Layers that differ get a line each, so that the table still fits a terminal.
-    configuration["multiplier"] = configuration["multiplier"].replace(" | ", " |\n")
-    if "|" in configuration["memory"]:
-        configuration["memory"] = configuration["memory"].replace(" ", "\n")
-    spread = (evaluation.accuracy_standard_error, evaluation.accuracy_worst, record.test_accuracy) if wide else ()
-    table.add_row(
-        label + _MARKS.get(verdict, ""),
-        words.percent(evaluation.accuracy),
-        *map(words.percent, spread),
-        words.energy(evaluation.energy_pj),
-        words.saving(answer.saving(record)),
-        words.saving(answer.saving_right_sized(record)),
-        words.area(evaluation.area_mm2 / answer.baseline.evaluation.area_mm2),
-        *configuration.values(),
-        style=None if verdict == "confirmed" else "dim",
-    )
+    shown["multiplier"] = shown["multiplier"].replace(" | ", " |\n")
+    if "|" in shown["memory"]:
+        shown["memory"] = shown["memory"].replace(" ", "\n")
+    table.add_row(label + MARKS.get(verdict, ""), *shown.values(), style=None if verdict == "confirmed" else "dim")

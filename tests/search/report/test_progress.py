@@ -1,3 +1,4 @@
+import base64
 import contextlib
 import importlib
 import io
@@ -153,7 +154,9 @@ def test_a_block_that_a_request_to_stop_breaks_off_leaves_gradients_on() -> None
 
 @pytest.mark.process
 @pytest.mark.slow
-def test_a_notebook_shows_where_a_search_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_shows_where_a_search_stands_and_what_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nbformat = pytest.importorskip("nbformat")
     client = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
@@ -161,7 +164,8 @@ def test_a_notebook_shows_where_a_search_stands(tmp_path: Path, monkeypatch: pyt
     workplace = f"search.Workplace(workers=0, storage={str(tmp_path / 'results.db')!r})"
     options = "search.SearchOptions(confirm=False)"
     call = f"search.run(budget=2, effort='quick', options={options}, workplace={workplace})"
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(f"import search\n{call};")])
+    cells = [nbformat.v4.new_code_cell(code) for code in (f"import search\nfound = {call}", "found", "found.plot()")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # from other programs
         client.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
@@ -169,3 +173,6 @@ def test_a_notebook_shows_where_a_search_stands(tmp_path: Path, monkeypatch: pyt
     (line,) = [one.data["text/plain"] for one in outputs if one.output_type == "display_data"]
     assert line.startswith("measuring")
     assert "search digits-1: " in "".join(one.text for one in outputs if one.output_type == "stream")
+    (table,), (picture,) = (cell.outputs for cell in notebook.cells[1:])
+    assert "<caption>Front of digits-1 (digits)</caption>" in table.data["text/html"]
+    assert base64.b64decode(picture.data["image/png"]).startswith(b"\x89PNG")
