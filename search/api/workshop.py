@@ -112,11 +112,10 @@ class Workshop:
 
     def notified(self, observer: Observer | None, multipliers: Sequence[ChosenMultiplier] = ()) -> Observer:
         """Return the observer, or a notebook's where there is none, notified of what limits the results."""
-        from search.observer import Observer
-        from search.report.progress import NotebookProgress, in_notebook
-
         if observer is None:
-            observer = NotebookProgress() if in_notebook() else Observer()
+            from search.report.progress import default_observer
+
+            observer = default_observer()
         for text in (self.cache.why_unwritable(), *(one.limits for one in multipliers)):
             if text is not None:
                 observer.noted(text)

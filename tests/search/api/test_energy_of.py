@@ -21,6 +21,7 @@ from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.evaluation import Evaluation
 from search.evaluation.evaluator import Evaluator
 from search.evaluation.training import Training
+from search.images.places import ImagePlaces
 from search.multipliers.choice import choose
 from search.multipliers.folder import MultiplierFolder
 from search.multipliers.known import KnownMultipliers
@@ -39,7 +40,7 @@ class Evaluated:
     """Evaluations of digits beside the networks that they are of."""
 
     def __init__(self, folder: Path, multiplier: str) -> None:
-        data = datasets.load(TASK, folder)
+        data = datasets.load(TASK, ImagePlaces.at(folder))
         cache = TrainingCache(folder / "cache")
         chosen = choose([multiplier])
         self._known = KnownMultipliers.of(chosen)

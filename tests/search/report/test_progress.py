@@ -81,6 +81,8 @@ def test_both_displays_show_the_same_state() -> None:
         written = io.StringIO()
         with display(Console(file=written, width=100, force_terminal=display is LiveProgress)) as progress:
             assert progress.search_name is None
+            progress.reading_images(1, 2)
+            progress.reading_images(2, 2)
             progress.noted("mine takes at most 7 bits [sic]")
             progress.stored(search())
             progress.started(search(), [], 0)
@@ -94,6 +96,32 @@ def test_both_displays_show_the_same_state() -> None:
         assert "out of memory [sic]" in text
         assert "mine takes at most 7 bits [sic]" in text
         assert "measuring 3 results on the test images" in text
+
+
+def test_both_displays_show_how_many_images_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = io.StringIO()
+    with LineProgress(Console(file=lines, width=100), interval_s=0.0) as progress:
+        for done in range(1, 1201):
+            progress.reading_images(done, 1200)
+    assert "storing images: 7 of 1,200\n" in lines.getvalue()
+    monkeypatch.setattr("search.report.progress._IMAGES_S", 0.0)
+    screen = io.StringIO()
+    with LiveProgress(Console(file=screen, width=100, force_terminal=True)) as live:
+        live.reading_images(7, 1200)
+        live._live.refresh()
+        assert "storing images" in screen.getvalue()
+        assert "7/1200" in screen.getvalue()
+        live.reading_images(1200, 1200)
+        live._live.refresh()
+        assert screen.getvalue().rpartition("storing images")[2].count("preparing") >= 1
+
+
+def test_images_that_are_stored_at_once_need_no_line() -> None:
+    lines = io.StringIO()
+    with LineProgress(Console(file=lines, width=100)) as progress:
+        for done in range(1, 11):
+            progress.reading_images(done, 10)
+    assert lines.getvalue() == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
