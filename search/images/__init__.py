@@ -1,0 +1,1 @@
+"""Images with their classes: built-in data sets, and those that users bring."""
