@@ -46,7 +46,7 @@ def shown(*arguments: str) -> Any:
 
 def test_built_in_data_sets_are_listed_with_whether_they_are_here(tmp_path: Path) -> None:
     listed = {one["name"]: one for one in shown("--data-dir", str(tmp_path))}
-    assert tuple(listed) == BUILT_IN
+    assert tuple(listed) == tuple(BUILT_IN)
     assert listed["digits"]["here"]
     assert not listed["mnist"]["here"]
     assert all(one["built_in"] and one["identity"] == name for name, one in listed.items())
