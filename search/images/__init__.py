@@ -1,0 +1,1 @@
+"""What people give as their images: folders, files and Python objects become one kind of value, a `Source`."""
