@@ -29,9 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.errors import DatasetCorruptError, DatasetError, DatasetMissingError, UnknownNameError, UsageError
+from search.images.content import Source, SourceSplit
 from search.images.dataset import SPLITS, Dataset
 from search.images.image_set import ImageSet, mapped_pixels
-from search.images.source import Source, SourceSplit
 
 _ABOUT, _LABELS, _PIXELS = "about.json", "labels.npy", "pixels.npy"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,59}", re.ASCII)

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from search.content_hash import content_hash
 from search.errors import DatasetMissingError, UsageError
 from search.images.built_in import BUILT_IN, built_in_dataset, check_built_in, read_built_in
+from search.images.content import Source, SourceSplit
 from search.images.dataset import Dataset
 from search.images.image_set import ImageSet
 from search.images.library import OnImage, StoredDataset, checked_name
-from search.images.open_source import open_source, source_of
 from search.images.places import ImagePlaces
-from search.images.source import Source, SourceSplit
+from search.images.source import open_source, source_of
 
 _IDENTITY = re.compile(r"[\w.-]+@[0-9a-f]{16}", re.ASCII)
 

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from search.images.source import Source, SourceSplit
+from search.images.content import Source, SourceSplit
 
 
 def shapes(
