@@ -187,7 +187,7 @@ def test_archives_compressed_in_another_way_are_good_or_damaged(mode: Literal["w
     for place in (100, len(packed) // 2, len(packed) - 100):
         path.write_bytes(packed[:place] + b"\xff" * 20 + packed[place + 20 :])
         _, (flaw,) = release(contents).read(tmp_path)
-        assert str(flaw) == f"{path} is damaged: it cannot be unpacked"
+        assert str(flaw).startswith(f"{path} is damaged: ")
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
