@@ -7,6 +7,7 @@ is stored where nothing is seen is often arbitrary. Of animations and documents,
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs of damaged files reaches the terminal
 
 SUFFIXES = (  # of the files that are taken for images
     ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",

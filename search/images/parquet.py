@@ -112,10 +112,14 @@ def read_parquet(
     @functools.lru_cache(maxsize=1)  # of all splits together
     def image_column(group: _RowGroup) -> Any:
         with _damage_reported(group.file, subject), pq.ParquetFile(group.file) as file:
-            return file.read_row_group(group.index, columns=[columns.image], use_threads=False).column(0)
+            column = file.read_row_group(group.index, columns=[columns.image], use_threads=False).column(0)
+            if len(column) != group.rows:
+                raise EOFError("a column ends too early")
+            return column
 
     def content(group: _RowGroup, row: int) -> io.BytesIO:
-        value = image_column(group)[row].as_py()
+        with _damage_reported(group.file, subject):
+            value = image_column(group)[row].as_py()
         found = value["bytes"] if isinstance(value, dict) else value
         if found is None:
             raise UnusableImageError("has no bytes")
@@ -271,6 +275,8 @@ def _labels(path: Path, column: str, subject: str) -> NDArray[Any]:
         labels = file.read(columns=[column], use_threads=False).column(0)
         if pa.types.is_dictionary(labels.type):
             labels = labels.cast(labels.type.value_type)
+        if len(labels) != file.metadata.num_rows:
+            raise EOFError("a column ends too early")
         nulls = labels.null_count
         values: NDArray[Any] = labels.to_numpy()
     if nulls:
@@ -282,7 +288,9 @@ def _labels(path: Path, column: str, subject: str) -> NDArray[Any]:
 def _damage_reported(file: Path, subject: str) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (DatasetInvalidError, MemoryError):
+        raise
+    except Exception as error:  # of a damaged file, pyarrow raises almost anything
         number = getattr(error, "errno", None)
         state = f"cannot be read ({os.strerror(number)})" if number else "is damaged, or no Parquet file"
         raise DatasetInvalidError(f"{subject}: {file.name} {state}") from None

@@ -4,11 +4,14 @@ import io
 import struct
 import warnings
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -175,6 +178,16 @@ def test_a_file_that_ends_too_early_is_damaged(kind: str) -> None:
             decoded(io.BytesIO(cut))
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM"])
+@given(st.data())
+def test_a_file_with_other_bytes_is_an_image_or_unusable(kind: str, data: st.DataObject) -> None:
+    content = bytearray(saved(as_pillow(COLOURED), kind).getvalue())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    with suppress(UnusableImageError):
+        read(io.BytesIO(bytes(content)))
+
+
 def test_damaged_pixels_are_noticed() -> None:
     content = bytearray(saved(as_pillow(COLOURED)).getvalue())
     content[content.index(b"IDAT") + 12] ^= 255
@@ -216,11 +229,19 @@ def test_huge_images_are_refused_before_they_are_decoded(monkeypatch: pytest.Mon
                 function(saved(as_pillow(pictures(1, height=8, width=7)[0][0])))
 
 
-def test_warnings_stay_within(recwarn: pytest.WarningsRecorder) -> None:
+def test_warnings_and_what_pillow_logs_stay_within(
+    recwarn: pytest.WarningsRecorder, capfd: pytest.CaptureFixture[str]
+) -> None:
     before = list(warnings.filters)
     test_damaged_metadata_does_no_harm()
     assert warnings.filters == before
     assert not recwarn.list
+    content = bytearray(saved(as_pillow(COLOURED), "TIFF").getvalue())
+    place = content.index(struct.pack("<HHII", 277, 3, 1, 3))  # the number of samples of a pixel
+    content[place + 8] = 200
+    with pytest.raises(UnusableImageError, match=DAMAGED):
+        shape_of(io.BytesIO(bytes(content)))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_pillows_images_are_taken_as_they_are_turned() -> None:

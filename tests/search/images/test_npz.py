@@ -11,6 +11,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from search.errors import DatasetInvalidError, UsageError
 from search.images.content import Source
@@ -197,6 +199,19 @@ def test_damaged_pixels_are_noticed(compressed: bool, tmp_path: Path) -> None:
     file.write_bytes(content)
     with refused(f"`dataset` {file}: x.npy is damaged"):
         read(file)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@given(st.data())
+def test_an_archive_with_other_bytes_is_refused_or_gives_the_same(compressed: bool, data: st.DataObject) -> None:
+    content = bytearray(write(io.BytesIO(), compressed=compressed, x=PIXELS, y=LABELS).getvalue())
+    content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        source = read(io.BytesIO(bytes(content)), max_bytes=10_000_000)
+    except DatasetInvalidError:
+        return
+    assert np.array_equal(pixels_of(source), PIXELS)
+    assert source.splits["all"].labels.tolist() == LABELS.tolist()
 
 
 def test_an_archive_that_ends_too_early_is_damaged(tmp_path: Path) -> None:

