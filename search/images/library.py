@@ -132,6 +132,8 @@ class ImageLibrary:
             DatasetError: If an image cannot be read, or the images do not fit on the disk.
         """
         name = checked_name(name) if name is not None else source.name
+        if source.splits.keys() == {"train"}:  # which means the same, and is to be stored as the same
+            source = replace(source, splits={"all": source.splits["train"]})
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._remove_leftovers()

@@ -55,6 +55,10 @@ def test_the_same_images_in_another_order_are_the_same_data_set(library: ImageLi
     assert len(library.all()) == 1
 
 
+def test_training_images_alone_are_all_there_is(library: ImageLibrary) -> None:
+    assert library.store(in_memory({"train": TRAIN})) == library.store(in_memory({"all": TRAIN}))
+
+
 def test_other_images_classes_or_splits_are_another_data_set(library: ImageLibrary) -> None:
     pixels, labels = TRAIN
     changed = pixels.copy()
