@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search.content_hash import content_hash
-from search.errors import DatasetMissingError, UsageError
+from search.errors import DatasetMissingError, UnknownNameError, UsageError
 from search.images.built_in import BUILT_IN, built_in_dataset, check_built_in, read_built_in
 from search.images.content import Source, SourceSplit
 from search.images.dataset import Dataset
@@ -172,7 +174,19 @@ def _source(given: str | os.PathLike[str], places: ImagePlaces, image_size: tupl
         stored = _stored(given, places)
         if stored is not None:
             return _source_of_stored(stored, places)
+        if ":" not in given and not Path(given).exists():
+            _refuse_unknown(given, places)
     return open_source(given, image_size=image_size, folder=Path.cwd())
+
+
+def _refuse_unknown(given: str, places: ImagePlaces) -> NoReturn:
+    names = [*BUILT_IN, *dict.fromkeys(one.dataset.name for one in places.library.all())]
+    near = get_close_matches(given.lower(), names, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UnknownNameError(
+        f"unknown dataset {given!r}; {hint}It is none of {', '.join(names)}, nor is there a file or a folder "
+        f"{Path(given).absolute()}"
+    )
 
 
 def _source_of_built_in(name: str, places: ImagePlaces, image_size: tuple[int, int] | None) -> Source:
