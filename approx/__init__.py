@@ -43,6 +43,7 @@ Training and measuring
     LabelledImages          images and their classes, normalised if wanted; subsets share pixels
     fit, Schedule           training, and how long and how fast
     accuracy                share of images classified correctly
+    predictions             the class of each image
 
 Pruning
     prune_and_retrain       pruning of individual weights, in one step or gradually
@@ -56,7 +57,7 @@ Faulty memory
     MemoryModel, HYBRID_22NM, SILICON_14NM      faults and energy at a supply voltage
     FailureCurve, NormalTail, MeasuredCurve, Never      shares of cells that fail
     set_memory, use_chip    memories of a converted network, and the chip it runs on
-    chip_accuracies         accuracy on each of several chips
+    chip_accuracies, chip_predictions       accuracy, or the class of each image, on each of several chips
     allocate_robust_bits    bits that each layer needs in robust cells
     fault_map, FaultMap, read_back      the failed cells of one memory
 
@@ -100,6 +101,11 @@ from approx.layer import ApproxLayer as ApproxLayer
 from approx.layer_shapes import LayerShape as LayerShape
 from approx.layer_shapes import layer_order as layer_order
 from approx.layer_shapes import trace as trace
+from approx.measuring import accuracy as accuracy
+from approx.measuring import allocate_robust_bits as allocate_robust_bits
+from approx.measuring import chip_accuracies as chip_accuracies
+from approx.measuring import chip_predictions as chip_predictions
+from approx.measuring import predictions as predictions
 from approx.memory import HYBRID_22NM as HYBRID_22NM
 from approx.memory import SILICON_14NM as SILICON_14NM
 from approx.memory import FailureCurve as FailureCurve
@@ -156,9 +162,6 @@ from approx.structured import prune_channels as prune_channels
 from approx.surgery import approx_layers as approx_layers
 from approx.surgery import weight_layers as weight_layers
 from approx.training import Schedule as Schedule
-from approx.training import accuracy as accuracy
-from approx.training import allocate_robust_bits as allocate_robust_bits
-from approx.training import chip_accuracies as chip_accuracies
 from approx.training import fit as fit
 
 

@@ -1,11 +1,11 @@
-"""Training and measuring on image sets that fit in memory."""
+"""Training on labelled images."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +18,12 @@ from approx.checks import (
     check_number,
     check_type,
 )
-from approx.chips import set_memory, use_chip
+from approx.chips import use_chip
 from approx.config import FaultyMemory
 from approx.errors import ArgumentError, DivergedError
 from approx.labelled_images import LabelledImages, check_images
 from approx.layer import ApproxLayer
-from approx.overflow_counts import warned_of_overflows
+from approx.measuring import share_correct
 from approx.surgery import approx_layers, weight_layers
 
 OPTIMIZERS = ("adam", "sgd")
@@ -169,7 +169,7 @@ def fit(
             if not torch.isfinite(loss):
                 raise DivergedError(f"the loss became {loss.item()} during training")
             if validation is not None and ((step + 1) % steps_per_epoch == 0 or step + 1 == steps):
-                if best.is_over(_accuracy(model, validation), model):
+                if best.is_over(share_correct(model, validation), model):
                     break
                 model.train()
             if after_step is not None:
@@ -178,108 +178,6 @@ def fit(
                     model.train()
     best.restore(model)
     model.eval()
-
-
-def accuracy(model: nn.Module, images: LabelledImages, *, batch_size: int = 1000) -> float:
-    """Share of images whose largest output is their class, in [0, 1].
-
-    Warns of sums that overflow the partial sums of a converted model; see `overflows`.
-    """
-    check_model("model", model)
-    check_images("images", images)
-    check_integer("batch_size", batch_size)
-    with warned_of_overflows(model):
-        return _accuracy(model, images, batch_size=batch_size)
-
-
-@torch.no_grad()
-def _accuracy(model: nn.Module, images: LabelledImages, *, batch_size: int = 1000) -> float:
-    model.eval()
-    correct = 0
-    for start in range(0, len(images), batch_size):
-        batch = slice(start, start + batch_size)
-        guess = model(images.inputs(batch)).argmax(dim=1)
-        correct += int((guess == images.labels[batch]).sum())
-    return correct / len(images)
-
-
-def chip_accuracies(
-    model: nn.Module, images: LabelledImages, chip_seeds: Sequence[int], *, batch_size: int = 1000
-) -> tuple[float, ...]:
-    """Accuracy on each chip; the model is off its chip afterwards.
-
-    Warns of overflowing sums as `accuracy` does, once for all chips.
-
-    Args:
-        model: From `approximate`, with its memories set.
-        images: The images to classify.
-        chip_seeds: The numbers of the chips.
-        batch_size: Images per forward pass.
-    """
-    check_model("model", model)
-    check_images("images", images)
-    _check_chips(chip_seeds)
-    check_integer("batch_size", batch_size)
-    with warned_of_overflows(model):
-        return _chip_accuracies(model, images, chip_seeds, batch_size=batch_size)
-
-
-def _chip_accuracies(
-    model: nn.Module, images: LabelledImages, chip_seeds: Sequence[int], *, batch_size: int = 1000
-) -> tuple[float, ...]:
-    found = []
-    for chip_seed in chip_seeds:
-        use_chip(model, chip_seed)
-        found.append(_accuracy(model, images, batch_size=batch_size))
-    use_chip(model, None)
-    return tuple(found)
-
-
-def allocate_robust_bits(
-    model: nn.Module,
-    images: LabelledImages,
-    memory: FaultyMemory,
-    *,
-    chip_seeds: Sequence[int],
-    max_drop: float,
-) -> dict[str, int]:
-    """Number of top bits that each layer needs in 8T cells, by its sensitivity.
-
-    A layer gets the fewest bits with which faults in its weights alone cost at most `max_drop` of accuracy, averaged
-    over chips. Layers to which the network is less sensitive get fewer, as in the synaptic-sensitivity driven memory of
-    Srinivasan et al., DATE 2016. The model's memories are perfect afterwards; pass the result to `set_memory`.
-
-    Args:
-        model: From `approximate`.
-        images: The images on which accuracy is measured.
-        memory: Faults of the weight memory; its `robust_bits` are the fewest that any layer gets.
-        chip_seeds: The numbers of the chips.
-        max_drop: Accuracy that faults in one layer may cost, in [0, 1].
-
-    Returns:
-        Layer name -> number of bits.
-    """
-    check_type("memory", memory, FaultyMemory, "an approx.FaultyMemory")
-    _check_chips(chip_seeds)
-    if not chip_seeds:
-        raise ArgumentError("`chip_seeds` must name at least one chip, got none")
-    check_number("max_drop", max_drop)
-    set_memory(model)
-    perfect = accuracy(model, images)
-    allocated = {}
-    for name, layer in approx_layers(model):
-        for robust_bits in range(min(memory.robust_bits, layer.config.weight_bits), layer.config.weight_bits + 1):
-            layer.weight_memory = replace(memory, robust_bits=robust_bits)
-            found = _chip_accuracies(model, images, chip_seeds)
-            if perfect - sum(found) / len(found) <= max_drop:
-                break
-        allocated[name] = robust_bits
-        set_memory(model)
-    return allocated
-
-
-def _check_chips(chip_seeds: object) -> None:
-    check_type("chip_seeds", chip_seeds, Sequence, "a list of whole numbers", "for one chip, pass a list of one")
 
 
 def _optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:

@@ -213,7 +213,7 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     # training
     "a pair": (
         lambda: approx.accuracy(network(), (IMAGES, LABELS)),
-        r"`images` must be an approx.LabelledImages, got a tuple; build one with approx.LabelledImages\(pixels, labels",
+        r"batch 0 of `images` must be a pair of tensors, .* got a torch.Tensor; for a single batch pass \[\(",
     ),
     "trained on a loader": (
         lambda: approx.fit(network(), LOADER, SCHEDULE, seed=0),

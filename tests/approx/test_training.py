@@ -11,15 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from approx import (
-    ApproxLayer,
     Architecture,
     FaultyMemory,
     LabelledImages,
     LayerApproximation,
-    NetworkApproximation,
     Schedule,
     accuracy,
-    allocate_robust_bits,
     approx_layers,
     approximate,
     build_network,
@@ -229,7 +226,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], list[nn.M
             seen.append(copy.deepcopy(model))
             return accuracies[len(seen) - 1]
 
-        monkeypatch.setattr(training, "_accuracy", found)
+        monkeypatch.setattr(training, "share_correct", found)
         return seen
 
     return judge
@@ -356,62 +353,3 @@ def test_bit_errors_need_codes(images: LabelledImages) -> None:
     schedule = Schedule(epochs=1, batch_size=16, learning_rate=1e-2)
     with pytest.raises(ArgumentError, match=r"convert it with approximate\(\)"):
         fit(network(), images, schedule, seed=0, bit_errors=FaultyMemory(bit_error_rate=0.1))
-
-
-def test_accuracy_on_chips_is_that_on_each(trained: nn.Module, digits: LabelledImages) -> None:
-    model = converted(trained, digits, weight_memory=FaultyMemory(bit_error_rate=0.1))
-    perfect = accuracy(model, digits)
-    found = chip_accuracies(model, digits, (3, 4, 3), batch_size=700)
-    assert found[0] == found[2] != found[1]
-    assert accuracy(model, digits) == perfect
-    use_chip(model, 4)
-    assert accuracy(model, digits) == found[1]
-
-
-def test_weights_are_quantised_once_for_all_chips(
-    trained: nn.Module, digits: LabelledImages, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = converted(trained, digits, weight_memory=FaultyMemory(bit_error_rate=0.1))
-    ran, quantised, usual = [], [], ApproxLayer.stored_codes
-
-    def counted(layer: ApproxLayer) -> Tensor:
-        quantised.append(layer)
-        return usual(layer)
-
-    monkeypatch.setattr(ApproxLayer, "stored_codes", counted)
-    model.register_forward_hook(lambda *_: ran.append(1))
-    chip_accuracies(model, digits, range(10), batch_size=len(digits))
-    assert len(ran) == 10
-    assert len(quantised) == len(list(approx_layers(model)))
-
-
-def test_robust_bits_are_the_fewest_that_keep_the_accuracy(trained: nn.Module, digits: LabelledImages) -> None:
-    model = converted(trained, digits)
-    memory, chips, drop = FaultyMemory(bit_error_rate=0.05, robust_bits=1), (1, 2), 0.01
-    found = allocate_robust_bits(model, digits, memory, chip_seeds=chips, max_drop=drop)
-    assert found.keys() == dict(approx_layers(model)).keys()
-    assert all(layer.weight_memory is None for _, layer in approx_layers(model))
-    perfect = accuracy(model, digits)
-
-    def lost(name: str, bits: int) -> float:
-        """By faults in one layer alone."""
-        set_memory(model, weights=FaultyMemory(bit_error_rate=0))
-        dict(approx_layers(model))[name].weight_memory = replace(memory, robust_bits=bits)
-        return perfect - fmean(chip_accuracies(model, digits, chips))
-
-    assert max(found.values()) > 1
-    for name, bits in found.items():
-        assert lost(name, bits) <= drop
-        assert bits == 1 or lost(name, bits - 1) > drop
-
-
-def test_layers_narrower_than_the_fewest_robust_bits_are_robust_altogether(
-    trained: nn.Module, digits: LabelledImages
-) -> None:
-    network = NetworkApproximation(
-        default=LayerApproximation(), overrides={"1": LayerApproximation(weight_bits=3, activation_bits=8)}
-    )
-    model = approximate(trained, network, calibration_data=digits.inputs(slice(0, 200)))
-    memory = FaultyMemory(bit_error_rate=0.3, robust_bits=5)
-    found = allocate_robust_bits(model, digits, memory, chip_seeds=(1,), max_drop=1.0)
-    assert found == {"1": 3, "3": 5}

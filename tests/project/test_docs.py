@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from torch import nn
+from torch.utils.data import TensorDataset
 
 import approx
 import energy
@@ -161,8 +162,10 @@ def test_the_python_in_the_document_of_approximation_runs(tmp_path: Path) -> Non
         "images": images,
         "training_images": labelled,
         "test_images": labelled,
+        "torch": torch,
+        "torch_dataset": TensorDataset(images, torch.arange(4)),
         "folder": tmp_path,
-        "print": lambda found: None,
+        "print": lambda *found: None,
     }
     for block in blocks:
         exec(block, names)  # noqa: S102
