@@ -18,6 +18,10 @@ Converting a network
     trace, LayerShape       shapes of the layers, in the order in which they run
     layer_order             names of the layers, in that order
 
+Mending networks without training
+    correct_bias            biases with which a converted network's outputs are right on average
+    reestimate_batch_norm   statistics of BatchNorm layers, from inputs
+
 Multipliers
     find_multiplier         the multiplier of a name, for given operands
     multiplier_names        names for listings
@@ -143,6 +147,8 @@ from approx.overflow_counts import overflows as overflows
 from approx.overflow_counts import reset_overflows as reset_overflows
 from approx.partial_sums import OverflowCount as OverflowCount
 from approx.partial_sums import PartialSums as PartialSums
+from approx.post_training import correct_bias as correct_bias
+from approx.post_training import reestimate_batch_norm as reestimate_batch_norm
 from approx.pruning import Sparsity as Sparsity
 from approx.pruning import global_magnitude_masks as global_magnitude_masks
 from approx.pruning import gradual_sparsities as gradual_sparsities

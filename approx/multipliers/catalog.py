@@ -120,14 +120,16 @@ def multiplier_from_function(
 def find_multiplier(
     name: str,
     *,
-    weight_bits: int,
-    activation_bits: int,
-    activation_signed: bool,
+    weight_bits: int = 8,
+    activation_bits: int = 8,
+    activation_signed: bool = False,
     weight_signed: bool = True,
     circuit_bits: tuple[int, int] | None = None,
     multipliers: Mapping[str, Multiplier] | None = None,
 ) -> Multiplier:
     """The multiplier of a name, for these operands: custom ones are adapted to them, the catalogue's built for them.
+
+    By default they are those of a layer after a ReLU: signed 8-bit weights and unsigned 8-bit activations.
 
     Args:
         name: The name, such as `drum-4`; see `multiplier_names`.

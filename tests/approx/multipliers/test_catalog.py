@@ -233,6 +233,15 @@ def test_momeni_has_its_published_errors() -> None:
     assert -error.min() / 65025 == pytest.approx(0.3076e-2, abs=5e-6)
 
 
+def test_a_name_alone_is_the_multiplier_of_a_layer_after_a_relu() -> None:
+    found = find_multiplier("drum-4")
+    assert (found.weight_bits, found.activation_bits) == (8, 8)
+    assert (found.weight_signed, found.activation_signed) == (True, False)
+    table = find_multiplier("exact").table()
+    assert table[200, 3] == 600
+    assert table[200, 256 - 3] == -600
+
+
 # ---- exact and alphabet sets -------------------------------------------------------------------------------------
 
 
