@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from search.answers import words
-from search.answers.confirmation import Answer, Confirmation, Verdict
+from search.answers.confirmation import Answer, Verdict
 from search.answers.result import SearchResult
+from search.report import sentences
 from search.store.records import Record, SearchRecord, TrialCounts
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
             if wide
             else f" (a terminal of {_WIDE} columns shows its standard error, the worst chip and the test images too)."
         ),
-        f"✓: fresh runs confirm {answer.target}; ✗: they reject it; grey: not confirmed. Saves, right-sized: energy of "
-        "the baseline and of the right-sized network over this one's. Area: relative to the baseline's.",
+        f"✓: {words.confirming(answer.task)} confirm {answer.target}; ✗: they reject it; grey: not confirmed. Saves, "
+        "right-sized: energy of the baseline and of the right-sized network over this one's. Area: relative to the "
+        "baseline's.",
         f"{result.finished} evaluations, {result.distinct} of them different{failed}; "
         f"hypervolume {result.hypervolume:.4f}.",
     ]
@@ -81,9 +83,11 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
         lines.append(f"No configuration is {answer.target}{nearest}.")
     else:
         remedy = f"Confirm it with: search resume {result.search.name}"
-        lines += _answer_lines(answer, answer.record, remedy)
-    lines += _reference_lines(answer)
-    lines += _sums_lines(answer.record or baseline, baseline)
+        lines += sentences.of_answer(answer, answer.record, remedy)
+        lines += sentences.of_classes(answer)
+    lines += sentences.of_references(answer)
+    lines += sentences.of_caution(answer)
+    lines += sentences.of_sums(answer.record or baseline, baseline)
     for line in lines:
         console.print(line, highlight=False, markup=False)
 
@@ -118,79 +122,18 @@ def print_answer(console: Console, answer: Answer) -> None:
     if answer.record is None:
         console.print(f"No configuration is {answer.target}.", highlight=False, markup=False)
         return
-    for line in (*_answer_lines(answer, record, "Confirm it without --no-confirm"), *_reference_lines(answer)):
+    for line in (
+        *sentences.of_answer(answer, record, "Confirm it without --no-confirm"),
+        *sentences.of_classes(answer),
+        *sentences.of_references(answer),
+        *sentences.of_caution(answer),
+    ):
         console.print(line, highlight=False, markup=False)
     if "," in record.setup.hardware:
         console.print(f"It takes {record.evaluation.hardware}, of {record.setup.hardware}.", highlight=False)
-    for line in _sums_lines(record, answer.baseline):
+    for line in sentences.of_sums(record, answer.baseline):
         console.print(line, highlight=False, markup=False)
     console.print(f"Export it with: search export {record.id} --out DIR", highlight=False)
-
-
-def _answer_lines(answer: Answer, record: Record, remedy: str) -> list[str]:
-    """Return an answer in sentences, with a remedy if it was not confirmed yet."""
-    confirmation = answer.confirmation
-    energies = f"{words.energy(record.evaluation.energy_pj)}, {words.savings(answer, record)}"
-    cheaper = f" {len(answer.rejected)} cheaper rejected." if answer.rejected else ""
-    if confirmation is None:
-        return [
-            f"NOT CONFIRMED {answer.target} by fresh runs yet. Cheapest measured: {record.id}, {energies}; the "
-            f"cheapest of many is, on average, a little lucky.{cheaper} {remedy}"
-        ]
-    fresh = _fresh_runs(confirmation, record)
-    if answer.confirmed and record.key == answer.baseline.key and answer.rejected:
-        near, runs = max(answer.rejected, key=lambda one: one[1].margin.lower_bound)
-        return [
-            f"Nothing cheaper is confirmed {answer.target}, {record.id}.{cheaper} Nearest, not confirmed: {near.id}, "
-            f"{words.savings(answer, near)}; with 97.5 % confidence it falls {-runs.margin.lower_bound * 100:.2f} "
-            "points short. Ask for less, or search more."
-        ]
-    if answer.confirmed:
-        return [f"Cheapest {answer.target}, confirmed: {record.id}, {energies}.{cheaper}", f"{fresh}."]
-    return [
-        f"NOT CONFIRMED {answer.target}.{cheaper} Nearest: {record.id}, {energies}; with 97.5 % confidence it falls "
-        f"{(answer.shortfall or 0) * 100:.2f} points short. Ask for less, or search more.",
-        f"{fresh}.",
-    ]
-
-
-def _reference_lines(answer: Answer) -> list[str]:
-    """Return what savings are against, the right-sized network and the baseline, with their fresh runs."""
-    baseline, right_sized = answer.baseline, answer.right_sized
-    found = right_sized.record
-    if found.key == baseline.key:
-        reaches = baseline.evaluation.accuracy >= answer.target.accuracy(baseline.evaluation.accuracy)
-        whose = "the baseline" if reaches else "the baseline, which was not measured to keep it either"
-        sized = f"Right-sized: {whose}; no smaller dense, exact, 8-bit network that keeps the accuracy was evaluated."
-    else:
-        sized = (
-            "Right-sized, the cheapest dense, exact, 8-bit network at nominal voltage among those evaluated that keeps "
-            "the accuracy: "
-            f"{found.id}, {words.configuration(found.evaluation.candidate)['network']}, "
-            f"{words.energy(found.evaluation.energy_pj)}, {words.saving(answer.saving(found))} less than the baseline; "
-            f"{_fresh_runs(right_sized.confirmation, found)}."
-        )
-    return [sized, f"Baseline: {_fresh_runs(answer.baseline_confirmation, baseline)}."]
-
-
-def _fresh_runs(confirmation: Confirmation | None, record: Record) -> str:
-    """Return the accuracies of fresh runs in words, or that there are none."""
-    if confirmation is None:
-        return f"not retrained, {record.evaluation.accuracy:.2%} in the search"
-    accuracy = confirmation.accuracy
-    return (
-        f"{len(confirmation.runs)} fresh runs: {accuracy.value:.2%} ± {accuracy.standard_error:.2%} on images held out "
-        f"({record.evaluation.accuracy:.2%} in the search), {confirmation.test_accuracy:.2%} on test images"
-    )
-
-
-def _sums_lines(record: Record, baseline: Record) -> list[str]:
-    """Say how many sums overflowed, if partial sums are narrow: a baseline that overflows is a weak reference."""
-    sums, of_baseline = record.evaluation.narrow_sums, baseline.evaluation.narrow_sums
-    if sums is None or of_baseline is None or sums.overflowed is None or of_baseline.overflowed is None:
-        return []
-    own = "" if record.key == baseline.key else f", and {sums.overflowed:.2%} of the answer's"
-    return [f"Partial sums {sums.overflow} at {sums.bits} bits: {of_baseline.overflowed:.2%} of the baseline's{own}."]
 
 
 def print_searches(console: Console, searches: Sequence[SearchRecord], counts: Mapping[int, TrialCounts]) -> None:
