@@ -17,6 +17,7 @@ Converting a network
     ApproxLayer, ApproxLinear, ApproxConv2d, ApproxConvTranspose2d      their types
     trace, LayerShape       shapes of the layers, in the order in which they run
     layer_order             names of the layers, in that order
+    other_weights           parameters that are multiplied outside of these layers
 
 Mending networks without training
     correct_bias            biases with which a converted network's outputs are right on average
@@ -104,6 +105,7 @@ from approx.labelled_images import LabelledImages as LabelledImages
 from approx.layer import ApproxLayer as ApproxLayer
 from approx.layer_shapes import LayerShape as LayerShape
 from approx.layer_shapes import layer_order as layer_order
+from approx.layer_shapes import other_weights as other_weights
 from approx.layer_shapes import trace as trace
 from approx.measuring import accuracy as accuracy
 from approx.measuring import allocate_robust_bits as allocate_robust_bits

@@ -35,6 +35,8 @@ class FaultyMemory:
             one column of a bank. 0: all cells are independent.
         transient_rate: Probability that a bit is inverted in a read, independently in every read.
         stores_pruned: Whether pruned weights are stored as zeros, which can fail, instead of being left out.
+        supply_share: The supply voltage at which a memory has these faults, over its nominal one; None if unknown.
+            Faults do not depend on it, energy does.
 
     Raises:
         ArgumentError: If a value is out of range or of the wrong type.
@@ -48,6 +50,7 @@ class FaultyMemory:
     column_correlation: float = 0.0
     transient_rate: float = 0.0
     stores_pruned: bool = False
+    supply_share: float | None = None
 
     @property
     def may_invert_signs(self) -> bool:
@@ -68,6 +71,10 @@ class FaultyMemory:
         if self.storage is not None:
             _check_choice("storage", self.storage, WEIGHT_FORMATS)
         _check_choice("failed_cells", self.failed_cells, FAILED_CELLS)
+        if self.supply_share is not None:
+            check_number("supply_share", self.supply_share)
+            if not self.supply_share > 0:
+                raise ArgumentError(f"`supply_share` must be positive, got {self.supply_share}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

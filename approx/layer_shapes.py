@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from approx.checks import check_model, check_tensor
+from approx.errors import ArgumentError
+from approx.observation import observe
 from approx.surgery import approx_layers, split_attention, weight_layers
 
 
@@ -48,13 +50,19 @@ def trace(model: nn.Module, example_input: Tensor) -> list[LayerShape]:
     """Layer shapes in the order in which the layers run.
 
     Args:
-        model: The network, not converted; it is not changed. Its layers are those that `approximate` would convert.
+        model: The network, before or after `approximate`; it is not changed. Its layers are those that `approximate`
+            converted or would convert.
         example_input: A batch of any size. Shapes are those of a single input; densities are over the whole batch.
+
+    Raises:
+        ArgumentError: If the example has no dimension of images.
     """
     check_model("model", model)
     check_tensor("example_input", example_input)
     model = split_attention(copy.deepcopy(model).eval())
-    batch = example_input.shape[0]
+    if not example_input.dim() or not len(example_input):
+        raise ArgumentError(f"`example_input` must be a batch of inputs, got shape {tuple(example_input.shape)}")
+    batch = len(example_input)
     shapes: list[LayerShape] = []
 
     def note(name: str) -> object:
@@ -63,7 +71,12 @@ def trace(model: nn.Module, example_input: Tensor) -> list[LayerShape]:
             assert isinstance(weight, Tensor)
             outputs = module.out_channels if isinstance(module, nn.ConvTranspose2d) else weight.shape[0]
             given = inputs[0] if inputs else named["input"]
-            convolution = module if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) else None
+            convolutional = weight.dim() == 4
+            if batch > 1 and given.dim() == (3 if convolutional else 1):
+                raise ArgumentError(
+                    f"`example_input` must be a batch of inputs, but layer {name!r} gets a single one of shape "
+                    f"{tuple(given.shape)}; give it a first dimension with example_input[None]"
+                )
             shapes.append(
                 LayerShape(
                     name=name,
@@ -71,10 +84,10 @@ def trace(model: nn.Module, example_input: Tensor) -> list[LayerShape]:
                     inner=weight.numel() // outputs,
                     outputs=outputs,
                     input_values=given.numel() // batch,
-                    groups=1 if convolution is None else convolution.groups,
-                    kernel_height=1 if convolution is None else weight.shape[2],
-                    kernel_width=1 if convolution is None else weight.shape[3],
-                    output_height=1 if convolution is None else output.shape[-2],
+                    groups=getattr(module, "groups", 1),
+                    kernel_height=weight.shape[2] if convolutional else 1,
+                    kernel_width=weight.shape[3] if convolutional else 1,
+                    output_height=output.shape[-2] if convolutional else 1,
                     input_density=int(given.count_nonzero()) / given.numel(),
                 )
             )
@@ -83,7 +96,7 @@ def trace(model: nn.Module, example_input: Tensor) -> list[LayerShape]:
 
     handles = [
         layer.register_forward_hook(note(name), with_kwargs=True)  # type: ignore[arg-type]
-        for name, layer in weight_layers(model)
+        for name, layer in [*weight_layers(model), *approx_layers(model)]
     ]
     try:
         with torch.no_grad():
@@ -114,3 +127,16 @@ def layer_order(model: nn.Module, example_input: Tensor) -> list[str]:
     with torch.no_grad():
         model(example_input)
     return list(ran)
+
+
+def other_weights(model: nn.Module, example_input: Tensor) -> tuple[str, ...]:
+    """Names of parameters that the network multiplies outside of the layers that `trace` finds.
+
+    Args:
+        model: The network, before or after `approximate`; it is not changed.
+        example_input: A batch of any size.
+    """
+    check_model("model", model)
+    check_tensor("example_input", example_input)
+    model = split_attention(copy.deepcopy(model).eval())
+    return observe(model, {**dict(weight_layers(model)), **dict(approx_layers(model))}, {}, example_input).other_weights

@@ -223,6 +223,7 @@ class MemoryModel:
             failed_cells=failed_cells,
             column_correlation=column_correlation,
             transient_rate=transient_rate,
+            supply_share=supply_v / self.nominal_v,
         )
 
 

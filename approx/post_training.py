@@ -109,13 +109,22 @@ def correct_bias(converted: nn.Module, original: nn.Module, inputs: Tensor) -> N
     once = {name: layer for name, layer in layers.items() if name in expected and expected[name].runs == 1}
     several = {name: layer for name, layer in layers.items() if name in expected and expected[name].runs > 1}
     use_chip(converted, None)
+    biases = {name: layer.bias for name, layer in layers.items()}
+    finished = False
     with _evaluating(converted):
-        found = _correct_in_order(converted, once, several, expected, inputs)
-        for name, layer in several.items():
-            if name in found:
-                _add_to_bias(name, layer, expected[name], found[name])
-        if several:
-            _correct_in_order(converted, once, {}, expected, inputs)
+        try:
+            found = _correct_in_order(converted, once, several, expected, inputs)
+            for name, layer in several.items():
+                if name in found:
+                    bias = 0 if layer.bias is None else layer.bias
+                    _set_bias(name, layer, bias + expected[name].mean() - found[name].mean())
+            if several:
+                _correct_in_order(converted, once, {}, expected, inputs)
+            finished = True
+        finally:
+            if not finished:
+                for name, layer in layers.items():
+                    layer.bias = biases[name]
 
 
 class _Outputs:
@@ -186,34 +195,40 @@ def _correct_in_order(
 ) -> dict[str, _Outputs]:
     """Run a model once, and correct each layer when it runs, before others get its output.
 
+    A layer runs without its bias, which is added to its output afterwards: others get what they will get in future, to
+    the bit, because layers too add their bias last.
+
     Returns:
         Name -> outputs of the layers that are only watched.
     """
     seen: dict[str, _Outputs] = {}
 
+    def without_bias(layer: ApproxLayer, arguments: object) -> None:
+        layer.bias = None
+
     def correct(name: str, layer: ApproxLayer, arguments: object, output: Tensor) -> Tensor:
         found = _Outputs(_channel_dim(layer))
         found.see(output)
-        correction = _add_to_bias(name, layer, expected[name], found)
-        return output.add_(correction.reshape(-1, *[1] * (-1 - _channel_dim(layer))))
+        bias = _set_bias(name, layer, expected[name].mean() - found.mean())
+        return output.add_(bias.reshape(-1, *[1] * (-1 - _channel_dim(layer))))
 
     def watch(name: str, layer: ApproxLayer, arguments: object, output: Tensor) -> None:
         seen.setdefault(name, _Outputs(_channel_dim(layer))).see(output)
 
-    handles = [layer.register_forward_hook(partial(correct, name)) for name, layer in corrected.items()]
+    handles = [layer.register_forward_pre_hook(without_bias) for layer in corrected.values()]
+    handles += [layer.register_forward_hook(partial(correct, name)) for name, layer in corrected.items()]
     handles += [layer.register_forward_hook(partial(watch, name)) for name, layer in watched.items()]
     with _removed(handles):
         model(inputs)
     return seen
 
 
-def _add_to_bias(name: str, layer: ApproxLayer, expected: _Outputs, found: _Outputs) -> Tensor:
-    correction = (expected.mean() - found.mean()).to(layer.weight.dtype)
-    if not correction.isfinite().all():
+def _set_bias(name: str, layer: ApproxLayer, bias: Tensor) -> nn.Parameter:
+    if not bias.isfinite().all():
         raise ArgumentError(f"layer {name!r}: its output for `inputs` is not finite in one of the networks")
-    bias = torch.zeros_like(correction) if layer.bias is None else layer.bias
-    layer.bias = nn.Parameter(bias + correction, layer.weight.requires_grad)  # anew: layers may share the old one
-    return correction
+    # A new one: layers may share the old one.
+    layer.bias = nn.Parameter(bias.to(layer.weight.dtype), layer.weight.requires_grad)
+    return layer.bias
 
 
 def _channel_dim(layer: ApproxLayer) -> int:

@@ -1,11 +1,13 @@
 """Find the best trade-offs between accuracy and energy over all techniques at once.
 
     result = search.run(dataset="digits", budget=200)   search; the result prints as a table
+    result.plot("front.png")                            its accuracies over its energies as a picture
     search.resume("digits-1")                           continue one that was stopped
     search.best(min_accuracy=0.95)                      the cheapest configuration that fresh runs confirm
     search.compare(dataset="digits")                    what each technique saves alone, in pairs and together
     search.export(ID, out="folder")                     a result as files, for `approx.load`
     search.write_report("digits-1", "digits-1.html")    a result as a web page
+    search.energy_of(model, images)                     the modelled energy of any torch network
 
 How a search goes through the rooms of this package, each of which imports from those below it only:
 
@@ -14,7 +16,8 @@ How a search goes through the rooms of this package, each of which imports from 
     report       words, tables, pages         crosscheck  a front scored by ZigZag
     sampling     which candidates are next    executors   who evaluates them
     store        SQL                          evaluation  one candidate: train, prune, approximate, measure
-    space        tasks and candidates         multipliers names, costs, tables
+    space        tasks and candidates         images      what people give as their images
+    multipliers  names, costs, tables
 
 Names are imported when they are first used, so that `search --help` answers before SQLAlchemy, Optuna or torch are
 loaded.
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from search.api._best import best as best
     from search.api._best import configurations as configurations
     from search.api._compare import compare as compare
+    from search.api._energy_of import energy_of as energy_of
     from search.api._export import Exported as Exported
     from search.api._export import export as export
     from search.api._resume import resume as resume
@@ -80,6 +84,7 @@ _HOME = {
     "best": "search.api._best",
     "compare": "search.api._compare",
     "configurations": "search.api._best",
+    "energy_of": "search.api._energy_of",
     "export": "search.api._export",
     "find_task": "search.space.task",
     "resume": "search.api._resume",
@@ -92,6 +97,7 @@ __all__ = [  # what `help(search)` describes: the functions
     "best",
     "compare",
     "configurations",
+    "energy_of",
     "export",
     "find_task",
     "resume",

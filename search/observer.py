@@ -11,6 +11,9 @@ from search.store.records import Record, SearchRecord
 class Observer:
     """Is notified of a search's progress, in the process that runs it. This one ignores it; subclasses override."""
 
+    def reading_images(self, done: int, of: int) -> None:
+        """Called while images are stored, before the search: after each, with the number so far and of all."""
+
     def stored(self, search: SearchRecord) -> None:
         """Called once the search has a name and is stored, and can be resumed whatever happens."""
 

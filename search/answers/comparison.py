@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from search.space.candidate import Candidate
 from search.space.techniques import TECHNIQUES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Strategy = Literal["joint", "greedy"]
 
@@ -125,6 +129,27 @@ class Comparison:
     losses: tuple[float, ...]
     baseline: Choice
     rows: tuple[Row, ...]
+
+    def _repr_html_(self) -> str:
+        from search.report.notebook import comparison_html  # the room above; a result shows itself
+
+        return comparison_html(self)
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Draw what each combination saves over the accuracy loss.
+
+        Args:
+            path: A .png, .svg or .pdf file to write it to.
+
+        Returns:
+            The figure, which a notebook shows as the last line of a cell.
+
+        Raises:
+            UsageError: If the file has another suffix, or cannot be written.
+        """
+        from search.report.notebook import savings_figure
+
+        return savings_figure(self, path)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON object. Accuracies and losses are shares in [0, 1], energies pJ per inference."""

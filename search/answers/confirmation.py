@@ -116,6 +116,11 @@ class Answer:
     rejected: tuple[tuple[Record, Confirmation], ...]
     confirmations: Mapping[str, Confirmation]
 
+    def _repr_html_(self) -> str:
+        from search.report.notebook import answer_html  # the room above; a result shows itself
+
+        return answer_html(self)
+
     @property
     def confirmed(self) -> bool:
         """Whether fresh runs confirm that the configuration keeps the target."""

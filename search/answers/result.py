@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,14 +21,14 @@ from search.store.records import Record, SearchRecord, most_accurate_first
 
 if TYPE_CHECKING:
     import pandas as pd
-
+    from matplotlib.figure import Figure
 
 _SHOWN = 12  # rows of a front in the text of a result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SearchResult:
-    """The result of a search, which prints as a short table of its front.
+    """The result of a search, which prints as a short table of its front, and is one in a notebook.
 
     Attributes:
         search: The search.
@@ -73,6 +74,29 @@ class SearchResult:
         if left_out > 0:
             lines.insert(-1, f"... {left_out} more, down to {words.percent(self.front[-1].evaluation.accuracy)} %")
         return "\n".join([f"Search {self.search.name} ({self.search.task.words}): {self.finished} evaluations", *lines])
+
+    def _repr_html_(self) -> str:
+        from search.report.notebook import result_html  # the room above; a result shows itself
+
+        return result_html(self)
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
+        """Draw accuracy over energy: the evaluations, their front, the baseline, the right-sized network, the answer.
+
+        Evaluations that were stopped early are left out, as are those far less accurate than what is compared.
+
+        Args:
+            path: A .png, .svg or .pdf file to write it to.
+
+        Returns:
+            The figure, which a notebook shows as the last line of a cell.
+
+        Raises:
+            UsageError: If the file has another suffix, or cannot be written.
+        """
+        from search.report.notebook import result_figure
+
+        return result_figure(self, path)
 
     def saving(self, record: Record) -> float:
         """Return the baseline's energy over an evaluation's."""

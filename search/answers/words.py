@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from search.answers.confirmation import Answer, Confirmation
+from search.answers.confirmation import Answer, Confirmation, Verdict
 from search.multipliers.identity import multiplier_name
 from search.space.candidate import Candidate
 from search.space.task import Task
@@ -12,8 +12,8 @@ from search.store.records import Record
 
 COLUMNS = ("network", "prune", "bits", "multiplier", "memory")
 CAUTION = (
-    "The images that chose and confirmed it are cut from the training images, so the network may have been trained on "
-    "them, and their accuracies may be too high; give others as `validation`. Only the test images can be clean."
+    "Accuracies may be too high, but for those on test images: the images that choose and confirm are cut from the "
+    "training images, on which the network may have been trained. Give validation images that it never saw."
 )
 
 
@@ -68,18 +68,13 @@ def confirming(task: Task) -> str:
     return "bootstraps" if task.train == "none" else "fresh runs"
 
 
-def not_confirmed_yet(task: Task) -> str:
-    """Return what an evaluation of a task is that nothing confirms or rejects."""
-    return "measured once" if task.train == "none" else "not retrained"
-
-
-def verdicts(task: Task) -> dict[str, str]:
+def verdicts(task: Task) -> dict[Verdict, str]:
     """Return what the verdicts on a task's evaluations mean."""
     by = confirming(task)
     return {
         "confirmed": f"confirmed by {by}",
         "rejected": f"rejected by {by}",
-        "untried": f"not confirmed: {not_confirmed_yet(task)}",
+        "untried": "measured once" if task.train == "none" else "not retrained",
     }
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from search.answers.comparison import COMBINATIONS, Choice, Combination, Comparison, Row
 from search.answers.confirmation import Answer
@@ -31,14 +30,12 @@ from search.api.options import SearchOptions
 from search.api.workplace import Workplace
 from search.defaults import DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import StorageError, UsageError
+from search.observer import Observer
 from search.space.target import Target
 from search.space.task import Task
 from search.space.task_request import TaskRequest, searched_task
 from search.store.database import Store
 from search.store.records import Record, SearchRecord
-
-if TYPE_CHECKING:
-    from search.observer import Observer
 
 LOSSES = (0.005, 0.01, 0.02, 0.05)
 DEFAULT_BUDGET = 60
@@ -99,7 +96,9 @@ def compare(
     if name is not None and not (isinstance(name, str) and re.fullmatch(r"[\w.-]{1,70}", name, re.ASCII)):
         raise UsageError(f"`name` may have up to 70 letters, digits, '.', '_' and '-', got {name!r}")
     check_value("task", task, TaskRequest)
-    found_task = searched_task(task.with_shortcuts(dataset=dataset, network=network), workplace.images)
+    on_image = (observer or Observer()).reading_images
+    asked = task.with_shortcuts(dataset=dataset, network=network)
+    found_task = searched_task(asked, workplace.images, on_image=on_image)
     found_hardware = find_hardware(hardware)
     name = name or free_name(found_task.name, workplace)
     stored = _stored(workplace.url)

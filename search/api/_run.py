@@ -129,8 +129,12 @@ def run(
     asked = task.with_shortcuts(
         dataset=dataset, data=data, network=network, model=model, checkpoint=checkpoint, train=train
     )
+    if observer is None:
+        from search.report.progress import default_observer
+
+        observer = default_observer()
     return run_task(
-        searched_task(asked, workplace.images),
+        searched_task(asked, workplace.images, on_image=observer.reading_images),
         hardware_found,
         target=target,
         max_area=max_area,

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from search.api.workplace import Workplace
-from search.errors import DatasetMissingError
+from search.errors import DatasetMissingError, StorageError
+from search.images.dataset import Dataset
 from search.images.places import ImagePlaces
 from search.locations import DATA_DIR_VARIABLE
 from search.space.task import Task
@@ -61,3 +62,10 @@ def stored_images(task: Task, workplace: Workplace, store: Store) -> ImagePlaces
                 check_present(task, before)
                 return before
     return places
+
+
+def searches_of(dataset: Dataset, workplace: Workplace) -> list[str]:
+    """Return the names of the stored searches with a data set; none where no results are stored."""
+    with suppress(StorageError), Store.open(workplace.url, create=False) as store:
+        return [search.name for search in store.searches.all() if search.task.dataset.identity == dataset.identity]
+    return []

@@ -85,6 +85,14 @@ def find_resumed(
         among += "" if space is None else " in this `space`"
         among += "" if effort is None else f" with effort {effort}"
         among += "" if max_area is None else f" with `max_area` {max_area:g}"
+        changed = [search for search in store.searches.all() if _has_other_images(search.task, task)]
+        if changed:
+            raise UsageError(
+                f"the images of {task.name} have changed since search {changed[0].name!r} began: it has "
+                f"{_images_words(changed[0].task)}, now there are {_images_words(task)}, so its evaluations cannot be "
+                "compared. The images it was begun with are kept: resume it with: search resume "
+                f"{changed[0].name}; or start a new search without `resume`"
+            )
         raise UsageError(
             f"there is no search of {task.words} with seed {seed} on {hardware.identity}{among} to "
             "resume; start one without `resume`, or list all with: search show"
@@ -100,8 +108,7 @@ def _check_same_task(name: str, begun: Task, given: Task) -> None:
     """
     if begun.dataset.identity != given.dataset.identity:
         raise UsageError(
-            f"search {name!r} was begun with other images of {begun.name} ({begun.dataset.identity}, "
-            f"{begun.dataset.images} images, not {given.dataset.identity}, {given.dataset.images} images), so that its "
+            f"search {name!r} was begun with {_images_words(begun)}, not with {_images_words(given)}, so that its "
             f"evaluations cannot be compared; resume it as it was begun with: search resume {name}"
         )
     network = begun.network.path if begun.network else None
@@ -123,6 +130,14 @@ def _check_same_task(name: str, begun: Task, given: Task) -> None:
             f"{network} was edited after search {name!r} began, so its evaluations cannot be compared; search with "
             "what it is now without `resume`"
         )
+
+
+def _has_other_images(begun: Task, given: Task) -> bool:
+    return begun.name == given.name and begun.dataset.identity != given.dataset.identity
+
+
+def _images_words(task: Task) -> str:
+    return f"{task.dataset.images} images ({task.dataset.identity})"
 
 
 def check_same_settings(

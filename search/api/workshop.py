@@ -114,11 +114,11 @@ class Workshop:
     def notified(self, observer: Observer | None, multipliers: Sequence[ChosenMultiplier] = ()) -> Observer:
         """Return the observer, or a notebook's where there is none, notified of what limits the results."""
         from search.evaluation import datasets
-        from search.observer import Observer
-        from search.report.progress import NotebookProgress, in_notebook
 
         if observer is None:
-            observer = NotebookProgress() if in_notebook() else Observer()
+            from search.report.progress import default_observer
+
+            observer = default_observer()
         texts = (
             None if self.task.train == "none" else self.cache.why_unwritable(),
             datasets.imbalance(self.task, self.data.train),

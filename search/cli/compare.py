@@ -10,7 +10,7 @@ import click
 
 from search.cli import options
 from search.cli.command_line import command_line
-from search.cli.errors import EXIT_INTERRUPTED, in_options, print_json, reported_errors
+from search.cli.errors import EXIT_INTERRUPTED, in_options, interrupted, print_json, reported_errors
 from search.defaults import DEFAULT_HARDWARE
 
 
@@ -61,7 +61,13 @@ def compare(
 
         workplace = options.workplace_of(context)
         task = options.task_of(context)
-        chosen = name or free_name(searched_task(task, workplace.images).name, workplace)
+        screen = console.open_console(stderr=as_json)  # JSON alone goes to stdout, so progress goes to stderr
+        progress = open_progress(screen, worded=in_options)
+        chosen = name
+        if chosen is None:
+            with interrupted("stopped before the comparison began"), progress:
+                found = searched_task(task, workplace.images, on_image=progress.reading_images)
+            chosen = free_name(found.name, workplace)
         folder = out or Path(chosen)
         check_folder(folder, name)
         given = {
@@ -75,8 +81,6 @@ def compare(
             "out": out,
         }
         words = ["search", "compare", "--name", chosen]
-        screen = console.open_console(stderr=as_json)  # JSON alone goes to stdout, so progress goes to stderr
-        progress = open_progress(screen, worded=in_options)
         try:
             with interruptible(progress), progress:
                 comparison = search.compare(

@@ -49,9 +49,11 @@ def energy_command(
     with reported_errors(context.obj):
         from search.answers.energy import score
         from search.report import console, energy_console
-        from search.report.pictures import check_picture, draw_energy
+        from search.report.pictures import draw_energy
 
         if picture is not None:
+            from search.report.figures import check_picture  # which loads matplotlib
+
             check_picture(picture)
         scored = score(
             source,

@@ -38,6 +38,16 @@ def reported_errors(debug: bool) -> Iterator[None]:
         sys.exit(_EXIT_FAILURE)
 
 
+@contextmanager
+def interrupted(text: str) -> Iterator[None]:
+    """End with one line on Ctrl-C a command that keeps nothing until it is done."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"search: {text}", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+
+
 def in_options(text: str) -> str:
     """Return a message in the terms of the command that runs: `budget` becomes --budget.
 

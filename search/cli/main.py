@@ -9,6 +9,7 @@ import click
 from search.cli.best import best
 from search.cli.compare import compare
 from search.cli.crosscheck import crosscheck
+from search.cli.datasets import datasets
 from search.cli.energy import energy_command
 from search.cli.export import export
 from search.cli.hardware import hardware
@@ -63,6 +64,7 @@ for command in (
     show,
     compare,
     crosscheck,
+    datasets,
     energy_command,
     export,
     hardware,

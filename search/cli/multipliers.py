@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import click
 
 from search.cli import options
-from search.cli.errors import EXIT_INTERRUPTED, in_options, print_json, reported_errors
+from search.cli.errors import in_options, interrupted, print_json, reported_errors
 
 
 @click.group(invoke_without_command=True)
@@ -124,7 +123,7 @@ def characterise(
     Needs Yosys, Icarus Verilog and the OSU 180 nm cells; on Debian or Ubuntu:
     apt-get install yosys iverilog qflow-tech-osu018
     """
-    with _interruptible(), _errors(debug):  # imports are inside, because they take seconds too
+    with interrupted("stopped; nothing was kept"), _errors(debug):  # imports are inside, because they take seconds too
         from search.errors import UsageError
         from search.multipliers import characterisation, shipped_table
         from search.report import console
@@ -181,16 +180,6 @@ def doctor(debug: bool, as_json: bool) -> None:
             print_json(found)
         else:
             console.print_diagnosis(console.open_console(), found)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """End with one line on Ctrl-C a command that keeps nothing until it is done."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        click.echo("search: stopped; nothing was kept", err=True)
-        sys.exit(EXIT_INTERRUPTED)
 
 
 @contextmanager

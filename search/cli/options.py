@@ -76,8 +76,13 @@ _WORKPLACE_KEPT, _TASK_KEPT = "crosslayer.workplace", "crosslayer.task"
 
 
 def _keep(kept: str, context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Keep an option for `workplace_of` or `task_of`, instead of passing all of them to every command."""
-    context.meta.setdefault(kept, {})[parameter.name] = value
+    """Keep an option for `workplace_of` or `task_of`, instead of passing all of them to every command.
+
+    What was given to a group of commands holds unless its command is given another value.
+    """
+    options = context.meta.setdefault(kept, {})
+    if value is not None or parameter.name not in options:
+        options[parameter.name] = value
 
 
 _task_option = partial(click.option, expose_value=False, callback=partial(_keep, _TASK_KEPT))

@@ -1,4 +1,4 @@
-"""The workload of a candidate's network: the bridge from `approx` to `energy`."""
+"""The workload of a network: the bridge from `approx` to `energy`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import energy
-from search.space.candidate import NOMINAL_V, Candidate
+from search.space.candidate import NOMINAL_V, Candidate, LayerChoice
 
 if TYPE_CHECKING:
     import approx
@@ -20,18 +20,49 @@ _WIDEST = 12  # codes in `approx`
 def workload_of(
     candidate: Candidate, shapes: Sequence[approx.LayerShape], hardware: energy.Hardware, *, kept: Mapping[str, int]
 ) -> energy.Workload:
-    """Return the workload of one inference.
+    """Return the workload of one inference of a candidate's network.
 
     Args:
         candidate: Candidate in canonical form.
         shapes: Layers of its network, in the order in which they run; at least one. One that runs twice counts twice.
         hardware: Hardware that runs it.
         kept: Layer name -> weights left after pruning; layers that are not named keep all weights.
-
-    Raises:
-        energy.WorkloadError: If no energy is known for its multiplier.
     """
-    choices = candidate.layer_choices(list(dict.fromkeys(shape.name for shape in shapes)))
+    return network_workload(
+        shapes,
+        candidate.layer_choices(list(dict.fromkeys(shape.name for shape in shapes))),
+        hardware,
+        shared=candidate.groups[1],
+        weight_bits=candidate.weight_bits,
+        activation_bits=candidate.activation_bits,
+        supply_share=candidate.supply_v / NOMINAL_V,
+        kept=kept,
+    )
+
+
+def network_workload(
+    shapes: Sequence[approx.LayerShape],
+    choices: Mapping[str, LayerChoice],
+    hardware: energy.Hardware,
+    *,
+    shared: LayerChoice,
+    weight_bits: int,
+    activation_bits: int,
+    supply_share: float,
+    kept: Mapping[str, int],
+) -> energy.Workload:
+    """Return the workload of one inference of any network.
+
+    Args:
+        shapes: Its layers, in the order in which they run; at least one. One that runs twice counts twice.
+        choices: Layer name -> its multiplier and robust bits.
+        hardware: Hardware that runs it.
+        shared: The choice of most layers.
+        weight_bits: Width of a weight.
+        activation_bits: Width of an activation.
+        supply_share: Supply voltage of the weight memory over that of the hardware.
+        kept: Layer name -> weights left after pruning; layers that are not named keep all weights.
+    """
     runs: dict[str, int] = {}
     layers = []
     for shape in shapes:
@@ -49,18 +80,18 @@ def workload_of(
                 kernel_width=shape.kernel_width,
                 output_height=shape.output_height,
                 activation_density=shape.input_density,
-                multiplier=_unless_shared(choices[shape.name].multiplier, candidate.multiplier),
+                multiplier=_unless_shared(choices[shape.name].multiplier, shared.multiplier),
             )
         )
     workload = energy.Workload(
         layers=tuple(layers),
-        weight_bits=candidate.weight_bits,
-        activation_bits=candidate.activation_bits,
-        multiplier=candidate.multiplier,
-        weight_memory_v=candidate.supply_v,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        multiplier=shared.multiplier,
+        weight_memory_v=hardware.weight_memory.supply_v,
         robust_bits=0,
     )
-    return on_hardware(workload, candidate, hardware)
+    return _stored_on(workload, choices, hardware, shared=shared, supply_share=supply_share)
 
 
 def circuit_bits(hardware: energy.Hardware) -> tuple[int, int] | None:
@@ -86,13 +117,28 @@ def kept_weights(shapes: Sequence[approx.LayerShape], sparsity: float) -> dict[s
 def on_hardware(workload: energy.Workload, candidate: Candidate, hardware: energy.Hardware) -> energy.Workload:
     """Return a candidate's workload with its voltage, robust bits and batch on some hardware.
 
-    The first and the last layer may have different robust bits. The candidate's voltage, relative to `NOMINAL_V`, is
-    scaled to the supply voltage of the hardware's weight memory, so that a candidate means the same at any technology
-    node. In a memory of 8T cells all bits are robust, so none are listed.
+    The candidate's voltage, relative to `NOMINAL_V`, is scaled to the supply voltage of the hardware's weight memory,
+    so that a candidate means the same at any technology node.
+    """
+    choices = candidate.layer_choices(list(dict.fromkeys(_stored(layer.name) for layer in workload.layers)))
+    supply_share = candidate.supply_v / NOMINAL_V
+    return _stored_on(workload, choices, hardware, shared=candidate.groups[1], supply_share=supply_share)
+
+
+def _stored_on(
+    workload: energy.Workload,
+    choices: Mapping[str, LayerChoice],
+    hardware: energy.Hardware,
+    *,
+    shared: LayerChoice,
+    supply_share: float,
+) -> energy.Workload:
+    """Return a workload with its voltage, robust bits and batch on some hardware; see `network_workload`.
+
+    In a memory of 8T cells all bits are robust, so none are listed.
     """
     all_robust = hardware.weight_memory.cell == "8T"
-    robust_bits = 0 if all_robust else candidate.robust_bits
-    choices = candidate.layer_choices(list(dict.fromkeys(_stored(layer.name) for layer in workload.layers)))
+    robust_bits = 0 if all_robust else shared.robust_bits
     layer_bits = {layer: 0 if all_robust else choice.robust_bits for layer, choice in choices.items()}
     return replace(
         workload,
@@ -100,7 +146,7 @@ def on_hardware(workload: energy.Workload, candidate: Candidate, hardware: energ
             replace(layer, robust_bits=_unless_shared(layer_bits[_stored(layer.name)], robust_bits))
             for layer in workload.layers
         ),
-        weight_memory_v=round(candidate.supply_v / NOMINAL_V * hardware.weight_memory.supply_v, 6),
+        weight_memory_v=round(supply_share * hardware.weight_memory.supply_v, 6),
         robust_bits=robust_bits,
         batch=hardware.batch,
     )

@@ -14,26 +14,32 @@ import hashlib
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search.errors import DatasetCorruptError, DatasetError, DatasetMissingError, UnknownNameError, UsageError
+from search.images.content import Source, SourceSplit
 from search.images.dataset import SPLITS, Dataset
 from search.images.image_set import ImageSet, mapped_pixels
-from search.images.source import Source, SourceSplit
 
 _ABOUT, _LABELS, _PIXELS = "about.json", "labels.npy", "pixels.npy"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,59}", re.ASCII)
 _CHUNK = 256  # images that are copied at a time
+_STORING = ".storing-"
+_LEFT_BEHIND_S = 24 * 3600.0  # age of what a killed process left
+
+OnImage: TypeAlias = Callable[[int, int], None]  # called with the number of images read so far, and of all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,25 +115,30 @@ class ImageLibrary:
         *,
         name: str | None = None,
         added: bool = False,
-        on_image: Callable[[int, int], None] = lambda done, of: None,
+        on_image: OnImage = lambda done, of: None,
     ) -> Dataset:
         """Store the images of a source, unless they are stored already.
+
+        What processes that were killed meanwhile left behind is removed after a day.
 
         Args:
             source: The source.
             name: Name of the data set; by default what the source suggests.
             added: Whether a user names it, so that `find` prefers it.
-            on_image: Called with the number of images read so far, and of all.
+            on_image: Notified of each image that is read; may raise to stop, and then nothing is kept.
 
         Raises:
             UsageError: If the name is not allowed.
             DatasetError: If an image cannot be read, or the images do not fit on the disk.
         """
         name = checked_name(name) if name is not None else source.name
+        if source.splits.keys() == {"train"}:  # which means the same, and is to be stored as the same
+            source = replace(source, splits={"all": source.splits["train"]})
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._remove_leftovers()
             _check_room(self.folder, source)
-            with TemporaryDirectory(prefix=".storing-", dir=self.folder) as place:
+            with TemporaryDirectory(prefix=_STORING, dir=self.folder) as place:
                 written, digest = _write(source, Path(place), on_image)
                 dataset = Dataset(
                     name=name,
@@ -203,6 +214,12 @@ class ImageLibrary:
             path.replace(Path(place) / path.name)  # at once, so that nobody finds half of it
         return dataset
 
+    def _remove_leftovers(self) -> None:
+        for path in self.folder.glob(f"{_STORING}*"):
+            with suppress(FileNotFoundError):  # another process removes it too, or has just stored it
+                if time.time() - path.stat().st_mtime > _LEFT_BEHIND_S:
+                    shutil.rmtree(path, ignore_errors=True)
+
     def _paths(self) -> Iterator[Path]:
         if self.folder.is_dir():
             yield from (path for path in sorted(self.folder.iterdir()) if "@" in path.name and path.is_dir())
@@ -240,7 +257,7 @@ def _check_room(folder: Path, source: Source) -> None:
         )
 
 
-def _write(source: Source, place: Path, on_image: Callable[[int, int], None]) -> tuple[Path, str]:
+def _write(source: Source, place: Path, on_image: OnImage) -> tuple[Path, str]:
     """Write labels and pixels, and return their folder and the digest of both."""
     splits = [(name, source.splits[name]) for name in SPLITS if name in source.splits]
     count = sum(len(split.labels) for _, split in splits)
@@ -268,7 +285,7 @@ def _write(source: Source, place: Path, on_image: Callable[[int, int], None]) ->
     return written, whole.hexdigest()
 
 
-def _from(on_image: Callable[[int, int], None], start: int, count: int, done: int) -> None:
+def _from(on_image: OnImage, start: int, count: int, done: int) -> None:
     on_image(start + done, count)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.content_hash import content_hash
-from search.errors import UsageError
-from search.images.built_in import BUILT_IN, built_in_dataset, read_built_in
+from search.errors import DatasetMissingError, UsageError
+from search.images.built_in import BUILT_IN, built_in_dataset, check_built_in, read_built_in
+from search.images.content import Source, SourceSplit
 from search.images.dataset import Dataset
 from search.images.image_set import ImageSet
-from search.images.library import StoredDataset
-from search.images.open_source import open_source, source_of
+from search.images.library import OnImage, StoredDataset, checked_name
 from search.images.places import ImagePlaces
-from search.images.source import Source, SourceSplit
+from search.images.source import open_source, source_of
+
+_IDENTITY = re.compile(r"[\w.-]+@[0-9a-f]{16}", re.ASCII)
 
 
 def find_dataset(
@@ -27,6 +30,7 @@ def find_dataset(
     *,
     image_size: tuple[int, int] | None = None,
     validation: str | os.PathLike[str] | None = None,
+    on_image: OnImage = lambda done, of: None,
 ) -> Dataset:
     """Return the data set of a name or a place. What is not stored yet is stored.
 
@@ -38,6 +42,7 @@ def find_dataset(
         places: Where images are.
         image_size: Height and width to which all images are resized; None leaves them as they are.
         validation: Where validation images come from, instead of the data set's own.
+        on_image: Notified of each image that is stored.
 
     Raises:
         UsageError: If there is no such data set, or a stored one cannot be resized.
@@ -57,14 +62,68 @@ def find_dataset(
                     "they were read from as `dataset` to resize them"
                 )
             return stored
-    source = _source(given, places, image_size)
-    if validation is not None:
-        source = _with_validation(source, _source(validation, places, source.image_shape[1:]), validation)
-    return places.library.of_source(source) or places.library.store(source)
+        if _IDENTITY.fullmatch(given) and not Path(given).exists():
+            return places.library.get(given).dataset  # which says that it is gone
+    source = _opened(given, places, image_size, validation)
+    return places.library.of_source(source) or places.library.store(source, on_image=on_image)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """A data set that was added by name.
+
+    Attributes:
+        dataset: The data set.
+        known: Whether these images were stored under this name before.
+        before: The data set with other images that the name meant until now; it keeps its identity.
+    """
+
+    dataset: Dataset
+    known: bool
+    before: Dataset | None
+
+
+def add_dataset(
+    name: str,
+    given: str | os.PathLike[str],
+    places: ImagePlaces,
+    *,
+    image_size: tuple[int, int] | None = None,
+    validation: str | os.PathLike[str] | None = None,
+    on_image: OnImage = lambda done, of: None,
+) -> Added:
+    """Store images under a name, which means them from now on.
+
+    Args:
+        name: The name.
+        given: Where the images are, as for `find_dataset`.
+        places: Where images are kept.
+        image_size: Height and width to which all images are resized; None leaves them as they are.
+        validation: Where validation images come from, instead of the data set's own.
+        on_image: Notified of each image that is stored.
+
+    Raises:
+        UsageError: If the name is built in or not allowed, or there are no images.
+        DatasetError: If images cannot be read or stored.
+    """
+    if name in BUILT_IN:
+        raise UsageError(f"`name` {name} is the name of a built-in data set; choose another")
+    checked_name(name)
+    source = _opened(given, places, image_size, validation)
+    namesakes = [one.dataset for one in places.library.all() if one.dataset.name == name]  # the first is meant
+    dataset = places.library.store(source, name=name, added=True, on_image=on_image)
+    known = any(one.identity == dataset.identity for one in namesakes)
+    before = namesakes[0] if namesakes and namesakes[0].identity != dataset.identity else None
+    return Added(dataset=dataset, known=known, before=before)
 
 
 def dataset_of(
-    data: object, places: ImagePlaces, *, image_size: tuple[int, int] | None = None, validation: object = None
+    data: object,
+    places: ImagePlaces,
+    *,
+    image_size: tuple[int, int] | None = None,
+    validation: object = None,
+    on_image: OnImage = lambda done, of: None,
 ) -> Dataset:
     """Return the data set of Python objects or a path, which is stored unless it is already; see `source_of`.
 
@@ -74,7 +133,16 @@ def dataset_of(
     source = source_of(data, image_size=image_size)
     if validation is not None:
         source = _with_validation(source, source_of(validation, image_size=source.image_shape[1:]), validation)
-    return places.library.of_source(source) or places.library.store(source)
+    return places.library.of_source(source) or places.library.store(source, on_image=on_image)
+
+
+def is_here(name: str, places: ImagePlaces) -> bool:
+    """Whether the files of a built-in data set are on this machine."""
+    try:
+        check_built_in(name, places.data_dir)
+    except DatasetMissingError:
+        return False
+    return True
 
 
 def _stored(name: str, places: ImagePlaces) -> Dataset | None:
@@ -83,6 +151,18 @@ def _stored(name: str, places: ImagePlaces) -> Dataset | None:
     if found is None or (not found.added and name != found.dataset.identity and Path(name).exists()):
         return None
     return found.dataset
+
+
+def _opened(
+    given: str | os.PathLike[str],
+    places: ImagePlaces,
+    image_size: tuple[int, int] | None,
+    validation: str | os.PathLike[str] | None,
+) -> Source:
+    source = _source(given, places, image_size)
+    if validation is None:
+        return source
+    return _with_validation(source, _source(validation, places, source.image_shape[1:]), validation)
 
 
 def _source(given: str | os.PathLike[str], places: ImagePlaces, image_size: tuple[int, int] | None) -> Source:

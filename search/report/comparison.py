@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from search.answers import words
-from search.answers.comparison import Combination, Comparison, Row
+from search.answers.comparison import Choice, Combination, Comparison, Row
 from search.errors import UsageError
 from search.report.console import plain_table
 from search.space.techniques import TECHNIQUES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 NOT_CONFIRMED = "†"
 _JSON = "comparison.json"
@@ -41,17 +42,38 @@ def print_comparison(console: Console, comparison: Comparison, *, command: str) 
         comparison: The comparison.
         command: The command that confirms a comparison that was not confirmed.
     """
-    searched = ", ".join(filter(None, (comparison.dataset, comparison.network)))
-    table = plain_table(f"Energy saved within an accuracy loss: {comparison.name} ({searched})")
+    table = plain_table(title(comparison))
     table.add_column("searched together")
     for loss in comparison.losses:
-        table.add_column(f"{_points(loss)} points", justify="right", no_wrap=True)
+        table.add_column(f"{points(loss)} points", justify="right", no_wrap=True)
     table.add_column("different", justify="right", no_wrap=True)
-    for _, rows in groupby(comparison.rows, key=lambda row: len(row.combination.techniques)):
-        for row in rows:
-            table.add_row(row.combination.label, *_cells(row), f"{row.distinct}/{row.evaluations}")
+    for group in groups(comparison):
+        for row in group:
+            saved = (f"{saving_mark(choice)}{' ' * choice.confirmed}" for choice in row.choices)
+            table.add_row(row.combination.label, *saved, f"{row.distinct}/{row.evaluations}")
         table.add_section()
     console.print(table)
+    for line in comparison_lines(comparison, confirm=f"Confirm with: {command}"):
+        console.print(line, highlight=False, markup=False)
+
+
+def title(comparison: Comparison) -> str:
+    """Return the title of a table of a comparison."""
+    return f"Energy saved within an accuracy loss: {comparison.name} ({_searched(comparison)})"
+
+
+def groups(comparison: Comparison) -> list[list[Row]]:
+    """Return the rows in groups of as many techniques."""
+    return [list(rows) for _, rows in groupby(comparison.rows, key=lambda row: len(row.combination.techniques))]
+
+
+def comparison_lines(comparison: Comparison, *, confirm: str) -> list[str]:
+    """Return what a table of a comparison means.
+
+    Args:
+        comparison: The comparison.
+        confirm: How to confirm one that was not confirmed.
+    """
     baseline = comparison.baseline
     lines = [
         f"Baseline: {words.energy(baseline.energy_pj)} at {words.percent(baseline.accuracy)} %, "
@@ -62,13 +84,11 @@ def print_comparison(console: Console, comparison: Comparison, *, command: str) 
     choices = [choice for row in comparison.rows for choice in row.choices]
     if not comparison.confirm:
         lines.append(
-            f"{NOT_CONFIRMED} Not confirmed: the cheapest of many measured is, on average, a little lucky. Confirm "
-            f"with: {command}"
+            f"{NOT_CONFIRMED} Not confirmed: the cheapest of many measured is, on average, a little lucky. {confirm}"
         )
     elif not all(choice.confirmed for choice in choices):
         lines.append(f"{NOT_CONFIRMED} Not confirmed: the accuracy is kept on average, but not with 97.5 % confidence.")
-    for line in lines:
-        console.print(line, highlight=False, markup=False)
+    return lines
 
 
 def check_folder(folder: Path, name: str | None) -> None:
@@ -104,32 +124,27 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
     Raises:
         UsageError: If a file cannot be written.
     """
+    from search.report.figures import save_figure  # imported late, because it loads matplotlib
+
     path = folder / _JSON
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(comparison.to_dict(), indent=2) + "\n")
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}; choose another `out`") from None
-    return [path, *draw_comparison(comparison, [folder / name for name in _PICTURES])]
+    figure = comparison_figure(comparison)
+    return [path, *(save_figure(figure, folder / name) for name in _PICTURES)]
 
 
-def draw_comparison(comparison: Comparison, paths: Sequence[Path]) -> list[Path]:
-    """Draw savings over losses, a line for each combination; return the paths.
+def comparison_figure(comparison: Comparison) -> Figure:
+    """Draw savings over losses, a line for each combination.
 
     One panel shows single techniques, one pairs, and one all four by either strategy. Every panel has all four in grey,
     so that lines can be compared across panels.
-
-    Args:
-        comparison: The comparison.
-        paths: Files to write, .png, .svg or .pdf.
-
-    Raises:
-        UsageError: If a file cannot be written.
     """
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    from search.report.figures import NotebookFigure
 
     panels: dict[str, list[Row]] = {"one technique alone": [], "two together": [], "all four together": []}
     titles = list(panels)
@@ -138,52 +153,44 @@ def draw_comparison(comparison: Comparison, paths: Sequence[Path]) -> list[Path]
         panels[titles[2 if count == len(TECHNIQUES) else count - 1]].append(row)
     whole = next(row for row in comparison.rows if row.combination == Combination(techniques=tuple(TECHNIQUES)))
 
-    with mpl.rc_context({"svg.hashsalt": "crosslayer", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(13, 5), dpi=150, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes: Sequence[Axes] = figure.subplots(1, len(panels), sharey=True)
-        largest = max(choice.saving for row in comparison.rows for choice in row.choices)
-        top = max(2.0, largest) * 1.25
-        for panel, (title, rows) in zip(axes, panels.items(), strict=True):
-            panel.set_yscale("log")
-            panel.set_ylim(0.9, top)
-            if whole not in rows:
-                _line(panel, whole, _REFERENCE, "o", reference=True)
-            colours = _colours(rows)
-            for row, marker in zip(rows, _MARKERS, strict=False):
-                _line(panel, row, colours[row.search], marker)
-            labelled = [*rows, *([] if whole in rows else [whole])]
-            _label(panel, comparison, labelled, {whole.search: "#888888", **colours}, top)
-            places = range(len(comparison.losses))
-            panel.set_xticks(list(places), [_points(loss) for loss in comparison.losses])
-            panel.set_xlim(-0.2, len(comparison.losses) - 0.8 + 0.55 * max(1, len(comparison.losses) - 1))
-            panel.set_xlabel("accuracy loss, percentage points", loc="left")
-            panel.set_title(title, fontsize="medium", loc="left")
-            panel.grid(axis="y", color="#E5E5E5", linewidth=0.7)
-            panel.set_axisbelow(True)
-            panel.spines[["top", "right"]].set_visible(False)
-            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
-            panel.yaxis.set_minor_locator(NullLocator())
-        axes[0].set_ylabel("energy saved: baseline's / own, times")
-        searched = ", ".join(filter(None, (comparison.dataset, comparison.network)))
-        figure.suptitle(
-            f"Energy saved within an accuracy loss: {searched} on {comparison.hardware}, {comparison.budget} "
-            "evaluations for each line",
-            fontsize="large",
-        )
-        hollow = (
-            "hollow: not confirmed"
-            if not comparison.confirm
-            else "filled: confirmed with 97.5 % confidence; hollow: on average only"
-        )
-        figure.supxlabel(f"{hollow}. Baseline: {words.energy(comparison.baseline.energy_pj)}", fontsize="small")
-        for path in paths:
-            try:
-                figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
-            except OSError as error:
-                raise UsageError(f"cannot draw to {path}: {error.strerror or error}; choose another `out`") from None
-    return list(paths)
+    figure = NotebookFigure(13, 5)
+    axes: Sequence[Axes] = figure.subplots(1, len(panels), sharey=True)
+    largest = max(choice.saving for row in comparison.rows for choice in row.choices)
+    top = max(2.0, largest) * 1.25
+    for panel, (title, rows) in zip(axes, panels.items(), strict=True):
+        panel.set_yscale("log")
+        panel.set_ylim(0.9, top)
+        if whole not in rows:
+            _line(panel, whole, _REFERENCE, "o", reference=True)
+        colours = _colours(rows)
+        for row, marker in zip(rows, _MARKERS, strict=False):
+            _line(panel, row, colours[row.search], marker)
+        labelled = [*rows, *([] if whole in rows else [whole])]
+        _label(panel, comparison, labelled, {whole.search: "#888888", **colours}, top)
+        places = range(len(comparison.losses))
+        panel.set_xticks(list(places), [points(loss) for loss in comparison.losses])
+        panel.set_xlim(-0.2, len(comparison.losses) - 0.8 + 0.55 * max(1, len(comparison.losses) - 1))
+        panel.set_xlabel("accuracy loss, percentage points", loc="left")
+        panel.set_title(title, fontsize="medium", loc="left")
+        panel.grid(axis="y", color="#E5E5E5", linewidth=0.7)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+        panel.yaxis.set_minor_locator(NullLocator())
+    axes[0].set_ylabel("energy saved: baseline's / own, times")
+    figure.suptitle(
+        f"Energy saved within an accuracy loss: {_searched(comparison)} on {comparison.hardware}, {comparison.budget} "
+        "evaluations for each line",
+        fontsize="large",
+    )
+    hollow = (
+        "hollow: not confirmed"
+        if not comparison.confirm
+        else "filled: confirmed with 97.5 % confidence; hollow: on average only"
+    )
+    figure.supxlabel(f"{hollow}. Baseline: {words.energy(comparison.baseline.energy_pj)}", fontsize="small")
+    return figure
 
 
 def _colours(rows: Sequence[Row]) -> dict[str, str]:
@@ -247,9 +254,15 @@ def _apart(heights: Sequence[float]) -> list[float]:
     return moved
 
 
-def _cells(row: Row) -> list[str]:
-    return [f"{words.saving(choice.saving)}{' ' if choice.confirmed else NOT_CONFIRMED}" for choice in row.choices]
+def _searched(comparison: Comparison) -> str:
+    return ", ".join(filter(None, (comparison.dataset, comparison.network)))
 
 
-def _points(loss: float) -> str:
+def saving_mark(choice: Choice) -> str:
+    """Return what a choice saves, with a mark if it is not confirmed."""
+    return f"{words.saving(choice.saving)}{'' if choice.confirmed else NOT_CONFIRMED}"
+
+
+def points(loss: float) -> str:
+    """Return an accuracy loss in percentage points."""
     return f"{loss * 100:g}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,18 +11,17 @@ from rich.console import Console
 from rich.table import Table
 
 from search.answers import words
-from search.answers.confirmation import Answer, Verdict
+from search.answers.confirmation import Answer
 from search.answers.result import SearchResult
 from search.report import sentences
+from search.report.rows import MARKS, SPREAD, cells, searched, shown_front
 from search.store.records import Record, SearchRecord, TrialCounts
 
 if TYPE_CHECKING:
     from search.multipliers.catalogue import Described  # loads torch
     from search.multipliers.characterisation import Characterised  # loads torch
 
-_SHOWN_LOSS = 0.10  # front members further below the baseline's accuracy are only counted
 _WIDE = 96  # columns; narrower consoles have no room for the spread of accuracies
-_MARKS: dict[Verdict | None, str] = {"confirmed": " ✓", "rejected": " ✗"}
 
 
 def open_console(*, stderr: bool = False) -> Console:
@@ -42,10 +40,9 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
         ids: Whether rows have the ids of the evaluations instead of numbers.
     """
     baseline, answer = result.baseline, result.answer
-    floor = 0.0 if show_all else baseline.evaluation.accuracy - _SHOWN_LOSS
-    shown = [record for record in result.front if record.evaluation.accuracy >= floor]
+    shown = list(result.front) if show_all else shown_front(result)
     wide = console.width >= _WIDE
-    table = _table(f"Front of {result.search.name} ({result.search.task.words})", wide=wide)
+    table = _table(f"Front of {searched(result)}", wide=wide)
     for number, record in enumerate(shown, 1):
         _add_row(table, record.id if ids else str(number), record, answer, wide=wide)
     table.add_section()
@@ -55,53 +52,17 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
         _add_row(table, best.id if ids else "best", best, answer, wide=wide)
     _add_row(table, baseline.id if ids else "base", baseline, answer, wide=wide)
     console.print(table)
-    failed = f", {result.failed} failed" if result.failed else ""
+    narrow = f" (a terminal of {_WIDE} columns shows its standard error, the worst chip and the test images too)."
     lines = [
-        "Accuracy: mean over chips on validation images, by which the front was chosen"
-        + (
-            "; ±: its standard error over images and chips; test: on images and chips used for nothing else."
-            if wide
-            else f" (a terminal of {_WIDE} columns shows its standard error, the worst chip and the test images too)."
+        *sentences.legend_lines(answer, about_spread=sentences.SPREAD if wide else narrow),
+        *sentences.result_lines(
+            result,
+            whole_front="" if show_all else f"search show {result.search.name} --all",
+            confirm=f"Confirm it with: search resume {result.search.name}",
         ),
-        f"✓: {words.confirming(answer.task)} confirm {answer.target}; ✗: they reject it; grey: not confirmed. Saves, "
-        "right-sized: energy of the baseline and of the right-sized network over this one's. Area: relative to the "
-        "baseline's.",
-        f"{result.finished} evaluations, {result.distinct} of them different{failed}; "
-        f"hypervolume {result.hypervolume:.4f}.",
     ]
-    if "," in result.search.hardware:
-        lines.append(_hardware_line(result))
-    if hidden := len(result.front) - len(shown):
-        lines.append(
-            f"{hidden} more on the front, over {_SHOWN_LOSS * 100:.0f} points below the baseline: "
-            f"search show {result.search.name} --all"
-        )
-    if answer.record is None:
-        nearest = ""
-        if result.front:
-            nearest = f"; the most accurate reaches {words.percent(result.front[0].evaluation.accuracy)}%"
-        lines.append(f"No configuration is {answer.target}{nearest}.")
-    else:
-        remedy = f"Confirm it with: search resume {result.search.name}"
-        lines += sentences.of_answer(answer, answer.record, remedy)
-        lines += sentences.of_classes(answer)
-    lines += sentences.of_references(answer)
-    lines += sentences.of_caution(answer)
-    lines += sentences.of_sums(answer.record or baseline, baseline)
     for line in lines:
         console.print(line, highlight=False, markup=False)
-
-
-def _hardware_line(result: SearchResult) -> str:
-    """Say which of several accelerators the members of the front take."""
-    taken = Counter(record.evaluation.hardware for record in result.front)
-    counts = ", ".join(f"{name} {count}" for name, count in taken.most_common())
-    answer = result.answer.record
-    of_answer = "" if answer is None else f"; the answer takes {answer.evaluation.hardware}"
-    return (
-        f"Hardware: each candidate takes the one that costs it least. Of the front: {counts}{of_answer}; the baseline "
-        f"takes {result.baseline.evaluation.hardware}."
-    )
 
 
 def print_places(console: Console, places: Mapping[str, str]) -> None:
@@ -119,21 +80,10 @@ def print_answer(console: Console, answer: Answer) -> None:
         _add_row(table, record.id, record, answer, wide=wide)
     _add_row(table, "base", answer.baseline, answer, wide=wide)
     console.print(table)
-    if answer.record is None:
-        console.print(f"No configuration is {answer.target}.", highlight=False, markup=False)
-        return
-    for line in (
-        *sentences.of_answer(answer, record, "Confirm it without --no-confirm"),
-        *sentences.of_classes(answer),
-        *sentences.of_references(answer),
-        *sentences.of_caution(answer),
-    ):
+    for line in sentences.answer_lines(answer, confirm="Confirm it without --no-confirm"):
         console.print(line, highlight=False, markup=False)
-    if "," in record.setup.hardware:
-        console.print(f"It takes {record.evaluation.hardware}, of {record.setup.hardware}.", highlight=False)
-    for line in sentences.of_sums(record, answer.baseline):
-        console.print(line, highlight=False, markup=False)
-    console.print(f"Export it with: search export {record.id} --out DIR", highlight=False)
+    if answer.record is not None:
+        console.print(f"Export it with: search export {record.id} --out DIR", highlight=False)
 
 
 def print_searches(console: Console, searches: Sequence[SearchRecord], counts: Mapping[int, TrialCounts]) -> None:
@@ -309,7 +259,7 @@ def plain_table(title: str) -> Table:
 
 def _table(title: str, *, wide: bool) -> Table:
     table = plain_table(title)
-    spread = ("±", "worst", "test") if wide else ()
+    spread = SPREAD if wide else ()
     for column in ("", "acc %", *spread, "energy", "saves", "right-\nsized", "area"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for column in words.COLUMNS:
@@ -321,21 +271,10 @@ def _table(title: str, *, wide: bool) -> Table:
 
 def _add_row(table: Table, label: str, record: Record, answer: Answer, *, wide: bool) -> None:
     """Add an evaluation to a table, grey unless fresh runs confirm it."""
-    evaluation, verdict = record.evaluation, answer.verdict(record)
-    configuration = words.configuration(evaluation.candidate)
+    verdict = answer.verdict(record)
+    shown = {name: text for name, text in cells(record, answer).items() if wide or name not in SPREAD}
     # Layers that differ get a line each, so that the table still fits a terminal.
-    configuration["multiplier"] = configuration["multiplier"].replace(" | ", " |\n")
-    if "|" in configuration["memory"]:
-        configuration["memory"] = configuration["memory"].replace(" ", "\n")
-    spread = (evaluation.accuracy_standard_error, evaluation.accuracy_worst, record.test_accuracy) if wide else ()
-    table.add_row(
-        label + _MARKS.get(verdict, ""),
-        words.percent(evaluation.accuracy),
-        *map(words.percent, spread),
-        words.energy(evaluation.energy_pj),
-        words.saving(answer.saving(record)),
-        words.saving(answer.saving_right_sized(record)),
-        words.area(evaluation.area_mm2 / answer.baseline.evaluation.area_mm2),
-        *configuration.values(),
-        style=None if verdict == "confirmed" else "dim",
-    )
+    shown["multiplier"] = shown["multiplier"].replace(" | ", " |\n")
+    if "|" in shown["memory"]:
+        shown["memory"] = shown["memory"].replace(" ", "\n")
+    table.add_row(label + MARKS.get(verdict, ""), *shown.values(), style=None if verdict == "confirmed" else "dim")

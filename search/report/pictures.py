@@ -6,7 +6,6 @@ from pathlib import Path
 
 import energy
 from search.answers import words
-from search.errors import UsageError
 
 # Colours that stay apart for colour-blind readers (P. Tol's "bright" and "muted" sets), one for each component.
 COMPONENT_COLOURS = {
@@ -23,7 +22,6 @@ COMPONENT_COLOURS = {
     "leakage": "#BBBBBB",
     "overhead": "#555555",
 }
-_ENDINGS = (".png", ".svg", ".pdf")
 
 
 def draw_energy(found: energy.EnergyReport, path: Path, *, title: str) -> Path:
@@ -37,15 +35,12 @@ def draw_energy(found: energy.EnergyReport, path: Path, *, title: str) -> Path:
     Raises:
         UsageError: If the file has another suffix, or cannot be written.
     """
-    check_picture(path)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from search.report.figures import NotebookFigure, save_figure  # imported late, because it loads matplotlib
 
     layers = found.layers
     largest = max(sum(components.values()) for components in layers.values())
     size, unit = words.energy_unit(largest)
-    figure = Figure(figsize=(min(24, max(7.2, 2.5 + 0.36 * len(layers))), 4.4), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = NotebookFigure(min(24, max(7.2, 2.5 + 0.36 * len(layers))), 4.4)
     axes = figure.subplots()
     below = [0.0] * len(layers)
     for component in energy.COMPONENTS:
@@ -65,18 +60,4 @@ def draw_energy(found: energy.EnergyReport, path: Path, *, title: str) -> Path:
     axes.set_title(title, fontsize="medium")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(title="component, total", frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    try:
-        figure.savefig(path)
-    except OSError as error:
-        raise UsageError(f"cannot draw to {path}: {error.strerror or error}; choose another file") from None
-    return path
-
-
-def check_picture(path: Path) -> None:
-    """Check that pictures can be written in the format of a file's suffix.
-
-    Raises:
-        UsageError: If it cannot.
-    """
-    if path.suffix.lower() not in _ENDINGS:
-        raise UsageError(f"cannot draw to {path}: its suffix must be one of {', '.join(_ENDINGS)}")
+    return save_figure(figure, path)

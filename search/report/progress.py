@@ -16,10 +16,11 @@ from rich.text import Text
 
 from search.answers import words
 from search.answers.result import cheapest_at, front, front_hypervolume
-from search.observer import Stoppable
+from search.observer import Observer, Stoppable
 from search.space.candidate import Candidate
 from search.store.records import Record, SearchRecord, within_area
 
+_IMAGES_S = 0.1  # between two updates of a bar
 _PACE_AFTER = 5  # evaluations; the first includes starting the workers
 
 
@@ -135,6 +136,14 @@ class LineProgress(Stoppable):
         self._interval_s = interval_s
         self._state = SearchState()
         self._last_line = 0.0
+        self._last_image = 0.0
+
+    def reading_images(self, done: int, of: int) -> None:
+        """Write a line if the last one is old enough."""
+        self._last_image = self._last_image or time.monotonic()  # what takes no time needs no line
+        if time.monotonic() - self._last_image >= self._interval_s:
+            self._last_image = time.monotonic()
+            self._show(f"storing images: {done:,} of {of:,}")
 
     def stored(self, search: SearchRecord) -> None:
         """Note the name of the search."""
@@ -221,6 +230,11 @@ class NotebookProgress(LineProgress):
         self._line.update({"text/plain": line}, raw=True)
 
 
+def default_observer() -> Observer:
+    """Return the observer of a search that was given none: a line below the cell in a notebook, else nobody."""
+    return NotebookProgress() if in_notebook() else Observer()
+
+
 def in_notebook() -> bool:
     """Return whether this process runs the cells of a notebook."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
@@ -247,8 +261,17 @@ class LiveProgress(Stoppable):
             console=console,
         )
         self._task = self._bar.add_task("preparing", total=None, pace="")
+        self._last_image = 0.0
         self._details = Text("")
         self._live = Live(Group(self._bar, self._details), console=console, refresh_per_second=4, transient=True)
+
+    def reading_images(self, done: int, of: int) -> None:
+        """Show how many images are stored."""
+        if done == of:
+            self._bar.update(self._task, description="preparing", total=None, completed=0)
+        elif time.monotonic() - self._last_image >= _IMAGES_S:
+            self._last_image = time.monotonic()
+            self._bar.update(self._task, description="storing images", total=of, completed=done)
 
     def stored(self, search: SearchRecord) -> None:
         """Note the name of the search."""

@@ -1,24 +1,106 @@
-"""An answer in sentences."""
+"""A search and its answer in sentences, for consoles and notebooks.
+
+What to do next is said in the words of either: a command, or a call.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+
 from search.answers import words
 from search.answers.confirmation import Answer, Confirmation
-from search.errors import in_words_of
+from search.answers.result import SearchResult
+from search.report.rows import SHOWN_LOSS, shown_front
 from search.store.records import Record
 
 _MOST_CLASSES = 10  # whose accuracies are listed
+SPREAD = "; ±: its standard error over images and chips; test: on images and chips used for nothing else."
 
 
-def of_answer(answer: Answer, record: Record, remedy: str) -> list[str]:
-    """Return an answer in sentences, with a remedy if it was not confirmed yet."""
+def legend_lines(answer: Answer, *, about_spread: str = SPREAD) -> list[str]:
+    """Return what the columns and marks of a table of a front mean.
+
+    Args:
+        answer: The answer for the target.
+        about_spread: What there is to say of the spread of accuracies.
+    """
+    return [
+        f"Accuracy: mean over chips on validation images, by which the front was chosen{about_spread}",
+        f"✓: {words.confirming(answer.task)} confirm {answer.target}; ✗: they reject it; grey: not confirmed. Saves, "
+        "right-sized: energy of the baseline and of the right-sized network over this one's. Area: relative to the "
+        "baseline's.",
+    ]
+
+
+def result_lines(result: SearchResult, *, whole_front: str, confirm: str) -> list[str]:
+    """Return how a search was made, and its answer.
+
+    Args:
+        result: The result of the search.
+        whole_front: How to see the members that `shown_front` leaves out; empty if the table has them.
+        confirm: How to confirm the answer.
+    """
+    answer = result.answer
+    failed = f", {result.failed} failed" if result.failed else ""
+    lines = [
+        f"{result.finished} evaluations, {result.distinct} of them different{failed}; "
+        f"hypervolume {result.hypervolume:.4f}.",
+    ]
+    if "," in result.search.hardware:
+        lines.append(_hardware_line(result))
+    if whole_front and (hidden := len(result.front) - len(shown_front(result))):
+        lines.append(
+            f"{hidden} more on the front, over {SHOWN_LOSS * 100:.0f} points below the baseline: {whole_front}"
+        )
+    if answer.record is None:
+        nearest = ""
+        if result.front:
+            nearest = f"; the most accurate reaches {words.percent(result.front[0].evaluation.accuracy)}%"
+        lines.append(f"No configuration is {answer.target}{nearest}.")
+    else:
+        lines += _found_lines(answer, answer.record, confirm)
+    lines += [*_reference_lines(answer), *_caution_lines(answer)]
+    return lines + _sums_lines(answer.record or result.baseline, result.baseline)
+
+
+def answer_lines(answer: Answer, *, confirm: str) -> list[str]:
+    """Return an answer in sentences.
+
+    Args:
+        answer: The answer.
+        confirm: How to confirm it.
+    """
+    record = answer.record
+    if record is None:
+        return [f"No configuration is {answer.target}."]
+    lines = [*_found_lines(answer, record, confirm), *_reference_lines(answer), *_caution_lines(answer)]
+    if "," in record.setup.hardware:
+        lines.append(f"It takes {record.evaluation.hardware}, of {record.setup.hardware}.")
+    return lines + _sums_lines(record, answer.baseline)
+
+
+def _hardware_line(result: SearchResult) -> str:
+    """Say which of several accelerators the members of the front take."""
+    taken = Counter(record.evaluation.hardware for record in result.front)
+    counts = ", ".join(f"{name} {count}" for name, count in taken.most_common())
+    answer = result.answer.record
+    of_answer = "" if answer is None else f"; the answer takes {answer.evaluation.hardware}"
+    return (
+        f"Hardware: each candidate takes the one that costs it least. Of the front: {counts}{of_answer}; the baseline "
+        f"takes {result.baseline.evaluation.hardware}."
+    )
+
+
+def _found_lines(answer: Answer, record: Record, confirm: str) -> list[str]:
+    """Return what was found, and how to confirm it if it was not yet."""
     confirmation = answer.confirmation
     energies = f"{words.energy(record.evaluation.energy_pj)}, {words.savings(answer, record)}"
     cheaper = f" {len(answer.rejected)} cheaper rejected." if answer.rejected else ""
     if confirmation is None:
         return [
             f"NOT CONFIRMED {answer.target} by {words.confirming(answer.task)} yet. Cheapest measured: {record.id}, "
-            f"{energies}; the cheapest of many is, on average, a little lucky.{cheaper} {remedy}"
+            f"{energies}; the cheapest of many is, on average, a little lucky.{cheaper} {confirm}",
+            _class_line(answer),
         ]
     fresh = _runs(answer, confirmation, record)
     if answer.confirmed and record.key == answer.baseline.key and answer.rejected:
@@ -29,15 +111,17 @@ def of_answer(answer: Answer, record: Record, remedy: str) -> list[str]:
             "points short. Ask for less, or search more."
         ]
     if answer.confirmed:
-        return [f"Cheapest {answer.target}, confirmed: {record.id}, {energies}.{cheaper}", f"{fresh}."]
+        found = f"Cheapest {answer.target}, confirmed: {record.id}, {energies}.{cheaper}"
+        return [found, f"{fresh}.", _class_line(answer)]
     return [
         f"NOT CONFIRMED {answer.target}.{cheaper} Nearest: {record.id}, {energies}; with 97.5 % confidence it falls "
         f"{(answer.shortfall or 0) * 100:.2f} points short. Ask for less, or search more.",
         f"{fresh}.",
+        _class_line(answer),
     ]
 
 
-def of_references(answer: Answer) -> list[str]:
+def _reference_lines(answer: Answer) -> list[str]:
     """Return what savings are against, the right-sized network and the baseline, with their fresh runs."""
     baseline, right_sized = answer.baseline, answer.right_sized
     found = right_sized.record
@@ -56,39 +140,37 @@ def of_references(answer: Answer) -> list[str]:
     return [sized, f"Baseline: {_runs(answer, answer.baseline_confirmation, baseline)}."]
 
 
-def of_classes(answer: Answer) -> list[str]:
-    """Return the accuracy of each class, on test images if there are any such figures."""
+def _runs(answer: Answer, confirmation: Confirmation | None, record: Record) -> str:
+    """Return the accuracies of runs in words, or that there are none."""
+    measured = f"{record.evaluation.accuracy:.2%} in the search"
+    if confirmation is None:
+        return f"{words.verdicts(answer.task)['untried']}, {measured}"
+    accuracy, tested = confirmation.accuracy, f"{confirmation.test_accuracy:.2%} on test images"
+    told = f"{words.runs(confirmation)}: {accuracy.value:.2%} ± {accuracy.standard_error:.2%}"
+    if confirmation.retrained:
+        told += " on images held out"
+    # What may be too high does not lead.
+    return f"{told} ({measured}), {tested}" if answer.task.is_clean else f"{tested}; {told} ({measured})"
+
+
+def _class_line(answer: Answer) -> str:
+    """Return the accuracy of each class, or of those that are least accurate."""
     names = answer.task.dataset.class_names
-    where, shares = answer.class_accuracies
+    split, shares = answer.class_accuracies
     found = words.class_accuracies(names, shares, most=_MOST_CLASSES)
-    which = "By class" if len(found) == len(names) else f"Least accurate of {len(names)} classes"
-    listed = ", ".join(f"{name} {words.percent(share)}%" for name, share in found)
-    return [f"{which}, on {where} images: {listed}."]
+    which = "By class" if len(names) <= _MOST_CLASSES else f"Least accurate of {len(names)} classes"
+    return f"{which}, on {split} images: {', '.join(f'{name} {words.percent(share)}%' for name, share in found)}."
 
 
-def of_caution(answer: Answer) -> list[str]:
+def _caution_lines(answer: Answer) -> list[str]:
     """Return what the accuracies cannot know."""
-    return [] if answer.task.is_clean else [in_words_of(words.CAUTION, lambda name: f"--{name}")]
+    return [] if answer.task.is_clean else [words.CAUTION]
 
 
-def of_sums(record: Record, baseline: Record) -> list[str]:
+def _sums_lines(record: Record, baseline: Record) -> list[str]:
     """Say how many sums overflowed, if partial sums are narrow: a baseline that overflows is a weak reference."""
     sums, of_baseline = record.evaluation.narrow_sums, baseline.evaluation.narrow_sums
     if sums is None or of_baseline is None or sums.overflowed is None or of_baseline.overflowed is None:
         return []
     own = "" if record.key == baseline.key else f", and {sums.overflowed:.2%} of the answer's"
     return [f"Partial sums {sums.overflow} at {sums.bits} bits: {of_baseline.overflowed:.2%} of the baseline's{own}."]
-
-
-def _runs(answer: Answer, confirmation: Confirmation | None, record: Record) -> str:
-    """Return the accuracies of runs in words, or that there are none."""
-    measured = f"{record.evaluation.accuracy:.2%} in the search"
-    if confirmation is None:
-        return f"{words.not_confirmed_yet(answer.task)}, {measured}"
-    accuracy, tested = confirmation.accuracy, f"{confirmation.test_accuracy:.2%} on test images"
-    mean = f"{accuracy.value:.2%} ± {accuracy.standard_error:.2%}"
-    told = f"{words.runs(confirmation)}: {mean}"
-    if confirmation.retrained:
-        told += " on images held out"
-    # What may be too high does not lead.
-    return f"{told} ({measured}), {tested}" if answer.task.is_clean else f"{tested}; {told} ({measured})"

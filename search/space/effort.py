@@ -126,7 +126,7 @@ class Recipe:
 _TRAIN_STEPS = 1300
 _PRUNE_STEPS = 350
 _APPROXIMATE_STEPS = 200
-_FEW_IMAGES = 10_000  # up to which batches are small
+FEW_IMAGES = 10_000  # up to which batches are small
 _MOST_EPOCHS = 100  # of few images, which more epochs would only learn by heart
 
 
@@ -139,7 +139,7 @@ def effort_for(images: int) -> Effort:
     Args:
         images: Number of images to train on.
     """
-    few = images < _FEW_IMAGES
+    few = images < FEW_IMAGES
     batch_size = 32 if few else 128
     steps_per_epoch = -(-images // batch_size)
 

@@ -13,7 +13,7 @@ from search.errors import UnknownNameError, UsageError
 from search.images.built_in import built_in_dataset
 from search.images.dataset import Dataset
 from search.images.splits import split_sizes
-from search.space.effort import EFFORTS, Effort, Recipe, effort_for
+from search.space.effort import EFFORTS, FEW_IMAGES, Effort, Recipe, effort_for
 from search.space.search_space import SearchSpace
 
 Train = Literal["scratch", "finetune", "none"]
@@ -254,18 +254,21 @@ _BUILT_IN = {
 
 
 def task_of(dataset: Dataset) -> Task:
-    """Return the task of a data set with the networks and the effort that suit its images."""
+    """Return the task of a data set with the networks and the effort that suit its images.
+
+    Photographs get deep networks if there are enough to train these.
+    """
     if dataset.digest is None:
         space, effort = _BUILT_IN[dataset.name]
         return Task(dataset=dataset, space=space, effort=effort)
     channels, height, width = dataset.image_shape
-    smallest = min(height, width)
-    families = ("mlp", "lenet") if channels == 1 else _OF_COLOUR.families
+    smallest, images = min(height, width), split_sizes(dataset.counts).train
+    families = _OF_COLOUR.families if channels > 1 and images >= FEW_IMAGES else _OF_GRAY.families
     possible = tuple(family for family in families if smallest >= _SMALLEST[family]) or ("mlp",)
     return Task(
         dataset=dataset,
         space=SearchSpace(families=possible, max_depth=3, max_width=8),
-        effort=effort_for(split_sizes(dataset.counts).train),
+        effort=effort_for(images),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from search.defaults import DEFAULT_DATASET
 from search.errors import UsageError
 from search.images.dataset import Dataset
+from search.images.library import OnImage
 from search.images.lookup import dataset_of, find_dataset
 from search.images.places import ImagePlaces
 from search.space.effort import Recipe
@@ -27,7 +28,7 @@ class TaskRequest:
         dataset: The images: the name of a built-in data set, by default `digits`, or of one that was added; a folder of
             class folders or of Parquet files; an .npz file; or the import path of a function that returns images. See
             `search.images.lookup`.
-        data: Instead: the images as Python objects; see `search.images.open_source.source_of`.
+        data: Instead: the images as Python objects; see `search.images.source.source_of`.
         network: Import path of a function that builds a custom network, `package.module:function`, instead of the
             built-in families; see `search.space.custom_network`. The module is looked for in the current folder first.
         model: Instead: the network itself, a `torch.nn.Module`, trained.
@@ -106,6 +107,11 @@ class TaskRequest:
         return getattr(self, name) is not None
 
     @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the images; None if they stay as they are."""
+        return None if self.image_size is None else (self.image_size[0], self.image_size[1])
+
+    @property
     def recipe(self) -> Recipe:
         """What training does otherwise than the rule."""
         return Recipe(
@@ -151,8 +157,13 @@ class TaskRequest:
 _LARGEST_SIDE = 4096
 
 
-def searched_task(request: TaskRequest, places: ImagePlaces) -> Task:
+def searched_task(request: TaskRequest, places: ImagePlaces, *, on_image: OnImage = lambda done, of: None) -> Task:
     """Return the task that a request means. Images that are not stored yet are stored.
+
+    Args:
+        request: The request.
+        places: Where images are.
+        on_image: Notified of each image that is stored.
 
     Raises:
         UsageError: If there is no such data set, the network cannot be used, or parts of the request contradict each
@@ -162,7 +173,7 @@ def searched_task(request: TaskRequest, places: ImagePlaces) -> Task:
     if not isinstance(request, TaskRequest):
         raise UsageError(f"`task` must be a search.TaskRequest, got {request!r}")
     train = _training(request)
-    dataset = _dataset(request, places)
+    dataset = _dataset(request, places, on_image)
     task = task_of(dataset)
     network = _network(request, dataset)
     if network is not None:
@@ -201,12 +212,13 @@ def _training(request: TaskRequest) -> Train:
     return next((one for one in TRAININGS if one == request.train), "scratch")
 
 
-def _dataset(request: TaskRequest, places: ImagePlaces) -> Dataset:
-    size = None if request.image_size is None else (request.image_size[0], request.image_size[1])
+def _dataset(request: TaskRequest, places: ImagePlaces, on_image: OnImage) -> Dataset:
     if request.data is not None:
-        return dataset_of(request.data, places, image_size=size, validation=request.validation)
+        return dataset_of(
+            request.data, places, image_size=request.size, validation=request.validation, on_image=on_image
+        )
     given = DEFAULT_DATASET if request.dataset is None else request.dataset
-    return find_dataset(given, places, image_size=size, validation=request.validation)
+    return find_dataset(given, places, image_size=request.size, validation=request.validation, on_image=on_image)
 
 
 def _network(request: TaskRequest, dataset: Dataset) -> CustomNetwork | None:

@@ -72,6 +72,7 @@ def test_layers_that_cannot_be_are_refused(wrong: dict[str, Any], complaint: str
         ({"robust_bits": -1}, "`robust_bits` must be between 0 and 12, got -1"),
         ({"robust_bits": 13}, "`robust_bits` must be between 0 and 12, got 13"),
         ({"column_correlation": 1.0}, r"`column_correlation` must be in \[0, 1\), got 1\.0"),
+        ({"supply_share": 0}, "`supply_share` must be positive, got 0"),
         ({"storage": "ones-complement"}, "`storage` must be one of twos-complement, sign-magnitude; got 'ones-"),
     ],
 )

@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from approx import LayerApproximation, LayerShape, approx_layers, approximate, trace
+from approx import (
+    LayerApproximation,
+    LayerShape,
+    NetworkApproximation,
+    approx_layers,
+    approximate,
+    other_weights,
+    trace,
+)
+from approx.errors import ArgumentError
 
 
 def shapes(model: nn.Module, *size: int) -> dict[str, tuple[int, int, int, int]]:
@@ -119,6 +128,57 @@ def test_the_layers_are_those_that_are_approximated() -> None:
     converted = approximate(model, LayerApproximation(), calibration_data=data)
     assert [one.name for one in trace(model, data)] == [name for name, _ in approx_layers(converted)]
     assert "1.self_attn.query" in shapes(model, 5, 6)
+
+
+def test_a_converted_network_has_the_same_shapes() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(4, 8, 3, groups=2, padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(8, 6, (2, 3), stride=2, groups=2),
+        nn.Flatten(2),
+        nn.Linear(10 * 13, 5),
+    )
+    data = torch.rand(3, 4, 5, 6)
+    config = NetworkApproximation(default=LayerApproximation(weight_bits=4), overrides={"4": None})
+    before, after = trace(model, data), trace(approximate(model, config, calibration_data=data), data)
+    assert [one.name for one in after] == ["0", "2", "4"]
+    assert [replace(one, input_density=1.0) for one in after] == [replace(one, input_density=1.0) for one in before]
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(3, 2, 3), nn.ConvTranspose2d(3, 2, 3), nn.Linear(3, 2)])
+def test_an_input_that_is_no_batch_is_refused(layer: nn.Module) -> None:
+    single = torch.rand(3, 4, 5) if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) else torch.rand(3)
+    assert trace(layer, single[None])[0].input_values == single.numel()
+    for model in (layer, approximate(layer, LayerApproximation(), calibration_data=single[None])):
+        with pytest.raises(
+            ArgumentError, match=r"but layer '' gets a single one of shape .* with example_input\[None\]"
+        ):
+            trace(model, single)
+    for empty in (torch.tensor(1.0), single[:0]):
+        with pytest.raises(ArgumentError, match=r"`example_input` must be a batch of inputs, got shape"):
+            trace(layer, empty)
+
+
+def test_weights_that_other_layers_multiply_are_named() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Linear(3, 4)
+            self.cell = nn.GRU(4, 4, batch_first=True)
+            self.head = nn.Parameter(torch.rand(4, 2))
+            self.gain = nn.Parameter(torch.rand(2))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            hidden, _ = self.cell(self.stem(inputs))
+            scores: Tensor = self.gain * (hidden[:, -1] @ self.head)
+            return scores
+
+    data = torch.rand(2, 5, 3)
+    assert set(other_weights(Net(), data)) == {"cell.weight_ih_l0", "cell.weight_hh_l0", "head"}
+    left = NetworkApproximation(default=LayerApproximation(), leave_unsupported=True)
+    assert "head" in other_weights(approximate(Net(), left, calibration_data=data), data)
+    attention = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
+    assert other_weights(attention, torch.rand(2, 5, 8)) == ()
 
 
 def test_the_network_is_left_as_it_is() -> None:

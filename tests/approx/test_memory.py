@@ -186,6 +186,7 @@ def test_a_model_gives_the_memory_of_a_voltage() -> None:
     assert memory.bit_error_rate == HYBRID_22NM.bit_error_rate(0.65)
     assert memory.robust_bit_error_rate == HYBRID_22NM.failure_8t.probability(0.65)
     assert (memory.robust_bits, memory.storage) == (3, "sign-magnitude")
+    assert memory.supply_share == pytest.approx(0.65 / 0.95)
     assert (memory.column_correlation, memory.transient_rate) == (0.25, 1e-4)
     with pytest.raises(ArgumentError, match="`robust_bits` must be between"):
         HYBRID_22NM.at(0.65, robust_bits=-1)

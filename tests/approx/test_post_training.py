@@ -429,6 +429,35 @@ def test_layers_that_shared_a_bias_each_get_their_own() -> None:
         torch.testing.assert_close(found.mean(0), wanted.mean(0), rtol=1e-4, atol=1e-5)
 
 
+def test_what_a_layer_gives_meanwhile_is_what_it_gives_afterwards(
+    trained: nn.Sequential, digits: LabelledImages
+) -> None:
+    """To the bit, or else rounding would move codes of later layers, whose means would be off."""
+    inputs = digits.inputs(slice(0, 100))
+    converted = convert(trained, inputs)
+    assert isinstance(converted, nn.Sequential)
+    meanwhile: list[Tensor] = []
+    handle = converted[-2].register_forward_hook(lambda _, __, output: meanwhile.append(output.clone()))
+    correct_bias(converted, trained, inputs)
+    handle.remove()
+    with torch.no_grad():
+        assert torch.equal(converted[:-1](inputs), meanwhile[0])
+
+
+def test_biases_stay_where_a_network_fails(trained: nn.Sequential, digits: LabelledImages) -> None:
+    inputs = digits.inputs(slice(0, 100))
+    converted = convert(trained, inputs)
+    before = state(converted)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no")
+
+    converted.get_submodule("9").register_forward_hook(fail, prepend=True)
+    with pytest.raises(RuntimeError, match="no"):
+        correct_bias(converted, trained, inputs)
+    assert not changed(converted, before)
+
+
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [

@@ -113,7 +113,7 @@ def test_masks_memories_and_their_chips_come_back(tmp_path: Path) -> None:
     network = built()
     masks = approx.magnitude_masks({name: layer.weight for name, layer in approx.weight_layers(network)}, 0.6)
     model = approx.approximate(network, EIGHT, calibration_data=IMAGES, masks=masks)
-    memory = FaultyMemory(bit_error_rate=0.05, robust_bits=1, storage="sign-magnitude", column_correlation=0.2)
+    memory = FaultyMemory(bit_error_rate=0.05, robust_bits=1, storage="sign-magnitude", supply_share=0.8)
     name = next(name for name, _ in approx.approx_layers(model))
     approx.set_memory(model, weights=memory, activations=FaultyMemory(bit_error_rate=0.01), robust_bits={name: 3})
     save(model, tmp_path / "model", chip_seed=3)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +16,11 @@ from approx import (
     NetworkApproximation,
     approx_layers,
     approximate,
+    correct_bias,
+    load,
+    prune_channels,
+    reestimate_batch_norm,
+    save,
     set_memory,
     trace,
     use_chip,
@@ -126,6 +132,47 @@ def test_it_runs_on_faulty_chips(name: str) -> None:
         assert torch.equal(converted(data[:2]), perfect)
     assert torch.equal(seen[0], seen[2])
     assert len({float(one.sum()) for one in (perfect, *seen)}) == 3
+
+
+@cache
+def larger_network(name: str) -> tuple[nn.Module, Tensor]:
+    """On images of 64x64, at which strides leave more than one position."""
+    build, _, _, _ = NETWORKS[name]
+    data = real(16, 3, 64, 64)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return lively(build(), data), data
+
+
+@pytest.mark.parametrize("sparsity", [0.125, 0.5, 0.875])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
+def test_it_shrinks_is_mended_and_converted_without_training(name: str, sparsity: float) -> None:
+    model, data = larger_network(name)
+    smaller = prune_channels(model, sparsity, example_input=data[:1])
+    before, after = (trace(one, data[:1]) for one in (model, smaller))
+    assert [one.name for one in before] == [one.name for one in after]
+    for whole, left in zip(before[:-1], after[:-1], strict=True):
+        assert left.outputs == whole.outputs - min(round(sparsity * whole.outputs), whole.outputs - 1), whole.name
+    reestimate_batch_norm(smaller, data)
+    converted = approximate(smaller, LayerApproximation(multiplier="truncated-4"), calibration_data=data)
+    with torch.no_grad():
+        expected, before_correction = smaller(data), converted(data)
+        correct_bias(converted, smaller, data)
+        found = converted(data)
+    assert (found - expected).mean(0).norm() < 1e-4 * (before_correction - expected).mean(0).norm()
+    assert 0 < (found - expected).norm() < 0.2 * expected.norm()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
+def test_it_is_saved_by_the_name_of_torchvisions_function(name: str, tmp_path: Path) -> None:
+    model, data = larger_network(name)
+    smaller = prune_channels(model, 0.5, example_input=data[:1])
+    converted = approximate(smaller, LayerApproximation(multiplier="drum-4"), calibration_data=data)
+    correct_bias(converted, smaller, data)
+    builder = f"torchvision.models:{name}"
+    save(converted, tmp_path / "model", builder=builder, arguments={"num_classes": 10}, example_input=data[:1])
+    with torch.no_grad():
+        assert torch.equal(load(tmp_path / "model")(data), converted(data))
 
 
 def test_a_layer_whose_sums_could_leave_32_bits_is_named_or_left() -> None:

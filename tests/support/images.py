@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from search.images.source import Source, SourceSplit
+from search.images.content import Source, SourceSplit
 
 
 def patterns(

@@ -7,7 +7,6 @@ from html import escape
 from search.answers import words
 from search.answers.confirmation import Answer, Confirmation
 from search.answers.result import SearchResult
-from search.errors import in_words_of
 from search.space.target import Target
 from search.store.records import Record
 
@@ -123,7 +122,7 @@ def _caution(answer: Answer) -> str:
     """Return a paragraph with what the accuracies cannot know."""
     if answer.task.is_clean:
         return ""
-    return f"<p>{escape(in_words_of(words.CAUTION, lambda name: f'--{name}'))}</p>"
+    return f"<p>{escape(words.CAUTION)}</p>"
 
 
 def _by_class(answer: Answer) -> str:

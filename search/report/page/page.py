@@ -227,7 +227,7 @@ def _table(result: SearchResult) -> str:
 def _row(result: SearchResult, record: Record) -> str:
     evaluation, candidate = record.evaluation, record.evaluation.candidate
     answer, verdict = result.answer, result.answer.verdict(record)
-    verdict_words = words.not_confirmed_yet(result.search.task) if verdict == "untried" else verdict or "-"
+    verdict_words = words.verdicts(answer.task)["untried"] if verdict == "untried" else verdict or "-"
     area = evaluation.area_mm2 / result.baseline.evaluation.area_mm2
     configuration = {name: escape(words) for name, words in words.configuration(candidate).items()}
     cells: tuple[tuple[str, float | str | None], ...] = (

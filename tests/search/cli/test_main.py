@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 from search.cli.main import cli
 from search.errors import UsageError
 from search.multipliers.choice import MULTIPLIERS
+from tests.support.sources import shapes
 from tests.support.timing import processor_seconds
 
 SEARCH = [sys.executable, "-m", "search"]
@@ -52,6 +53,26 @@ def front_of(output: dict[str, Any]) -> list[tuple[str, float, float, float]]:
 @pytest.mark.process
 def test_help_answers_at_once() -> None:
     assert min(processor_seconds([*SEARCH, "--help"]) for _ in range(5)) < 0.5
+
+
+def test_an_interrupt_while_images_are_stored_is_before_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = shapes({"all": (9, 9)})
+
+    def opened(given: str, **_: Any) -> Any:
+        return source
+
+    def interrupted(progress: Any, done: int, of: int) -> None:
+        assert of == 18
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("search.images.lookup.open_source", opened)
+    monkeypatch.setattr("search.report.progress.LineProgress.reading_images", interrupted)
+    for command, told in (
+        (("run", "--dataset", "photos"), "\nStopped before the search began.\n"),
+        (("compare", "--dataset", "photos"), "search: stopped before the comparison began\n"),
+    ):
+        done = search(*command)
+        assert (done.exit_code, done.stderr) == (130, told)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 import os
 import shutil
+import time
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,10 @@ def test_the_same_images_in_another_order_are_the_same_data_set(library: ImageLi
     assert len(library.all()) == 1
 
 
+def test_training_images_alone_are_all_there_is(library: ImageLibrary) -> None:
+    assert library.store(in_memory({"train": TRAIN})) == library.store(in_memory({"all": TRAIN}))
+
+
 def test_other_images_classes_or_splits_are_another_data_set(library: ImageLibrary) -> None:
     pixels, labels = TRAIN
     changed = pixels.copy()
@@ -100,7 +105,7 @@ def test_a_name_means_what_was_added_by_it_and_else_what_was_stored_last(library
 
 
 def test_an_unknown_name_is_refused_with_a_similar_one(library: ImageLibrary) -> None:
-    with pytest.raises(UnknownNameError, match=r"no data set 'patterns' is stored in .*list them with: search datasets"):
+    with pytest.raises(UnknownNameError, match=r"no data set 'patterns' is stored in .*with: search datasets"):
         library.get("patterns")
     library.store(SOURCE)
     with pytest.raises(UnknownNameError, match=r"no data set 'pattern' .*did you mean 'patterns'"):
@@ -168,3 +173,28 @@ def test_progress_counts_every_image_once(library: ImageLibrary) -> None:
     seen: list[tuple[int, int]] = []
     library.store(SOURCE, on_image=lambda done, of: seen.append((done, of)))
     assert seen == [(number, 42) for number in range(1, 43)]
+
+
+def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path: Path) -> None:
+    old, recent = tmp_path / ".storing-old", tmp_path / ".storing-recent"
+    for left in (old, recent):
+        (left / "data").mkdir(parents=True)
+        (left / "data" / "pixels.npy").write_bytes(b"half")
+    day_ago = time.time() - 25 * 3600
+    os.utime(old, (day_ago, day_ago))
+    ImageLibrary(tmp_path).store(SOURCE)
+    assert not old.exists()
+    assert recent.exists()
+
+
+def test_images_that_are_not_stored_to_the_end_leave_nothing(tmp_path: Path) -> None:
+    def stop(done: int, of: int) -> None:
+        assert of == 42
+        if done == 5:
+            raise KeyboardInterrupt
+
+    library = ImageLibrary(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        library.store(SOURCE, on_image=stop)
+    assert list(tmp_path.iterdir()) == []
+    assert library.all() == []

@@ -1,3 +1,4 @@
+import base64
 import contextlib
 import importlib
 import io
@@ -80,6 +81,8 @@ def test_both_displays_show_the_same_state() -> None:
         written = io.StringIO()
         with display(Console(file=written, width=100, force_terminal=display is LiveProgress)) as progress:
             assert progress.search_name is None
+            progress.reading_images(1, 2)
+            progress.reading_images(2, 2)
             progress.noted("mine takes at most 7 bits [sic]")
             progress.stored(search())
             progress.started(search(), [], 0)
@@ -93,6 +96,32 @@ def test_both_displays_show_the_same_state() -> None:
         assert "out of memory [sic]" in text
         assert "mine takes at most 7 bits [sic]" in text
         assert "measuring 3 results on the test images" in text
+
+
+def test_both_displays_show_how_many_images_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = io.StringIO()
+    with LineProgress(Console(file=lines, width=100), interval_s=0.0) as progress:
+        for done in range(1, 1201):
+            progress.reading_images(done, 1200)
+    assert "storing images: 7 of 1,200\n" in lines.getvalue()
+    monkeypatch.setattr("search.report.progress._IMAGES_S", 0.0)
+    screen = io.StringIO()
+    with LiveProgress(Console(file=screen, width=100, force_terminal=True)) as live:
+        live.reading_images(7, 1200)
+        live._live.refresh()
+        assert "storing images" in screen.getvalue()
+        assert "7/1200" in screen.getvalue()
+        live.reading_images(1200, 1200)
+        live._live.refresh()
+        assert screen.getvalue().rpartition("storing images")[2].count("preparing") >= 1
+
+
+def test_images_that_are_stored_at_once_need_no_line() -> None:
+    lines = io.StringIO()
+    with LineProgress(Console(file=lines, width=100)) as progress:
+        for done in range(1, 11):
+            progress.reading_images(done, 10)
+    assert lines.getvalue() == ""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -153,7 +182,9 @@ def test_a_block_that_a_request_to_stop_breaks_off_leaves_gradients_on() -> None
 
 @pytest.mark.process
 @pytest.mark.slow
-def test_a_notebook_shows_where_a_search_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_shows_where_a_search_stands_and_what_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nbformat = pytest.importorskip("nbformat")
     client = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
@@ -161,7 +192,8 @@ def test_a_notebook_shows_where_a_search_stands(tmp_path: Path, monkeypatch: pyt
     workplace = f"search.Workplace(workers=0, storage={str(tmp_path / 'results.db')!r})"
     options = "search.SearchOptions(confirm=False)"
     call = f"search.run(budget=2, effort='quick', options={options}, workplace={workplace})"
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(f"import search\n{call};")])
+    cells = [nbformat.v4.new_code_cell(code) for code in (f"import search\nfound = {call}", "found", "found.plot()")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # from other programs
         client.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
@@ -169,3 +201,6 @@ def test_a_notebook_shows_where_a_search_stands(tmp_path: Path, monkeypatch: pyt
     (line,) = [one.data["text/plain"] for one in outputs if one.output_type == "display_data"]
     assert line.startswith("measuring")
     assert "search digits-1: " in "".join(one.text for one in outputs if one.output_type == "stream")
+    (table,), (picture,) = (cell.outputs for cell in notebook.cells[1:])
+    assert "<caption>Front of digits-1 (digits)</caption>" in table.data["text/html"]
+    assert base64.b64decode(picture.data["image/png"]).startswith(b"\x89PNG")

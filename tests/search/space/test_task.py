@@ -90,11 +90,13 @@ def test_all_that_changes_results_changes_the_identity() -> None:
 
 
 def test_the_networks_of_a_task_suit_its_images() -> None:
-    def families(channels: int, height: int, width: int) -> tuple[str, ...]:
-        return task_of(replace(FLOWERS, image_shape=(channels, height, width))).space.families
+    def families(channels: int, height: int, width: int, images: int = 20_000) -> tuple[str, ...]:
+        shown = replace(FLOWERS, image_shape=(channels, height, width), counts={"train": images, "test": 100})
+        return task_of(shown).space.families
 
     assert families(1, 40, 40) == ("mlp", "lenet")
     assert families(3, 40, 48) == ("lenet", "resnet", "vgg")
+    assert families(3, 40, 48, images=300) == ("mlp", "lenet")
     assert families(3, 7, 48) == ("lenet", "resnet")
     assert families(1, 3, 48) == ("mlp",)
     assert families(3, 2, 2) == ("mlp",)
