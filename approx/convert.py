@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from approx.arithmetic.ops import INT32_MAX
+from approx.arithmetic.pooling import pool_faster
 from approx.checks import check_model, check_names_to_tensors, check_type, shown
 from approx.config import LayerApproximation, NetworkApproximation
 from approx.errors import ArgumentError
@@ -64,6 +65,7 @@ def approximate(
         for name, multiplier in multipliers.items():
             check_type(f"multipliers[{name!r}]", multiplier, Multiplier, "an approx.Multiplier")
     converted = split_attention(copy.deepcopy(model).eval())
+    pool_faster(converted)
     layers = dict(weight_layers(converted))
     masks = {} if masks is None else masks
     _check_masks(masks, layers)

@@ -18,13 +18,13 @@ def main() -> None:
     with Store.open(storage_url(sys.argv[1] if len(sys.argv) > 1 else None), create=False) as store:
         searches = store.searches.all()
         evaluations = [record.evaluation for search in searches for record in store.evaluations.of_search(search)]
-    known = [(one.early_accuracy, one.accuracy) for one in evaluations]
-    whole = [(early, last) for (early, last), one in zip(known, evaluations, strict=True) if not one.stopped]
+    stopped = sum(one.stopped for one in evaluations)
+    whole = [(e.early_accuracy, e.accuracy) for e in evaluations if e.early_accuracy is not None and not e.stopped]
     gains = sorted(last - early for early, last in whole)
     cuts = quantiles(gains, n=100)
     wrong = sum(is_beaten(early, last) for early, last in whole)
     sys.stdout.write(
-        f"{len(whole)} evaluations to the end, {len(known) - len(whole)} stopped early\n"
+        f"{len(whole)} evaluations to the end, {stopped} stopped early\n"
         f"gain in points: median {cuts[49] * 100:.2f}, 95 % {cuts[94] * 100:.2f}, 99 % {cuts[98] * 100:.2f}, "
         f"most {gains[-1] * 100:.2f}\n"
         f"{wrong} of them would have been stopped at the accuracy that they reached in the end\n"

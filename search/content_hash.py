@@ -15,3 +15,8 @@ def content_hash(content: Any) -> str:
     """
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def seed_of(key: str) -> int:
+    """Return a seed for torch.Generator from a content hash."""
+    return int(key[:12], 16)

@@ -277,8 +277,8 @@ class _Driver:
         whole = self._store.evaluations.find(key)
         if whole is not None:
             evaluation = whole.evaluation
-            reach = bar(rivals, self._costs(evaluation))
-            if not is_beaten(evaluation.early_accuracy, reach):
+            early, reach = evaluation.early_accuracy, bar(rivals, self._costs(evaluation))
+            if early is None or not is_beaten(early, reach):
                 return whole
         stopped = self._store.evaluations.find(_stopped_key(key))
         if stopped is not None and is_beaten(stopped.evaluation.accuracy, bar(rivals, self._costs(stopped.evaluation))):

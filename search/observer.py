@@ -42,7 +42,7 @@ class Observer:
         """Called before the network of the answer is evaluated without approximations."""
 
     def confirming(self, candidate: Candidate, runs: int) -> None:
-        """Called before `runs` fresh runs of a candidate are made."""
+        """Called before `runs` runs of a candidate are made that confirm it or do not."""
 
 
 class Stoppable(Observer):

@@ -58,15 +58,24 @@ class OptimizeRequest(BaseModel):
 
 
 class ConfirmationSchema(BaseModel):
-    """Fresh runs of a configuration: retrained on different splits, and measured on images held out from each."""
+    """Fresh runs of a configuration: retrained on different splits, and measured on images held out from each.
+
+    Of a network that is converted without training, all runs are one measurement, which is bootstrapped.
+    """
 
     confirmed: bool = Field(description="Whether its accuracy reaches the target with 97.5 % confidence")
     runs: int
+    retrained: bool = Field(description="Whether each run retrained it; otherwise they are one measurement")
+    images: int = Field(description="Number of different images on which it was measured")
+    chips: int = Field(description="Number of chips on which it was measured")
     accuracy: Share = Field(description="Mean over the runs")
     accuracy_standard_error: float
     accuracy_lower_bound: float
     margin_lower_bound: float = Field(description="Lower bound of the margin above the target, or negative")
     test_accuracy: Share = Field(description="Mean on the test images, which no decision was based on")
+    test_class_accuracies: list[Share | None] = Field(
+        description="The same for each class, in their order; null for a class without test images"
+    )
 
 
 class Configuration(BaseModel):

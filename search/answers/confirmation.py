@@ -2,89 +2,37 @@
 
 The cheapest of many measured configurations is, on average, a lucky one. So candidates are retrained several times,
 cheapest first, and the answer is the first whose accuracy is, with 97.5 % confidence, not below the target: see
-`search.answers.confirmer`.
+`search.answers.confirmer`. Networks that are converted without training are measured anew instead, on other images and
+chips.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Literal
 
-from search.evaluation.evaluation import ConfirmationRun, share_error
+from search.answers.margins import Mean, images_measured, mean_accuracy
+from search.evaluation.confirmation_run import ConfirmationRun
+from search.evaluation.evaluation import Split
 from search.space.target import Target
+from search.space.task import Task
 from search.store.records import Record
 
 Verdict = Literal["confirmed", "rejected", "untried"]  # of fresh runs on an evaluation that reaches a target
 
-# For each candidate tried: half of the 5 % of answers that may be wrong, as most answers take more than one.
-CONFIDENCE = 0.975
 FIRST_RUNS = 2  # after which a candidate is given up if its mean is below the target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mean:
-    """A mean over runs with its error.
-
-    Attributes:
-        value: The mean.
-        standard_error: Its standard error.
-        lower_bound: Lower confidence bound of the true mean, with `CONFIDENCE`.
-    """
-
-    value: float
-    standard_error: float
-    lower_bound: float
-
-    @classmethod
-    def of(cls, values: Sequence[float], *, least_error: float) -> Mean:
-        """The mean of values of runs, with the bound of Student's t distribution.
-
-        Args:
-            values: One value per run; at least two.
-            least_error: Least standard error: that among the runs may be smaller, because few runs may agree by chance.
-        """
-        from scipy.special import stdtrit  # scipy.stats has the same and takes half a second to load
-
-        error = max(stdev(values) / math.sqrt(len(values)), least_error)
-        mean = fmean(values)
-        return cls(
-            value=mean,
-            standard_error=error,
-            lower_bound=mean - float(stdtrit(len(values) - 1, CONFIDENCE)) * error,
-        )
-
-    @classmethod
-    def over(cls, runs: Sequence[ConfirmationRun]) -> Mean:
-        """Return the mean accuracy of fresh runs on the images that each held out."""
-        accuracies = [run.accuracy for run in runs]
-        return cls.of(accuracies, least_error=share_error(fmean(accuracies), images_measured(runs)))
-
-
-def paired_error(differences: Sequence[float], images: int) -> float:
-    """The least standard error of a mean difference between two accuracies on the same images.
-
-    Where b images are right with one and wrong with the other, and c the other way round, the difference (b - c) / n
-    has the variance (b + c) / n^2 or a little less (McNemar, Psychometrika 12(2), 1947). At least as many images differ
-    as the differences of the runs require; two more are added, as in `share_error`.
-
-    Args:
-        differences: One per run.
-        images: Number of images, of all runs together.
-    """
-    return math.sqrt(fmean(abs(one) for one in differences) * images + 2) / images
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """Fresh runs of a candidate.
+    """Runs of a candidate.
 
     Attributes:
         runs: The runs, in order of their number; at least two.
         margin: Distance of its accuracy above the target; negative if it is below.
-        confirmed: Whether it is not below, with `CONFIDENCE`, after all runs.
+        confirmed: Whether it is not below, with `search.answers.margins.CONFIDENCE`, after all runs.
     """
 
     runs: tuple[ConfirmationRun, ...]
@@ -93,13 +41,35 @@ class Confirmation:
 
     @property
     def accuracy(self) -> Mean:
-        """Accuracy on the images that each run held out."""
-        return Mean.over(self.runs)
+        """Accuracy on the images that decide."""
+        return mean_accuracy(self.runs)
+
+    @property
+    def retrained(self) -> bool:
+        """Whether each run retrained the candidate; otherwise all of them together are one measurement."""
+        return self.runs[0].retrained
+
+    @property
+    def images(self) -> int:
+        """The number of different images on which it was measured."""
+        outcomes = self.runs[0].outcomes
+        return images_measured(self.runs) if outcomes is None else outcomes.images
+
+    @property
+    def chips(self) -> int:
+        """The number of chips on which it was measured."""
+        return sum(len(run.chip_accuracies) for run in self.runs)
 
     @property
     def test_accuracy(self) -> float:
         """Mean accuracy on the test images, which decided nothing."""
         return fmean(run.test_accuracy for run in self.runs)
+
+    @property
+    def test_class_accuracies(self) -> tuple[float | None, ...]:
+        """Mean share of each class's test images that is right; None for a class without any."""
+        by_class = zip(*(run.test_class_accuracies for run in self.runs), strict=True)
+        return tuple(None if shares[0] is None else fmean(share or 0.0 for share in shares) for shares in by_class)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +94,7 @@ class Answer:
     """The cheapest configuration for a target.
 
     Attributes:
+        task: What is classified.
         target: The target.
         baseline: The evaluation that savings are relative to.
         right_sized: The reference for what approximation saves.
@@ -135,6 +106,7 @@ class Answer:
             its runs. Of an answer from stored runs it holds all that have enough; otherwise those that were tried.
     """
 
+    task: Task
     target: Target
     baseline: Record
     right_sized: RightSized
@@ -162,6 +134,17 @@ class Answer:
         """Return the right-sized network's energy over an evaluation's; below 1 if the evaluation costs more."""
         return self.right_sized.record.evaluation.energy_pj / record.evaluation.energy_pj
 
+    @property
+    def class_accuracies(self) -> tuple[Split, tuple[float | None, ...]]:
+        """The accuracy of each class, and the images on which it was measured: test images, if any confirmed it.
+
+        There has to be a configuration.
+        """
+        if self.confirmation is not None:
+            return "test", self.confirmation.test_class_accuracies
+        assert self.record is not None
+        return "validation", self.record.evaluation.class_accuracies
+
     def verdict(self, record: Record) -> Verdict | None:
         """Return what fresh runs say of an evaluation at the target.
 
@@ -179,8 +162,3 @@ class Answer:
     def shortfall(self) -> float | None:
         """Distance of the lower bound below the target; 0 for a confirmed answer, None without fresh runs."""
         return None if self.confirmation is None else max(0.0, -self.confirmation.margin.lower_bound)
-
-
-def images_measured(runs: Sequence[ConfirmationRun]) -> int:
-    """The number of different images on which runs were measured, which cannot exceed the pool."""
-    return min(sum(run.images for run in runs), runs[0].pool)

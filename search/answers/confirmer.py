@@ -8,19 +8,13 @@ from itertools import islice
 from statistics import fmean
 from typing import TYPE_CHECKING, TypeAlias
 
-from search.answers.confirmation import (
-    FIRST_RUNS,
-    Answer,
-    Confirmation,
-    Mean,
-    RightSized,
-    images_measured,
-    paired_error,
-)
-from search.evaluation.evaluation import ConfirmationRun, share_error
+from search.answers.confirmation import FIRST_RUNS, Answer, Confirmation, RightSized
+from search.answers.margins import Mean, each_above, margin_above
+from search.evaluation.confirmation_run import ConfirmationRun
 from search.evaluation.work import Confirm, Executor, Failed
 from search.space.candidate import Candidate
 from search.space.target import Target
+from search.space.task import Task
 from search.store.database import Store
 from search.store.records import Record, within_area
 from search.store.setup import Setup
@@ -81,13 +75,14 @@ class Confirmer:
 
     Args:
         runs_of: Returns the first runs of a candidate: the given number, or fewer if there are no more.
-        runs: Number of runs that a candidate needs.
+        task: What is classified; its effort says how many runs a candidate needs.
         kept_only: Whether missing runs were not made yet; otherwise they failed.
     """
 
-    def __init__(self, runs_of: RunsOf, *, runs: int, kept_only: bool) -> None:
+    def __init__(self, runs_of: RunsOf, task: Task, *, kept_only: bool) -> None:
         self._runs = runs_of
-        self._count = runs
+        self._task = task
+        self._count = task.effort.confirmations
         self._kept_only = kept_only
 
     def answer(
@@ -144,6 +139,7 @@ class Confirmer:
         found_of = {key: runs for key, (_, runs) in tried.items()}
         found_of[right_sized.record.evaluation.candidate.key] = right_sized.confirmation
         return Answer(
+            task=self._task,
             target=target,
             baseline=baseline,
             right_sized=right_sized,
@@ -192,22 +188,11 @@ class Confirmer:
             found = self._runs(candidate, count)
             if len(found) < count:
                 return None
-            if target.min_accuracy is not None:
-                above = [run.accuracy - target.min_accuracy for run in found]
-            else:
-                # The same images were held out from both, so that their difficulty cancels.
-                drop = target.max_accuracy_drop or 0.0
-                above = [run.accuracy - other.accuracy + drop for run, other in zip(found, base, strict=False)]
-            if count < self._count and fmean(above) < 0:
+            if count < self._count and fmean(each_above(found, target, base)) < 0:
                 break
-        if target.min_accuracy is not None:
-            least_error = share_error(fmean(run.accuracy for run in found), images_measured(found))
-        elif candidate.canonical() == base[0].candidate:
+        if target.min_accuracy is None and candidate.canonical() == base[0].candidate:
             return _as_confirmation(found, drop=target.max_accuracy_drop or 0.0)
-        else:
-            differences = [run.accuracy - other.accuracy for run, other in zip(found, base, strict=False)]
-            least_error = paired_error(differences, images_measured(found))
-        margin = Mean.of(above, least_error=least_error)
+        margin = margin_above(found, target, base)
         confirmed = len(found) == self._count and margin.lower_bound >= 0
         return Confirmation(runs=tuple(found), margin=margin, confirmed=confirmed)
 

@@ -11,7 +11,7 @@ from search.answers.confirmation import Answer
 from search.answers.confirmer import Confirmer, RunsOf
 from search.defaults import DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import NothingFoundError
-from search.evaluation.evaluation import ConfirmationRun
+from search.evaluation.confirmation_run import ConfirmationRun
 from search.space.candidate import Candidate
 from search.space.target import Target
 from search.space.task import Task
@@ -213,8 +213,7 @@ class Stored:
         return lacking
 
     def _confirmer(self, runs_of: RunsOf) -> Confirmer:
-        runs = self.task.with_effort(self.effort).effort.confirmations
-        return Confirmer(runs_of, runs=runs, kept_only=True)
+        return Confirmer(runs_of, self.task.with_effort(self.effort), kept_only=True)
 
     def _runs_of(self, candidate: Candidate, count: int) -> Sequence[ConfirmationRun]:
         return [run for run in self.runs.get(candidate.key, ()) if run.run < count]

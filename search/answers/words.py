@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from search.answers.confirmation import Answer
+from collections.abc import Sequence
+
+from search.answers.confirmation import Answer, Confirmation, Verdict
 from search.multipliers.identity import multiplier_name
 from search.space.candidate import Candidate
+from search.space.task import Task
 from search.store.records import Record
 
 COLUMNS = ("network", "prune", "bits", "multiplier", "memory")
+CAUTION = (
+    "Accuracies may be too high, but for those on test images: the images that choose and confirm are cut from the "
+    "training images, on which the network may have been trained. Give validation images that it never saw."
+)
 
 
 def configuration(candidate: Candidate) -> dict[str, str]:
@@ -54,6 +61,40 @@ def energy_unit(pj: float) -> tuple[float, str]:
         if rounded >= size:
             return size, unit
     return 1.0, "pJ"
+
+
+def confirming(task: Task) -> str:
+    """Return what confirms answers of a task, in the plural."""
+    return "bootstraps" if task.train == "none" else "fresh runs"
+
+
+def verdicts(task: Task) -> dict[Verdict, str]:
+    """Return what the verdicts on a task's evaluations mean."""
+    by = confirming(task)
+    return {
+        "confirmed": f"confirmed by {by}",
+        "rejected": f"rejected by {by}",
+        "untried": "measured once" if task.train == "none" else "not retrained",
+    }
+
+
+def runs(confirmation: Confirmation) -> str:
+    """Return what runs of a candidate are, such as "5 fresh runs"."""
+    if confirmation.retrained:
+        return f"{len(confirmation.runs)} fresh runs"
+    return f"bootstrapped over {confirmation.images:,} images and {confirmation.chips} chips"
+
+
+def class_accuracies(names: Sequence[str], shares: Sequence[float | None], *, most: int) -> list[tuple[str, float]]:
+    """Return classes with their accuracies: all in their order or, if there are many, the least accurate first.
+
+    Args:
+        names: Names of the classes.
+        shares: Accuracy of each; None for a class without images, which is left out.
+        most: The largest number to return.
+    """
+    known = [(name, share) for name, share in zip(names, shares, strict=True) if share is not None]
+    return known if len(known) <= most else sorted(known, key=lambda one: one[1])[:most]
 
 
 def savings(answer: Answer, record: Record) -> str:

@@ -156,7 +156,7 @@ def compare(
     choices = [[_measured(result.front, baseline, loss) for loss in limits] for result in results]
     if confirm:
         if observer is not None:
-            observer.noted(f"{name}: confirming the cheapest of each search by fresh runs")
+            observer.noted(f"{name}: confirming the cheapest of each search")
         questions = [(result.evaluations, Target(max_accuracy_drop=loss)) for result in results for loss in limits]
         found = iter(
             answers(

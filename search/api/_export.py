@@ -17,7 +17,11 @@ from search.api.images import stored_images
 from search.api.workplace import Workplace
 from search.errors import UsageError
 from search.evaluation import datasets
-from search.evaluation.training import Training
+from search.evaluation.chips import Chips
+from search.evaluation.emulation import Emulation
+from search.evaluation.metrics import chip_accuracies
+from search.evaluation.networks import networks_of
+from search.evaluation.task_images import TaskImages
 from search.multipliers.known import stored_tables
 from search.space.task import Task
 from search.space.task_request import rebuilt_task
@@ -79,42 +83,47 @@ def export(
     with Store.open(workplace.url, create=False) as store:
         record = store.evaluations.with_id(evaluation_id)
         stored = store.tasks.find(record.setup.task)
-        images = stored_images(stored, workplace, store)
+        places = stored_images(stored, workplace, store)
     try:
         check_target(Path(out), overwrite)  # before anything is trained
     except approx.ArgumentError as error:
         raise UsageError(f"{error} (`overwrite`)" if not overwrite else str(error)) from None
     task = rebuilt_task(stored).with_effort(record.setup.effort)
     candidate, sums = record.evaluation.candidate, record.evaluation.narrow_sums
-    training = Training(
-        task,
-        datasets.load(task, images),
-        seed=record.seed,
-        cache=workplace.open_cache(),
+    images = TaskImages(task, datasets.load(task, places))
+    emulation = Emulation(
         failures=record.evaluation.failures,
         circuit_bits=record.evaluation.circuit_bits,
         partial_sums=None if sums is None else approx.PartialSums(bits=sums.bits, overflow=sums.overflow),
         multipliers=stored_tables(candidate.multipliers, workplace.multipliers),
+    )
+    networks = networks_of(
+        task,
+        images,
+        seed=record.seed,
+        cache=workplace.open_cache(),
+        emulation=emulation,
         on_training=on_training or (lambda stage: None),
     )
+    chips = Chips(images, emulation, count=task.effort.chips, seed=record.seed)
+    seeds, dense_layers = chips.seeds("validation"), record.evaluation.dense_layers
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as when it was evaluated, so that what is trained again comes out the same
     try:
-        model, _ = training.approximated(candidate, training.pruned(candidate))
-        training.put_in_memory(model, candidate, record.evaluation.dense_layers)
+        model, _ = networks.approximated(candidate, networks.pruned(candidate))
+        emulation.put_in_memory(model, candidate, approx.layer_order(model, images.example()), dense_layers)
         approx.save(
             model,
             out,
             builder=task.network.path if task.network else "approx:build_named_network",
             arguments=_arguments(task, candidate.family, candidate.depth, candidate.width),
-            example_input=training.example(),
-            chip_seed=training.chip_seeds("validation")[0],
-            facts=_facts(record, training.chip_seeds("validation")),
+            example_input=images.example(),
+            chip_seed=seeds[0],
+            facts=_facts(record, seeds),
             overwrite=overwrite,
         )
-        found = training.chip_accuracies(
-            candidate, approx.load(out), "validation", dense_layers=record.evaluation.dense_layers
-        )
+        right = chips.right(candidate, approx.load(out), "validation", dense_layers=dense_layers)
+        found = chip_accuracies(right, images.labels("validation"), task.metric)
     finally:
         torch.set_num_threads(threads)
     written = Path(out)

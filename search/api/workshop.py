@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from energy import Hardware
+from search.answers import words
 from search.answers.confirmer import Confirmer, FreshRuns
 from search.api.workplace import Workplace
 from search.content_hash import content_hash
@@ -108,15 +109,23 @@ class Workshop:
     def confirmer(self, store: Store, executor: Executor, observer: Observer) -> Confirmer:
         """Return what makes fresh runs by these workers, and keeps them in that store."""
         fresh = FreshRuns(store, executor, Setup.of(self.task, self.hardware, self.effort), observer=observer)
-        return Confirmer(fresh, runs=self.task.effort.confirmations, kept_only=False)
+        return Confirmer(fresh, self.task, kept_only=False)
 
     def notified(self, observer: Observer | None, multipliers: Sequence[ChosenMultiplier] = ()) -> Observer:
         """Return the observer, or a notebook's where there is none, notified of what limits the results."""
+        from search.evaluation import datasets
+
         if observer is None:
             from search.report.progress import default_observer
 
             observer = default_observer()
-        for text in (self.cache.why_unwritable(), *(one.limits for one in multipliers)):
+        texts = (
+            None if self.task.train == "none" else self.cache.why_unwritable(),
+            datasets.imbalance(self.task, self.data.train),
+            None if self.task.is_clean else words.CAUTION,
+            *(one.limits for one in multipliers),
+        )
+        for text in texts:
             if text is not None:
                 observer.noted(text)
         return observer

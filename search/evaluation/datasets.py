@@ -1,14 +1,15 @@
-"""The images of tasks, split for training, choosing and testing.
+"""The images of tasks, split for training, choosing, confirming and testing.
 
 Validation images are split off stratified by class, always in the same way. Candidates are selected by them alone; the
-test images are for the final report.
+test images are for the final report. If networks come trained, which may be on all training images, other images
+confirm; see `search.images.splits`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from search.space.task import Task
 
 _SPLIT_SEED = 2018
 _FOLD_SEED = 1602  # for confirmation runs
+_BALANCED = 3  # times as many training images as another class has, at most
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -32,29 +34,31 @@ class TaskData:
         train: Images for training.
         validation: Images for choosing between candidates.
         test: Images for the final report only.
-        fingerprint: Hash of all three, so that results on other images are never mixed in.
+        confirmation: Images that confirm answers, if networks come trained. None if they are trained from scratch:
+            then other splits of the images for training and choosing do; see `fold`.
+        fingerprint: Hash of all of them, so that results on other images are never mixed in.
     """
 
     train: ImageSet
     validation: ImageSet
     test: ImageSet
+    confirmation: ImageSet | None = None
     fingerprint: str
 
     def closed(self) -> TaskData:
         """Return them without the pixels that are in files, to be sent to another process of this machine."""
-        return TaskData(
-            train=self.train.closed(),
-            validation=self.validation.closed(),
-            test=self.test.closed(),
-            fingerprint=self.fingerprint,
-        )
+        return self._with_each(ImageSet.closed)
 
     def opened(self) -> TaskData:
         """Return them with the pixels that are in files."""
+        return self._with_each(ImageSet.opened)
+
+    def _with_each(self, change: Callable[[ImageSet], ImageSet]) -> TaskData:
         return TaskData(
-            train=self.train.opened(),
-            validation=self.validation.opened(),
-            test=self.test.opened(),
+            train=change(self.train),
+            validation=change(self.validation),
+            test=change(self.test),
+            confirmation=None if self.confirmation is None else change(self.confirmation),
             fingerprint=self.fingerprint,
         )
 
@@ -70,17 +74,40 @@ def load(task: Task, places: ImagePlaces) -> TaskData:
         DatasetMissingError: If images are missing and cannot be downloaded.
         DatasetCorruptError: If a file is damaged.
     """
-    dataset = task.dataset
-    if dataset.digest is None:
-        development, test = read_built_in(dataset.name, places.data_dir)
-        train, validation = _sklearn_split(development, held_out(len(development.labels)))
-        digest = hashlib.sha256()
-        for images in (train, validation, test):
-            digest.update(images.images().tobytes())
-            digest.update(images.labels.tobytes())
-        return TaskData(train=train, validation=validation, test=test, fingerprint=digest.hexdigest())
-    train, validation, test = _three_splits(places.library.open(dataset))
-    return TaskData(train=train, validation=validation, test=test, fingerprint=dataset.digest)
+    dataset, trained = task.dataset, task.train != "scratch"
+    if dataset.digest is not None:
+        return _stored(places.library.open(dataset), dataset.digest, trained=trained)
+    development, test = read_built_in(dataset.name, places.data_dir)
+    train, validation = _sklearn_split(development, held_out(len(development.labels)))
+    confirmation = None
+    if trained:
+        train, confirmation = _cut(train, len(validation.labels))
+    digest = hashlib.sha256()
+    for images in (train, validation, test, *([] if confirmation is None else [confirmation])):
+        digest.update(images.images().tobytes())
+        digest.update(images.labels.tobytes())
+    return TaskData(
+        train=train, validation=validation, test=test, confirmation=confirmation, fingerprint=digest.hexdigest()
+    )
+
+
+def imbalance(task: Task, train: ImageSet) -> str | None:
+    """Return a note that training images are imbalanced; None if no class has more than three times as many as another.
+
+    Args:
+        task: The task.
+        train: Its training images.
+    """
+    counts = np.bincount(train.labels, minlength=task.classes)
+    most, least = int(counts.argmax()), int(counts.argmin())
+    if counts[most] <= _BALANCED * counts[least]:
+        return None
+    names = task.dataset.class_names
+    figures = ", ".join(f"{counts[label]:,} of {names[label]!r}" for label in (most, least))
+    said = f"the training images are imbalanced: {figures}"
+    if task.metric == "accuracy":
+        said += "; accuracy hardly depends on rare classes, with `metric` balanced-accuracy all count the same"
+    return said
 
 
 def check_present(task: Task, places: ImagePlaces) -> None:
@@ -96,15 +123,20 @@ def check_present(task: Task, places: ImagePlaces) -> None:
 
 
 def fold(data: TaskData, run: int) -> TaskData:
-    """Return a task's images with another split of training and validation for each run, as in cross-validation.
+    """Return a task's images as a confirmation run takes them: its validation images are those that confirm.
 
-    They are divided into stratified folds of about the size of the validation set. Each run holds out the next fold for
+    If networks come trained, these are the same images for every run, which trains on the training images. If they are
+    trained from scratch, each run has another split of training and validation, as in cross-validation: the images are
+    divided into stratified folds of about the size of the validation set, and each run holds out the next fold for
     validation; once each was held out, the images are shuffled and divided again.
 
     Args:
         data: From `load`.
         run: Number of the run, from 0.
     """
+    fingerprint = f"{data.fingerprint}/{run}"
+    if data.confirmation is not None:
+        return TaskData(train=data.train, validation=data.confirmation, test=data.test, fingerprint=fingerprint)
     from sklearn.model_selection import StratifiedKFold
 
     both = _joined(data.train, data.validation)
@@ -114,9 +146,7 @@ def fold(data: TaskData, run: int) -> TaskData:
         warnings.simplefilter("ignore", UserWarning)  # classes with fewer images than folds are in some folds only
         dealt = list(dealer.split(both.labels, both.labels))
     kept, out = dealt[run % folds]
-    return TaskData(
-        train=both.subset(kept), validation=both.subset(out), test=data.test, fingerprint=f"{data.fingerprint}/{run}"
-    )
+    return TaskData(train=both.subset(kept), validation=both.subset(out), test=data.test, fingerprint=fingerprint)
 
 
 def _joined(first: ImageSet, second: ImageSet) -> ImageSet:
@@ -127,17 +157,29 @@ def _joined(first: ImageSet, second: ImageSet) -> ImageSet:
     return ImageSet(np.concatenate([first.images(), second.images()]), labels)
 
 
-def _three_splits(given: Mapping[str, ImageSet]) -> tuple[ImageSet, ImageSet, ImageSet]:
-    """Return training, validation and test images of the splits that there are; see `search.images.splits`."""
+def _stored(given: Mapping[str, ImageSet], digest: str, *, trained: bool) -> TaskData:
+    """Return the images of a stored data set in the splits that a task needs; see `search.images.splits`."""
     train = given["all"] if "all" in given else given["train"]
-    validation, test = given.get("validation"), given.get("test")
+    validation, test, confirmation = given.get("validation"), given.get("test"), None
     if test is None and validation is not None:
         validation, test = _cut(validation, len(validation.labels) // 2)
     elif test is None:
         train, test = _cut(train, held_out(len(train.labels)))
-    if validation is None:
+    if validation is not None and trained:
+        validation, confirmation = _cut(validation, len(validation.labels) // 2)
+    elif validation is None:
         train, validation = _cut(train, held_out(len(train.labels)))
-    return train, validation, test
+        if trained:
+            train, confirmation = _cut(train, len(validation.labels))
+    # Sources are often in order of classes, and the first training images calibrate.
+    order = np.random.default_rng(_SPLIT_SEED).permutation(len(train.labels))
+    return TaskData(
+        train=train.subset(order),
+        validation=validation,
+        test=test,
+        confirmation=confirmation,
+        fingerprint=f"{digest}/trained" if trained else digest,
+    )
 
 
 def _cut(images: ImageSet, count: int) -> tuple[ImageSet, ImageSet]:

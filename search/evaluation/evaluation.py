@@ -15,7 +15,7 @@ from search.space.task import Task
 
 Split = Literal["validation", "test"]
 
-EVALUATION_VERSION = 7  # raise whenever the same candidate would be measured differently
+EVALUATION_VERSION = 8  # raise whenever the same candidate would be measured differently
 
 
 def share_error(share: float, images: int) -> float:
@@ -49,7 +49,9 @@ class Evaluation:
 
     Attributes:
         candidate: The candidate, in canonical form.
-        chip_accuracies: Share of images classified correctly on each chip, in [0, 1]; at least one.
+        chip_accuracies: Accuracy on each chip by the task's metric, in [0, 1]; at least one.
+        class_accuracies: Share of each class's images that is right, as a mean over chips; None for a class without
+            any. Empty if retraining was stopped.
         components_pj: Energy component -> pJ per inference.
         latency_us: Time of one inference in the energy model.
         macs: Multiply-accumulates of the dense network.
@@ -63,16 +65,18 @@ class Evaluation:
         failures: How cells of the weight memory failed, one of `energy.hardware.FAILURES`.
         circuit_bits: Widths of weights and activations that the multipliers were built for; None for the candidate's.
         narrow_sums: Partial sums that are narrower than every sum may need; None if they are not.
-        early_accuracy: Accuracy early in the retraining on integer codes, with a perfect memory.
+        early_accuracy: Accuracy early in the retraining on integer codes, with a perfect memory; None if nothing was
+            retrained.
         stopped: Whether retraining ended there, because others were clearly better: then that is the accuracy.
         seconds: Time the evaluation took.
         cpu_seconds: Processor time the evaluation took.
         joules: Energy that the computer spent on it; None if the system does not say. See `search.evaluation.meter`.
-        images: Number of images on which accuracy was measured.
+        images: Number of images on which accuracy was measured, by `search.evaluation.metrics.effective_images`.
     """
 
     candidate: Candidate
     chip_accuracies: tuple[float, ...]
+    class_accuracies: tuple[float | None, ...]
     components_pj: Mapping[str, float]
     latency_us: float
     macs: int
@@ -85,7 +89,7 @@ class Evaluation:
     failures: str
     circuit_bits: tuple[int, int] | None
     narrow_sums: NarrowSums | None
-    early_accuracy: float
+    early_accuracy: float | None
     stopped: bool
     seconds: float
     cpu_seconds: float
@@ -122,6 +126,7 @@ class Evaluation:
         return {
             "candidate": self.candidate.to_dict(),
             "chip_accuracies": list(self.chip_accuracies),
+            "class_accuracies": list(self.class_accuracies),
             "components_pj": dict(self.components_pj),
             "latency_us": self.latency_us,
             "macs": self.macs,
@@ -148,6 +153,7 @@ class Evaluation:
         return cls(
             candidate=Candidate.from_dict(content["candidate"]),
             chip_accuracies=tuple(content["chip_accuracies"]),
+            class_accuracies=tuple(content["class_accuracies"]),
             components_pj=content["components_pj"],
             latency_us=content["latency_us"],
             macs=content["macs"],
@@ -166,64 +172,6 @@ class Evaluation:
             cpu_seconds=content["cpu_seconds"],
             joules=content["joules"],
             images=content["images"],
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfirmationRun:
-    """A candidate retrained from other random numbers and on another split of the images than in the search.
-
-    Attributes:
-        candidate: The candidate, in canonical form.
-        run: Number of the run.
-        chip_accuracies: Accuracy on each chip, on the images that this run held out.
-        images: Number of images held out.
-        pool: Number of images from which they were drawn.
-        test_accuracies: Accuracy on each chip on the test images, which decides nothing.
-        seconds: Time the run took.
-    """
-
-    candidate: Candidate
-    run: int
-    chip_accuracies: tuple[float, ...]
-    images: int
-    pool: int
-    test_accuracies: tuple[float, ...]
-    seconds: float
-
-    @property
-    def accuracy(self) -> float:
-        """Mean over chips on the images held out."""
-        return fmean(self.chip_accuracies)
-
-    @property
-    def test_accuracy(self) -> float:
-        """Mean over chips on the test images."""
-        return fmean(self.test_accuracies)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return {
-            "candidate": self.candidate.to_dict(),
-            "run": self.run,
-            "chip_accuracies": list(self.chip_accuracies),
-            "images": self.images,
-            "pool": self.pool,
-            "test_accuracies": list(self.test_accuracies),
-            "seconds": self.seconds,
-        }
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> ConfirmationRun:
-        """From the JSON object that `to_dict` made."""
-        return cls(
-            candidate=Candidate.from_dict(content["candidate"]),
-            run=content["run"],
-            chip_accuracies=tuple(content["chip_accuracies"]),
-            images=content["images"],
-            pool=content["pool"],
-            test_accuracies=tuple(content["test_accuracies"]),
-            seconds=content["seconds"],
         )
 
 

@@ -3,7 +3,8 @@
     candidate -> train -> prune + retrain -> approximate + retrain -> store in faulty memory -> accuracy
                                                   +-> workload ----------------------------> energy
 
-The stages are in `search.evaluation.training`.
+The stages are in `search.evaluation.training` or, for networks that are converted as they come, in
+`search.evaluation.post_training`.
 """
 
 from __future__ import annotations
@@ -13,17 +14,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+import numpy as np
 import torch
 
 import approx
 import energy
 from approx.partial_sums import MAX_SUM_BITS
 from search.evaluation.cache.cache import TrainingCache
+from search.evaluation.chips import Chips
+from search.evaluation.confirmation_run import ConfirmationRun, Outcomes
 from search.evaluation.datasets import TaskData, fold
 from search.evaluation.early_stopping import Rival, bar, is_beaten
-from search.evaluation.evaluation import ConfirmationRun, Evaluation, NarrowSums, Split
+from search.evaluation.emulation import Emulation, TrainedNetwork
+from search.evaluation.evaluation import Evaluation, NarrowSums, Split
 from search.evaluation.meter import Meter
-from search.evaluation.training import TrainedNetwork, Training, untrained_layers
+from search.evaluation.metrics import chip_accuracies, class_accuracies, effective_images, grouped
+from search.evaluation.networks import Networks, networks_of
+from search.evaluation.task_images import TaskImages
+from search.evaluation.training import untrained_layers
 from search.evaluation.work import Done, Failed, Outcome, Result, WorkItem
 from search.evaluation.workload import circuit_bits, workload_of
 from search.multipliers.choice import ChosenMultiplier
@@ -33,6 +41,7 @@ from search.space.task import Task
 from search.space.unemulated import check_partial_sums
 
 _CONFIRMING = 2**32  # first seed of confirmation runs, above all seeds of searches
+_CONFIRMING_CHIPS = 20  # at least, in all runs together, of a network that is not retrained for each
 _TRACED_IMAGES = 64  # enough for the share of activations that are zero
 
 
@@ -65,21 +74,20 @@ class Evaluator:
         self._task = task
         self._hardware = hardware
         self._partial_sums = _partial_sums(hardware)
-        self._data = data
-        self._cache = cache
-        self._training = self._trained_on(data, seed)
-
-    def _trained_on(self, data: TaskData, seed: int) -> Training:
-        return Training(
-            self._task,
-            data,
-            seed=seed,
-            cache=self._cache,
-            failures=self._hardware.weight_failures,
-            circuit_bits=circuit_bits(self._hardware),
+        self._emulation = Emulation(
+            failures=hardware.weight_failures,
+            circuit_bits=circuit_bits(hardware),
             partial_sums=self._partial_sums,
             multipliers=self._known.tables,
         )
+        self._data = data
+        self._cache = cache
+        self._images = TaskImages(task, data)
+        self._networks = self._networks_on(self._images, seed)
+        self._chips = Chips(self._images, self._emulation, count=task.effort.chips, seed=seed)
+
+    def _networks_on(self, images: TaskImages, seed: int) -> Networks:
+        return networks_of(self._task, images, seed=seed, cache=self._cache, emulation=self._emulation)
 
     def run(self, job: WorkItem[Result]) -> Outcome[Result]:
         """Run one job. Any error becomes its outcome, so that one candidate never ends a search."""
@@ -118,8 +126,8 @@ class Evaluator:
         meter = Meter()
         candidate = candidate.canonical()
         with _one_thread():
-            pruned = self._training.pruned(candidate)
-            workload = self._workload(candidate, pruned)
+            pruned = self._networks.pruned(candidate)
+            workload = self._workload(candidate, pruned, self._images)
             report = energy.estimate(workload, self._hardware, costs=self._known.costs)
             figures = {
                 "energy_pj": report.energy_pj,
@@ -127,22 +135,29 @@ class Evaluator:
                 "latency_us": report.latency_us,
             }
             to_reach = bar(rivals, tuple(figures[cost] for cost in costs))
+            labels, metric = self._images.labels(split), self._task.metric
+            _, groups = grouped(labels, metric)
             accuracies: tuple[float, ...]
+            by_class: tuple[float | None, ...] = ()
             overflowed = None
+            early: float | None
             try:
-                model, early = self._training.approximated(candidate, pruned, judge=partial(_judge, to_reach))
+                model, early = self._networks.approximated(candidate, pruned, judge=partial(_judge, to_reach))
             except _BeatenError as beaten:
                 stopped, early, accuracies = True, beaten.early, (beaten.early,)
             else:
                 stopped = False
                 approx.reset_overflows(model)
-                accuracies = self._training.chip_accuracies(candidate, model, split, dense_layers=report.dense_layers)
+                right = self._chips.right(candidate, model, split, dense_layers=report.dense_layers)
+                accuracies = chip_accuracies(right, labels, metric)
+                by_class = class_accuracies(right, labels, self._task.classes)
                 overflowed = _overflowed(model)
         weights = sum(layer.weights for layer in workload.layers)
         spent = meter.spent()
         return Evaluation(
             candidate=candidate,
             chip_accuracies=accuracies,
+            class_accuracies=by_class,
             components_pj=report.components,
             latency_us=report.latency_us,
             macs=workload.macs,
@@ -160,15 +175,17 @@ class Evaluator:
             seconds=spent.seconds,
             cpu_seconds=spent.cpu_seconds,
             joules=spent.joules,
-            images=len((self._data.validation if split == "validation" else self._data.test).labels),
+            images=effective_images(groups),
         )
 
     def confirm(self, candidate: Candidate, run: int) -> ConfirmationRun:
-        """Retrain a candidate with other random numbers, another split of the images and other chips.
+        """Measure a candidate on images and chips that did not choose it; see `fold` and `ConfirmationRun`.
+
+        Unless the task's networks are converted as they come, it is retrained from other random numbers for that.
 
         Args:
-            candidate: Candidate to train.
-            run: Number of the run, from 0, which determines all of these.
+            candidate: The candidate.
+            run: Number of the run, from 0, which determines all that differs from the search.
 
         Raises:
             approx.ApproxError: If the candidate names something unknown, or its training diverges.
@@ -177,33 +194,53 @@ class Evaluator:
         """
         started = time.perf_counter()
         candidate = candidate.canonical()
-        data = fold(self._data, run)
-        training = self._trained_on(data, _CONFIRMING + run)
+        task, data, seed = self._task, fold(self._data, run), _CONFIRMING + run
+        images = TaskImages(task, data)
+        retrained = task.train != "none"
+        networks = self._networks_on(images, seed) if retrained else self._networks
+        chips, tested_chips = self._confirming_chips(images, seed)
         with _one_thread():
-            pruned = training.pruned(candidate)
-            workload = self._workload(candidate, pruned)
+            pruned = networks.pruned(candidate)
+            workload = self._workload(candidate, pruned, images)
             report = energy.estimate(workload, self._hardware, costs=self._known.costs)
-            model, _ = training.approximated(candidate, pruned)
-            held_out, tested = (
-                training.chip_accuracies(candidate, model, split, dense_layers=report.dense_layers)
-                for split in ("validation", "test")
-            )
+            model, _ = networks.approximated(candidate, pruned)
+            held_out = chips.right(candidate, model, "validation", dense_layers=report.dense_layers)
+            tested = tested_chips.right(candidate, model, "test", dense_layers=report.dense_layers)
+        labels, tested_labels, metric = images.labels("validation"), images.labels("test"), task.metric
+        shared = self._data.confirmation is not None
+        order, groups = grouped(labels, metric)
+        _, pool = grouped(labels if shared else np.concatenate([labels, data.train.labels]), metric)
         return ConfirmationRun(
             candidate=candidate,
             run=run,
-            chip_accuracies=held_out,
-            images=len(data.validation.labels),
-            pool=len(data.train.labels) + len(data.validation.labels),
-            test_accuracies=tested,
+            chip_accuracies=chip_accuracies(held_out, labels, metric),
+            images=effective_images(groups),
+            pool=effective_images(pool),
+            outcomes=Outcomes.of(held_out[:, order], groups) if shared else None,
+            retrained=retrained,
+            test_accuracies=chip_accuracies(tested, tested_labels, metric),
+            test_class_accuracies=class_accuracies(tested, tested_labels, task.classes),
             seconds=time.perf_counter() - started,
+        )
+
+    def _confirming_chips(self, images: TaskImages, seed: int) -> tuple[Chips, Chips]:
+        """Return the chips of a confirmation run for the images that confirm, and for the test images."""
+        effort = self._task.effort
+        count, tested = effort.chips, effort.chips
+        if self._task.train == "none":
+            # The runs differ in chips alone, and test images decide nothing.
+            count, tested = max(effort.chips, -(-_CONFIRMING_CHIPS // effort.confirmations)), 1
+        return (
+            Chips(images, self._emulation, count=count, seed=seed),
+            Chips(images, self._emulation, count=tested, seed=seed),
         )
 
     def _narrow_sums(self, overflowed: float | None) -> NarrowSums | None:
         sums = self._partial_sums
         return None if sums is None else NarrowSums(bits=sums.bits, overflow=sums.overflow, overflowed=overflowed)
 
-    def _workload(self, candidate: Candidate, pruned: TrainedNetwork) -> energy.Workload:
-        shapes = approx.trace(pruned.model, self._training.calibration_data()[:_TRACED_IMAGES])
+    def _workload(self, candidate: Candidate, pruned: TrainedNetwork, images: TaskImages) -> energy.Workload:
+        shapes = approx.trace(pruned.model, images.calibration_data()[:_TRACED_IMAGES])
         return workload_of(candidate, shapes, self._hardware, kept=pruned.kept_weights)
 
 

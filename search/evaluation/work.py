@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeAlias, TypeVar
 
+from search.evaluation.confirmation_run import ConfirmationRun
 from search.evaluation.early_stopping import Rival
-from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split
+from search.evaluation.evaluation import Evaluation, Split
 from search.space.candidate import Candidate
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ import ray
 
 from energy import Hardware
 from search.errors import ExecutorError
+from search.evaluation.confirmation_run import ConfirmationRun
 from search.evaluation.datasets import TaskData
-from search.evaluation.evaluation import ConfirmationRun, Evaluation
+from search.evaluation.evaluation import Evaluation
 from search.evaluation.work import Done, Outcome, Result, WorkItem
 from search.executors.ray_errors import first_line
 from search.executors.ray_head import RayHead

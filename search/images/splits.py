@@ -2,6 +2,10 @@
 
 A data set without validation images gives some of its training images; one without test images halves its validation
 images, or, without these too, first gives some of all images for testing.
+
+A network that comes trained may have seen all of the training images. So what confirms an answer may not be cut from
+these, as it is for a network that is trained from scratch, if there are validation images: half of them confirm. If
+there are none, as many as validate are cut from the training images, and nothing can tell whether they are clean.
 """
 
 from __future__ import annotations
@@ -21,11 +25,13 @@ class SplitSizes:
         train: For training.
         validation: For choosing between candidates.
         test: For the final report.
+        confirmation: For confirming answers of networks that come trained; 0 for those trained from scratch.
     """
 
     train: int
     validation: int
     test: int
+    confirmation: int = 0
 
 
 def held_out(images: int) -> int:
@@ -33,11 +39,12 @@ def held_out(images: int) -> int:
     return max(1, round(images * (_SHARE_OF_FEW if images < _FEW_IMAGES else _SHARE)))
 
 
-def split_sizes(counts: Mapping[str, int]) -> SplitSizes:
+def split_sizes(counts: Mapping[str, int], *, trained: bool = False) -> SplitSizes:
     """Return the sizes of the splits that are made from those that a data set has.
 
     Args:
         counts: Split -> number of images, of `search.images.dataset.SPLITS`.
+        trained: Whether networks come trained.
     """
     train = counts.get("all", 0) or counts["train"]
     validation, test = counts.get("validation", 0), counts.get("test", 0)
@@ -47,7 +54,12 @@ def split_sizes(counts: Mapping[str, int]) -> SplitSizes:
     elif not test:
         test = held_out(train)
         train -= test
-    if not validation:
+    confirmation = 0
+    if validation and trained:
+        confirmation = validation // 2
+        validation -= confirmation
+    elif not validation:
         validation = held_out(train)
-        train -= validation
-    return SplitSizes(train=train, validation=validation, test=test)
+        confirmation = validation if trained else 0
+        train -= validation + confirmation
+    return SplitSizes(train=train, validation=validation, test=test, confirmation=confirmation)

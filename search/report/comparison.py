@@ -84,13 +84,10 @@ def comparison_lines(comparison: Comparison, *, confirm: str) -> list[str]:
     choices = [choice for row in comparison.rows for choice in row.choices]
     if not comparison.confirm:
         lines.append(
-            f"{NOT_CONFIRMED} Not confirmed by fresh runs: the cheapest of many measured is, on average, a little "
-            f"lucky. {confirm}"
+            f"{NOT_CONFIRMED} Not confirmed: the cheapest of many measured is, on average, a little lucky. {confirm}"
         )
     elif not all(choice.confirmed for choice in choices):
-        lines.append(
-            f"{NOT_CONFIRMED} Not confirmed: fresh runs keep the accuracy on average, but not with 97.5 % confidence."
-        )
+        lines.append(f"{NOT_CONFIRMED} Not confirmed: the accuracy is kept on average, but not with 97.5 % confidence.")
     return lines
 
 
@@ -188,9 +185,9 @@ def comparison_figure(comparison: Comparison) -> Figure:
         fontsize="large",
     )
     hollow = (
-        "hollow: not confirmed by fresh runs"
+        "hollow: not confirmed"
         if not comparison.confirm
-        else "filled: confirmed by fresh runs with 97.5 % confidence; hollow: fresh runs agree on average only"
+        else "filled: confirmed with 97.5 % confidence; hollow: on average only"
     )
     figure.supxlabel(f"{hollow}. Baseline: {words.energy(comparison.baseline.energy_pj)}", fontsize="small")
     return figure

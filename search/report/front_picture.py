@@ -24,11 +24,7 @@ from search.store.records import Record
 # P. Tol's "bright" colours, which colour-blind readers tell apart; shapes tell the points apart in grey too.
 _FRONT, _UNTRIED, _OTHERS = "#4477AA", "#BBCCE0", "#BBBBBB"
 _MARKS = {"answer": ("*", 260, "#EE6677"), "right-sized": ("D", 60, "#228833"), "baseline": ("s", 60, "#222222")}
-_VERDICTS: dict[Verdict, tuple[str, str]] = {  # what the legend says, and the colour inside
-    "confirmed": ("front, confirmed by fresh runs", _FRONT),
-    "rejected": ("front, rejected by fresh runs", "white"),
-    "untried": ("front, not retrained", _UNTRIED),
-}
+_COLOURS: dict[Verdict, str] = {"confirmed": _FRONT, "rejected": "white", "untried": _UNTRIED}  # inside
 _Place: TypeAlias = tuple[int, int, Literal["left", "center", "right"], Literal["top", "center", "bottom"]]
 # Where a label may be: how far from its point, in points, and its alignment; earlier ones are preferred.
 _DIRECTIONS: tuple[_Place, ...] = (
@@ -70,9 +66,10 @@ def front_figure(result: SearchResult) -> Figure:
         [np.repeat(energies, 2)[1:], np.repeat(accuracies, 2)[:-1]]
     )  # most accurate up to an energy
     axes.plot(*steps.T, color=_FRONT, linewidth=1.2, zorder=2)
-    for verdict, (label, face) in _VERDICTS.items():
+    for verdict, meaning in words.verdicts(answer.task).items():
         if members := [record for record in front if (answer.verdict(record) or "untried") == verdict]:
-            axes.scatter(*_points(members), s=38, color=face, edgecolor=_FRONT, zorder=3, label=label)
+            label = f"front, {meaning}"
+            axes.scatter(*_points(members), s=38, color=_COLOURS[verdict], edgecolor=_FRONT, zorder=3, label=label)
     for record, roles in named:
         marker, size, colour = _MARKS[roles[0]]
         face = colour if roles[0] != "answer" or answer.confirmed else "white"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from search.answers import words
 from search.answers.confirmation import Answer, Confirmation
 from search.answers.result import SearchResult
 from search.store.records import Record, SearchRecord
@@ -99,7 +100,11 @@ def result_json(result: SearchResult) -> dict[str, Any]:
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:
-    """Return the cheapest configuration for a target, with the fresh runs that confirm it or do not."""
+    """Return the cheapest configuration for a target, with the runs that confirm it or do not.
+
+    `class_accuracies` are on the images that `class_accuracies_on` names. `caution` says what the accuracies cannot
+    know.
+    """
     target = answer.target
     found: dict[str, Any] = {
         "min_accuracy": target.min_accuracy,
@@ -109,7 +114,10 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "shortfall": answer.shortfall,
         "baseline": row_json(answer.baseline, answer),
         "right_sized": right_sized_json(answer),
+        "caution": None if answer.task.is_clean else words.CAUTION,
         "best": None,
+        "class_accuracies": None,
+        "class_accuracies_on": None,
         "confirmation": None if answer.confirmation is None else confirmation_json(answer.confirmation),
         "baseline_confirmation": None,
         "rejected": [
@@ -119,6 +127,8 @@ def answer_json(answer: Answer) -> dict[str, Any]:
     }
     if answer.record is not None:
         found["best"] = row_json(answer.record, answer)
+        found["class_accuracies_on"], shares = answer.class_accuracies
+        found["class_accuracies"] = dict(zip(answer.task.dataset.class_names, shares, strict=True))
     if answer.baseline_confirmation is not None:
         found["baseline_confirmation"] = confirmation_json(answer.baseline_confirmation)
     return found
@@ -132,14 +142,22 @@ def right_sized_json(answer: Answer) -> dict[str, Any]:
 
 
 def confirmation_json(confirmation: Confirmation) -> dict[str, Any]:
-    """Return the fresh runs of a candidate. Accuracies are shares in [0, 1]."""
+    """Return the runs of a candidate. Accuracies are shares in [0, 1].
+
+    `retrained` says whether each run is a fresh one; if not, all of them are one measurement, which was bootstrapped
+    over `images` and `chips`.
+    """
     accuracy = confirmation.accuracy
     return {
         "confirmed": confirmation.confirmed,
         "runs": len(confirmation.runs),
+        "retrained": confirmation.retrained,
+        "images": confirmation.images,
+        "chips": confirmation.chips,
         "accuracy": accuracy.value,
         "accuracy_standard_error": accuracy.standard_error,
         "accuracy_lower_bound": accuracy.lower_bound,
         "margin_lower_bound": confirmation.margin.lower_bound,
         "test_accuracy": confirmation.test_accuracy,
+        "test_class_accuracies": list(confirmation.test_class_accuracies),
     }

@@ -56,12 +56,6 @@ _MEANINGS = {
     "memory": "supply voltage of the weight memory, and top bits of each weight in robust cells",
 }
 _COLUMNS = ("", *_MEANINGS)
-_VERDICTS = {
-    "confirmed": "confirmed by fresh runs",
-    "rejected": "rejected by fresh runs",
-    "untried": "not retrained",
-    None: "not measured to reach the target",
-}
 
 
 def result_html(result: SearchResult) -> str:
@@ -149,8 +143,9 @@ def _row(label: str, record: Record, answer: Answer) -> str:
     roles["baseline"] = record.key == answer.baseline.key
     name = " ".join(filter(None, (label, ", ".join(role for role, has in roles.items() if has))))
     kinds = [*(["answer"] if is_answer else []), *([] if verdict == "confirmed" else ["unsure"])]
+    meaning = words.verdicts(answer.task)[verdict] if verdict else "not measured to reach the target"
     return (
-        f"<tr class='{' '.join(kinds)}' title='{escape(record.id)}: {_VERDICTS[verdict]}'>"
+        f"<tr class='{' '.join(kinds)}' title='{escape(record.id)}: {meaning}'>"
         f"{_name(name + MARKS.get(verdict, ''))}"
         + "".join(_cell(text, word=column in words.COLUMNS) for column, text in cells(record, answer).items())
         + "</tr>"

@@ -200,8 +200,8 @@ class LineProgress(Stoppable):
         self._show(f"evaluating without approximations: {', '.join(words.configuration(candidate).values())}")
 
     def confirming(self, candidate: Candidate, runs: int) -> None:
-        """Say what is retrained."""
-        self._show(f"confirming by {runs} fresh runs: {', '.join(words.configuration(candidate).values())}")
+        """Say what is confirmed."""
+        self._show(f"confirming by {runs} runs: {', '.join(words.configuration(candidate).values())}")
 
     def _write(self, line: str) -> None:
         self._console.print(self._worded(line), soft_wrap=True, highlight=False, markup=False)
@@ -314,8 +314,8 @@ class LiveProgress(Stoppable):
         self._details.plain = f"evaluating without approximations: {', '.join(words.configuration(candidate).values())}"
 
     def confirming(self, candidate: Candidate, runs: int) -> None:
-        """Show what is retrained."""
-        self._details.plain = f"confirming by {runs} fresh runs: {', '.join(words.configuration(candidate).values())}"
+        """Show what is confirmed."""
+        self._details.plain = f"confirming by {runs} runs: {', '.join(words.configuration(candidate).values())}"
 
     def _show(self) -> None:
         state = self._state

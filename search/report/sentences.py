@@ -13,6 +13,7 @@ from search.answers.result import SearchResult
 from search.report.rows import SHOWN_LOSS, shown_front
 from search.store.records import Record
 
+_MOST_CLASSES = 10  # whose accuracies are listed
 SPREAD = "; ±: its standard error over images and chips; test: on images and chips used for nothing else."
 
 
@@ -25,8 +26,9 @@ def legend_lines(answer: Answer, *, about_spread: str = SPREAD) -> list[str]:
     """
     return [
         f"Accuracy: mean over chips on validation images, by which the front was chosen{about_spread}",
-        f"✓: fresh runs confirm {answer.target}; ✗: they reject it; grey: not confirmed. Saves, right-sized: energy of "
-        "the baseline and of the right-sized network over this one's. Area: relative to the baseline's.",
+        f"✓: {words.confirming(answer.task)} confirm {answer.target}; ✗: they reject it; grey: not confirmed. Saves, "
+        "right-sized: energy of the baseline and of the right-sized network over this one's. Area: relative to the "
+        "baseline's.",
     ]
 
 
@@ -57,7 +59,7 @@ def result_lines(result: SearchResult, *, whole_front: str, confirm: str) -> lis
         lines.append(f"No configuration is {answer.target}{nearest}.")
     else:
         lines += _found_lines(answer, answer.record, confirm)
-    lines += _reference_lines(answer)
+    lines += [*_reference_lines(answer), *_caution_lines(answer)]
     return lines + _sums_lines(answer.record or result.baseline, result.baseline)
 
 
@@ -71,7 +73,7 @@ def answer_lines(answer: Answer, *, confirm: str) -> list[str]:
     record = answer.record
     if record is None:
         return [f"No configuration is {answer.target}."]
-    lines = [*_found_lines(answer, record, confirm), *_reference_lines(answer)]
+    lines = [*_found_lines(answer, record, confirm), *_reference_lines(answer), *_caution_lines(answer)]
     if "," in record.setup.hardware:
         lines.append(f"It takes {record.evaluation.hardware}, of {record.setup.hardware}.")
     return lines + _sums_lines(record, answer.baseline)
@@ -96,10 +98,11 @@ def _found_lines(answer: Answer, record: Record, confirm: str) -> list[str]:
     cheaper = f" {len(answer.rejected)} cheaper rejected." if answer.rejected else ""
     if confirmation is None:
         return [
-            f"NOT CONFIRMED {answer.target} by fresh runs yet. Cheapest measured: {record.id}, {energies}; the "
-            f"cheapest of many is, on average, a little lucky.{cheaper} {confirm}"
+            f"NOT CONFIRMED {answer.target} by {words.confirming(answer.task)} yet. Cheapest measured: {record.id}, "
+            f"{energies}; the cheapest of many is, on average, a little lucky.{cheaper} {confirm}",
+            _class_line(answer),
         ]
-    fresh = _fresh_runs(confirmation, record)
+    fresh = _runs(answer, confirmation, record)
     if answer.confirmed and record.key == answer.baseline.key and answer.rejected:
         near, runs = max(answer.rejected, key=lambda one: one[1].margin.lower_bound)
         return [
@@ -108,11 +111,13 @@ def _found_lines(answer: Answer, record: Record, confirm: str) -> list[str]:
             "points short. Ask for less, or search more."
         ]
     if answer.confirmed:
-        return [f"Cheapest {answer.target}, confirmed: {record.id}, {energies}.{cheaper}", f"{fresh}."]
+        found = f"Cheapest {answer.target}, confirmed: {record.id}, {energies}.{cheaper}"
+        return [found, f"{fresh}.", _class_line(answer)]
     return [
         f"NOT CONFIRMED {answer.target}.{cheaper} Nearest: {record.id}, {energies}; with 97.5 % confidence it falls "
         f"{(answer.shortfall or 0) * 100:.2f} points short. Ask for less, or search more.",
         f"{fresh}.",
+        _class_line(answer),
     ]
 
 
@@ -130,20 +135,36 @@ def _reference_lines(answer: Answer) -> list[str]:
             "the accuracy: "
             f"{found.id}, {words.configuration(found.evaluation.candidate)['network']}, "
             f"{words.energy(found.evaluation.energy_pj)}, {words.saving(answer.saving(found))} less than the baseline; "
-            f"{_fresh_runs(right_sized.confirmation, found)}."
+            f"{_runs(answer, right_sized.confirmation, found)}."
         )
-    return [sized, f"Baseline: {_fresh_runs(answer.baseline_confirmation, baseline)}."]
+    return [sized, f"Baseline: {_runs(answer, answer.baseline_confirmation, baseline)}."]
 
 
-def _fresh_runs(confirmation: Confirmation | None, record: Record) -> str:
-    """Return the accuracies of fresh runs in words, or that there are none."""
+def _runs(answer: Answer, confirmation: Confirmation | None, record: Record) -> str:
+    """Return the accuracies of runs in words, or that there are none."""
+    measured = f"{record.evaluation.accuracy:.2%} in the search"
     if confirmation is None:
-        return f"not retrained, {record.evaluation.accuracy:.2%} in the search"
-    accuracy = confirmation.accuracy
-    return (
-        f"{len(confirmation.runs)} fresh runs: {accuracy.value:.2%} ± {accuracy.standard_error:.2%} on images held out "
-        f"({record.evaluation.accuracy:.2%} in the search), {confirmation.test_accuracy:.2%} on test images"
-    )
+        return f"{words.verdicts(answer.task)['untried']}, {measured}"
+    accuracy, tested = confirmation.accuracy, f"{confirmation.test_accuracy:.2%} on test images"
+    told = f"{words.runs(confirmation)}: {accuracy.value:.2%} ± {accuracy.standard_error:.2%}"
+    if confirmation.retrained:
+        told += " on images held out"
+    # What may be too high does not lead.
+    return f"{told} ({measured}), {tested}" if answer.task.is_clean else f"{tested}; {told} ({measured})"
+
+
+def _class_line(answer: Answer) -> str:
+    """Return the accuracy of each class, or of those that are least accurate."""
+    names = answer.task.dataset.class_names
+    split, shares = answer.class_accuracies
+    found = words.class_accuracies(names, shares, most=_MOST_CLASSES)
+    which = "By class" if len(names) <= _MOST_CLASSES else f"Least accurate of {len(names)} classes"
+    return f"{which}, on {split} images: {', '.join(f'{name} {words.percent(share)}%' for name, share in found)}."
+
+
+def _caution_lines(answer: Answer) -> list[str]:
+    """Return what the accuracies cannot know."""
+    return [] if answer.task.is_clean else [words.CAUTION]
 
 
 def _sums_lines(record: Record, baseline: Record) -> list[str]:

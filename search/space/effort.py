@@ -63,6 +63,8 @@ class Effort:
         Epochs and rate are those of training from scratch or, for a network that comes trained, of fine-tuning it;
         those of the other stages change by the same factor.
         """
+        if recipe == Recipe():
+            return self  # exactly, so that results stored under its hash are found
         longer = 1.0 if recipe.epochs is None else recipe.epochs / (self.prune_epochs if trained else self.train_epochs)
         usual_rate = self.prune_learning_rate if trained else self.learning_rate
         faster = 1.0 if recipe.learning_rate is None else recipe.learning_rate / usual_rate

@@ -118,6 +118,14 @@ class Task:
         return self.dataset.identity + (f"/{content_hash(rest)[:_DIGITS]}" if rest else "")
 
     @property
+    def is_clean(self) -> bool:
+        """Whether the images that choose and confirm are known not to have trained the network.
+
+        Images that are cut from the training images may have, if it comes trained.
+        """
+        return self.train == "scratch" or self.dataset.counts.get("validation", 0) > 0
+
+    @property
     def words(self) -> str:
         """The task in words: the data set, and what is not as by default."""
         return ", ".join([self.name, *self._details()])

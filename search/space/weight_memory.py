@@ -33,7 +33,7 @@ _STUCK = "-stuck"  # ends the names of those whose failed cells are stuck
 def weight_memory(candidate: Candidate, failures: str) -> approx.FaultyMemory:
     """Return the memory of a candidate's weights, at its share of a failure model's nominal voltage.
 
-    The robust bits are those of the middle layers; `Training.put_in_memory` sets those of each layer.
+    The robust bits are those of the middle layers; `Emulation.put_in_memory` sets those of each layer.
 
     Args:
         candidate: The candidate.

@@ -6,7 +6,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from search.content_hash import content_hash
-from search.evaluation.evaluation import EVALUATION_VERSION, ConfirmationRun
+from search.evaluation.confirmation_run import ConfirmationRun
+from search.evaluation.evaluation import EVALUATION_VERSION
 from search.space.candidate import Candidate
 from search.store import queries
 from search.store.schema import Sessions

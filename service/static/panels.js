@@ -6,16 +6,19 @@ import * as words from "./words.js";
 
 const list = (facts) => element("dl", { class: "facts" }, facts.map(([name, text]) => element("div", {}, element("dt", {}, name), element("dd", {}, text))));
 
+/** What the runs of a configuration are: retrained each time, or one measurement. */
+const made = (runs) => (runs.retrained ? `${runs.runs} fresh runs` : `a bootstrap over ${runs.images.toLocaleString("en")} images and ${runs.chips} chips`);
+
 /** The fresh runs of a configuration in words, or that there are none. */
 const freshRuns = ({ confirmation: runs }, record) =>
-  runs ? `${runs.runs} fresh runs: ${words.spread(runs)} held out, ${words.percent(runs.test_accuracy)} on test images` : `not retrained, ${words.percent(record.accuracy)} in its search`;
+  runs ? `${made(runs)}: ${words.spread(runs)} held out, ${words.percent(runs.test_accuracy)} on test images` : `not retrained, ${words.percent(record.accuracy)} in its search`;
 
 /** Whether fresh runs confirm a configuration at the target, as a badge and a text. */
 function because({ verdict, confirmation: runs }, answer) {
   if (verdict === null) return ["unsure", "Below the target", " as it was measured, so fresh runs decide nothing."];
   if (!runs) return ["unsure", words.VERDICTS[verdict], verdict === "untried" ? ": it was trained once. The cheapest of many measured configurations owes a little to luck; a confirmed answer is retrained several times." : "."];
   const drop = answer.max_accuracy_drop, its = answer.baseline.confirmation;
-  const by = `${runs.runs} fresh runs, each retrained and measured on held-out images: ${words.spread(runs)}`;
+  const by = `${made(runs)}${runs.retrained ? ", each retrained and measured on held-out images" : ""}: ${words.spread(runs)}`;
   if (verdict === "confirmed") {
     const bound = drop === null ? `at least ${words.percent(runs.accuracy_lower_bound)}` : `at most ${Number((drop * 100).toFixed(2))} points below the baseline's${its ? ` ${words.spread(its)}` : ""}`;
     return ["sure", words.VERDICTS[verdict], ` by ${by}; with 97.5\u00a0% confidence ${bound}.`];

@@ -18,9 +18,10 @@ def answer_section(result: SearchResult) -> str:
     grey = "" if answer.confirmed or found is None else " class=unsure"
     confidence = _confidence(answer, result.search.name)
     sized = answer.right_sized
-    cards = [_card("Baseline", baseline, answer.baseline_confirmation)]
+    cards = [_card(answer, "Baseline", baseline, answer.baseline_confirmation)]
     if sized.record.key != baseline.key:
-        cards.insert(0, _card("Right-sized: dense, exact, 8 bits, nominal voltage", sized.record, sized.confirmation))
+        title = "Right-sized: dense, exact, 8 bits, nominal voltage"
+        cards.insert(0, _card(answer, title, sized.record, sized.confirmation))
     if found is None:
         headline = f"No configuration {condition}."
         sentence = "None is that small yet."
@@ -31,8 +32,8 @@ def answer_section(result: SearchResult) -> str:
         cheaper = len(answer.rejected)
         measured = f"{cheaper} cheaper {'one was' if cheaper == 1 else 'ones were'}"
         sentence = (
-            f"{measured} accurate enough in the search, but fresh runs rejected {'it' if cheaper == 1 else 'them'}. "
-            f"{_nearest(answer)}"
+            f"{measured} accurate enough in the search, but {words.confirming(answer.task)} rejected "
+            f"{'it' if cheaper == 1 else 'them'}. {_nearest(answer)}"
             if cheaper
             else "No other evaluation costs less."
         )
@@ -50,10 +51,11 @@ def answer_section(result: SearchResult) -> str:
             f"{words.percent(baseline.evaluation.accuracy)} %. {confidence}"
         )
         title = condition.replace("the baseline's accuracy", "the baseline")
-        cards.insert(
-            0, _card(f"{'Cheapest' if answer.confirmed else 'Not confirmed'} {title}", found, answer.confirmation)
-        )
-    said = f"<p class=headline>{headline}</p><p{grey}>{sentence} {_effort(result)}</p>"
+        kind = "Cheapest" if answer.confirmed else "Not confirmed"
+        cards.insert(0, _card(answer, f"{kind} {title}", found, answer.confirmation))
+    said = f"<p class=headline>{headline}</p><p{grey}>{sentence} {_effort(result)}</p>{_caution(answer)}"
+    if found is not None:
+        said += _by_class(answer)
     return f"{said}<div class=cards>{''.join(cards)}</div>"
 
 
@@ -61,7 +63,7 @@ def _against_right_sized(answer: Answer, record: Record) -> str:
     """Return a sentence about the saving against the right-sized network."""
     if answer.right_sized.record.key == answer.baseline.key:
         return "No smaller dense, exact, 8-bit network that keeps the accuracy was evaluated to compare it with."
-    evidence = "confirmed by fresh runs" if answer.right_sized.confirmation else "measured once"
+    evidence = f"confirmed by {words.confirming(answer.task)}" if answer.right_sized.confirmation else "measured once"
     saves = _number(words.saving(answer.saving_right_sized(record)))
     return (
         "Against the right-sized network, the cheapest dense, exact, 8-bit one at nominal voltage among those "
@@ -97,19 +99,38 @@ def _confidence(answer: Answer, search: str) -> str:
     confirmation = answer.confirmation
     if confirmation is None:
         return (
-            "<b>Not confirmed by fresh runs</b>: the cheapest of many measured configurations is, on average, a little "
-            f"lucky. Confirm it with <code>search resume {escape(search)}</code>."
+            f"<b>Not confirmed by {words.confirming(answer.task)}</b>: the cheapest of many measured configurations "
+            f"is, on average, a little lucky. Confirm it with <code>search resume {escape(search)}</code>."
         )
     accuracy = confirmation.accuracy
-    runs = (
-        f"{len(confirmation.runs)} fresh runs, each retrained and measured on the images held out from it: "
-        f"{words.accuracy(accuracy.value, accuracy.standard_error)}, and "
-        f"{words.percent(confirmation.test_accuracy)} % on test images"
-    )
+    mean = words.accuracy(accuracy.value, accuracy.standard_error)
+    tested = f"{words.percent(confirmation.test_accuracy)} % on test images"
+    if confirmation.retrained:
+        runs = f"{words.runs(confirmation)}, each retrained and measured on the images held out from it: {mean}"
+    else:
+        runs = f"a measurement of the same network, {words.runs(confirmation)}: {mean}"
+    runs += f", and {tested}" if answer.task.is_clean else ""
+    # What may be too high does not lead.
+    leading = "" if answer.task.is_clean else f"<b>{tested}.</b> "
     if answer.confirmed:
-        return f"<b>Confirmed</b> by {runs}."
+        return f"{leading}<b>Confirmed</b> by {runs}."
     short = words.percent(answer.shortfall)
-    return f"<b>Not confirmed</b>: with 97.5 % confidence it falls {short} points short, by {runs}."
+    return f"{leading}<b>Not confirmed</b>: with 97.5 % confidence it falls {short} points short, by {runs}."
+
+
+def _caution(answer: Answer) -> str:
+    """Return a paragraph with what the accuracies cannot know."""
+    if answer.task.is_clean:
+        return ""
+    return f"<p>{escape(words.CAUTION)}</p>"
+
+
+def _by_class(answer: Answer) -> str:
+    """Return the accuracy of each class, folded away."""
+    split, shares = answer.class_accuracies
+    found = words.class_accuracies(answer.task.dataset.class_names, shares, most=len(shares))
+    listed = "".join(f"<div><dt>{escape(name)}</dt><dd>{words.percent(share)} %</dd></div>" for name, share in found)
+    return f"<details><summary>By class, on {split} images</summary><dl class=classes>{listed}</dl></details>"
 
 
 def _effort(result: SearchResult) -> str:
@@ -130,7 +151,7 @@ def _accuracies(record: Record) -> str:
     return f"{mean} % accuracy" + ("" if worst == mean else f" ({worst} % on the worst chip)")
 
 
-def _card(title: str, record: Record, confirmation: Confirmation | None) -> str:
+def _card(answer: Answer, title: str, record: Record, confirmation: Confirmation | None) -> str:
     """Return an evaluation as a list of facts, grey unless fresh runs confirm it."""
     evaluation = record.evaluation
     facts = {
@@ -139,11 +160,12 @@ def _card(title: str, record: Record, confirmation: Confirmation | None) -> str:
         "worst chip": f"{words.percent(evaluation.accuracy_worst)} %",
         "test": "-" if record.test_accuracy is None else f"{words.percent(record.test_accuracy)} %",
     }
+    by = words.confirming(answer.task)
     if confirmation is None:
-        facts["fresh runs"] = "none"
+        facts[by] = "none"
     else:
         accuracy = confirmation.accuracy
-        facts["fresh runs"] = words.accuracy(accuracy.value, accuracy.standard_error)
+        facts[by] = words.accuracy(accuracy.value, accuracy.standard_error)
         facts["their test"] = f"{words.percent(confirmation.test_accuracy)} %"
     facts |= {name: escape(words) for name, words in words.configuration(evaluation.candidate).items()}
     listed = "".join(f"<div><dt>{name}</dt><dd>{words}</dd></div>" for name, words in facts.items())

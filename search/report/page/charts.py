@@ -41,6 +41,7 @@ def chart_data(result: SearchResult, trials: Sequence[TrialEnd]) -> dict[str, An
         "baseline": points([result.baseline]),
         "right_sized": result.answer.right_sized.record.evaluation.energy_pj / size,
         "confirmed": result.answer.confirmed,
+        "verdicts": words.verdicts(result.search.task),
         "answer": points([] if found is None or found.key == result.baseline.key else [found]),
         "front": points(result.front),
         "behind": points(behind),
@@ -71,7 +72,7 @@ def alone(result: SearchResult) -> dict[str, list[Record]]:
 def chosen(result: SearchResult) -> list[tuple[str, Record]]:
     """Return the baseline and the answers within each of `LOSSES` and at the search's target, with labels.
 
-    Answers are those of fresh runs, as everywhere; those that they do not confirm are labelled so. Each is there once.
+    Answers are confirmed ones, as everywhere; those that are not are labelled so. Each is there once.
     """
     labels: dict[tuple[str, bool], list[str]] = {}
     records = {result.baseline.key: result.baseline}

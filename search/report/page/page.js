@@ -18,8 +18,6 @@
     memory: { symbol: "x-thin-open", words: "memory alone" },
   };
 
-  const VERDICTS = { confirmed: "confirmed by fresh runs", rejected: "rejected by fresh runs", untried: "not confirmed: not retrained" };
-
   // The tools of a chart are to its right; narrow charts have none.
   const margin = (more) => ({ l: 52, r: narrow.matches ? 12 : 40, t: 10, b: 48, ...more });
 
@@ -75,7 +73,7 @@
     return [
       `<b>${points.accuracy[place].toFixed(2)}${error} %</b>${worst}`,
       `<b>${points.energy[place].toPrecision(3)} ${data.unit}</b>, saves ${(data.baseline.energy[0] / points.energy[place]).toPrecision(3)}x, ${(data.right_sized / points.energy[place]).toPrecision(3)}x against the right-sized network`,
-      ...(points.verdict[place] ? [VERDICTS[points.verdict[place]]] : []),
+      ...(points.verdict[place] ? [data.verdicts[points.verdict[place]]] : []),
       ...lines,
       points.id[place],
     ].join("<br>");

@@ -58,6 +58,7 @@ def render(result: SearchResult, trials: Sequence[TrialEnd], *, written_by: Mapp
         "answer": answer_section(result),
         "front_words": escape(_front_words(result)),
         "front_notes": _front_notes(result),
+        "confirming": words.confirming(result.search.task),
         "objectives": "both" if third is None else f"accuracy, energy and {_THIRD_WORDS[third]} at once",
         "lines": f"A line for {_lines_words(result)}.",
         "importance": importance_section(result),
@@ -98,7 +99,7 @@ def _front_words(result: SearchResult) -> str:
         return "Chart of accuracy against energy. The front is empty: no evaluation is within the bound on area yet."
     first, last = result.front[0].evaluation, result.front[-1].evaluation
     rejected = sum(result.answer.verdict(record) == "rejected" for record in result.front)
-    hollow = f"; fresh runs rejected {rejected} of them" if rejected else ""
+    hollow = f"; {words.confirming(result.search.task)} rejected {rejected} of them" if rejected else ""
     return (
         f"Chart of accuracy against energy. The front has {len(result.front)} configurations, from "
         f"{words.percent(first.accuracy)} % at {words.energy(first.energy_pj)} to {words.percent(last.accuracy)} % "
@@ -183,8 +184,6 @@ def _knob_words(knob: str, space: SearchSpace) -> str:
     return f"{_KNOB_WORDS[knob]}{between}"
 
 
-_VERDICTS = {"confirmed": "confirmed", "rejected": "rejected", "untried": "not retrained", None: "-"}
-
 # The table of the front ----------------------------------------------------------------------------------------------
 
 # Heading, unit or explanation, whether the values are numbers.
@@ -195,7 +194,7 @@ _COLUMNS = (
     ("energy", "low to high", True),
     ("saves", "", True),
     ("right-sized", "", True),
-    ("fresh runs", "", False),
+    ("target", "", False),
     ("latency", "us", True),
     ("area", "mm²", True),
     ("network", "", False),
@@ -228,6 +227,7 @@ def _table(result: SearchResult) -> str:
 def _row(result: SearchResult, record: Record) -> str:
     evaluation, candidate = record.evaluation, record.evaluation.candidate
     answer, verdict = result.answer, result.answer.verdict(record)
+    verdict_words = words.verdicts(answer.task)["untried"] if verdict == "untried" else verdict or "-"
     area = evaluation.area_mm2 / result.baseline.evaluation.area_mm2
     configuration = {name: escape(words) for name, words in words.configuration(candidate).items()}
     cells: tuple[tuple[str, float | str | None], ...] = (
@@ -237,7 +237,7 @@ def _row(result: SearchResult, record: Record) -> str:
         (_energy_range(record), evaluation.energy_pj),
         (words.saving(answer.saving(record)), answer.saving(record)),
         (words.saving(answer.saving_right_sized(record)), answer.saving_right_sized(record)),
-        (_VERDICTS[verdict], _VERDICTS[verdict]),
+        (verdict_words, verdict_words),
         (f"{evaluation.latency_us:.3g}", evaluation.latency_us),
         (f"{words.area(area)} <small>{evaluation.area_mm2:.3g}</small>", area),
         (configuration["network"], f"{candidate.family} {candidate.depth:03} {candidate.width:03}"),

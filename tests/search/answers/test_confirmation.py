@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from approx import LayerShape
-from search.answers.confirmation import Answer, Mean, paired_error
+from search.answers.confirmation import Answer
 from search.answers.confirmer import Confirmer, FreshRuns
+from search.answers.margins import Mean, paired_error
 from search.answers.result import knee
+from search.evaluation.confirmation_run import ConfirmationRun
 from search.evaluation.early_stopping import Rival
-from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split, share_error
+from search.evaluation.evaluation import Evaluation, Split, share_error
 from search.evaluation.work import Confirm, Done, Failed, Outcome, Result, WorkItem
 from search.space.candidate import Candidate
 from search.space.target import Target
@@ -23,8 +25,9 @@ from search.store.database import Store
 from search.store.records import Record
 from tests.support.fakes import SETUP, formula
 
-BASELINE = find_task("digits").space.baseline()
-RUNS = 5
+TASK = find_task("digits")
+BASELINE = TASK.space.baseline()
+RUNS = TASK.effort.confirmations
 
 
 class Truth:
@@ -75,7 +78,10 @@ class Truth:
             chip_accuracies=(accuracy - 0.01, accuracy + 0.01),
             images=self.images,
             pool=10 * self.images,
+            outcomes=None,
+            retrained=True,
             test_accuracies=(accuracy - 0.2,),  # which decide nothing
+            test_class_accuracies=(accuracy - 0.2,) * 10,
             seconds=1.0,
         )
 
@@ -104,7 +110,7 @@ def answer(
     store: Store, executor: Truth | None, records: list[Record], target: Target, *, baseline: Record | None = None
 ) -> Answer:
     fresh = FreshRuns(store, executor, SETUP)
-    return Confirmer(fresh, runs=RUNS, kept_only=executor is None).answer(records, baseline or records[0], target)
+    return Confirmer(fresh, TASK, kept_only=executor is None).answer(records, baseline or records[0], target)
 
 
 BASE = record(8, 0.97, 100.0)

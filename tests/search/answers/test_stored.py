@@ -103,7 +103,7 @@ def test_where_no_smaller_network_keeps_the_accuracy_the_baseline_is_right_sized
 
 def test_fresh_runs_of_the_right_sized_network_are_made_where_it_is_asked_for(store: Store) -> None:
     executor = FakeExecutor()
-    confirmer = Confirmer(FreshRuns(store, executor, SETUP), runs=RUNS, kept_only=False)
+    confirmer = Confirmer(FreshRuns(store, executor, SETUP), find_task("digits"), kept_only=False)
     records = store.evaluations.all(SETUP)
     baseline, plain = records[-1], store.evaluations.of_candidates(SPACE.networks(), SETUP)
     confirmer.answer(records, baseline, TARGET)

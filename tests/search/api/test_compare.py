@@ -22,7 +22,8 @@ from search.api.workplace import Workplace
 from search.api.workshop import Workshop
 from search.cli.main import cli
 from search.errors import UsageError
-from search.evaluation.evaluation import ConfirmationRun, Evaluation
+from search.evaluation.confirmation_run import ConfirmationRun
+from search.evaluation.evaluation import Evaluation
 from search.evaluation.work import Outcome, Result, WorkItem
 from search.observer import Observer
 from search.report.comparison import NOT_CONFIRMED, check_folder, print_comparison, write_comparison
@@ -78,7 +79,10 @@ class Executor(FakeExecutor):
             chip_accuracies=(accuracy,),
             images=self._images,
             pool=10 * self._images,
+            outcomes=None,
+            retrained=True,
             test_accuracies=(accuracy - 0.01,),
+            test_class_accuracies=(accuracy - 0.01,) * 10,
             seconds=0.0,
         )
 

@@ -18,8 +18,10 @@ from approx import FaultyMemory, LayerApproximation, NetworkApproximation
 from search.errors import UsageError
 from search.evaluation import datasets
 from search.evaluation.cache.cache import TrainingCache
+from search.evaluation.emulation import Emulation
 from search.evaluation.evaluation import Evaluation
 from search.evaluation.evaluator import Evaluator
+from search.evaluation.task_images import TaskImages
 from search.evaluation.training import Training
 from search.images.places import ImagePlaces
 from search.multipliers.choice import choose
@@ -45,17 +47,12 @@ class Evaluated:
         chosen = choose([multiplier])
         self._known = KnownMultipliers.of(chosen)
         self._evaluator = Evaluator(TASK, data, HARDWARE, seed=0, cache=cache, multipliers=chosen)
-        self._training = Training(
-            TASK,
-            data,
-            seed=0,
-            cache=cache,
-            failures="silicon-14nm",
-            circuit_bits=None,
-            partial_sums=None,
-            multipliers=self._known.tables,
+        self._images = TaskImages(TASK, data)
+        self._emulation = Emulation(
+            failures="silicon-14nm", circuit_bits=None, partial_sums=None, multipliers=self._known.tables
         )
-        self.images = self._training.calibration_data()[:TRACED]
+        self._training = Training(TASK, self._images, seed=0, cache=cache, emulation=self._emulation)
+        self.images = self._images.calibration_data()[:TRACED]
 
     def evaluation(self, candidate: Candidate) -> Evaluation:
         return self._evaluator.evaluate(candidate, "validation")
@@ -68,7 +65,8 @@ class Evaluated:
 
     def converted(self, candidate: Candidate) -> nn.Module:
         model, _ = self._training.approximated(candidate, self._training.pruned(candidate))
-        self._training.put_in_memory(model, candidate, ())
+        layers = approx.layer_order(model, self._images.example())
+        self._emulation.put_in_memory(model, candidate, layers, ())
         return model
 
 

@@ -42,7 +42,7 @@ def test_a_candidate_is_beaten_where_it_is_clearly_below() -> None:
     assert not is_beaten(0.1, None)
 
 
-def evaluate(folder: Path, against: Iterable[Rival]) -> tuple[float, bool, float]:
+def evaluate(folder: Path, against: Iterable[Rival]) -> tuple[float, bool, float | None]:
     evaluator = Evaluator(
         TASK, datasets.load(TASK, ImagePlaces.at(folder)), HARDWARE, seed=0, cache=TrainingCache(folder)
     )

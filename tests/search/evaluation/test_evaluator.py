@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from energy.hardware_parts import Cell
 from search.errors import UsageError
 from search.evaluation import datasets
 from search.evaluation.cache.cache import TrainingCache
+from search.evaluation.chips import Chips
+from search.evaluation.emulation import Emulation
 from search.evaluation.evaluation import Evaluation, evaluation_key
 from search.evaluation.evaluator import Evaluator
+from search.evaluation.task_images import TaskImages
 from search.evaluation.training import Training
 from search.evaluation.work import Done, Evaluate, Failed
 from search.evaluation.workload import on_hardware
@@ -28,6 +32,7 @@ from tests.support.fakes import chosen_import, imported
 pytestmark = pytest.mark.slow
 
 HARDWARE = energy.load_hardware("weight-stationary-45nm")
+EMULATION = Emulation(failures=HARDWARE.weight_failures, circuit_bits=None, partial_sums=None, multipliers={})
 QUICK = Effort(
     train_epochs=6,
     prune_epochs=1,
@@ -59,6 +64,23 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> datasets.TaskData:
 
 def evaluator(data: datasets.TaskData, cache_folder: Path, seed: int = 0) -> Evaluator:
     return Evaluator(TASK, data, HARDWARE, seed=seed, cache=TrainingCache(cache_folder))
+
+
+def training(
+    data: datasets.TaskData,
+    cache_folder: Path,
+    *,
+    task: Task = TASK,
+    on_training: Callable[[str], None] = lambda stage: None,
+) -> Training:
+    return Training(
+        task,
+        TaskImages(task, data),
+        seed=0,
+        cache=TrainingCache(cache_folder),
+        emulation=EMULATION,
+        on_training=on_training,
+    )
 
 
 def without_time(evaluation: Evaluation) -> Evaluation:
@@ -127,7 +149,7 @@ def test_accuracy_is_that_of_the_partial_sums_of_the_hardware(
     def on(hardware: energy.Hardware) -> tuple[Evaluation, list[str]]:
         trained.clear()
         one = Evaluator(TASK, data, hardware, seed=0, cache=TrainingCache(tmp_path))
-        one._training._on_training = trained.append
+        one._networks._on_training = trained.append  # type: ignore[attr-defined]
         return one.evaluate(candidate, "validation"), list(trained)
 
     wide, stages = on(HARDWARE)
@@ -164,19 +186,11 @@ def test_hardware_whose_sums_cannot_be_emulated_evaluates_nothing(data: datasets
 
 def test_a_layered_candidate_equals_one_built_by_hand_with_approx(data: datasets.TaskData, tmp_path: Path) -> None:
     found = evaluator(data, tmp_path).evaluate(LAYERED, "validation")
-    training = Training(
-        TASK,
-        data,
-        seed=0,
-        cache=TrainingCache(tmp_path / "other"),
-        failures=HARDWARE.weight_failures,
-        circuit_bits=None,
-        partial_sums=None,
-        multipliers={},
-    )
-    pruned = training.pruned(LAYERED)
+    made = training(data, tmp_path / "other")
+    images = TaskImages(TASK, data)
+    pruned = made.pruned(LAYERED)
     first, middle, last = names = [name for name, _ in approx.weight_layers(pruned.model)]
-    assert approx.layer_order(pruned.model, training.example()) == names
+    assert approx.layer_order(pruned.model, images.example()) == names
     config = approx.LayerApproximation(weight_bits=6, activation_bits=6, multiplier="asm-1-3")
     by_hand = approx.approximate(
         pruned.model,
@@ -184,18 +198,19 @@ def test_a_layered_candidate_equals_one_built_by_hand_with_approx(data: datasets
             default=config,
             overrides={first: replace(config, multiplier="exact"), last: replace(config, multiplier="truncated-4")},
         ),
-        calibration_data=training.calibration_data(),
+        calibration_data=images.calibration_data(),
         masks=pruned.masks,
     )
-    trained, _ = training.approximated(LAYERED, pruned)
-    assert approx.layer_order(trained, training.example()) == names
+    trained, _ = made.approximated(LAYERED, pruned)
+    assert approx.layer_order(trained, images.example()) == names
     by_hand.load_state_dict(trained.state_dict())
     memory = approx.SILICON_14NM.at(0.74)
     approx.set_memory(by_hand, weights=memory, robust_bits={first: 4, middle: 1, last: 0})
-    images = approx.LabelledImages(
+    validation = approx.LabelledImages(
         torch.tensor(data.validation.images()), torch.tensor(data.validation.labels), TASK.pixel_max
     )
-    wanted = approx.chip_accuracies(by_hand, images, training.chip_seeds("validation"))
+    seeds = Chips(images, EMULATION, count=QUICK.chips, seed=0).seeds("validation")
+    wanted = approx.chip_accuracies(by_hand, validation, seeds)
     assert found.chip_accuracies == tuple(wanted)
     assert len(set(wanted)) > 1
 
@@ -220,19 +235,8 @@ def test_each_stage_has_its_own_learning_rate(data: datasets.TaskData, tmp_path:
 
     def train(effort: Effort) -> list[str]:
         trained.clear()
-        task, failures = replace(TASK, effort=effort), HARDWARE.weight_failures
-        training = Training(
-            task,
-            data,
-            seed=0,
-            cache=TrainingCache(tmp_path),
-            failures=failures,
-            circuit_bits=None,
-            partial_sums=None,
-            multipliers={},
-            on_training=trained.append,
-        )
-        training.approximated(CANDIDATE, training.pruned(CANDIDATE))
+        made = training(data, tmp_path, task=replace(TASK, effort=effort), on_training=trained.append)
+        made.approximated(CANDIDATE, made.pruned(CANDIDATE))
         return trained
 
     assert train(QUICK) == ["train", "prune", "approximate"]
@@ -244,27 +248,17 @@ def test_each_stage_has_its_own_learning_rate(data: datasets.TaskData, tmp_path:
 
 def test_candidates_that_differ_only_in_memory_share_all_training(data: datasets.TaskData, tmp_path: Path) -> None:
     trained: list[str] = []
-    training = Training(
-        TASK,
-        data,
-        seed=0,
-        cache=TrainingCache(tmp_path),
-        failures=HARDWARE.weight_failures,
-        circuit_bits=None,
-        partial_sums=None,
-        multipliers={},
-        on_training=trained.append,
-    )
+    made = training(data, tmp_path, on_training=trained.append)
     for candidate in (
         CANDIDATE,
         replace(CANDIDATE, robust_bits_last=3),
         # two layers: the choices of those in the middle do not matter
         replace(CANDIDATE, multiplier="exact", multiplier_first="asm-1-3", multiplier_last="asm-1-3"),
     ):
-        training.approximated(candidate, training.pruned(candidate))
+        made.approximated(candidate, made.pruned(candidate))
     assert trained == ["train", "prune", "approximate"]
     layered = replace(CANDIDATE, multiplier_last="exact")
-    training.approximated(layered, training.pruned(layered))
+    made.approximated(layered, made.pruned(layered))
     assert trained == ["train", "prune", "approximate", "approximate"]
 
 

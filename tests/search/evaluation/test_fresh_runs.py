@@ -13,14 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor, nn
 
 import approx
 import energy
-from search.evaluation import datasets, evaluator
+from search.evaluation import datasets, networks
 from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.datasets import TaskData
+from search.evaluation.emulation import Emulation
 from search.evaluation.evaluator import Evaluator
+from search.evaluation.task_images import TaskImages
 from search.evaluation.training import Training
 from search.images.image_set import ImageSet
 from search.space.candidate import Candidate
@@ -84,9 +87,19 @@ class Spy:
     seeds: list[int] = field(default_factory=list)
 
 
-def accuracy_on(numbers: set[int]) -> float:
-    """An accuracy that tells on which images it was measured."""
-    return 0.9 if numbers <= set(TEST) else 0.1 + min(numbers) / 1000
+def right_on(numbers: set[int], chip: int = 0) -> int:
+    """How many images are right, which tells on which images and on which chip it was measured."""
+    return (20 if numbers <= set(TEST) else 5 + min(numbers) % 7) + chip
+
+
+def accuracy_on(numbers: set[int], chip: int = 0) -> float:
+    return right_on(numbers, chip) / len(numbers)
+
+
+def predicted(given: approx.LabelledImages, chip: int) -> Tensor:
+    """The right class of as many images, and a wrong one of the others."""
+    is_right = torch.arange(len(given)) < right_on(numbers_of(pixels_of(given)), chip)
+    return torch.where(is_right, given.labels, (given.labels + 1) % 10)
 
 
 @pytest.fixture
@@ -101,10 +114,9 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
         found.calibrated.append(numbers_of(calibration_data * TASK.pixel_max))
         return approximate(model, *arguments, calibration_data=calibration_data, **others)
 
-    def on_chips(model: nn.Module, given: approx.LabelledImages, chips: Sequence[int]) -> tuple[float, ...]:
-        numbers = numbers_of(pixels_of(given))
-        found.measured.append((numbers, list(chips), model))
-        return tuple(accuracy_on(numbers) + place / 10_000 for place in range(len(chips)))
+    def on_chips(model: nn.Module, given: approx.LabelledImages, chips: Sequence[int]) -> Tensor:
+        found.measured.append((numbers_of(pixels_of(given)), list(chips), model))
+        return torch.stack([predicted(given, place) for place in range(len(chips))])
 
     class NotedTraining(Training):
         def __init__(self, *arguments: Any, seed: int, **others: Any) -> None:
@@ -113,9 +125,9 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
 
     monkeypatch.setattr(approx, "fit", fit)
     monkeypatch.setattr(approx, "approximate", calibrate)
-    monkeypatch.setattr(approx, "chip_accuracies", on_chips)
-    monkeypatch.setattr(approx, "accuracy", lambda model, given: accuracy_on(numbers_of(pixels_of(given))))
-    monkeypatch.setattr(evaluator, "Training", NotedTraining)
+    monkeypatch.setattr(approx, "chip_predictions", on_chips)
+    monkeypatch.setattr(approx, "predictions", lambda model, given: predicted(given, 0))
+    monkeypatch.setattr(networks, "Training", NotedTraining)
     return found
 
 
@@ -189,10 +201,11 @@ def test_a_fresh_run_trains_on_its_fold_and_is_measured_on_what_it_holds_out(
     assert [numbers for numbers, _, _ in spy.fits] == [kept] * 3  # trained, pruned and approximated
     assert spy.calibrated == [kept]
     assert [numbers for numbers, _, _ in spy.measured] == [held_out, set(TEST)]
-    assert found.chip_accuracies == pytest.approx([accuracy_on(held_out) + chip / 10_000 for chip in range(3)])
-    assert found.test_accuracies == pytest.approx([0.9, 0.9001, 0.9002])
-    assert (found.accuracy, found.test_accuracy) == pytest.approx((accuracy_on(held_out) + 1e-4, 0.9001))
+    assert found.chip_accuracies == tuple(accuracy_on(held_out, chip) for chip in range(3))
+    assert found.test_accuracies == (20 / 30, 21 / 30, 22 / 30)
+    assert (found.accuracy, found.test_accuracy) == pytest.approx((accuracy_on(held_out, 1), 21 / 30))
     assert (found.run, found.images, found.pool) == (run, len(VALIDATION), len(POOL))
+    assert (found.retrained, found.outcomes) == (True, None)
     assert found.candidate == CANDIDATE.canonical()
 
 
@@ -201,7 +214,7 @@ def test_where_no_cell_fails_a_fresh_run_is_measured_on_the_same_images(spy: Spy
     found = of_search(tmp_path).confirm(replace(CANDIDATE, supply_v=0.9), 2)
     assert spy.measured == []  # chips do not differ
     assert found.chip_accuracies == (accuracy_on(held_out),) * TASK.effort.chips
-    assert found.test_accuracies == (0.9,) * TASK.effort.chips
+    assert found.test_accuracies == (accuracy_on(set(TEST)),) * TASK.effort.chips
 
 
 def test_the_test_images_train_nothing_and_choose_nothing(spy: Spy, tmp_path: Path) -> None:
@@ -220,7 +233,7 @@ def test_a_search_trains_and_measures_on_its_own_split(spy: Spy, tmp_path: Path)
     assert [numbers for numbers, _, _ in spy.fits] == [set(TRAIN)] * 3
     assert [numbers for numbers, _, _ in spy.measured] == [set(VALIDATION), set(TEST)]
     assert (chosen_by.images, tested.images) == (len(VALIDATION), len(TEST))
-    assert tested.chip_accuracies == pytest.approx([0.9, 0.9001, 0.9002])
+    assert tested.chip_accuracies == (20 / 30, 21 / 30, 22 / 30)
 
 
 def test_a_fresh_run_shares_no_random_number_with_the_search_or_another_run(spy: Spy, tmp_path: Path) -> None:
@@ -309,17 +322,10 @@ def test_zeros_that_the_hardware_stores_can_fail_in_a_fresh_run(spy: Spy, tmp_pa
 
 def test_zeros_of_a_layer_that_runs_twice_are_stored_once(spy: Spy, tmp_path: Path) -> None:
     """The energy model calls the second run of a layer NAME#2."""
-    made = Training(
-        TASK,
-        DATA,
-        seed=0,
-        cache=TrainingCache(tmp_path),
-        failures=HARDWARE.weight_failures,
-        circuit_bits=None,
-        partial_sums=None,
-        multipliers={},
-    )
+    task_images = TaskImages(TASK, DATA)
+    emulation = Emulation(failures=HARDWARE.weight_failures, circuit_bits=None, partial_sums=None, multipliers={})
+    made = Training(TASK, task_images, seed=0, cache=TrainingCache(tmp_path), emulation=emulation)
     model, _ = made.approximated(CANDIDATE, made.pruned(CANDIDATE))
-    names = approx.layer_order(model, made.example())
-    made.put_in_memory(model, CANDIDATE, [f"{names[1]}#2"])
+    names = approx.layer_order(model, task_images.example())
+    emulation.put_in_memory(model, CANDIDATE, names, [f"{names[1]}#2"])
     assert [memory.stores_pruned for memory in memories(model)] == [False, True, False]

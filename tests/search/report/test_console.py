@@ -7,11 +7,13 @@ from rich.console import Console
 
 from search import best
 from search.answers import words
-from search.answers.confirmation import Answer, Confirmation, Mean, RightSized
+from search.answers.confirmation import Answer, Confirmation, RightSized
+from search.answers.margins import Mean
 from search.answers.result import SearchResult, result_of
 from search.api.workplace import Workplace
 from search.engine import run_search
-from search.evaluation.evaluation import ConfirmationRun, NarrowSums
+from search.evaluation.confirmation_run import ConfirmationRun
+from search.evaluation.evaluation import NarrowSums
 from search.observer import Observer
 from search.report import console
 from search.space.target import Target
@@ -57,6 +59,7 @@ def test_a_layered_candidate_fits_a_terminal_of_80_columns() -> None:
     record = Record(key="abc", setup=SETUP, seed=0, evaluation=formula(candidate), test_accuracies=None)
     written = io.StringIO()
     found = Answer(
+        task=find_task("digits"),
         target=Target(min_accuracy=0.9),
         baseline=record,
         right_sized=RightSized(record=record, confirmation=None),
@@ -82,6 +85,7 @@ def test_an_answer_says_how_many_narrow_sums_overflowed() -> None:
 
     def told(baseline: Record, record: Record) -> str:
         answer = Answer(
+            task=find_task("digits"),
             target=Target(min_accuracy=0.1),
             baseline=baseline,
             right_sized=RightSized(record=baseline, confirmation=None),
@@ -114,11 +118,15 @@ def test_where_only_the_baseline_is_confirmed_the_nearest_is_named() -> None:
         chip_accuracies=(0.9,),
         images=100,
         pool=500,
+        outcomes=None,
+        retrained=True,
         test_accuracies=(0.9,),
+        test_class_accuracies=(0.9,) * 10,
         seconds=1.0,
     )
     lacking, none = (Mean(value=0.0, standard_error=0.01, lower_bound=bound) for bound in (-0.02, 0.02))
     found = Answer(
+        task=find_task("digits"),
         target=Target(max_accuracy_drop=0.02),
         baseline=base,
         right_sized=RightSized(record=base, confirmation=None),
@@ -141,7 +149,7 @@ def test_where_only_the_baseline_is_confirmed_the_nearest_is_named() -> None:
 @pytest.mark.slow
 def test_a_front_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
     with Store.open(f"sqlite:///{tmp_path / 'results.db'}", create=True) as store:
-        search = new_search(store, budget=60, target=Target(min_accuracy=0.9))
+        search = new_search(store, budget=60, task=find_task("digits"), target=Target(min_accuracy=0.9))
         result = run_search(
             search,
             find_task("digits").space,
@@ -193,7 +201,7 @@ def test_savings_are_told_against_the_right_sized_network_too(tmp_path: Path) ->
 def test_a_front_marks_what_fresh_runs_rejected(tmp_path: Path) -> None:
     store_rejected(tmp_path / "results.db")
     with Store.open(f"sqlite:///{tmp_path / 'results.db'}", create=False) as store:
-        search = new_search(store, setup=STORED_SETUP, target=Target(max_accuracy_drop=DROP))
+        search = new_search(store, setup=STORED_SETUP, task=find_task("digits"), target=Target(max_accuracy_drop=DROP))
         for number, one in enumerate((SPACE.baseline(), CONFIRMED, REJECTED, RIGHT_SIZED)):
             store.searches.record_trial(search, number, evaluation_key=one.key)
         result = result_of(store, search, evaluations=False)

@@ -1,9 +1,11 @@
+import json
 from dataclasses import replace
 
 import pytest
 
 from search.errors import UsageError
 from search.space.effort import Effort, Recipe, effort_for
+from search.space.task import find_task
 
 
 def steps(images: int, epochs: float, effort: Effort) -> float:
@@ -38,6 +40,14 @@ def test_a_recipe_changes_all_stages_by_the_same_factor() -> None:
     assert fine.prune_learning_rate == pytest.approx(1e-5)
     other = effort.with_recipe(Recipe(batch_size=7, augment="crop-flip"), trained=False)
     assert other == replace(effort, batch_size=7, augmentation="crop-flip")
+
+
+def test_a_recipe_that_says_nothing_changes_nothing() -> None:
+    """Not even 40 to 40.0, which would be another effort in the hashes under which results are stored."""
+    for effort in (effort_for(54_000), find_task("digits").effort):
+        for trained in (False, True):
+            changed = effort.with_recipe(Recipe(), trained=trained)
+            assert json.dumps(changed.to_dict()) == json.dumps(effort.to_dict())
 
 
 @pytest.mark.parametrize(

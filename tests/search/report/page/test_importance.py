@@ -75,6 +75,7 @@ def result_of(candidates: list[Candidate], space: SearchSpace) -> SearchResult:
         distinct=len(records),
         failed=0,
         answer=Answer(
+            task=find_task("digits"),
             target=TARGET,
             baseline=records[0],
             right_sized=RightSized(record=records[0], confirmation=None),
