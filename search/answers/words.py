@@ -24,8 +24,9 @@ def configuration(candidate: Candidate) -> dict[str, str]:
     """
     bits = _by_layer([str(group.robust_bits) for group in candidate.groups], "|")
     robust = "" if bits == "0" else f" +{bits}"
+    network, _, steps = candidate.family.partition("/")
     words = (
-        f"{candidate.family} {candidate.depth}x{candidate.width}",
+        f"{network} {candidate.width}/{steps}" if steps else f"{network} {candidate.depth}x{candidate.width}",
         f"{candidate.sparsity:.0%}" if candidate.sparsity else "-",
         f"w{candidate.weight_bits}a{candidate.activation_bits}",
         _by_layer([multiplier_name(group.multiplier) for group in candidate.groups], " | "),

@@ -329,6 +329,7 @@ def _run_in(
                 target=None if request.target is None else replace(request.target, max_area=max_area),
                 data_dir=None if workplace.data_dir is None else given_data_dir(workplace),
             )
+            store.tasks.record(task)  # the weights of its network may be in another file by now
         else:
             search = _new_search(store, request, searched, space, workshop, executor, area)
             stack.enter_context(claimed(search, store.url))

@@ -36,10 +36,15 @@ class Tasks:
 
 
 def keep_task(session: Session, task: Task) -> None:
-    """Store a task, unless it is known without."""
-    if task.identity not in task_names() and session.get(TaskRow, task.identity) is None:
+    """Store a task, unless it is known without. The weights of its network may be in another file than before."""
+    if task.identity in task_names():
+        return
+    row = session.get(TaskRow, task.identity)
+    if row is None:
         session.add(TaskRow(identity=task.identity, content=task.to_dict(), created_at=now()))
         session.flush()
+    elif task.network is not None:
+        row.content = {**row.content, "network": task.network.to_dict()}
 
 
 def task_of_row(identity: str, content: Mapping[str, Any] | None) -> Task:
