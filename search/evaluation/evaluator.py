@@ -29,6 +29,7 @@ from search.evaluation.workload import circuit_bits, workload_of
 from search.multipliers.choice import ChosenMultiplier
 from search.multipliers.known import KnownMultipliers
 from search.space.candidate import Candidate
+from search.space.plan import StepTimes
 from search.space.task import Task
 from search.space.unemulated import check_partial_sums
 
@@ -91,6 +92,11 @@ class Evaluator:
     def inspect(self, candidate: Candidate) -> tuple[approx.LayerShape, ...]:
         """Return the layers of a candidate's untrained network; see `untrained_layers`."""
         return untrained_layers(self._task, candidate)
+
+    def time(self, candidate: Candidate, limit_s: float) -> StepTimes:
+        """Time a few steps of a candidate's network, on one thread; see `search.evaluation.timing`."""
+        with _one_thread():
+            return self._training.step_times(candidate, limit_s)
 
     def evaluate(
         self,

@@ -23,10 +23,12 @@ from search.evaluation import early_stopping as stopping
 from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.datasets import TaskData
 from search.evaluation.evaluation import EVALUATION_VERSION, Split
+from search.evaluation.timing import time_steps
 from search.images.image_set import ImageSet
 from search.multipliers.identity import name_in_layers
 from search.space.candidate import Candidate
 from search.space.custom_network import build_custom_network
+from search.space.plan import StepTimes
 from search.space.task import Task
 from search.space.weight_memory import weight_memory
 
@@ -229,6 +231,30 @@ class Training:
             return finished()
 
         return self._cache.get_or_compute(key, compute)
+
+    def step_times(self, candidate: Candidate, limit_s: float) -> StepTimes:
+        """Time a few steps of a candidate's network, untrained and with the widths and the multiplier of its layers.
+
+        Args:
+            candidate: Candidate in canonical form.
+            limit_s: About how many seconds this may take.
+        """
+        config = approx.LayerApproximation(
+            weight_bits=candidate.weight_bits,
+            activation_bits=candidate.activation_bits,
+            multiplier=name_in_layers(candidate.multiplier),
+            circuit_bits=self._circuit_bits,
+            partial_sums=self._partial_sums,
+        )
+        model = untrained(self._task, candidate, seed=0)
+        return time_steps(
+            model,
+            self._images["train"],
+            self._task.effort,
+            config,
+            trains=self._task.train != "none",
+            limit_s=limit_s,
+        )
 
     def chip_accuracies(
         self, candidate: Candidate, model: nn.Module, split: Split, *, dense_layers: Collection[str] = ()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeAlias, TypeVar
 from search.evaluation.early_stopping import Rival
 from search.evaluation.evaluation import ConfirmationRun, Evaluation, Split
 from search.space.candidate import Candidate
+from search.space.plan import StepTimes
 
 if TYPE_CHECKING:
     from approx import LayerShape
@@ -81,6 +82,21 @@ class Inspect(WorkItem["tuple[LayerShape, ...]"]):
         return worker.inspect(self.candidate)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Time(WorkItem[StepTimes]):
+    """Time a few steps of the candidate's network.
+
+    Attributes:
+        limit_s: About how many seconds this may take.
+    """
+
+    limit_s: float
+
+    def done_by(self, worker: CandidateWorker) -> StepTimes:
+        """Time the network."""
+        return worker.time(self.candidate, self.limit_s)
+
+
 class CandidateWorker(Protocol):
     """Runs jobs of every kind."""
 
@@ -96,6 +112,10 @@ class CandidateWorker(Protocol):
 
     def inspect(self, candidate: Candidate) -> tuple[LayerShape, ...]:
         """Return the layers of the untrained network."""
+        ...
+
+    def time(self, candidate: Candidate, limit_s: float) -> StepTimes:
+        """Time a few steps of the untrained network."""
         ...
 
 
