@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 import search
 from energy import hardware_names
+from search.answers import words
 from search.answers.result import SearchResult
 from search.api.interrupts import interruptible
 from search.api.options import SearchOptions
@@ -35,6 +36,7 @@ from search.errors import (
 from search.observer import Stoppable
 from search.report import json_values
 from search.space.candidate import Candidate
+from search.space.plan import Plan
 from search.store.records import Record, SearchRecord
 from service.database import Database
 from service.job_state import JobState
@@ -329,6 +331,17 @@ class _JobObserver(Stoppable):
         self._evaluations = trials
         data = {"name": search.name, "budget": search.budget, "evaluations": trials}
         self._leases.note(self._job, self._worker, "search", data, search_name=search.name, evaluations=trials)
+
+    def planned(self, plan: Plan) -> None:
+        """Record how long the search will take."""
+        data = {
+            "text": in_words_of(words.plan(plan), str),
+            "evaluations": plan.evaluations,
+            "workers": plan.workers,
+            "search_s": plan.search_s,
+            "confirmation_s": plan.confirmation_s,
+        }
+        self._leases.note(self._job, self._worker, "plan", data)
 
     def evaluated(self, record: Record, *, reused: bool) -> None:
         """Record the evaluation."""

@@ -62,7 +62,7 @@ class Event:
 
     Attributes:
         number: Position within the job, from 1.
-        kind: `state`, `search`, `evaluated`, `failed`, `testing`, `confirming`, `note` or `answer`.
+        kind: `state`, `search`, `plan`, `evaluated`, `failed`, `testing`, `confirming`, `note` or `answer`.
         data: Details.
     """
 

@@ -132,8 +132,8 @@ def delete_job(services: ServicesDep, caller: CallerDep, job_id: str) -> Respons
     response_class=Response,
     responses={
         200: {
-            "description": "Server-sent events: `state`, `search`, `evaluated`, `failed`, `testing`, `confirming`, "
-            "`note` and `answer`, each with JSON; the stream ends with the job",
+            "description": "Server-sent events: `state`, `search`, `plan`, `evaluated`, `failed`, `testing`, "
+            "`confirming`, `note` and `answer`, each with JSON; the stream ends with the job",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
         204: {"description": "The job has ended, and that event was its last; browsers do not reconnect"},

@@ -116,7 +116,7 @@ export class Followed {
       this.phase = `Confirming: retraining ${words.short(data.candidate)}, ${data.runs} fresh runs.`;
     } else if (kind === "failed") {
       this.note = `One evaluation failed: ${data.error}`;
-    } else if (kind === "note") {
+    } else if (kind === "note" || kind === "plan") {
       this.note = data.text;
     }
     this.#show();
