@@ -148,7 +148,9 @@ def is_here(name: str, places: ImagePlaces) -> bool:
 
 
 def _stored(name: str, places: ImagePlaces) -> Dataset | None:
-    """Return the stored data set of a name, unless that is also a path and was not added by this name."""
+    """Return the stored data set of a name, unless this is built in, or also a path and not of an added one."""
+    if name in BUILT_IN:  # which may be stored in another size
+        return None
     found: StoredDataset | None = places.library.find(name)
     if found is None or (not found.added and name != found.dataset.identity and Path(name).exists()):
         return None
@@ -195,7 +197,13 @@ def _source_of_built_in(name: str, places: ImagePlaces, image_size: tuple[int, i
     scale = 255 / dataset.pixel_max
     arrays = [(np.rint(images.images() * scale).astype(np.uint8), images.labels) for images in (train, test)]
     source = source_of((arrays[0], arrays[1]), image_size=image_size)
-    return replace(source, name=name, class_names=dataset.class_names)
+    return replace(
+        source,
+        name=name,
+        class_names=dataset.class_names,
+        location=name,
+        signature=content_hash([name, *source.image_shape]),  # its files are always the same
+    )
 
 
 def _source_of_stored(dataset: Dataset, places: ImagePlaces) -> Source:
