@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.content_hash import content_hash
-from search.errors import DatasetMissingError, UnknownNameError, UsageError
+from search.errors import DatasetInvalidError, DatasetMissingError, UnknownNameError, UsageError
 from search.images.built_in import BUILT_IN, built_in_dataset, check_built_in, read_built_in
 from search.images.content import Source, SourceSplit
 from search.images.dataset import Dataset
@@ -176,9 +176,12 @@ def _source(given: str | os.PathLike[str], places: ImagePlaces, image_size: tupl
         stored = _stored(given, places)
         if stored is not None:
             return _source_of_stored(stored, places)
-        if ":" not in given and not Path(given).exists():
+    try:
+        return open_source(given, image_size=image_size, folder=Path.cwd())
+    except DatasetInvalidError:
+        if isinstance(given, str) and ":" not in given and not Path(given).exists():
             _refuse_unknown(given, places)
-    return open_source(given, image_size=image_size, folder=Path.cwd())
+        raise
 
 
 def _refuse_unknown(given: str, places: ImagePlaces) -> NoReturn:
@@ -188,7 +191,7 @@ def _refuse_unknown(given: str, places: ImagePlaces) -> NoReturn:
     raise UnknownNameError(
         f"unknown dataset {given!r}; {hint}It is none of {', '.join(names)}, nor is there a file or a folder "
         f"{Path(given).absolute()}"
-    )
+    ) from None
 
 
 def _source_of_built_in(name: str, places: ImagePlaces, image_size: tuple[int, int] | None) -> Source:
