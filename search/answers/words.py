@@ -8,7 +8,7 @@ from search.answers.confirmation import Answer, Confirmation, Verdict
 from search.multipliers.identity import multiplier_name
 from search.space.candidate import Candidate
 from search.space.plan import Plan
-from search.space.task import Task
+from search.space.task import CHANNEL_STEPS, Task
 from search.store.records import Record
 
 COLUMNS = ("network", "prune", "bits", "multiplier", "memory")
@@ -25,9 +25,10 @@ def configuration(candidate: Candidate) -> dict[str, str]:
     """
     bits = _by_layer([str(group.robust_bits) for group in candidate.groups], "|")
     robust = "" if bits == "0" else f" +{bits}"
-    network, _, steps = candidate.family.partition("/")
+    parts = f"/{CHANNEL_STEPS}"  # the end of the family of a network that comes trained
+    network, is_share = candidate.family.removesuffix(parts), candidate.family.endswith(parts)
     words = (
-        f"{network} {candidate.width}/{steps}" if steps else f"{network} {candidate.depth}x{candidate.width}",
+        f"{network} {candidate.width}{parts}" if is_share else f"{network} {candidate.depth}x{candidate.width}",
         f"{candidate.sparsity:.0%}" if candidate.sparsity else "-",
         f"w{candidate.weight_bits}a{candidate.activation_bits}",
         _by_layer([multiplier_name(group.multiplier) for group in candidate.groups], " | "),

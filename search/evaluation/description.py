@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.evaluation.datasets import BALANCED, TaskData
+from search.evaluation.datasets import IMBALANCED, TaskData
 from search.images.dataset import Dataset
 from search.images.image_set import ImageSet
 
@@ -35,8 +35,8 @@ class Description:
 
     @property
     def is_imbalanced(self) -> bool:
-        """Whether the largest class has more than `BALANCED` times as many images as the smallest."""
-        return self.imbalance > BALANCED
+        """Whether the largest class has at least `IMBALANCED` times as many images as the smallest."""
+        return self.imbalance >= IMBALANCED
 
     @property
     def largest_share(self) -> float:

@@ -33,7 +33,7 @@ def _sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def opened(given: str, **how: Any) -> Any:
         return SOURCES[given] if given in SOURCES else open_source(given, **how)
 
-    monkeypatch.setattr(lookup, "open_source", opened)
+    monkeypatch.setattr("search.images.lookup.open_source", opened)
     monkeypatch.chdir(tmp_path)
 
 
