@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from search.cli.main import cli
-from search.images import lookup
+from search.images import source
 from search.images.built_in import BUILT_IN
 from search.images.library import ImageLibrary
 from search.locations import image_dir
@@ -28,7 +28,7 @@ SOURCES = {
 @pytest.fixture(autouse=True)
 def _sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What is opened beside files; pictures go to a folder of the test."""
-    open_source = lookup.open_source
+    open_source = source.open_source
 
     def opened(given: str, **how: Any) -> Any:
         return SOURCES[given] if given in SOURCES else open_source(given, **how)
