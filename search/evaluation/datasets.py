@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from search.images.built_in import check_built_in, read_built_in
 from search.images.image_set import ImageSet
 from search.images.places import ImagePlaces
-from search.images.splits import held_out
+from search.images.splits import MOST_CHOOSING, held_out
 from search.space.task import Task
 
 _SPLIT_SEED = 2018
@@ -76,19 +76,19 @@ def load(task: Task, places: ImagePlaces) -> TaskData:
     """
     dataset, trained = task.dataset, task.train != "scratch"
     if dataset.digest is not None:
-        return _stored(places.library.open(dataset), dataset.digest, trained=trained)
+        parts = _split(places.library.open(dataset), trained=trained)
+        return TaskData(**parts, fingerprint=f"{dataset.digest}/trained" if trained else dataset.digest)
     development, test = read_built_in(dataset.name, places.data_dir)
-    train, validation = _sklearn_split(development, held_out(len(development.labels)))
-    confirmation = None
     if trained:
-        train, confirmation = _cut(train, len(validation.labels))
+        parts = _split({"train": development, "test": test}, trained=True)
+    else:
+        train, validation = _sklearn_split(development, held_out(len(development.labels)))
+        parts = {"train": train, "validation": validation, "test": test}
     digest = hashlib.sha256()
-    for images in (train, validation, test, *([] if confirmation is None else [confirmation])):
+    for images in parts.values():
         digest.update(images.images().tobytes())
         digest.update(images.labels.tobytes())
-    return TaskData(
-        train=train, validation=validation, test=test, confirmation=confirmation, fingerprint=digest.hexdigest()
-    )
+    return TaskData(**parts, fingerprint=digest.hexdigest())
 
 
 def imbalance(task: Task, train: ImageSet) -> str | None:
@@ -157,29 +157,22 @@ def _joined(first: ImageSet, second: ImageSet) -> ImageSet:
     return ImageSet(np.concatenate([first.images(), second.images()]), labels)
 
 
-def _stored(given: Mapping[str, ImageSet], digest: str, *, trained: bool) -> TaskData:
-    """Return the images of a stored data set in the splits that a task needs; see `search.images.splits`."""
+def _split(given: Mapping[str, ImageSet], *, trained: bool) -> dict[str, ImageSet]:
+    """Return the splits that a task needs, as `TaskData` calls them; see `search.images.splits`."""
     train = given["all"] if "all" in given else given["train"]
-    validation, test, confirmation = given.get("validation"), given.get("test"), None
+    validation, test = given.get("validation"), given.get("test")
     if test is None and validation is not None:
         validation, test = _cut(validation, len(validation.labels) // 2)
     elif test is None:
         train, test = _cut(train, held_out(len(train.labels)))
-    if validation is not None and trained:
-        validation, confirmation = _cut(validation, len(validation.labels) // 2)
-    elif validation is None:
-        train, validation = _cut(train, held_out(len(train.labels)))
-        if trained:
-            train, confirmation = _cut(train, len(validation.labels))
+    if validation is None:
+        train, validation = _cut(train, (2 if trained else 1) * held_out(len(train.labels)))
     # Sources are often in order of classes, and the first training images calibrate.
-    order = np.random.default_rng(_SPLIT_SEED).permutation(len(train.labels))
-    return TaskData(
-        train=train.subset(order),
-        validation=validation,
-        test=test,
-        confirmation=confirmation,
-        fingerprint=f"{digest}/trained" if trained else digest,
-    )
+    train = train.subset(np.random.default_rng(_SPLIT_SEED).permutation(len(train.labels)))
+    if not trained:
+        return {"train": train, "validation": validation, "test": test}
+    confirmation, validation = _cut(validation, min(len(validation.labels) // 2, MOST_CHOOSING))
+    return {"train": train, "validation": validation, "test": test, "confirmation": confirmation}
 
 
 def _cut(images: ImageSet, count: int) -> tuple[ImageSet, ImageSet]:
