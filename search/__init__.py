@@ -14,7 +14,8 @@ How a search goes through the rooms of this package, each of which imports from 
     report       words, tables, pages         crosscheck  a front scored by ZigZag
     sampling     which candidates are next    executors   who evaluates them
     store        SQL                          evaluation  one candidate: train, prune, approximate, measure
-    space        tasks and candidates         multipliers names, costs, tables
+    space        tasks and candidates         images      what people give as their images
+    multipliers  names, costs, tables
 
 Names are imported when they are first used, so that `search --help` answers before SQLAlchemy, Optuna or torch are
 loaded.

@@ -11,7 +11,8 @@ SearchError
 │   └── SearchBusyError   another process runs the search
 ├── DatasetError
 │   ├── DatasetMissingError   neither on disk nor downloadable
-│   └── DatasetCorruptError   a file's content is not as published
+│   ├── DatasetCorruptError   a file's content is not as published
+│   └── DatasetInvalidError   what was given as images cannot be used
 ├── StorageError          the results database cannot be read or written, or is not ours
 │   └── NewerSchemaError  a newer version wrote it
 ├── ExecutorError         Ray cannot start, or every worker is lost
@@ -65,6 +66,10 @@ class DatasetMissingError(DatasetError):
 
 class DatasetCorruptError(DatasetError):
     """A dataset file does not have the published content."""
+
+
+class DatasetInvalidError(DatasetError, ValueError):
+    """What was given as images cannot be used."""
 
 
 class StorageError(SearchError):

@@ -16,9 +16,8 @@ from search.images.built_in import BUILT_IN, built_in_dataset, read_built_in
 from search.images.dataset import Dataset
 from search.images.image_set import ImageSet
 from search.images.library import StoredDataset
-from search.images.open_source import open_source, source_of
 from search.images.places import ImagePlaces
-from search.images.source import Source, SourceSplit
+from search.images.source import Source, SourceSplit, open_source, source_of
 
 
 def find_dataset(

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
 import inspect
 import re
 import sys
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +21,11 @@ import torch
 from torch import Tensor, nn
 
 import approx
-from approx.custom_modules import import_custom_module
 from search.content_hash import content_hash
 from search.errors import UsageError
+from search.images.python_path import import_function, is_import_path, words_of
 from search.space.task import CustomNetwork
 
-_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
-_LONGEST_PATH = 300  # characters: with the rest of an identity it fits the database's columns
 _LARGEST = {"depth": 3, "width": 8}  # largest values that are searched
 _sources: dict[Path, str] = {}  # file -> SHA-256 of its content when this process first used it
 
@@ -47,7 +43,7 @@ def find_network(path: str, *, folder: str, image_shape: tuple[int, int, int], c
         UsageError: If there is no such function, or the network that it builds does not classify these images, cannot
             be approximated, or differs from call to call.
     """
-    if len(path) > _LONGEST_PATH or ".py:" in path or not _PATH.fullmatch(path):
+    if not is_import_path(path):
         raise UsageError(
             f"`network` must be package.module:function, such as nets:build for build() in nets.py, got {path!r}"
         )
@@ -104,7 +100,7 @@ class _Function:
         self._folder = folder
         self._image_shape = image_shape
         self._classes = classes
-        self._function = _import_function(path, folder)
+        self._function = import_function(path, folder=folder, parameter="network", does="builds a network")
         self._largest = _largest_sizes(self._function, path)
 
     def largest(self) -> nn.Module:
@@ -122,14 +118,14 @@ class _Function:
             try:
                 model = self._function(image_shape=self._image_shape, classes=self._classes, **sizes)
             except Exception as error:
-                raise UsageError(f"{call} failed: {_words(error)}") from error
+                raise UsageError(f"{call} failed: {words_of(error)}") from error
             if not isinstance(model, nn.Module):
                 raise UsageError(f"{call} must return a torch.nn.Module, got {type(model).__name__}")
             try:
                 with torch.no_grad():
                     scores = model.eval()(image)
             except Exception as error:
-                raise UsageError(f"{call} returned a network that fails on an image: {_words(error)}") from error
+                raise UsageError(f"{call} returned a network that fails on an image: {words_of(error)}") from error
         if not isinstance(scores, Tensor) or scores.shape != (1, self._classes):
             given = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
             raise UsageError(
@@ -161,37 +157,6 @@ class _Function:
         )
 
 
-def _import_function(path: str, folder: str) -> Callable[..., Any]:
-    module_name, _, name = path.partition(":")
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    importlib.invalidate_caches()
-    try:
-        module = import_custom_module(module_name)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
-            raise UsageError(
-                f"`network` {path}: there is no module {error.name!r} in {folder}, nor is one installed; run the "
-                "command in the folder that holds it"
-            ) from None
-        raise UsageError(
-            f"`network` {path}: {module_name!r} cannot be imported from {folder}: {_words(error)}"
-        ) from error
-    place = getattr(module, "__file__", None) or module_name
-    if not hasattr(module, name):
-        known = [name for name, value in vars(module).items() if callable(value)]
-        near = get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"`network` {path}: {place} has no {name!r}{hint}")
-    function: Callable[..., Any] = getattr(module, name)
-    if not callable(function):
-        raise UsageError(
-            f"`network` {path}: {name!r} in {place} is of type {type(function).__name__}; name a function that builds "
-            "a network"
-        )
-    return function
-
-
 def _largest_sizes(function: Callable[..., Any], path: str) -> dict[str, int]:
     """Return which of depth and width a function takes, with their largest values."""
     wanted = "it must take image_shape and classes by name, may take depth and width, and must not need anything else"
@@ -221,7 +186,3 @@ def _source_hash(module_name: str) -> str | None:
     if _sources.setdefault(file, found) != found:
         raise UsageError(f"{file} was edited after this process imported it; start a new one")
     return found
-
-
-def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -27,7 +27,7 @@ class TaskRequest:
         dataset: The images: the name of a built-in data set, by default `digits`, or of one that was added; a folder of
             class folders or of Parquet files; an .npz file; or the import path of a function that returns images. See
             `search.images.lookup`.
-        data: Instead: the images as Python objects; see `search.images.open_source.source_of`.
+        data: Instead: the images as Python objects; see `search.images.source.source_of`.
         network: Import path of a function that builds a custom network, `package.module:function`, instead of the
             built-in families; see `search.space.custom_network`. The module is looked for in the current folder first.
         model: Instead: the network itself, a `torch.nn.Module`, trained.

@@ -89,6 +89,7 @@ def test_the_two_commands_are_on_the_first_screen() -> None:
         "docs/arithmetic.md",
         "docs/approximation.md",
         "docs/energy-model.md",
+        "docs/images.md",
         "docs/multiplier-energy.md",
         "docs/search-space.md",
         "docs/search.md",
