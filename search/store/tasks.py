@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from search.errors import UnknownNameError
@@ -23,6 +24,12 @@ class Tasks:
         """Store a task; once for all searches of it."""
         with self._sessions.begin() as session:
             keep_task(session, task)
+
+    def all(self) -> list[Task]:
+        """Return the stored tasks, the newest first."""
+        with self._sessions.begin() as session:
+            rows = session.scalars(sa.select(TaskRow).order_by(TaskRow.created_at.desc(), TaskRow.identity))
+            return [Task.from_dict(row.content) for row in rows]
 
     def find(self, identity: str) -> Task:
         """Return the task of an identity.

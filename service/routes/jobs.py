@@ -66,7 +66,7 @@ def create_job(
 ) -> Response:
     """Start a search, whatever is stored; its results are added to the stored ones."""
     caller.needs(Scope.SUBMIT)
-    question = question_of(body, services)
+    question = question_of(body, services, caller)
     job = submit(services, caller, question, idempotency_key)
     answer = services.answers.to(question)
     return accepted(
@@ -211,7 +211,7 @@ def submit(services: Services, caller: Caller, question: Question, idempotency_k
         QueueFullError: If the maximum number of jobs is waiting.
         IdempotencyError: If the key was used for a different question.
     """
-    check_possible(question, services.uploads)
+    check_possible(question, services)
     job, _ = services.queue.submit(
         question,
         client=caller.name,

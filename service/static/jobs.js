@@ -1,6 +1,7 @@
 // Searches: the one that is followed while it runs, and the list of recent ones.
 
 import { ask, events } from "./api.js";
+import { nameOf } from "./datasets.js";
 import { byId, element, refill, speaker, whileBusy } from "./dom.js";
 import * as words from "./words.js";
 
@@ -24,7 +25,7 @@ function warn(text) {
   if (byId("live-alert").textContent !== text) byId("live-alert").textContent = text;
 }
 
-const title = (asked) => `${asked.dataset}, ${words.goal(asked)}`;
+const title = (asked) => `${nameOf(asked.dataset)}, ${words.goal(asked)}`;
 
 const settings = (asked) =>
   `${asked.effort} effort, ${asked.hardware}, ${asked.budget} evaluations, ${asked.space === "default" ? "" : `${asked.space} space, `}seed ${asked.seed}`;
