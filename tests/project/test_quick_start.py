@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ import search
 from search.cli.main import cli
 from tests.support.images import patterns
 from tests.support.pictures import as_png, channels_last, write_folder, write_parquet
+from tests.support.serving import served
 
 pytestmark = [pytest.mark.slow, pytest.mark.process]
 
@@ -143,6 +146,16 @@ def test_images_get_a_name(here: Path) -> None:
     added = typed(line)
     assert added["name"] == "photos"
     assert typed("search datasets show photos --picture photos.png")["image_shape"] == [3, 32, 32]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_images_are_uploaded_and_are_the_same_data_set(here: Path) -> None:
+    (line,) = [line for line in LINES if line.startswith("curl")]
+    with served(here / "results.db") as address:
+        command = shlex.split(line.replace("localhost:8000", address.removeprefix("http://")))
+        uploaded = json.loads(subprocess.run([*command, "--silent"], check=True, capture_output=True).stdout)
+    found = typed(FORMS[0].replace("--budget 40", "--budget 1"), *QUICK, "--no-confirm")
+    assert uploaded["identity"].partition("@")[2] == found["dataset"].partition("@")[2]
 
 
 def test_the_python_of_the_quick_start_runs(here: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
