@@ -50,7 +50,7 @@ def store_parts(dataset: Dataset, parts: Iterable[bytes], library: ImageLibrary)
     """
     try:
         library.folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".fetching-", dir=library.folder) as place:
+        with TemporaryDirectory(prefix=".storing-", dir=library.folder) as place:  # as the library names its own
             file = Path(place) / "images"
             with file.open("wb") as opened:
                 for part in parts:
