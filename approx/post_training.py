@@ -21,7 +21,14 @@ from approx.chips import use_chip
 from approx.errors import ArgumentError
 from approx.layer import ApproxLayer
 from approx.modules import ApproxLinear
-from approx.surgery import FoldedBatchNorm, WeightLayer, approx_layers, split_attention, weight_layers
+from approx.surgery import (
+    FoldedBatchNorm,
+    WeightLayer,
+    approx_layers,
+    split_attention,
+    use_pooling_kernel,
+    weight_layers,
+)
 
 _BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 _BATCH_SIZE = 128  # images per forward pass
@@ -159,6 +166,7 @@ def _original_means(
 ) -> dict[str, _Outputs]:
     """Name -> outputs of the layers that run in the original, after the BatchNorm that was folded into them."""
     model = split_attention(copy.deepcopy(original).eval())
+    use_pooling_kernel(model)
     known = dict(weight_layers(model))
     for name, layer in layers.items():
         if name not in known or _outputs(known[name]) != len(layer.weight):
