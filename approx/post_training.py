@@ -167,13 +167,16 @@ def _original_means(
     """Name -> outputs of the layers that run in the original, after the BatchNorm that was folded into them."""
     model = split_attention(copy.deepcopy(original).eval())
     use_pooling_kernel(model)
-    known = dict(weight_layers(model))
+    known, modules = dict(weight_layers(model)), dict(model.named_modules(remove_duplicate=False))
     for name, layer in layers.items():
         if name not in known or _outputs(known[name]) != len(layer.weight):
             raise ArgumentError(
                 f"`converted` does not come from `original`, which has no layer {name!r} with {len(layer.weight)} "
                 "outputs to convert"
             )
+    for name in folded:
+        if name not in modules:
+            raise ArgumentError(f"`converted` does not come from `original`, which has no BatchNorm {name!r} to fold")
     seen: dict[str, _Outputs] = {}
     normed: dict[str, _Outputs] = {}
     made = WeakTensorKeyDictionary()
@@ -188,7 +191,7 @@ def _original_means(
             normed.setdefault(name, _Outputs(_channel_dim(layers[name]))).see(output)
 
     handles = [known[name].register_forward_hook(partial(see, name)) for name in layers]
-    handles += [model.get_submodule(name).register_forward_hook(see_normed, with_kwargs=True) for name in folded]
+    handles += [modules[name].register_forward_hook(see_normed, with_kwargs=True) for name in folded]
     with _removed(handles):
         model(inputs)
     return seen | normed
