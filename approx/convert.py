@@ -22,7 +22,14 @@ from approx.multipliers.catalog import find_multiplier
 from approx.multipliers.multiplier import Multiplier
 from approx.observation import LayerInputs, observe
 from approx.quantization import calibrate_scale, code_range, percentile_scale
-from approx.surgery import WeightLayer, fold_batch_norm, replace_everywhere, split_attention, weight_layers
+from approx.surgery import (
+    WeightLayer,
+    fold_batch_norm,
+    replace_everywhere,
+    split_attention,
+    use_pooling_kernel,
+    weight_layers,
+)
 
 
 def approximate(
@@ -93,6 +100,7 @@ def approximate(
                         f"overrides={{{name!r}: None}} or leave_unsupported=True in a NetworkApproximation"
                     )
                 converted = replace_everywhere(converted, layers[name], replacement)
+    use_pooling_kernel(converted)  # only now: what it reads could not be observed
     return converted.eval()
 
 

@@ -18,11 +18,12 @@ from approx.labelled_images import LabelledImages, check_images
 from approx.overflow_counts import warned_of_overflows
 from approx.surgery import approx_layers
 
-_BATCH_SIZE = 1000  # images per forward pass
+_MOST_IMAGES = 1000  # per forward pass
+_MOST_VALUES = 2**22  # per forward pass: of large images a thousand take gigabytes
 
 
 def accuracy(
-    model: nn.Module, images: LabelledImages | Iterable[Sequence[Tensor]], *, batch_size: int = _BATCH_SIZE
+    model: nn.Module, images: LabelledImages | Iterable[Sequence[Tensor]], *, batch_size: int | None = None
 ) -> float:
     """Share of images whose largest output is their class, in [0, 1].
 
@@ -33,7 +34,7 @@ def accuracy(
         model: Any classifier.
         images: The images; or a DataLoader, or any other iterable of batches: pairs of network inputs, shape (n, ...),
             and their classes, whole numbers of shape (n,).
-        batch_size: Images per forward pass; an iterable has its own.
+        batch_size: Images per forward pass: by default 1000, or fewer if they are large. An iterable has its own.
 
     Raises:
         ArgumentError: If there is no image, a batch is something else, or the model's output is not a row of numbers
@@ -49,7 +50,7 @@ def accuracy(
         return _share_correct_of_batches(model, images)
 
 
-def predictions(model: nn.Module, images: LabelledImages, *, batch_size: int = _BATCH_SIZE) -> Tensor:
+def predictions(model: nn.Module, images: LabelledImages, *, batch_size: int | None = None) -> Tensor:
     """The class of each image that a model predicts, which has the largest output: int64, shape (N,).
 
     The model is in evaluation mode afterwards. Warns of overflowing sums as `accuracy` does.
@@ -57,7 +58,7 @@ def predictions(model: nn.Module, images: LabelledImages, *, batch_size: int = _
     Args:
         model: Any classifier.
         images: The images, whose labels are not used.
-        batch_size: Images per forward pass.
+        batch_size: As for `accuracy`.
 
     Raises:
         ArgumentError: If the model's output is not a row of numbers for each image.
@@ -70,7 +71,7 @@ def predictions(model: nn.Module, images: LabelledImages, *, batch_size: int = _
 
 
 def chip_accuracies(
-    model: nn.Module, images: LabelledImages, chip_seeds: Sequence[int], *, batch_size: int = _BATCH_SIZE
+    model: nn.Module, images: LabelledImages, chip_seeds: Sequence[int], *, batch_size: int | None = None
 ) -> tuple[float, ...]:
     """Accuracy on each chip; the model is off its chip afterwards.
 
@@ -80,7 +81,7 @@ def chip_accuracies(
         model: From `approximate`, with its memories set.
         images: The images to classify.
         chip_seeds: The numbers of the chips.
-        batch_size: Images per forward pass.
+        batch_size: As for `accuracy`.
 
     Raises:
         ArgumentError: As for `accuracy`.
@@ -91,7 +92,7 @@ def chip_accuracies(
 
 
 def chip_predictions(
-    model: nn.Module, images: LabelledImages, chip_seeds: Sequence[int], *, batch_size: int = _BATCH_SIZE
+    model: nn.Module, images: LabelledImages, chip_seeds: Sequence[int], *, batch_size: int | None = None
 ) -> Tensor:
     """The class of each image on each chip: int64, shape (chips, N); the model is off its chip afterwards.
 
@@ -101,7 +102,7 @@ def chip_predictions(
         model: As for `chip_accuracies`.
         images: The images, whose labels are not used.
         chip_seeds: As for `chip_accuracies`.
-        batch_size: Images per forward pass.
+        batch_size: As for `accuracy`.
 
     Raises:
         ArgumentError: As for `predictions`.
@@ -149,7 +150,7 @@ def allocate_robust_bits(
     for name, layer in approx_layers(model):
         for robust_bits in range(min(memory.robust_bits, layer.config.weight_bits), layer.config.weight_bits + 1):
             layer.weight_memory = replace(memory, robust_bits=robust_bits)
-            found = _chip_accuracies(model, images, chip_seeds, _BATCH_SIZE)
+            found = _chip_accuracies(model, images, chip_seeds, None)
             if perfect - sum(found) / len(found) <= max_drop:
                 break
         allocated[name] = robust_bits
@@ -157,7 +158,7 @@ def allocate_robust_bits(
     return allocated
 
 
-def share_correct(model: nn.Module, images: LabelledImages, *, batch_size: int = _BATCH_SIZE) -> float:
+def share_correct(model: nn.Module, images: LabelledImages, *, batch_size: int | None = None) -> float:
     """`accuracy` without its checks of arguments and its warning."""
     if not len(images):
         raise ArgumentError("`images` has no image, so there is no accuracy")
@@ -165,16 +166,21 @@ def share_correct(model: nn.Module, images: LabelledImages, *, batch_size: int =
 
 
 @torch.no_grad()
-def _predictions(model: nn.Module, images: LabelledImages, batch_size: int) -> Tensor:
+def _predictions(model: nn.Module, images: LabelledImages, batch_size: int | None) -> Tensor:
     model.eval()
     found = torch.empty(len(images), dtype=torch.int64, device=images.labels.device)
+    if batch_size is None:
+        values = images.pixels.shape[1:].numel()
+        batch_size = min(_MOST_IMAGES, max(1, _MOST_VALUES // max(1, values)))
     for start in range(0, len(images), batch_size):
         batch = slice(start, start + batch_size)
         found[batch] = _classes(model, images.inputs(batch))
     return found
 
 
-def _chip_predictions(model: nn.Module, images: LabelledImages, chip_seeds: Sequence[int], batch_size: int) -> Tensor:
+def _chip_predictions(
+    model: nn.Module, images: LabelledImages, chip_seeds: Sequence[int], batch_size: int | None
+) -> Tensor:
     found = torch.empty(len(chip_seeds), len(images), dtype=torch.int64, device=images.labels.device)
     for row, chip_seed in zip(found, chip_seeds, strict=True):
         use_chip(model, chip_seed)
@@ -184,7 +190,7 @@ def _chip_predictions(model: nn.Module, images: LabelledImages, chip_seeds: Sequ
 
 
 def _chip_accuracies(
-    model: nn.Module, images: LabelledImages, chip_seeds: Sequence[int], batch_size: int
+    model: nn.Module, images: LabelledImages, chip_seeds: Sequence[int], batch_size: int | None
 ) -> tuple[float, ...]:
     if not len(images):
         raise ArgumentError("`images` has no image, so there is no accuracy")
@@ -255,6 +261,8 @@ def _check_measured_on_chips(model: object, images: object, chip_seeds: object, 
 
 
 def _check_batch_size(batch_size: object) -> None:
+    if batch_size is None:
+        return
     check_integer("batch_size", batch_size)
     assert isinstance(batch_size, Integral)
     if batch_size < 1:

@@ -21,7 +21,14 @@ from approx.chips import use_chip
 from approx.errors import ArgumentError
 from approx.layer import ApproxLayer
 from approx.modules import ApproxLinear
-from approx.surgery import FoldedBatchNorm, WeightLayer, approx_layers, split_attention, weight_layers
+from approx.surgery import (
+    FoldedBatchNorm,
+    WeightLayer,
+    approx_layers,
+    split_attention,
+    use_pooling_kernel,
+    weight_layers,
+)
 
 _BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 _BATCH_SIZE = 128  # images per forward pass
@@ -159,13 +166,17 @@ def _original_means(
 ) -> dict[str, _Outputs]:
     """Name -> outputs of the layers that run in the original, after the BatchNorm that was folded into them."""
     model = split_attention(copy.deepcopy(original).eval())
-    known = dict(weight_layers(model))
+    use_pooling_kernel(model)
+    known, modules = dict(weight_layers(model)), dict(model.named_modules(remove_duplicate=False))
     for name, layer in layers.items():
         if name not in known or _outputs(known[name]) != len(layer.weight):
             raise ArgumentError(
                 f"`converted` does not come from `original`, which has no layer {name!r} with {len(layer.weight)} "
                 "outputs to convert"
             )
+    for name in folded:
+        if name not in modules:
+            raise ArgumentError(f"`converted` does not come from `original`, which has no BatchNorm {name!r} to fold")
     seen: dict[str, _Outputs] = {}
     normed: dict[str, _Outputs] = {}
     made = WeakTensorKeyDictionary()
@@ -180,7 +191,7 @@ def _original_means(
             normed.setdefault(name, _Outputs(_channel_dim(layers[name]))).see(output)
 
     handles = [known[name].register_forward_hook(partial(see, name)) for name in layers]
-    handles += [model.get_submodule(name).register_forward_hook(see_normed, with_kwargs=True) for name in folded]
+    handles += [modules[name].register_forward_hook(see_normed, with_kwargs=True) for name in folded]
     with _removed(handles):
         model(inputs)
     return seen | normed

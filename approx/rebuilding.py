@@ -20,7 +20,14 @@ from approx.errors import ApproxError, ArgumentError, SavedModelError
 from approx.layer import ApproxLayer
 from approx.multipliers.multiplier import Multiplier
 from approx.multipliers.saved_multipliers import MultiplierKey, multiplier_key
-from approx.surgery import FoldedBatchNorm, WeightLayer, approx_layers, replace_everywhere, split_attention
+from approx.surgery import (
+    FoldedBatchNorm,
+    WeightLayer,
+    approx_layers,
+    replace_everywhere,
+    split_attention,
+    use_pooling_kernel,
+)
 
 DESCRIPTION_KEYS = frozenset({"folded", "layers", "shared", "frozen", "non_persistent"})
 
@@ -102,6 +109,7 @@ def rebuilt(
         raise SavedModelError(
             f"{content['builder']} does not build the network that was saved: {' '.join(str(error).split())}"
         ) from error
+    use_pooling_kernel(model)
     return model.eval()
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from approx.arithmetic.pooling import MaxPool2
 from approx.attention import SplitAttention, can_split
 from approx.checks import check_model
 from approx.errors import ArgumentError
@@ -77,6 +78,18 @@ def replace_everywhere(model: nn.Module, module: nn.Module, replacement: nn.Modu
         model.set_submodule(name, replacement)
     module.forward = partial(_reject, names[0])
     return model
+
+
+def use_pooling_kernel(model: nn.Module) -> None:
+    """Let max pooling by two run by the native kernel, in place: the same values and gradients in less time.
+
+    Modules stay the same objects, with their hooks.
+    """
+    for module in model.modules():
+        if type(module) is nn.MaxPool2d and not (module.ceil_mode or module.return_indices):
+            sizes = (module.kernel_size, module.stride, module.padding, module.dilation)
+            if [one if isinstance(one, tuple) else (one, one) for one in sizes] == [(2, 2), (2, 2), (0, 0), (1, 1)]:
+                module.__class__ = MaxPool2
 
 
 def _reject(name: str, *_: object, **__: object) -> NoReturn:

@@ -109,6 +109,7 @@ class Rescale(ctypes.Structure):
         ("images", c_int64),
         ("positions", c_int64),
         ("outputs", c_int64),
+        ("columns", c_int64),
     )
 
 

@@ -35,6 +35,7 @@ _T = TypeVar("_T")
 NATIVE_VARIABLE = "CROSSLAYER_NATIVE"
 _LIBRARY_NAMES = ("crosslayer_native.so", "crosslayer_native.dylib", "crosslayer_native.dll")
 _PATCH_BYTES = 2**22  # operands laid out for one matrix product: they stay in the cache
+_SLACK = 64  # bytes that kernels may read behind packed pixels, as in kernel.h
 _POSITIONS = 64  # of a block of saturating sums, as in saturating_sums.cpp
 _MULTIPLIED_TERMS = 2  # of its products; those of more terms are looked up
 _KEPT_BYTES = 2**26  # larger scratch memory is released after each call
@@ -88,6 +89,13 @@ def _pooling(
 def _as_indices(weight_codes: Tensor, multiplier: Multiplier) -> Tensor:
     """Operand codes as bytes."""
     return weight_indices(weight_codes, multiplier).to(torch.uint8).contiguous()
+
+
+def _matmul_columns(outputs: int) -> int:
+    """Columns of a matrix product with so many outputs: torch takes up to twice as long for other numbers."""
+    if outputs == 1:
+        return 1
+    return 8 if outputs <= 8 else -(-outputs // 16) * 16
 
 
 def _integer_matmul(left: Tensor, right: Tensor, *, out: Tensor) -> None:
@@ -161,11 +169,11 @@ class Library:
         """Convolution by integer matrix products, for one group and factors of 8 bits; see `table_convolution`."""
         operands, correction, activation_bytes, as_they_are = self._prepared(weight_codes, multiplier, self._operands)
         out = empty_output(activations, weight_codes, geometry, rescale)
-        positions = out.shape[2] * out.shape[3]
+        outputs, positions = out.shape[1], out.shape[2] * out.shape[3]
         at_once = max(1, _PATCH_BYTES // max(1, positions * operands.shape[1]))
         dense = geometry == Geometry() and activations.shape[2:] == (1, 1)
         if dense and as_they_are and activations.dtype == torch.uint8 and rescale is None:
-            _integer_matmul(activations[:, :, 0, 0], operands, out=out[:, :, 0, 0])  # nothing to lay out
+            _integer_matmul(activations[:, :, 0, 0], operands[:outputs], out=out[:, :, 0, 0])  # nothing to lay out
             return out
         bad = False
         for start in range(0, len(activations), at_once):
@@ -174,10 +182,11 @@ class Library:
             bad |= part_bad
             part_out = out[start : start + at_once]
             if dense and rescale is None and not correction.any():
-                _integer_matmul(patches, operands, out=part_out[:, :, 0, 0])
+                _integer_matmul(patches, operands[:outputs], out=part_out[:, :, 0, 0])
                 continue
-            size = 4 * len(patches) * len(operands)
-            sums = self._scratch("sums", size)[:size].view(torch.int32).view(len(patches), len(operands))
+            columns = len(operands)
+            size = 4 * len(patches) * columns
+            sums = self._scratch("sums", size)[:size].view(torch.int32).view(len(patches), columns)
             _integer_matmul(patches, operands, out=sums)
             job = abi.Rescale(
                 _output(part_out, rescale),
@@ -185,7 +194,8 @@ class Library:
                 correction.data_ptr(),
                 len(part),
                 positions,
-                len(operands),
+                len(correction),
+                columns,
             )
             self._calls.crosslayer_rescale(ctypes.byref(job), ctypes.byref(self._threads()))
         return out.fill_(torch.nan) if bad else out
@@ -196,9 +206,9 @@ class Library:
         Terms to which no weight contributes are left out.
 
         Returns:
-            int8, shape (outputs, kernel height x kernel width x terms x channels), as the patches are ordered; int32,
-            shape (outputs,); int8 or uint8, shape (terms, activation codes); whether activation codes are multiplied
-            directly.
+            int8, shape (outputs and some rows of zeros, kernel height x kernel width x terms x channels), as the
+            patches are ordered; int32, shape (outputs,); int8 or uint8, shape (terms, activation codes); whether
+            activation codes are multiplied directly.
         """
         factors = multiplier.factors
         assert factors is not None
@@ -209,7 +219,8 @@ class Library:
         outputs, channels, height, width = codes.shape
         low, high = operand_range(multiplier.weight_bits, multiplier.weight_signed)
         used = torch.empty(factors.terms, dtype=torch.bool)
-        operands = torch.empty(factors.terms * codes.numel(), dtype=torch.int8)
+        rows = _matmul_columns(outputs)
+        operands = torch.empty(factors.terms * rows * codes[0].numel(), dtype=torch.int8)
         correction = torch.empty(outputs, dtype=torch.int32)
         job = abi.Weights(
             codes.data_ptr(),
@@ -231,7 +242,8 @@ class Library:
         if terms < 0:
             weight_indices(codes, multiplier)  # raises the error that says what is wrong
         activation_bytes = factors.activation_bytes if terms == factors.terms else factors.activation_bytes[used]
-        operands = operands[: terms * codes.numel()].view(outputs, -1)
+        operands = operands[: terms * rows * codes[0].numel()].view(rows, -1)
+        operands[outputs:] = 0
         return operands, correction, activation_bytes, factors.keeps_activations
 
     def _patches(
@@ -251,7 +263,7 @@ class Library:
         packed = None
         if geometry != Geometry():
             padded = (height + 2 * geometry.padding[0]) * (width + 2 * geometry.padding[1])
-            packed = self._scratch("packed", images * padded * terms * channels)
+            packed = self._scratch("packed", images * padded * terms * channels + _SLACK)
         job = abi.Patches(
             _source(activations, code_format, geometry),
             _geometry(geometry, out),

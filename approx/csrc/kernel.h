@@ -54,7 +54,8 @@ struct CrosslayerPatches {
     const int8_t* factors;   // (terms, activation codes): the byte that each term multiplies for each activation code
     int64_t terms;
     int64_t factor_entries;  // activation codes
-    int8_t* packed;          // scratch: images * padded height * padded width * terms * channels; null if 1x1 and dense
+    int8_t* packed;          // scratch: images * padded height * padded width * terms * channels bytes, and 64 that are
+                             // read but not used; null if 1x1 and dense
     int8_t* patches;
 };
 
@@ -74,12 +75,13 @@ struct CrosslayerWeights {
     int32_t* correction;     // (outputs,): what the shifts subtract from each sum
 };
 
-// The sums of a matrix product, (images * positions, outputs), with a correction for each output.
+// The sums of a matrix product, (images * positions, columns), with a correction for each output.
 struct CrosslayerRescale {
     CrosslayerOutput output;
     const int32_t* sums;
     const int32_t* correction;  // (outputs,)
     int64_t images, positions, outputs;
+    int64_t columns;  // at least the outputs, which come first
 };
 
 // Sums made one product after the other, in the order of the inner index, each addition saturating.

@@ -39,14 +39,13 @@ inline Values larger(Values first, Values second) { return beats(second, first) 
 template <typename Body>
 void for_windows(const CrosslayerPooling& job, const CrosslayerThreads& threads, const Body& body) {
     parallel_for(unless_small(threads, job.maps * job.height * job.width), job.maps, [&](int64_t map) {
+        const int64_t windows = job.width / 2;
         for (int64_t row = 0; row < job.height / 2; ++row)
-            for (int64_t column = 0; column < job.width / 2; column += kWindows) {
-                const int64_t left = job.width / 2 - column;
-                if (left >= kWindows)
-                    body(map, row, column, kWindows);  // a constant: copies become loads and stores
-                else
-                    body(map, row, column, left);
-            }
+            if (windows < kWindows)
+                body(map, row, 0, windows);
+            else  // a constant number: copies become loads and stores. The last may be among those before, once more
+                for (int64_t column = 0; column < windows; column += kWindows)
+                    body(map, row, std::min(column, windows - kWindows), kWindows);
     });
 }
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from approx import (
@@ -31,6 +32,7 @@ from approx import (
     use_chip,
     weight_layers,
 )
+from approx.arithmetic.pooling import MaxPool2
 from approx.errors import ArgumentError, UnknownNameError
 
 
@@ -71,6 +73,42 @@ def test_eight_exact_bits_lose_next_to_nothing(trained: nn.Sequential, images: L
     converted = approximate(trained, config(), calibration_data=images.inputs(slice(0, 500)))
     assert accuracy(trained, images) > 0.9
     assert abs(accuracy(converted, images) - accuracy(trained, images)) < 0.005
+
+
+class OddPool(nn.MaxPool2d):
+    """Pools by two, but as a class of its own may, in another way."""
+
+
+class Pools(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 8, 3)
+        self.first, self.second = nn.MaxPool2d(2), nn.MaxPool2d((2, 2), (2, 2))
+        self.others = nn.ModuleList(
+            [
+                nn.MaxPool2d(3), nn.MaxPool2d(2, 1), nn.MaxPool2d(2, padding=1), nn.MaxPool2d(2, dilation=2),
+                nn.MaxPool2d(2, ceil_mode=True), nn.MaxPool2d((2, 1)), nn.MaxPool2d(2, return_indices=True), OddPool(2),
+            ]
+        )  # fmt: skip
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.second(self.first(self.convolution(inputs)))
+        return outputs
+
+
+def test_max_pooling_by_two_is_faster_and_equal_in_a_converted_network() -> None:
+    model, seen = Pools(), []
+    model.first.register_forward_hook(lambda module, *_: seen.append(module))
+    inputs = torch.rand(40, 1, 60, 62)
+    converted = approximate(model, config(), calibration_data=inputs)
+    assert isinstance(converted, Pools)
+    assert not [module for module in model.modules() if isinstance(module, MaxPool2)]
+    assert [type(converted.first), type(converted.second)] == [MaxPool2, MaxPool2]
+    assert [type(one) for one in converted.others] == [*[nn.MaxPool2d] * 7, OddPool]
+    seen.clear()
+    with torch.no_grad():
+        assert torch.equal(converted(inputs), F.max_pool2d(F.max_pool2d(converted.convolution(inputs), 2), 2))
+    assert seen == [converted.first]  # hooks stay
 
 
 def test_the_model_given_is_left_as_it_is(trained: nn.Sequential, images: LabelledImages) -> None:

@@ -80,6 +80,25 @@ def test_the_largest_output_is_the_class_and_accuracy_the_share_that_is_right() 
     assert not model.training
 
 
+@pytest.mark.parametrize(
+    ("side", "batches"), [(45, [1000, 1000, 500]), (100, [419, 419, 419, 419, 419, 405]), (2100, [1, 1, 1])]
+)
+def test_a_forward_pass_has_fewer_images_if_they_are_large(side: int, batches: list[int]) -> None:
+    """Four million values at most."""
+    count = sum(batches)
+    pixels, rows = torch.zeros(1, 1, side, side, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64)
+    seen: list[int] = []
+
+    class First(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            seen.append(len(inputs))
+            return inputs[:, 0, :2, 0]
+
+    predictions(First(), LabelledImages(pixels, rows, 1, rows=rows))
+    assert seen == batches
+    assert max(seen) == 1 or max(seen) * side**2 <= 2**22
+
+
 def test_nothing_follows_from_the_labels() -> None:
     model = Table([[0, 1], [1, 0]])
     assert torch.equal(predictions(model, numbered([0, 0])), predictions(model, numbered([1, 0])))

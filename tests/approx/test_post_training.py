@@ -458,6 +458,13 @@ def test_biases_stay_where_a_network_fails(trained: nn.Sequential, digits: Label
     assert not changed(converted, before)
 
 
+def test_an_original_without_a_batch_norm_that_was_folded_is_refused() -> None:
+    model, inputs = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5)).eval(), noise(10, 6)
+    complaint = "`converted` does not come from `original`, which has no BatchNorm '1' to fold"
+    with pytest.raises(ArgumentError, match=complaint):
+        correct_bias(convert(model, inputs), model[:1], inputs)
+
+
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [

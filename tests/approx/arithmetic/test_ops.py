@@ -191,6 +191,27 @@ def test_convolution_equals_the_oracle(path: str, name: str, shape: str) -> None
     assert torch.equal(found.to(torch.int64), expected_conv2d(images, weights, multiplier, geometry))
 
 
+@pytest.mark.parametrize("width", [1, 2, 5, 20])
+@pytest.mark.parametrize("channels", [1, 2, 5, 7, 22])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_patches_of_every_length(path: str, channels: int, width: int, dilation: int) -> None:
+    """A row of the kernel is copied in 16, 32 or 64 bytes at once, or in as many as it has."""
+    multiplier = MULTIPLIERS["exact"]
+    geometry = Geometry(kernel=(2, 3), padding=(1, 2), dilation=(1, dilation))
+    images, weights = codes((3, channels, 4, width), 8, False, 20), codes((6, channels, 2, 3), 8, True, 21)
+    expected = expected_conv2d(images, weights, multiplier, geometry)
+    found = approx_conv2d(images, weights, multiplier, padding=(1, 2), dilation=(1, dilation))
+    assert torch.equal(found.to(torch.int64), expected)
+
+
+@pytest.mark.parametrize("outputs", [*range(1, 20), 31, 32, 33, 40, 47, 50, 63, 64, 65])
+def test_convolutions_of_every_number_of_outputs(path: str, outputs: int) -> None:
+    multiplier = MULTIPLIERS["exact"]
+    images, weights = codes((2, 2, 9, 9), 8, False, 22), codes((outputs, 2, 3, 3), 8, True, 23)
+    expected = expected_conv2d(images, weights, multiplier, Geometry(kernel=(3, 3)))
+    assert torch.equal(approx_conv2d(images, weights, multiplier).to(torch.int64), expected)
+
+
 def test_grouped_pixels(path: str) -> None:
     multiplier = MULTIPLIERS["16 bits, no structure"]
     images, weights = codes((5, 6, 1, 1), 8, False, 7), codes((4, 3, 1, 1), 8, True, 8)
