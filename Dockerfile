@@ -24,7 +24,7 @@ RUN pip install --no-cache-dir --requirement /requirements.txt
 COPY --from=build /wheels /wheels
 RUN pip install --no-cache-dir --no-deps /wheels/*.whl \
     && useradd --create-home --uid 10001 crosslayer \
-    && install -d -o crosslayer /datasets /stages
+    && install -d -o crosslayer /datasets /stages /images
 USER crosslayer
 WORKDIR /tmp
 CMD ["search", "serve"]

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from search.observer import Observer as Observer
     from search.report.page.file import write_report as write_report
     from search.space.candidate import Candidate as Candidate
+    from search.space.plan import Plan as Plan
     from search.space.task import find_task as find_task
     from search.space.task import task_names as task_names
     from search.store.database import Store as Store
@@ -71,6 +72,7 @@ _HOME = {
     "Exported": "search.api._export",
     "NothingFoundError": "search.errors",
     "Observer": "search.observer",
+    "Plan": "search.space.plan",
     "Record": "search.store.records",
     "SearchError": "search.errors",
     "SearchOptions": "search.api.options",

@@ -29,6 +29,7 @@ from search.sampling.greedy import Greedy
 from search.sampling.offspring import GenomeModel
 from search.sampling.starts import starting_genomes
 from search.space.candidate import Candidate
+from search.space.plan import Plan
 from search.space.search_space import SearchSpace
 from search.store.database import Store
 from search.store.records import Record, SearchRecord
@@ -54,6 +55,7 @@ def run_search(
     genome_model: LearningGenomeModel,
     key_of: Callable[[Candidate], str],
     observer: Observer,
+    planner: Callable[[int, int], Plan | None] = lambda evaluations, before: None,
     area: AreaBound | None = None,
 ) -> SearchResult:
     """Run a stored search to its budget, from wherever it stands.
@@ -66,6 +68,7 @@ def run_search(
         genome_model: Forecasts costs of candidates of the space without training them.
         key_of: Returns the key under which a candidate's evaluation is stored.
         observer: Is notified of progress.
+        planner: Says how long so many evaluations will take, after so many; None if that is not known.
         area: The bound on area of what it asks for, if it has one.
 
     Raises:
@@ -74,7 +77,7 @@ def run_search(
     """
     with optuna_storage(store.url) as storage:
         study = open_study(store.url, search, storage)
-        _Driver(search, study, space, genome_model, store, executor, key_of, observer, area).run()
+        _Driver(search, study, space, genome_model, store, executor, key_of, observer, planner, area).run()
     return result_of(store, search)
 
 
@@ -91,6 +94,7 @@ class _Driver:
         executor: Executor,
         key_of: Callable[[Candidate], str],
         observer: Observer,
+        planner: Callable[[int, int], Plan | None],
         area: AreaBound | None,
     ) -> None:
         self._search = search
@@ -100,6 +104,7 @@ class _Driver:
         self._executor = executor
         self._key_of = key_of
         self._observer = observer
+        self._planner = planner
         self._study = study
         self._asker = Asker(
             self._study,
@@ -127,6 +132,8 @@ class _Driver:
         ends = self._store.searches.trial_ends(self._search)
         ends = [end for end in ends if end.evaluation_key and end.number in ended]
         self._observer.started(self._search, done, len(ends))
+        if len(ends) < self._budget and (plan := self._planner(self._budget - len(ends), len(ends))) is not None:
+            self._observer.planned(plan)
         if not self._space.holds(self._space.baseline()):
             self._evaluate_baseline(done)
             self._budget -= 1

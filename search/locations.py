@@ -90,20 +90,33 @@ def cache_limit_bytes(given: str | int | None = None) -> int:
     """Return how many bytes of trained networks are kept: as given, else $CROSSLAYER_CACHE_LIMIT, else 10 GB.
 
     Args:
+        given: A size; see `size_bytes`.
+
+    Raises:
+        UsageError: If it is not a size, or below one byte.
+    """
+    chosen = given if given is not None else os.environ.get(CACHE_LIMIT_VARIABLE) or DEFAULT_CACHE_LIMIT
+    return size_bytes(chosen, "cache_limit")
+
+
+def size_bytes(given: str | int, parameter: str) -> int:
+    """Return a size in bytes.
+
+    Args:
         given: Bytes, or a number with a unit: kB, MB, GB or TB of 1000, or KiB, MiB, GiB or TiB of 1024, in any case.
+        parameter: The parameter that it was given as, for messages.
 
     Raises:
         UsageError: If it is not a size, or below one byte.
 
     Example:
-        >>> cache_limit_bytes("1.5 GB"), cache_limit_bytes("2MiB")
+        >>> size_bytes("1.5 GB", "cache_limit"), size_bytes("2MiB", "cache_limit")
         (1500000000, 2097152)
     """
-    chosen = str(given if given is not None else os.environ.get(CACHE_LIMIT_VARIABLE) or DEFAULT_CACHE_LIMIT)
-    parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b?)\s*", chosen.lower(), re.ASCII)
+    parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmgt]?)(i?)b?)\s*", str(given).lower(), re.ASCII)
     limit = int(float(parts[1]) * (1024 if parts[3] else 1000) ** _PREFIXES[parts[2]]) if parts else 0
     if limit < 1:
-        raise UsageError(f"`cache_limit` {chosen!r} is not a size; give one such as 500MB or 10GB")
+        raise UsageError(f"`{parameter}` {str(given)!r} is not a size; give one such as 500MB or 10GB")
     return limit
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from search.space.candidate import Candidate
+from search.space.plan import Plan
 from search.store.records import Record, SearchRecord
 
 
@@ -22,6 +23,9 @@ class Observer:
 
     def started(self, search: SearchRecord, done: Sequence[Record], trials: int) -> None:
         """Called when the search begins or is resumed, after `trials` trials that ended in the evaluations `done`."""
+
+    def planned(self, plan: Plan) -> None:
+        """Called before the first evaluation, with how long the search will take."""
 
     def storing(self) -> None:
         """Called before a trial is asked for or stored; an exception raised here prevents it."""

@@ -18,12 +18,12 @@ from sqlalchemy.engine import Connection
 from search.answers.confirmation import Answer
 from search.answers.stored import Stored
 from search.report import json_values
-from search.space.task import find_task
 from search.store.database import Store
 from search.store.records import Record
 from search.store.schema import storage_errors
 from search.store.setup import Setup
 from service.database import Database
+from service.datasets import Datasets
 from service.questions import Question
 from service.schemas import OptimizeResponse
 from service.uploads import Uploads
@@ -79,11 +79,13 @@ class StoredAnswers:
         store: The stored results.
         database: Their database.
         uploads: The uploads in it.
+        datasets: The data sets of tasks.
     """
 
-    def __init__(self, store: Store, database: Database, uploads: Uploads) -> None:
+    def __init__(self, store: Store, database: Database, uploads: Uploads, datasets: Datasets) -> None:
         self._store = store
         self._uploads = uploads
+        self._datasets = datasets
         self._changes = _Changes(database)
         self._seen: Hashable = None
         self._revision: tuple[Hashable, ...] | None = None
@@ -180,7 +182,7 @@ class StoredAnswers:
         with self._lock:
             source = self._sources.get(scope)
         if source is None or source.revision != revision:
-            task, hardware = find_task(scope.dataset), self._uploads.hardware(scope.hardware)
+            task, hardware = self._datasets.task(scope.dataset), self._uploads.hardware(scope.hardware)
             setup = Setup.of(task, hardware, scope.effort)
             without = self._uploads.unnamed_multipliers(scope.uploaded_multipliers)
             baseline = self._store.evaluations.of_candidate(task.space.baseline(), setup)

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from service import problems
 from service.dependencies import Services
 from service.limits import BodyLimit, KnownHosts
-from service.routes import health, jobs, optimize, page, results
+from service.routes import datasets, health, jobs, optimize, page, results
 from service.settings import Settings
 
 
@@ -46,10 +46,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(optimize.router, include_in_schema=False)
     app.include_router(jobs.router, prefix="/v1")
     app.include_router(results.router, prefix="/v1")
+    app.include_router(datasets.router, prefix="/v1")
     app.include_router(health.router)
     app.include_router(page.router)
     problems.install(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimit, max_bytes=settings.max_body_bytes, streamed={"/v1/datasets": settings.max_upload_bytes}
+    )
     if settings.hosts is not None:
         app.add_middleware(KnownHosts, hosts=settings.hosts)
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 
 from energy import CostTable, Hardware, hardware_names, load_hardware, parse_hardware
@@ -10,9 +11,9 @@ from search.errors import UnknownNameError, UsageError
 from search.multipliers.choice import ChosenMultiplier, choose, choose_for
 from search.multipliers.identity import is_imported
 from search.space.space_file import choose_space
-from search.space.task import Task, find_task
+from search.space.task import Task, task_names
 from search.space.unemulated import check_metadata, check_partial_sums
-from service.dependencies import Services
+from service.dependencies import Caller, Services
 from service.problems import ProblemError
 from service.questions import Question
 from service.schemas import OptimizeRequest
@@ -21,20 +22,21 @@ from service.uploads import UploadedMultiplier, Uploads
 
 def may_name_uploads(request: OptimizeRequest) -> bool:
     """Whether a request may name uploads, which only the database knows."""
-    return bool(request.multipliers) or request.hardware not in hardware_names()
+    built_in = request.dataset in task_names() and request.hardware in hardware_names()
+    return bool(request.multipliers) or not built_in
 
 
-def question_of(request: OptimizeRequest, services: Services) -> Question:
-    """The question of a request.
+def question_of(request: OptimizeRequest, services: Services, caller: Caller) -> Question:
+    """The question of a request, with the identity of its data set, which names the same images for ever.
 
     Raises:
         ProblemError: 422, if a name is unknown, something of the hardware is not emulated, or the budget is too large.
     """
-    task_named(request.dataset, pointer="#/dataset")
+    task = task_named(request.dataset, services, caller, pointer="#/dataset")
     hardware = hardware_named(request.hardware, services.uploads, pointer="#/hardware")
     try:
         check_partial_sums(hardware)
-        check_metadata(find_task(request.dataset).space, hardware)
+        check_metadata(task.space, hardware)
     except UsageError as error:
         raise ProblemError(422, str(error), pointer="#/hardware") from None
     largest = services.settings.max_budget
@@ -49,10 +51,10 @@ def question_of(request: OptimizeRequest, services: Services) -> Question:
                 f"{uploaded[multiplier.name]!r} and {name!r} have the same name; upload one of them under another",
                 pointer=f"#/multipliers/{index}",
             )
-    return Question.from_dict(request.model_dump())
+    return Question.from_dict({**request.model_dump(), "dataset": task.identity})
 
 
-def check_possible(question: Question, uploads: Uploads) -> None:
+def check_possible(question: Question, services: Services) -> None:
     """Refuse a bound on area that no candidate of the question's space keeps.
 
     Raises:
@@ -60,9 +62,12 @@ def check_possible(question: Question, uploads: Uploads) -> None:
     """
     if question.max_area is None:
         return
+    task, uploads = services.datasets.task(question.dataset), services.uploads
+    if task.network is not None:  # whose size is known to workers alone
+        return
     hardware, named = question.hardware, question.multipliers
     least = _smallest_area(
-        question.dataset,
+        json.dumps(task.to_dict()),
         hardware if hardware in hardware_names() else uploads.hardware_text(hardware),
         question.space,
         None if named is None else tuple(name for name in named if not is_imported(name)),
@@ -73,7 +78,7 @@ def check_possible(question: Question, uploads: Uploads) -> None:
 
 @lru_cache(maxsize=1000)  # because it takes about half a second
 def _smallest_area(
-    dataset: str,
+    task_json: str,
     hardware: str,
     space: str,
     built_in: tuple[str, ...] | None,
@@ -82,13 +87,13 @@ def _smallest_area(
     """The area of the smallest candidate over the baseline's.
 
     Args:
-        dataset: Name of the data set.
+        task_json: The task, as JSON.
         hardware: Name of built-in hardware, or the text of an uploaded file.
         space: Name of the space.
         built_in: Built-in multipliers to choose among; None for the default ones.
         uploaded: Uploaded multipliers to choose among.
     """
-    task = find_task(dataset)
+    task = Task.from_dict(json.loads(task_json))
     found = load_hardware(hardware) if hardware in hardware_names() else parse_hardware(hardware, name="the file")
     chosen = None
     if built_in is not None:
@@ -98,16 +103,18 @@ def _smallest_area(
     return smallest_area(searched.restricted(choose_for(found, chosen), found.weight_memory.cell), task, found)
 
 
-def task_named(dataset: str, *, status: int = 422, pointer: str) -> Task:
-    """The task of a data set.
+def task_named(name: str, services: Services, caller: Caller, *, status: int = 422, pointer: str) -> Task:
+    """The task of a data set, by its name or identity; see `service.datasets`.
 
     Raises:
-        ProblemError: With this status, if there is none with this name.
+        ProblemError: With this status, if there is none; 422, if there are several.
     """
     try:
-        return find_task(dataset)
+        return services.datasets.named(name, client=caller.name)
     except UnknownNameError as error:
         raise ProblemError(status, str(error), pointer=pointer) from None
+    except UsageError as error:
+        raise ProblemError(422, str(error), pointer=pointer) from None
 
 
 def hardware_named(name: str, uploads: Uploads, *, pointer: str) -> Hardware:

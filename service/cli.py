@@ -62,6 +62,10 @@ _require_keys = click.option(
 @click.option(
     "--max-budget", type=click.IntRange(1), default=1000, show_default=True, help="Largest budget of one job."
 )
+@click.option("--max-upload", default="200MB", show_default=True, metavar="SIZE", help="Largest upload of images.")
+@click.option(
+    "--max-unpacked", default="1GB", show_default=True, metavar="SIZE", help="Its largest size once it is decompressed."
+)
 @options.workplace()
 @_lease
 @click.pass_context
@@ -74,28 +78,35 @@ def serve(
     require_keys: bool | None,
     max_queued: int,
     max_budget: int,
+    max_upload: str,
+    max_unpacked: str,
     lease_s: float,
 ) -> None:
     """Serve the API and the web page over HTTP, and run the requested searches."""
     with reported_errors(context.obj):
         import uvicorn
 
+        from search.locations import size_bytes
         from service.app import create_app
         from service.queue import QueueLimits
         from service.settings import Settings
         from service.worker_process import worker_process
 
-        url = options.workplace_of(context).url
+        workplace = options.workplace_of(context)
+        url = workplace.url
         required = _keys_required(url, host, public_hosts, require_keys)
         settings = Settings(
             storage=url,
             keys_required=required,
             queue=QueueLimits(total=max_queued, per_client=ceil(max_queued / 4) if required else max_queued),
             max_budget=max_budget,
+            max_upload_bytes=size_bytes(max_upload, "max_upload"),
+            max_unpacked_bytes=size_bytes(max_unpacked, "max_unpacked"),
+            image_dir=workplace.images.library.folder,
             hosts=_hosts(host, public_hosts),
         )
         app = create_app(settings)
-        worker_options = {**asdict(replace(options.workplace_of(context), storage=None)), "lease": lease_s}
+        worker_options = {**asdict(replace(workplace, storage=None)), "lease": lease_s}
         worker_words = ["search", "worker", "--until-stdin-ends"]
         command = [sys.executable, "-m", *shlex.split(command_line(worker_words, worker_options))]
         listening = _listen(host, port)

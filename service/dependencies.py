@@ -6,18 +6,22 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from search.errors import StorageError
+from search.images.places import ImagePlaces
 from search.store.database import Store
 from search.store.schema import SCHEMA, storage_errors, stored_schema
 from service.answers import StoredAnswers
 from service.database import Database
+from service.datasets import Datasets
+from service.image_uploads import ImageUploads
 from service.keys import KeyStore, Scope
 from service.leases import Leases
-from service.limits import Streams
+from service.limits import Simultaneous
 from service.problems import ProblemError
 from service.queue import JobQueue
 from service.settings import Settings
@@ -38,8 +42,12 @@ class Services:
         leases: The workers and their leases.
         keys: Clients' keys.
         uploads: Uploaded hardware and multipliers.
+        image_uploads: Uploaded images.
+        datasets: The data sets that requests may name.
         answers: Answers from stored results.
         streams: Clients that wait for or follow jobs.
+        uploading: Clients that upload images.
+        reading: Lets one upload after the other be read, as that takes a processor.
     """
 
     settings: Settings
@@ -49,8 +57,12 @@ class Services:
     leases: Leases
     keys: KeyStore
     uploads: Uploads
+    image_uploads: ImageUploads
+    datasets: Datasets
     answers: StoredAnswers
-    streams: Streams
+    streams: Simultaneous
+    uploading: Simultaneous
+    reading: CapacityLimiter
 
     @classmethod
     def open(cls, settings: Settings) -> Services:
@@ -61,7 +73,8 @@ class Services:
         """
         database = Database.open(settings.storage, patient=False)
         store = Store(settings.storage, database.engine)
-        uploads = Uploads(database)
+        uploads, image_uploads = Uploads(database), ImageUploads(database)
+        datasets = Datasets(image_uploads, store.tasks, ImagePlaces.at(image_dir=settings.image_dir).library)
         return cls(
             settings=settings,
             database=database,
@@ -70,8 +83,12 @@ class Services:
             leases=Leases(database),
             keys=KeyStore(database),
             uploads=uploads,
-            answers=StoredAnswers(store, database, uploads),
-            streams=Streams(settings.max_streams),
+            image_uploads=image_uploads,
+            datasets=datasets,
+            answers=StoredAnswers(store, database, uploads, datasets),
+            streams=Simultaneous(settings.max_streams, "clients are waiting for jobs", "poll the job instead"),
+            uploading=Simultaneous(settings.max_uploads, "clients are uploading images", "try again later"),
+            reading=CapacityLimiter(1),
         )
 
     def schema(self) -> str:

@@ -99,7 +99,7 @@ class JobEvent:
 
     Attributes:
         number: Position within the job, from 1.
-        kind: `state`, `search`, `evaluated`, `failed`, `testing`, `confirming`, `note` or `answer`.
+        kind: `state`, `search`, `plan`, `evaluated`, `failed`, `testing`, `confirming`, `note` or `answer`.
         data: Details, as a JSON object.
         created_at: In UTC.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,41 +13,47 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.problems import ProblemError, problem
 
+BINARY = "application/octet-stream"
+_JSON = "application/json"
 _METHODS = ("POST", "PUT", "PATCH")
 
 
-class Streams:
-    """Counts the clients that are waiting for or following a job, each of which polls the database.
+class Simultaneous:
+    """Counts clients that do something which takes long, such as following a job, for which the database is polled.
 
     Args:
         limit: Maximum number at a time.
+        doing: What they do, in words: "clients are uploading images".
+        instead: What one more can do instead, in words.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, doing: str, instead: str) -> None:
         self._limit = limit
-        self._open = 0
+        self._doing = doing
+        self._instead = instead
+        self._now = 0
 
     def check(self) -> None:
-        """Check that one more client may wait.
+        """Check that there may be one more.
 
         Raises:
-            ProblemError: 503, if the maximum number is waiting.
+            ProblemError: 503, if the maximum number is there.
         """
-        if self._open >= self._limit:
+        if self._now >= self._limit:
             raise ProblemError(
                 503,
-                f"{self._open} clients are waiting for jobs, which is the maximum; poll the job instead",
+                f"{self._now} {self._doing}, which is the maximum; {self._instead}",
                 headers={"Retry-After": "30"},
             )
 
     @contextmanager
     def one(self) -> Iterator[None]:
         """Count one more client during the block."""
-        self._open += 1
+        self._now += 1
         try:
             yield
         finally:
-            self._open -= 1
+            self._now -= 1
 
 
 class StrictRoute(APIRoute):
@@ -93,44 +99,55 @@ class KnownHosts:
 
 
 class BodyLimit:
-    """Rejects bodies that are too large, whatever length they declare, and bodies that are not JSON.
+    """Rejects bodies that are too large, whatever length they declare, and bodies of the wrong type.
 
-    A page of another site can make a browser send a form or plain text here without permission, but not JSON.
+    A page of another site can make a browser send a form or plain text here without permission, but not JSON, nor what
+    has no type that browsers know.
 
     Args:
         app: Application that receives all other requests.
-        max_bytes: Largest body.
+        max_bytes: Largest body, which must be JSON.
+        streamed: Path -> largest body there, which must have no other type than `BINARY`; the application reads it
+            piece by piece.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_bytes: int, streamed: Mapping[str, int]) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._streamed = streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Reject a request, or pass it on."""
         if scope["type"] != "http" or scope["method"] not in _METHODS:
             await self._app(scope, receive, send)
             return
+        is_streamed = scope["path"] in self._streamed
+        most = self._streamed[scope["path"]] if is_streamed else self._max_bytes
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"0")
-        content = b""
-        if not length.isdigit() or int(length) > self._max_bytes:
-            await self._reject(scope, receive, send)
+        if not length.isdigit() or int(length) > most:
+            await _too_large(most)(scope, receive, send)
             return
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1")
+        if is_streamed:
+            if kind != BINARY:
+                await _wrong_type(BINARY, kind)(scope, receive, send)
+                return
+            await self._app(scope, _counted(receive, most), send)
+            return
+        content = b""
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return
             content += message.get("body", b"")
-            if len(content) > self._max_bytes:
-                await self._reject(scope, receive, send)
+            if len(content) > most:
+                await _too_large(most)(scope, receive, send)
                 return
             if not message.get("more_body", False):
                 break
-        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if content and kind != b"application/json":
-            rejection = problem(415, f"the body must be application/json, got {kind.decode('latin-1') or 'no type'}")
-            await rejection(scope, receive, send)
+        if content and kind != _JSON:
+            await _wrong_type(_JSON, kind)(scope, receive, send)
             return
         delivered = False
 
@@ -143,5 +160,29 @@ class BodyLimit:
 
         await self._app(scope, receive_again, send)
 
-    async def _reject(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await problem(413, f"the body may have at most {self._max_bytes} bytes")(scope, receive, send)
+
+def _counted(receive: Receive, most: int) -> Receive:
+    """A source of messages that raises a `ProblemError` once their bodies are too large."""
+    received = 0
+
+    async def receive_counted() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > most:
+            raise ProblemError(413, _words_of_size(most))
+        return message
+
+    return receive_counted
+
+
+def _too_large(most: int) -> Response:
+    return problem(413, _words_of_size(most))
+
+
+def _words_of_size(most: int) -> str:
+    return f"the body may have at most {most:,} bytes"
+
+
+def _wrong_type(wanted: str, given: str) -> Response:
+    return problem(415, f"the body must be {wanted}, got {given or 'no type'}")

@@ -17,7 +17,7 @@ class Question:
     """A request for the cheapest configuration that reaches a target.
 
     Attributes:
-        dataset: A name from `search.task_names()`.
+        dataset: The identity of the task: that of a data set with its own networks, or one of stored results.
         min_accuracy: Accuracy to reach, in (0, 1]; None if the target is relative to the baseline's accuracy.
         max_accuracy_drop: Largest drop below the baseline's accuracy, in [0, 1).
         max_area: Largest area over the baseline's, above 0; None for any.

@@ -20,6 +20,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Effort = Literal["quick", "standard", "thorough"]
 Space = Literal["default", "layered"]
 Verdict = Literal["confirmed", "rejected", "untried"]
+SHOWN_CLASSES = 100  # whose names lists of data sets show
 
 
 class OptimizeRequest(BaseModel):
@@ -35,7 +36,7 @@ class OptimizeRequest(BaseModel):
         },
     )
 
-    dataset: str = Field(max_length=100, description="See GET /v1/datasets")
+    dataset: str = Field(max_length=100, description="Name or identity, see GET /v1/datasets and /v1/tasks")
     min_accuracy: MinAccuracy | None = None
     max_accuracy_drop: MaxAccuracyDrop | None = None
     max_area: MaxArea | None = None
@@ -122,6 +123,7 @@ class EvaluationSchema(Configuration):
 
     saving: float | None = Field(description="Null if its baseline is not stored")  # type: ignore[assignment]
     area_ratio: float | None = Field(description="Null if its baseline is not stored")  # type: ignore[assignment]
+    task: str = Field(description="Identity of its task: that of the data set, unless the network is a custom one")
     dataset: str
     network: str | None = Field(description="Import path of a custom network; null for the built-in ones")
     hardware: str
@@ -133,7 +135,7 @@ class EvaluationSchema(Configuration):
 class OptimizeResponse(BaseModel):
     """The stored configurations that reach the target, cheapest first."""
 
-    dataset: str
+    dataset: str = Field(description="Identity of the data set or task")
     hardware: str
     effort: str
     min_accuracy: float | None
@@ -212,10 +214,39 @@ class Readiness(BaseModel):
 class DatasetSchema(BaseModel):
     """A data set that can be searched."""
 
-    name: str
+    name: str = Field(description="Requests may name it so; several data sets may have the same name")
+    identity: str = Field(description="What results call it: the name, or NAME@DIGEST if it is not built in")
     title: str
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, int, int] = Field(description="Channels, height and width")
     classes: int
+    class_names: list[str] = Field(description=f"In the order of their labels; the first {SHOWN_CLASSES} of many")
+    counts: dict[str, int] = Field(description="Images for train, validation and test, or all if it is not split")
+    uploaded: bool = Field(description="Whether a client uploaded it")
+    may_delete: bool = Field(description="Whether the caller may delete it")
+
+
+class TaskSchema(BaseModel):
+    """A task with stored results: a data set with a network and a training of its own, or a data set alone."""
+
+    identity: str = Field(description="Requests name it so as their dataset")
+    words: str = Field(description="The data set, and what is not as by default")
+    dataset: str = Field(description="Identity of the data set")
+    network: str | None = Field(description="Import path of a custom network; null for the built-in ones")
+    train: Literal["scratch", "finetune", "none"] = Field(description="What is done with a network that comes trained")
+    metric: Literal["accuracy", "balanced-accuracy"]
+
+
+class DatasetQuery(BaseModel):
+    """Parameters of an upload of images."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(max_length=60, description="Its name: letters, digits, '.', '_' and '-'")
+    class_names: list[Annotated[str, Field(max_length=100)]] = Field(
+        default=[],
+        max_length=1000,
+        description="Names of the classes, in the order of their labels; by default the labels themselves",
+    )
 
 
 class HardwareSchema(BaseModel):
@@ -298,7 +329,7 @@ class FrontQuery(TechniquesQuery):
 class FrontSchema(BaseModel):
     """The front of all stored configurations."""
 
-    dataset: str
+    dataset: str = Field(description="Identity of the data set or task")
     hardware: str
     effort: str
     baseline: Configuration | None = Field(description="Null if nothing is stored yet")
@@ -311,7 +342,7 @@ class FrontSchema(BaseModel):
 class TechniquesSchema(BaseModel):
     """The configurations of each technique alone."""
 
-    dataset: str
+    dataset: str = Field(description="Identity of the data set or task")
     hardware: str
     effort: str
     techniques: dict[str, list[Configuration]] = Field(
@@ -324,7 +355,7 @@ class EnergyRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    dataset: str = Field(max_length=100)
+    dataset: str = Field(max_length=100, description="Name or identity, see GET /v1/datasets and /v1/tasks")
     candidate: dict[str, Any] = Field(description="In the form used by configurations; see docs/search-space.md")
     hardware: str = Field(default=DEFAULT_HARDWARE, max_length=100)
 

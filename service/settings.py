@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from search.locations import storage_url
 from service.queue import QueueLimits
@@ -19,7 +20,11 @@ class Settings:
         keys_required: Whether each request needs a client's key.
         queue: How many jobs may wait; more are rejected.
         max_budget: Largest number of evaluations of one job.
-        max_body_bytes: Largest body of a request.
+        max_body_bytes: Largest body of a request but for uploads of images.
+        max_upload_bytes: Largest upload of images.
+        max_unpacked_bytes: The most that the arrays of an upload may take once they are decompressed.
+        max_uploads: Number of clients that may upload images at a time; more are rejected.
+        image_dir: Folder of images, as for `search.Workplace`.
         hosts: Host names that requests may use, None for any; others are rejected, so that no page of another site can
             reach a service that listens to this machine only.
         max_wait_s: Longest time that a client may request by `Prefer: wait`.
@@ -31,6 +36,10 @@ class Settings:
     queue: QueueLimits = field(default_factory=lambda: QueueLimits(total=100, per_client=100))
     max_budget: int = 1000
     max_body_bytes: int = 2**20
+    max_upload_bytes: int = 200 * 10**6
+    max_unpacked_bytes: int = 10**9
+    max_uploads: int = 5
+    image_dir: Path | None = None
     hosts: tuple[str, ...] | None = LOOPBACK
     max_wait_s: float = 60.0
     max_streams: int = 200

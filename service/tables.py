@@ -87,6 +87,34 @@ class UploadRow(Base):
     deleted_at: Mapped[datetime | None]
 
 
+class DatasetRow(Base):
+    """A data set that clients uploaded; see `service.image_uploads`. The row of a deleted one stays, emptied."""
+
+    __tablename__ = "uploaded_datasets"
+    identity: Mapped[str] = mapped_column(sa.String(200), primary_key=True)
+    about: Mapped[dict[str, Any]] = mapped_column(sa.JSON)
+    created_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+
+
+class DatasetOwnerRow(Base):
+    """A client who uploaded a data set, and may delete it; several may have uploaded the same one."""
+
+    __tablename__ = "uploaded_dataset_owners"
+    identity: Mapped[str] = mapped_column(sa.ForeignKey("uploaded_datasets.identity"), primary_key=True)
+    client: Mapped[str] = mapped_column(sa.String(100), primary_key=True)
+    created_at: Mapped[datetime]
+
+
+class DatasetPartRow(Base):
+    """A part of the images of an uploaded data set, compressed."""
+
+    __tablename__ = "uploaded_dataset_parts"
+    identity: Mapped[str] = mapped_column(sa.ForeignKey("uploaded_datasets.identity"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    content: Mapped[bytes]
+
+
 class IdempotencyRow(Base):
     """The request that a client sent with an idempotency key, so that repeating it creates no second job."""
 

@@ -11,14 +11,11 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from enum import Enum, auto
 from importlib.metadata import version
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import search
-from energy import hardware_names
+from search.answers import words
 from search.answers.result import SearchResult
 from search.api.interrupts import interruptible
 from search.api.options import SearchOptions
@@ -35,13 +32,13 @@ from search.errors import (
 from search.observer import Stoppable
 from search.report import json_values
 from search.space.candidate import Candidate
+from search.space.plan import Plan
 from search.store.records import Record, SearchRecord
 from service.database import Database
+from service.inputs import InputFinder
 from service.job_state import JobState
 from service.jobs import Job, LeaseLostError
 from service.leases import Leases
-from service.questions import Question
-from service.uploads import Uploads
 
 _IDLE_S = 0.5  # between attempts to claim a job
 _BEAT_S = 5.0  # between signs of life
@@ -77,8 +74,7 @@ class Worker:
     ) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._leases = Leases(database)
-        self._uploads = Uploads(database)
-        self._workplace = workplace
+        self._inputs = InputFinder(database, workplace)
         self._lease_s = lease_s
         self._log = log
         self._ending = threading.Event()
@@ -190,22 +186,21 @@ class Worker:
     def _search(self, job: Job, observer: _JobObserver) -> SearchResult:
         question = job.question
         name = job.search_name or f"job-{job.id}"
-        with self._with_uploads(question) as (hardware, workplace):
-            uploaded = None if hardware == question.hardware else hardware
+        with self._inputs.of(question) as inputs:
             try:
                 return search.resume(
                     name,
                     budget=question.budget,
-                    hardware=uploaded,
-                    workplace=workplace,
+                    hardware=inputs.uploaded_hardware,
+                    workplace=inputs.workplace,
                     observer=observer,
                 )
             except UnknownNameError:
                 if job.search_name is not None:
                     raise
             return search.run(
-                dataset=question.dataset,
-                hardware=hardware,
+                task=inputs.task,
+                hardware=inputs.hardware,
                 min_accuracy=question.min_accuracy,
                 max_accuracy_drop=question.max_accuracy_drop,
                 max_area=question.max_area,
@@ -214,29 +209,9 @@ class Worker:
                 effort=question.effort,
                 multipliers=question.multipliers,
                 options=SearchOptions(name=name, space=question.space),
-                workplace=workplace,
+                workplace=inputs.workplace,
                 observer=observer,
             )
-
-    @contextmanager
-    def _with_uploads(self, question: Question) -> Iterator[tuple[str, Workplace]]:
-        """Put the uploads that a question names into a folder of its own.
-
-        Yields:
-            The name of built-in hardware, or the file of uploaded hardware; and the workplace with the multipliers.
-        """
-        with TemporaryDirectory() as folder:
-            hardware, workplace = question.hardware, self._workplace
-            if hardware not in hardware_names():
-                file = Path(folder) / "hardware.yaml"
-                file.write_text(self._uploads.hardware_text(hardware), encoding="utf-8")
-                hardware = str(file)
-            if question.uploaded_multipliers:
-                workplace = replace(workplace, multiplier_dir=Path(folder) / "multipliers")
-            for name in question.uploaded_multipliers:
-                multiplier = self._uploads.multiplier(name)
-                multiplier.keep(self._uploads.table(multiplier), workplace.multipliers)
-            yield hardware, workplace
 
     def _interrupt(self, reason: _Stop) -> None:
         """Interrupt the job under way, as Ctrl-C would."""
@@ -329,6 +304,17 @@ class _JobObserver(Stoppable):
         self._evaluations = trials
         data = {"name": search.name, "budget": search.budget, "evaluations": trials}
         self._leases.note(self._job, self._worker, "search", data, search_name=search.name, evaluations=trials)
+
+    def planned(self, plan: Plan) -> None:
+        """Record how long the search will take."""
+        data = {
+            "text": in_words_of(words.plan(plan), str),
+            "evaluations": plan.evaluations,
+            "workers": plan.workers,
+            "search_s": plan.search_s,
+            "confirmation_s": plan.confirmation_s,
+        }
+        self._leases.note(self._job, self._worker, "plan", data)
 
     def evaluated(self, record: Record, *, reused: bool) -> None:
         """Record the evaluation."""

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from search.answers.confirmation import Answer, Confirmation, Verdict
 from search.multipliers.identity import multiplier_name
 from search.space.candidate import Candidate
-from search.space.task import Task
+from search.space.plan import Plan
+from search.space.task import CHANNEL_STEPS, Task
 from search.store.records import Record
 
 COLUMNS = ("network", "prune", "bits", "multiplier", "memory")
@@ -24,8 +25,10 @@ def configuration(candidate: Candidate) -> dict[str, str]:
     """
     bits = _by_layer([str(group.robust_bits) for group in candidate.groups], "|")
     robust = "" if bits == "0" else f" +{bits}"
+    parts = f"/{CHANNEL_STEPS}"  # the end of the family of a network that comes trained
+    network, is_share = candidate.family.removesuffix(parts), candidate.family.endswith(parts)
     words = (
-        f"{candidate.family} {candidate.depth}x{candidate.width}",
+        f"{network} {candidate.width}{parts}" if is_share else f"{network} {candidate.depth}x{candidate.width}",
         f"{candidate.sparsity:.0%}" if candidate.sparsity else "-",
         f"w{candidate.weight_bits}a{candidate.activation_bits}",
         _by_layer([multiplier_name(group.multiplier) for group in candidate.groups], " | "),
@@ -115,3 +118,42 @@ def saving(ratio: float) -> str:
 def area(ratio: float) -> str:
     """Format an area relative to the baseline's, such as 0.31x."""
     return f"{ratio:.2f}x" if ratio < 10 else f"{ratio:.0f}x"
+
+
+def plan(found: Plan) -> str:
+    """Return how long a search will take, in one line, with what to change if that is over an hour.
+
+    Parameters are in backticks; see `search.errors.in_words_of`.
+    """
+    first = "" if found.first_s is None or found.known else f" (the first {duration(found.first_s)})"
+    parts = [
+        f"an evaluation takes about {duration(found.evaluation_s)}{first}",
+        f"{found.evaluations} evaluations about {duration(found.search_s)} on {_count(found.workers, 'worker')}",
+    ]
+    if found.confirmation_s is not None:
+        parts.append(f"confirmation about {duration(found.confirmation_s)}")
+    trained = f"{_count(found.epochs, 'epoch')} of {found.images:,} images" if found.epochs else "nothing is trained"
+    text = f"plan: {', '.join(parts)}; {trained}"
+    if found.known:
+        text += "; less, as networks of earlier searches are kept"
+    if found.remedies:
+        changes = ", ".join(f"`{one.parameter}` {one.value} (about {duration(one.seconds)})" for one in found.remedies)
+        text += f". To take less: {changes}"
+    return text
+
+
+def duration(seconds: float) -> str:
+    """Format a rough duration with a fitting unit and one or two significant digits, such as 8 min, 1.5 h or 40 h."""
+    for unit, size, most in (("s", 1, 90), ("min", 60, 90), ("h", 3600, 72)):
+        if seconds < most * size:
+            return f"{_rough(seconds / size)} {unit}"
+    return f"{_rough(seconds / 86400)} days"
+
+
+def _rough(value: float) -> str:
+    digits = 2 if 1 <= value < 2 or value >= 10 else 1
+    return f"{float(f'{value:.{digits}g}'):g}"
+
+
+def _count(number: float, what: str) -> str:
+    return f"{number:.2g} {what}" + ("" if number == 1 else "s")

@@ -23,6 +23,8 @@ from search.evaluation.metrics import chip_accuracies
 from search.evaluation.networks import networks_of
 from search.evaluation.task_images import TaskImages
 from search.multipliers.known import stored_tables
+from search.space.candidate import Candidate
+from search.space.custom_network import builder_arguments
 from search.space.task import Task
 from search.space.task_request import rebuilt_task
 from search.store.database import Store
@@ -69,8 +71,8 @@ def export(
         on_training: Called with the name of each stage of training that is no longer kept, before it is repeated.
 
     Raises:
-        UsageError: If there is no such evaluation, its custom network is not here as it was, one of its multipliers
-            was imported and removed since, or the folder is in use.
+        UsageError: If there is no such evaluation, its custom network is not here as it was or was given as a Python
+            object, one of its multipliers was imported and removed since, or the folder is in use.
         DatasetError: If the images are missing or damaged.
         StorageError: If the database does not exist or cannot be used.
         approx.ApproxError: If ONNX cannot express the network.
@@ -88,6 +90,12 @@ def export(
         check_target(Path(out), overwrite)  # before anything is trained
     except approx.ArgumentError as error:
         raise UsageError(f"{error} (`overwrite`)" if not overwrite else str(error)) from None
+    if stored.network is not None and stored.network.is_object:
+        raise UsageError(
+            f"evaluation {record.id} is of {stored.network.path}, a network that was given as a Python object, which "
+            "is not stored; save its weights, and search with them as `checkpoint` and a function that builds it as "
+            "`network`"
+        )
     task = rebuilt_task(stored).with_effort(record.setup.effort)
     candidate, sums = record.evaluation.candidate, record.evaluation.narrow_sums
     images = TaskImages(task, datasets.load(task, places))
@@ -116,7 +124,7 @@ def export(
             model,
             out,
             builder=task.network.path if task.network else "approx:build_named_network",
-            arguments=_arguments(task, candidate.family, candidate.depth, candidate.width),
+            arguments=_arguments(task, candidate),
             example_input=images.example(),
             chip_seed=seeds[0],
             facts=_facts(record, seeds),
@@ -136,12 +144,19 @@ def export(
     )
 
 
-def _arguments(task: Task, family: str, depth: int, width: int) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"image_shape": list(task.image_shape), "classes": task.classes}
+def _arguments(task: Task, candidate: Candidate) -> dict[str, Any]:
+    """Return the arguments that build a candidate's network, or that of which it has a share of the channels."""
+    depth, width, shape, classes = candidate.depth, candidate.width, task.image_shape, task.classes
     if task.network is None:
-        return {"family": family, "depth": depth, "width": width, **arguments}
-    knobs = {"depth": (depth, task.network.max_depth), "width": (width, task.network.max_width)}
-    return arguments | {name: value for name, (value, largest) in knobs.items() if largest > 1}
+        return {
+            "family": candidate.family,
+            "depth": depth,
+            "width": width,
+            "image_shape": list(shape),
+            "classes": classes,
+        }
+    found = builder_arguments(task.network, depth=depth, width=width, image_shape=shape, classes=classes)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
 def _facts(record: Record, chip_seeds: list[int]) -> dict[str, Any]:

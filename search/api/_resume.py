@@ -57,7 +57,7 @@ def resume(
         else:
             search = store.searches.find(name)
     return run_task(
-        rebuilt_task(search.task),
+        rebuilt_task(search.task, name=search.name),
         stored_hardware(search.hardware, hardware),
         target=None,
         max_area=None,

@@ -24,6 +24,7 @@ from search.api.checks import (
 )
 from search.api.images import given_data_dir, resumed_images
 from search.api.options import THIRD_OBJECTIVES, SearchOptions
+from search.api.planning import plan
 from search.api.resumption import check_same_settings, find_resumed, space_of
 from search.api.workplace import Workplace
 from search.api.workshop import Workshop, key_function
@@ -34,6 +35,7 @@ from search.multipliers.choice import ChosenMultiplier, choose, choose_for
 from search.multipliers.folder import MultiplierFolder
 from search.observer import Observer
 from search.space.candidate import Candidate
+from search.space.plan import Plan
 from search.space.search_space import SearchSpace
 from search.space.space_file import choose_space
 from search.space.target import Target
@@ -329,12 +331,14 @@ def _run_in(
                 target=None if request.target is None else replace(request.target, max_area=max_area),
                 data_dir=None if workplace.data_dir is None else given_data_dir(workplace),
             )
+            store.tasks.record(task)  # the weights of its network may be in another file by now
         else:
             search = _new_search(store, request, searched, space, workshop, executor, area)
             stack.enter_context(claimed(search, store.url))
         observer.stored(search)
         return _run_stored(
             search,
+            task,
             space,
             genome_model,
             area,
@@ -423,6 +427,7 @@ def _new_search(
 
 def _run_stored(
     search: SearchRecord,
+    task: Task,
     space: SearchSpace,
     genome_model: HardwareGenomeModel,
     area: AreaBound | None,
@@ -434,12 +439,35 @@ def _run_stored(
     *,
     confirm: bool,
 ) -> SearchResult:
-    """Run a search to its budget, and confirm its answer."""
+    """Run a search to its budget, and confirm its answer; `task` is the one with its standard effort."""
     from search.engine import run_search
 
     key_of = key_function(workshop.task, workshop.data.fingerprint, workshop.hardware, search.seed, multipliers)
+
+    def planner(evaluations: int, before: int) -> Plan | None:
+        known = store.evaluations.find(key_of(space.baseline())) is not None
+        return plan(
+            task,
+            space,
+            workshop,
+            executor,
+            is_safe=genome_model.is_safe,
+            evaluations=evaluations,
+            before=before,
+            confirm=confirm,
+            known=known and not before,
+        )
+
     result = run_search(
-        search, space, store, executor, genome_model=genome_model, key_of=key_of, observer=observer, area=area
+        search,
+        space,
+        store,
+        executor,
+        genome_model=genome_model,
+        key_of=key_of,
+        observer=observer,
+        planner=planner,
+        area=area,
     )
     if confirm:
         confirmer = workshop.confirmer(store, executor, observer)

@@ -125,6 +125,12 @@ def _check_same_task(name: str, begun: Task, given: Task) -> None:
             )
     if begun.recipe != given.recipe:
         raise UsageError(f"search {name!r} trains otherwise; search resume {name} takes all from it")
+    weights = [None if one.network is None else one.network.weights_sha256 for one in (begun, given)]
+    if weights[0] != weights[1]:
+        raise UsageError(
+            f"search {name!r} was begun with other weights of {network}, so its evaluations cannot be compared; search "
+            "with these without `resume`"
+        )
     if begun.identity != given.identity:
         raise UsageError(
             f"{network} was edited after search {name!r} began, so its evaluations cannot be compared; search with "

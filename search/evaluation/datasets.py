@@ -23,7 +23,7 @@ from search.space.task import Task
 
 _SPLIT_SEED = 2018
 _FOLD_SEED = 1602  # for confirmation runs
-_BALANCED = 3  # times as many training images as another class has, at most
+IMBALANCED = 3  # times as many training images as another class, or more, has a class of an imbalanced set
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -92,7 +92,7 @@ def load(task: Task, places: ImagePlaces) -> TaskData:
 
 
 def imbalance(task: Task, train: ImageSet) -> str | None:
-    """Return a note that training images are imbalanced; None if no class has more than three times as many as another.
+    """Return a note that training images are imbalanced; None if no class has three times as many as another.
 
     Args:
         task: The task.
@@ -100,7 +100,7 @@ def imbalance(task: Task, train: ImageSet) -> str | None:
     """
     counts = np.bincount(train.labels, minlength=task.classes)
     most, least = int(counts.argmax()), int(counts.argmin())
-    if counts[most] <= _BALANCED * counts[least]:
+    if counts[most] < IMBALANCED * counts[least]:
         return None
     names = task.dataset.class_names
     figures = ", ".join(f"{counts[label]:,} of {names[label]!r}" for label in (most, least))

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.evaluation.datasets import TaskData
+from search.evaluation.datasets import IMBALANCED, TaskData
 from search.images.dataset import Dataset
 from search.images.image_set import ImageSet
 
-_IMBALANCED = 2.0  # the largest class over the smallest
 _CHUNK = 1024  # images that are read at a time
 
 
@@ -36,8 +35,8 @@ class Description:
 
     @property
     def is_imbalanced(self) -> bool:
-        """Whether the largest class has at least twice as many images as the smallest."""
-        return self.imbalance >= _IMBALANCED
+        """Whether the largest class has at least `IMBALANCED` times as many images as the smallest."""
+        return self.imbalance >= IMBALANCED
 
     @property
     def largest_share(self) -> float:

@@ -92,14 +92,21 @@ class Emulation:
         choices = candidate.layer_choices(list(layers))
         multipliers = {layer: name_in_layers(choice.multiplier) for layer, choice in choices.items()}
         # All layers in the middle have the same multiplier; if there are none, the default does not matter.
-        config = approx.LayerApproximation(
+        config = self._config(candidate, list(multipliers.values())[len(multipliers) // 2])
+        return config, {layer: name for layer, name in multipliers.items() if name != config.multiplier}
+
+    def config(self, candidate: Candidate) -> approx.LayerApproximation:
+        """Return how the layers in the middle of a candidate's network compute."""
+        return self._config(candidate, name_in_layers(candidate.multiplier))
+
+    def _config(self, candidate: Candidate, multiplier: str) -> approx.LayerApproximation:
+        return approx.LayerApproximation(
             weight_bits=candidate.weight_bits,
             activation_bits=candidate.activation_bits,
-            multiplier=list(multipliers.values())[len(multipliers) // 2],
+            multiplier=multiplier,
             circuit_bits=self.circuit_bits,
             partial_sums=self.partial_sums,
         )
-        return config, {layer: name for layer, name in multipliers.items() if name != config.multiplier}
 
     def cells_fail(self, candidate: Candidate) -> bool:
         """Whether a cell of a candidate's memory can fail at its voltage; if none can, all chips are alike."""

@@ -31,12 +31,14 @@ from search.evaluation.meter import Meter
 from search.evaluation.metrics import chip_accuracies, class_accuracies, effective_images, grouped
 from search.evaluation.networks import Networks, networks_of
 from search.evaluation.task_images import TaskImages
-from search.evaluation.training import untrained_layers
+from search.evaluation.timing import time_steps
+from search.evaluation.training import untrained, untrained_layers
 from search.evaluation.work import Done, Failed, Outcome, Result, WorkItem
 from search.evaluation.workload import circuit_bits, workload_of
 from search.multipliers.choice import ChosenMultiplier
 from search.multipliers.known import KnownMultipliers
 from search.space.candidate import Candidate
+from search.space.plan import StepTimes
 from search.space.task import Task
 from search.space.unemulated import check_partial_sums
 
@@ -99,6 +101,18 @@ class Evaluator:
     def inspect(self, candidate: Candidate) -> tuple[approx.LayerShape, ...]:
         """Return the layers of a candidate's untrained network; see `untrained_layers`."""
         return untrained_layers(self._task, candidate)
+
+    def time(self, candidate: Candidate, limit_s: float) -> StepTimes:
+        """Time a few steps of a candidate's network, on one thread; see `search.evaluation.timing`."""
+        with _one_thread():
+            return time_steps(
+                untrained(self._task, candidate, seed=0),
+                self._images.train,
+                self._task.effort,
+                self._emulation.config(candidate),
+                trains=self._task.train != "none",
+                limit_s=limit_s,
+            )
 
     def evaluate(
         self,

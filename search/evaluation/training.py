@@ -194,10 +194,10 @@ class Training:
 
 
 def untrained(task: Task, candidate: Candidate, *, seed: int) -> nn.Module:
-    """Build the network of a candidate, untrained.
+    """Build the network of a candidate, untrained; one that comes trained with its weights, whatever the seed.
 
     Raises:
-        UsageError: If a custom network cannot be built, or was edited meanwhile.
+        UsageError: If a custom network cannot be built, or it or its weights have changed meanwhile.
     """
     depth, width, shape, classes = candidate.depth, candidate.width, task.image_shape, task.classes
     if task.network is not None:
@@ -209,10 +209,10 @@ def untrained(task: Task, candidate: Candidate, *, seed: int) -> nn.Module:
 
 
 def untrained_layers(task: Task, candidate: Candidate) -> tuple[approx.LayerShape, ...]:
-    """Return the layers of a candidate's untrained network; the densities of their inputs mean nothing.
+    """Return the layers of a candidate's network before any training; the densities of their inputs mean nothing.
 
     Raises:
-        UsageError: If a custom network cannot be built, or was edited meanwhile.
+        UsageError: If a custom network cannot be built, or it or its weights have changed meanwhile.
         approx.ApproxError: If it has no layers that can be approximated.
     """
     return tuple(approx.trace(untrained(task, candidate, seed=0), torch.ones(1, *task.image_shape)))

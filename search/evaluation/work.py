@@ -15,6 +15,7 @@ from search.evaluation.confirmation_run import ConfirmationRun
 from search.evaluation.early_stopping import Rival
 from search.evaluation.evaluation import Evaluation, Split
 from search.space.candidate import Candidate
+from search.space.plan import StepTimes
 
 if TYPE_CHECKING:
     from approx import LayerShape
@@ -82,6 +83,21 @@ class Inspect(WorkItem["tuple[LayerShape, ...]"]):
         return worker.inspect(self.candidate)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Time(WorkItem[StepTimes]):
+    """Time a few steps of the candidate's network.
+
+    Attributes:
+        limit_s: About how many seconds this may take.
+    """
+
+    limit_s: float
+
+    def done_by(self, worker: CandidateWorker) -> StepTimes:
+        """Time the network."""
+        return worker.time(self.candidate, self.limit_s)
+
+
 class CandidateWorker(Protocol):
     """Runs jobs of every kind."""
 
@@ -97,6 +113,10 @@ class CandidateWorker(Protocol):
 
     def inspect(self, candidate: Candidate) -> tuple[LayerShape, ...]:
         """Return the layers of the untrained network."""
+        ...
+
+    def time(self, candidate: Candidate, limit_s: float) -> StepTimes:
+        """Time a few steps of the untrained network."""
         ...
 
 

@@ -19,12 +19,12 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from search.evaluation.work import Failed, Inspect, Outcome, Result, WorkItem
+from search.evaluation.work import Failed, Inspect, Outcome, Result, Time, WorkItem
 from search.executors.ray_errors import first_line, ray_errors
 from search.executors.ray_pool import RayPool
 
 _ATTEMPTS = 2
-_BUILDING_S = 60  # limit of an `Inspect` job, which only builds a network
+_BUILDING_S = 60  # limit of a job that only builds a network, or times a few steps of it
 _LOST_WORKER = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, ObjectLostError)
 
 
@@ -96,7 +96,7 @@ class RayRun(Generic[Result]):
         """End the workers whose jobs exceed the limit; return the outcomes of jobs that are not retried."""
         outcomes = []
         for answer, one in list(self._running.items()):
-            allowed_s = min(limit_s, _BUILDING_S) if isinstance(one.job, Inspect) else limit_s
+            allowed_s = min(limit_s, _BUILDING_S) if isinstance(one.job, Inspect | Time) else limit_s
             if time.monotonic() - one.since > allowed_s:
                 with ray_errors():
                     outcomes.append(self._lost(self._running.pop(answer), f"it took more than {allowed_s:g} s"))

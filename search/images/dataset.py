@@ -22,8 +22,8 @@ class Dataset:
         pixel_max: Pixel value that is scaled to 1.0.
         class_names: Names of the classes, in the order of their numbers.
         counts: Split -> number of images, of `SPLITS`, as the data set has them; `all` if it has none.
-        location: Where it was read from: an absolute path, or the import path of a function; None for Python objects,
-            uploads and built-in data sets.
+        location: Where it was read from: an absolute path, the import path of a function, or the name of the built-in
+            data set that was resized; None for Python objects, uploads and built-in data sets.
     """
 
     name: str

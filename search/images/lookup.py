@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from search.content_hash import content_hash
-from search.errors import DatasetMissingError, UsageError
+from search.errors import DatasetInvalidError, DatasetMissingError, UnknownNameError, UsageError
 from search.images.built_in import BUILT_IN, built_in_dataset, check_built_in, read_built_in
 from search.images.content import Source, SourceSplit
 from search.images.dataset import Dataset
@@ -146,7 +148,9 @@ def is_here(name: str, places: ImagePlaces) -> bool:
 
 
 def _stored(name: str, places: ImagePlaces) -> Dataset | None:
-    """Return the stored data set of a name, unless that is also a path and was not added by this name."""
+    """Return the stored data set of a name, unless this is built in, or also a path and not of an added one."""
+    if name in BUILT_IN:  # which may be stored in another size
+        return None
     found: StoredDataset | None = places.library.find(name)
     if found is None or (not found.added and name != found.dataset.identity and Path(name).exists()):
         return None
@@ -172,7 +176,22 @@ def _source(given: str | os.PathLike[str], places: ImagePlaces, image_size: tupl
         stored = _stored(given, places)
         if stored is not None:
             return _source_of_stored(stored, places)
-    return open_source(given, image_size=image_size, folder=Path.cwd())
+    try:
+        return open_source(given, image_size=image_size, folder=Path.cwd())
+    except DatasetInvalidError:
+        if isinstance(given, str) and ":" not in given and not Path(given).exists():
+            _refuse_unknown(given, places)
+        raise
+
+
+def _refuse_unknown(given: str, places: ImagePlaces) -> NoReturn:
+    names = [*BUILT_IN, *dict.fromkeys(one.dataset.name for one in places.library.all())]
+    near = get_close_matches(given.lower(), names, n=1, cutoff=0.6)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UnknownNameError(
+        f"unknown dataset {given!r}; {hint}It is none of {', '.join(names)}, nor is there a file or a folder "
+        f"{Path(given).absolute()}"
+    ) from None
 
 
 def _source_of_built_in(name: str, places: ImagePlaces, image_size: tuple[int, int] | None) -> Source:
@@ -181,7 +200,13 @@ def _source_of_built_in(name: str, places: ImagePlaces, image_size: tuple[int, i
     scale = 255 / dataset.pixel_max
     arrays = [(np.rint(images.images() * scale).astype(np.uint8), images.labels) for images in (train, test)]
     source = source_of((arrays[0], arrays[1]), image_size=image_size)
-    return replace(source, name=name, class_names=dataset.class_names)
+    return replace(
+        source,
+        name=name,
+        class_names=dataset.class_names,
+        location=name,
+        signature=content_hash([name, *source.image_shape]),  # its files are always the same
+    )
 
 
 def _source_of_stored(dataset: Dataset, places: ImagePlaces) -> Source:

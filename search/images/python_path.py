@@ -12,12 +12,12 @@ from typing import Any
 from search.errors import UsageError
 
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
-_LONGEST_PATH = 300  # characters: with the rest of an identity it fits the database's columns
+LONGEST_PATH = 300  # characters: with the rest of an identity it fits the database's columns
 
 
 def is_import_path(text: str) -> bool:
     """Return whether a text is an import path; `nets.py:build` is none."""
-    return len(text) <= _LONGEST_PATH and ".py:" not in text and _PATH.fullmatch(text) is not None
+    return len(text) <= LONGEST_PATH and ".py:" not in text and _PATH.fullmatch(text) is not None
 
 
 def import_function(path: str, *, folder: str, parameter: str, does: str) -> Callable[..., Any]:

@@ -18,6 +18,7 @@ from search.answers import words
 from search.answers.result import cheapest_at, front, front_hypervolume
 from search.observer import Observer, Stoppable
 from search.space.candidate import Candidate
+from search.space.plan import Plan
 from search.store.records import Record, SearchRecord, within_area
 
 _IMAGES_S = 0.1  # between two updates of a bar
@@ -161,6 +162,10 @@ class LineProgress(Stoppable):
         known = f", {trials} evaluated before" if trials else ""
         self._write(f"search {search.name}: {task.dataset.title}{network}; budget {search.budget}{known}")
 
+    def planned(self, plan: Plan) -> None:
+        """Write the plan."""
+        self._write(words.plan(plan))
+
     def evaluating(self, count: int, workers: int) -> None:
         """Note how many evaluations are under way."""
         super().evaluating(count, workers)
@@ -286,6 +291,10 @@ class LiveProgress(Stoppable):
         self._state.start(search, done, trials)
         self._bar.update(self._task, description=search.name, total=search.budget)
         self._show()
+
+    def planned(self, plan: Plan) -> None:
+        """Write the plan above the display."""
+        self._live.console.print(self._worded(words.plan(plan)), markup=False, highlight=False)
 
     def evaluating(self, count: int, workers: int) -> None:
         """Show how many evaluations are under way."""

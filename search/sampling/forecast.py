@@ -82,6 +82,10 @@ class HardwareGenomeModel:
                 built = "{} cannot build its network of depth {} and width {}".format(*network)
                 _logger.warning("%s, which is skipped: %s", built, outcome.error)
 
+    def is_safe(self, candidate: Candidate) -> bool:
+        """Whether its network does no harm to who builds it: it is built in, or `build_networks` has built it."""
+        return self._task.network is None or self._layers.get(candidate.network) is not None
+
     def learn(self, evaluations: Iterable[Evaluation]) -> None:
         """Take the densities of activations from these evaluations alone."""
         found: dict[Network, dict[str, list[float]]] = {}

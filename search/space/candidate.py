@@ -48,7 +48,8 @@ class Candidate:
     which they first run; a single layer counts as the last.
 
     Attributes:
-        family: Network family, or the import path of a custom network.
+        family: Network family, or the import path of a custom network; with `/8` if that comes trained, whose width is
+            the number of eighths of its channels that are kept.
         depth: Depth of the network, 1 to 64, as its family defines it.
         width: Width of the network, 1 to 64, as its family defines it.
         sparsity: Share of each layer's weights pruned, in [0, 1).

@@ -1,36 +1,44 @@
-"""Custom networks: found by an import path, checked, distinguished from edited versions, and built.
+"""Custom networks: found by an import path or given, checked, told apart from other versions, and built.
 
-    build(image_shape=(C, H, W), classes=N)                   -> nn.Module
-    build(image_shape=(C, H, W), classes=N, depth=D, width=W) -> nn.Module
-
-If the function takes a depth or a width, these are searched; it may take one, both or neither.
+A network that is trained from scratch is built by a function for each depth and width that the function takes; see
+`search.space.network_function`. One that comes trained has the weights of a checkpoint, those with which the function
+builds it, or is given as a Python object; a width of it is the share of its channels that is kept, in eighths.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
-import hashlib
-import inspect
 import re
-import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import approx
 from search.content_hash import content_hash
 from search.errors import UsageError
-from search.images.python_path import import_function, is_import_path, words_of
-from search.space.task import CustomNetwork
+from search.space.checkpoint import check_finite, load_weights, weights_digest
+from search.space.classifier_check import check_approximable, check_scores
+from search.space.code_digests import class_digests, source_digests
+from search.space.given_model import copied_model, model_path
+from search.space.network_function import NetworkFunction
+from search.space.task import CHANNEL_STEPS, CustomNetwork
 
-_LARGEST = {"depth": 3, "width": 8}  # largest values that are searched
-_sources: dict[Path, str] = {}  # file -> SHA-256 of its content when this process first used it
+_NETWORKS_KEPT = 2  # networks whose weights stay in memory
 
 
-def find_network(path: str, *, folder: str, image_shape: tuple[int, int, int], classes: int) -> CustomNetwork:
+def find_network(
+    path: str,
+    *,
+    folder: str,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    checkpoint: str | None = None,
+    trained: bool = False,
+) -> CustomNetwork:
     """Return the network that the function at an import path builds.
 
     Args:
@@ -38,30 +46,64 @@ def find_network(path: str, *, folder: str, image_shape: tuple[int, int, int], c
         folder: Folder in which the module is looked for first.
         image_shape: Channels, height and width of an image.
         classes: Number of classes.
+        checkpoint: Absolute path of the file of its weights, if they come from one.
+        trained: Whether it comes trained: by a checkpoint or, without one, as the function builds it.
 
     Raises:
-        UsageError: If there is no such function, or the network that it builds does not classify these images, cannot
-            be approximated, or differs from call to call.
+        UsageError: If there is no such function, the weights are not those of its network, or this does not classify
+            these images, cannot be approximated, or differs from call to call.
     """
-    if not is_import_path(path):
-        raise UsageError(
-            f"`network` must be package.module:function, such as nets:build for build() in nets.py, got {path!r}"
-        )
-    function = _Function(path, folder, image_shape, classes)
-    model, again = function.largest(), function.largest()
-    if model is again:
-        raise UsageError(f"`network` {path} returns the same network at each call; have it build a new one")
-    if not all(map(torch.equal, model.parameters(), again.parameters())):
-        raise UsageError(
-            f"`network` {path} gives its network different weights at each call; draw random numbers only from torch's "
-            "global generator"
-        )
-    config = approx.LayerApproximation(weight_bits=8, activation_bits=8, multiplier="exact")
-    try:
-        approx.approximate(model, config, calibration_data=torch.ones(1, *image_shape))
-    except approx.ApproxError as error:
-        raise UsageError(f"`network` {path} builds a network that cannot be approximated: {error}") from error
-    return function.describe(model)
+    function, model = _largest(path, folder, checkpoint, trained, image_shape, classes)
+    given = f"`network` {path}"
+    if checkpoint is None:
+        again = function.build_largest()
+        if model is again:
+            raise UsageError(f"{given} returns the same network at each call; have it build a new one")
+        if weights_digest(model) != weights_digest(again):
+            raise UsageError(
+                f"{given} gives its network different weights at each call; draw random numbers only from torch's "
+                "global generator"
+            )
+    if trained:
+        check_finite(model, given)
+    check_approximable(model, given, image_shape=image_shape)
+    return CustomNetwork(
+        path=path,
+        folder=folder,
+        max_depth=function.largest.get("depth", 1),
+        max_width=CHANNEL_STEPS if trained else function.largest.get("width", 1),
+        min_width=_min_width(model, image_shape) if trained else 1,
+        fingerprint=_fingerprint(path, model, function.modules, trained=trained),
+        weights_sha256=weights_digest(model) if trained else None,
+        checkpoint=checkpoint,
+    )
+
+
+def find_model(model: Any, *, image_shape: tuple[int, int, int], classes: int) -> CustomNetwork:
+    """Return a trained network that is given as a Python object. It is copied, and not changed.
+
+    Args:
+        model: The network.
+        image_shape: Channels, height and width of an image.
+        classes: Number of classes.
+
+    Raises:
+        UsageError: If it is no network with weights, does not classify these images, or cannot be approximated.
+    """
+    path, copied = model_path(model), copied_model(model)
+    check_scores(copied, "`model`", image_shape=image_shape, classes=classes)
+    check_finite(copied, "`model`")
+    check_approximable(copied, "`model`", image_shape=image_shape)
+    return CustomNetwork(
+        path=path,
+        folder=str(Path.cwd()),
+        max_depth=1,
+        max_width=CHANNEL_STEPS,
+        min_width=_min_width(copied, image_shape),
+        fingerprint=_fingerprint(path, copied, (), trained=True),
+        weights_sha256=weights_digest(copied),
+        model=copied,
+    )
 
 
 def build_custom_network(
@@ -69,13 +111,17 @@ def build_custom_network(
 ) -> nn.Module:
     """Build a custom network that was found in this process or in another one.
 
+    Of one that comes trained it is a copy with its weights, without `CHANNEL_STEPS - width` eighths of the channels of
+    each layer that can lose them; see `approx.prune_channels`.
+
     Args:
-        network: The network, from `find_network`.
-        depth: Depth to build; ignored if the function takes none.
+        network: The network, from `find_network` or `find_model`.
+        depth: Depth to build; ignored if the function takes none, or the network comes trained.
         width: Width to build; ignored if the function takes none.
         image_shape: Channels, height and width of an image.
         classes: Number of classes.
-        seed: Seed of torch's random numbers during the call; the global random state is restored afterwards.
+        seed: Seed of torch's random numbers during the call; the global random state is restored afterwards. What comes
+            trained does not depend on it.
 
     Raises:
         UsageError: If it cannot be built, or has changed since it was found.
@@ -83,106 +129,104 @@ def build_custom_network(
     return _unchanged(network, image_shape, classes).build(depth=depth, width=width, seed=seed)
 
 
-@functools.cache
-def _unchanged(network: CustomNetwork, image_shape: tuple[int, int, int], classes: int) -> _Function:
-    """Return the function of a network, which this process may import later than the process that found it."""
-    function = _Function(network.path, network.folder, image_shape, classes)
-    if function.describe(function.largest()) != network:
-        raise UsageError(f"`network` {network.path} was edited after the search began; start the search again")
-    return function
-
-
-class _Function:
-    """An imported function that builds networks for the images of one task."""
-
-    def __init__(self, path: str, folder: str, image_shape: tuple[int, int, int], classes: int) -> None:
-        self._path = path
-        self._folder = folder
-        self._image_shape = image_shape
-        self._classes = classes
-        self._function = import_function(path, folder=folder, parameter="network", does="builds a network")
-        self._largest = _largest_sizes(self._function, path)
-
-    def largest(self) -> nn.Module:
-        """Build the largest network, from a fixed seed."""
-        return self.build(depth=_LARGEST["depth"], width=_LARGEST["width"], seed=0)
-
-    def build(self, *, depth: int, width: int, seed: int) -> nn.Module:
-        """Call the function and run the network on one image, which also gives lazy layers their shape."""
-        sizes = {name: {"depth": depth, "width": width}[name] for name in self._largest}
-        settings = "".join(f", {name}={value}" for name, value in sizes.items())
-        call = f"`network` {self._path}(image_shape={self._image_shape}, classes={self._classes}{settings})"
-        image = torch.zeros(1, *self._image_shape)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            try:
-                model = self._function(image_shape=self._image_shape, classes=self._classes, **sizes)
-            except Exception as error:
-                raise UsageError(f"{call} failed: {words_of(error)}") from error
-            if not isinstance(model, nn.Module):
-                raise UsageError(f"{call} must return a torch.nn.Module, got {type(model).__name__}")
-            try:
-                with torch.no_grad():
-                    scores = model.eval()(image)
-            except Exception as error:
-                raise UsageError(f"{call} returned a network that fails on an image: {words_of(error)}") from error
-        if not isinstance(scores, Tensor) or scores.shape != (1, self._classes):
-            given = f"shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
-            raise UsageError(
-                f"{call} returned a network whose output for one image must be a tensor of shape "
-                f"{(1, self._classes)}, got {given}"
-            )
-        return model
-
-    def describe(self, model: nn.Module) -> CustomNetwork:
-        """Return the network with a fingerprint that distinguishes it from edited versions.
-
-        Args:
-            model: The network at its largest size.
-        """
-        of_function = [self._path.partition(":")[0], self._function.__module__]
-        modules = {*of_function, *(type(module).__module__ for module in model.modules())}
-        content = {
-            "path": self._path,
-            "sources": {name: _source_hash(name) for name in modules if name.partition(".")[0] != "torch"},
-            "model": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model)),  # memory addresses are random
-            "shapes": [[name, list(weights.shape)] for name, weights in model.named_parameters()],
-        }
-        return CustomNetwork(
-            path=self._path,
-            folder=self._folder,
-            max_depth=self._largest.get("depth", 1),
-            max_width=self._largest.get("width", 1),
-            fingerprint=content_hash(content),
-        )
-
-
-def _largest_sizes(function: Callable[..., Any], path: str) -> dict[str, int]:
-    """Return which of depth and width a function takes, with their largest values."""
-    wanted = "it must take image_shape and classes by name, may take depth and width, and must not need anything else"
-    try:
-        signature = inspect.signature(function)
-    except ValueError:
-        raise UsageError(f"`network` {path}: Python does not know its arguments; {wanted}") from None
-    sizes = {name: largest for name, largest in _LARGEST.items() if name in signature.parameters}
-    try:
-        signature.bind(image_shape=None, classes=None, **sizes)
-    except TypeError:
-        raise UsageError(f"`network` {path} takes {signature}; {wanted}") from None
-    return sizes
-
-
-def _source_hash(module_name: str) -> str | None:
-    """Return the SHA-256 of a module's file; None if it has none.
+def builder_arguments(
+    network: CustomNetwork, *, depth: int, width: int, image_shape: tuple[int, int, int], classes: int
+) -> dict[str, Any]:
+    """Return the arguments with which the function of a network is called; see `build_custom_network`.
 
     Raises:
-        UsageError: If the file has changed since this process imported it.
+        UsageError: If there is no such function.
     """
-    name = getattr(sys.modules.get(module_name), "__file__", None)
-    if name is None or not Path(name).is_file():
-        return None
-    file = Path(name).resolve()
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
-    if _sources.setdefault(file, found) != found:
-        raise UsageError(f"{file} was edited after this process imported it; start a new one")
-    return found
+    function = NetworkFunction(
+        network.path, network.folder, image_shape=image_shape, classes=classes, sized=not network.trained
+    )
+    return function.arguments(depth=depth, width=width)
+
+
+class _Builder(Protocol):
+    """Builds a network here."""
+
+    def build(self, *, depth: int, width: int, seed: int) -> nn.Module:
+        """Return a new network."""
+
+
+class _TrainedNetwork:
+    """A network that came trained, with any share of its channels."""
+
+    def __init__(self, model: nn.Module, image_shape: tuple[int, int, int]) -> None:
+        self._by_width = {CHANNEL_STEPS: model}
+        self._image_shape = image_shape
+
+    def build(self, *, depth: int, width: int, seed: int) -> nn.Module:
+        """Return a copy; see `build_custom_network`."""
+        if width not in self._by_width:
+            self._by_width[width] = _narrowed(self._by_width[CHANNEL_STEPS], width, self._image_shape)
+        return copy.deepcopy(self._by_width[width])
+
+
+@functools.lru_cache(maxsize=_NETWORKS_KEPT)
+def _unchanged(network: CustomNetwork, image_shape: tuple[int, int, int], classes: int) -> _Builder:
+    """Return what builds a network, which this process may import and read later than the process that found it."""
+    if network.model is not None:
+        return _TrainedNetwork(network.model, image_shape)
+    trained = network.trained
+    function, model = _largest(network.path, network.folder, network.checkpoint, trained, image_shape, classes)
+    if network.checkpoint is not None and weights_digest(model) != network.weights_sha256:
+        raise UsageError(
+            f"`checkpoint` {network.checkpoint} has other weights than when the search began; put those back, or start "
+            "the search again"
+        )
+    if _fingerprint(network.path, model, function.modules, trained=trained) != network.fingerprint:
+        raise UsageError(f"`network` {network.path} was edited after the search began; start the search again")
+    return _TrainedNetwork(model, image_shape) if trained else function
+
+
+def _largest(
+    path: str, folder: str, checkpoint: str | None, trained: bool, image_shape: tuple[int, int, int], classes: int
+) -> tuple[NetworkFunction, nn.Module]:
+    """Return a function, and the largest network that it builds, with the weights of the checkpoint if there is one."""
+    function = NetworkFunction(path, folder, image_shape=image_shape, classes=classes, sized=not trained)
+    model = function.build_largest()
+    if checkpoint is not None:
+        load_weights(model, checkpoint, network=path, classes=classes)
+    return function, model
+
+
+def _fingerprint(path: str, model: nn.Module, modules: Iterable[str], *, trained: bool) -> str:
+    """Return what tells a network apart from edited versions and other weights.
+
+    Args:
+        path: What it is called.
+        model: The network at its largest size.
+        modules: Modules beside those of its layers whose source matters.
+        trained: Whether its weights matter.
+    """
+    content = {
+        "path": path,
+        "sources": source_digests(modules) | class_digests(map(type, model.modules())),
+        "model": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model)),  # memory addresses are random
+        "shapes": [[name, list(weights.shape)] for name, weights in model.named_parameters()],
+        **({"weights": weights_digest(model)} if trained else {}),
+    }
+    return content_hash(content)
+
+
+def _min_width(model: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """Return 1, or the width of the whole network if no channel can be removed."""
+    try:
+        _pruned(model, CHANNEL_STEPS // 2, image_shape)  # where any group of two channels or more loses some
+    except approx.ArgumentError:
+        return CHANNEL_STEPS
+    return 1
+
+
+def _narrowed(model: nn.Module, width: int, image_shape: tuple[int, int, int]) -> nn.Module:
+    """Return a network with eighths of its channels; the whole one where no layer has enough to lose that share."""
+    try:
+        return _pruned(model, width, image_shape)
+    except approx.ArgumentError:
+        return model
+
+
+def _pruned(model: nn.Module, width: int, image_shape: tuple[int, int, int]) -> nn.Module:
+    return approx.prune_channels(model, 1 - width / CHANNEL_STEPS, example_input=torch.ones(1, *image_shape))

@@ -128,6 +128,7 @@ def _from_file(record: YamlMapping, task: Task, hardware: Hardware, folder: Mult
 def _limits(record: YamlMapping, space: SearchSpace, task: Task, hardware: Hardware) -> Mapping[str, _Limits]:
     """Return the limits of the ordered knobs by their keys."""
     most_depth, most_width, lowest_mv = space.max_depth, space.max_width, 0
+    least_width = 1 if task.network is None else task.network.min_width
     # If the families are wrong, only what none of them allows is certainly wrong too.
     known = "families" not in record or record.sound("families")
     if task.network is None and ("depth" in record or "width" in record):
@@ -153,7 +154,7 @@ def _limits(record: YamlMapping, space: SearchSpace, task: Task, hardware: Hardw
     networks = f"which {(' and ' if known else ' or ').join(space.families)} allow{'s' if one else ''}"
     return {
         "depth": _Limits(gene="depth", low=1, high=most_depth, why=networks),
-        "width": _Limits(gene="width", low=1, high=most_width, why=networks),
+        "width": _Limits(gene="width", low=least_width, high=most_width, why=networks),
         "sparsity": _Limits(gene="sparsity_percent", low=0, high=99, step=5, units=100),
         "weight_bits": _Limits(gene="weight_bits", low=2, high=8),
         "activation_bits": _Limits(gene="activation_bits", low=2, high=8),

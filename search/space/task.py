@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -30,13 +31,15 @@ class CustomNetwork:
     """A network from outside of this project; see `search.space.custom_network`.
 
     Attributes:
-        path: Import path of the function that builds it, `package.module:function`; the name of its class for a network
-            that was given as a Python object.
+        path: Import path of the function that builds it, `package.module:function`; for a network that was given as a
+            Python object the name of its class, `package.module.Class`.
         folder: Folder in which the module is looked for first; empty if the network cannot be built here.
-        max_depth: Largest depth to search; 1 if the function takes none.
-        max_width: Largest width to search; 1 if the function takes none, `CHANNEL_STEPS` if it comes trained.
+        max_depth: Largest depth to search; 1 if the function takes none, or the network comes trained.
+        max_width: Largest width to search; 1 if the function takes none, `CHANNEL_STEPS` if the network comes trained.
         fingerprint: SHA-256 of the path, the source files that define the function and the network's modules, the
             layers and shapes of the largest network and, if it comes trained, its weights.
+        min_width: Smallest width to search: `max_width` for a trained network that no channel can be removed from.
+        weights_sha256: SHA-256 of its weights, if it comes trained; None if it is trained from scratch.
         checkpoint: Absolute path of the file of its weights; None if it is built with them, or trained from scratch.
         model: The network itself, if it was given as a Python object.
     """
@@ -46,8 +49,25 @@ class CustomNetwork:
     max_depth: int
     max_width: int
     fingerprint: str
+    min_width: int = 1
+    weights_sha256: str | None = None
     checkpoint: str | None = None
     model: Any = field(default=None, compare=False, repr=False)
+
+    @property
+    def trained(self) -> bool:
+        """Whether it comes with its weights, of which a width is the share of channels kept."""
+        return self.weights_sha256 is not None
+
+    @property
+    def family(self) -> str:
+        """The name of its networks in candidates: the path, and `/8` if their widths are eighths of its channels."""
+        return f"{self.path}/{CHANNEL_STEPS}" if self.trained else self.path
+
+    @property
+    def is_object(self) -> bool:
+        """Whether it was given as a Python object, which no import path builds again."""
+        return ":" not in self.path
 
     def to_dict(self) -> dict[str, Any]:
         """Return all but the folder and the object, as a JSON object."""
@@ -56,6 +76,8 @@ class CustomNetwork:
             "max_depth": self.max_depth,
             "max_width": self.max_width,
             "fingerprint": self.fingerprint,
+            "min_width": self.min_width,
+            "weights_sha256": self.weights_sha256,
             "checkpoint": self.checkpoint,
         }
 
@@ -63,6 +85,16 @@ class CustomNetwork:
     def from_dict(cls, content: Mapping[str, Any]) -> CustomNetwork:
         """Return the network of a JSON object made by `to_dict`, which cannot be built."""
         return cls(**content, folder="")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the places of modules before the object, whose class another process imports from one of them."""
+        return _unpickled, (tuple(sys.path) if self.model is not None else (),), self.__getstate__()
+
+
+def _unpickled(places: tuple[str, ...]) -> CustomNetwork:
+    """Return a network without its state, which is unpickled next, once its modules can be imported."""
+    sys.path.extend(place for place in places if place not in sys.path)
+    return object.__new__(CustomNetwork)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +164,9 @@ class Task:
 
     @property
     def options(self) -> str:
-        """The command-line options that select the task."""
+        """The command-line options that select the task, without a network that is a Python object."""
         given = ["--dataset", self.dataset.identity]
-        if self.network is not None:
+        if self.network is not None and not self.network.is_object:
             given += ["--network", self.network.path]
             given += [] if self.network.checkpoint is None else ["--checkpoint", self.network.checkpoint]
         for option, value, default in (
@@ -182,12 +214,19 @@ class Task:
         return replace(self, effort=self.effort.scaled(name))
 
     def with_network(self, network: CustomNetwork) -> Task:
-        """Return this task with a custom network instead of the families."""
-        space = SearchSpace(families=(network.path,), max_depth=network.max_depth, max_width=network.max_width)
+        """Return this task with a custom network instead of the families.
+
+        The baseline is the largest network or, if it comes trained, the network as given.
+        """
+        space = SearchSpace(families=(network.family,), max_depth=network.max_depth, max_width=network.max_width)
+        if network.min_width > 1:
+            space = replace(space, width=range(network.min_width, network.max_width + 1))
         return replace(self, space=space, network=network)
 
     def with_recipe(self, recipe: Recipe) -> Task:
         """Return this task with another training than its rule."""
+        if recipe == self.recipe:
+            return self  # exactly, so that results stored under the hash of its effort are found
         effort = self.effort.with_recipe(recipe, trained=self.train != "scratch")
         return replace(self, effort=effort, recipe=recipe)
 

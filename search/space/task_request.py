@@ -30,11 +30,14 @@ class TaskRequest:
             `search.images.lookup`.
         data: Instead: the images as Python objects; see `search.images.source.source_of`.
         network: Import path of a function that builds a custom network, `package.module:function`, instead of the
-            built-in families; see `search.space.custom_network`. The module is looked for in the current folder first.
-        model: Instead: the network itself, a `torch.nn.Module`, trained.
-        checkpoint: File of the weights of the network that the function builds: `.safetensors`, or `.pt` or `.pth`.
+            built-in families; see `search.space.network_function`. The module is looked for in the current folder
+            first.
+        model: Instead: the network itself, a `torch.nn.Module`, trained. It is copied.
+        checkpoint: File of the weights of the network that the function builds: `.safetensors`, or `.pt` or `.pth`; see
+            `search.space.checkpoint`.
         train: `scratch`; or for a network that comes trained `finetune`, or `none`, which converts it without any
-            training. By default `finetune` for a `model` or with a `checkpoint`, else `scratch`.
+            training. By default `finetune` for a `model` or with a `checkpoint`, else `scratch`. Without either, the
+            weights are those with which the function of `network` builds it.
         image_size: Height and width to which all images are resized.
         validation: Where validation images come from, instead of the data set's own: as `dataset`, or as `data`.
         mean: Mean of each channel that is subtracted from pixels in [0, 1]; one number for all channels, or one each.
@@ -80,6 +83,8 @@ class TaskRequest:
                 "`network` must be the import path of a function that builds it, such as 'package.module:build', got a "
                 f"value of type {type(self.network).__name__}; give a network itself as `model`"
             )
+        if self.checkpoint is not None and not isinstance(self.checkpoint, str | os.PathLike):
+            raise UsageError(f"`checkpoint` must be the path of a file, got {self.checkpoint!r}")
         if self.checkpoint is not None and self.network is None:
             raise UsageError("`checkpoint` needs `network`, the function that builds the network of these weights")
         for name, allowed in (("train", TRAININGS), ("metric", METRICS)):
@@ -175,7 +180,7 @@ def searched_task(request: TaskRequest, places: ImagePlaces, *, on_image: OnImag
     train = _training(request)
     dataset = _dataset(request, places, on_image)
     task = task_of(dataset)
-    network = _network(request, dataset)
+    network = _network(request, dataset, trained=train != "scratch")
     if network is not None:
         task = task.with_network(network)
     metric: Metric = next((one for one in METRICS if one == request.metric), "accuracy")
@@ -183,8 +188,12 @@ def searched_task(request: TaskRequest, places: ImagePlaces, *, on_image: OnImag
     return replace(task, train=train, metric=metric, mean=mean, std=std).with_recipe(request.recipe)
 
 
-def rebuilt_task(task: Task) -> Task:
+def rebuilt_task(task: Task, *, name: str = "NAME") -> Task:
     """Return a stored task with its custom network as it is here now.
+
+    Args:
+        task: The task.
+        name: Name of its search, for messages.
 
     Raises:
         UsageError: If the network cannot be built, or is not what it was.
@@ -192,14 +201,32 @@ def rebuilt_task(task: Task) -> Task:
     network = task.network
     if network is None or network.folder:
         return task
+    if network.is_object:
+        raise UsageError(
+            f"the network {network.path} was given as a Python object, which is not stored; give it again: "
+            f"search.run(model=..., data=..., options=search.SearchOptions(name={name!r}, resume=True))"
+        )
     from search.space.custom_network import find_network  # imports torch
 
+    if network.checkpoint is not None and not Path(network.checkpoint).is_file():
+        elsewhere = replace(task, network=replace(network, checkpoint="FILE"))
+        raise UsageError(
+            f"the weights of `network` {network.path} were read from {network.checkpoint}, which is gone; put them "
+            f"back, or say where they are: search run {elsewhere.options} --resume --name {name}"
+        )
     here = find_network(
         network.path,
         folder=str(Path.cwd()),
         image_shape=task.image_shape,
         classes=task.classes,
+        checkpoint=network.checkpoint,
+        trained=network.trained,
     )
+    if network.checkpoint is not None and here.weights_sha256 != network.weights_sha256:
+        raise UsageError(
+            f"`checkpoint` {network.checkpoint} has other weights since, so it is another network and its results "
+            "cannot be compared; put those back, or search again"
+        )
     if here.fingerprint != network.fingerprint:
         raise UsageError(
             f"`network` {network.path} was edited since, so it is another network and its results cannot be compared; "
@@ -209,7 +236,29 @@ def rebuilt_task(task: Task) -> Task:
 
 
 def _training(request: TaskRequest) -> Train:
-    return next((one for one in TRAININGS if one == request.train), "scratch")
+    """Return how the network is trained.
+
+    Raises:
+        UsageError: If the network does not come with what that needs.
+    """
+    source = next((name for name in ("model", "checkpoint") if getattr(request, name) is not None), None)
+    given = request.train or ("scratch" if source is None else "finetune")
+    train = next(one for one in TRAININGS if one == given)
+    if train == "scratch" and source == "model":
+        raise UsageError(
+            "`model` has weights, which `train` scratch would not use; choose finetune or none, or give the import "
+            "path of a function that builds it as `network`"
+        )
+    if train == "scratch" and source == "checkpoint":
+        raise UsageError(
+            "`checkpoint` has weights, which `train` scratch would not use; leave it out, or choose finetune or none"
+        )
+    if train != "scratch" and request.network is None and source is None:
+        raise UsageError(
+            f"`train` {train} needs a network that comes trained: give a function as `network` with the file of its "
+            "weights as `checkpoint`, or in Python a torch.nn.Module as `model`"
+        )
+    return train
 
 
 def _dataset(request: TaskRequest, places: ImagePlaces, on_image: OnImage) -> Dataset:
@@ -221,13 +270,20 @@ def _dataset(request: TaskRequest, places: ImagePlaces, on_image: OnImage) -> Da
     return find_dataset(given, places, image_size=request.size, validation=request.validation, on_image=on_image)
 
 
-def _network(request: TaskRequest, dataset: Dataset) -> CustomNetwork | None:
-    if request.network is None:
+def _network(request: TaskRequest, dataset: Dataset, *, trained: bool) -> CustomNetwork | None:
+    if request.network is None and request.model is None:
         return None
-    from search.space.custom_network import find_network  # imports torch
+    from search.space.custom_network import find_model, find_network  # imports torch
 
+    if request.network is None:
+        return find_model(request.model, image_shape=dataset.image_shape, classes=dataset.classes)
     return find_network(
-        request.network, folder=str(Path.cwd()), image_shape=dataset.image_shape, classes=dataset.classes
+        request.network,
+        folder=str(Path.cwd()),
+        image_shape=dataset.image_shape,
+        classes=dataset.classes,
+        checkpoint=None if request.checkpoint is None else str(Path(request.checkpoint).expanduser().absolute()),
+        trained=trained,
     )
 
 

@@ -22,7 +22,7 @@ from search.locations import sqlite_path, without_password
 
 _MIGRATING = 0x73636865  # PostgreSQL's advisory lock, held while the schema is brought up to date
 _VERSION_TABLE = "crosslayer_version"
-SCHEMA = "0003"  # the newest file in search/store/migrations/versions
+SCHEMA = "0004"  # the newest file in search/store/migrations/versions
 _RECONNECT_S = (0.5, 1, 2, 4, 8, 15)  # pauses between attempts to reach a server again: half a minute
 # What to do about a reason that a database gives.
 _REMEDIES = {

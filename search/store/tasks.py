@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from search.errors import UnknownNameError
@@ -24,6 +25,12 @@ class Tasks:
         with self._sessions.begin() as session:
             keep_task(session, task)
 
+    def all(self) -> list[Task]:
+        """Return the stored tasks, the newest first."""
+        with self._sessions.begin() as session:
+            rows = session.scalars(sa.select(TaskRow).order_by(TaskRow.created_at.desc(), TaskRow.identity))
+            return [Task.from_dict(row.content) for row in rows]
+
     def find(self, identity: str) -> Task:
         """Return the task of an identity.
 
@@ -36,10 +43,15 @@ class Tasks:
 
 
 def keep_task(session: Session, task: Task) -> None:
-    """Store a task, unless it is known without."""
-    if task.identity not in task_names() and session.get(TaskRow, task.identity) is None:
+    """Store a task, unless it is known without. The weights of its network may be in another file than before."""
+    if task.identity in task_names():
+        return
+    row = session.get(TaskRow, task.identity)
+    if row is None:
         session.add(TaskRow(identity=task.identity, content=task.to_dict(), created_at=now()))
         session.flush()
+    elif task.network is not None:
+        row.content = {**row.content, "network": task.network.to_dict()}
 
 
 def task_of_row(identity: str, content: Mapping[str, Any] | None) -> Task:

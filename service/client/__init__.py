@@ -5,9 +5,9 @@ with Client("http://127.0.0.1:8000") as client:
     print(answer.configurations[0].saving)
 """
 
+from service.client.calls import Event
 from service.client.client import DEFAULT_URL, AsyncClient, Client
 from service.client.errors import ClientError, JobDeletedError, JobFailedError, ServiceError, UnreachableError
-from service.client.operations import Event
 from service.job_state import JobState
 from service.schemas import OptimizeRequest
 

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 import httpx2
 from pydantic import ValidationError
 
+from service.client.calls import Call, Event, path_of
 from service.client.errors import (
     ClientError,
     JobDeletedError,
@@ -23,7 +24,7 @@ from service.client.errors import (
     check,
     connection_errors,
 )
-from service.client.operations import Call, Event, Operations, path_of
+from service.client.operations import Operations
 from service.job_state import JobState
 from service.schemas import JobSchema, Problem
 
@@ -291,6 +292,7 @@ def _request(http: httpx2.Client | httpx2.AsyncClient, call: Call[Any], timeout_
         call.path,
         params={name: value for name, value in call.query.items() if value is not None},
         json=call.body,
+        content=call.content,
         headers=dict(call.headers),
         timeout=timeout_s + call.wait_s,
     )

@@ -6,32 +6,17 @@ turns it into one that sends the call: it returns the result from a `Client`, an
 
 from __future__ import annotations
 
-import functools
-import inspect
 import operator
+import os
 import secrets
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import (
-    Any,
-    Concatenate,
-    Generic,
-    Literal,
-    ParamSpec,
-    Protocol,
-    SupportsIndex,
-    TypeVar,
-    cast,
-    get_args,
-    get_type_hints,
-    overload,
-)
-from urllib.parse import quote
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, SupportsIndex, TypeVar
 
 import httpx2
-from pydantic import TypeAdapter
 
 from search.defaults import DEFAULT_BUDGET, DEFAULT_EFFORT, DEFAULT_HARDWARE
+from service.client.calls import Call, Event, get, json_of, operation, path_of, post
 from service.job_state import JobState
 from service.schemas import (
     DatasetSchema,
@@ -48,105 +33,13 @@ from service.schemas import (
     OptimizeResponse,
     Readiness,
     Space,
+    TaskSchema,
     TechniquesSchema,
 )
 
-P = ParamSpec("P")
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """An event of a job; see `GET /v1/jobs/{id}/events`.
-
-    Attributes:
-        number: Position within the job, from 1.
-        kind: `state`, `search`, `evaluated`, `failed`, `testing`, `confirming`, `note` or `answer`.
-        data: Details.
-    """
-
-    number: int
-    kind: str
-    data: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call(Generic[T]):
-    """A request, and how to read its response.
-
-    Attributes:
-        method: HTTP method.
-        path: Path from the root of the service.
-        read: Makes the result of a successful response.
-        query: Query parameters; those that are None are left out.
-        body: JSON body.
-        headers: Additional headers.
-        wait_s: Additional seconds that the response may take.
-        repeatable: Whether the request may be sent again when it is unknown whether it arrived.
-        on_event: If the response is a job: called with each of its events until it ends, and then the call is repeated.
-    """
-
-    method: str
-    path: str
-    read: Callable[[httpx2.Response], T]
-    query: Mapping[str, Any] = field(default_factory=dict)
-    body: Any = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    wait_s: float = 0.0
-    repeatable: bool
-    on_event: Callable[[Event], object] | None = None
-
-
-class _Sends(Protocol):
-    """A client that waits for responses."""
-
-    def _send(self, call: Call[T]) -> T: ...
-
-
-class _SendsLater(Protocol):
-    """A client whose responses are awaited."""
-
-    def _send(self, call: Call[T]) -> Coroutine[Any, Any, T]: ...
-
-
-class _Operation(Protocol[P, T_co]):
-    """The type of an operation, which depends on the kind of client; at run time it is a plain function."""
-
-    @overload
-    def __get__(self, client: _Sends, owner: type | None = None) -> Callable[P, T_co]: ...
-    @overload
-    def __get__(self, client: _SendsLater, owner: type | None = None) -> Callable[P, Coroutine[Any, Any, T_co]]: ...
-
-
-def operation(call_of: Callable[Concatenate[Any, P], Call[T]]) -> _Operation[P, T]:
-    """Turn a method that returns a call into one that sends it."""
-
-    @functools.wraps(call_of)
-    def method(client: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
-        return client._send(call_of(client, *args, **kwargs))
-
-    (result,) = get_args(get_type_hints(call_of)["return"])
-    method.__signature__ = inspect.signature(call_of).replace(return_annotation=result)  # type: ignore[attr-defined]
-    return cast(_Operation[P, T], method)
-
-
-def path_of(*parts: str) -> str:
-    """A path below /v1, with each part quoted."""
-    return "/".join(("/v1", *(quote(part, safe="") for part in parts)))
-
-
-def _json(kind: type[T]) -> Callable[[httpx2.Response], T]:
-    return lambda response: TypeAdapter(kind).validate_json(response.content)
-
-
-def _get(kind: type[T], *parts: str, query: Mapping[str, Any] | None = None) -> Call[T]:
-    return Call(method="GET", path=path_of(*parts), read=_json(kind), query=query or {}, repeatable=True)
-
-
-def _post(kind: type[T], *parts: str, body: Mapping[str, Any]) -> Call[T]:
-    """A call that may be repeated, because the service only computes, or stores the same thing once."""
-    return Call(method="POST", path=path_of(*parts), read=_json(kind), body=body, repeatable=True)
+_READING_S = 300.0  # which the service may take to read an upload
 
 
 def _ask(
@@ -174,7 +67,7 @@ def _ask(
 
 
 def _answer_or_job(response: httpx2.Response) -> OptimizeResponse | JobSchema:
-    return _json(JobSchema)(response) if response.status_code == 202 else _json(OptimizeResponse)(response)
+    return json_of(JobSchema)(response) if response.status_code == 202 else json_of(OptimizeResponse)(response)
 
 
 class Operations:
@@ -232,7 +125,7 @@ class Operations:
             multipliers=multipliers,
             seed=seed,
         )
-        return _ask("optimize", request, _json(OptimizeResponse), on_event=on_event)
+        return _ask("optimize", request, json_of(OptimizeResponse), on_event=on_event)
 
     @operation
     def ask(
@@ -255,7 +148,7 @@ class Operations:
             request: Data set, target and settings of the search.
             idempotency_key: The same key and request create one job; by default each call has a new key.
         """
-        return _ask("jobs", request, _json(JobSchema), idempotency_key=idempotency_key)
+        return _ask("jobs", request, json_of(JobSchema), idempotency_key=idempotency_key)
 
     @operation
     def jobs(self, *, state: JobState | None = None, limit: int = 20, cursor: str | None = None) -> Call[JobPage]:
@@ -266,22 +159,22 @@ class Operations:
             limit: Maximum number of jobs, up to 100.
             cursor: `next` of the previous page.
         """
-        return _get(JobPage, "jobs", query={"state": state, "limit": limit, "cursor": cursor})
+        return get(JobPage, "jobs", query={"state": state, "limit": limit, "cursor": cursor})
 
     @operation
     def job(self, job_id: str) -> Call[JobSchema]:
         """The state of a job."""
-        return _get(JobSchema, "jobs", job_id)
+        return get(JobSchema, "jobs", job_id)
 
     @operation
     def cancel(self, job_id: str) -> Call[JobSchema]:
         """Cancel a job; its evaluations are kept. Not repeated, because the service rejects a second attempt."""
-        return Call(method="POST", path=path_of("jobs", job_id, "cancel"), read=_json(JobSchema), repeatable=False)
+        return Call(method="POST", path=path_of("jobs", job_id, "cancel"), read=json_of(JobSchema), repeatable=False)
 
     @operation
     def resume(self, job_id: str) -> Call[JobSchema]:
         """Resume a failed or cancelled job. Not repeated, like `cancel`."""
-        return Call(method="POST", path=path_of("jobs", job_id, "resume"), read=_json(JobSchema), repeatable=False)
+        return Call(method="POST", path=path_of("jobs", job_id, "resume"), read=json_of(JobSchema), repeatable=False)
 
     @operation
     def delete(self, job_id: str) -> Call[None]:
@@ -324,7 +217,7 @@ class Operations:
             "effort": effort,
             "multipliers": list(multipliers) or None,
         }
-        return _get(FrontSchema, "fronts", dataset, query=query)
+        return get(FrontSchema, "fronts", dataset, query=query)
 
     @operation
     def techniques(
@@ -345,12 +238,12 @@ class Operations:
             "effort": effort,
             "multipliers": list(multipliers) or None,
         }
-        return _get(TechniquesSchema, "techniques", dataset, query=query)
+        return get(TechniquesSchema, "techniques", dataset, query=query)
 
     @operation
     def evaluation(self, evaluation_id: str) -> Call[EvaluationSchema]:
         """A stored evaluation, by the first digits of its key."""
-        return _get(EvaluationSchema, "evaluations", evaluation_id)
+        return get(EvaluationSchema, "evaluations", evaluation_id)
 
     @operation
     def export(self, evaluation_id: str) -> Call[bytes]:
@@ -369,19 +262,54 @@ class Operations:
             dataset: A name from `datasets`.
             hardware: A name from `hardware`.
         """
-        return _post(
+        return post(
             EnergyResponse, "energy", body={"dataset": dataset, "candidate": dict(candidate), "hardware": hardware}
         )
 
     @operation
     def datasets(self) -> Call[list[DatasetSchema]]:
         """The data sets that can be searched."""
-        return _get(list[DatasetSchema], "datasets")
+        return get(list[DatasetSchema], "datasets")
+
+    @operation
+    def tasks(self) -> Call[list[TaskSchema]]:
+        """The tasks of stored results, such as custom networks, which requests may name instead of a data set."""
+        return get(list[TaskSchema], "tasks")
+
+    @operation
+    def upload_dataset(
+        self, archive: bytes | str | os.PathLike[str], *, name: str, class_names: Sequence[str] = ()
+    ) -> Call[DatasetSchema]:
+        """Upload images for searches; the result contains their identity. The same images are stored once.
+
+        Args:
+            archive: An .npz archive, or its path; see docs/service.md.
+            name: A name: letters, digits, '.', '_' and '-'.
+            class_names: Names of the classes, in the order of their labels; by default the labels themselves.
+
+        Raises:
+            OSError: If the file cannot be read.
+        """
+        return Call(
+            method="POST",
+            path=path_of("datasets"),
+            read=json_of(DatasetSchema),
+            query={"name": name, "class_names": list(class_names) or None},
+            content=archive if isinstance(archive, bytes) else Path(archive).read_bytes(),
+            headers={"Content-Type": "application/octet-stream"},
+            wait_s=_READING_S,
+            repeatable=True,
+        )
+
+    @operation
+    def delete_dataset(self, name: str) -> Call[None]:
+        """Delete images that you uploaded, by name or identity, once no job needs them."""
+        return Call(method="DELETE", path=path_of("datasets", name), read=lambda response: None, repeatable=True)
 
     @operation
     def hardware(self) -> Call[list[HardwareSchema]]:
         """The hardware whose energy can be modelled."""
-        return _get(list[HardwareSchema], "hardware")
+        return get(list[HardwareSchema], "hardware")
 
     @operation
     def upload_hardware(self, yaml: str) -> Call[HardwareSchema]:
@@ -390,7 +318,7 @@ class Operations:
         Args:
             yaml: Text of a hardware file; see docs/energy-model.md.
         """
-        return _post(HardwareSchema, "hardware", body={"yaml": yaml})
+        return post(HardwareSchema, "hardware", body={"yaml": yaml})
 
     @operation
     def delete_hardware(self, name: str) -> Call[None]:
@@ -405,7 +333,7 @@ class Operations:
     @operation
     def multipliers(self) -> Call[list[MultiplierSchema]]:
         """The multipliers whose energy is known."""
-        return _get(list[MultiplierSchema], "multipliers")
+        return get(list[MultiplierSchema], "multipliers")
 
     @operation
     def upload_multiplier(
@@ -433,19 +361,19 @@ class Operations:
             "relative_energy": relative_energy,
             "relative_area": relative_area,
         }
-        return _post(MultiplierSchema, "multipliers", body=body)
+        return post(MultiplierSchema, "multipliers", body=body)
 
     # The next three are not repeated, because their callers want to know the present state.
 
     @operation
     def health(self) -> Call[Health]:
         """Whether the service responds, and its version."""
-        return Call(method="GET", path="/healthz", read=_json(Health), repeatable=False)
+        return Call(method="GET", path="/healthz", read=json_of(Health), repeatable=False)
 
     @operation
     def readiness(self) -> Call[Readiness]:
         """Whether its database responds, and the number of workers."""
-        return Call(method="GET", path="/readyz", read=_json(Readiness), repeatable=False)
+        return Call(method="GET", path="/readyz", read=json_of(Readiness), repeatable=False)
 
     @operation
     def metrics(self) -> Call[str]:

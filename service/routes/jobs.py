@@ -66,7 +66,7 @@ def create_job(
 ) -> Response:
     """Start a search, whatever is stored; its results are added to the stored ones."""
     caller.needs(Scope.SUBMIT)
-    question = question_of(body, services)
+    question = question_of(body, services, caller)
     job = submit(services, caller, question, idempotency_key)
     answer = services.answers.to(question)
     return accepted(
@@ -132,8 +132,8 @@ def delete_job(services: ServicesDep, caller: CallerDep, job_id: str) -> Respons
     response_class=Response,
     responses={
         200: {
-            "description": "Server-sent events: `state`, `search`, `evaluated`, `failed`, `testing`, `confirming`, "
-            "`note` and `answer`, each with JSON; the stream ends with the job",
+            "description": "Server-sent events: `state`, `search`, `plan`, `evaluated`, `failed`, `testing`, "
+            "`confirming`, `note` and `answer`, each with JSON; the stream ends with the job",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
         204: {"description": "The job has ended, and that event was its last; browsers do not reconnect"},
@@ -211,7 +211,7 @@ def submit(services: Services, caller: Caller, question: Question, idempotency_k
         QueueFullError: If the maximum number of jobs is waiting.
         IdempotencyError: If the key was used for a different question.
     """
-    check_possible(question, services.uploads)
+    check_possible(question, services)
     job, _ = services.queue.submit(
         question,
         client=caller.name,

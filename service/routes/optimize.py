@@ -51,9 +51,9 @@ async def optimize(
     A search that was completed without success is not repeated: its answer is marked as not confirmed.
     """
     if may_name_uploads(body):
-        question = await run_in_threadpool(question_of, body, services)
+        question = await run_in_threadpool(question_of, body, services, caller)
     else:
-        question = question_of(body, services)
+        question = question_of(body, services, caller)
     if idempotency_key is not None:
         await run_in_threadpool(
             services.queue.check_idempotency, question, client=caller.name, idempotency_key=idempotency_key

@@ -1,4 +1,4 @@
-"""Stored results, and the data sets, hardware and multipliers to choose from."""
+"""Stored results, and the hardware and multipliers to choose from."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from search.errors import UnknownNameError, UsageError
 from search.multipliers.choice import MULTIPLIERS
 from search.report import json_values
 from search.space.candidate import Candidate
-from search.space.task import find_task, task_names
+from search.space.task import Task
 from search.space.techniques import TECHNIQUES
 from search.store.records import Record
 from search.store.setup import Setup
@@ -38,7 +38,6 @@ from service.problems import ProblemError, responses
 from service.questions import Question
 from service.schemas import (
     Configuration,
-    DatasetSchema,
     EnergyRequest,
     EnergyResponse,
     EvaluationSchema,
@@ -59,15 +58,17 @@ _BITS = 8
 router = APIRouter(tags=["results"], dependencies=[Depends(needs(Scope.READ))], route_class=StrictRoute)
 
 
-@router.get("/fronts/{dataset}", responses=responses(401, 403, 404, 422, 503))
-def get_front(services: ServicesDep, dataset: str, query: Annotated[FrontQuery, Query()]) -> FrontSchema:
+@router.get("/fronts/{dataset:path}", responses=responses(401, 403, 404, 422, 503))
+def get_front(
+    services: ServicesDep, caller: CallerDep, dataset: str, query: Annotated[FrontQuery, Query()]
+) -> FrontSchema:
     """The front of the stored configurations: those that no other beats in both accuracy and energy.
 
     Each has its verdict: whether stored fresh runs confirm or reject it at the target. No search is started.
     """
-    task_named(dataset, status=404, pointer="dataset")
+    task = task_named(dataset, services, caller, status=404, pointer="dataset")
     hardware_named(query.hardware, services.uploads, pointer="hardware")
-    question = _question(dataset, query)
+    question = _question(task, query)
     stored = services.answers.stored(question)
     baseline, configurations, answer = None, [], None
     if stored.baseline is not None:
@@ -83,7 +84,7 @@ def get_front(services: ServicesDep, dataset: str, query: Annotated[FrontQuery, 
         content = services.answers.to(question)
         answer = None if content is None else OptimizeResponse.model_validate_json(content.content)
     return FrontSchema(
-        dataset=dataset,
+        dataset=task.identity,
         hardware=query.hardware,
         effort=query.effort,
         baseline=baseline,
@@ -92,16 +93,21 @@ def get_front(services: ServicesDep, dataset: str, query: Annotated[FrontQuery, 
     )
 
 
-@router.get("/techniques/{dataset}", responses=responses(401, 403, 404, 422, 503))
-def get_techniques(services: ServicesDep, dataset: str, query: Annotated[TechniquesQuery, Query()]) -> TechniquesSchema:
+@router.get("/techniques/{dataset:path}", responses=responses(401, 403, 404, 422, 503))
+def get_techniques(
+    services: ServicesDep, caller: CallerDep, dataset: str, query: Annotated[TechniquesQuery, Query()]
+) -> TechniquesSchema:
     """What each technique achieves alone: stored configurations that differ from the baseline in it only.
 
     A target chooses none of them; it decides their verdicts.
     """
-    setup, baseline = _searched(services, dataset, query)
+    task = task_named(dataset, services, caller, status=404, pointer="dataset")
+    hardware = hardware_named(query.hardware, services.uploads, pointer="hardware")
+    setup = Setup.of(task, hardware, query.effort)
+    baseline = services.store.evaluations.of_candidate(task.space.baseline(), setup)
     found: dict[str, list[Configuration]] = {technique: [] for technique in TECHNIQUES}
     if baseline is not None:
-        question = _question(dataset, query)
+        question = _question(task, query)
         stored = services.answers.stored(question)
         answer = stored.answer(question.target)
         alone = stored_alone(
@@ -112,7 +118,7 @@ def get_techniques(services: ServicesDep, dataset: str, query: Annotated[Techniq
             without_multipliers=services.uploads.unnamed_multipliers(query.multipliers),
         )
         found = {name: [_configuration(one, answer) for one in records] for name, records in alone.items()}
-    return TechniquesSchema(dataset=dataset, hardware=query.hardware, effort=query.effort, techniques=found)
+    return TechniquesSchema(dataset=task.identity, hardware=query.hardware, effort=query.effort, techniques=found)
 
 
 @router.get("/evaluations/{evaluation_id}", responses=responses(401, 403, 404, 422, 503))
@@ -138,9 +144,15 @@ def export_evaluation(services: ServicesDep, evaluation_id: str) -> Response:
 
 
 @router.post("/energy", responses=responses(400, 401, 403, 413, 415, 422, 503))
-def estimate_energy(services: ServicesDep, body: EnergyRequest) -> EnergyResponse:
+def estimate_energy(services: ServicesDep, caller: CallerDep, body: EnergyRequest) -> EnergyResponse:
     """The modelled energy of any candidate, trained or not."""
-    task = task_named(body.dataset, pointer="#/dataset")
+    task = task_named(body.dataset, services, caller, pointer="#/dataset")
+    if task.network is not None:
+        raise ProblemError(
+            422,
+            f"{task.words}: the service builds no custom networks; GET /v1/evaluations has the energy of stored ones",
+            pointer="#/dataset",
+        )
     hardware = hardware_named(body.hardware, services.uploads, pointer="#/hardware")
     try:
         candidate = Candidate.from_dict(body.candidate).canonical()
@@ -161,16 +173,6 @@ def estimate_energy(services: ServicesDep, body: EnergyRequest) -> EnergyRespons
         area_mm2=estimated.area_mm2.value,
         saving=saving.value,
     )
-
-
-@router.get("/datasets", responses=responses(401, 403, 422))
-def list_datasets() -> list[DatasetSchema]:
-    """The data sets that can be searched."""
-    tasks = [find_task(name) for name in task_names()]
-    return [
-        DatasetSchema(name=task.name, title=task.dataset.title, image_shape=task.image_shape, classes=task.classes)
-        for task in tasks
-    ]
 
 
 @router.get("/hardware", responses=responses(401, 403, 422, 503))
@@ -286,19 +288,11 @@ def _built_in(name: str) -> MultiplierSchema:
     )
 
 
-def _searched(services: Services, dataset: str, query: TechniquesQuery) -> tuple[Setup, Record | None]:
-    """The setup of the evaluations that a query is about, and its stored baseline; None if it was not searched yet."""
-    task = task_named(dataset, status=404, pointer="dataset")
-    hardware = hardware_named(query.hardware, services.uploads, pointer="hardware")
-    setup = Setup.of(task, hardware, query.effort)
-    return setup, services.store.evaluations.of_candidate(task.space.baseline(), setup)
-
-
-def _question(dataset: str, query: TechniquesQuery) -> Question:
+def _question(task: Task, query: TechniquesQuery) -> Question:
     """The question that the target of a query asks of the stored results."""
     drop = query.max_accuracy_drop
     return Question(
-        dataset=dataset,
+        dataset=task.identity,
         min_accuracy=query.min_accuracy,
         max_accuracy_drop=DEFAULT_DROP if query.min_accuracy is None and drop is None else drop,
         max_area=query.max_area if isinstance(query, FrontQuery) else None,
@@ -324,6 +318,7 @@ def _evaluation(services: ServicesDep, evaluation_id: str) -> EvaluationSchema:
     if baseline is None:
         content["saving"] = content["area_ratio"] = None
     content |= {
+        "task": task.identity,
         "dataset": task.dataset.identity,
         "network": None if network is None else network.path,
         "hardware": hardware,

@@ -16,6 +16,8 @@ export const key = () => sessionStorage.getItem(KEPT);
 
 export const useKey = (text) => sessionStorage.setItem(KEPT, text);
 
+const unreachable = () => new Rejection(0, { detail: "the service cannot be reached; is it still running?" });
+
 const address = (path) => new URL(path.replace(/^\//, ""), document.baseURI);
 
 async function send(path, { method = "GET", body, headers = {}, signal } = {}) {
@@ -27,7 +29,7 @@ async function send(path, { method = "GET", body, headers = {}, signal } = {}) {
     response = await fetch(address(path), { method, headers: all, signal, body: body === undefined ? undefined : JSON.stringify(body) });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Rejection(0, { detail: "the service cannot be reached; is it still running?" });
+    throw unreachable();
   }
   if (!response.ok) throw new Rejection(response.status, await response.json().catch(() => ({})));
   return response;
@@ -35,7 +37,23 @@ async function send(path, { method = "GET", body, headers = {}, signal } = {}) {
 
 /** Send a request; returns the JSON of the response. */
 export async function ask(path, options) {
-  return (await send(path, options)).json();
+  const response = await send(path, options);
+  return response.status === 204 ? null : response.json();
+}
+
+/** Post a file; `sent` is called with the share of it that was sent, which only an XMLHttpRequest knows. */
+export function upload(path, file, sent) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", address(path));
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    if (key()) request.setRequestHeader("Authorization", `Bearer ${key()}`);
+    request.responseType = "json";
+    request.upload.addEventListener("progress", ({ loaded, total }) => sent(loaded / total));
+    request.addEventListener("load", () => (request.status < 300 ? resolve(request.response) : reject(new Rejection(request.status, request.response ?? {}))));
+    request.addEventListener("error", () => reject(unreachable()));
+    request.send(file);
+  });
 }
 
 /** Post a search request: the status says whether the response is an answer (200) or a job (202). */

@@ -63,7 +63,7 @@ export class FrontChart {
     this.tip = element("div", { class: "tip", hidden: true, "aria-hidden": "true" });
     this.svg = shape("svg", { role: "group" });
     root.append(this.svg, this.tip);
-    new ResizeObserver(() => this.scene && this.draw(this.scene)).observe(root);
+    new ResizeObserver(() => this.scene && root.clientWidth && this.draw(this.scene)).observe(root); // none while it is hidden
     this.svg.addEventListener("click", (event) => this.#pick(event));
     this.svg.addEventListener("keydown", (event) => this.#press(event));
     this.svg.addEventListener("pointerdown", (event) => this.#drag(event));

@@ -1,6 +1,7 @@
 // Searches: the one that is followed while it runs, and the list of recent ones.
 
 import { ask, events } from "./api.js";
+import { nameOf } from "./datasets.js";
 import { byId, element, refill, speaker, whileBusy } from "./dom.js";
 import * as words from "./words.js";
 
@@ -24,7 +25,7 @@ function warn(text) {
   if (byId("live-alert").textContent !== text) byId("live-alert").textContent = text;
 }
 
-const title = (asked) => `${asked.dataset}, ${words.goal(asked)}`;
+const title = (asked) => `${nameOf(asked.dataset)}, ${words.goal(asked)}`;
 
 const settings = (asked) =>
   `${asked.effort} effort, ${asked.hardware}, ${asked.budget} evaluations, ${asked.space === "default" ? "" : `${asked.space} space, `}seed ${asked.seed}`;
@@ -51,7 +52,7 @@ export class Followed {
     this.stop?.abort();
     const stop = (this.stop = new AbortController());
     // The events repeat the number of evaluations from the beginning.
-    Object.assign(this, { job: { ...job, evaluations: 0 }, before, points: [], phase: "", note: "", began: null, lost: "", alone: false, lastEvent: 0 });
+    Object.assign(this, { job: { ...job, evaluations: 0 }, before, points: [], phase: "", note: "", plan: "", began: null, lost: "", alone: false, lastEvent: 0 });
     byId("live").hidden = false;
     warn("");
     this.#show();
@@ -118,6 +119,8 @@ export class Followed {
       this.note = `One evaluation failed: ${data.error}`;
     } else if (kind === "note") {
       this.note = data.text;
+    } else if (kind === "plan") {
+      this.plan = `The search begins; ${data.text}.`;
     }
     this.#show();
   }
@@ -157,7 +160,7 @@ export class Followed {
     if (job.state === "finished") return `Finished: ${made} in ${words.duration(seconds)}. Its answer is ${job.confirmed ? "confirmed" : "not confirmed"} by fresh runs.`;
     if (job.cancelling) return `Cancelling after ${made}, as soon as its worker notices.`;
     if (this.phase) return `${this.phase} ${words.duration(seconds)} so far.`;
-    if (!job.evaluations) return "The search is starting.";
+    if (!job.evaluations) return this.plan || "The search is starting.";
     const since = job.evaluations - (this.began?.after ?? 0);
     const left = since > 0 && job.evaluations < job.request.budget ? ` About ${words.duration((seconds / since) * (job.request.budget - job.evaluations))} left, and then fresh runs.` : "";
     return `${made} in ${words.duration(seconds)}.${left}`;

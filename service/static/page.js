@@ -2,6 +2,7 @@
 
 import { Rejection, ask, key, post, save, useKey } from "./api.js";
 import { FrontChart, STEP, drawLegend } from "./chart.js";
+import { isBuiltIn, loadDatasets, nameOf, openable, select } from "./datasets.js";
 import { byId, copyText, element, refill, speaker, whileBusy } from "./dom.js";
 import { Followed, ended, listJobs } from "./jobs.js";
 import { fillTable, markTable, showAnswer, showComparison, showEnergy, showTechniques } from "./panels.js";
@@ -74,11 +75,11 @@ function reset() {
   const empty = stored.baseline === null;
   hideResults(empty);
   showEmpty();
-  byId("search-note").textContent = `For ${view.dataset} on ${view.hardware} at ${view.effort} effort, as chosen above. Its results are added to the stored ones.`;
+  byId("search-note").textContent = `For ${nameOf(view.dataset)} on ${view.hardware} at ${view.effort} effort, as chosen above. Its results are added to the stored ones.`;
   if (empty) {
-    const sentence = `No results for ${view.dataset} on ${view.hardware} at ${view.effort} effort are stored.`;
+    const sentence = `No results for ${nameOf(view.dataset)} on ${view.hardware} at ${view.effort} effort are stored.`;
     say(sentence);
-    byId("empty-words").textContent = `${sentence} Start a search below: it trains and measures one configuration after the other, and the front appears here as it grows. The digits data set is built in; others are downloaded once, by the worker.`;
+    byId("empty-words").textContent = `${sentence} Start a search below: it trains and measures one configuration after the other, and the front appears here as it grows.${isBuiltIn(view.dataset) ? " The digits data set is built in; others are downloaded once, by the worker." : ""}`;
     shareView();
     return;
   }
@@ -297,7 +298,7 @@ byId("download").addEventListener("click", (event) => {
   if (!key()) return; // the link itself suffices
   event.preventDefault();
   const { record } = shown();
-  save(`v1/evaluations/${record.id}/export`, `${view.dataset}-${record.id}.json`).catch((error) => showError(error, "answer-alert"));
+  save(`v1/evaluations/${record.id}/export`, `${nameOf(view.dataset)}-${record.id}.json`).catch((error) => showError(error, "answer-alert"));
 });
 byId("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -305,12 +306,21 @@ byId("key-form").addEventListener("submit", (event) => {
   start();
 });
 byId("view").addEventListener("submit", (event) => event.preventDefault());
-byId("view").addEventListener("change", () => {
+function viewAnother() {
   for (const name of ["dataset", "hardware", "effort"]) view[name] = byId(name).value;
   Object.assign(view, { chosen: null, other: null });
   stored.answer = null;
   aimAt({ max_accuracy_drop: DEFAULT_DROP });
-  load();
+  return load();
+}
+byId("view").addEventListener("change", viewAnother);
+openable({
+  onFailure: showError,
+  async onChange({ shown = null, deleted = null }) {
+    const leave = deleted === view.dataset && stored.baseline === null; // nothing of it is left
+    await loadDatasets(shown ?? (leave ? "digits" : view.dataset));
+    if (shown !== null || leave) await viewAnother();
+  },
 });
 
 // Searches -----------------------------------------------------------------------------------------------------------
@@ -339,7 +349,8 @@ async function jobChanged() {
 
 async function showJob(job) {
   const asked = job.request;
-  for (const name of ["dataset", "hardware", "effort"]) view[name] = byId(name).value = asked[name];
+  view.dataset = select(asked.dataset);
+  for (const name of ["hardware", "effort"]) view[name] = byId(name).value = asked[name];
   Object.assign(view, { chosen: null, other: null });
   stored.answer = null;
   aimAt(asked);
@@ -375,9 +386,8 @@ async function start() {
       askForKey("");
       return;
     }
-    const datasets = await ask("v1/datasets");
+    view.dataset = await loadDatasets(view.dataset);
     const hardware = await ask("v1/hardware");
-    view.dataset = fill("dataset", datasets.map((one) => [one.name, one.title]), view.dataset, "digits");
     view.hardware = fill("hardware", hardware.map((one) => [one.name, one.name]), view.hardware, hardware.find((one) => one.default).name);
     view.effort = fill("effort", ["quick", "standard", "thorough"].map((name) => [name, name]), view.effort, "standard");
     const underWay = view.job && (await ask(`v1/jobs/${encodeURIComponent(view.job)}`).catch(() => null));

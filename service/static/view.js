@@ -97,7 +97,7 @@ async function known(id, signal) {
   if (!id || stored.known.has(id)) return id;
   try {
     const found = await ask(`v1/evaluations/${encodeURIComponent(id)}`, { signal });
-    if (found.dataset !== view.dataset || found.hardware !== view.hardware || found.effort !== view.effort) return null;
+    if (found.task !== view.dataset || found.hardware !== view.hardware || found.effort !== view.effort) return null;
     remember([found]);
     return found.id;
   } catch (error) {

@@ -7,6 +7,14 @@ export const COMPONENTS = {
   activation_sram: "activation SRAM", partial_sums: "partial sums", requantisation: "sums to codes", dram: "DRAM", leakage: "leakage", overhead: "overhead",
 };
 
+export const count = (number) => number.toLocaleString("en");
+
+/** The size of images: height and width, and whether they have colours. */
+export const size = ([channels, height, width]) => `${height}x${width} ${channels === 1 ? "gray" : "RGB"}`;
+
+/** The first of some names. */
+export const some = (names, all) => `${names.slice(0, 6).join(", ")}${all > 6 ? ` and ${count(all - 6)} more` : ""}`;
+
 export const percent = (share) => (share === null || share === undefined ? "–" : `${(share * 100).toFixed(2)}\u00a0%`);
 
 /** An accuracy with its standard error, where that is known. */

@@ -89,6 +89,7 @@ def test_the_two_commands_are_on_the_first_screen() -> None:
         "docs/architecture.md",
         "docs/arithmetic.md",
         "docs/approximation.md",
+        "docs/data-sets.md",
         "docs/energy-model.md",
         "docs/images.md",
         "docs/multiplier-energy.md",

@@ -32,6 +32,7 @@ AREAS = {
     "search/evaluation/test_fresh_runs.py": "the images, chips and seeds of fresh runs",
     "search/executors/test_cluster.py": "a cluster of several machines",
     "search/test_surviving.py": "searches that are killed, on full disks, with networks that hang",
+    "service/static/test_datasets.py": "data sets on the page in a browser",
     "service/static/test_page.py": "the page in a browser",
     "service/system/test_compose.py": "the services of the compose file",
     "service/system/test_documents.py": "what the documents say to type",

@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from search.multipliers.choice import choose
 from search.observer import Observer
 from search.sampling.asker import population_size
 from search.space.candidate import NOMINAL_V, Candidate
+from search.space.plan import Plan
 from search.space.task import find_task
 from search.store.database import Store
 from search.store.records import Record, SearchRecord
@@ -33,6 +34,17 @@ from tests.support.fakes import (
 pytestmark = pytest.mark.slow
 
 SPACE = find_task("digits").space
+PLAN = Plan(
+    evaluations=40,
+    workers=1,
+    first_s=1.0,
+    evaluation_s=1.0,
+    search_s=40.0,
+    confirmation_s=None,
+    epochs=1.0,
+    images=10,
+    known=False,
+)
 
 
 @pytest.fixture
@@ -45,7 +57,13 @@ def key_of(candidate: Candidate) -> str:
     return candidate.key
 
 
-def run(store: Store, search: SearchRecord, executor: FakeExecutor, observer: Observer | None = None) -> SearchResult:
+def run(
+    store: Store,
+    search: SearchRecord,
+    executor: FakeExecutor,
+    observer: Observer | None = None,
+    planner: Callable[[int, int], Plan | None] = lambda evaluations, before: None,
+) -> SearchResult:
     return run_search(
         search,
         SPACE,
@@ -54,6 +72,7 @@ def run(store: Store, search: SearchRecord, executor: FakeExecutor, observer: Ob
         genome_model=FakeGenomeModel(SPACE),
         key_of=key_of,
         observer=observer or Observer(),
+        planner=planner,
     )
 
 
@@ -239,6 +258,31 @@ def test_a_trial_that_others_asked_for_changes_nothing(store: Store, whole: Tria
     assert states.count(TrialState.COMPLETE) == result.finished == 40
     kept = [t.params for t in open_study(store.url, search).get_trials(states=(TrialState.COMPLETE,))]
     assert kept == [params for _, params, _ in whole]
+
+
+def test_what_is_left_of_a_search_is_planned_before_it_is_evaluated(store: Store) -> None:
+    class Told(InterruptAfter):
+        def planned(self, plan: Plan) -> None:
+            assert self.left == 15
+            plans.append(plan)
+
+    def planner(evaluations: int, before: int) -> Plan | None:
+        asked.append((evaluations, before))
+        return PLAN if before == 0 else None
+
+    asked: list[tuple[int, int]] = []
+    plans: list[Plan] = []
+    search = new_search(store)
+    for _ in range(2):
+        with pytest.raises(InterruptionError):
+            run(store, search, FakeExecutor(), Told(15), planner)
+    run(store, search, FakeExecutor(), planner=planner)
+    run(store, search, FakeExecutor(), planner=planner)  # nothing is left
+    assert plans == [PLAN]
+    (first, second, third) = asked
+    assert first == (40, 0)
+    assert second == (25, 15)
+    assert third == (10, 30)
 
 
 def test_the_budget_can_be_raised(store: Store) -> None:

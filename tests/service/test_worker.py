@@ -83,7 +83,11 @@ def test_a_job_is_run_and_answers_its_question(
     assert (ended.state, ended.confirmed, ended.evaluations) == (JobState.FINISHED, True, BUDGET)
     assert ended.search_name == f"job-{job.id}"
     found = kinds(queue, job)
-    assert found[:3] == ["state", "state", "search"]
+    assert found[:4] == ["state", "state", "search", "plan"]
+    (plan,) = [event.data for event in queue.events(job) if event.kind == "plan"]
+    assert plan["text"].startswith("plan: an evaluation takes about ")
+    assert plan["evaluations"] == BUDGET
+    assert plan["search_s"] > 0
     assert found.count("evaluated") == BUDGET
     assert "confirming" in found
     assert found[-2:] == ["answer", "state"]

@@ -23,6 +23,7 @@ from search.multipliers.identity import multiplier_identity
 from search.observer import Observer
 from search.sampling.asker import population_size
 from search.space.candidate import Candidate
+from search.space.plan import StepTimes
 from search.space.search_space import SearchSpace
 from search.space.target import Target
 from search.space.task import Task, find_task
@@ -171,6 +172,9 @@ class FakeExecutor:
 
     def inspect(self, candidate: Candidate) -> tuple[approx.LayerShape, ...]:
         raise NotImplementedError("no test builds networks by formula")
+
+    def time(self, candidate: Candidate, limit_s: float) -> StepTimes:
+        raise NotImplementedError("no test times steps by formula")
 
     def __enter__(self) -> Self:
         return self

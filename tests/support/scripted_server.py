@@ -64,6 +64,7 @@ class Asked:
     query: set[str]
     headers: dict[str, str]
     body: dict[str, Any]
+    content: bytes
 
 
 class Script(ThreadingHTTPServer):
@@ -87,7 +88,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         url = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        asked = Asked(self.command, url.path, {*parse_qs(url.query)}, headers, json.loads(body) if body else {})
+        is_json = headers.get("content-type") == "application/json"
+        content = json.loads(body) if is_json else {}
+        asked = Asked(self.command, url.path, {*parse_qs(url.query)}, headers, content, b"" if is_json else body)
         self.server.asked.append(asked)
         reply = self.server.replies.pop(0) if self.server.replies else Reply(NONE, 404)
         time.sleep(reply.after_s)

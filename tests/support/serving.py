@@ -1,15 +1,21 @@
-"""`search serve` as a process, and requests to it."""
+"""A service that listens: `search serve` as a process, or the application in a thread; and requests to it."""
 
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
+import uvicorn
+
+from service.app import create_app
+from service.settings import Settings
 
 
 def free_port() -> int:
@@ -61,3 +67,19 @@ def session_of(leader: int) -> set[int]:
         if int(fields[3]) == leader and fields[0] != "Z":
             found.add(int(folder.name))
     return found
+
+
+@contextmanager
+def served(database: Path, *, port: int = 0, **settings: Any) -> Iterator[str]:
+    """The address of a service on a database."""
+    app = create_app(Settings(storage=f"sqlite:///{database}", **settings))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()

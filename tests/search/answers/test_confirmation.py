@@ -19,6 +19,7 @@ from search.evaluation.early_stopping import Rival
 from search.evaluation.evaluation import Evaluation, Split, share_error
 from search.evaluation.work import Confirm, Done, Failed, Outcome, Result, WorkItem
 from search.space.candidate import Candidate
+from search.space.plan import StepTimes
 from search.space.target import Target
 from search.space.task import find_task
 from search.store.database import Store
@@ -65,6 +66,9 @@ class Truth:
         raise NotImplementedError
 
     def inspect(self, candidate: Candidate) -> tuple[LayerShape, ...]:
+        raise NotImplementedError
+
+    def time(self, candidate: Candidate, limit_s: float) -> StepTimes:
         raise NotImplementedError
 
     def confirm(self, candidate: Candidate, run: int) -> ConfirmationRun:

@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from search.evaluation.evaluator import Evaluator
 from search.images.places import ImagePlaces
 from search.locations import cache_folder, multiplier_dir
 from search.multipliers.choice import choose
+from search.space.custom_network import find_model
 from search.space.task import find_task
 from search.store.database import Store
 from search.store.records import Record
@@ -111,6 +113,46 @@ def test_the_command_says_what_it_wrote(storage: Path, tmp_path: Path) -> None:
     found = json.loads(output)
     assert found["id"] == identity
     assert found["chip_accuracies"] == found["recorded_chip_accuracies"]
+
+
+TRAINED = """
+from torch import nn
+
+def build(num_classes):
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, groups=16),
+        nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16 * 3 * 3, num_classes),
+    )
+"""
+
+
+def test_a_share_of_a_trained_networks_channels_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "exported_trained.py").write_text(TRAINED)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from exported_trained import build  # type: ignore[import-not-found]
+
+    model = build(10)
+    torch.save(model.state_dict(), "net.pt")
+    here = Workplace(workers=0, storage="results.db")
+    network = find_model(model, image_shape=(1, 8, 8), classes=10)
+    baseline = find_task("digits").with_network(network).space.baseline()
+
+    def records_of(family: str, **values: Any) -> tuple[Record, ...]:
+        start = replace(baseline, family=family, width=3, weight_bits=6)
+        options = SearchOptions(confirm=False, starts=[start])
+        return search.run(budget=2, effort="quick", options=options, workplace=here, **values).evaluations
+
+    found = records_of("exported_trained:build/8", network="exported_trained:build", checkpoint="net.pt")
+    assert sorted(record.evaluation.candidate.width for record in found) == [3, 8]
+    for record in found:
+        done = search.export(record.id, out=tmp_path / record.id, workplace=here)
+        assert done.chip_accuracies == record.evaluation.chip_accuracies
+        channels = 2 * record.evaluation.candidate.width
+        assert dict(approx.approx_layers(approx.load(done.folder)))["0"].weight.shape[0] == channels
+    given = records_of(network.family, model=model)[0]
+    with pytest.raises(UsageError, match=r"a network that was given as a Python object, which is not stored; save its"):
+        search.export(given.id, out=tmp_path / "given", workplace=here)
 
 
 def test_what_is_not_kept_any_more_is_trained_again_to_the_same(storage: Path, tmp_path: Path) -> None:

@@ -1,15 +1,20 @@
 import io
+import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+import torch
 from rich.console import Console
+from torch import nn
 
 import search
 from energy import load_hardware
-from search.answers.result import result_of
+from search.answers.result import SearchResult, result_of
 from search.api.options import SearchOptions
 from search.api.workplace import Workplace
 from search.api.workshop import key_function
@@ -21,6 +26,7 @@ from search.report.console import print_result
 from search.space.candidate import Candidate
 from search.space.target import Target
 from search.space.task import find_task
+from search.space.task_request import TaskRequest
 from search.store.claims import claimed
 from search.store.database import Store
 from search.store.records import Record, SearchRecord
@@ -524,3 +530,154 @@ def test_the_network_of_the_answer_is_evaluated_without_approximations(tmp_path:
     assert plain not in [record.evaluation.candidate for record in result.evaluations]  # it is no trial
     search.resume(result.search.name, workplace=here, observer=observer)
     assert observer.candidates == [plain]  # once
+
+
+SWAPPED = """
+from torch import nn
+
+def build(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, num_classes))
+"""
+
+
+def write_weights(file: Path, seed: int) -> nn.Module:
+    """Write the weights of a network without training: it is right about as often as chance is."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
+    torch.save(model.state_dict(), file)
+    return model
+
+
+class Reused(Observer):
+    def __init__(self) -> None:
+        self.reused: list[bool] = []
+
+    def evaluated(self, record: Record, *, reused: bool) -> None:
+        self.reused.append(reused)
+
+
+def searched_with_weights(folder: Path, file: str, **values: Any) -> tuple[SearchResult, list[bool]]:
+    observer = Reused()
+    result = search.run(
+        network="swapped_nets:build",
+        checkpoint=folder / file,
+        task=TaskRequest(epochs=0.05, learning_rate=1e-6),  # as good as none
+        budget=values.pop("budget", 2),
+        effort="quick",
+        options=SearchOptions(confirm=False, **values),
+        workplace=Workplace(workers=0, storage=str(folder / "results.db")),
+        observer=observer,
+    )
+    return result, observer.reused
+
+
+@pytest.fixture
+def swapped_nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a function that builds a network, in which this process works."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "swapped_nets.py").write_text(SWAPPED)
+    yield tmp_path
+    del sys.modules["swapped_nets"]
+
+
+def test_other_weights_behind_the_same_name_are_another_network(swapped_nets: Path) -> None:
+    found = []
+    for seed in (0, 1, 0):
+        write_weights(swapped_nets / "net.pt", seed)
+        found.append(searched_with_weights(swapped_nets, "net.pt"))
+    (first, _), (second, reused), (again, reused_again) = found
+    assert {record.key for record in first.evaluations}.isdisjoint(record.key for record in second.evaluations)
+    assert first.baseline.evaluation.candidate == second.baseline.evaluation.candidate
+    assert first.baseline.evaluation.chip_accuracies != second.baseline.evaluation.chip_accuracies
+    assert reused == [False] * 2
+    assert again.evaluations == first.evaluations
+    assert reused_again == [True] * 2
+
+
+def test_weights_that_changed_or_moved_since_a_search_began_are_told(swapped_nets: Path) -> None:
+    write_weights(swapped_nets / "net.pt", 0)
+    result, _ = searched_with_weights(swapped_nets, "net.pt")
+    here, name = Workplace(workers=0, storage=str(swapped_nets / "results.db")), result.search.name
+    write_weights(swapped_nets / "net.pt", 1)
+    with pytest.raises(UsageError, match=r"`checkpoint` \S+net\.pt has other weights since"):
+        search.resume(name, budget=3, workplace=here)
+    with pytest.raises(UsageError, match=f"search '{name}' was begun with other weights of swapped_nets:build"):
+        searched_with_weights(swapped_nets, "net.pt", resume=True, name=name)
+    write_weights(swapped_nets / "moved.pt", 0)
+    (swapped_nets / "net.pt").unlink()
+    with pytest.raises(UsageError, match=rf"net\.pt, which is gone; .* --checkpoint FILE .* --resume --name {name}"):
+        search.resume(name, budget=3, workplace=here)
+    longer, _ = searched_with_weights(swapped_nets, "moved.pt", resume=True, name=name, budget=3)
+    assert longer.finished == 3
+    assert search.resume(name, budget=4, confirm=False, workplace=here).finished == 4  # which knows the new place
+
+
+GIVEN = """
+import sys
+
+import torch
+from torch import nn
+
+import search
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+
+    def forward(self, images):
+        return self.body(images)
+
+
+if __name__ == "__main__":
+    model = Net().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    result = search.run(
+        model=model,
+        budget=3,
+        effort="quick",
+        options=search.SearchOptions(confirm=False),
+        workplace=search.Workplace(workers=int(sys.argv[2]), storage=sys.argv[1]),
+    )
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    for record in result.evaluations:
+        print(record.key, *record.evaluation.chip_accuracies)
+"""
+
+
+@pytest.mark.process
+def test_a_network_of_a_script_is_searched_by_workers_as_by_this_process(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(GIVEN)
+    printed = []
+    for workers in (0, 1):
+        storage = tmp_path / f"{workers}.db"
+        done = subprocess.run(
+            [sys.executable, "script.py", storage, str(workers)],
+            cwd=tmp_path, check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        printed.append(done.stdout)
+    assert len(printed[0].splitlines()) == 3
+    assert printed[0] == printed[1]
+    with pytest.raises(UsageError, match=r"__main__\.Net was given as a Python object, which is not stored"):
+        search.resume("digits-1", budget=4, workplace=Workplace(storage=str(tmp_path / "0.db")))
+
+
+def test_a_network_that_is_given_can_be_resumed_where_it_is_given_again(tmp_path: Path) -> None:
+    model = write_weights(tmp_path / "net.pt", 0)
+    here = Workplace(workers=0, storage=str(tmp_path / "results.db"))
+
+    def run(budget: int, **values: Any) -> SearchResult:
+        return search.run(
+            model=model, budget=budget, effort="quick", workplace=here, options=SearchOptions(confirm=False, **values)
+        )
+
+    name = run(1).search.name
+    assert run(2, resume=True, name=name).finished == 2
+    with torch.no_grad():
+        model.get_parameter("1.weight")[0] += 1
+    with pytest.raises(UsageError, match=f"search '{name}' was begun with other weights of torch.nn"):
+        run(3, resume=True, name=name)

@@ -2,17 +2,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from search.cli.main import cli
-from search.images import lookup
+from search.images import source
 from search.images.built_in import BUILT_IN
 from search.images.library import ImageLibrary
 from search.locations import image_dir
 from search.space.task import task_of
 from search.store.database import Store
 from tests.support.fakes import new_search
+from tests.support.pictures import channels_last, pictures, write_folder
 from tests.support.sources import shapes
 
 SOURCES = {
@@ -25,12 +27,13 @@ SOURCES = {
 
 @pytest.fixture(autouse=True)
 def _sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What is opened instead of files; pictures go to a folder of the test."""
+    """What is opened beside files; pictures go to a folder of the test."""
+    open_source = source.open_source
 
-    def opened(given: str, **_: Any) -> Any:
-        return SOURCES[given]
+    def opened(given: str, **how: Any) -> Any:
+        return SOURCES[given] if given in SOURCES else open_source(given, **how)
 
-    monkeypatch.setattr(lookup, "open_source", opened)
+    monkeypatch.setattr("search.images.lookup.open_source", opened)
     monkeypatch.chdir(tmp_path)
 
 
@@ -94,6 +97,30 @@ def test_a_name_for_other_images_says_what_it_meant() -> None:
     assert (again["known"], again["before"]) == (True, None)
     assert "was stored before" in run("add", "mine", "second").stdout
     assert f"mine means {first['identity']} now." in run("remove", "mine").stdout
+
+
+def test_the_same_images_are_stored_once_in_whatever_form_they_come(tmp_path: Path) -> None:
+    pixels, labels = pictures(24)
+    write_folder(tmp_path / "photos", pixels, labels)
+    np.savez(tmp_path / "photos.npz", images=channels_last(pixels), labels=labels)
+    added = shown("add", "mine", "photos")
+    assert (added["images"], added["image_shape"], added["known"]) == ({"all": 24}, [3, 5, 7], False)
+    assert added["location"] == str(tmp_path / "photos")
+    again = shown("add", "mine", "photos.npz")
+    assert (again["identity"], again["known"]) == (added["identity"], True)
+    small = shown("add", "small", "photos", "--image-size", "4x3")
+    assert small["image_shape"] == [3, 4, 3]
+    assert len([one for one in shown() if not one["built_in"]]) == 2
+
+
+def test_images_that_cannot_be_used_are_named_and_nothing_is_kept(tmp_path: Path) -> None:
+    write_folder(tmp_path / "photos", *pictures(24))
+    (tmp_path / "photos" / "0" / "0000.png").write_bytes(b"no image")
+    result = run("add", "mine", "photos")
+    assert result.exit_code == 1
+    assert "0000.png" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert all(one["built_in"] for one in shown())
 
 
 def test_validation_images_of_their_own_are_used_whole() -> None:

@@ -100,6 +100,17 @@ def test_an_evaluation_depends_on_candidate_and_seed_alone(data: datasets.TaskDa
     assert other.chip_accuracies != first.chip_accuracies
 
 
+def test_timing_a_network_changes_no_result(data: datasets.TaskData, tmp_path: Path) -> None:
+    timed = evaluator(data, tmp_path / "a")
+    threads = torch.get_num_threads()
+    times = timed.time(CANDIDATE, 0.2)
+    assert torch.get_num_threads() == threads
+    assert 0 < times.train_step_s < times.retrain_step_s
+    assert not (tmp_path / "a").exists()  # nothing of it is kept
+    found = timed.evaluate(CANDIDATE, "validation")
+    assert without_time(found) == without_time(evaluator(data, tmp_path / "b").evaluate(CANDIDATE, "validation"))
+
+
 def test_stages_are_shared_between_candidates_that_share_them(data: datasets.TaskData, tmp_path: Path) -> None:
     def cache() -> int:
         return len(list(tmp_path.glob("*/*.pt")))

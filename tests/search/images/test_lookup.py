@@ -75,6 +75,17 @@ def test_each_image_that_is_stored_is_reported_once(places: ImagePlaces) -> None
     assert len(seen) == 9
 
 
+def test_a_built_in_data_set_is_stored_once_in_another_size(places: ImagePlaces) -> None:
+    seen: list[tuple[int, int]] = []
+    for _ in range(2):
+        small = find_dataset("digits", places, image_size=(4, 6), on_image=lambda done, of: seen.append((done, of)))
+        assert small.image_shape == (1, 4, 6)
+        assert small.location == "digits"
+    assert len(seen) == small.images
+    smaller = find_dataset("digits", places, image_size=(3, 3))
+    assert smaller.identity != small.identity
+
+
 def test_built_in_images_are_here_if_their_files_are(places: ImagePlaces) -> None:
     assert is_here("digits", places)
     assert not is_here("mnist", places)

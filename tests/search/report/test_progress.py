@@ -17,6 +17,7 @@ from rich.console import Console
 from search.api.interrupts import interruptible
 from search.report.progress import LineProgress, LiveProgress, SearchState
 from search.space.candidate import Candidate
+from search.space.plan import Plan
 from search.space.target import Target
 from search.space.task import find_task
 from search.store.records import Record, SearchRecord
@@ -24,6 +25,19 @@ from tests.support.fakes import SETTINGS, SETUP, TARGET, formula
 
 SPACE = find_task("digits").space
 BASELINE = SPACE.baseline()
+
+
+PLAN = Plan(
+    evaluations=20,
+    workers=1,
+    first_s=None,
+    evaluation_s=1.5,
+    search_s=30.0,
+    confirmation_s=None,
+    epochs=1.0,
+    images=10,
+    known=False,
+)
 
 
 def record(**change: object) -> Record:
@@ -86,6 +100,7 @@ def test_both_displays_show_the_same_state() -> None:
             progress.noted("mine takes at most 7 bits [sic]")
             progress.stored(search())
             progress.started(search(), [], 0)
+            progress.planned(PLAN)
             progress.evaluating(2, 2)
             progress.evaluated(record(), reused=False)
             progress.failed(BASELINE, "out of memory [sic]")
@@ -96,6 +111,7 @@ def test_both_displays_show_the_same_state() -> None:
         assert "out of memory [sic]" in text
         assert "mine takes at most 7 bits [sic]" in text
         assert "measuring 3 results on the test images" in text
+        assert "plan: an evaluation takes about 1.5 s, 20 evaluations about 30 s on 1 worker; 1 epoch of" in text
 
 
 def test_both_displays_show_how_many_images_are_stored(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,17 @@
-"""Custom networks, in files as users write them."""
+"""Custom networks, in files as users write them, and as objects."""
 
+import copy
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from search.engine import run_search
@@ -20,9 +23,9 @@ from search.evaluation.evaluator import Evaluator
 from search.evaluation.work import Evaluate, Failed
 from search.images.places import ImagePlaces
 from search.observer import Observer
-from search.space import custom_network
+from search.space import code_digests, custom_network
 from search.space.candidate import Candidate
-from search.space.custom_network import build_custom_network, find_network
+from search.space.custom_network import build_custom_network, builder_arguments, find_model, find_network
 from search.space.task import CustomNetwork, Task, find_task
 from search.store.database import Store
 from search.store.setup import Setup
@@ -61,7 +64,7 @@ def new_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[New
             if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
                 del sys.modules[name]
         sys.path[:] = [folder for folder in sys.path if not folder.startswith(str(tmp_path))]
-        custom_network._sources.clear()
+        code_digests._files.clear()
         custom_network._unchanged.cache_clear()
 
     yield forget
@@ -213,28 +216,32 @@ RETURNING = "from torch import nn\ndef build(image_shape, classes):\n    return 
         (
             "nets:build",
             "def build(shape, classes): pass",
-            r"nets:build takes \(shape, classes\); it must take image_shape",
+            r"nets:build takes \(shape, classes\); it may take image_shape, classes or num_classes",
         ),
         ("nets:build", "def build(image_shape, classes, rate): pass", "and must not need anything else"),
-        ("nets:build", "build = dict", "Python does not know its arguments; it must take image_shape and classes"),
+        ("nets:build", "build = dict", "Python does not know its arguments; it may take image_shape"),
         (
             "nets:build",
             f"{RETURNING}1 / 0",
             r"nets:build\(image_shape=\(1, 8, 8\), classes=10\) failed: ZeroDivisionError",
         ),
         ("nets:build", f"{RETURNING}[nn.Flatten()]", "must return a torch.nn.Module, got list"),
-        ("nets:build", f"{RETURNING}nn.Linear(7, classes)", "returned a network that fails on an image: RuntimeError"),
+        (
+            "nets:build",
+            f"{RETURNING}nn.Sequential(nn.Flatten(), nn.Unflatten(1, (7, 7)))",
+            r"classes=10\) fails on images of 1x8x8 \(channels, height, width\): RuntimeError",
+        ),
         (
             "nets:build",
             f"{RETURNING}nn.Sequential(nn.Flatten(), nn.Linear(64, 7))",
-            r"output for one image must be a tensor of shape \(1, 10\), got shape \(1, 7\)",
+            r"output for one image must be a tensor of shape \(1, 10\), a score for each .*, got shape \(1, 7\)",
         ),
-        ("nets:build", f"{RETURNING}nn.LSTM(8, 10)", "returned a network that fails on an image"),
-        ("nets:build", f"{RETURNING}nn.Sequential(nn.Flatten(), nn.LSTM(64, 10))", r"shape \(1, 10\), got tuple"),
+        ("nets:build", f"{RETURNING}nn.LSTM(8, 10)", "fails on images of 1x8x8"),
+        ("nets:build", f"{RETURNING}nn.Sequential(nn.Flatten(), nn.LSTM(64, 10))", "10 classes, got tuple"),
         (
             "nets:build",
             f"{RETURNING}nn.Sequential(nn.AdaptiveAvgPool2d((1, 10)), nn.Flatten())",
-            "builds a network that cannot be approximated: the model has no Conv2d",
+            "nets:build cannot be approximated: the model has no Conv2d",
         ),
         (
             "nets:build",
@@ -270,7 +277,7 @@ def task_of(network: CustomNetwork) -> Task:
 
 
 def candidate_of(network: CustomNetwork) -> Candidate:
-    return replace(CANDIDATE, family=network.path, depth=network.max_depth, width=network.max_width)
+    return replace(CANDIDATE, family=network.family, depth=network.max_depth, width=network.max_width)
 
 
 def test_an_edited_network_is_retrained_and_reevaluated(
@@ -318,7 +325,7 @@ def test_a_space_of_one_family_is_searched(tmp_path: Path, source: str) -> None:
     task = task_of(find(write(tmp_path, source)))
     with Store.open(f"sqlite:///{tmp_path / 'results.db'}", create=True) as store:
         setup = Setup(task=task.identity, hardware="any", effort="standard")
-        search = new_search(store, setup=setup)
+        search = new_search(store, setup=setup, task=task)
         result = run_search(
             search,
             task.space,
@@ -331,3 +338,247 @@ def test_a_space_of_one_family_is_searched(tmp_path: Path, source: str) -> None:
         assert result.finished == 40
         assert result.baseline.evaluation.candidate == task.space.baseline()
         assert len(store.evaluations.all(setup)) == result.distinct
+
+
+# Networks that come trained
+
+HIDDEN = """
+from torch import nn
+
+def build(num_classes, depth=1):
+    assert depth == 1
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, num_classes))
+"""
+
+
+def hidden(seed: int = 0, units: int = 16) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, units), nn.ReLU(), nn.Linear(units, 10))
+
+
+def find_trained(folder: Path, model: nn.Module, *, file: str = "net.pt", source: str = HIDDEN) -> CustomNetwork:
+    """Write a function and weights, and find the network."""
+    write(folder, source)
+    if file.endswith(".safetensors"):
+        save_file(model.state_dict(), folder / file)
+    else:
+        torch.save(model.state_dict(), folder / file)
+    return find_network(
+        "nets:build", folder=str(folder), image_shape=SHAPE, classes=10, checkpoint=str(folder / file), trained=True
+    )
+
+
+def scores(model: nn.Module) -> torch.Tensor:
+    images = torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found: torch.Tensor = model.eval()(images)
+    return found
+
+
+def test_a_trained_network_is_built_with_its_weights_whatever_the_seed(tmp_path: Path) -> None:
+    model = hidden()
+    network = find_trained(tmp_path, model)
+    before = torch.get_rng_state()
+    first = build(network, width=8, seed=1)
+    assert torch.equal(scores(first), scores(model))
+    with torch.no_grad():
+        first.get_parameter("1.weight").zero_()
+    assert torch.equal(scores(build(network, width=8, seed=2)), scores(model))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_width_of_a_trained_network_is_the_share_of_channels_that_it_keeps(tmp_path: Path) -> None:
+    model = hidden()
+    network = find_trained(tmp_path, model)
+    assert (network.trained, network.max_depth, network.min_width, network.max_width) == (True, 1, 1, 8)
+    space = find_task("digits").with_network(network).space
+    baseline = space.baseline()
+    assert (baseline.depth, baseline.width, baseline.weight_bits, baseline.multiplier) == (1, 8, 8, "exact")
+    assert {candidate.width for candidate in space.networks()} == set(range(1, 9))
+    into, out = model.get_parameter("1.weight"), model.get_parameter("3.weight")
+    parameters = torch.cat([into, model.get_parameter("1.bias")[:, None], out.T], dim=1)
+    order = parameters.norm(dim=1).argsort()
+    for width in range(1, 9):
+        narrow = build(network, width=width)
+        assert narrow.get_parameter("1.weight").shape == (2 * width, 64)
+        without = copy.deepcopy(model)
+        with torch.no_grad():
+            without.get_parameter("3.weight")[:, order[: 16 - 2 * width]] = 0
+        torch.testing.assert_close(scores(narrow), scores(without))
+
+
+def test_a_network_without_removable_channels_has_one_width(tmp_path: Path) -> None:
+    source = PLAIN.replace("image_shape, classes", "classes").replace("image_shape[1] * image_shape[2]", "64")
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    network = find_trained(tmp_path, model, source=source)
+    assert (network.min_width, network.max_width) == (8, 8)
+    space = find_task("digits").with_network(network).space
+    assert {candidate.width for candidate in space.networks()} == {8}
+
+
+def test_a_share_that_no_layer_can_lose_is_kept(tmp_path: Path) -> None:
+    network = find_trained(tmp_path, hidden(units=3), source=HIDDEN.replace("16", "3"))
+    found = [build(network, width=width).get_parameter("1.weight").shape[0] for width in range(1, 9)]
+    assert found == [1, 1, 1, 1, 2, 2, 3, 3]  # 3 - min(round(3 (1 - width / 8)), 2)
+
+
+def test_the_sizes_of_a_trained_network_are_the_functions_own(tmp_path: Path) -> None:
+    assert find_trained(tmp_path, hidden()).max_depth == 1  # or its assertion about depth would fail
+
+
+def test_the_same_weights_in_another_file_are_the_same_network(tmp_path: Path) -> None:
+    first = find_trained(tmp_path, hidden())
+    others = [
+        find_trained(tmp_path, hidden(), file="other.safetensors"),
+        find_trained(tmp_path, hidden().double(), file="double.pt"),
+    ]
+    for other in others:
+        assert (other.fingerprint, other.weights_sha256) == (first.fingerprint, first.weights_sha256)
+        assert other.checkpoint != first.checkpoint
+        assert task_of(other).identity == task_of(first).identity
+
+
+def test_other_weights_in_the_same_file_are_another_network(tmp_path: Path) -> None:
+    first, second = (find_trained(tmp_path, hidden(seed)) for seed in (0, 1))
+    assert first.checkpoint == second.checkpoint
+    assert first.weights_sha256 != second.weights_sha256
+    assert task_of(first).identity != task_of(second).identity
+    candidate = candidate_of(first)
+    keys = [
+        evaluation_key(candidate, task_of(one), fingerprint="0", hardware=HARDWARE, seed=0) for one in (first, second)
+    ]
+    assert keys[0] != keys[1]
+    assert torch.equal(scores(build(second, width=8)), scores(hidden(1)))
+
+
+def test_a_network_with_a_checkpoint_is_another_than_the_same_from_scratch(tmp_path: Path) -> None:
+    source = HIDDEN.replace(", depth=1", "").replace("    assert depth == 1\n", "")
+    trained = find_trained(tmp_path, hidden(), source=source)
+    scratch = find(tmp_path)
+    assert scratch.fingerprint != trained.fingerprint
+    assert scratch.family == "nets:build"
+    assert trained.family == "nets:build/8"
+
+
+def test_a_checkpoint_that_changes_during_a_search_is_not_missed(tmp_path: Path, new_process: NewProcess) -> None:
+    network: CustomNetwork = pickle.loads(pickle.dumps(find_trained(tmp_path, hidden())))  # noqa: S301
+    new_process()  # a worker
+    assert torch.equal(scores(build(network, width=8)), scores(hidden()))
+    torch.save(hidden(1).state_dict(), tmp_path / "net.pt")
+    assert torch.equal(scores(build(network, width=8)), scores(hidden()))  # this process has read it already
+    new_process()
+    with pytest.raises(
+        UsageError, match=r"`checkpoint` \S+net\.pt has other weights than when the search began; put those back, or"
+    ):
+        build(network, width=8)
+    torch.save(hidden(units=15).state_dict(), tmp_path / "net.pt")
+    with pytest.raises(UsageError, match=r"1\.weight has shape \(15, 64\) in the file and \(16, 64\) in the network"):
+        build(network, width=8)
+
+
+def test_weights_that_a_function_builds_are_part_of_the_network(tmp_path: Path, new_process: NewProcess) -> None:
+    reading = HIDDEN.replace("    return ", "    model = ") + (
+        f"    import torch\n    model.load_state_dict(torch.load({str(tmp_path / 'own.pt')!r}))\n    return model\n"
+    )
+    found = []
+    for seed in (0, 1, 0):
+        torch.save(hidden(seed).state_dict(), tmp_path / "own.pt")
+        write(tmp_path, reading)
+        network = find_network("nets:build", folder=str(tmp_path), image_shape=SHAPE, classes=10, trained=True)
+        assert network.checkpoint is None
+        assert torch.equal(scores(build(network, width=8)), scores(hidden(seed)))
+        found.append(network)
+    assert found[0].fingerprint == found[2].fingerprint != found[1].fingerprint
+    new_process()
+    with pytest.raises(UsageError, match="nets:build was edited after the search began"):
+        build(found[1], width=8)
+
+
+def test_weights_of_a_function_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    filled = "    nn.init.constant_(model[1].weight, float('nan'))\n    return model\n"
+    write(tmp_path, HIDDEN.replace("    return ", "    model = ") + filled)
+    with pytest.raises(UsageError, match=r"`network` nets:build has values that are no finite numbers in 1\.weight"):
+        find_network("nets:build", folder=str(tmp_path), image_shape=SHAPE, classes=10, trained=True)
+
+
+class Given(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = hidden()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.body(images)
+        return found
+
+
+def not_finite() -> nn.Module:
+    model = hidden()
+    nn.init.constant_(model.get_parameter("1.weight"), torch.inf)
+    return model
+
+
+def find_given(model: object) -> CustomNetwork:
+    return find_model(model, image_shape=SHAPE, classes=10)
+
+
+def test_a_network_that_is_given_is_built_as_it_was_when_it_was_found() -> None:
+    model = Given().train()
+    expected = scores(copy.deepcopy(model))
+    network = find_given(model)
+    assert network.path == network.family.removesuffix("/8") == f"{__name__}.Given"
+    assert network.is_object
+    assert (network.min_width, network.max_width) == (1, 8)
+    assert model.training
+    with torch.no_grad():
+        model.get_parameter("body.1.weight").zero_()
+    assert torch.equal(scores(build(network, width=8)), expected)
+    assert build(network, width=3).get_parameter("body.1.weight").shape == (6, 64)
+    assert find_given(model).fingerprint != network.fingerprint
+    assert find_given(Given()).fingerprint == network.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            nn.Conv2d(3, 10, 8),
+            "^`model` does not fit images of 1x8x8 .*: it takes 3 channels and gets 1; give images of",
+        ),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), r"^`model`: its output .* \(1, 10\), .* got shape \(1, 3\)"),
+        (nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(10)), "^`model` cannot be approximated: the model has no"),
+        (not_finite(), r"^`model` has values that are no finite numbers in 1\.weight; give weights of a good run"),
+        ("nets:build", "^`model` must be a torch.nn.Module"),
+    ],
+)
+def test_errors_say_what_is_wrong_with_a_network_that_is_given(model: object, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        find_given(model)
+
+
+@pytest.mark.process
+def test_a_network_that_is_given_travels_with_the_places_of_its_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "from torch import nn\nclass Net(nn.Sequential):\n    pass\n", "elsewhere.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from elsewhere import Net  # type: ignore[import-not-found]
+
+    network = find_given(Net(*hidden()))
+    (tmp_path / "network.pickle").write_bytes(pickle.dumps(network))
+    code = (
+        "import pickle, sys\n"
+        "network = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "assert network.fingerprint == sys.argv[2]\n"
+        "assert type(network.model).__name__ == 'Net'"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "network.pickle"), network.fingerprint]
+    subprocess.run(command, check=True, cwd=Path(__file__).parent)
+
+
+def test_the_arguments_of_a_builder_are_those_that_it_is_called_with(tmp_path: Path, new_process: NewProcess) -> None:
+    def arguments(network: CustomNetwork) -> dict[str, Any]:
+        return builder_arguments(network, depth=2, width=3, image_shape=SHAPE, classes=10)
+
+    assert arguments(find(write(tmp_path, NETS))) == {"depth": 2, "width": 3, "image_shape": SHAPE, "classes": 10}
+    new_process()
+    assert arguments(find_trained(tmp_path, hidden())) == {"num_classes": 10}

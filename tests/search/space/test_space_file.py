@@ -182,6 +182,14 @@ def test_robust_bits_need_a_hybrid_memory(tmp_path: Path) -> None:
     assert read(tmp_path, "layered: true", hardware=SIX).space.layered
 
 
+def test_widths_of_a_trained_network_are_those_at_which_it_differs(tmp_path: Path) -> None:
+    network = CustomNetwork(
+        path="nets:build", folder="", max_depth=1, max_width=8, min_width=8, fingerprint="0", weights_sha256="1"
+    )
+    with pytest.raises(UsageError, match="width must be between 8 and 8, which nets:build/8 allows, got 4"):
+        read(tmp_path, "width: [4, 8]", of=TASK.with_network(network))
+
+
 def test_custom_networks_have_their_own_limits(tmp_path: Path) -> None:
     network = CustomNetwork(path="nets:build", folder="", max_depth=1, max_width=8, fingerprint="0")
     custom = TASK.with_network(network)

@@ -41,6 +41,22 @@ def test_a_task_with_a_custom_network_is_stored_separately() -> None:
     assert (baseline.family, baseline.depth, baseline.width) == ("package.nets:build", 3, 8)
 
 
+def test_a_network_that_comes_trained_is_chosen_by_its_share_of_channels() -> None:
+    trained = replace(CUSTOM, max_depth=1, weights_sha256="2" * 64, checkpoint="/here/net.pt")
+    task = replace(DIGITS.with_network(trained), train="none")
+    baseline = task.space.baseline()
+    assert (baseline.family, baseline.depth, baseline.width) == ("package.nets:build/8", 1, 8)
+    assert {one.width for one in task.space.networks()} == set(range(1, 9))
+    whole = DIGITS.with_network(replace(trained, min_width=8)).space
+    assert whole.baseline() == baseline
+    assert {one.width for one in whole.networks()} == {8}
+    assert Task.from_dict(task.to_dict()) == replace(task, network=replace(trained, folder=""))
+    assert task.words == "digits, package.nets:build, without training"
+    assert task.options == "--dataset digits --network package.nets:build --checkpoint /here/net.pt --train none"
+    given = replace(task, network=replace(trained, path="package.nets.Net", checkpoint=None))
+    assert given.options == "--dataset digits --train none"  # no option gives a Python object
+
+
 def test_the_identity_of_a_task_depends_on_its_network_and_not_on_where_that_is() -> None:
     task = DIGITS.with_network(CUSTOM)
     changes: list[dict[str, Any]] = [
@@ -48,6 +64,8 @@ def test_the_identity_of_a_task_depends_on_its_network_and_not_on_where_that_is(
         {"max_depth": 1},
         {"max_width": 1},
         {"fingerprint": "1" * 64},
+        {"min_width": 8},
+        {"weights_sha256": "1" * 64},
     ]
     for change in changes:
         assert DIGITS.with_network(replace(CUSTOM, **change)).identity != task.identity

@@ -53,6 +53,9 @@ SAMPLES: list[tuple[str, Callable[[Any], Any]]] = [
     ("export", lambda client: client.export("e")),
     ("energy", lambda client: client.energy({}, dataset="digits", hardware="h")),
     ("datasets", lambda client: client.datasets()),
+    ("upload_dataset", lambda client: client.upload_dataset(b"PK", name="flowers", class_names=["rose", "tulip"])),
+    ("delete_dataset", lambda client: client.delete_dataset("flowers@1")),
+    ("tasks", lambda client: client.tasks()),
     ("hardware", lambda client: client.hardware()),
     ("upload_hardware", lambda client: client.upload_hardware("name: mine")),
     ("delete_hardware", lambda client: client.delete_hardware("mine@1")),
@@ -92,10 +95,21 @@ def test_the_clients_offer_all_that_the_api_has(script: Script, do: Do, tmp_path
             for parameter in described.get("parameters", ()):
                 name = parameter["name"].lower() if parameter["in"] == "header" else parameter["name"]
                 assert name in sent[parameter["in"]], f"no client sends {parameter['name']} with {method} {path}"
-            if "requestBody" in described:
+            if "application/octet-stream" in described.get("requestBody", {}).get("content", {}):
+                assert {one.content for one in asked} == {b"PK"}
+            elif "requestBody" in described:
                 reference = described["requestBody"]["content"]["application/json"]["schema"]["$ref"]
                 fields = document["components"]["schemas"][reference.rpartition("/")[2]]["properties"]
                 assert fields.keys() <= set().union(*(one.body for one in asked)), f"of {method} {path}"
+
+
+def test_images_are_uploaded_from_a_file(script: Script, do: Do, tmp_path: Path) -> None:
+    (tmp_path / "flowers.npz").write_bytes(b"PK and more")
+    with pytest.raises(ServiceError):
+        do(script.url, lambda client: client.upload_dataset(tmp_path / "flowers.npz", name="flowers"))
+    assert [one.content for one in script.asked] == [b"PK and more"]
+    assert script.asked[0].headers["content-type"] == "application/octet-stream"
+    assert script.asked[0].query == {"name"}
 
 
 def test_operations_describe_themselves() -> None:

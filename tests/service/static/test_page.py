@@ -3,10 +3,8 @@
 import json
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +12,6 @@ from urllib.request import Request, urlopen
 
 import pytest
 import sqlalchemy as sa
-import uvicorn
 
 import service
 from energy import COMPONENTS, load_hardware
@@ -24,7 +21,6 @@ from search.space.candidate import Candidate
 from search.space.task import find_task
 from search.store.database import Store
 from search.store.schema import open_engine
-from service.app import create_app
 from service.database import Database
 from service.job_state import JobState
 from service.jobs import Job
@@ -32,10 +28,10 @@ from service.keys import KeyStore, Scope
 from service.leases import Leases
 from service.questions import Question
 from service.queue import JobQueue, QueueLimits
-from service.settings import Settings
 from service.tables import JobEventRow, JobRow
 from tests.support.browser import Browser
 from tests.support.fakes import formula, fresh_run
+from tests.support.serving import served
 from tests.support.stored import (
     CONFIRMED,
     DROP,
@@ -178,22 +174,6 @@ class SteppedWorker:
         answer = stored.answer(target)
         self.note("answer", json_values.answer_json(answer))
         self._leases.finish(self._job, "stepped", JobState.FINISHED, confirmed=answer.confirmed)
-
-
-@contextmanager
-def served(database: Path, *, port: int = 0, **settings: Any) -> Iterator[str]:
-    """The address of a service on a database."""
-    app = create_app(Settings(storage=f"sqlite:///{database}", **settings))
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 def submit(queue: JobQueue, **asked: Any) -> Job:

@@ -24,6 +24,7 @@ from search.cli.main import cli
 from service.client import Client, ServiceError
 from tests.support.postgresql import Server
 from tests.support.serving import free_port
+from tests.support.uploads import archive
 
 ROOT = Path(__file__).parents[3]
 FILE = ROOT / "docker-compose.yml"
@@ -112,7 +113,8 @@ def test_ray_keeps_images_in_shared_memory(name: str) -> None:
     words = shlex.split(" ".join(SERVICES[name]["command"]))
     assert int(words[words.index("--object-store-memory") + 1]) <= 2**30
     assert SERVICES[name]["shm_size"] == "1gb"
-    assert SERVICES[name]["volumes"] == ["datasets:/datasets", "stages:/stages"]
+    assert SERVICES[name]["volumes"] == ["datasets:/datasets", "stages:/stages", "images:/images"]
+    assert SERVICES["api"]["volumes"] == ["images:/images"]
 
 
 def test_postgresql_is_asked_by_tcp_which_it_answers_when_the_database_is_made() -> None:
@@ -206,7 +208,9 @@ class Host:
             "@postgres/crosslayer": f"@/crosslayer?host={sockets}",
             "/datasets": str(folder / "datasets"),
             "/stages": str(folder / "stages"),
+            "/images": str(folder / "images"),
         }
+        (folder / "images").mkdir()
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def _here(self, text: str) -> str:
@@ -324,4 +328,7 @@ def test_the_services_answer_a_job(host: Host) -> None:
         assert kinds.count("evaluated") == 20
         (job,) = client.jobs().jobs
         assert job.search == f"job-{job.id}"
+        flowers = client.upload_dataset(archive(), name="flowers")
+        answer = client.optimize("flowers", max_accuracy_drop=0.5, effort="quick", budget=2)
+        assert (answer.dataset, answer.confirmed) == (flowers.identity, True)
     assert json.loads(host.run("api", "search", "show", "--json"))

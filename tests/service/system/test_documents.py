@@ -14,6 +14,7 @@ from service.schemas import OptimizeRequest
 from tests.service.test_uploads import MINE
 from tests.support.serving import serving
 from tests.support.stored import candidate, store_results
+from tests.support.uploads import archive
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +51,7 @@ def test_the_commands_answer(text: str, address: str, tmp_path: Path) -> None:
         if f"{program} " in text and shutil.which(program) is None:
             pytest.skip(f"needs {program}")
     (tmp_path / "mine.yaml").write_text(MINE)
+    (tmp_path / "flowers.npz").write_bytes(archive())
     with Client(address) as client:
         (job,) = client.jobs().jobs
     commands = [line for block in blocks(text, "sh") for line in typed(block) if "curl" in line]

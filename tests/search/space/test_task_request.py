@@ -1,0 +1,161 @@
+"""Networks of requests and of stored tasks."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from search.content_hash import content_hash
+from search.errors import UsageError
+from search.images.places import ImagePlaces
+from search.space import code_digests
+from search.space.task import Task, find_task
+from search.space.task_request import TaskRequest, rebuilt_task, searched_task
+
+NETS = """
+from torch import nn
+
+def build(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, num_classes))
+"""
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Work in a folder with a function and weights."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(code_digests, "_files", {})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "requested_nets.py").write_text(NETS)
+    torch.save(network().state_dict(), tmp_path / "net.pt")
+    yield
+    sys.modules.pop("requested_nets", None)
+
+
+def found(folder: Path, **values: Any) -> Task:
+    return searched_task(TaskRequest(**values), ImagePlaces.at(folder))
+
+
+PATH = "requested_nets:build"
+
+
+@pytest.mark.parametrize(
+    ("values", "train"),
+    [
+        ({}, "scratch"),
+        ({"network": PATH}, "scratch"),
+        ({"network": PATH, "train": "scratch"}, "scratch"),
+        ({"network": PATH, "train": "none"}, "none"),
+        ({"network": PATH, "train": "finetune"}, "finetune"),
+        ({"network": PATH, "checkpoint": "net.pt"}, "finetune"),
+        ({"network": PATH, "checkpoint": Path("net.pt"), "train": "none"}, "none"),
+        ({"model": network()}, "finetune"),
+        ({"model": network(), "train": "none"}, "none"),
+    ],
+)
+def test_a_network_with_weights_is_finetuned_unless_asked_otherwise(
+    tmp_path: Path, values: dict[str, Any], train: str
+) -> None:
+    task = found(tmp_path, **values)
+    assert task.train == train
+    assert (task.network is not None and task.network.trained) == (train != "scratch")
+    given = task.network is not None and "checkpoint" in values
+    assert (task.network.checkpoint if task.network else None) == (str(tmp_path / "net.pt") if given else None)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"network": PATH, "checkpoint": "net.pt", "train": "scratch"},
+            "`checkpoint` has weights, which `train` scratch would not use; leave it out, or choose finetune or none",
+        ),
+        (
+            {"model": network(), "train": "scratch"},
+            "`model` has weights, which `train` scratch would not use; choose finetune or none, or give the import",
+        ),
+        ({"train": "finetune"}, "`train` finetune needs a network that comes trained: give a function as `network`"),
+        ({"train": "none"}, "`train` none needs a network that comes trained: give a function as `network` with the"),
+        ({"checkpoint": "net.pt"}, "`checkpoint` needs `network`, the function that builds the network of these"),
+        ({"checkpoint": 3, "network": PATH}, "`checkpoint` must be the path of a file, got 3"),
+        ({"checkpoint": "gone.pt", "network": PATH}, r"`checkpoint` \S+/gone\.pt does not exist; give the file"),
+        ({"checkpoint": "net.pt", "model": network()}, "`checkpoint` and `model` exclude each other"),
+        ({"model": "net.pt"}, "`model` must be a torch.nn.Module, got a value of type str"),
+    ],
+)
+def test_requests_that_contradict_themselves(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        found(tmp_path, **values)
+
+
+def stored(task: Task) -> Task:
+    """Return a task as another process reads it."""
+    return Task.from_dict(task.to_dict())
+
+
+def test_a_stored_network_is_found_again_with_its_weights(tmp_path: Path) -> None:
+    for values in ({"network": PATH}, {"network": PATH, "checkpoint": "net.pt"}, {"network": PATH, "train": "none"}):
+        task = found(tmp_path, **values)
+        assert rebuilt_task(stored(task)) == task
+        assert rebuilt_task(task) is task
+
+
+def test_weights_that_changed_since_are_refused(tmp_path: Path) -> None:
+    task = found(tmp_path, network=PATH, checkpoint="net.pt")
+    torch.save(network(1).state_dict(), tmp_path / "net.pt")
+    with pytest.raises(
+        UsageError,
+        match=r"`checkpoint` \S+/net\.pt has other weights since, so it is another network and its results cannot be",
+    ):
+        rebuilt_task(stored(task))
+
+
+def test_weights_that_are_gone_are_told_with_where_they_were_and_what_to_do(tmp_path: Path) -> None:
+    task = found(tmp_path, network=PATH, checkpoint="net.pt", train="none")
+    (tmp_path / "net.pt").rename(tmp_path / "moved.pt")
+    with pytest.raises(UsageError) as caught:
+        rebuilt_task(stored(task), name="digits-1")
+    assert str(caught.value) == (
+        f"the weights of `network` {PATH} were read from {tmp_path}/net.pt, which is gone; put them back, or say where "
+        f"they are: search run --dataset digits --network {PATH} --checkpoint FILE --train none --resume --name "
+        "digits-1"
+    )
+    moved = found(tmp_path, network=PATH, checkpoint="moved.pt", train="none")
+    assert moved.identity == task.identity
+
+
+def test_a_function_that_builds_other_weights_since_is_refused(tmp_path: Path) -> None:
+    task = found(tmp_path, network=PATH, train="none")
+    assert task.network is not None
+    other = replace(task, network=replace(task.network, fingerprint="0", weights_sha256="0"))
+    with pytest.raises(UsageError, match=f"`network` {PATH} was edited since, so it is another network"):
+        rebuilt_task(stored(other))
+
+
+def test_a_network_that_was_given_has_to_be_given_again(tmp_path: Path) -> None:
+    task = found(tmp_path, model=network())
+    assert rebuilt_task(task) is task
+    with pytest.raises(UsageError) as caught:
+        rebuilt_task(stored(task), name="digits-1")
+    assert str(caught.value) == (
+        "the network torch.nn.modules.container.Sequential was given as a Python object, which is not stored; give it "
+        "again: search.run(model=..., data=..., options=search.SearchOptions(name='digits-1', resume=True))"
+    )
+    assert found(tmp_path, model=network()).identity == task.identity
+    assert found(tmp_path, model=network(1)).identity != task.identity
+
+
+def test_a_request_of_nothing_is_the_default_task_exactly_so_that_what_is_stored_of_it_is_found(tmp_path: Path) -> None:
+    task, known = found(tmp_path), find_task("digits")
+    assert task == known
+    assert content_hash(task.effort.to_dict()) == content_hash(known.effort.to_dict())  # 40 and 40.0 differ in it
