@@ -165,7 +165,8 @@ def latent(
     """Outcomes of a network that is truly right with a probability of `accuracy` on a new image and a new chip."""
     own = 0.95 * difficulty + math.sqrt(1 - 0.95**2) * rng.standard_normal(len(difficulty))
     noise = spread * (rng.standard_normal((chips, 1)) + rng.standard_normal((chips, len(difficulty))))
-    return own + noise < stats.norm.ppf(accuracy) * math.sqrt(1 + 2 * spread**2)
+    found: Right = own + noise < stats.norm.ppf(accuracy) * math.sqrt(1 + 2 * spread**2)
+    return found
 
 
 @pytest.mark.slow

@@ -27,7 +27,8 @@ from search.evaluation.task_images import TaskImages
 from search.evaluation.training import Training
 from search.images.image_set import ImageSet
 from search.space.candidate import Candidate
-from search.space.task import find_task
+from search.space.custom_network import find_model
+from search.space.task import CHANNEL_STEPS, Metric, Task, Train, find_task
 
 DIGITS = find_task("digits").with_effort("quick")
 TASK = replace(DIGITS, effort=replace(DIGITS.effort, chips=3))
@@ -67,6 +68,7 @@ def numbers_of(pixels: Tensor | np.ndarray) -> set[int]:
     return set(found)
 
 
+CONFIRMATION = range(110, 134)
 DATA = TaskData(train=images(TRAIN), validation=images(VALIDATION), test=images(TEST), fingerprint="the images")
 
 
@@ -329,3 +331,123 @@ def test_zeros_of_a_layer_that_runs_twice_are_stored_once(spy: Spy, tmp_path: Pa
     names = approx.layer_order(model, task_images.example())
     emulation.put_in_memory(model, CANDIDATE, names, [f"{names[1]}#2"])
     assert [memory.stores_pruned for memory in memories(model)] == [False, True, False]
+
+
+# Networks that come trained -----------------------------------------------------------------------------------------
+
+SEPARATE = replace(DATA, confirmation=images(CONFIRMATION))
+
+
+def trained_task(train: Train, *, metric: Metric = "accuracy") -> Task:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    network = find_model(model, image_shape=TASK.image_shape, classes=10)
+    return replace(DIGITS.with_network(network), train=train, metric=metric)
+
+
+def of_trained(
+    folder: Path, train: Train, *, seed: int = 0, metric: Metric = "accuracy"
+) -> tuple[Evaluator, Candidate]:
+    """An evaluator, and a candidate that lost channels and weights and whose memory fails."""
+    task = trained_task(train, metric=metric)
+    candidate = replace(task.space.baseline(), width=6, sparsity=0.5, weight_bits=6, supply_v=0.6, robust_bits=1)
+    return Evaluator(task, SEPARATE, HARDWARE, seed=seed, cache=TrainingCache(folder)), candidate
+
+
+def test_runs_of_networks_that_come_trained_share_the_images_that_neither_trained_nor_chose() -> None:
+    folds = [datasets.fold(SEPARATE, run) for run in range(3)]
+    for fold in folds:
+        assert numbers_of(fold.validation.images()) == set(CONFIRMATION)
+        assert numbers_of(fold.train.images()) == set(TRAIN)
+        assert numbers_of(fold.test.images()) == set(TEST)
+    assert len({SEPARATE.fingerprint, *(fold.fingerprint for fold in folds)}) == 4
+
+
+@pytest.mark.parametrize("run", [0, 1, 5])
+def test_a_fine_tuned_network_trains_anew_for_each_run_and_is_measured_on_those_images(
+    spy: Spy, tmp_path: Path, run: int
+) -> None:
+    search, candidate = of_trained(tmp_path, "finetune")
+    spy.calibrated.clear()  # by what found the network
+    found = search.confirm(candidate, run)
+    assert [numbers for numbers, _, _ in spy.fits] == [set(TRAIN)] * 3  # without channels, pruned and approximated
+    assert spy.calibrated == [set(TRAIN)]
+    assert [numbers for numbers, _, _ in spy.measured] == [set(CONFIRMATION), set(TEST)]
+    assert (found.retrained, found.images, found.pool) == (True, len(CONFIRMATION), len(CONFIRMATION))
+    assert found.outcomes is not None
+    assert found.outcomes.right().mean(axis=1).tolist() == pytest.approx(found.chip_accuracies)
+
+
+def test_a_network_as_it_was_given_is_fine_tuned_on_codes_alone(spy: Spy, tmp_path: Path) -> None:
+    search, candidate = of_trained(tmp_path, "finetune")
+    search.evaluate(replace(candidate, width=CHANNEL_STEPS, sparsity=0.0), "validation")
+    assert len(spy.fits) == 1
+    search.evaluate(replace(candidate, width=CHANNEL_STEPS), "validation")
+    assert len(spy.fits) == 3
+
+
+def test_no_random_number_of_fine_tuning_is_that_of_another_run_or_search(spy: Spy, tmp_path: Path) -> None:
+    """Even where the network before it is the same, as it was given."""
+    for folder, seed in (("0", 0), ("1", 1)):
+        search, candidate = of_trained(tmp_path / folder, "finetune", seed=seed)
+        for width in (6, CHANNEL_STEPS):
+            search.evaluate(replace(candidate, width=width), "validation")
+    for run in range(3):
+        search.confirm(replace(candidate, width=CHANNEL_STEPS), run)
+    seeds = [seed for _, seed, _ in spy.fits]
+    assert len(seeds) == 2 * (3 + 2) + 3 * 2
+    assert len(set(seeds)) == len(seeds)
+    chips = [chip for _, given, _ in spy.measured for chip in given]
+    of_searches = chips[: 4 * DIGITS.effort.chips]
+    assert len(set(of_searches)) == 2 * DIGITS.effort.chips  # of both widths the same ones
+    of_runs = chips[4 * DIGITS.effort.chips :]
+    assert len(set(of_runs)) == len(of_runs) == 6 * DIGITS.effort.chips
+    assert not set(of_runs) & set(of_searches)
+
+
+def test_without_training_a_run_measures_the_network_of_the_search_on_other_images_and_chips(
+    spy: Spy, tmp_path: Path
+) -> None:
+    search, candidate = of_trained(tmp_path, "none")
+    chosen = search.evaluate(candidate, "validation")
+    runs = [search.confirm(candidate, run) for run in range(DIGITS.effort.confirmations)]
+    assert spy.fits == []
+    assert list(tmp_path.iterdir()) == []  # nothing is kept on disk
+    assert chosen.early_accuracy is None
+    (numbers, chips, model), *others = spy.measured
+    assert numbers == set(VALIDATION)
+    assert [numbers for numbers, _, _ in others] == [set(CONFIRMATION), set(TEST)] * len(runs)
+    for _, _, other in others:
+        assert all(torch.equal(value, other.state_dict()[name]) for name, value in model.state_dict().items())
+    confirming, testing = ([chip for _, given, _ in others[which::2] for chip in given] for which in range(2))
+    assert len(confirming) >= 20
+    assert len({*chips, *confirming, *testing}) == len([*chips, *confirming, *testing])
+    for run in runs:
+        assert (run.retrained, run.images, run.pool) == (False, len(CONFIRMATION), len(CONFIRMATION))
+        assert run.outcomes is not None
+        assert run.outcomes.chips == len(run.chip_accuracies)
+        assert run.outcomes.right().mean(axis=1).tolist() == pytest.approx(run.chip_accuracies)
+
+
+def test_outcomes_are_in_order_of_classes_where_these_count_the_same(spy: Spy, tmp_path: Path) -> None:
+    """Images 110 to 133 are of all classes in turn, so that the first four classes have three and the others two."""
+    search, candidate = of_trained(tmp_path, "none", metric="balanced-accuracy")
+    found = search.confirm(candidate, 0)
+    assert found.outcomes is not None
+    assert found.outcomes.groups == (3,) * 4 + (2,) * 6
+    right = right_on(set(CONFIRMATION))  # on the first chip: the first images are right
+    order = sorted(range(len(CONFIRMATION)), key=lambda place: (CONFIRMATION[place] % 10, place))
+    assert found.outcomes.right()[0].tolist() == [place < right for place in order]
+    shares = [np.mean([place < right for place in order if CONFIRMATION[place] % 10 == label]) for label in range(10)]
+    assert found.chip_accuracies[0] == pytest.approx(np.mean(shares))
+    assert found.images == found.pool == int(100 / (4 / 3 + 6 / 2))
+
+
+def test_accuracies_of_classes_are_those_of_test_images(spy: Spy, tmp_path: Path) -> None:
+    """On the first chip the first 20 of 30 are right, of all classes in turn, and one more on each other chip."""
+    found = of_search(tmp_path).confirm(CANDIDATE, 0)
+    assert found.test_class_accuracies == pytest.approx([(2 + 2 / 3) / 3, (2 + 1 / 3) / 3, *[2 / 3] * 8])
+    chosen = of_search(tmp_path).evaluate(CANDIDATE, "validation")
+    assert len(chosen.class_accuracies) == 10
+    assert np.mean([share for share in chosen.class_accuracies if share is not None]) == pytest.approx(chosen.accuracy)
