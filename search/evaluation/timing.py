@@ -19,7 +19,7 @@ from search.space.plan import StepTimes
 
 _GROWTH = 4  # from batch to batch, until one is of full size or the time is up
 _STEPS = 4  # of each batch size, of which the shortest counts
-_CALIBRATION_IMAGES = 512  # of a conversion in `search.evaluation.training`
+_CALIBRATION_IMAGES = 512  # of a conversion; see `search.evaluation.task_images`
 _CLASSIFIED = 1000  # images at a time
 _TRAINING, _RETRAINING, _CLASSIFYING, _CONVERSION = 0.35, 0.4, 0.1, 0.05  # shares of the time; classifying takes two
 

@@ -85,8 +85,7 @@ def stage_times(task: Task, times: StepTimes, sizes: SplitSizes) -> StageTimes:
         sizes: Numbers of images.
     """
     effort = task.effort
-    early_and_chips = 1 + effort.chips
-    measure_s = early_and_chips * sizes.validation * times.image_s
+    measure_s = effort.chips * sizes.validation * times.image_s
     test_s = effort.chips * sizes.test * times.image_s
     if task.train == "none":
         return StageTimes(train_s=0.0, prune_s=0.0, approximate_s=times.convert_s + measure_s, test_s=test_s)
@@ -94,6 +93,7 @@ def stage_times(task: Task, times: StepTimes, sizes: SplitSizes) -> StageTimes:
     def seconds(epochs: float, step_s: float) -> float:
         return round(epochs * ceil(sizes.train / effort.batch_size)) * step_s
 
+    measure_s += sizes.validation * times.image_s  # early in the retraining
     return StageTimes(
         train_s=seconds(effort.train_epochs if task.train == "scratch" else effort.prune_epochs, times.train_step_s),
         prune_s=seconds(effort.prune_epochs, times.train_step_s),

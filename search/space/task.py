@@ -223,6 +223,13 @@ class Task:
             space = replace(space, width=range(network.min_width, network.max_width + 1))
         return replace(self, space=space, network=network)
 
+    def with_training(self, train: Train) -> Task:
+        """Return this task with the effort of another way to train; its recipe has to be given after it."""
+        if train == "scratch":
+            return self
+        images = split_sizes(self.dataset.counts, trained=True).train
+        return replace(self, train=train, effort=effort_for(images, trained=True))
+
     def with_recipe(self, recipe: Recipe) -> Task:
         """Return this task with another training than its rule."""
         if recipe == self.recipe:
@@ -249,8 +256,7 @@ class Task:
         if content["network"] is not None:
             task = task.with_network(CustomNetwork.from_dict(content["network"]))
         task = replace(
-            task,
-            train=content["train"],
+            task.with_training(content["train"]),
             metric=content["metric"],
             mean=tuple(content["mean"]),
             std=tuple(content["std"]),

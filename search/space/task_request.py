@@ -185,7 +185,8 @@ def searched_task(request: TaskRequest, places: ImagePlaces, *, on_image: OnImag
         task = task.with_network(network)
     metric: Metric = next((one for one in METRICS if one == request.metric), "accuracy")
     mean, std = (_per_channel(name, getattr(request, name), dataset.image_shape[0]) for name in ("mean", "std"))
-    return replace(task, train=train, metric=metric, mean=mean, std=std).with_recipe(request.recipe)
+    task = replace(task.with_training(train), metric=metric, mean=mean, std=std)
+    return task.with_recipe(request.recipe)
 
 
 def rebuilt_task(task: Task, *, name: str = "NAME") -> Task:

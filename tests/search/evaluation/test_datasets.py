@@ -1,3 +1,5 @@
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from search.evaluation.datasets import TaskData
 from search.images.image_set import ImageSet
 from search.images.places import ImagePlaces
 from search.images.splits import split_sizes
-from search.space.task import Task, find_task, task_of
+from search.space.task import Task, Train, find_task, task_of
 from tests.support.images import in_memory, patterns
 
 
@@ -74,6 +76,94 @@ def test_three_splits_are_made_of_those_that_there_are(counts: dict[str, int], t
         assert seen[0] == bytes_of(given["train"])
 
 
+def parts_of(data: TaskData) -> dict[str, ImageSet]:
+    assert data.confirmation is not None
+    return {"train": data.train, "validation": data.validation, "test": data.test, "confirmation": data.confirmation}
+
+
+@pytest.mark.parametrize("train", ["none", "finetune"])
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"train": 60, "validation": 30, "test": 30},
+        {"train": 60, "validation": 60},
+        {"train": 120, "test": 30},
+        {"train": 180},
+        {"all": 180},
+    ],
+)
+def test_for_a_network_that_comes_trained_no_image_has_two_roles(
+    counts: dict[str, int], train: Train, tmp_path: Path
+) -> None:
+    task, places = stored(tmp_path, **counts)
+    task = task.with_training(train)
+    parts = parts_of(datasets.load(task, places))
+    sizes = split_sizes(counts, trained=True)
+    for name, part in parts.items():
+        assert len(part.labels) == pytest.approx(getattr(sizes, name), abs=3)
+        assert np.ptp(np.bincount(part.labels)) <= 1  # stratified
+    seen = [bytes_of(part) for part in parts.values()]
+    assert sum(map(len, seen)) == len(set.union(*seen)) == sum(counts.values())
+    given = places.library.open(task.dataset)
+    clean = "validation" in counts
+    assert task.is_clean == clean
+    # Given validation images choose and confirm, and none of them trains; without them training images do.
+    chosen_by = bytes_of(parts["validation"]) | bytes_of(parts["confirmation"])
+    assert chosen_by <= bytes_of(given["validation" if clean else "all" if "all" in given else "train"])
+    if clean:
+        assert bytes_of(parts["train"]) == bytes_of(given["train"])
+    again = parts_of(datasets.load(task, places))
+    assert all(again[name].labels.tolist() == part.labels.tolist() for name, part in parts.items())
+
+
+def test_built_in_images_are_split_so_too(tmp_path: Path) -> None:
+    task = find_task("digits").with_training("none")
+    parts = parts_of(datasets.load(task, ImagePlaces.at(tmp_path)))
+    sizes = split_sizes(task.dataset.counts, trained=True)
+    assert [len(parts[name].labels) for name in ("validation", "confirmation")] == pytest.approx([337, 337], abs=5)
+    assert len(parts["train"].labels) == pytest.approx(sizes.train, abs=5)
+    seen = [bytes_of(part) for part in parts.values()]
+    whole = datasets.load(find_task("digits"), ImagePlaces.at(tmp_path))
+    assert seen[2] == bytes_of(whole.test)
+    assert set.union(*seen) == bytes_of(whole.train) | bytes_of(whole.validation) | bytes_of(whole.test)
+    assert sum(len(one & other) for one, other in combinations(seen, 2)) == 0
+
+
+def test_results_on_images_in_other_roles_are_never_taken_for_each_other(tmp_path: Path) -> None:
+    task, places = stored(tmp_path, train=60, test=30)
+    prints = {
+        datasets.load(one, places).fingerprint
+        for one in (task, task.with_training("none"), find_task("digits"), find_task("digits").with_training("none"))
+    }
+    assert len(prints) == 4
+
+
+def test_images_that_are_stored_class_by_class_calibrate_in_another_order(tmp_path: Path) -> None:
+    pixels, labels = patterns(300)
+    order = np.argsort(labels, kind="stable")
+    places = ImagePlaces.at(tmp_path, tmp_path / "images")
+    source = in_memory({"train": (pixels[order], labels[order]), "test": patterns(30, seed=1)})
+    task = task_of(places.library.store(source))
+    for train in ("scratch", "none"):
+        images = datasets.load(task.with_training(train), places).train
+        assert np.bincount(images.labels[:30], minlength=3).min() >= 4
+
+
+def test_images_are_said_to_be_imbalanced_if_a_class_has_three_times_as_many(tmp_path: Path) -> None:
+    task, _ = stored(tmp_path, train=60, test=30)
+    images = ImageSet(np.zeros((100, 1, 8, 8), np.uint8), np.repeat([0, 1, 2], [30, 60, 10]))
+    assert datasets.imbalance(task, images) == (
+        "the training images are imbalanced: 60 of '1', 10 of '2'; accuracy hardly depends on rare classes, with "
+        "`metric` balanced-accuracy all count the same"
+    )
+    balanced = replace(task, metric="balanced-accuracy")
+    assert datasets.imbalance(balanced, images) == "the training images are imbalanced: 60 of '1', 10 of '2'"
+    for counts, expected in (([21, 60, 19], True), ([20, 60, 20], True), ([21, 59, 20], False), ([33, 34, 33], False)):
+        found = datasets.imbalance(task, replace(images, labels=np.repeat([0, 1, 2], counts)))
+        assert (found is not None) == expected, counts
+    assert "60 of '0', 0 of '2'" in str(datasets.imbalance(task, ImageSet(images.pixels, np.repeat([0, 1], [60, 40]))))
+
+
 def test_every_class_is_in_every_split_however_rare(tmp_path: Path) -> None:
     pixels, labels = patterns(300)
     labels = np.where(np.arange(300) < 4, 2, labels % 2)  # four images of the last class
@@ -101,6 +191,10 @@ def test_images_are_sent_to_other_processes_without_their_pixels(tmp_path: Path)
     data = datasets.load(task, places)
     sent = data.closed()
     assert all(part.pixels.nbytes == 0 for part in (sent.train, sent.validation, sent.test))
+    separate = datasets.load(task.with_training("none"), places)
+    assert all(part.pixels.nbytes == 0 for part in parts_of(separate.closed()).values())
+    reopened = parts_of(separate.closed().opened())["confirmation"]
+    assert np.array_equal(reopened.images(), parts_of(separate)["confirmation"].images())
     opened: TaskData = sent.opened()
     assert np.array_equal(opened.validation.images(), data.validation.images())
     digits = datasets.load(find_task("digits"), places)

@@ -1,11 +1,9 @@
-import json
 from dataclasses import replace
 
 import pytest
 
 from search.errors import UsageError
 from search.space.effort import Effort, Recipe, effort_for
-from search.space.task import find_task
 
 
 def steps(images: int, epochs: float, effort: Effort) -> float:
@@ -42,12 +40,11 @@ def test_a_recipe_changes_all_stages_by_the_same_factor() -> None:
     assert other == replace(effort, batch_size=7, augmentation="crop-flip")
 
 
-def test_a_recipe_that_says_nothing_changes_nothing() -> None:
-    """Not even 40 to 40.0, which would be another effort in the hashes under which results are stored."""
-    for effort in (effort_for(54_000), find_task("digits").effort):
-        for trained in (False, True):
-            changed = effort.with_recipe(Recipe(), trained=trained)
-            assert json.dumps(changed.to_dict()) == json.dumps(effort.to_dict())
+def test_networks_that_come_trained_have_as_many_steps_and_no_higher_rates() -> None:
+    for images in (2_000, 54_000):
+        scratch, tuned = effort_for(images), effort_for(images, trained=True)
+        assert tuned == replace(scratch, approximate_learning_rate=tuned.approximate_learning_rate)
+        assert tuned.approximate_learning_rate < scratch.approximate_learning_rate
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_stages_take_their_steps() -> None:
     assert (tuned.train_s, tuned.approximate_s) == (PRUNE_S, APPROXIMATE_S)
     untrained = stage_times(replace(ONE, train="none"), TIMES, SIZES)
     assert (untrained.train_s, untrained.prune_s) == (0, 0)
-    assert untrained.approximate_s == 3.0 + 4 * 337 * 0.125
+    assert untrained.approximate_s == 3.0 + 3 * 337 * 0.125
 
 
 def test_a_network_is_trained_once_and_converted_for_each_candidate() -> None:

@@ -5,8 +5,9 @@ import pytest
 
 from search.errors import UnknownNameError
 from search.images.dataset import Dataset
-from search.space.effort import Recipe
-from search.space.task import CustomNetwork, Task, find_task, task_names, task_of
+from search.images.splits import split_sizes
+from search.space.effort import Recipe, effort_for
+from search.space.task import CustomNetwork, Task, Train, find_task, task_names, task_of
 
 CUSTOM = CustomNetwork(path="package.nets:build", folder="/here", max_depth=3, max_width=8, fingerprint="0" * 64)
 DIGITS = find_task("digits")
@@ -43,7 +44,7 @@ def test_a_task_with_a_custom_network_is_stored_separately() -> None:
 
 def test_a_network_that_comes_trained_is_chosen_by_its_share_of_channels() -> None:
     trained = replace(CUSTOM, max_depth=1, weights_sha256="2" * 64, checkpoint="/here/net.pt")
-    task = replace(DIGITS.with_network(trained), train="none")
+    task = DIGITS.with_network(trained).with_training("none")
     baseline = task.space.baseline()
     assert (baseline.family, baseline.depth, baseline.width) == ("package.nets:build/8", 1, 8)
     assert {one.width for one in task.space.networks()} == set(range(1, 9))
@@ -84,8 +85,6 @@ def test_a_task_of_other_images_carries_their_digest() -> None:
 
 
 CHANGES: list[dict[str, Any]] = [
-    {"train": "none"},
-    {"train": "finetune"},
     {"metric": "balanced-accuracy"},
     {"mean": (0.5, 0.5, 0.5)},
     {"std": (0.5, 0.5, 0.5)},
@@ -96,6 +95,8 @@ CHANGES: list[dict[str, Any]] = [
 def test_all_that_changes_results_changes_the_identity() -> None:
     task = task_of(FLOWERS)
     changed = [replace(task, **change) for change in CHANGES]
+    trainings: tuple[Train, ...] = ("none", "finetune")
+    changed = [*(task.with_training(train) for train in trainings), *changed]
     changed += [
         task.with_recipe(recipe)
         for recipe in (Recipe(epochs=3), Recipe(learning_rate=0.1), Recipe(batch_size=7), Recipe(augment="crop-flip"))
@@ -105,6 +106,26 @@ def test_all_that_changes_results_changes_the_identity() -> None:
         again = Task.from_dict(one.to_dict())
         assert again == one
         assert again.identity == one.identity
+
+
+def test_networks_that_come_trained_are_trained_by_the_rule_for_their_images_whatever_the_data_set() -> None:
+    """With a recipe, which is of fine-tuning."""
+    for task in (DIGITS, task_of(FLOWERS)):
+        sizes = split_sizes(task.dataset.counts, trained=True)
+        tuned = task.with_training("finetune")
+        assert tuned.effort == effort_for(sizes.train, trained=True)
+        assert task.with_training("scratch") == task
+        changed = tuned.with_recipe(Recipe(epochs=2, learning_rate=1e-5))
+        assert changed.effort.prune_epochs == pytest.approx(2)
+        assert changed.effort.prune_learning_rate == pytest.approx(1e-5)
+
+
+def test_images_are_clean_if_they_are_not_cut_from_those_of_training() -> None:
+    separate = replace(DIGITS, dataset=replace(DIGITS.dataset, counts={"train": 90, "validation": 10}))
+    assert DIGITS.is_clean  # nothing has trained its networks before
+    assert not DIGITS.with_training("none").is_clean
+    assert not DIGITS.with_training("finetune").is_clean
+    assert separate.with_training("none").is_clean
 
 
 def test_the_networks_of_a_task_suit_its_images() -> None:
