@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from approx.arithmetic.ops import INT32_MAX
-from approx.arithmetic.pooling import pool_faster
 from approx.checks import check_model, check_names_to_tensors, check_type, shown
 from approx.config import LayerApproximation, NetworkApproximation
 from approx.errors import ArgumentError
@@ -72,7 +71,7 @@ def approximate(
         for name, multiplier in multipliers.items():
             check_type(f"multipliers[{name!r}]", multiplier, Multiplier, "an approx.Multiplier")
     converted = split_attention(copy.deepcopy(model).eval())
-    pool_faster(converted)
+    use_pooling_kernel(converted)
     layers = dict(weight_layers(converted))
     masks = {} if masks is None else masks
     _check_masks(masks, layers)
@@ -100,7 +99,6 @@ def approximate(
                         f"overrides={{{name!r}: None}} or leave_unsupported=True in a NetworkApproximation"
                     )
                 converted = replace_everywhere(converted, layers[name], replacement)
-    use_pooling_kernel(converted)  # only now: what it reads could not be observed
     return converted.eval()
 
 

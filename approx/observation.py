@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from approx.arithmetic.pooling import MaxPool2
 from approx.checks import shown
 from approx.errors import ArgumentError
 
@@ -156,6 +157,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._handles += [
             norm.register_forward_pre_hook(self._norm(name), with_kwargs=True) for name, norm in norms.items()
         ]
+        self._handles += [  # what its kernel reads is not dispatched
+            module.register_forward_pre_hook(self._pool, with_kwargs=True)
+            for module in model.modules()
+            if isinstance(module, MaxPool2)
+        ]
 
     def _enter(self, name: str) -> Any:
         def hook(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -182,6 +188,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self._normed.setdefault(layer, set()).add(name)
 
         return hook
+
+    def _pool(self, module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self._use(arguments[0] if arguments else named["input"])
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -27,27 +27,6 @@ class MaxPool2(nn.MaxPool2d):
         return result
 
 
-def pool_faster(model: nn.Module) -> None:
-    """Let a network's `nn.MaxPool2d(2)` be `MaxPool2`, in place: it computes the same.
-
-    The layers stay the objects that they are, so that whoever refers to one still runs it.
-    """
-    for module in model.modules():
-        if type(module) is nn.MaxPool2d and _pools_by_two(module):
-            module.__class__ = MaxPool2
-
-
-def _pools_by_two(layer: nn.MaxPool2d) -> bool:
-    sizes = (layer.kernel_size, layer.stride)
-    return (
-        all(size in (2, (2, 2)) for size in sizes)
-        and layer.padding in (0, (0, 0))
-        and layer.dilation in (1, (1, 1))
-        and not layer.ceil_mode
-        and not layer.return_indices
-    )
-
-
 def _is_for_kernel(values: Tensor) -> bool:
     return (
         type(values) is Tensor  # not a stand-in for one while a network is traced

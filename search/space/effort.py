@@ -134,8 +134,8 @@ def effort_for(images: int, *, trained: bool = False) -> Effort:
     Training takes 1,300 steps of 32 images, or of 128 if there are 10,000 images or more; retraining after pruning
     takes 350, retraining on integer codes 200; never more than 100 epochs, and at least one of training.
 
-    Networks that come trained are fine-tuned as long as others are retrained after pruning. Their weights are worth more
-    than a few hundred steps can make, and are often of networks that higher rates would undo; so integer codes are
+    Networks that come trained are fine-tuned as long as others are retrained after pruning. Their weights are worth
+    more than a few hundred steps can make, and are often of networks that higher rates would undo; so integer codes are
     retrained at a third of the rate. A small network of MNIST ends within 0.1 points of what a rate of 1e-3 gives as
     long as it keeps three bits and half of its channels or 30 % of its weights, and below it where less is left.
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from approx import LayerApproximation, NetworkApproximation, approx_layers, approximate
+from approx.arithmetic.pooling import MaxPool2
 from approx.errors import ArgumentError
 from approx.observation import observe
 from approx.surgery import FoldedBatchNorm, fold_batch_norm, weight_layers
@@ -128,6 +129,15 @@ NOT_FOLDABLE: dict[str, tuple[nn.Module, Tensor]] = {
     "a slice is used": (
         Net(lambda m, x: m.norm(y := m.a(x)) + y[:, :1], a=convolution(), norm=nn.BatchNorm2d(3)),
         IMAGES,
+    ),
+    "pooled by the kernel": (
+        Net(
+            lambda m, x: m.norm(y := m.a(x)).mean() + m.other(y),
+            a=convolution(),
+            norm=nn.BatchNorm2d(3),
+            other=MaxPool2(),
+        ),
+        real(30, 3, 32, 32),
     ),
     "two norms": (
         Net(

@@ -4,10 +4,10 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from approx.arithmetic import native
-from approx.arithmetic.pooling import MaxPool2, pool_faster
+from approx.arithmetic.pooling import MaxPool2
 from approx.errors import ArgumentError
 
 SHAPES = (
@@ -99,26 +99,3 @@ def test_it_refuses_what_torch_refuses(shape: tuple[int, ...]) -> None:
 def test_an_exported_program_has_torchs_operator() -> None:
     program = torch.export.export(MaxPool2(), (values_of((1, 40, 30, 30)),))
     assert any("max_pool2d" in str(node.target) for node in program.graph.nodes)
-
-
-def test_layers_of_a_network_that_pool_by_two_pool_faster_and_others_stay_as_they_are() -> None:
-    class Halving(nn.MaxPool2d):
-        """Perhaps it computes something else."""
-
-    by_two = [nn.MaxPool2d(2), nn.MaxPool2d((2, 2), stride=(2, 2), padding=(0, 0), dilation=(1, 1))]
-    others = [
-        nn.MaxPool2d(3),
-        nn.MaxPool2d(2, stride=1),
-        nn.MaxPool2d((2, 1)),
-        nn.MaxPool2d(2, padding=1),
-        nn.MaxPool2d(2, dilation=2),
-        nn.MaxPool2d(2, ceil_mode=True),
-        nn.MaxPool2d(2, return_indices=True),
-        Halving(2),
-    ]
-    model = nn.ModuleList([*by_two, *others])
-    pool_faster(model)
-    assert [type(layer) for layer in model] == [*[MaxPool2] * 2, *[nn.MaxPool2d] * 7, Halving]
-    values = values_of((1, 40, 31, 30))
-    for layer in by_two:
-        assert torch.equal(layer(values), F.max_pool2d(values, 2))
