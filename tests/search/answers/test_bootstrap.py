@@ -141,6 +141,13 @@ def test_every_group_counts_the_same() -> None:
     assert bound(right, groups=groups) < 0.75 - 1.9 * math.sqrt(0.25 / 20) / 2
 
 
+def test_groups_of_few_images_make_certain_outcomes_less_certain() -> None:
+    """20 and 1,980 images of two classes count as 79: 4 / (1 / 20 + 1 / 1980)."""
+    right, groups = first_right(2000, 2000), (20, 1980)
+    assert bound(right, groups=groups) == pytest.approx(0.025 ** (1 / 79))
+    assert bound(right, right, groups=groups) == pytest.approx(0.025 ** (1 / 79) - 1)
+
+
 def test_the_same_outcomes_have_the_same_bound() -> None:
     right, other = unlike(0.9, 100, 5, seed=0), unlike(0.9, 100, 5, seed=1)
     assert bootstrap_bound(right, other, (100,), confidence=CONFIDENCE) == bootstrap_bound(

@@ -28,7 +28,7 @@ from search.evaluation.training import Training
 from search.images.image_set import ImageSet
 from search.space.candidate import Candidate
 from search.space.custom_network import find_model
-from search.space.task import CHANNEL_STEPS, Metric, Task, Train, find_task
+from search.space.task import CHANNEL_STEPS, METRICS, Metric, Task, Train, find_task
 
 DIGITS = find_task("digits").with_effort("quick")
 TASK = replace(DIGITS, effort=replace(DIGITS.effort, chips=3))
@@ -289,6 +289,27 @@ def test_no_network_is_taken_from_the_cache_that_other_images_trained(spy: Spy, 
     of_search(tmp_path).evaluate(CANDIDATE, "validation")
     of_search(tmp_path, data=replace(DATA, fingerprint="other images")).evaluate(CANDIDATE, "validation")
     assert len(spy.fits) == 6
+
+
+def test_no_network_is_taken_from_the_cache_that_images_trained_in_another_normalisation(
+    spy: Spy, tmp_path: Path
+) -> None:
+    tasks = (TASK, replace(TASK, mean=(0.5,)), replace(TASK, std=(0.5,)), replace(TASK, mean=(0.5,), std=(0.5,)))
+    for number, task in enumerate(tasks, 1):
+        Evaluator(task, DATA, HARDWARE, seed=0, cache=TrainingCache(tmp_path)).evaluate(CANDIDATE, "validation")
+        assert len(spy.fits) == 3 * number
+
+
+def test_an_early_accuracy_is_that_of_the_metric(spy: Spy, tmp_path: Path) -> None:
+    """Even where the network is in the cache: images 79 down to 60 are of all classes in turn, the first are right."""
+    found = {}
+    for metric in METRICS:
+        task = replace(TASK, metric=metric)
+        uneven = replace(DATA, validation=replace(DATA.validation, labels=DATA.validation.labels // 7))  # of 14 and 6
+        one = Evaluator(task, uneven, HARDWARE, seed=0, cache=TrainingCache(tmp_path))
+        found[metric] = one.evaluate(CANDIDATE, "validation")
+        assert found[metric].early_accuracy == found[metric].chip_accuracies[0]
+    assert found["accuracy"].early_accuracy != found["balanced-accuracy"].early_accuracy
 
 
 def test_pruned_weights_stay_pruned_in_retraining(spy: Spy, tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 import search
+from search.answers.confirmation import Answer
 from search.answers.result import SearchResult, front, front_hypervolume, result_of
 from search.answers.stored import Stored
+from search.answers.words import CAUTION
 from search.cli.main import cli
 from search.engine import run_search
 from search.errors import UnknownNameError, UsageError
@@ -31,6 +33,7 @@ from tests.support.browser import Browser
 from tests.support.fakes import SETTINGS, SETUP, TARGET, FakeExecutor, FakeGenomeModel, formula, new_search
 from tests.support.stored import CONFIRMED, DROP, REJECTED, RIGHT_SIZED, store_rejected
 from tests.support.stored import SETUP as STORED_SETUP
+from tests.support.trained_answers import trained_answer
 
 pytestmark = pytest.mark.slow
 
@@ -152,6 +155,27 @@ def test_the_answer_is_at_the_target_accuracy(tmp_path: Path) -> None:
     assert "search resume digits-1." in written(result, trials).words
     unreached = replace(result, answer=replace(result.answer, target=Target(min_accuracy=0.9999), record=None))
     assert "No configuration at 99.99 % accuracy or more." in written(unreached, trials).words
+
+
+def test_the_page_says_how_a_network_that_came_trained_was_confirmed(storage: Path) -> None:
+    result, trials = stored(storage)
+
+    def shown(answer: Answer) -> Page:
+        search = replace(result.search, task=answer.task)
+        return written(replace(result, search=search, answer=answer, baseline=answer.baseline), trials)
+
+    unclean = " ".join(shown(trained_answer("none", clean=False)).words.split())
+    assert (
+        "Confirmed by a measurement of the same network, bootstrapped over 6,000 images and 20 chips: 95.00" in unclean
+    )
+    assert unclean.index("91.23 % on test images") < unclean.index("bootstrapped over")
+    assert CAUTION in unclean
+    assert "bootstraps" in unclean
+    assert "fresh runs" not in unclean
+    assert "By class, on test images" in unclean
+    clean = " ".join(shown(trained_answer("finetune")).words.split())
+    assert "Confirmed by 5 fresh runs, each retrained" in clean
+    assert CAUTION not in clean
 
 
 def test_the_chart_marks_the_answer_wherever_it_lies_but_not_the_baseline(storage: Path) -> None:
