@@ -96,6 +96,7 @@ def test_the_two_commands_are_on_the_first_screen() -> None:
         "docs/search-space.md",
         "docs/search.md",
         "docs/service.md",
+        "docs/your-network.md",
     ],
 )
 def test_links_between_documents_lead_somewhere(path: str) -> None:

@@ -29,6 +29,7 @@ AREAS = {
     "energy/test_layered.py": "workloads whose layers differ",
     "energy/test_multiplications.py": "what a product costs",
     "energy/test_published.py": "figures of publications",
+    "search/api/test_trained.py": "searches of networks that come trained",
     "search/evaluation/test_fresh_runs.py": "the images, chips and seeds of fresh runs",
     "search/executors/test_cluster.py": "a cluster of several machines",
     "search/test_surviving.py": "searches that are killed, on full disks, with networks that hang",
