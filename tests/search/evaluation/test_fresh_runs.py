@@ -6,6 +6,7 @@ its number in its pixels, so that it can be found again.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -79,7 +80,7 @@ class Spy:
     Attributes:
         fits: Numbers of the images, seed and masks of each training.
         calibrated: Numbers of the images of each calibration.
-        measured: Numbers of the images, chips and network of each measurement on chips.
+        measured: Numbers of the images, chips and network, as it was then, of each measurement on chips.
         seeds: Seed of each `Training` that was made.
     """
 
@@ -117,7 +118,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
         return approximate(model, *arguments, calibration_data=calibration_data, **others)
 
     def on_chips(model: nn.Module, given: approx.LabelledImages, chips: Sequence[int]) -> Tensor:
-        found.measured.append((numbers_of(pixels_of(given)), list(chips), model))
+        found.measured.append((numbers_of(pixels_of(given)), list(chips), copy.deepcopy(model)))
         return torch.stack([predicted(given, place) for place in range(len(chips))])
 
     class NotedTraining(Training):

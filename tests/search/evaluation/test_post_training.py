@@ -96,6 +96,19 @@ def test_what_is_pruned_keeps_its_largest_weights_and_has_statistics_of_its_own(
     assert torch.equal(statistics(by_hand.model)[0], statistics(small_network())[0])  # of what was not pruned
 
 
+def test_what_pruning_shifts_is_mended_too(networks: PostTraining, task: Task, images: TaskImages) -> None:
+    """The mean outputs of layers become those before any weight was removed."""
+    candidate = replace(task.space.baseline(), sparsity=0.6)
+    pruned = networks.pruned(candidate)
+    found, _ = networks.approximated(candidate, pruned)
+    data = images.calibration_data()
+    by_hand = approx.approximate(pruned.model, approx.LayerApproximation(), calibration_data=data, masks=pruned.masks)
+    approx.correct_bias(by_hand, small_network(), data)
+    with torch.no_grad():
+        assert torch.equal(found(data), by_hand(data))
+        assert torch.allclose(found(data).mean(dim=0), small_network()(data).mean(dim=0), atol=1e-4)
+
+
 def test_what_lost_channels_has_statistics_of_its_own(networks: PostTraining, task: Task, images: TaskImages) -> None:
     found = networks.pruned(replace(task.space.baseline(), width=4)).model
     layers = dict(approx.weight_layers(found))
