@@ -5,9 +5,10 @@ They are processor times, because a machine that does something else too would m
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 
 import torch
@@ -62,18 +63,19 @@ def time_steps(
         )
         return seconds / most
 
-    train_step_s, float_image_s = step_s(model, _TRAINING), image_s(model)
-    calibrating = min(_CALIBRATION_IMAGES, len(images))
-    few = min(calibrating, max(2, int(_CONVERSION * limit_s / float_image_s)))
-    started = time.process_time()
-    converted = approx.approximate(model, config, calibration_data=images.inputs(slice(0, few)))
-    convert_s = time.process_time() - started + (calibrating - few) * float_image_s
-    return StepTimes(
-        train_step_s=train_step_s,
-        retrain_step_s=step_s(converted, _RETRAINING),
-        convert_s=convert_s,
-        image_s=image_s(converted),
-    )
+    with _without_garbage_collection():
+        train_step_s, float_image_s = step_s(model, _TRAINING), image_s(model)
+        calibrating = min(_CALIBRATION_IMAGES, len(images))
+        few = min(calibrating, max(2, int(_CONVERSION * limit_s / float_image_s)))
+        started = time.process_time()
+        converted = approx.approximate(model, config, calibration_data=images.inputs(slice(0, few)))
+        convert_s = time.process_time() - started + (calibrating - few) * float_image_s
+        return StepTimes(
+            train_step_s=train_step_s,
+            retrain_step_s=step_s(converted, _RETRAINING),
+            convert_s=convert_s,
+            image_s=image_s(converted),
+        )
 
 
 def _at_full_size(seconds_of: Callable[[int, float], float], largest: int, limit_s: float) -> float:
@@ -106,7 +108,7 @@ def _step_s(model: nn.Module, images: approx.LabelledImages, effort: Effort, siz
 
     def after_step(_: int, steps: int) -> None:
         times.append(time.process_time())
-        if len(times) > _STEPS or times[-1] > until:
+        if _is_enough(times, until):
             raise _EnoughError
 
     schedule = approx.Schedule(
@@ -122,10 +124,28 @@ def _classifying_s(model: nn.Module, images: approx.LabelledImages, size: int, u
     """Return the seconds in which a model classifies some images."""
     model.eval()
     times = [time.process_time()]
-    while len(times) <= _STEPS and (len(times) == 1 or times[-1] < until):
+    while not _is_enough(times, until):
         model(images.inputs(slice(0, size)))
         times.append(time.process_time())
     return _shortest(times)
+
+
+def _is_enough(times: list[float], until: float) -> bool:
+    """Whether enough steps were timed: several, or two once the time is up, as one may be interrupted."""
+    steps = len(times) - 1
+    return steps >= _STEPS or (steps >= 2 and times[-1] > until)
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Collect no garbage meanwhile, which takes longer than many steps."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _shortest(times: list[float]) -> float:

@@ -18,10 +18,12 @@ from statistics import fmean
 from search.images.splits import SplitSizes
 from search.space.candidate import Candidate
 from search.space.search_space import SearchSpace
-from search.space.task import Task
+from search.space.task import CHANNEL_STEPS, Task
 
 _TRIED = 0.6  # networks, and pairs of network and sparsity, over those of random candidates
-_RUNS = 10  # fresh runs in all, over those of one candidate: the baseline's, the answer's and those of rejected ones
+_RUNS = 6  # fresh runs in all, over those of one candidate: the baseline's, the answer's and those of rejected ones
+_CALIBRATION_IMAGES = 512  # by which networks are mended that are not trained
+_PASSES = 2  # of these images to mend means: through the network before, and after
 LONG_S = 3600.0  # a search that takes longer comes with what to change
 _BUDGETS = (100, 50, 20)
 _FEWER_EPOCHS = 0.25
@@ -76,28 +78,34 @@ class StageTimes:
         return self.train_s + self.prune_s + self.approximate_s + self.test_s
 
 
-def stage_times(task: Task, times: StepTimes, sizes: SplitSizes) -> StageTimes:
+def stage_times(task: Task, candidate: Candidate, times: StepTimes, sizes: SplitSizes) -> StageTimes:
     """Return how long the stages take: what each does for a task, times how long that takes.
 
     Args:
         task: The task, with the effort of each evaluation.
+        candidate: A candidate with the network.
         times: Of the network.
         sizes: Numbers of images.
     """
     effort = task.effort
-    early_and_chips = 1 + effort.chips
-    measure_s = early_and_chips * sizes.validation * times.image_s
+    chips_s = effort.chips * sizes.validation * times.image_s
     test_s = effort.chips * sizes.test * times.image_s
     if task.train == "none":
-        return StageTimes(train_s=0.0, prune_s=0.0, approximate_s=times.convert_s + measure_s, test_s=test_s)
+        mended_s = _PASSES * min(sizes.train, _CALIBRATION_IMAGES) * times.image_s
+        converted_s = times.convert_s + mended_s + chips_s
+        return StageTimes(train_s=0.0, prune_s=mended_s, approximate_s=converted_s, test_s=test_s)
 
     def seconds(epochs: float, step_s: float) -> float:
         return round(epochs * ceil(sizes.train / effort.batch_size)) * step_s
 
+    epochs = effort.train_epochs
+    if task.train == "finetune":  # the network as it was given is not
+        epochs = 0.0 if candidate.width == CHANNEL_STEPS else effort.prune_epochs
+    early_s = sizes.validation * times.image_s
     return StageTimes(
-        train_s=seconds(effort.train_epochs if task.train == "scratch" else effort.prune_epochs, times.train_step_s),
+        train_s=seconds(epochs, times.train_step_s),
         prune_s=seconds(effort.prune_epochs, times.train_step_s),
-        approximate_s=times.convert_s + seconds(effort.approximate_epochs, times.retrain_step_s) + measure_s,
+        approximate_s=times.convert_s + seconds(effort.approximate_epochs, times.retrain_step_s) + early_s + chips_s,
         test_s=test_s,
     )
 
@@ -288,9 +296,9 @@ class _Wanted:
 
     def _stages(self, candidates: Sequence[Candidate]) -> list[StageTimes]:
         """Return the stages of those candidates that were timed, or of the baseline if none was."""
-        times = [self.times[one] for one in candidates if one in self.times]
+        timed = [one for one in candidates if one in self.times] or [self._candidates.baseline]
         task = self.task.with_effort(self.effort)
-        return [stage_times(task, one, self.sizes) for one in times or [self.times[self._candidates.baseline]]]
+        return [stage_times(task, one, self.times[one], self.sizes) for one in timed]
 
     def _tried(self, candidates: int) -> tuple[float, float]:
         """Return how many networks as many candidates have, and how many pairs of network and sparsity."""

@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from search.cli.main import cli
-from search.images import lookup
 from search.images.built_in import BUILT_IN
 from search.images.library import ImageLibrary
+from search.images.source import open_source
 from search.locations import image_dir
 from search.space.task import task_of
 from search.store.database import Store
@@ -28,12 +28,11 @@ SOURCES = {
 @pytest.fixture(autouse=True)
 def _sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What is opened beside files; pictures go to a folder of the test."""
-    open_source = lookup.open_source
 
     def opened(given: str, **how: Any) -> Any:
         return SOURCES[given] if given in SOURCES else open_source(given, **how)
 
-    monkeypatch.setattr(lookup, "open_source", opened)
+    monkeypatch.setattr("search.images.lookup.open_source", opened)
     monkeypatch.chdir(tmp_path)
 
 

@@ -1,3 +1,4 @@
+import gc
 from dataclasses import replace
 
 import pytest
@@ -58,6 +59,29 @@ def test_steps_are_those_of_the_effort(images: approx.LabelledImages) -> None:
     time_steps(network, images, replace(EFFORT, batch_size=48), CONFIG, trains=True, limit_s=2.0)
     assert 48 in network.seen
     assert max(network.seen) == 600  # classified at a time
+
+
+def test_no_garbage_is_collected_meanwhile(images: approx.LabelledImages) -> None:
+    """It takes longer than hundreds of small steps, and a step that it interrupts would count for all of them."""
+
+    class Fails(Counting):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            assert not gc.isenabled()
+            if len(self.seen) == 5:
+                raise ArithmeticError
+            return super().forward(inputs)
+
+    assert gc.isenabled()
+    with pytest.raises(ArithmeticError):
+        time_steps(Fails(), images, EFFORT, CONFIG, trains=True, limit_s=1.0)
+    assert gc.isenabled()
+
+
+def test_two_steps_are_timed_at_least() -> None:
+    assert not timing._is_enough([0.0, 9.0], until=0.5)
+    assert timing._is_enough([0.0, 9.0, 9.1], until=0.5)
+    assert not timing._is_enough([0.0, 9.0, 9.1], until=20.0)
+    assert timing._is_enough([0.0, 0.1, 0.2, 0.3, 0.4], until=20.0)
 
 
 @pytest.mark.parametrize("batch", [100, 128])
