@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from search.answers import words
 from search.answers.confirmation import Answer
 from search.answers.stored import Stored
 from search.report import json_values
@@ -297,6 +298,7 @@ def _response(question: Question, stored: Stored, answer: Answer) -> OptimizeRes
             "wanted_accuracy": answer.target.accuracy(answer.baseline.evaluation.accuracy),
             "confirmed": answer.confirmed,
             "shortfall": answer.shortfall,
+            "caution": None if answer.task.is_clean else words.CAUTION,
             "baseline": as_json(answer.baseline),
             "right_sized": json_values.right_sized_json(answer),
             "highest_accuracy": stored.highest_accuracy,

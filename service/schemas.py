@@ -144,6 +144,7 @@ class OptimizeResponse(BaseModel):
     wanted_accuracy: float = Field(description="Absolute accuracy of the target, as measured in searches")
     confirmed: bool = Field(description="Whether fresh runs confirmed the first configuration")
     shortfall: float | None = Field(description="How far its lower bound is below the target; null without fresh runs")
+    caution: str | None = Field(description="What the accuracies cannot know; null if nothing")
     baseline: Configuration
     right_sized: Configuration = Field(
         description="The cheapest dense, exact, 8-bit network at nominal voltage that reaches the target, and is not "

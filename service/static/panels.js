@@ -67,6 +67,7 @@ export function showAnswer({ record, evidence, chosen, answer }) {
     element("p", { class: "evidence" }, element("span", { class: `badge ${kind}` }, badge), text),
     chosen || !others(answer) ? null : element("p", { class: "note" }, others(answer)),
     near && element("p", { class: "note" }, nearWords),
+    answer.caution && element("p", { class: "note" }, answer.caution),
     list([
       ["accuracy", words.spread(record)],
       ["worst chip", words.percent(record.accuracy_worst_chip)],

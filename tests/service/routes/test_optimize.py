@@ -20,6 +20,7 @@ def test_a_confirmed_answer_comes_at_once(client: TestClient, path: str) -> None
     body = response.json()
     assert body["confirmed"] is True
     assert body["shortfall"] == 0
+    assert body["caution"] is None  # trained from scratch
     assert [one["candidate"]["width"] for one in body["configurations"]] == [2, 4, 8]
     best = body["configurations"][0]
     assert best["saving"] == pytest.approx(4)
