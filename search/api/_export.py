@@ -127,7 +127,7 @@ def export(
             arguments=_arguments(task, candidate),
             example_input=images.example(),
             chip_seed=seeds[0],
-            facts=_facts(record, seeds),
+            facts=_facts(record, task, seeds),
             overwrite=overwrite,
         )
         right = chips.right(candidate, approx.load(out), "validation", dense_layers=dense_layers)
@@ -159,7 +159,7 @@ def _arguments(task: Task, candidate: Candidate) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
-def _facts(record: Record, chip_seeds: list[int]) -> dict[str, Any]:
+def _facts(record: Record, task: Task, chip_seeds: list[int]) -> dict[str, Any]:
     evaluation = record.evaluation
     return {
         "id": record.key,
@@ -168,6 +168,13 @@ def _facts(record: Record, chip_seeds: list[int]) -> dict[str, Any]:
         "accelerator": evaluation.hardware,
         "seed": record.seed,
         "candidate": evaluation.candidate.to_dict(),
+        "preprocessing": {  # inputs are (pixel / pixel_max - mean) / std, by channel
+            "image_shape": list(task.image_shape),
+            "pixel_max": task.pixel_max,
+            "mean": list(task.mean),
+            "std": list(task.std),
+        },
+        "class_names": list(task.dataset.class_names),
         "chip_seeds": chip_seeds,
         "validation_accuracy_per_chip": list(evaluation.chip_accuracies),
         "test_accuracy_per_chip": None if record.test_accuracies is None else list(record.test_accuracies),

@@ -90,6 +90,8 @@ def test_an_exported_model_has_the_recorded_accuracy_on_every_chip(storage: Path
         assert done.chip_accuracies == record.evaluation.chip_accuracies
         facts = approx.saved_facts(done.folder)
         assert facts["candidate"] == record.evaluation.candidate.to_dict()
+        assert facts["preprocessing"] == {"image_shape": [1, 8, 8], "pixel_max": 16, "mean": [], "std": []}
+        assert facts["class_names"] == [str(digit) for digit in range(10)]
         assert facts["validation_accuracy_per_chip"] == list(record.evaluation.chip_accuracies)
         layers = dict(approx.approx_layers(approx.load(done.folder)))
         assert {layer.config.weight_bits for layer in layers.values()} == {record.evaluation.candidate.weight_bits}
