@@ -152,7 +152,7 @@ def test_best_says_what_to_do_when_nothing_reaches_the_target(finished: tuple[Pa
     storage, _ = finished
     done = search("best", "--min-accuracy", "1", "--effort", "quick", "--storage", str(storage))
     assert done.exit_code == 1
-    assert re.match(r"search: no stored configuration of 'digits' reaches 100.00%; the most accurate", done.stderr)
+    assert re.match(r"search: no stored configuration of digits reaches 100.00%; the most accurate", done.stderr)
     done = search("best", "--min-accuracy", "0.9", "--dataset", "mnist", "--storage", str(storage))
     assert done.exit_code == 1
     assert "make one with: search run --dataset mnist" in done.stderr
