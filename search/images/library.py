@@ -61,15 +61,15 @@ class StoredDataset:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
 class ImageLibrary:
     """The stored data sets of a folder.
 
-    Args:
+    Attributes:
         folder: The folder; it is made when something is stored.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: Path
 
     def all(self) -> list[StoredDataset]:
         """Return all stored data sets, by name, the newest of each name first."""
