@@ -156,4 +156,5 @@ def _rough(value: float) -> str:
 
 
 def _count(number: float, what: str) -> str:
-    return f"{number:.2g} {what}" + ("" if number == 1 else "s")
+    figure = f"{number:.2g}" if number < 10 else f"{number:.0f}"
+    return f"{figure} {what}" + ("" if number == 1 else "s")
