@@ -98,11 +98,6 @@ class Evaluations:
             if len(rows) > 1:
                 raise UsageError(f"several evaluations have an id that begins with {evaluation_id!r}; give more of it")
             (row,) = rows
-            if row.version != EVALUATION_VERSION:
-                raise UsageError(
-                    f"evaluation {evaluation_id!r} was made by a version of crosslayer that trained and measured "
-                    "differently; search again"
-                )
             return _record(row)
 
     def of_search(
@@ -302,6 +297,11 @@ def _imported_multipliers(candidate: Candidate) -> str | None:
 
 
 def _record(row: EvaluationRow) -> Record:
+    if row.version != EVALUATION_VERSION:
+        raise UsageError(
+            f"evaluation {row.key[:12]!r} was made by a version of crosslayer that trained and measured differently; "
+            "search again"
+        )
     tested = row.test_accuracies
     return Record(
         key=row.key,

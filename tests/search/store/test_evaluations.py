@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from search.errors import UsageError
 from search.space.task import CustomNetwork, find_task
 from search.space.techniques import TECHNIQUES, techniques_of
-from search.store import queries
+from search.store import evaluations, queries
 from search.store.database import Store
 from search.store.records import Record
-from tests.support.fakes import SETUP, formula
+from tests.support.fakes import SETUP, formula, new_search
 from tests.support.postgresql import running_server
 
 BASELINE = find_task("digits").space.baseline()
@@ -124,6 +125,16 @@ def test_evaluations_of_another_version_are_not_offered(store: Store, monkeypatc
     assert store.evaluations.all(SETUP)
     monkeypatch.setattr(queries, "EVALUATION_VERSION", 99)
     assert store.evaluations.all(SETUP) == []
+
+
+def test_a_search_of_another_version_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = new_search(store)
+    store.evaluations.record("0123456789abcdef", formula(BASELINE), SETUP, seed=0)
+    store.searches.record_trial(search, 0, evaluation_key="0123456789abcdef")
+    assert keys(store.evaluations.of_search(search)) == ["0123456789abcdef"]
+    monkeypatch.setattr(evaluations, "EVALUATION_VERSION", 99)
+    with pytest.raises(UsageError, match="'0123456789ab' was made by a version of crosslayer that .*; search again"):
+        store.evaluations.of_search(search)
 
 
 @pytest.mark.process
