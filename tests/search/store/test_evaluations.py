@@ -133,7 +133,7 @@ def test_a_search_of_another_version_says_so(store: Store, monkeypatch: pytest.M
     store.searches.record_trial(search, 0, evaluation_key="0123456789abcdef")
     assert keys(store.evaluations.of_search(search)) == ["0123456789abcdef"]
     monkeypatch.setattr(evaluations, "EVALUATION_VERSION", 99)
-    with pytest.raises(UsageError, match="'0123456789ab' was made by a version of crosslayer that .*; search again"):
+    with pytest.raises(UsageError, match=r"'0123456789ab' was made by a version of crosslayer that .*; search again"):
         store.evaluations.of_search(search)
 
 
