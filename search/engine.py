@@ -68,7 +68,7 @@ def run_search(
         genome_model: Forecasts costs of candidates of the space without training them.
         key_of: Returns the key under which a candidate's evaluation is stored.
         observer: Is notified of progress.
-        planner: Says how long so many evaluations will take, after so many; None if that is not known.
+        planner: Plans a number of evaluations, after those made before; None if their time is not known.
         area: The bound on area of what it asks for, if it has one.
 
     Raises:

@@ -92,7 +92,7 @@ def _as_indices(weight_codes: Tensor, multiplier: Multiplier) -> Tensor:
 
 
 def _matmul_columns(outputs: int) -> int:
-    """Columns of a matrix product with so many outputs: torch takes up to twice as long for other numbers."""
+    """The number of columns to which outputs are padded: torch takes up to twice as long for other numbers."""
     if outputs == 1:
         return 1
     return 8 if outputs <= 8 else -(-outputs // 16) * 16

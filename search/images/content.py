@@ -30,7 +30,7 @@ _SPLITS = {  # word -> split
 }
 SPLIT_WORDS = tuple(_SPLITS)
 _LONGEST_NAME = 60
-_NAMED = 5  # of many things, so many are named in a message
+_NAMED = 5  # the largest number of things that a message names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -25,12 +25,12 @@ def error(right: Right, other: Right | None = None, groups: tuple[int, ...] | No
 
 
 def first_right(count: int, images: int, chips: int = 1) -> Right:
-    """The first so many images are right, on every chip."""
+    """The given number of images, the first ones, are right on every chip."""
     return np.broadcast_to(np.arange(images) < count, (chips, images))
 
 
 def clopper_pearson(successes: int, images: int) -> float:
-    """The largest accuracy at which so many successes or more have a probability of at most 2.5 %."""
+    """The largest accuracy at which this number of successes or more has a probability of at most 2.5 %."""
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2

@@ -65,6 +65,7 @@ def test_a_plan_is_one_line() -> None:
     assert words.plan(rest) == (
         "plan: an evaluation takes about 5 s, 200 evaluations about 8 min on 1 worker; 1 epoch of 54,000 images"
     )
+    assert ", 1 evaluation about " in words.plan(replace(PLAN, evaluations=1))
     assert words.plan(replace(PLAN, epochs=100.0, images=168)).endswith("; 100 epochs of 168 images")
     assert words.plan(replace(PLAN, epochs=0.0)).endswith("; nothing is trained")
 
