@@ -128,7 +128,8 @@ def plan(found: Plan) -> str:
     first = "" if found.first_s is None or found.known else f" (the first {duration(found.first_s)})"
     parts = [
         f"an evaluation takes about {duration(found.evaluation_s)}{first}",
-        f"{_count(found.evaluations, 'evaluation')} about {duration(found.search_s)} on {_count(found.workers, 'worker')}",
+        f"{_count(found.evaluations, 'evaluation')} about {duration(found.search_s)} "
+        f"on {_count(found.workers, 'worker')}",
     ]
     if found.confirmation_s is not None:
         parts.append(f"confirmation about {duration(found.confirmation_s)}")
