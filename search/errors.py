@@ -14,6 +14,7 @@ SearchError
 │   ├── DatasetCorruptError   a file's content is not as published
 │   └── DatasetInvalidError   what was given as images cannot be used
 ├── StorageError          the results database cannot be read or written, or is not ours
+│   ├── ServerAwayError   its server does not respond, as while it restarts
 │   └── NewerSchemaError  a newer version wrote it
 ├── ExecutorError         Ray cannot start, or every worker is lost
 └── NothingFoundError     no stored evaluation answers the question
@@ -74,6 +75,10 @@ class DatasetInvalidError(DatasetError, ValueError):
 
 class StorageError(SearchError):
     """The results database cannot be read or written, or belongs to another application."""
+
+
+class ServerAwayError(StorageError):
+    """The server of the results database does not respond, as while it restarts."""
 
 
 class NewerSchemaError(StorageError):

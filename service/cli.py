@@ -88,13 +88,14 @@ def serve(
 
         from search.locations import size_bytes
         from service.app import create_app
+        from service.database import once_reachable
         from service.queue import QueueLimits
         from service.settings import Settings
         from service.worker_process import worker_process
 
         workplace = options.workplace_of(context)
         url = workplace.url
-        required = _keys_required(url, host, public_hosts, require_keys)
+        required = once_reachable(lambda: _keys_required(url, host, public_hosts, require_keys), log=_warn)
         settings = Settings(
             storage=url,
             keys_required=required,
@@ -105,7 +106,7 @@ def serve(
             image_dir=workplace.images.library.folder,
             hosts=_hosts(host, public_hosts),
         )
-        app = create_app(settings)
+        app = once_reachable(lambda: create_app(settings), log=_warn)
         worker_options = {**asdict(replace(workplace, storage=None)), "lease": lease_s}
         worker_words = ["search", "worker", "--until-stdin-ends"]
         command = [sys.executable, "-m", *shlex.split(command_line(worker_words, worker_options))]
@@ -131,15 +132,16 @@ def dashboard(
         import uvicorn
 
         from service.dashboard import create_dashboard
+        from service.database import once_reachable
         from service.settings import Settings
 
         url = options.workplace_of(context).url
         settings = Settings(
             storage=url,
-            keys_required=_keys_required(url, host, public_hosts, require_keys),
+            keys_required=once_reachable(lambda: _keys_required(url, host, public_hosts, require_keys), log=_warn),
             hosts=_hosts(host, public_hosts),
         )
-        app = create_dashboard(settings)
+        app = once_reachable(lambda: create_dashboard(settings), log=_warn)
         with _listen(host, port) as listening:
             click.echo(f"{_address(host, listening)}/dashboard", err=True)
             uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=5)).run(sockets=[listening])
@@ -154,15 +156,17 @@ def dashboard(
 def worker(context: click.Context, once: bool, until_stdin_ends: bool, lease_s: float) -> None:
     """Run searches requested over HTTP, one at a time; start several workers to run several at once."""
     with reported_errors(context.obj):
-        from service.database import Database
+        from service.database import Database, once_reachable
         from service.worker import Worker
 
         url = options.workplace_of(context).url
         workplace = replace(options.workplace_of(context), storage=url)
-        with Database.open(url) as database:
-            running = Worker(
-                database, workplace, lease_s=lease_s, log=lambda text: click.echo(f"worker: {text}", err=True)
-            )
+
+        def log(text: str) -> None:
+            click.echo(f"worker: {text}", err=True)
+
+        with once_reachable(lambda: Database.open(url), log=log) as database:
+            running = Worker(database, workplace, lease_s=lease_s, log=log)
 
             def end(*_: object) -> None:
                 running.end()
@@ -177,7 +181,7 @@ def worker(context: click.Context, once: bool, until_stdin_ends: bool, lease_s: 
                     running.end()
 
                 threading.Thread(target=end_with_stdin, daemon=True).start()
-            click.echo(f"worker: {running.name} is waiting for jobs", err=True)
+            log(f"{running.name} is waiting for jobs")
             running.run(once=once)
 
 
@@ -245,6 +249,10 @@ def upgrade(context: click.Context) -> None:
         open_engine(url, create=True).dispose()
         study_names(url)  # makes Optuna's tables
         click.echo(f"{without_password(url)} has schema {SCHEMA}")
+
+
+def _warn(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _loopback(host: str) -> bool:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
-from search.store.schema import open_engine, storage_errors
+from search.errors import ServerAwayError
+from search.store.schema import RECONNECT_S, open_engine, storage_errors
+
+T = TypeVar("T")
 
 
 class Database:
@@ -32,7 +36,7 @@ class Database:
 
         Args:
             url: SQLAlchemy URL.
-            patient: Whether to wait for a server that is restarting; see `search.store.schema.open_engine`.
+            patient: Whether to wait for a server that restarts meanwhile; see `search.store.schema.open_engine`.
 
         Raises:
             StorageError: If it cannot be used.
@@ -77,3 +81,22 @@ class Database:
         if self.engine.dialect.name == "sqlite":
             return time.time()
         return float(session.scalar(sa.select(sa.extract("epoch", sa.func.clock_timestamp()))) or 0.0)
+
+
+def once_reachable(start: Callable[[], T], *, log: Callable[[str], None]) -> T:
+    """Start what needs the database of a server that may be restarting too: try for half a minute.
+
+    Args:
+        start: Opens the database.
+        log: Called with each reason to try again.
+
+    Raises:
+        StorageError: If it cannot be used.
+    """
+    for pause_s in RECONNECT_S:
+        try:
+            return start()
+        except ServerAwayError as error:
+            log(f"{error} (trying again in {pause_s:g} s)")
+            time.sleep(pause_s)
+    return start()

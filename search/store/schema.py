@@ -17,21 +17,29 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from search.errors import NewerSchemaError, StorageError
+from search.errors import NewerSchemaError, ServerAwayError, StorageError
 from search.locations import sqlite_path, without_password
 
 _MIGRATING = 0x73636865  # PostgreSQL's advisory lock, held while the schema is brought up to date
 _VERSION_TABLE = "crosslayer_version"
 SCHEMA = "0004"  # the newest file in search/store/migrations/versions
-_RECONNECT_S = (0.5, 1, 2, 4, 8, 15)  # pauses between attempts to reach a server again: half a minute
+RECONNECT_S = (0.5, 1, 2, 4, 8, 15)  # pauses between attempts to reach a server again: half a minute
 # What to do about a reason that a database gives.
 _REMEDIES = {
     "full": "Make room on its disk",
     "locked": "End the process that has been writing to it for more than a minute",
-    "refused": "Make sure that its server is running",
-    "terminating connection": "Make sure that its server is running",
-    "closed the connection": "Make sure that its server is running",
 }
+_AWAY = (  # in PostgreSQL's reasons if its server, its socket or its container is gone, starting or ending
+    "refused",
+    "No such file or directory",
+    "resolve host",
+    "translate host name",
+    "starting up",
+    "shutting down",
+    "recovery mode",
+    "terminating connection",
+    "closed the connection",
+)
 # Optuna's tables, so that a database with its tables alone is not mistaken for another application's.
 _OPTUNA_TABLE = re.compile("alembic_version|version_info|stud(y|ies)(_.*)?|trials?(_.*)?")
 
@@ -42,9 +50,11 @@ def open_engine(url: str, *, create: bool, patient: bool = True) -> Engine:
     Args:
         url: SQLAlchemy URL.
         create: Whether to create an SQLite file that does not exist.
-        patient: Whether to wait up to half a minute for a server that restarts, instead of raising an error at once.
+        patient: Whether to wait up to half a minute if, once it is open, its server restarts, instead of raising an
+            error at once.
 
     Raises:
+        ServerAwayError: If its server does not respond.
         StorageError: If it cannot be opened, is not a database, or belongs to another application.
         NewerSchemaError: If it was written by a newer version.
     """
@@ -84,7 +94,7 @@ def outlive_restarts(engine: Engine) -> None:
 
     @sa.event.listens_for(engine, "do_connect")
     def connect(dialect: Any, _: object, arguments: list[Any], options: dict[str, Any]) -> Any:
-        for pause_s in _RECONNECT_S:
+        for pause_s in RECONNECT_S:
             try:
                 return dialect.connect(*arguments, **options)
             except dialect.loaded_dbapi.OperationalError:
@@ -187,9 +197,12 @@ def storage_error(url: str, error: BaseException) -> StorageError:
     if first is None:
         return StorageError(f"cannot use the results database {without_password(url)}: {error}")
     reason = (str(first.orig).strip().splitlines() or [type(first.orig).__name__])[0]
+    away = sqlite_path(url) is None and any(word in reason for word in _AWAY)
     remedies = [remedy for word, remedy in _REMEDIES.items() if word in reason]
+    remedies += ["Make sure that its server is running"] * away
     what_next = f". {remedies[0]}; resume an interrupted search with: search resume" if remedies else ""
-    return StorageError(f"cannot use the results database {without_password(url)}: {reason}{what_next}")
+    error_type = ServerAwayError if away else StorageError
+    return error_type(f"cannot use the results database {without_password(url)}: {reason}{what_next}")
 
 
 class Sessions:

@@ -64,7 +64,8 @@ def open_optuna(url: str) -> optuna.storages.RDBStorage:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        storage = optuna.storages.RDBStorage(url, engine_kwargs=engine_options(url))
+        with storage_errors(url):
+            storage = optuna.storages.RDBStorage(url, engine_kwargs=engine_options(url))
     except (RuntimeError, StorageInternalError) as error:
         reason = " ".join(str(error).split())
         raise StorageError(f"Optuna cannot use its tables in {without_password(url)}: {reason}") from error

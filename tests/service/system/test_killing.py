@@ -203,3 +203,31 @@ def test_a_worker_that_is_suspended_past_its_lease(
     assert sum(event.data.get("state") == "running" for event in seen) > 1
     assert counted(seen) == BUDGET
     check_whole(url, undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("command", "ready"),
+    [
+        (("worker", "--once", "--workers", "0"), "is waiting for jobs"),
+        (("serve", "--no-worker", "--port", "0"), "http://127.0.0.1:"),
+        (("dashboard", "--port", "0"), "/dashboard"),
+    ],
+)
+def test_what_starts_while_the_database_restarts(postgresql: Server, command: tuple[str, ...], ready: str) -> None:
+    postgresql.kill()
+    whole = [sys.executable, "-m", "search", *command, "--storage", postgresql.url]
+    with subprocess.Popen(whole, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "Make sure that its server is running" in process.stderr.readline()
+        postgresql.start()
+        assert any(ready in line for line in process.stderr)
+        process.terminate()
+
+
+def test_a_worker_whose_database_does_not_exist_does_not_wait(postgresql: Server) -> None:
+    url = postgresql.url.replace("/postgres?", "/nowhere?")
+    command = [sys.executable, "-m", "search", "worker", "--storage", url]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.count("does not exist") == 1
+    assert "again" not in ended.stderr
