@@ -72,83 +72,121 @@ class _Size(click.ParamType[tuple[int, int]]):
         return int(parts[0]), int(parts[-1])
 
 
-_WORKPLACE_KEPT, _TASK_KEPT = "crosslayer.workplace", "crosslayer.task"
-
-
-def _keep(kept: str, context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Keep an option for `workplace_of` or `task_of`, instead of passing all of them to every command.
+class _Shared:
+    """Options that a command passes on together; they are kept instead of being parameters of each command.
 
     What was given to a group of commands holds unless its command is given another value.
-    """
-    options = context.meta.setdefault(kept, {})
-    if value is not None or parameter.name not in options:
-        options[parameter.name] = value
-
-
-_task_option = partial(click.option, expose_value=False, callback=partial(_keep, _TASK_KEPT))
-_TASK: dict[str, Callable[[Command], Command]] = {
-    "dataset": _task_option(
-        "--dataset",
-        metavar="NAME|PATH|MODULE:FUNCTION",
-        help="A name of `search datasets`; a folder of images, an .npz file, a folder of Parquet files; or a function "
-        f"that returns images.  [default: {DEFAULT_DATASET}]",
-    ),
-    "image_size": _task_option(
-        "--image-size", type=_Size(), metavar="SIDE|HxW", help="Resize all images.  [default: as they are]"
-    ),
-    "validation": _task_option(
-        "--validation",
-        metavar="NAME|PATH|MODULE:FUNCTION",
-        help="Validation images, instead of the data set's own or a share of its training images.",
-    ),
-    "mean": _task_option(
-        "--mean", type=_Numbers(), metavar="M[,M,M]", help="Subtract this from pixels in [0, 1], by channel."
-    ),
-    "std": _task_option("--std", type=_Numbers(), metavar="S[,S,S]", help="Then divide by this, by channel."),
-    "network": _task_option(
-        "--network",
-        metavar="MODULE:FUNCTION",
-        help="Function that builds a custom network, instead of the built-in ones.",
-    ),
-    "checkpoint": _task_option(
-        "--checkpoint",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Weights of the custom network: .safetensors, .pt or .pth.",
-    ),
-    "train": _task_option(
-        "--train",
-        metavar="NAME",
-        help="scratch; or for a trained network finetune, or none: convert it without training.  [default: scratch, or "
-        "finetune with --checkpoint]",
-    ),
-    "metric": _task_option(
-        "--metric", metavar="NAME", help="accuracy or balanced-accuracy, the mean over classes.  [default: accuracy]"
-    ),
-    "epochs": _task_option(
-        "--epochs", type=float, help="Epochs of training or fine-tuning.  [default: by the number of images]"
-    ),
-    "learning_rate": _task_option("--learning-rate", type=float, metavar="RATE", help="Adam's rate in them."),
-    "batch_size": _task_option("--batch-size", type=int, metavar="IMAGES", help="Images per training step."),
-    "augment": _task_option(
-        "--augment", metavar="NAME", help="Vary training images: none or crop-flip.  [default: none]"
-    ),
-}
-
-
-def task(*names: str) -> Callable[[Command], Command]:
-    """Give a command the options of a task; see `task_of`.
 
     Args:
-        names: Only these; by default all.
+        kept: Key under which click keeps what was given.
+        options: Name -> decorator that click makes of declarations, without callback.
     """
 
-    def decorate(command: Command) -> Command:
-        for name in reversed(names or tuple(_TASK)):
-            command = _TASK[name](command)
-        return command
+    def __init__(self, kept: str, options: Mapping[str, Callable[..., Callable[[Any], Any]]]) -> None:
+        self._kept = kept
+        self._options = options
 
-    return decorate
+    def __call__(self, *names: str) -> Callable[[Command], Command]:
+        """Give a command the options.
+
+        Args:
+            names: Only these; by default all.
+        """
+
+        def decorate(command: Command) -> Command:
+            for name in reversed(names or tuple(self._options)):
+                command = self._options[name](expose_value=False, callback=self._keep)(command)
+            return command
+
+        return decorate
+
+    def given(self, context: click.Context) -> Mapping[str, Any]:
+        """Return what was given to the running command: name -> value, None if it was not given."""
+        kept: dict[str, Any] = context.meta[self._kept]
+        return {name: kept.get(name) for name in self._options}
+
+    def _keep(self, context: click.Context, parameter: click.Parameter, value: Any) -> None:
+        options = context.meta.setdefault(self._kept, {})
+        if value is not None or parameter.name not in options:
+            options[parameter.name] = value
+
+
+task = _Shared(
+    "crosslayer.task",
+    {
+        "dataset": partial(
+            click.option,
+            "--dataset",
+            metavar="NAME|PATH|MODULE:FUNCTION",
+            help="A name of `search datasets`; a folder of images, an .npz file, a folder of Parquet files; or a "
+            f"function that returns images.  [default: {DEFAULT_DATASET}]",
+        ),
+        "image_size": partial(
+            click.option,
+            "--image-size",
+            type=_Size(),
+            metavar="SIDE|HxW",
+            help="Resize all images.  [default: as they are]",
+        ),
+        "validation": partial(
+            click.option,
+            "--validation",
+            metavar="NAME|PATH|MODULE:FUNCTION",
+            help="Validation images, instead of the data set's own or a share of its training images.",
+        ),
+        "mean": partial(
+            click.option,
+            "--mean",
+            type=_Numbers(),
+            metavar="M[,M,M]",
+            help="Subtract this from pixels in [0, 1], by channel.",
+        ),
+        "std": partial(
+            click.option, "--std", type=_Numbers(), metavar="S[,S,S]", help="Then divide by this, by channel."
+        ),
+        "network": partial(
+            click.option,
+            "--network",
+            metavar="MODULE:FUNCTION",
+            help="Function that builds a custom network, instead of the built-in ones.",
+        ),
+        "checkpoint": partial(
+            click.option,
+            "--checkpoint",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Weights of the custom network: .safetensors, .pt or .pth.",
+        ),
+        "train": partial(
+            click.option,
+            "--train",
+            metavar="NAME",
+            help="scratch; or for a trained network finetune, or none: convert it without training.  [default: "
+            "scratch, or finetune with --checkpoint]",
+        ),
+        "metric": partial(
+            click.option,
+            "--metric",
+            metavar="NAME",
+            help="accuracy or balanced-accuracy, the mean over classes.  [default: accuracy]",
+        ),
+        "epochs": partial(
+            click.option,
+            "--epochs",
+            type=float,
+            help="Epochs of training or fine-tuning.  [default: by the number of images]",
+        ),
+        "learning_rate": partial(
+            click.option, "--learning-rate", type=float, metavar="RATE", help="Adam's rate in them."
+        ),
+        "batch_size": partial(
+            click.option, "--batch-size", type=int, metavar="IMAGES", help="Images per training step."
+        ),
+        "augment": partial(
+            click.option, "--augment", metavar="NAME", help="Vary training images: none or crop-flip.  [default: none]"
+        ),
+    },
+)
 
 
 def task_of(context: click.Context) -> TaskRequest:
@@ -159,89 +197,82 @@ def task_of(context: click.Context) -> TaskRequest:
     """
     from search.space.task_request import TaskRequest
 
-    given: Mapping[str, Any] = context.meta[_TASK_KEPT]
+    given = task.given(context)
     return TaskRequest(
-        dataset=given.get("dataset"),
-        network=given.get("network"),
-        checkpoint=given.get("checkpoint"),
-        train=given.get("train"),
-        image_size=given.get("image_size"),
-        validation=given.get("validation"),
-        mean=given.get("mean"),
-        std=given.get("std"),
-        metric=given.get("metric"),
-        epochs=given.get("epochs"),
-        learning_rate=given.get("learning_rate"),
-        batch_size=given.get("batch_size"),
-        augment=given.get("augment"),
+        dataset=given["dataset"],
+        network=given["network"],
+        checkpoint=given["checkpoint"],
+        train=given["train"],
+        image_size=given["image_size"],
+        validation=given["validation"],
+        mean=given["mean"],
+        std=given["std"],
+        metric=given["metric"],
+        epochs=given["epochs"],
+        learning_rate=given["learning_rate"],
+        batch_size=given["batch_size"],
+        augment=given["augment"],
     )
 
 
 def task_words(context: click.Context) -> dict[str, Any]:
     """Return the options of the task as they were given, for `command_line`."""
-    given: dict[str, Any] = context.meta[_TASK_KEPT]
     joined = {"image_size": "x", "mean": ",", "std": ","}
     return {
         name: joined[name].join(f"{one:g}" for one in value) if name in joined and value is not None else value
-        for name, value in given.items()
+        for name, value in task.given(context).items()
     }
 
 
-_option = partial(click.option, expose_value=False, callback=partial(_keep, _WORKPLACE_KEPT))
-_WORKPLACE: dict[str, Callable[[Command], Command]] = {
-    "storage": _option(
-        "--storage",
-        metavar="URL|FILE",
-        help="Results database.  [default: $CROSSLAYER_STORAGE, else a file in your data folder]",
-    ),
-    "workers": _option(
-        "--workers",
-        type=int,
-        help="Ray workers; 0 evaluates in this process, without Ray.  [default: one a core, or a cluster's]",
-    ),
-    "ray_address": _option(
-        "--ray-address",
-        metavar="ADDRESS",
-        help="Ray cluster to join, such as auto or ray://head:10001.",
-    ),
-    "timeout_s": _option(
-        "--timeout",
-        "timeout_s",
-        type=float,
-        metavar="SECONDS",
-        help="Stop an evaluation after this many seconds.  [default: many times what others took]",
-    ),
-    "data_dir": _option(
-        "--data-dir",
-        type=click.Path(file_okay=False),
-        help="Folder of built-in data sets.  [default: $CROSSLAYER_DATA_DIR, else in your cache folder]",
-    ),
-    "cache": _option(
-        "--cache",
-        metavar="URL|FOLDER",
-        help="Where trained networks are kept.  [default: $CROSSLAYER_CACHE, else beside the results]",
-    ),
-    "cache_limit": _option(
-        "--cache-limit",
-        metavar="SIZE",
-        help="Size of the cache, such as 500MB.  [default: $CROSSLAYER_CACHE_LIMIT, else 10GB]",
-    ),
-}
-
-
-def workplace(*names: str) -> Callable[[Command], Command]:
-    """Give a command the options of a workplace; see `workplace_of`.
-
-    Args:
-        names: Only these; by default all.
-    """
-
-    def decorate(command: Command) -> Command:
-        for name in reversed(names or tuple(_WORKPLACE)):
-            command = _WORKPLACE[name](command)
-        return command
-
-    return decorate
+workplace = _Shared(
+    "crosslayer.workplace",
+    {
+        "storage": partial(
+            click.option,
+            "--storage",
+            metavar="URL|FILE",
+            help="Results database.  [default: $CROSSLAYER_STORAGE, else a file in your data folder]",
+        ),
+        "workers": partial(
+            click.option,
+            "--workers",
+            type=int,
+            help="Ray workers; 0 evaluates in this process, without Ray.  [default: one a core, or a cluster's]",
+        ),
+        "ray_address": partial(
+            click.option,
+            "--ray-address",
+            metavar="ADDRESS",
+            help="Ray cluster to join, such as auto or ray://head:10001.",
+        ),
+        "timeout_s": partial(
+            click.option,
+            "--timeout",
+            "timeout_s",
+            type=float,
+            metavar="SECONDS",
+            help="Stop an evaluation after this many seconds.  [default: many times what others took]",
+        ),
+        "data_dir": partial(
+            click.option,
+            "--data-dir",
+            type=click.Path(file_okay=False),
+            help="Folder of built-in data sets.  [default: $CROSSLAYER_DATA_DIR, else in your cache folder]",
+        ),
+        "cache": partial(
+            click.option,
+            "--cache",
+            metavar="URL|FOLDER",
+            help="Where trained networks are kept.  [default: $CROSSLAYER_CACHE, else beside the results]",
+        ),
+        "cache_limit": partial(
+            click.option,
+            "--cache-limit",
+            metavar="SIZE",
+            help="Size of the cache, such as 500MB.  [default: $CROSSLAYER_CACHE_LIMIT, else 10GB]",
+        ),
+    },
+)
 
 
 def workplace_of(context: click.Context) -> Workplace:
@@ -252,13 +283,13 @@ def workplace_of(context: click.Context) -> Workplace:
     """
     from search.api.workplace import Workplace
 
-    given: Mapping[str, Any] = context.meta[_WORKPLACE_KEPT]
+    given = workplace.given(context)
     return Workplace(
-        storage=given.get("storage"),
-        data_dir=given.get("data_dir"),
-        cache=given.get("cache"),
-        cache_limit=given.get("cache_limit"),
-        workers=given.get("workers"),
-        ray_address=given.get("ray_address"),
-        timeout_s=given.get("timeout_s"),
+        storage=given["storage"],
+        data_dir=given["data_dir"],
+        cache=given["cache"],
+        cache_limit=given["cache_limit"],
+        workers=given["workers"],
+        ray_address=given["ray_address"],
+        timeout_s=given["timeout_s"],
     )

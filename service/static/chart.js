@@ -12,7 +12,7 @@ const MARKS = {
   front: "M0-4.5A4.5 4.5 0 1 1 0 4.5A4.5 4.5 0 1 1 0-4.5Z",
   live: "M0-2.6A2.6 2.6 0 1 1 0 2.6A2.6 2.6 0 1 1 0-2.6Z",
 };
-const VERDICT_WORDS = { confirmed: "confirmed by fresh runs", rejected: "rejected by fresh runs", untried: "not confirmed" };
+const VERDICT_WORDS = { confirmed: "confirmed", rejected: "rejected in confirmation", untried: "not confirmed" };
 export const STEP = 0.0005; // change of the target per key press
 
 /** A mark of the chart, for a legend or a table. */
@@ -284,7 +284,7 @@ export function drawLegend({ front, techniques, live, before, evidenceOf }) {
   const line = (kind) => shape("svg", { class: "swatch", viewBox: "-10 -10 20 20", "aria-hidden": "true" }, shape("path", { class: kind, d: "M-10 0H10" }));
   const entries = [
     [swatch("front"), "front"],
-    ...([...front, ...Object.values(techniques).flat()].some(isRejected) ? [[hollow, "rejected by fresh runs"]] : []),
+    ...([...front, ...Object.values(techniques).flat()].some(isRejected) ? [[hollow, "rejected in confirmation"]] : []),
     [swatch("baseline"), "baseline"],
     ...words.TECHNIQUES.filter((kind) => techniques[kind]?.length).map((kind) => [swatch(kind), `${kind} alone`]),
     ...(live.length ? [[swatch("live"), "this search"]] : []),

@@ -114,7 +114,7 @@ export class Followed {
     } else if (kind === "testing") {
       this.phase = `The search is over: measuring ${data.count} configuration${data.count === 1 ? "" : "s"} on test images.`;
     } else if (kind === "confirming") {
-      this.phase = `Confirming: retraining ${words.short(data.candidate)}, ${data.runs} fresh runs.`;
+      this.phase = `Confirming ${words.short(data.candidate)} by ${data.runs} runs.`;
     } else if (kind === "failed") {
       this.note = `One evaluation failed: ${data.error}`;
     } else if (kind === "note") {
@@ -157,12 +157,12 @@ export class Followed {
     if (job.state === "failed") return `Failed after ${made}: ${job.error ?? "unknown reason"}`;
     if (job.state === "cancelled") return `Cancelled after ${made}. Its results are kept.`;
     const seconds = this.began ? ((job.state === "finished" ? this.endedAt : Date.now()) - this.began.at) / 1000 : 0;
-    if (job.state === "finished") return `Finished: ${made} in ${words.duration(seconds)}. Its answer is ${job.confirmed ? "confirmed" : "not confirmed"} by fresh runs.`;
+    if (job.state === "finished") return `Finished: ${made} in ${words.duration(seconds)}. Its answer is ${job.confirmed ? "" : "not "}confirmed.`;
     if (job.cancelling) return `Cancelling after ${made}, as soon as its worker notices.`;
     if (this.phase) return `${this.phase} ${words.duration(seconds)} so far.`;
     if (!job.evaluations) return this.plan || "The search is starting.";
     const since = job.evaluations - (this.began?.after ?? 0);
-    const left = since > 0 && job.evaluations < job.request.budget ? ` About ${words.duration((seconds / since) * (job.request.budget - job.evaluations))} left, and then fresh runs.` : "";
+    const left = since > 0 && job.evaluations < job.request.budget ? ` About ${words.duration((seconds / since) * (job.request.budget - job.evaluations))} left, and then confirmation.` : "";
     return `${made} in ${words.duration(seconds)}.${left}`;
   }
 

@@ -9,14 +9,14 @@ const list = (facts) => element("dl", { class: "facts" }, facts.map(([name, text
 /** What the runs of a configuration are: retrained each time, or one measurement. */
 const made = (runs) => (runs.retrained ? `${runs.runs} fresh runs` : `a bootstrap over ${runs.images.toLocaleString("en")} images and ${runs.chips} chips`);
 
-/** The fresh runs of a configuration in words, or that there are none. */
-const freshRuns = ({ confirmation: runs }, record) =>
-  runs ? `${made(runs)}: ${words.spread(runs)} held out, ${words.percent(runs.test_accuracy)} on test images` : `not retrained, ${words.percent(record.accuracy)} in its search`;
+/** How a configuration was confirmed, or that it was not. */
+const confirmedBy = ({ confirmation: runs }, record) =>
+  runs ? `${made(runs)}: ${words.spread(runs)} held out, ${words.percent(runs.test_accuracy)} on test images` : `measured once, ${words.percent(record.accuracy)}`;
 
-/** Whether fresh runs confirm a configuration at the target, as a badge and a text. */
+/** Whether a configuration is confirmed at the target, as a badge and a text. */
 function because({ verdict, confirmation: runs }, answer) {
-  if (verdict === null) return ["unsure", "Below the target", " as it was measured, so fresh runs decide nothing."];
-  if (!runs) return ["unsure", words.VERDICTS[verdict], verdict === "untried" ? ": it was trained once. The cheapest of many measured configurations owes a little to luck; a confirmed answer is retrained several times." : "."];
+  if (verdict === null) return ["unsure", "Below the target", " as it was measured, so there is nothing to confirm."];
+  if (!runs) return ["unsure", words.VERDICTS[verdict], verdict === "untried" ? ": it was measured once. The cheapest of many measured configurations owes a little to luck; confirmation measures it again, on other images." : "."];
   const drop = answer.max_accuracy_drop, its = answer.baseline.confirmation;
   const by = `${made(runs)}${runs.retrained ? ", each retrained and measured on held-out images" : ""}: ${words.spread(runs)}`;
   if (verdict === "confirmed") {
@@ -29,8 +29,8 @@ function because({ verdict, confirmation: runs }, answer) {
 function others({ confirmed, rejected, untried }) {
   const notes = [];
   const count = (number, text) => number && notes.push(`${number} cheaper ${number === 1 ? "one was" : "ones were"} ${text}`);
-  count(rejected.length, "rejected by fresh runs");
-  if (confirmed) count(untried.length, "measured but not retrained");
+  count(rejected.length, "rejected in confirmation");
+  if (confirmed) count(untried.length, "measured once");
   return notes.length ? `${notes.join("; ")}.` : null;
 }
 
@@ -72,15 +72,15 @@ export function showAnswer({ record, evidence, chosen, answer }) {
       ["accuracy", words.spread(record)],
       ["worst chip", words.percent(record.accuracy_worst_chip)],
       ["test images", words.percent(record.test_accuracy)],
-      ...(runs ? [["fresh runs", words.spread(runs)], ["their test", words.percent(runs.test_accuracy)]] : []),
+      ...(runs ? [["confirmation", words.spread(runs)], ["its test images", words.percent(runs.test_accuracy)]] : []),
       ["latency", `${Number(record.latency_us.toPrecision(3))} us`],
     ]),
     element("dl", { class: "configuration" },
       inTechniques(record.candidate).map(([name, said]) => element("div", {}, element("dt", {}, swatch(name), name), element("dd", {}, said))),
       element("div", {}, element("dt", {}, "right-sized"), element("dd", {}, sized.id === baseline.id
         ? "the baseline: no smaller dense, exact, 8-bit network that keeps the accuracy is stored"
-        : `${words.network(sized.candidate)}, dense, exact, 8 bits, nominal voltage: ${words.energy(sized.energy_pj)}; ${freshRuns(sized, sized)}`)),
-      element("div", {}, element("dt", {}, "baseline"), element("dd", {}, `${words.network(baseline.candidate)}: ${words.energy(baseline.energy_pj)}; ${freshRuns(baseline, baseline)}`))),
+        : `${words.network(sized.candidate)}, dense, exact, 8 bits, nominal voltage: ${words.energy(sized.energy_pj)}; ${confirmedBy(sized, sized)}`)),
+      element("div", {}, element("dt", {}, "baseline"), element("dd", {}, `${words.network(baseline.candidate)}: ${words.energy(baseline.energy_pj)}; ${confirmedBy(baseline, baseline)}`))),
     element("p", { class: "note" }, `Evaluation ${record.id}`),
   );
   const found = isBaseline ? "the baseline itself" : `${saves}, ${savesSized}`;
@@ -99,7 +99,7 @@ export function showTechniques({ techniques, baseline, record, evidence, answer,
   // Lengths are decades of saving, so the baseline's bar has none.
   const decades = (one) => Math.max(0, Math.log10(baseline.energy_pj / one.energy_pj));
   const most = Math.max(0.3, ...rows.map(([, , one]) => (one ? decades(one) : 0)));
-  byId("techniques-note").textContent = `The cheapest stored configuration ${words.goal(answer)} with one technique only, without those that fresh runs reject; grey: not confirmed. The length of a bar is the logarithm of the saving.`;
+  byId("techniques-note").textContent = `The cheapest stored configuration ${words.goal(answer)} with one technique only, without those rejected in confirmation; grey: not confirmed. The length of a bar is the logarithm of the saving.`;
   refill(byId("techniques"), element("tbody", {}, rows.map(([name, text, one, confirmed]) => {
     const bar = element("span", { class: `bar ${confirmed ? name : "unsure"}` });
     if (one) bar.style.setProperty("--share", decades(one) / most);
@@ -107,7 +107,7 @@ export function showTechniques({ techniques, baseline, record, evidence, answer,
       element("th", { scope: "row" }, swatch(name), text),
       element("td", {}, one
         ? [bar, element("b", {}, words.ratio(baseline.energy_pj / one.energy_pj)), element("small", {}, `${words.energy(one.energy_pj)}, ${words.percent(one.accuracy)}${confirmed ? "" : ", not confirmed"}`)]
-        : element("span", { class: "missing" }, techniques[name]?.some((other) => other.verdict === "rejected") ? "fresh runs reject all that reach it" : "none stored reaches it")));
+        : element("span", { class: "missing" }, techniques[name]?.some((other) => other.verdict === "rejected") ? "all that reach it are rejected" : "none stored reaches it")));
   })));
 }
 
@@ -168,7 +168,7 @@ export function showComparison({ record, other, answer, otherName, evidenceOf })
     ["energy", ...number(words.energy, "energy_pj")],
     ["saves", saved(record), saved(other), times(other.energy_pj, record.energy_pj)],
     ["right-sized", savedSized(record), savedSized(other), times(other.energy_pj, record.energy_pj)],
-    ["fresh runs", verdict(record), verdict(other), ""],
+    ["confirmation", verdict(record), verdict(other), ""],
     ["accuracy", ...share("accuracy")],
     ["worst chip", ...share("accuracy_worst_chip")],
     ["test images", ...share("test_accuracy")],
@@ -194,7 +194,7 @@ const COLUMNS = [
   ["saves", (one, { baseline }) => words.ratio(baseline.energy_pj / one.energy_pj), true],
   ["right-sized", (one, { right_sized }) => words.ratio(right_sized.energy_pj / one.energy_pj), true],
   ["area", (one, { baseline }) => words.area(one.area_mm2 / baseline.area_mm2), true],
-  ["fresh runs", (one, answer, verdict) => words.verdict(verdict)],
+  ["confirmation", (one, answer, verdict) => words.verdict(verdict)],
   ["worst chip", (one) => words.percent(one.accuracy_worst_chip), true],
   ["network", (one, answer) => [words.network(one.candidate), named(one, answer)]],
   ["pruned", (one) => words.pruned(one.candidate), true],

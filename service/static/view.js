@@ -40,7 +40,7 @@ export function shareView() {
   history.replaceState(null, "", `?${now}`);
 }
 
-// `answer` is what the service answers to `question`, with the verdicts of fresh runs at that target. While another
+// `answer` is what the service answers to `question`, with the verdicts of confirmation at that target. While another
 // question is being answered, all that is shown follows the previous one.
 export const stored = { front: [], techniques: {}, baseline: null, answer: null, question: null, evidence: new Map(), known: new Map(), answers: new Map(), layers: new Map() };
 
@@ -86,7 +86,7 @@ function keep(found) {
   remember([...alone, ...answered]);
 }
 
-/** What fresh runs say of a configuration at the target: its verdict, and the runs if there are any. */
+/** What confirmation says of a configuration at the target: its verdict, and the runs if there are any. */
 export function evidenceOf(record) {
   const verdict = record.accuracy >= stored.answer.wanted_accuracy ? "untried" : null;
   return stored.evidence.get(record.id) ?? { verdict, confirmation: null };

@@ -47,10 +47,10 @@ export const ratio = (value) => (value < 100 ? `${Number(value.toPrecision(3))}x
 /** An area relative to the baseline's. */
 export const area = (value) => (value < 10 ? `${value.toFixed(2)}x` : `${Math.round(value).toLocaleString("en")}x`);
 
-/** What fresh runs say of a configuration that reaches the target in its search. */
+/** What confirmation says of a configuration that reaches the target in its search. */
 export const VERDICTS = { confirmed: "Confirmed", rejected: "Rejected", untried: "Not confirmed yet" };
 
-export const verdict = (one) => (one === null ? "–" : { confirmed: "confirmed", rejected: "rejected", untried: "not retrained" }[one]);
+export const verdict = (one) => (one === null ? "–" : { confirmed: "confirmed", rejected: "rejected", untried: "not confirmed" }[one]);
 
 const byLayer = (words, between) => (new Set(words).size > 1 ? words.join(between) : String(words[0]));
 
@@ -66,7 +66,8 @@ export const multiplier = (candidate) => byLayer(groups(candidate, "multiplier")
 
 const robust = (candidate) => byLayer(groups(candidate, "robust_bits"), "|");
 
-export const network = (candidate) => `${candidate.family} ${candidate.depth}x${candidate.width}`;
+/** A network of a family by depth and width; one that comes trained by the eighths of its channels that are kept. */
+export const network = ({ family, depth, width }) => (family.endsWith("/8") ? `${family.slice(0, -2)} ${width}/8` : `${family} ${depth}x${width}`);
 
 export const pruned = (candidate) => (candidate.sparsity ? `${Math.round(candidate.sparsity * 100)} %` : "–");
 

@@ -286,7 +286,7 @@ def test_candidates_that_hang_or_kill_or_fail_are_given_up_and_the_search_goes_o
         seed=SEED,
         effort="quick",
         options=SearchOptions(name="mine", techniques=TECHNIQUES, starts=poison, confirm=False, fresh=True),
-        workplace=Workplace(storage=str(storage), workers=2, timeout_s=10),
+        workplace=Workplace(storage=str(storage), workers=2, timeout_s=6),
         observer=observer,
     )
     assert result.finished == 3
@@ -295,7 +295,7 @@ def test_candidates_that_hang_or_kill_or_fail_are_given_up_and_the_search_goes_o
     assert len(stored) == len(poison)
     assert sorted(stored) == sorted(observer.errors)
     for reason in (
-        "tried 2 times; it took more than 10 s",
+        "tried 2 times; it took more than 6 s",
         "tried 2 times; its worker died",
         "MemoryError: no room for it",
         "DivergedError: the loss became nan",
@@ -333,7 +333,7 @@ def test_networks_whose_building_hangs_or_kills_or_fails_are_passed_over(
         seed=SEED,
         effort="quick",
         options=SearchOptions(name="mine", techniques=("network", "multiplier"), confirm=False, fresh=True),
-        workplace=Workplace(storage=str(tmp_path / "results.db"), workers=2, timeout_s=10),
+        workplace=Workplace(storage=str(tmp_path / "results.db"), workers=2, timeout_s=6),
     )
     assert result.finished == 14
     asked = open_study(f"sqlite:///{tmp_path / 'results.db'}", result.search).get_trials()
@@ -341,7 +341,7 @@ def test_networks_whose_building_hangs_or_kills_or_fails_are_passed_over(
     assert later
     assert all(trial.params["width"] > 3 for trial in later)
     for width, reason in (
-        (1, "tried 2 times; it took more than 10 s"),
+        (1, "tried 2 times; it took more than 6 s"),
         (2, "tried 2 times; its worker died"),
         (3, "failed: MemoryError: no room for it"),
     ):
