@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from approx.arithmetic.ops import INT32_MAX
-from approx.checks import check_model, check_names_to_tensors, check_type, shown
+from approx.checks import check_model, check_names_to_tensors, check_type
 from approx.config import LayerApproximation, NetworkApproximation
 from approx.errors import ArgumentError
+from approx.inputs import Batches, Inputs, batches_of
 from approx.layer import ApproxLayer
-from approx.modules import ApproxConv2d, ApproxConvTranspose2d, ApproxLinear
+from approx.modules import ApproxConv1d, ApproxConv2d, ApproxConvTranspose2d, ApproxLinear
 from approx.multipliers.catalog import find_multiplier
 from approx.multipliers.multiplier import Multiplier
 from approx.observation import LayerInputs, observe
@@ -24,32 +23,44 @@ from approx.quantization import calibrate_scale, code_range, percentile_scale
 from approx.surgery import (
     WeightLayer,
     fold_batch_norm,
+    has_hooks,
+    prepared,
+    pruning_masks,
     replace_everywhere,
-    split_attention,
+    take_over,
     use_pooling_kernel,
     weight_layers,
 )
+from approx.verification import check_in_floating_point, check_on_codes
+
+_PRECISE_BITS = 8  # from which codes hold nearly what floating point does
 
 
 def approximate(
     model: nn.Module,
     config: LayerApproximation | NetworkApproximation,
     *,
-    calibration_data: Tensor | Iterable[Tensor],
+    calibration_data: Batches,
     masks: Mapping[str, Tensor] | None = None,
     multipliers: Mapping[str, Multiplier] | None = None,
 ) -> nn.Module:
     """A copy of `model` whose layers compute on integer codes with approximate multipliers and memories.
 
-    Conv2d, ConvTranspose2d and Linear layers are approximated, and the projections of MultiheadAttention, which become
-    its layers `query`, `key`, `value` and `out_proj`. A BatchNorm that is the only user of such a layer's output is
-    folded into it. Everything else stays in floating point.
+    Conv1d, Conv2d, ConvTranspose2d and Linear layers are approximated, and the projections of MultiheadAttention, which
+    become its layers `query`, `key`, `value` and `out_proj`. A BatchNorm that is the only user of such a layer's output
+    is folded into it. Everything else stays in floating point, and hooks of layers stay where they are.
+
+    The converted network is run in floating point on some of the calibration data and has to give what `model` does;
+    if all its codes have 8 bits or more and its products are exact, also on codes, nearly.
 
     Args:
         model: The trained network; it is not changed.
         config: How every layer computes, or how each one does.
-        calibration_data: One batch of network inputs, or several, from which activation scales are set.
-        masks: Layer name -> bool mask of its weight, as from `magnitude_masks`; missing layers are dense.
+        calibration_data: Network inputs from which activation scales are set: a tensor or, for a network of several
+            inputs, a tuple of tensors or a mapping from argument names to tensors; or batches of these, such as a
+            DataLoader, of which 1,024 inputs are taken. Labels after the inputs of a batch are left out.
+        masks: Layer name -> bool mask of its weight, as from `magnitude_masks`; missing layers are dense, but for
+            weights that `torch.nn.utils.prune` has pruned.
         multipliers: Custom multipliers by the names that `config` uses for them, in addition to the catalogue. By
             default these are the multipliers given to `register_multiplier`.
 
@@ -57,23 +68,23 @@ def approximate(
         The converted copy, in evaluation mode, on a chip without faults; see `use_chip`.
 
     Raises:
-        ArgumentError: If weights are multiplied outside layers that can be approximated or a layer does not run on the
-            calibration data, and the configuration does not leave it in floating point; if a mask does not fit its
-            layer, a pattern matches no layer, an input of a layer is not finite, the sums of a layer could leave 32
-            bits, or the network has nothing to approximate.
+        ArgumentError: If weights are multiplied outside layers that can be approximated, and the configuration does not
+            leave them in floating point; if a mask does not fit its layer, a pattern matches no layer, an input of a
+            layer is not finite, the sums of a layer could leave 32 bits, the network has nothing to approximate, or
+            the converted network does not compute what `model` does. When it runs in evaluation mode, if it reaches a
+            layer that the calibration data did not.
         UnknownNameError: If a multiplier is unknown.
     """
     check_model("model", model)
     network = _network_config(config)
-    _check_calibration_data(calibration_data)
     if multipliers is not None:
         check_type("multipliers", multipliers, Mapping, "a mapping from names to approx.Multiplier")
         for name, multiplier in multipliers.items():
             check_type(f"multipliers[{name!r}]", multiplier, Multiplier, "an approx.Multiplier")
-    converted = split_attention(copy.deepcopy(model).eval())
+    original, converted = prepared(model), prepared(model)
     use_pooling_kernel(converted)
     layers = dict(weight_layers(converted))
-    masks = {} if masks is None else masks
+    masks = pruning_masks(model) if masks is None else masks
     _check_masks(masks, layers)
     norms = {
         name: module
@@ -81,13 +92,17 @@ def approximate(
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
         and type(module).forward is nn.BatchNorm2d.forward
         and module.running_mean is not None
+        and not has_hooks(module)
     }
-    seen = observe(converted, layers, norms, calibration_data)
+    batches = _Batches(model, calibration_data)
+    seen = observe(converted, layers, norms, batches)
     configs = _layer_configs(network, layers, list(seen.inputs), seen.other_weights)
+    folded = {}
     with torch.no_grad():
         for name, layer_config in configs.items():
-            if name in seen.foldable and layer_config is not None:
-                fold_batch_norm(converted, name, seen.foldable[name])
+            if name in seen.foldable and layer_config is not None and not has_hooks(layers[name]):
+                folded[name] = seen.foldable[name]
+                fold_batch_norm(converted, name, folded[name])
             if layer_config is not None:
                 inputs = seen.inputs[name]
                 replacement = _calibrated(name, layers[name], layer_config, inputs, masks.get(name), multipliers)
@@ -99,7 +114,54 @@ def approximate(
                         f"overrides={{{name!r}: None}} or leave_unsupported=True in a NetworkApproximation"
                     )
                 converted = replace_everywhere(converted, layers[name], replacement)
-    return converted.eval()
+        for name, weight in [(name, layer.weight) for name, layer in weight_layers(original) if name in masks]:
+            weight.mul_(masks[name])
+    for name in layers.keys() - configs.keys():
+        layers[name].register_forward_pre_hook(_NotCalibrated(name))
+    converted.eval()
+    check_in_floating_point(original, converted, batches.first, folded)
+    if all(one is None or _is_nearly_exact(one) for one in configs.values()):
+        check_on_codes(original, converted, batches.first, folded)
+    return converted
+
+
+class _Batches:
+    """The batches of calibration data, the first of which is kept."""
+
+    def __init__(self, model: nn.Module, data: object) -> None:
+        self._model = model
+        self._data = data
+        self.first: Inputs = ()
+
+    def __iter__(self) -> Iterator[Inputs]:
+        for number, batch in enumerate(batches_of(self._model, self._data, "calibration_data")):
+            if not number:
+                self.first = batch
+            yield batch
+
+
+class _NotCalibrated:
+    """A hook of a layer that the calibration data did not reach: it may run in training only, as heads may."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, layer: nn.Module, inputs: object) -> None:
+        if not layer.training:
+            raise ArgumentError(
+                f"layer {self._name!r} did not run on the calibration data, so that it has no scales and was left in "
+                "floating point; calibrate with inputs that reach it"
+            )
+
+
+def _is_nearly_exact(config: LayerApproximation) -> bool:
+    """Whether a layer that computes so gives nearly what it would in floating point."""
+    return (
+        config.multiplier == "exact"
+        and config.weight_bits >= _PRECISE_BITS
+        and config.activation_bits >= _PRECISE_BITS
+        and config.partial_sums is None
+    )
 
 
 def build_layer(
@@ -119,15 +181,21 @@ def build_layer(
         multiplier: A multiplier for these operands.
         mask: bool, shape of the layer's weight; dense if None.
     """
-    if isinstance(layer, nn.Conv2d):
-        return ApproxConv2d(layer, config, activation_signed=activation_signed, multiplier=multiplier, mask=mask)
-    if isinstance(layer, nn.ConvTranspose2d):
-        return ApproxConvTranspose2d(
+    made: ApproxLayer
+    if isinstance(layer, nn.Conv1d):
+        made = ApproxConv1d(layer, config, activation_signed=activation_signed, multiplier=multiplier, mask=mask)
+    elif isinstance(layer, nn.Conv2d):
+        made = ApproxConv2d(layer, config, activation_signed=activation_signed, multiplier=multiplier, mask=mask)
+    elif isinstance(layer, nn.ConvTranspose2d):
+        made = ApproxConvTranspose2d(
             layer, config, activation_signed=activation_signed, multiplier=multiplier, mask=mask
         )
-    return ApproxLinear(
-        layer.weight, layer.bias, config, activation_signed=activation_signed, multiplier=multiplier, mask=mask
-    )
+    else:
+        made = ApproxLinear(
+            layer.weight, layer.bias, config, activation_signed=activation_signed, multiplier=multiplier, mask=mask
+        )
+    take_over(layer, made)
+    return made
 
 
 def _network_config(config: LayerApproximation | NetworkApproximation) -> NetworkApproximation:
@@ -144,19 +212,6 @@ def _network_config(config: LayerApproximation | NetworkApproximation) -> Networ
         hint,
     )
     return config if isinstance(config, NetworkApproximation) else NetworkApproximation(default=config)
-
-
-def _check_calibration_data(data: object) -> None:
-    if isinstance(data, np.ndarray):
-        hint = "convert it with torch.from_numpy(...)"
-    elif isinstance(data, Tensor) or (isinstance(data, Iterable) and not isinstance(data, str | Mapping)):
-        return
-    else:
-        hint = "pass a batch of images, such as `images.inputs(slice(0, 512))` of an approx.LabelledImages"
-    raise ArgumentError(
-        f"`calibration_data` must be a tensor of network inputs or an iterable of such tensors, got {shown(data)}; "
-        f"{hint}"
-    )
 
 
 def _check_masks(masks: Mapping[str, Tensor], layers: Mapping[str, WeightLayer]) -> None:
@@ -179,11 +234,11 @@ def _layer_configs(
     other_weights: Iterable[str],
 ) -> dict[str, LayerApproximation | None]:
     """Layer name -> how it computes; None leaves it in floating point."""
-    rejected = {name: f"layer {name!r} does not run on the calibration data" for name in layers if name not in order}
+    rejected = {}
     for weight in other_weights:
         rejected[_owner(weight)] = (
-            f"{weight!r} is multiplied outside Conv2d, ConvTranspose2d and Linear layers, the only ones that can be "
-            "approximated"
+            f"{weight!r} is multiplied outside Conv1d, Conv2d, ConvTranspose2d and Linear layers, the only ones that "
+            "can be approximated"
         )
     for name in dict(rejected):
         if _matching(network, name) is None or network.leave_unsupported:
@@ -208,7 +263,7 @@ def _layer_configs(
         configs[order[0]] = None
     if not any(configs.values()):
         raise ArgumentError(
-            "the model has no Conv2d, ConvTranspose2d or Linear layer to approximate"
+            "the model has no Conv1d, Conv2d, ConvTranspose2d or Linear layer to approximate"
             if not layers
             else "every layer is left in floating point; approximate at least one"
         )

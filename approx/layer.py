@@ -36,6 +36,7 @@ class ApproxLayer(nn.Module):
         weight_memory: Faults of the weight memory; None is a perfect one.
         activation_memory: Faults of the memory that holds the layer's input; None is a perfect one.
         overflows: Sums computed so far, and those that overflowed; None where partial sums are wide enough.
+        computes_exactly: Whether the layer computes in floating point instead, as to check its conversion.
     """
 
     weight: nn.Parameter
@@ -76,6 +77,7 @@ class ApproxLayer(nn.Module):
         self.weight_memory = config.weight_memory
         self.activation_memory = config.activation_memory
         self.overflows = None if config.partial_sums is None else OverflowCount()
+        self.computes_exactly = False
         self._chip: LayerOnChip | None = None
         self._kept_codes: KeptCodes | None = None
 
@@ -182,7 +184,7 @@ class ApproxLayer(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer."""
-        return self._computed(input, self._multiply)
+        return self._computed(input, self._multiply, self._multiply_exactly)
 
     def extra_repr(self) -> str:
         """The layer's shape, bits and multiplier, as `print(model)` shows them."""
@@ -194,9 +196,13 @@ class ApproxLayer(nn.Module):
             f"{'' if sums is None else f', partial_sums={sums.bits} bits that {sums.overflow}'}"
         )
 
-    def _computed(self, inputs: Tensor, multiply: Callable[..., Tensor]) -> Tensor:
+    def _computed(
+        self, inputs: Tensor, multiply: Callable[..., Tensor], multiply_exactly: Callable[[Tensor], Tensor]
+    ) -> Tensor:
         if inputs.dim() == self._dims_of_one:
-            return self._computed(inputs[None], multiply)[0]
+            return self._computed(inputs[None], multiply, multiply_exactly)[0]
+        if self.computes_exactly:
+            return multiply_exactly(inputs)
         codes, bias = self.read_codes(), self.bias
         # While scales are learned, quantising and rescaling are separate steps, whose gradients are those of LSQ.
         learning = self.log_weight_scale is not None and torch.is_grad_enabled()
@@ -226,6 +232,10 @@ class ApproxLayer(nn.Module):
         full_range: bool,
     ) -> Tensor:
         """Quantise the inputs, multiply them by the weight codes, add, rescale."""
+
+    @abstractmethod
+    def _multiply_exactly(self, inputs: Tensor) -> Tensor:
+        """Compute what the layer would in floating point."""
 
     @abstractmethod
     def _along_outputs(self, per_output: Tensor) -> Tensor:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from approx.checks import check_model, check_tensor
+from approx.checks import check_model
 from approx.errors import ArgumentError
+from approx.inputs import Inputs, check_inputs, run, tensors_of
 from approx.observation import observe
-from approx.surgery import approx_layers, split_attention, weight_layers
+from approx.surgery import approx_layers, prepared, weight_layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,23 +46,26 @@ class LayerShape:
     input_density: float = 1.0
 
 
-def trace(model: nn.Module, example_input: Tensor) -> list[LayerShape]:
+def trace(model: nn.Module, example_input: Inputs) -> list[LayerShape]:
     """Layer shapes in the order in which the layers run.
 
     Args:
         model: The network, before or after `approximate`; it is not changed. Its layers are those that `approximate`
             converted or would convert.
-        example_input: A batch of any size. Shapes are those of a single input; densities are over the whole batch.
+        example_input: A batch of network inputs of any size: a tensor or, for a network of several inputs, a tuple of
+            tensors or a mapping from argument names to tensors. Shapes are those of a single input; densities are over
+            the whole batch.
 
     Raises:
         ArgumentError: If the example has no dimension of images.
     """
     check_model("model", model)
-    check_tensor("example_input", example_input)
-    model = split_attention(copy.deepcopy(model).eval())
-    if not example_input.dim() or not len(example_input):
-        raise ArgumentError(f"`example_input` must be a batch of inputs, got shape {tuple(example_input.shape)}")
-    batch = len(example_input)
+    check_inputs("example_input", example_input)
+    model = prepared(model)
+    first, *_ = tensors_of(example_input)
+    if not first.dim() or not len(first):
+        raise ArgumentError(f"`example_input` must be a batch of inputs, got shape {tuple(first.shape)}")
+    batch = len(first)
     shapes: list[LayerShape] = []
 
     def note(name: str) -> object:
@@ -71,8 +74,8 @@ def trace(model: nn.Module, example_input: Tensor) -> list[LayerShape]:
             assert isinstance(weight, Tensor)
             outputs = module.out_channels if isinstance(module, nn.ConvTranspose2d) else weight.shape[0]
             given = inputs[0] if inputs else named["input"]
-            convolutional = weight.dim() == 4
-            if batch > 1 and given.dim() == (3 if convolutional else 1):
+            kernel = (1, 1, *weight.shape[2:])
+            if batch > 1 and given.dim() == weight.dim() - 1:
                 raise ArgumentError(
                     f"`example_input` must be a batch of inputs, but layer {name!r} gets a single one of shape "
                     f"{tuple(given.shape)}; give it a first dimension with example_input[None]"
@@ -85,9 +88,9 @@ def trace(model: nn.Module, example_input: Tensor) -> list[LayerShape]:
                     outputs=outputs,
                     input_values=given.numel() // batch,
                     groups=getattr(module, "groups", 1),
-                    kernel_height=weight.shape[2] if convolutional else 1,
-                    kernel_width=weight.shape[3] if convolutional else 1,
-                    output_height=output.shape[-2] if convolutional else 1,
+                    kernel_height=kernel[-2],
+                    kernel_width=kernel[-1],
+                    output_height=output.shape[-2] if weight.dim() == 4 else 1,
                     input_density=int(given.count_nonzero()) / given.numel(),
                 )
             )
@@ -100,23 +103,23 @@ def trace(model: nn.Module, example_input: Tensor) -> list[LayerShape]:
     ]
     try:
         with torch.no_grad():
-            model(example_input)
+            run(model, example_input)
     finally:
         for handle in handles:
             handle.remove()
     return shapes
 
 
-def layer_order(model: nn.Module, example_input: Tensor) -> list[str]:
+def layer_order(model: nn.Module, example_input: Inputs) -> list[str]:
     """Names of the layers in the order in which they first run, before or after `approximate`.
 
     Args:
         model: The network; it is not changed.
-        example_input: A batch of any size.
+        example_input: As for `trace`.
     """
     check_model("model", model)
-    check_tensor("example_input", example_input)
-    model = split_attention(copy.deepcopy(model).eval())
+    check_inputs("example_input", example_input)
+    model = prepared(model)
     ran: dict[str, None] = {}
 
     def note(name: str) -> Callable[..., None]:
@@ -125,18 +128,20 @@ def layer_order(model: nn.Module, example_input: Tensor) -> list[str]:
     for name, layer in [*weight_layers(model), *approx_layers(model)]:
         layer.register_forward_hook(note(name))
     with torch.no_grad():
-        model(example_input)
+        run(model, example_input)
     return list(ran)
 
 
-def other_weights(model: nn.Module, example_input: Tensor) -> tuple[str, ...]:
+def other_weights(model: nn.Module, example_input: Inputs) -> tuple[str, ...]:
     """Names of parameters that the network multiplies outside of the layers that `trace` finds.
 
     Args:
         model: The network, before or after `approximate`; it is not changed.
-        example_input: A batch of any size.
+        example_input: As for `trace`.
     """
     check_model("model", model)
-    check_tensor("example_input", example_input)
-    model = split_attention(copy.deepcopy(model).eval())
-    return observe(model, {**dict(weight_layers(model)), **dict(approx_layers(model))}, {}, example_input).other_weights
+    check_inputs("example_input", example_input)
+    model = prepared(model)
+    return observe(
+        model, {**dict(weight_layers(model)), **dict(approx_layers(model))}, {}, [example_input]
+    ).other_weights

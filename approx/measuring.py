@@ -15,6 +15,7 @@ from approx.chips import set_memory, use_chip
 from approx.config import FaultyMemory
 from approx.errors import ArgumentError
 from approx.labelled_images import LabelledImages, check_images
+from approx.outputs import scores_of
 from approx.overflow_counts import warned_of_overflows
 from approx.surgery import approx_layers
 
@@ -216,7 +217,7 @@ def _share_equal(found: Tensor, labels: Tensor) -> float:
 
 
 def _classes(model: nn.Module, inputs: Tensor) -> Tensor:
-    outputs = model(inputs)
+    outputs = scores_of(model(inputs))
     if not isinstance(outputs, Tensor) or outputs.dim() != 2 or len(outputs) != len(inputs):
         given = f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else shown(outputs)
         raise ArgumentError(

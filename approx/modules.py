@@ -42,6 +42,9 @@ class ApproxLinear(ApproxLayer):
             overflows=self.overflows,
         )
 
+    def _multiply_exactly(self, inputs: Tensor) -> Tensor:
+        return F.linear(inputs, self.weight * self.mask, self.bias)
+
     def _along_outputs(self, per_output: Tensor) -> Tensor:
         return per_output
 
@@ -88,12 +91,7 @@ class ApproxConv2d(ApproxLayer):
         bias: Tensor | None,
         full_range: bool,
     ) -> Tensor:
-        left, right, above, below = self.pad
-        padding = (above, left)
-        if self.padding_mode != "zeros":
-            inputs, padding = F.pad(inputs, self.pad, mode=self.padding_mode), (0, 0)
-        elif (above, left) != (below, right):
-            inputs, padding = F.pad(inputs, self.pad), (0, 0)
+        inputs, padding = self._padded(inputs)
         return quantized_conv2d(
             inputs,
             codes,
@@ -111,8 +109,98 @@ class ApproxConv2d(ApproxLayer):
             overflows=self.overflows,
         )
 
+    def _multiply_exactly(self, inputs: Tensor) -> Tensor:
+        inputs, padding = self._padded(inputs)
+        weight = self.weight * self.mask
+        return F.conv2d(inputs, weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def _padded(self, inputs: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """The inputs and how many zeros are to be added on both sides of their rows and columns."""
+        left, right, above, below = self.pad
+        if self.padding_mode != "zeros":
+            return F.pad(inputs, self.pad, mode=self.padding_mode), (0, 0)
+        if (above, left) != (below, right):
+            return F.pad(inputs, self.pad), (0, 0)
+        return inputs, (above, left)
+
     def _along_outputs(self, per_output: Tensor) -> Tensor:
         return per_output[:, None, None]
+
+    def _shape_repr(self) -> str:
+        return _convolution_repr(self, self.stride, self.dilation, self.pad)
+
+
+class ApproxConv1d(ApproxLayer):
+    """`nn.Conv1d` with an approximate multiplier and memory, computed as a Conv2d of one row.
+
+    Attributes:
+        pad: Number of values added left and right before the convolution.
+        padding_mode: The values added, as in `nn.Conv1d`.
+    """
+
+    _dims_of_one = 2
+
+    def __init__(
+        self,
+        layer: nn.Conv1d,
+        config: LayerApproximation,
+        *,
+        activation_signed: bool,
+        multiplier: Multiplier,
+        mask: Tensor | None = None,
+    ) -> None:
+        super().__init__(
+            layer.weight, layer.bias, config, activation_signed=activation_signed, multiplier=multiplier, mask=mask
+        )
+        self.stride = (layer.stride[0],)
+        self.dilation = (layer.dilation[0],)
+        self.groups = layer.groups
+        self.padding_mode = layer.padding_mode
+        self.pad = _padding(layer, 0)
+
+    def _multiply(
+        self,
+        inputs: Tensor,
+        codes: Tensor,
+        input_scale: Tensor,
+        output_scale: Tensor,
+        bias: Tensor | None,
+        full_range: bool,
+    ) -> Tensor:
+        inputs, padding = self._padded(inputs)
+        return quantized_conv2d(
+            inputs.unsqueeze(-2),
+            codes.unsqueeze(-2),
+            self._used_multiplier,
+            input_scale=input_scale,
+            output_scale=output_scale,
+            bias=bias,
+            stride=(1, *self.stride),
+            padding=(0, padding),
+            dilation=(1, *self.dilation),
+            groups=self.groups,
+            gradient=self.config.gradient,
+            full_range=full_range,
+            partial_sums=self.config.partial_sums,
+            overflows=self.overflows,
+        ).squeeze(-2)
+
+    def _multiply_exactly(self, inputs: Tensor) -> Tensor:
+        inputs, padding = self._padded(inputs)
+        weight = self.weight * self.mask
+        return F.conv1d(inputs, weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def _padded(self, inputs: Tensor) -> tuple[Tensor, int]:
+        """The inputs and how many zeros are to be added on both sides of them."""
+        left, right = self.pad
+        if self.padding_mode != "zeros":
+            return F.pad(inputs, self.pad, mode=self.padding_mode), 0
+        if left != right:
+            return F.pad(inputs, self.pad), 0
+        return inputs, left
+
+    def _along_outputs(self, per_output: Tensor) -> Tensor:
+        return per_output[:, None]
 
     def _shape_repr(self) -> str:
         return _convolution_repr(self, self.stride, self.dilation, self.pad)
@@ -163,7 +251,8 @@ class ApproxConvTranspose2d(ApproxLayer):
         """
         if output_size is None:
             return super().forward(input)
-        return self._computed(input, partial(self._multiply, pad=self._pad_to(output_size, input)))
+        pad = self._pad_to(output_size, input)
+        return self._computed(input, partial(self._multiply, pad=pad), partial(self._multiply_exactly, pad=pad))
 
     def _pad_to(self, output_size: Sequence[int], inputs: Tensor) -> tuple[int, int, int, int]:
         pad: list[int] = []
@@ -190,12 +279,8 @@ class ApproxConvTranspose2d(ApproxLayer):
         full_range: bool,
         pad: tuple[int, int, int, int] | None = None,
     ) -> Tensor:
-        rows, columns = self.upsampling
-        height, width = inputs.shape[2:]
-        spread = inputs.new_zeros(*inputs.shape[:2], (height - 1) * rows + 1, (width - 1) * columns + 1)
-        spread[:, :, ::rows, ::columns] = inputs
         return quantized_conv2d(
-            F.pad(spread, pad or self.pad),
+            self._spread(inputs, pad),
             codes,
             self._used_multiplier,
             input_scale=input_scale,
@@ -208,6 +293,18 @@ class ApproxConvTranspose2d(ApproxLayer):
             partial_sums=self.config.partial_sums,
             overflows=self.overflows,
         )
+
+    def _multiply_exactly(self, inputs: Tensor, pad: tuple[int, int, int, int] | None = None) -> Tensor:
+        weight = self.weight * self.mask
+        return F.conv2d(self._spread(inputs, pad), weight, self.bias, dilation=self.dilation, groups=self.groups)
+
+    def _spread(self, inputs: Tensor, pad: tuple[int, int, int, int] | None) -> Tensor:
+        """The inputs with zeros between and around them, which are convolved."""
+        rows, columns = self.upsampling
+        height, width = inputs.shape[2:]
+        spread = inputs.new_zeros(*inputs.shape[:2], (height - 1) * rows + 1, (width - 1) * columns + 1)
+        spread[:, :, ::rows, ::columns] = inputs
+        return F.pad(spread, pad or self.pad)
 
     def _along_outputs(self, per_output: Tensor) -> Tensor:
         return per_output[:, None, None]
@@ -231,19 +328,19 @@ def as_convolution(weight: Tensor, groups: int) -> Tensor:
 
 
 def _convolution_repr(
-    layer: ApproxLayer, stride: tuple[int, int], dilation: tuple[int, int], pad: tuple[int, int, int, int]
+    layer: ApproxLayer, stride: tuple[int, ...], dilation: tuple[int, ...], pad: tuple[int, ...]
 ) -> str:
     """Shape of a convolution as torch prints it; defaults are left out."""
     outputs, inputs, *kernel = layer.weight.shape
     text = f"{inputs * layer.groups}, {outputs}, kernel_size={tuple(kernel)}, stride={stride}"
     if any(pad):
         text += f", {pad=}"
-    if dilation != (1, 1):
+    if set(dilation) != {1}:
         text += f", {dilation=}"
     return text if layer.groups == 1 else f"{text}, groups={layer.groups}"
 
 
-def _padding(layer: nn.Conv2d, axis: int) -> tuple[int, int]:
+def _padding(layer: nn.Conv1d | nn.Conv2d, axis: int) -> tuple[int, int]:
     """Values added before and after along an axis; `same` adds one more after where the sum is odd, as torch does."""
     if layer.padding == "valid":
         return 0, 0

@@ -10,17 +10,16 @@ from dataclasses import dataclass, field
 from math import inf, isfinite
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from approx.arithmetic.pooling import MaxPool2
-from approx.checks import shown
-from approx.errors import ArgumentError
+from approx.inputs import Inputs, run
 
 _SAMPLED_VALUES = 2**15  # of each input of each layer
+_MOST_SAMPLED = 2**21  # of all inputs of a layer
 # Operations that multiply activations by weights, by the names under which torch dispatches them.
 _MULTIPLYING = {
     "convolution", "addmm", "mm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "linear", "_trilinear",
@@ -40,12 +39,14 @@ class LayerInputs:
         least: The smallest value.
         largest: The largest magnitude; infinity if a value was not finite.
         samples: Values drawn at random from each call.
+        sampled: Number of values drawn from a call, at most: fewer the more calls there are.
     """
 
     calls: int = 0
     least: float = inf
     largest: float = 0.0
     samples: list[Tensor] = field(default_factory=list)
+    sampled: int = _SAMPLED_VALUES
 
     def see(self, values: Tensor, generator: torch.Generator) -> None:
         """Record the input of one call."""
@@ -56,10 +57,13 @@ class LayerInputs:
         low, high = (float(one) for one in flat.aminmax())
         self.least = min(self.least, low)
         self.largest = max(self.largest, -low, high) if isfinite(high - low) else inf
-        if flat.numel() > _SAMPLED_VALUES:
-            chosen = torch.randint(flat.numel(), (_SAMPLED_VALUES,), generator=generator)
+        if flat.numel() > self.sampled:
+            chosen = torch.randint(flat.numel(), (self.sampled,), generator=generator)
             flat = flat[chosen.to(flat.device)]
         self.samples.append(flat.clone())
+        if len(self.samples) * self.sampled > _MOST_SAMPLED and self.sampled > 1:
+            self.sampled //= 2
+            self.samples = [one if len(one) <= self.sampled else one[::2].clone() for one in self.samples]
 
     def sample(self) -> Tensor:
         """All sampled values: shape (n,)."""
@@ -86,7 +90,7 @@ def observe(
     model: nn.Module,
     layers: Mapping[str, nn.Module],
     norms: Mapping[str, nn.Module],
-    calibration_data: Tensor | Iterable[Tensor],
+    batches: Iterable[Inputs],
 ) -> Observation:
     """Run a network and observe it.
 
@@ -94,42 +98,17 @@ def observe(
         model: The network, in evaluation mode.
         layers: Name -> layer whose inputs are wanted.
         norms: Name -> BatchNorm that may be folded into one of the layers.
-        calibration_data: One batch of network inputs, or several.
-
-    Raises:
-        ArgumentError: If there is no batch, or one is not a tensor.
+        batches: Batches of network inputs.
     """
     watch = _Watch(model, layers, norms)
-    batches = [calibration_data] if isinstance(calibration_data, Tensor) else calibration_data
-    seen = 0
     try:
         with torch.no_grad():
             for batch in batches:
-                if not isinstance(batch, Tensor):
-                    raise ArgumentError(_not_a_batch(batch, seen))
                 with watch:
-                    watch.given_back(model(batch))
-                seen += 1
+                    watch.given_back(run(model, batch))
     finally:
         watch.close()
-    if not seen:
-        raise ArgumentError("`calibration_data` has no batch; pass one tensor of network inputs, or several")
     return watch.observation()
-
-
-def _not_a_batch(batch: object, number: int) -> str:
-    hint = "pass a tensor of N images, or several such tensors"
-    if isinstance(batch, list | tuple):
-        hint = (
-            "from a DataLoader of images and labels take the images alone, such as "
-            "`torch.cat([images for images, _ in loader])[:512]`"
-        )
-    elif isinstance(batch, np.ndarray):
-        hint = "convert it with torch.from_numpy(...)"
-    return (
-        "`calibration_data` must be a tensor of network inputs or an iterable of such tensors, but its batch "
-        f"{number} is {shown(batch)}; {hint}"
-    )
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -184,7 +163,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             given = arguments[0] if arguments else named["input"]
             layer, _ = self._outputs.get(id(given), (None, None))
             # BatchNorm normalises the second dimension, which for other ranks is not that of the layer's outputs.
-            if layer is not None and given.dim() == (2 if isinstance(self._layers[layer], nn.Linear) else 4):
+            if layer is not None and given.dim() == self._layers[layer].weight.dim():  # type: ignore[operator]
                 self._normed.setdefault(layer, set()).add(name)
 
         return hook

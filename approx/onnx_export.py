@@ -15,7 +15,6 @@ its memories are perfect. Nor has it narrow sums: sums are exact. The metadata s
 
 from __future__ import annotations
 
-import copy
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -31,6 +30,7 @@ from torch.utils._pytree import tree_leaves
 from approx.arithmetic.narrow_sums import may_overflow
 from approx.checks import check_model, check_tensor
 from approx.chips import use_chip
+from approx.copying import copied
 from approx.errors import ArgumentError
 from approx.layer import ApproxLayer
 from approx.modules import ApproxConv2d, ApproxConvTranspose2d
@@ -63,7 +63,7 @@ def to_onnx(model: nn.Module, *, example_input: Tensor) -> onnx.ModelProto:
     check_tensor("example_input", example_input)
     import torch.onnx
 
-    exported = copy.deepcopy(model).cpu().eval()
+    exported = copied(model).cpu().eval()
     use_chip(exported, None)
     inputs = example_input.detach().cpu()
     if len(inputs) == 1:  # torch would take a size of 1 as fixed

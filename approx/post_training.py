@@ -5,7 +5,6 @@ Both follow from network inputs alone, without labels and gradients.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -20,12 +19,11 @@ from approx.checks import check_integer, check_model, check_tensor
 from approx.chips import use_chip
 from approx.errors import ArgumentError
 from approx.layer import ApproxLayer
-from approx.modules import ApproxLinear
 from approx.surgery import (
     FoldedBatchNorm,
     WeightLayer,
     approx_layers,
-    split_attention,
+    prepared,
     use_pooling_kernel,
     weight_layers,
 )
@@ -165,7 +163,7 @@ def _original_means(
     original: nn.Module, layers: Mapping[str, ApproxLayer], folded: Collection[str], inputs: Tensor
 ) -> dict[str, _Outputs]:
     """Name -> outputs of the layers that run in the original, after the BatchNorm that was folded into them."""
-    model = split_attention(copy.deepcopy(original).eval())
+    model = prepared(original)
     use_pooling_kernel(model)
     known, modules = dict(weight_layers(model)), dict(model.named_modules(remove_duplicate=False))
     for name, layer in layers.items():
@@ -243,7 +241,8 @@ def _set_bias(name: str, layer: ApproxLayer, bias: Tensor) -> nn.Parameter:
 
 
 def _channel_dim(layer: ApproxLayer) -> int:
-    return -1 if isinstance(layer, ApproxLinear) else -3
+    """The dimension of channels in a layer's output, from the last."""
+    return 1 - layer.weight.dim()
 
 
 def _outputs(layer: WeightLayer) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from approx.checks import check_integer, check_names_to_tensors, check_number, check_type
 from approx.errors import ArgumentError
 from approx.labelled_images import LabelledImages
-from approx.surgery import approx_layers, weight_layers
+from approx.surgery import WeightLayer, approx_layers, weight_layers
 from approx.training import Schedule, fit
 
 _WEIGHTS_HINT = "for a model: {name: layer.weight for name, layer in approx.weight_layers(model)}"
@@ -85,11 +85,12 @@ def global_magnitude_masks(weights: Mapping[str, Tensor], sparsity: float) -> di
     return {name: mask.reshape(weight.shape) for (name, weight), mask in zip(weights.items(), masks, strict=True)}
 
 
-def n_m_masks(layers: Mapping[str, nn.Linear | nn.Conv2d | nn.ConvTranspose2d], n: int, m: int) -> dict[str, Tensor]:
+def n_m_masks(layers: Mapping[str, WeightLayer], n: int, m: int) -> dict[str, Tensor]:
     """Masks that keep the n largest magnitudes of every m consecutive input channels.
 
-    Weights of one output at one kernel position are compared: along K of a Linear weight (N, K), along C/g of a Conv2d
-    weight (N, C/g, KH, KW), and within each of the g groups along C of a ConvTranspose2d weight (C, N/g, KH, KW).
+    Weights of one output at one kernel position are compared: along K of a Linear weight (N, K), along C/g of a
+    convolution's weight (N, C/g, ...), and within each of the g groups along C of a ConvTranspose2d weight
+    (C, N/g, KH, KW).
     NVIDIA's sparse tensor cores compute 2:4: Mishra et al., arXiv 2104.08378, 2021.
 
     Args:

@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
@@ -33,6 +32,7 @@ from torch.utils._pytree import tree_leaves
 
 from approx.checks import check_model, check_seed, check_tensor, check_type
 from approx.chips import use_chip
+from approx.copying import copied
 from approx.errors import ArgumentError, SavedModelError
 from approx.layer import ApproxLayer
 from approx.layer_memory import stored_format, stored_words
@@ -109,7 +109,7 @@ def save(
     check_seed("chip_seed", chip_seed)
     given = {"arguments": dict(arguments), "facts": dict(facts or {})}
     _check_json(given)
-    saved = copy.deepcopy(model).cpu().eval()
+    saved = copied(model).cpu().eval()
     use_chip(saved, None)
     inputs = example_input.detach().cpu()
     layers = dict(approx_layers(saved))

@@ -7,25 +7,27 @@ such as channels that a shortcut pads or a reshape shuffles, are detected by com
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterator, Mapping, Set
 from typing import Any
 
 import torch
 import torch_pruning  # type: ignore[import-untyped]
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from approx.checks import check_model, check_tensor, check_type
+from approx.checks import check_model, check_type
+from approx.copying import copied
 from approx.errors import ArgumentError
+from approx.inputs import Inputs, check_inputs, like, run, shapes_of
 from approx.pruning import check_sparsity
-from approx.surgery import weight_layers
+from approx.surgery import fix_hooked_weights, weight_layers
 
 _Plan = Mapping[str, list[int]]  # layer name -> the output channels to remove
-_WEIGHT_LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+_WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
 
 
 def prune_channels(
-    model: nn.Module, sparsity: float, *, example_input: Tensor, keep: Collection[str] = ()
+    model: nn.Module, sparsity: float, *, example_input: Inputs, keep: Collection[str] = ()
 ) -> nn.Module:
     """A smaller copy of `model`: every hidden layer loses the same share of its output channels or units.
 
@@ -33,13 +35,14 @@ def prune_channels(
     removed, though one always stays: those with the smallest L2 norm over all parameters removed with the channel, of
     equal norms the earlier. The smaller network computes what `model` computes with those parameters set to zero. A
     group is left whole if it reaches the network's output, contains a layer in `keep`, contains parameters other than
-    those of Linear, Conv2d, ConvTranspose2d (dense or depthwise), BatchNorm and PReLU, or cannot be cut in this way,
-    for example because a shortcut pads channels.
+    those of Linear, Conv1d, Conv2d, ConvTranspose2d (dense or depthwise), BatchNorm and PReLU, or cannot be cut in this
+    way, for example because a shortcut pads channels.
 
     Args:
         model: The trained network, not converted; it is not changed.
         sparsity: Share of channels to remove, in [0, 1).
-        example_input: A batch of network inputs, for tracing.
+        example_input: A batch of network inputs, for tracing: a tensor or, for a network of several inputs, a tuple of
+            tensors or a mapping from argument names to tensors.
         keep: Names of layers that keep all their output channels.
 
     Returns:
@@ -50,34 +53,36 @@ def prune_channels(
             network, or nothing can be removed.
     """
     check_model("model", model)
-    check_tensor("example_input", example_input)
+    check_inputs("example_input", example_input)
     check_type("keep", keep, (list, tuple, Set), "a list of layer names")
     check_sparsity(sparsity)
     layers = [name for name, _ in weight_layers(model)]
     if unknown := sorted(set(keep) - set(layers)):
         raise ArgumentError(f"`keep` names {unknown[0]!r}, but the layers are {', '.join(layers)}")
-    smaller = copy.deepcopy(model).eval()
+    smaller = copied(model).eval()
+    fix_hooked_weights(smaller)
     if sparsity == 0:
         return smaller
-    plan = _only_equivalent(model, _plan(model, sparsity, example_input, keep), example_input)
+    whole = copied(smaller)
+    plan = _only_equivalent(whole, _plan(whole, sparsity, example_input, keep), example_input)
     if not plan:
         raise ArgumentError(
             f"`sparsity` {sparsity} removes no channel: each hidden layer is too narrow, kept, or tied to channels "
             "that cannot be removed; increase it or keep fewer layers"
         )
     _remove(smaller, plan, example_input)
-    for trained, pruned in zip(model.parameters(), smaller.parameters(), strict=True):
+    for trained, pruned in zip(whole.parameters(), smaller.parameters(), strict=True):
         pruned.requires_grad_(trained.requires_grad)
     return smaller
 
 
-def _plan(model: nn.Module, sparsity: float, example_input: Tensor, keep: Collection[str]) -> _Plan:
-    traced = copy.deepcopy(model)
+def _plan(model: nn.Module, sparsity: float, example_input: Inputs, keep: Collection[str]) -> _Plan:
+    traced = copied(model)
     try:
         graph = _trace(traced, example_input)
     except Exception as error:  # from the network's code, or from torch-pruning if it cannot follow it
         raise ArgumentError(
-            f"the network could not be traced with an input of shape {tuple(example_input.shape)}: {error!r}"
+            f"the network could not be traced with an input of shape {shapes_of(example_input)}: {error!r}"
         ) from error
     names = {layer: name for name, layer in traced.named_modules()}
     kept = {layer for name, layer in traced.named_modules() if name in keep}
@@ -91,7 +96,7 @@ def _plan(model: nn.Module, sparsity: float, example_input: Tensor, keep: Collec
     return plan
 
 
-def _only_equivalent(model: nn.Module, plan: _Plan, example_input: Tensor) -> _Plan:
+def _only_equivalent(model: nn.Module, plan: _Plan, example_input: Inputs) -> _Plan:
     """The part of a plan after which the network computes the same as `model` with the removed parameters at zero."""
     if _is_equivalent(model, plan, example_input):
         return plan
@@ -102,37 +107,58 @@ def _only_equivalent(model: nn.Module, plan: _Plan, example_input: Tensor) -> _P
     return good
 
 
-def _is_equivalent(model: nn.Module, plan: _Plan, example_input: Tensor) -> bool:
-    # In double precision and on noise, so that neither rounding nor an empty image hides a difference.
-    smaller, zeroed = copy.deepcopy(model).double(), copy.deepcopy(model).double()
-    noise = torch.randn(example_input.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    noise = noise.to(example_input.device)
-    _zero(zeroed, plan, noise)
-    with torch.no_grad():
-        expected = zeroed(noise)
+def _is_equivalent(model: nn.Module, plan: _Plan, example_input: Inputs) -> bool:
+    """Whether the network without the channels of a plan computes the same as with their parameters at zero."""
+    noise = like(example_input, _noise_like)
+    smaller, zeroed = copied(model), copied(model)
+    _zero(zeroed, plan, example_input)
     try:
-        _remove(smaller, plan, noise)
-        with torch.no_grad():
-            found = smaller(noise)
+        _remove(smaller, plan, example_input)
     except (AssertionError, IndexError, RuntimeError, ValueError):  # channel numbers no longer match
         return False
-    return found.shape == expected.shape and bool((found - expected).abs().max() <= 1e-9 * expected.abs().max())
+    try:  # in double precision, in which rounding hides nothing, unless the network casts or makes tensors itself
+        inputs = like(noise, lambda one: one.double() if one.is_floating_point() else one)
+        expected, tolerance = _outputs(copied(zeroed).double(), inputs), 1e-9
+    except RuntimeError:
+        inputs, tolerance = noise, 1e-4
+        expected = _outputs(zeroed, inputs)
+    try:
+        found = _outputs(smaller.double() if tolerance < 1e-6 else smaller, inputs)
+    except (AssertionError, IndexError, RuntimeError, ValueError):
+        return False
+    return len(found) == len(expected) and all(
+        one.shape == other.shape and bool((one - other).abs().max() <= tolerance * other.abs().max())
+        for one, other in zip(found, expected, strict=True)
+    )
 
 
-def _remove(model: nn.Module, plan: _Plan, example_input: Tensor) -> None:
+def _noise_like(values: Tensor) -> Tensor:
+    """Noise instead of values, of which an empty image would hide a difference; whole numbers mean something."""
+    if not values.is_floating_point():
+        return values
+    return torch.randn(values.shape, generator=torch.Generator().manual_seed(0)).to(values)
+
+
+def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return [leaf.double() for leaf in tree_leaves(run(model, inputs)) if isinstance(leaf, Tensor)]
+
+
+def _remove(model: nn.Module, plan: _Plan, example_input: Inputs) -> None:
     for _, group in _groups(model, plan, example_input):
         group.prune(record_history=False)
 
 
 @torch.no_grad()
-def _zero(model: nn.Module, plan: _Plan, example_input: Tensor) -> None:
+def _zero(model: nn.Module, plan: _Plan, example_input: Inputs) -> None:
     for graph, group in _groups(model, plan, example_input):
         for dependency, channels in group:
             for parameter, dim in _parameters(graph, dependency) or []:
                 parameter.index_fill_(dim, torch.tensor(channels, device=parameter.device), 0)
 
 
-def _groups(model: nn.Module, plan: _Plan, example_input: Tensor) -> Iterator[tuple[Any, Any]]:
+def _groups(model: nn.Module, plan: _Plan, example_input: Inputs) -> Iterator[tuple[Any, Any]]:
     """The graph and, one after another, each group of the plan in the network as changed so far."""
     graph = _trace(model, example_input)
     for name, channels in plan.items():
@@ -140,15 +166,13 @@ def _groups(model: nn.Module, plan: _Plan, example_input: Tensor) -> Iterator[tu
         yield graph, graph.get_pruning_group(layer, graph.get_pruner_of_module(layer).prune_out_channels, channels)
 
 
-def _trace(model: nn.Module, example_input: Tensor) -> Any:
+def _trace(model: nn.Module, example_input: Inputs) -> Any:
     model.eval().requires_grad_(True)  # the trace follows gradients
     with torch.enable_grad():
         return torch_pruning.DependencyGraph().build_dependency(
             model,
             example_input,
-            forward_fn=lambda traced, inputs: traced(
-                inputs
-            ),  # by default it first tries the batch as separate arguments
+            forward_fn=run,
             verbose=False,
         )
 

@@ -7,16 +7,32 @@ from functools import partial
 from typing import NoReturn
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from approx.arithmetic.pooling import MaxPool2
 from approx.attention import SplitAttention, can_split
 from approx.checks import check_model
+from approx.copying import copied
 from approx.errors import ArgumentError
 from approx.layer import ApproxLayer
 
-WeightLayer = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
+WeightLayer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d
+_KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
+
+
+_HOOKS = (  # where torch keeps what is called before and after a module
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_backward_pre_hooks",
+    "_backward_hooks",
+)
 
 
 class FoldedBatchNorm(nn.Identity):
@@ -39,12 +55,20 @@ def approx_layers(model: nn.Module) -> Iterator[tuple[str, ApproxLayer]]:
             yield name, module
 
 
-def split_attention(model: nn.Module) -> nn.Module:
-    """The model with its attention split into layers that can be approximated, where possible.
+def prepared(model: nn.Module) -> nn.Module:
+    """A copy of a network in evaluation mode, whose layers can be found, observed and replaced.
 
-    Weights that are computed from other parameters, such as normalised ones, become plain parameters. The model is
-    changed in place; only if it is itself an attention layer is another object returned.
+    Attention is split into layers that can be approximated, where possible. Weights that are computed from other
+    parameters, such as normalised and pruned ones, become plain parameters.
+
+    Raises:
+        ArgumentError: If the network cannot be copied.
     """
+    return split_attention(copied(model).eval())
+
+
+def split_attention(model: nn.Module) -> nn.Module:
+    """See `prepared`, without the copy: in place, unless the network is itself an attention layer."""
     for module in list(model.modules()):
         if isinstance(module, nn.MultiheadAttention) and type(module) is nn.MultiheadAttention and can_split(module):
             model = replace_everywhere(model, module, SplitAttention(module))
@@ -53,7 +77,48 @@ def split_attention(model: nn.Module) -> nn.Module:
             module.use_nested_tensor = False  # it would look for the attention's own weights
         if isinstance(module, WeightLayer) and parametrize.is_parametrized(module):
             _fix_parametrised(module)
+    fix_hooked_weights(model)
     return model
+
+
+def fix_hooked_weights(model: nn.Module) -> None:
+    """Replace what torch's own hooks compute before a layer runs by plain parameters, in place.
+
+    These are pruned, weight-normalised and spectrally normalised weights, unless they are parametrizations.
+    """
+    for module in model.modules():
+        if isinstance(module, WeightLayer):
+            for number, hook in list(module._forward_pre_hooks.items()):
+                if isinstance(hook, _COMPUTING_HOOKS):
+                    _fix_hooked(module, number, hook)
+
+
+def pruning_masks(model: nn.Module) -> dict[str, Tensor]:
+    """Layer name -> bool mask of the weight, of layers that `torch.nn.utils.prune` has pruned."""
+    return {
+        name: module.get_buffer("weight_mask").bool()
+        for name, module in model.named_modules()
+        for hook in module._forward_pre_hooks.values()
+        if isinstance(module, WeightLayer) and isinstance(hook, BasePruningMethod) and hook._tensor_name == "weight"
+    }
+
+
+_ComputingHook = BasePruningMethod | WeightNorm | SpectralNorm
+_COMPUTING_HOOKS = (BasePruningMethod, WeightNorm, SpectralNorm)  # torch's, which compute a weight before each run
+
+
+def _fix_hooked(layer: nn.Module, number: int, hook: _ComputingHook) -> None:
+    """Replace a hook that computes a parameter by the parameter that it computes, in place."""
+    name = hook._tensor_name if isinstance(hook, BasePruningMethod) else hook.name
+    hook(layer, None)
+    value = getattr(layer, name).detach().clone()
+    layer._forward_pre_hooks.pop(number)
+    layer._forward_pre_hooks_with_kwargs.pop(number, None)
+    parts = [one for one in (f"{name}{end}" for end in ("_orig", "_mask", "_g", "_v", "_u")) if hasattr(layer, one)]
+    trained = any(getattr(layer, one).requires_grad for one in parts)
+    for one in (name, *parts):
+        delattr(layer, one)
+    layer.register_parameter(name, nn.Parameter(value, trained))
 
 
 def _fix_parametrised(layer: nn.Module) -> None:
@@ -78,6 +143,28 @@ def replace_everywhere(model: nn.Module, module: nn.Module, replacement: nn.Modu
         model.set_submodule(name, replacement)
     module.forward = partial(_reject, names[0])
     return model
+
+
+def has_hooks(layer: nn.Module) -> bool:
+    """Whether something is called before or after a layer runs."""
+    return any(getattr(layer, name) for name in _HOOKS)
+
+
+def take_over(layer: nn.Module, replacement: nn.Module) -> None:
+    """Give a replacement the hooks of the layer, and what other code may read of it, such as `in_features`."""
+    for name in _HOOKS:
+        getattr(replacement, name).update(getattr(layer, name))
+    for name, value in vars(layer).items():
+        if not name.startswith("_") and not hasattr(replacement, name):
+            setattr(replacement, name, value)
+    for name, buffer in layer._buffers.items():
+        if not hasattr(replacement, name):
+            replacement.register_buffer(name, buffer, persistent=name not in layer._non_persistent_buffers_set)
+    for name, parameter in layer._parameters.items():
+        if parameter is not None and not hasattr(replacement, name):
+            replacement.register_parameter(name, parameter)
+    for name, module in layer._modules.items():
+        replacement.add_module(name, module)
 
 
 def use_pooling_kernel(model: nn.Module) -> None:
@@ -131,6 +218,6 @@ def _computes_as(layer: WeightLayer) -> bool:
     """Whether a layer computes as torch's own class does, with a weight that is a parameter itself."""
     if not isinstance(layer.weight, nn.Parameter):
         return False
-    own = next(kind for kind in (nn.Linear, nn.Conv2d, nn.ConvTranspose2d) if isinstance(layer, kind))
-    methods = ("forward", "_conv_forward") if own is nn.Conv2d else ("forward",)
-    return all(getattr(type(layer), method) is getattr(own, method) for method in methods)
+    own = next(kind for kind in _KINDS if isinstance(layer, kind))
+    methods = ("forward", "__call__", *(["_conv_forward"] if own in (nn.Conv1d, nn.Conv2d) else []))
+    return all(method not in vars(layer) and getattr(type(layer), method) is getattr(own, method) for method in methods)

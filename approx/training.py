@@ -24,6 +24,7 @@ from approx.errors import ArgumentError, DivergedError
 from approx.labelled_images import LabelledImages, check_images
 from approx.layer import ApproxLayer
 from approx.measuring import share_correct
+from approx.outputs import scores_of
 from approx.surgery import approx_layers, weight_layers
 
 OPTIMIZERS = ("adam", "sgd")
@@ -37,7 +38,7 @@ class Schedule:
 
     Attributes:
         epochs: Passes over the images, rounded to a whole number of steps; 0 leaves the network as it is.
-        batch_size: Images per step.
+        batch_size: Images per step; a single image that is left over at the end of an epoch joins the step before it.
         learning_rate: The peak rate; after the warm-up it falls to zero along half a cosine.
         warm_up: Share of the steps in which the rate rises linearly from zero.
         optimizer: `adam`, or `sgd` with a Nesterov momentum of 0.9.
@@ -136,7 +137,7 @@ def fit(
     if bit_errors is not None and not layers:
         raise ArgumentError("`bit_errors` needs a model with integer codes; convert it with approximate()")
     masked = [(layer.weight, masks[name]) for name, layer in weight_layers(model) if masks and name in masks]
-    steps_per_epoch = -(-len(images) // schedule.batch_size)
+    steps_per_epoch = len(_split(torch.arange(len(images)), schedule.batch_size))
     steps = round(schedule.epochs * steps_per_epoch)
     optimizer = _optimizer(model, schedule)
     rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, schedule.warm_up))
@@ -155,12 +156,10 @@ def fit(
             if schedule.augmentation == "crop-flip":
                 inputs = _crop_and_flip(inputs, images.black, generator)
             optimizer.zero_grad()
-            loss = F.cross_entropy(model(inputs), images.labels[batch], label_smoothing=schedule.label_smoothing)
+            loss = _loss(model, inputs, images.labels[batch], schedule)
             if bit_errors is not None:
                 with _on_faulty_chip(model, memories, bit_errors, int(torch.randint(2**31, (), generator=generator))):
-                    struck = F.cross_entropy(
-                        model(inputs), images.labels[batch], label_smoothing=schedule.label_smoothing
-                    )
+                    struck = _loss(model, inputs, images.labels[batch], schedule)
                 loss = (loss + struck) / 2
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -206,11 +205,23 @@ def _rate(step: int, steps: int, warm_up: float) -> float:
 def _batches(count: int, batch_size: int, steps: int, generator: torch.Generator) -> Iterator[Tensor]:
     done = 0
     while done < steps:
-        for batch in torch.randperm(count, generator=generator).split(batch_size):  # type: ignore[no-untyped-call]
+        for batch in _split(torch.randperm(count, generator=generator), batch_size):
             if done == steps:
                 return
             yield batch
             done += 1
+
+
+def _split(images: Tensor, batch_size: int) -> list[Tensor]:
+    """Batches of images; one that is left over joins the last batch, as BatchNorm cannot train on a single one."""
+    batches: list[Tensor] = list(images.split(batch_size))  # type: ignore[no-untyped-call]
+    if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
+def _loss(model: nn.Module, inputs: Tensor, labels: Tensor, schedule: Schedule) -> Tensor:
+    return F.cross_entropy(scores_of(model(inputs)), labels, label_smoothing=schedule.label_smoothing)
 
 
 def _crop_and_flip(inputs: Tensor, black: Tensor, generator: torch.Generator) -> Tensor:

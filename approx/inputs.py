@@ -1,0 +1,164 @@
+"""Inputs of networks: a tensor, several by position or by name, or what a DataLoader gives."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import inf
+from typing import Any, TypeAlias
+
+import numpy as np
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from approx.checks import shown
+from approx.errors import ArgumentError
+
+Inputs: TypeAlias = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
+Batches: TypeAlias = Inputs | Iterable[Any]  # batches may have labels beside their inputs
+
+_LOADED = 1024  # inputs that are taken from a DataLoader, which may hold a whole data set
+
+
+def run(model: nn.Module, inputs: Inputs) -> Any:
+    """Return a network's output."""
+    if isinstance(inputs, Tensor):
+        return model(inputs)
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs)
+
+
+def tensors_of(inputs: Inputs) -> list[Tensor]:
+    """Return the tensors of an input."""
+    if isinstance(inputs, Tensor):
+        return [inputs]
+    return list(inputs.values() if isinstance(inputs, Mapping) else inputs)
+
+
+def part_of(inputs: Inputs, count: int) -> Inputs:
+    """Return the first inputs of a batch, at most `count`."""
+    if isinstance(inputs, Tensor):
+        return inputs[:count] if inputs.dim() else inputs
+    if isinstance(inputs, Mapping):
+        return {name: one[:count] if one.dim() else one for name, one in inputs.items()}
+    return tuple(one[:count] if one.dim() else one for one in inputs)
+
+
+def size_of(inputs: Inputs) -> int:
+    """Return the number of inputs in a batch: the length of its first tensor."""
+    first = tensors_of(inputs)[0]
+    return len(first) if first.dim() else 1
+
+
+def check_inputs(name: str, value: object) -> None:
+    """Reject anything but inputs of a network.
+
+    Raises:
+        ArgumentError: If it is something else.
+    """
+    if not _are_inputs(value):
+        hint = "; convert it with torch.from_numpy(...)" if isinstance(value, np.ndarray) else ""
+        raise ArgumentError(
+            f"`{name}` must be a torch.Tensor, or for a network of several inputs a tuple of tensors or a mapping from "
+            f"argument names to tensors, got {shown(value)}{hint}"
+        )
+
+
+def batches_of(model: nn.Module, data: object, name: str) -> Iterator[Inputs]:
+    """Yield the inputs of batches.
+
+    Args:
+        model: The network that takes them.
+        data: Inputs; or an iterable of batches. A batch is inputs, or a list or tuple that ends with labels if it is
+            longer than what the network takes; of a list, as DataLoaders give, also if the network could do without its
+            last element. Of a DataLoader, no more batches are taken than hold 1,024 inputs.
+        name: The parameter, for messages.
+
+    Raises:
+        ArgumentError: If it is something else, or has no batch.
+    """
+    if isinstance(data, Tensor | Mapping) or (isinstance(data, tuple) and _are_inputs(data) and _takes(model, data)):
+        check_inputs(name, data)
+        yield data
+        return
+    if not isinstance(data, Iterable) or isinstance(data, str | np.ndarray):
+        raise ArgumentError(_not_batches(name, data))
+    number, count = 0, 0
+    for number, batch in enumerate(data, 1):
+        inputs = _without_labels(model, batch, f"{name}[{number - 1}]")
+        yield inputs
+        count += size_of(inputs)
+        if isinstance(data, DataLoader) and count >= _LOADED:
+            return
+    if not number:
+        raise ArgumentError(f"`{name}` has no batch; pass one tensor of network inputs, or several")
+
+
+def _are_inputs(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return bool(value) and all(isinstance(one, str) for one in value) and _are_inputs(tuple(value.values()))
+    return isinstance(value, Tensor) or (
+        isinstance(value, tuple) and bool(value) and all(isinstance(one, Tensor) for one in value)
+    )
+
+
+def _positions(model: nn.Module) -> tuple[int, float]:
+    """Return how many positional arguments a network needs, and how many it can take."""
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):
+        return 1, inf
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    positional = [one for one in parameters if one.kind in kinds]
+    needed = sum(one.default is inspect.Parameter.empty for one in positional)
+    return needed, inf if any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters) else len(positional)
+
+
+def _takes(model: nn.Module, given: tuple[object, ...]) -> bool:
+    """Whether a tuple is the arguments of a network, and not several batches of its only one."""
+    needed, most = _positions(model)
+    return max(2, needed) <= len(given) <= most
+
+
+def _without_labels(model: nn.Module, batch: object, name: str) -> Inputs:
+    """Return the inputs of a batch."""
+    if isinstance(batch, Mapping):
+        parameters = inspect.signature(model.forward).parameters
+        if all(one.kind is not inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+            batch = {key: value for key, value in batch.items() if key in parameters}
+    elif isinstance(batch, list | tuple) and batch:
+        needed, most = _positions(model)
+        enough = len(batch) - 1 >= max(1, needed)
+        has_labels = enough and (isinstance(batch, list) or len(batch) > most)
+        inputs = tuple(batch[:-1] if has_labels else batch)
+        batch = inputs[0] if len(inputs) == 1 else inputs
+    if isinstance(batch, np.ndarray) or not _are_inputs(batch):
+        raise ArgumentError(_not_batches(name, batch))
+    return batch  # type: ignore[return-value]
+
+
+def _not_batches(name: str, value: object) -> str:
+    hint = ""
+    if isinstance(value, np.ndarray):
+        hint = "; convert it with torch.from_numpy(...)"
+    elif not isinstance(value, Iterable):
+        hint = "; of an approx.LabelledImages take `images.inputs(slice(0, 512))`"
+    return (
+        f"`{name}` must be network inputs, which are a tensor, a tuple of tensors or a mapping from argument names to "
+        f"tensors, or an iterable of batches of them, such as a DataLoader, got {shown(value)}{hint}"
+    )
+
+
+def like(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+    """Return inputs with each tensor changed."""
+    if isinstance(inputs, Tensor):
+        return change(inputs)
+    if isinstance(inputs, Mapping):
+        return {name: change(one) for name, one in inputs.items()}
+    return tuple(change(one) for one in inputs)
+
+
+def shapes_of(inputs: Inputs) -> str:
+    """Return the shapes of inputs in words."""
+    return ", ".join(str(tuple(one.shape)) for one in tensors_of(inputs))

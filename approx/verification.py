@@ -1,0 +1,177 @@
+"""Checks that a converted network computes what the network before its conversion did.
+
+What a network is made of is found by running it, and anything may surround the products of its layers: hooks, code
+that reads attributes of layers, layers that others replace. So each conversion is checked by a number, the ratio of
+signal to noise between the outputs of the two:
+
+- In floating point, they have to be equal but for rounding, whatever the bits and multipliers are.
+- On integer codes of 8 bits or more, multiplied exactly, the ratio has to be near what such codes give.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from approx.errors import ArgumentError
+from approx.inputs import Inputs, part_of, run
+from approx.surgery import approx_layers
+
+_CHECKED_INPUTS = 16
+_EXACT_DB = 40.0  # rounding in floating point gives more than 80 even in deep networks; half a layer lost gives 6
+_CODES_DB = 10.0  # codes of 8 bits give 20 to 50
+_Outputs = dict[str, list[Tensor]]
+
+
+def signal_to_noise_db(expected: Tensor, found: Tensor) -> float:
+    """Return the ratio of signal to noise in decibels: that of the squares of what is expected to those of its errors.
+
+    Args:
+        expected: The signal, of any shape.
+        found: The same with errors.
+
+    Returns:
+        The ratio; infinity where there is no error.
+
+    Raises:
+        ArgumentError: If the shapes differ.
+    """
+    if expected.shape != found.shape:
+        raise ArgumentError(
+            f"`found` must have the shape of `expected`, {tuple(expected.shape)}, got {tuple(found.shape)}"
+        )
+    signal = expected.double().square().sum().item()
+    noise = (found.double() - expected.double()).square().sum().item()
+    if noise == 0:
+        return math.inf
+    if signal == 0:
+        return -math.inf
+    return 10 * math.log10(signal / noise) if math.isfinite(signal) and math.isfinite(noise) else -math.inf
+
+
+def check_in_floating_point(
+    original: nn.Module, converted: nn.Module, inputs: Inputs, folded: Mapping[str, str]
+) -> None:
+    """Check that a converted network computes the same as the original one, if both compute in floating point.
+
+    Args:
+        original: The network before its conversion, in evaluation mode; it is run.
+        converted: From `approximate`.
+        inputs: A batch of network inputs.
+        folded: Name of a layer -> name of the BatchNorm that is folded into it.
+
+    Raises:
+        ArgumentError: If it does not; the message names the first layer whose output differs.
+    """
+    with _in_floating_point(converted):
+        problem = _first_difference(original, converted, inputs, folded, _EXACT_DB)
+    if problem:
+        raise ArgumentError(
+            "the network cannot be converted, because something that it does besides running its layers would be lost: "
+            f"in floating point, {problem}. Write it so that layers are called as modules, and nothing else changes "
+            "what they compute"
+        )
+
+
+def check_on_codes(original: nn.Module, converted: nn.Module, inputs: Inputs, folded: Mapping[str, str]) -> None:
+    """Check that codes of 8 bits or more and exact products give nearly what the network computed.
+
+    Args:
+        original: As for `check_in_floating_point`.
+        converted: As for `check_in_floating_point`.
+        inputs: As for `check_in_floating_point`.
+        folded: As for `check_in_floating_point`.
+
+    Raises:
+        ArgumentError: If they do not; the message names the first layer whose output is far off.
+    """
+    problem = _first_difference(original, converted, inputs, folded, _CODES_DB)
+    if problem:
+        raise ArgumentError(
+            f"integer codes do not hold what the network computes: {problem}. A few values may be far larger than all "
+            "others: normalise the inputs, choose scales by `calibration='percentile'`, or leave the layer in floating "
+            "point with overrides={...: None} in a NetworkApproximation"
+        )
+
+
+def _first_difference(
+    original: nn.Module, converted: nn.Module, inputs: Inputs, folded: Mapping[str, str], least_db: float
+) -> str:
+    """Return which layer's output is the first to differ, and by how much; empty if the networks' outputs do not."""
+    inputs = part_of(inputs, _CHECKED_INPUTS)
+    layers = [name for name, _ in approx_layers(converted)]
+    expected, wanted = _outputs(original, inputs, {folded.get(name, name): name for name in layers})
+    try:
+        found, given = _outputs(converted, inputs, {name: name for name in layers})
+    except ArgumentError:
+        raise
+    except Exception as error:  # of the network's own code
+        return f"it fails ({type(error).__name__}: {error})"
+    if len(wanted) == len(given) and all(map(partial(_is_near, least_db), wanted, given)):
+        return ""
+    for name, outputs in found.items():
+        for one, other in zip(expected.get(name, []), outputs, strict=False):
+            if not _is_near(least_db, one, other):
+                return f"the output of layer {name!r}, the first to differ, {_apart(one, other)}"
+    for one, other in zip(wanted, given, strict=False):
+        if not _is_near(least_db, one, other):
+            return f"its output, but of no layer, {_apart(one, other)}"
+    return "its output has other parts"
+
+
+def _is_near(least_db: float, expected: Tensor, found: Tensor) -> bool:
+    if expected.shape != found.shape:
+        return False
+    if not expected.is_floating_point():  # such as classes that were chosen, which may tip over
+        return True
+    # What is zero but for rounding has no ratio.
+    if bool((found - expected).abs().max() <= 1e-6) if expected.numel() else True:
+        return True
+    return signal_to_noise_db(expected, found) >= least_db
+
+
+def _apart(expected: Tensor, found: Tensor) -> str:
+    if expected.shape != found.shape:
+        return f"has shape {tuple(found.shape)} instead of {tuple(expected.shape)}"
+    return f"has a signal-to-noise ratio of {signal_to_noise_db(expected, found):.1f} dB"
+
+
+def _outputs(model: nn.Module, inputs: Inputs, names: Mapping[str, str]) -> tuple[_Outputs, list[Tensor]]:
+    """Run a network: the outputs of some of its modules under new names, as they first run, and its own."""
+    seen: _Outputs = {}
+
+    def see(name: str, module: nn.Module, arguments: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            seen.setdefault(name, []).append(output.detach().clone())
+
+    modules = dict(model.named_modules(remove_duplicate=False))
+    handles = [
+        modules[name].register_forward_hook(partial(see, known)) for name, known in names.items() if name in modules
+    ]
+    try:
+        # What is drawn at random, as by a dropout that evaluation does not turn off, is the same in both.
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            output = run(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen, [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+
+
+@contextmanager
+def _in_floating_point(model: nn.Module) -> Iterator[None]:
+    layers = [layer for _, layer in approx_layers(model)]
+    for layer in layers:
+        layer.computes_exactly = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.computes_exactly = False
