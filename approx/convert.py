@@ -18,7 +18,7 @@ from approx.layer import ApproxLayer
 from approx.modules import ApproxConv1d, ApproxConv2d, ApproxConvTranspose2d, ApproxLinear
 from approx.multipliers.catalog import find_multiplier
 from approx.multipliers.multiplier import Multiplier
-from approx.observation import LayerInputs, observe
+from approx.observation import UNREGISTERED, LayerInputs, observe
 from approx.quantization import calibrate_scale, code_range, percentile_scale
 from approx.surgery import (
     WeightLayer,
@@ -82,6 +82,12 @@ def approximate(
         for name, multiplier in multipliers.items():
             check_type(f"multipliers[{name!r}]", multiplier, Multiplier, "an approx.Multiplier")
     original, converted = prepared(model), prepared(model)
+    for name, parameter in converted.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            raise ArgumentError(
+                f"the network must compute in float32, but its parameter {name!r} is {parameter.dtype}; convert it "
+                "with model.float(), and its inputs too"
+            )
     use_pooling_kernel(converted)
     layers = dict(weight_layers(converted))
     masks = pruning_masks(model) if masks is None else masks
@@ -117,7 +123,8 @@ def approximate(
         for name, weight in [(name, layer.weight) for name, layer in weight_layers(original) if name in masks]:
             weight.mul_(masks[name])
     for name in layers.keys() - configs.keys():
-        layers[name].register_forward_pre_hook(_NotCalibrated(name))
+        if _matching(network, name) is not None and not network.leave_unsupported:
+            layers[name].register_forward_pre_hook(_NotCalibrated(name))
     converted.eval()
     check_in_floating_point(original, converted, batches.first, folded)
     if all(one is None or _is_nearly_exact(one) for one in configs.values()):
@@ -236,6 +243,14 @@ def _layer_configs(
     """Layer name -> how it computes; None leaves it in floating point."""
     rejected = {}
     for weight in other_weights:
+        if weight.startswith(UNREGISTERED):
+            if not network.leave_unsupported:
+                raise ArgumentError(
+                    f"{weight} is multiplied that belongs to no module of the network, as if its layer were in a plain "
+                    "list; keep it in an nn.ModuleList or nn.ModuleDict, or leave it in floating point with "
+                    "leave_unsupported=True in a NetworkApproximation"
+                )
+            continue
         rejected[_owner(weight)] = (
             f"{weight!r} is multiplied outside Conv1d, Conv2d, ConvTranspose2d and Linear layers, the only ones that "
             "can be approximated"

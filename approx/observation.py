@@ -20,6 +20,7 @@ from approx.inputs import Inputs, run
 
 _SAMPLED_VALUES = 2**15  # of each input of each layer
 _MOST_SAMPLED = 2**21  # of all inputs of a layer
+UNREGISTERED = "a parameter"  # so begins the name of one that belongs to no module of the network
 # Operations that multiply activations by weights, by the names under which torch dispatches them.
 _MULTIPLYING = {
     "convolution", "addmm", "mm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "linear", "_trilinear",
@@ -180,6 +181,9 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         for tensor in tensors:
             self._use(tensor)
+            if isinstance(tensor, nn.Parameter) and _place(tensor) not in self._weights:
+                self._weights[_place(tensor)] = f"{UNREGISTERED} of shape {tuple(tensor.shape)}"
+                self._computed_weights.append(tensor)
         result = func(*args, **kwargs)
         if self._inside == 0:
             self._follow_weights(func.overloadpacket.__name__, tensors, result)

@@ -70,7 +70,7 @@ def check_in_floating_point(
         ArgumentError: If it does not; the message names the first layer whose output differs.
     """
     with _in_floating_point(converted):
-        problem = _first_difference(original, converted, inputs, folded, _EXACT_DB)
+        _, problem = _first_difference(original, converted, inputs, folded, _EXACT_DB)
     if problem:
         raise ArgumentError(
             "the network cannot be converted, because something that it does besides running its layers would be lost: "
@@ -91,19 +91,19 @@ def check_on_codes(original: nn.Module, converted: nn.Module, inputs: Inputs, fo
     Raises:
         ArgumentError: If they do not; the message names the first layer whose output is far off.
     """
-    problem = _first_difference(original, converted, inputs, folded, _CODES_DB)
+    layer, problem = _first_difference(original, converted, inputs, folded, _CODES_DB)
     if problem:
+        left = f", or leave it in floating point with overrides={{{layer!r}: None}} in a NetworkApproximation"
         raise ArgumentError(
-            f"integer codes do not hold what the network computes: {problem}. A few values may be far larger than all "
-            "others: normalise the inputs, choose scales by `calibration='percentile'`, or leave the layer in floating "
-            "point with overrides={...: None} in a NetworkApproximation"
+            f"codes of 8 bits do not hold what the network computes: {problem}. A few of its weights or inputs may be "
+            f"far larger than all others: normalise them{left if layer is not None else ''}"
         )
 
 
 def _first_difference(
     original: nn.Module, converted: nn.Module, inputs: Inputs, folded: Mapping[str, str], least_db: float
-) -> str:
-    """Return which layer's output is the first to differ, and by how much; empty if the networks' outputs do not."""
+) -> tuple[str | None, str]:
+    """Return the first layer whose output differs, if any, and what does; empty if the networks' outputs do not."""
     inputs = part_of(inputs, _CHECKED_INPUTS)
     layers = [name for name, _ in approx_layers(converted)]
     expected, wanted = _outputs(original, inputs, {folded.get(name, name): name for name in layers})
@@ -112,17 +112,17 @@ def _first_difference(
     except ArgumentError:
         raise
     except Exception as error:  # of the network's own code
-        return f"it fails ({type(error).__name__}: {error})"
+        return None, f"it fails ({type(error).__name__}: {error})"
     if len(wanted) == len(given) and all(map(partial(_is_near, least_db), wanted, given)):
-        return ""
+        return None, ""
     for name, outputs in found.items():
         for one, other in zip(expected.get(name, []), outputs, strict=False):
             if not _is_near(least_db, one, other):
-                return f"the output of layer {name!r}, the first to differ, {_apart(one, other)}"
+                return name, f"the output of layer {name!r}, the first to differ, {_apart(one, other)}"
     for one, other in zip(wanted, given, strict=False):
         if not _is_near(least_db, one, other):
-            return f"its output, but of no layer, {_apart(one, other)}"
-    return "its output has other parts"
+            return None, f"its output, but of no layer, {_apart(one, other)}"
+    return None, "its output has other parts"
 
 
 def _is_near(least_db: float, expected: Tensor, found: Tensor) -> bool:

@@ -62,19 +62,6 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
         lambda: approx.approximate(network().state_dict(), CONFIG, calibration_data=IMAGES),
         "`model` must be a torch.nn.Module, got a collections.OrderedDict",
     ),
-    "a DataLoader": (
-        lambda: approximate(data=LOADER),
-        "`calibration_data` must be a tensor of network inputs or an iterable of such tensors, but its batch 0 is a "
-        "list; from a DataLoader of images and labels take the images alone, such as `torch.cat",
-    ),
-    "an array": (
-        lambda: approximate(data=IMAGES.numpy()),
-        "`calibration_data` must be a tensor of network inputs or an iterable of such tensors, got a numpy.ndarray; "
-        "convert it with torch.from_numpy",
-    ),
-    "a list of arrays": (lambda: approximate(data=[IMAGES.numpy()]), "its batch 0 is a numpy.ndarray; convert it"),
-    "labelled images": (lambda: approximate(data=LABELLED), "LabelledImages; pass a batch of images, such as `images."),
-    "no calibration data": (lambda: approximate(data=None), "`calibration_data` must be .* got None; pass a batch"),
     "a dict": (
         lambda: approximate({"weight_bits": 4}),
         "`config` must be an approx.LayerApproximation or approx.NetworkApproximation, got a dict; build one with "
@@ -128,10 +115,13 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "layers of layers": (lambda: list(approx.weight_layers([nn.Linear(1, 1)])), "`model` must be .*got a list"),
     "converted layers of nothing": (lambda: list(approx.approx_layers(None)), "`model` must be .*got None"),
-    "shapes of a shape": (lambda: approx.trace(network(), (1, 1, 6, 6)), "`example_input` must be a torch.Tensor, got"),
+    "shapes of a shape": (
+        lambda: approx.trace(network(), (1, 1, 6, 6)),
+        "`example_input` must be a torch.Tensor, or .* got a tuple",
+    ),
     "the order of an array": (
         lambda: approx.layer_order(network(), IMAGES.numpy()),
-        r"`example_input` must be a torch.Tensor, got a numpy.ndarray; convert it with torch.from_numpy\(...\)",
+        r"`example_input` must be a torch.Tensor, or .* got a numpy.ndarray; convert it with torch.from_numpy\(...\)",
     ),
     # multipliers
     "widths in floating point": (lambda: find(weight_bits=8.0), r"`weight_bits` must be a whole number, got 8\.0"),

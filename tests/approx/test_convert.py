@@ -202,7 +202,7 @@ def test_wrong_masks_and_names_are_refused(trained: nn.Sequential, images: Label
         approximate(trained, config(), calibration_data=data, masks={first: torch.ones_like(layer.weight)})
     with pytest.raises(UnknownNameError, match="unknown multiplier 'exat'"):
         approximate(trained, config("exat"), calibration_data=data)
-    with pytest.raises(ArgumentError, match="no Conv2d, ConvTranspose2d or Linear layer"):
+    with pytest.raises(ArgumentError, match="no Conv1d, Conv2d, ConvTranspose2d or Linear layer"):
         approximate(nn.Sequential(nn.ReLU()), config(), calibration_data=data)
 
 
@@ -417,11 +417,10 @@ def test_a_layer_that_is_run_past_its_name_is_named() -> None:
             return inputs
 
     model = Listed()
-    converted = approximate(model, config(), calibration_data=real(6, 4))
     with pytest.raises(
         ArgumentError, match="layer 'early' was replaced, but the network still runs it without using its name"
     ):
-        converted(real(6, 4))
+        approximate(model, config(), calibration_data=real(6, 4))
     model(real(6, 4))
 
 

@@ -236,7 +236,6 @@ def last(output: Any) -> Tensor:
 
 
 UNSUPPORTED: dict[str, tuple[nn.Module, Callable[[nn.Module, Tensor], Tensor]]] = {
-    "Conv1d": (nn.Conv1d(4, 4, 1), lambda m, x: m(x[:, :, None])[:, :, 0]),
     "ConvTranspose1d": (nn.ConvTranspose1d(4, 4, 1), lambda m, x: m(x[:, :, None])[:, :, 0]),
     "Conv3d": (nn.Conv3d(4, 4, 1), lambda m, x: m(x[:, :, None, None, None]).flatten(1)),
     "Bilinear": (nn.Bilinear(4, 4, 4), lambda m, x: m(x, x)),
@@ -247,7 +246,7 @@ UNSUPPORTED: dict[str, tuple[nn.Module, Callable[[nn.Module, Tensor], Tensor]]] 
     "LSTMCell": (nn.LSTMCell(4, 4), lambda m, x: last(m(x))),
     "a subclass": (OwnLinear(4, 4), lambda m, x: m(x)),
     "a normalised weight": (
-        nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 4, 1)),
+        nn.utils.parametrizations.weight_norm(nn.ConvTranspose1d(4, 4, 1)),
         lambda m, x: m(x[:, :, None])[:, :, 0],
     ),
     "masked": (Masked(), lambda m, x: m(x)),
@@ -324,18 +323,18 @@ def test_parameters_that_are_added_or_scale_are_no_weights() -> None:
     assert len(list(approx_layers(approximate(model, EIGHT, calibration_data=real(5, 3, 4))))) == 1
 
 
-def test_layers_that_do_not_run_are_named_or_left() -> None:
+def test_layers_that_do_not_run_are_left_and_do_not_run_later_unless_that_is_wanted() -> None:
     model = Net(lambda m, x: m.a(x), a=nn.Linear(4, 3), unused=nn.Linear(4, 3))
     data = real(5, 4)
-    with pytest.raises(ArgumentError, match=r"layer 'unused' does not run .* overrides=\{'unused': None\}"):
-        approximate(model, EIGHT, calibration_data=data)
+    with pytest.raises(ArgumentError, match="layer 'unused' did not run on the calibration data"):
+        approximate(model, EIGHT, calibration_data=data).unused(data)
     for config in (
         NetworkApproximation(default=EIGHT, overrides={"unused": None}),
         NetworkApproximation(default=EIGHT, leave_unsupported=True),
     ):
         converted = approximate(model, config, calibration_data=data)
         assert [name for name, _ in approx_layers(converted)] == ["a"]
-        assert isinstance(converted.unused, nn.Linear)
+        assert converted.unused(data).shape == (5, 3)
 
 
 # ---- inputs ------------------------------------------------------------------------------------------------------
@@ -344,7 +343,7 @@ def test_layers_that_do_not_run_are_named_or_left() -> None:
 def test_inputs_are_seen_over_all_batches_in_the_order_in_which_layers_run() -> None:
     model = Net(lambda m, x: m.a(m.b(x).relu()), a=nn.Linear(4, 2), b=nn.Linear(3, 4)).eval()
     data = real(30, 3)
-    whole = observe(model, dict(weight_layers(model)), {}, data).inputs
+    whole = observe(model, dict(weight_layers(model)), {}, [data]).inputs
     assert list(whole) == ["b", "a"]
     assert torch.equal(whole["b"].sample().sort().values, data.flatten().sort().values)
     assert whole["b"].least == data.min()
@@ -360,7 +359,7 @@ def test_inputs_are_seen_over_all_batches_in_the_order_in_which_layers_run() -> 
 def test_large_inputs_are_sampled_but_for_their_extremes() -> None:
     model, data = nn.Sequential(nn.Linear(10, 2)), real(20_000, 10)
     data[7, 3] = -50
-    (inputs,) = observe(model, dict(weight_layers(model)), {}, data).inputs.values()
+    (inputs,) = observe(model, dict(weight_layers(model)), {}, [data]).inputs.values()
     assert inputs.largest == 50
     assert len(inputs.sample()) < data.numel() / 3
     assert abs(inputs.sample().clamp(-10).std() - 1) < 0.03
@@ -390,6 +389,6 @@ def test_calibration_data_without_values_is_refused() -> None:
 def test_a_network_that_fails_is_left_without_hooks() -> None:
     model = nn.Sequential(nn.Linear(4, 4))
     with pytest.raises(RuntimeError):
-        observe(model, dict(weight_layers(model)), {}, real(5, 3))
+        observe(model, dict(weight_layers(model)), {}, [real(5, 3)])
     assert not model[0]._forward_hooks
     assert not model[0]._forward_pre_hooks
