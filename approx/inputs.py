@@ -36,13 +36,18 @@ def tensors_of(inputs: Inputs) -> list[Tensor]:
     return list(inputs.values() if isinstance(inputs, Mapping) else inputs)
 
 
-def part_of(inputs: Inputs, count: int) -> Inputs:
-    """Return the first inputs of a batch, at most `count`."""
+def like(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+    """Return inputs with each tensor changed."""
     if isinstance(inputs, Tensor):
-        return inputs[:count] if inputs.dim() else inputs
+        return change(inputs)
     if isinstance(inputs, Mapping):
-        return {name: one[:count] if one.dim() else one for name, one in inputs.items()}
-    return tuple(one[:count] if one.dim() else one for one in inputs)
+        return {name: change(one) for name, one in inputs.items()}
+    return tuple(change(one) for one in inputs)
+
+
+def rows_of(inputs: Inputs, rows: slice | Tensor) -> Inputs:
+    """Return some of the inputs of a batch."""
+    return like(inputs, lambda one: one[rows] if one.dim() else one)
 
 
 def size_of(inputs: Inputs) -> int:
@@ -148,15 +153,6 @@ def _not_batches(name: str, value: object) -> str:
         f"`{name}` must be network inputs, which are a tensor, a tuple of tensors or a mapping from argument names to "
         f"tensors, or an iterable of batches of them, such as a DataLoader, got {shown(value)}{hint}"
     )
-
-
-def like(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
-    """Return inputs with each tensor changed."""
-    if isinstance(inputs, Tensor):
-        return change(inputs)
-    if isinstance(inputs, Mapping):
-        return {name: change(one) for name, one in inputs.items()}
-    return tuple(change(one) for one in inputs)
 
 
 def shapes_of(inputs: Inputs) -> str:

@@ -182,6 +182,10 @@ class ApproxLayer(nn.Module):
             self._kept_codes = KeptCodes(self.stored_codes(), depends_on)
         return self._kept_codes.read(self._chip, self.mask)
 
+    def forget_codes(self) -> None:
+        """Free the memory of the codes that `read_codes` keeps."""
+        self._kept_codes = None
+
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer."""
         return self._computed(input, self._multiply, self._multiply_exactly)

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from approx.checks import check_integer, check_model, check_tensor
+from approx.checks import check_integer, check_model
 from approx.chips import use_chip
 from approx.errors import ArgumentError
+from approx.inputs import Inputs, check_inputs, rows_of, run, shapes_of, size_of, tensors_of
 from approx.layer import ApproxLayer
 from approx.surgery import (
     FoldedBatchNorm,
@@ -33,7 +34,7 @@ _BATCH_SIZE = 128  # images per forward pass
 
 
 @torch.no_grad()
-def reestimate_batch_norm(model: nn.Module, inputs: Tensor, *, batch_size: int = _BATCH_SIZE) -> None:
+def reestimate_batch_norm(model: nn.Module, inputs: Inputs, *, batch_size: int = _BATCH_SIZE) -> None:
     """Estimate the running means and variances of all BatchNorm layers anew, in place.
 
     They become those of these inputs, averaged over batches: what pruning did to them is mended. Nothing else changes:
@@ -42,20 +43,21 @@ def reestimate_batch_norm(model: nn.Module, inputs: Tensor, *, batch_size: int =
 
     Args:
         model: The network.
-        inputs: Network inputs, shape (N, ...).
+        inputs: Network inputs, shape (N, ...); for a network of several inputs a tuple of tensors or a mapping from
+            argument names to tensors.
         batch_size: Images per forward pass, at least 2; those left over are spread over the others' batches.
 
     Raises:
         ArgumentError: If there are fewer than 2 images, or `batch_size` is below 2.
     """
     check_model("model", model)
-    check_tensor("inputs", inputs)
+    check_inputs("inputs", inputs)
     check_integer("batch_size", batch_size)
     if batch_size < 2:
         raise ArgumentError(f"`batch_size` must be at least 2, got {batch_size}")
-    if inputs.dim() < 1 or len(inputs) < 2:
+    if size_of(inputs) < 2:
         raise ArgumentError(
-            f"`inputs` must hold at least 2 images, whose variance is estimated, got shape {tuple(inputs.shape)}"
+            f"`inputs` must hold at least 2 images, whose variance is estimated, got shape {shapes_of(inputs)}"
         )
     norms = [one for one in model.modules() if isinstance(one, _BatchNorm) and one.running_mean is not None]
     if not norms:
@@ -68,8 +70,8 @@ def reestimate_batch_norm(model: nn.Module, inputs: Tensor, *, batch_size: int =
                 norm.train()
                 norm.momentum = None  # the plain average over batches
                 norm.reset_running_stats()
-            for batch in inputs.tensor_split(max(1, len(inputs) // batch_size)):
-                model(batch)
+            for batch in torch.arange(size_of(inputs)).tensor_split(max(1, size_of(inputs) // batch_size)):
+                run(model, rows_of(inputs, batch))
             finished = True
         finally:
             for norm, (buffers, momentum) in zip(norms, before, strict=True):
@@ -80,7 +82,7 @@ def reestimate_batch_norm(model: nn.Module, inputs: Tensor, *, batch_size: int =
 
 
 @torch.no_grad()
-def correct_bias(converted: nn.Module, original: nn.Module, inputs: Tensor) -> None:
+def correct_bias(converted: nn.Module, original: nn.Module, inputs: Inputs) -> None:
     """Let the mean outputs of a converted network's layers be those of the original's, in place, by their biases.
 
     Layer by layer, in the order in which they run, the mean of each output channel in the original network minus that
@@ -95,7 +97,7 @@ def correct_bias(converted: nn.Module, original: nn.Module, inputs: Tensor) -> N
     Args:
         converted: From `approximate`.
         original: The network that it was converted from, or that network before pruning of weights; not changed.
-        inputs: Network inputs, shape (N, ...), such as those for calibration. They run as one batch.
+        inputs: Network inputs as for `reestimate_batch_norm`, such as those for calibration. They run as one batch.
 
     Raises:
         ArgumentError: If `converted` has no approximate layers or does not come from `original`, there are no inputs,
@@ -103,9 +105,9 @@ def correct_bias(converted: nn.Module, original: nn.Module, inputs: Tensor) -> N
     """
     check_model("converted", converted)
     check_model("original", original)
-    check_tensor("inputs", inputs)
-    if inputs.dim() < 1 or not len(inputs):
-        raise ArgumentError(f"`inputs` must hold at least one image, got shape {tuple(inputs.shape)}")
+    check_inputs("inputs", inputs)
+    if not all(one.dim() and len(one) for one in tensors_of(inputs)):
+        raise ArgumentError(f"`inputs` must hold at least one image, got shape {shapes_of(inputs)}")
     layers = dict(approx_layers(converted))
     if not layers:
         raise ArgumentError("`converted` has no approximate layer; convert it with approximate()")
@@ -160,7 +162,7 @@ class _Outputs:
 
 
 def _original_means(
-    original: nn.Module, layers: Mapping[str, ApproxLayer], folded: Collection[str], inputs: Tensor
+    original: nn.Module, layers: Mapping[str, ApproxLayer], folded: Collection[str], inputs: Inputs
 ) -> dict[str, _Outputs]:
     """Name -> outputs of the layers that run in the original, after the BatchNorm that was folded into them."""
     model = prepared(original)
@@ -191,7 +193,7 @@ def _original_means(
     handles = [known[name].register_forward_hook(partial(see, name)) for name in layers]
     handles += [modules[name].register_forward_hook(see_normed, with_kwargs=True) for name in folded]
     with _removed(handles):
-        model(inputs)
+        run(model, inputs)
     return seen | normed
 
 
@@ -200,7 +202,7 @@ def _correct_in_order(
     corrected: Mapping[str, ApproxLayer],
     watched: Mapping[str, ApproxLayer],
     expected: Mapping[str, _Outputs],
-    inputs: Tensor,
+    inputs: Inputs,
 ) -> dict[str, _Outputs]:
     """Run a model once, and correct each layer when it runs, before others get its output.
 
@@ -228,7 +230,7 @@ def _correct_in_order(
     handles += [layer.register_forward_hook(partial(correct, name)) for name, layer in corrected.items()]
     handles += [layer.register_forward_hook(partial(watch, name)) for name, layer in watched.items()]
     with _removed(handles):
-        model(inputs)
+        run(model, inputs)
     return seen
 
 

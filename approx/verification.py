@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from approx.errors import ArgumentError
-from approx.inputs import Inputs, part_of, run
+from approx.inputs import Inputs, rows_of, run
 from approx.surgery import approx_layers
 
 _CHECKED_INPUTS = 16
@@ -92,6 +92,8 @@ def check_on_codes(original: nn.Module, converted: nn.Module, inputs: Inputs, fo
         ArgumentError: If they do not; the message names the first layer whose output is far off.
     """
     layer, problem = _first_difference(original, converted, inputs, folded, _CODES_DB)
+    for _, converted_layer in approx_layers(converted):
+        converted_layer.forget_codes()
     if problem:
         left = f", or leave it in floating point with overrides={{{layer!r}: None}} in a NetworkApproximation"
         raise ArgumentError(
@@ -104,7 +106,7 @@ def _first_difference(
     original: nn.Module, converted: nn.Module, inputs: Inputs, folded: Mapping[str, str], least_db: float
 ) -> tuple[str | None, str]:
     """Return the first layer whose output differs, if any, and what does; empty if the networks' outputs do not."""
-    inputs = part_of(inputs, _CHECKED_INPUTS)
+    inputs = rows_of(inputs, slice(0, _CHECKED_INPUTS))
     layers = [name for name, _ in approx_layers(converted)]
     expected, wanted = _outputs(original, inputs, {folded.get(name, name): name for name in layers})
     try:
