@@ -14,10 +14,11 @@ Converting a network
     NetworkApproximation    how each layer does
     weight_layers           the layers that can be converted
     approx_layers           the layers that were
-    ApproxLayer, ApproxLinear, ApproxConv2d, ApproxConvTranspose2d      their types
+    ApproxLayer, ApproxLinear, ApproxConv1d, ApproxConv2d, ApproxConvTranspose2d     their types
     trace, LayerShape       shapes of the layers, in the order in which they run
     layer_order             names of the layers, in that order
     other_weights           parameters that are multiplied outside of these layers
+    signal_to_noise_db      how near an output is to another one, in decibels
 
 Mending networks without training
     correct_bias            biases with which a converted network's outputs are right on average
@@ -47,6 +48,7 @@ Narrow partial sums
 Training and measuring
     LabelledImages          images and their classes, normalised if wanted; subsets share pixels
     fit, Schedule           training, and how long and how fast
+    scores_of               the scores of classes among whatever else a network returns
     accuracy                share of images classified correctly
     predictions             the class of each image
 
@@ -94,6 +96,7 @@ from approx.config import NetworkApproximation as NetworkApproximation
 from approx.convert import approximate as approximate
 from approx.errors import ApproxError as ApproxError
 from approx.errors import ArgumentError as ArgumentError
+from approx.errors import ConversionError as ConversionError
 from approx.errors import DivergedError as DivergedError
 from approx.errors import ImportFileError as ImportFileError
 from approx.errors import SavedModelError as SavedModelError
@@ -119,6 +122,7 @@ from approx.memory import MeasuredCurve as MeasuredCurve
 from approx.memory import MemoryModel as MemoryModel
 from approx.memory import Never as Never
 from approx.memory import NormalTail as NormalTail
+from approx.modules import ApproxConv1d as ApproxConv1d
 from approx.modules import ApproxConv2d as ApproxConv2d
 from approx.modules import ApproxConvTranspose2d as ApproxConvTranspose2d
 from approx.modules import ApproxLinear as ApproxLinear
@@ -144,6 +148,7 @@ from approx.networks import family_names as family_names
 from approx.networks import network_family as network_family
 from approx.onnx_export import equal_in_onnx as equal_in_onnx
 from approx.onnx_export import to_onnx as to_onnx
+from approx.outputs import scores_of as scores_of
 from approx.overflow_counts import OverflowWarning as OverflowWarning
 from approx.overflow_counts import overflows as overflows
 from approx.overflow_counts import reset_overflows as reset_overflows
@@ -171,6 +176,7 @@ from approx.surgery import approx_layers as approx_layers
 from approx.surgery import weight_layers as weight_layers
 from approx.training import Schedule as Schedule
 from approx.training import fit as fit
+from approx.verification import signal_to_noise_db as signal_to_noise_db
 
 
 def __dir__() -> list[str]:

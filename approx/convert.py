@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from approx.arithmetic.ops import INT32_MAX
 from approx.checks import check_model, check_names_to_tensors, check_type
 from approx.config import LayerApproximation, NetworkApproximation
-from approx.errors import ArgumentError
+from approx.errors import ArgumentError, ConversionError
 from approx.inputs import Batches, Inputs, batches_of
 from approx.layer import ApproxLayer
 from approx.modules import ApproxConv1d, ApproxConv2d, ApproxConvTranspose2d, ApproxLinear
@@ -68,11 +68,12 @@ def approximate(
         The converted copy, in evaluation mode, on a chip without faults; see `use_chip`.
 
     Raises:
-        ArgumentError: If weights are multiplied outside layers that can be approximated, and the configuration does not
-            leave them in floating point; if a mask does not fit its layer, a pattern matches no layer, an input of a
-            layer is not finite, the sums of a layer could leave 32 bits, the network has nothing to approximate, or
-            the converted network does not compute what `model` does. When it runs in evaluation mode, if it reaches a
-            layer that the calibration data did not.
+        ConversionError: If weights are multiplied outside layers that can be approximated, or the sums of a layer could
+            leave 32 bits, and the configuration does not leave them in floating point; or if the converted network does
+            not compute what `model` does.
+        ArgumentError: If a mask does not fit its layer, a pattern matches no layer, an input of a layer is not finite,
+            or the network has nothing to approximate. When the converted network runs in evaluation mode, if it reaches
+            a layer that the calibration data did not.
         UnknownNameError: If a multiplier is unknown.
     """
     check_model("model", model)
@@ -115,9 +116,10 @@ def approximate(
                 if problem := _sums_problem(replacement):
                     if network.leave_unsupported:
                         continue
-                    raise ArgumentError(
-                        f"layer {name!r}: {problem}. Use fewer bits, or leave it in floating point with "
-                        f"overrides={{{name!r}: None}} or leave_unsupported=True in a NetworkApproximation"
+                    raise ConversionError(
+                        f"layer {name!r}: {problem}",
+                        f"Use fewer bits, or leave it in floating point with overrides={{{name!r}: None}} or "
+                        "leave_unsupported=True in a NetworkApproximation",
                     )
                 converted = replace_everywhere(converted, layers[name], replacement)
         for name, weight in [(name, layer.weight) for name, layer in weight_layers(original) if name in masks]:
@@ -245,10 +247,11 @@ def _layer_configs(
     for weight in other_weights:
         if weight.startswith(UNREGISTERED):
             if not network.leave_unsupported:
-                raise ArgumentError(
+                raise ConversionError(
                     f"{weight} is multiplied that belongs to no module of the network, as if its layer were in a plain "
-                    "list; keep it in an nn.ModuleList or nn.ModuleDict, or leave it in floating point with "
-                    "leave_unsupported=True in a NetworkApproximation"
+                    "list instead of an nn.ModuleList",
+                    "Keep it in an nn.ModuleList or nn.ModuleDict, or leave it in floating point with "
+                    "leave_unsupported=True in a NetworkApproximation",
                 )
             continue
         rejected[_owner(weight)] = (
@@ -260,9 +263,10 @@ def _layer_configs(
             del rejected[name]
     if rejected:
         first, reason = next(iter(rejected.items()))
-        raise ArgumentError(
-            f"{reason}. To leave it in floating point, pass overrides={{{first!r}: None}} or leave_unsupported=True to "
-            "NetworkApproximation"
+        raise ConversionError(
+            reason,
+            f"To leave it in floating point, pass overrides={{{first!r}: None}} or leave_unsupported=True to "
+            "NetworkApproximation",
         )
     known = [*layers, *map(_owner, other_weights)]
     for pattern in network.overrides:

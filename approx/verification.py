@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from approx.errors import ArgumentError
+from approx.errors import ArgumentError, ConversionError
 from approx.inputs import Inputs, rows_of, run
 from approx.surgery import approx_layers
 
@@ -67,15 +67,14 @@ def check_in_floating_point(
         folded: Name of a layer -> name of the BatchNorm that is folded into it.
 
     Raises:
-        ArgumentError: If it does not; the message names the first layer whose output differs.
+        ConversionError: If it does not; the message names the first layer whose output differs.
     """
     with _in_floating_point(converted):
         _, problem = _first_difference(original, converted, inputs, folded, _EXACT_DB)
     if problem:
-        raise ArgumentError(
-            "the network cannot be converted, because something that it does besides running its layers would be lost: "
-            f"in floating point, {problem}. Write it so that layers are called as modules, and nothing else changes "
-            "what they compute"
+        raise ConversionError(
+            f"something that the network does besides running its layers would be lost: in floating point, {problem}",
+            "Write it so that layers are called as modules, and nothing else changes what they compute",
         )
 
 
@@ -89,16 +88,17 @@ def check_on_codes(original: nn.Module, converted: nn.Module, inputs: Inputs, fo
         folded: As for `check_in_floating_point`.
 
     Raises:
-        ArgumentError: If they do not; the message names the first layer whose output is far off.
+        ConversionError: If they do not; the message names the first layer whose output is far off.
     """
     layer, problem = _first_difference(original, converted, inputs, folded, _CODES_DB)
     for _, converted_layer in approx_layers(converted):
         converted_layer.forget_codes()
     if problem:
         left = f", or leave it in floating point with overrides={{{layer!r}: None}} in a NetworkApproximation"
-        raise ArgumentError(
-            f"codes of 8 bits do not hold what the network computes: {problem}. A few of its weights or inputs may be "
-            f"far larger than all others: normalise them{left if layer is not None else ''}"
+        raise ConversionError(
+            f"codes of 8 bits do not hold what the network computes: {problem}, as where a few of its weights or "
+            "inputs are far larger than all others",
+            f"Normalise them{left if layer is not None else ''}",
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -12,12 +11,11 @@ from numbers import Real
 
 import numpy as np
 from torch import Tensor, nn
-from torch.nn.utils import prune
 
 import approx
 import energy
 from approx.checks import shown
-from approx.surgery import split_attention
+from approx.surgery import prepared
 from energy.cost_table import EXACT, CostTable, known_costs
 from search.api.checks import find_hardware
 from search.api.workplace import Workplace
@@ -28,7 +26,7 @@ from search.multipliers.folder import MultiplierFolder
 from search.multipliers.identity import multiplier_identity, name_in_layers
 from search.space.candidate import LayerChoice, is_exact
 
-_MODELLED = "Linear, Conv2d, ConvTranspose2d and MultiheadAttention"
+_MODELLED = "Linear, Conv1d, Conv2d, ConvTranspose2d and MultiheadAttention"
 _FLOAT_BITS = 8  # at which a network that was not converted is charged, as the baseline of a search is
 
 
@@ -107,13 +105,8 @@ class _Network:
         Raises:
             UsageError: If that fails, or the network has no layers, others, or some that were not converted.
         """
-        if prune.is_pruned(model):
-            raise UsageError(
-                "`model` computes its weights from masks of torch.nn.utils.prune; make them permanent with "
-                "torch.nn.utils.prune.remove(layer, 'weight')"
-            )
         try:
-            network = split_attention(copy.deepcopy(model).eval())
+            network = prepared(model)
             shapes = approx.trace(network, example)
             outside = approx.other_weights(network, example[:1])
         except approx.ArgumentError as error:

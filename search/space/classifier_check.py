@@ -13,6 +13,7 @@ import approx
 from search.errors import UsageError
 from search.images.python_path import words_of
 
+_CONVERTED_IMAGES = 4
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
 
 
@@ -33,7 +34,9 @@ def check_scores(model: nn.Module, given: str, *, image_shape: tuple[int, int, i
     with _calls(model) as calls:
         try:
             with torch.no_grad():
-                scores = model.eval()(torch.zeros(1, *image_shape))
+                scores = approx.scores_of(model.eval()(torch.zeros(1, *image_shape)))
+        except approx.ArgumentError as error:
+            raise UsageError(f"{given}: {error}") from error
         except Exception as error:
             if misfit := _misfit(calls, channels):
                 raise UsageError(f"{given} does not fit {images}: {misfit}") from error
@@ -58,8 +61,14 @@ def check_approximable(model: nn.Module, given: str, *, image_shape: tuple[int, 
         UsageError: If it cannot.
     """
     config = approx.LayerApproximation(weight_bits=8, activation_bits=8, multiplier="exact")
+    images = torch.rand(_CONVERTED_IMAGES, *image_shape, generator=torch.Generator().manual_seed(0))
     try:
-        approx.approximate(model, config, calibration_data=torch.ones(1, *image_shape))
+        approx.approximate(model, config, calibration_data=images)
+    except approx.ConversionError as error:
+        raise UsageError(
+            f"{given} cannot be approximated: {error.problem}. A search converts every layer that runs: use Conv1d, "
+            "Conv2d, ConvTranspose2d, Linear and MultiheadAttention, called as modules"
+        ) from error
     except approx.ApproxError as error:
         raise UsageError(f"{given} cannot be approximated: {error}") from error
     except Exception as error:  # it cannot be copied, or its own code fails

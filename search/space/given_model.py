@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -10,8 +9,10 @@ from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
 import approx
+from approx.copying import copied
+from approx.surgery import fix_hooked_weights
 from search.errors import UsageError
-from search.images.python_path import LONGEST_PATH, words_of
+from search.images.python_path import LONGEST_PATH
 
 
 def copied_model(model: Any) -> nn.Module:
@@ -40,9 +41,11 @@ def copied_model(model: Any) -> nn.Module:
     if empty := [name for name, value in tensors if value.is_meta]:
         raise UsageError(f"`model` has no values in {empty[0]}, which is on the meta device; load its weights first")
     try:
-        return copy.deepcopy(network).cpu().float().eval()
-    except Exception as error:  # from torch or the network's own code
-        raise UsageError(f"`model` cannot be copied: {words_of(error)}") from error
+        copy = copied(network).cpu().float().eval()
+        fix_hooked_weights(copy)
+        return copy
+    except approx.ArgumentError as error:
+        raise UsageError(f"`model` {str(error).removeprefix('the network ')}") from error
 
 
 def model_path(model: nn.Module) -> str:

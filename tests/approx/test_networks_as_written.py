@@ -42,6 +42,8 @@ def convolutional() -> nn.Sequential:
 class Flat(nn.Module):
     """A linear layer on all pixels, in a forward pass that subclasses change."""
 
+    layer: Any
+
     def __init__(self, layer: nn.Module | None = None) -> None:
         super().__init__()
         self.layer = nn.Linear(VALUES, 5) if layer is None else layer
@@ -64,8 +66,7 @@ def before(place: int, hook: Callable[..., Any]) -> nn.Module:
 
 class ReadsSizes(Flat):
     def forward(self, images: Tensor) -> Tensor:
-        assert isinstance(self.layer, nn.Module)
-        found: Tensor = self.layer(images.reshape(-1, self.layer.in_features))  # type: ignore[arg-type]
+        found: Tensor = self.layer(images.reshape(-1, self.layer.in_features))
         return found
 
 
@@ -100,7 +101,7 @@ class Twice(nn.Module):
 
 
 class KeepsState(Flat):
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Any:
         self.kept = {"all": [self.layer(images.flatten(1))]}
         return self.kept["all"][0]
 
@@ -136,10 +137,10 @@ class Several(Flat):
         return {"logits": found, "more": (found * 2, [found + 1])}
 
 
-def pruned_by_torch() -> nn.Module:
-    network = convolutional()
-    prune.l1_unstructured(network[0], "weight", amount=0.5)
-    prune.ln_structured(network[5], "weight", amount=0.25, n=2, dim=1)
+def pruned_by_torch() -> Any:
+    network: Any = convolutional()
+    prune.l1_unstructured(network[0], "weight", amount=0.5)  # type: ignore[no-untyped-call]
+    prune.ln_structured(network[5], "weight", amount=0.25, n=2, dim=1)  # type: ignore[no-untyped-call]
     return network
 
 
@@ -245,6 +246,8 @@ class CallsTimes(Flat):
 
 
 class Counts(Flat):
+    runs: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("runs", torch.zeros(()), persistent=False)
@@ -301,7 +304,7 @@ def test_what_would_be_lost_is_refused(kind: str) -> None:
 
 
 def test_a_layer_that_calibration_did_not_reach_does_not_run_unnoticed() -> None:
-    converted = approx.approximate(SpareHead(), EIGHT, calibration_data=IMAGES)
+    converted: Any = approx.approximate(SpareHead(), EIGHT, calibration_data=IMAGES)
     assert [name for name, _ in approx.approx_layers(converted)] == ["layer"]
     assert isinstance(converted.spare, nn.Linear)
     scores, spare = converted.train()(IMAGES)

@@ -327,14 +327,14 @@ def test_layers_that_do_not_run_are_left_and_do_not_run_later_unless_that_is_wan
     model = Net(lambda m, x: m.a(x), a=nn.Linear(4, 3), unused=nn.Linear(4, 3))
     data = real(5, 4)
     with pytest.raises(ArgumentError, match="layer 'unused' did not run on the calibration data"):
-        approximate(model, EIGHT, calibration_data=data).unused(data)
+        approximate(model, EIGHT, calibration_data=data).get_submodule("unused")(data)
     for config in (
         NetworkApproximation(default=EIGHT, overrides={"unused": None}),
         NetworkApproximation(default=EIGHT, leave_unsupported=True),
     ):
         converted = approximate(model, config, calibration_data=data)
         assert [name for name, _ in approx_layers(converted)] == ["a"]
-        assert converted.unused(data).shape == (5, 3)
+        assert converted.get_submodule("unused")(data).shape == (5, 3)
 
 
 # ---- inputs ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Networks that are given as Python objects."""
 
 import copy
+import threading
 import warnings
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def scripted() -> nn.Module:
 
 def uncopied() -> nn.Module:
     model = Net()
-    model.register_buffer("derived", torch.ones(1, requires_grad=True) * 2)
+    vars(model)["lock"] = threading.Lock()
     return model
 
 
@@ -84,7 +85,7 @@ def uncopied() -> nn.Module:
         (converted(), r"`model` was converted by approx\.approximate already; give the network as it was before"),
         (nn.Sequential(nn.LazyLinear(10)), "`model` has lazy layers, which have no weights yet; run it on a batch"),
         (nn.Linear(64, 10, device="meta"), "`model` has no values in weight, which is on the meta device; load its"),
-        (uncopied(), "`model` cannot be copied: RuntimeError: Only Tensors created explicitly"),
+        (uncopied(), "`model` cannot be copied, because something that it holds cannot: TypeError: cannot pickle"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_with_what_to_do(model: object, message: str) -> None:
