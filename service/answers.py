@@ -298,7 +298,7 @@ def _response(question: Question, stored: Stored, answer: Answer) -> OptimizeRes
             "wanted_accuracy": answer.target.accuracy(answer.baseline.evaluation.accuracy),
             "confirmed": answer.confirmed,
             "shortfall": answer.shortfall,
-            "caution": None if answer.task.is_clean else words.CAUTION,
+            "caution": words.caution(answer.task),
             "baseline": as_json(answer.baseline),
             "right_sized": json_values.right_sized_json(answer),
             "highest_accuracy": stored.highest_accuracy,

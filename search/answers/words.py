@@ -12,10 +12,10 @@ from search.space.task import CHANNEL_STEPS, Task
 from search.store.records import Record
 
 COLUMNS = ("network", "prune", "bits", "multiplier", "memory")
-CAUTION = (
-    "Accuracies may be too high, but for those on test images: the images that choose and confirm are cut from the "
-    "training images, on which the network may have been trained. Give validation images that it never saw."
-)
+_UNKNOWN = "Accuracies may be too high, but for those on test images: the images that choose and confirm are"
+_TRAINED = "the training images, on which the network may have been trained. Give validation images that it never saw."
+CAUTION = f"{_UNKNOWN} cut from {_TRAINED}"
+REPEATED_CAUTION = f"{_UNKNOWN} in part among {_TRAINED}"
 
 
 def configuration(candidate: Candidate) -> dict[str, str]:
@@ -64,6 +64,13 @@ def energy_unit(pj: float) -> tuple[float, str]:
         if rounded >= size:
             return size, unit
     return 1.0, "pJ"
+
+
+def caution(task: Task) -> str | None:
+    """Return what cannot be known of the accuracies of a task; None if its images are clean."""
+    if task.is_clean:
+        return None
+    return REPEATED_CAUTION if task.dataset.counts.get("validation") else CAUTION
 
 
 def confirming(task: Task) -> str:

@@ -122,7 +122,8 @@ class Workshop:
         texts = (
             None if self.task.train == "none" else self.cache.why_unwritable(),
             datasets.imbalance(self.task, self.data.train),
-            None if self.task.is_clean else words.CAUTION,
+            words.caution(self.task),
+            *self.task.dataset.repetitions,
             *(one.limits for one in multipliers),
         )
         for text in texts:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from search.content_hash import content_hash
 from search.errors import DatasetInvalidError
 from search.images.content import Source, SourceSplit, counted, in_order, listed
 from search.images.decoding import UnusableImageError, resized
@@ -50,7 +51,7 @@ def assemble(
         class_names: Names of the classes.
         image_size: Height and width that images are resized to, without keeping their proportions.
         location: See `Source`.
-        signature: See `Source`.
+        signature: Of the files; see `signature_of`.
 
     Raises:
         DatasetInvalidError: If images have different sizes and `image_size` is None.
@@ -95,7 +96,7 @@ def assemble(
         class_names=class_names,
         image_shape=shape,
         location=location,
-        signature=signature,
+        signature=None if signature is None else content_hash([signature, *shape]),  # other sizes are other images
     )
 
 

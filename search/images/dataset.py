@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 SPLITS = ("train", "validation", "test", "all")
+_REPEATED = {  # split -> what its repeated images are
+    "validation": "validation images are training images too, so that accuracies on them are too high",
+    "test": "test images are training or validation images too, so that accuracies on them are too high",
+    "all": "images are there before, so that some of those that are held out also train",
+}
 _DIGITS = 16  # of the digest in an identity
 
 
@@ -22,6 +27,8 @@ class Dataset:
         pixel_max: Pixel value that is scaled to 1.0.
         class_names: Names of the classes, in the order of their numbers.
         counts: Split -> number of images, of `SPLITS`, as the data set has them; `all` if it has none.
+        repeated: Split -> number of its images that are also training images, of those in which there are any; for
+            test images, that are also validation images too; in `all`, that were there before.
         location: Where it was read from: an absolute path, the import path of a function, or the name of the built-in
             data set that was resized; None for Python objects, uploads and built-in data sets.
     """
@@ -33,6 +40,7 @@ class Dataset:
     pixel_max: int = 255
     class_names: tuple[str, ...]
     counts: Mapping[str, int]
+    repeated: Mapping[str, int] = field(default_factory=dict)
     location: str | None = None
 
     @property
@@ -49,6 +57,13 @@ class Dataset:
     def images(self) -> int:
         """The number of images."""
         return sum(self.counts.values())
+
+    @property
+    def repetitions(self) -> list[str]:
+        """What is wrong with images that are there several times, in words: a sentence for each split."""
+        return [
+            f"{count:,} of {self.counts[split]:,} {_REPEATED[split]}" for split, count in self.repeated.items() if count
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as a JSON object."""

@@ -139,7 +139,7 @@ class ImageLibrary:
             self._remove_leftovers()
             _check_room(self.folder, source)
             with TemporaryDirectory(prefix=_STORING, dir=self.folder) as place:
-                written, digest = _write(source, Path(place), on_image)
+                written, digest, repeated = _write(source, Path(place), on_image)
                 dataset = Dataset(
                     name=name,
                     digest=digest,
@@ -147,6 +147,7 @@ class ImageLibrary:
                     image_shape=source.image_shape,
                     class_names=source.class_names,
                     counts={split: len(source.splits[split].labels) for split in SPLITS if split in source.splits},
+                    repeated=repeated,
                     location=source.location,
                 )
                 return self._keep(dataset, written, added=added, signature=source.signature)
@@ -154,12 +155,18 @@ class ImageLibrary:
             raise DatasetError(f"images cannot be stored in {self.folder}: {error.strerror or error}") from None
 
     def _keep(self, dataset: Dataset, written: Path, *, added: bool, signature: str | None) -> Dataset:
-        """Give what was written its place; if it is there already, only what is known of it changes."""
+        """Give what was written its place; if it is there already, only what is known of it changes.
+
+        What is known of a data set that was added by name changes when it is added again, and not by a use of its
+        images in another place.
+        """
         path = self.folder / dataset.identity
         kept = _read_about(path)
+        if kept is not None and kept.added and not added:
+            return dataset
         about = {
             "dataset": dataset.to_dict(),
-            "added": added or (kept is not None and kept.added),
+            "added": added,
             "signature": signature,
             "created_at": datetime.now(UTC).isoformat(),
         }
@@ -257,8 +264,8 @@ def _check_room(folder: Path, source: Source) -> None:
         )
 
 
-def _write(source: Source, place: Path, on_image: OnImage) -> tuple[Path, str]:
-    """Write labels and pixels, and return their folder and the digest of both."""
+def _write(source: Source, place: Path, on_image: OnImage) -> tuple[Path, str, dict[str, int]]:
+    """Write labels and pixels, and return their folder, the digest of both and `Dataset.repeated`."""
     splits = [(name, source.splits[name]) for name in SPLITS if name in source.splits]
     count = sum(len(split.labels) for _, split in splits)
     written = place / "data"
@@ -267,7 +274,7 @@ def _write(source: Source, place: Path, on_image: OnImage) -> tuple[Path, str]:
     ordered = np.lib.format.open_memmap(written / _PIXELS, mode="w+", dtype=np.uint8, shape=shape)
     labels = np.empty(count, np.int64)
     whole = hashlib.sha256(json.dumps([*source.image_shape]).encode())
-    start = 0
+    start, before, repeated = 0, set[bytes](), dict[str, int]()
     for name, split in splits:
         unordered = np.memmap(place / "unordered", np.uint8, "w+", shape=(len(split.labels), *source.image_shape))
         hashes = _copy(split, unordered, partial(_from, on_image, start, count))
@@ -280,9 +287,13 @@ def _write(source: Source, place: Path, on_image: OnImage) -> tuple[Path, str]:
         whole.update(split.labels[order].astype("<i8").tobytes())
         whole.update(hashes[order].tobytes())
         start += len(order)
+        own = set(hashes.tolist())
+        seen = len(hashes) - len(own) if name == "all" else sum(one in before for one in hashes.tolist())
+        repeated |= {name: seen} if seen else {}
+        before |= own
     ordered.flush()
     np.save(written / _LABELS, labels, allow_pickle=False)
-    return written, whole.hexdigest()
+    return written, whole.hexdigest(), repeated
 
 
 def _from(on_image: OnImage, start: int, count: int, done: int) -> None:

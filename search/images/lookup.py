@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from search.content_hash import content_hash
 from search.errors import DatasetInvalidError, DatasetMissingError, UnknownNameError, UsageError
 from search.images.built_in import BUILT_IN, built_in_dataset, check_built_in, read_built_in
-from search.images.content import Source, SourceSplit
+from search.images.content import Source, SourceSplit, counted, listed
 from search.images.dataset import Dataset
 from search.images.image_set import ImageSet
-from search.images.library import OnImage, StoredDataset, checked_name
+from search.images.library import OnImage, StoredDataset, checked_name, size_words
 from search.images.places import ImagePlaces
 from search.images.source import open_source, source_of
 
@@ -57,12 +57,7 @@ def find_dataset(
             return built_in_dataset(given)
         stored = _stored(given, places)
         if stored is not None and validation is None:
-            if image_size not in (None, stored.image_shape[1:]):
-                height, width = stored.image_shape[1:]
-                raise UsageError(
-                    f"`image_size`: {stored.identity} is stored with images of {height}x{width}; give the place that "
-                    "they were read from as `dataset` to resize them"
-                )
+            _check_size(stored, image_size, given)
             return stored
         if _IDENTITY.fullmatch(given) and not Path(given).exists():
             return places.library.get(given).dataset  # which says that it is gone
@@ -94,7 +89,7 @@ def add_dataset(
     validation: str | os.PathLike[str] | None = None,
     on_image: OnImage = lambda done, of: None,
 ) -> Added:
-    """Store images under a name, which means them from now on.
+    """Store images under a name, which means them from now on. A path goes before an added name of the same letters.
 
     Args:
         name: The name.
@@ -111,7 +106,7 @@ def add_dataset(
     if name in BUILT_IN:
         raise UsageError(f"`name` {name} is the name of a built-in data set; choose another")
     checked_name(name)
-    source = _opened(given, places, image_size, validation)
+    source = _opened(given, places, image_size, validation, place_first=True)
     namesakes = [one.dataset for one in places.library.all() if one.dataset.name == name]  # the first is meant
     dataset = places.library.store(source, name=name, added=True, on_image=on_image)
     known = any(one.identity == dataset.identity for one in namesakes)
@@ -162,22 +157,34 @@ def _opened(
     places: ImagePlaces,
     image_size: tuple[int, int] | None,
     validation: str | os.PathLike[str] | None,
+    *,
+    place_first: bool = False,
 ) -> Source:
-    source = _source(given, places, image_size)
+    source = _source(given, places, image_size, "dataset", place_first=place_first)
     if validation is None:
         return source
-    return _with_validation(source, _source(validation, places, source.image_shape[1:]), validation)
+    size = source.image_shape[1:]
+    other = _source(validation, places, size, "validation", place_first=place_first)
+    return _with_validation(source, other, validation)
 
 
-def _source(given: str | os.PathLike[str], places: ImagePlaces, image_size: tuple[int, int] | None) -> Source:
+def _source(
+    given: str | os.PathLike[str],
+    places: ImagePlaces,
+    image_size: tuple[int, int] | None,
+    parameter: str,
+    *,
+    place_first: bool,
+) -> Source:
     if isinstance(given, str):
         if given in BUILT_IN:
             return _source_of_built_in(given, places, image_size)
-        stored = _stored(given, places)
+        stored = None if place_first and Path(given).exists() else _stored(given, places)
         if stored is not None:
+            _check_size(stored, image_size, given)
             return _source_of_stored(stored, places)
     try:
-        return open_source(given, image_size=image_size, folder=Path.cwd())
+        return open_source(given, image_size=image_size, folder=Path.cwd(), parameter=parameter)
     except DatasetInvalidError:
         if isinstance(given, str) and ":" not in given and not Path(given).exists():
             _refuse_unknown(given, places)
@@ -209,6 +216,24 @@ def _source_of_built_in(name: str, places: ImagePlaces, image_size: tuple[int, i
     )
 
 
+def _check_size(stored: Dataset, image_size: tuple[int, int] | None, given: str) -> None:
+    """Check that stored images have the size that is wanted.
+
+    Raises:
+        UsageError: If they have another one.
+    """
+    height, width = stored.image_shape[1:]
+    if image_size in (None, (height, width)):
+        return
+    place = "the place that they were read from"
+    if Path(given).exists():
+        place = f"{Path('.', given).absolute()}, which is there too and not meant by {given},"
+    raise UsageError(
+        f"`image_size`: {stored.identity} is stored with images of {height}x{width}; give {place} as `dataset` to "
+        "resize them"
+    )
+
+
 def _source_of_stored(dataset: Dataset, places: ImagePlaces) -> Source:
     splits = {
         name: SourceSplit(labels=images.labels, read=partial(_row, images))
@@ -231,18 +256,26 @@ def _row(images: ImageSet, number: int) -> NDArray[np.uint8]:
 
 def _with_validation(source: Source, other: Source, given: object) -> Source:
     """Return a source whose validation images are those of another one."""
-    chosen = other.splits.get("validation") or other.splits.get("all") or other.splits.get("test")
+    chosen = other.splits.get("validation")
     if chosen is None and len(other.splits) == 1:
         (chosen,) = other.splits.values()
-    if chosen is None:
-        raise UsageError(f"`validation` {given} has no validation images; it has {', '.join(other.splits)}")
+    if chosen is None:  # its test images are for what is told in the end, and its training images have trained
+        raise UsageError(
+            f"`validation` {given} has no validation images, but {', '.join(other.splits)}; give a place that holds "
+            "only the images that are meant"
+        )
     if other.class_names != source.class_names or other.image_shape != source.image_shape:
         raise UsageError(
-            f"`validation` {given} has {len(other.class_names)} classes and images of shape {other.image_shape}, but "
-            f"the data set has {len(source.class_names)} and {source.image_shape}; both must be the same"
+            f"`validation` {given} has {_classes_and_size(other)}, but the data set has {_classes_and_size(source)}; "
+            "both must be the same"
         )
     splits = {("train" if name == "all" else name): split for name, split in source.splits.items()}
     signature = None
     if source.signature is not None and other.signature is not None:
         signature = content_hash([source.signature, other.signature])
     return replace(source, splits={**splits, "validation": chosen}, signature=signature)
+
+
+def _classes_and_size(source: Source) -> str:
+    names = source.class_names
+    return f"{counted(len(names), 'class')} ({listed(names)}) and images of {size_words(source.image_shape)}"

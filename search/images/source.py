@@ -17,7 +17,13 @@ _FORMS = "a folder of images, an .npz or .parquet file, a folder of these, or pa
 _KNOWN_TO_NPZ = (b"PK", b"\x93NUMPY", b"\x80")  # .zip, .npy and pickles, of which it says what to do instead
 
 
-def open_source(given: str | os.PathLike[str], *, image_size: tuple[int, int] | None = None, folder: Path) -> Source:
+def open_source(
+    given: str | os.PathLike[str],
+    *,
+    image_size: tuple[int, int] | None = None,
+    folder: Path,
+    parameter: str = "dataset",
+) -> Source:
     """Open images that are given as text.
 
     Args:
@@ -26,12 +32,13 @@ def open_source(given: str | os.PathLike[str], *, image_size: tuple[int, int] | 
         image_size: Height and width that images are resized to: bilinear and antialiased, without keeping their
             proportions. Without it, all must have one size.
         folder: Folder in which the module of a function is looked for first.
+        parameter: The parameter that messages name.
 
     Raises:
         UsageError: If `given` is no text, or `image_size` no size.
         DatasetInvalidError: If there is nothing of that name, or it cannot be used.
     """
-    return _opened(given, image_size, folder, "dataset")
+    return _opened(given, image_size, folder, parameter)
 
 
 def source_of(data: object, *, image_size: tuple[int, int] | None = None) -> Source:

@@ -106,6 +106,7 @@ def description_json(described: Description) -> dict[str, Any]:
     counts = described.class_counts
     return {
         "used": {split: sum(numbers) for split, numbers in counts.items()},
+        "repeated": dict(described.dataset.repeated),
         "class_counts": [
             {"class": name, **{split: numbers[place] for split, numbers in counts.items()}}
             for place, name in enumerate(described.dataset.class_names)
@@ -124,6 +125,7 @@ def print_added(console: Console, added: Added, described: Description) -> None:
         f"{size_words(dataset.image_shape)}",
         _used(described),
         _balance(described),
+        *_repetitions(dataset),
     ]
     if added.before is not None:
         lines.append(
@@ -159,6 +161,7 @@ def print_description(
             f"As it comes: {_counts(dataset)}; {dataset.classes} classes; {size_words(dataset.image_shape)}",
             _used(described),
             _balance(described),
+            *_repetitions(dataset),
             f"Pixels by channel: --mean {mean} --std {std}",
             f"Samples: {picture}",
         ],
@@ -223,6 +226,10 @@ def _balance(described: Description) -> str:
         f"Imbalanced: {words}. Always the most frequent class would be right for {described.largest_share:.1%}; "
         "--metric balanced-accuracy counts all classes alike."
     )
+
+
+def _repetitions(dataset: Dataset) -> list[str]:
+    return [f"Repeated: {one}." for one in dataset.repetitions]
 
 
 def _some(names: Sequence[str]) -> str:

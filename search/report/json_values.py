@@ -114,7 +114,7 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "shortfall": answer.shortfall,
         "baseline": row_json(answer.baseline, answer),
         "right_sized": right_sized_json(answer),
-        "caution": None if answer.task.is_clean else words.CAUTION,
+        "caution": words.caution(answer.task),
         "best": None,
         "class_accuracies": None,
         "class_accuracies_on": None,

@@ -164,7 +164,8 @@ def _class_line(answer: Answer) -> str:
 
 def _caution_lines(answer: Answer) -> list[str]:
     """Return what the accuracies cannot know."""
-    return [] if answer.task.is_clean else [words.CAUTION]
+    caution = words.caution(answer.task)
+    return [] if caution is None else [caution]
 
 
 def _sums_lines(record: Record, baseline: Record) -> list[str]:

@@ -23,6 +23,7 @@ from search.errors import UsageError
 from search.space.checkpoint import check_finite, load_weights, weights_digest
 from search.space.classifier_check import check_approximable, check_scores
 from search.space.code_digests import class_digests, source_digests
+from search.space.computation import computation_digest
 from search.space.given_model import copied_model, model_path
 from search.space.network_function import NetworkFunction
 from search.space.task import CHANNEL_STEPS, CustomNetwork
@@ -73,7 +74,7 @@ def find_network(
         max_depth=function.largest.get("depth", 1),
         max_width=CHANNEL_STEPS if trained else function.largest.get("width", 1),
         min_width=_min_width(model, image_shape) if trained else 1,
-        fingerprint=_fingerprint(path, model, function.modules, trained=trained),
+        fingerprint=_fingerprint(path, model, function.modules, image_shape, trained=trained),
         weights_sha256=weights_digest(model) if trained else None,
         checkpoint=checkpoint,
     )
@@ -100,7 +101,7 @@ def find_model(model: Any, *, image_shape: tuple[int, int, int], classes: int) -
         max_depth=1,
         max_width=CHANNEL_STEPS,
         min_width=_min_width(copied, image_shape),
-        fingerprint=_fingerprint(path, copied, (), trained=True),
+        fingerprint=_fingerprint(path, copied, (), image_shape, trained=True),
         weights_sha256=weights_digest(copied),
         model=copied,
     )
@@ -176,7 +177,7 @@ def _unchanged(network: CustomNetwork, image_shape: tuple[int, int, int], classe
             f"`checkpoint` {network.checkpoint} has other weights than when the search began; put those back, or start "
             "the search again"
         )
-    if _fingerprint(network.path, model, function.modules, trained=trained) != network.fingerprint:
+    if _fingerprint(network.path, model, function.modules, image_shape, trained=trained) != network.fingerprint:
         raise UsageError(f"`network` {network.path} was edited after the search began; start the search again")
     return _TrainedNetwork(model, image_shape) if trained else function
 
@@ -192,13 +193,16 @@ def _largest(
     return function, model
 
 
-def _fingerprint(path: str, model: nn.Module, modules: Iterable[str], *, trained: bool) -> str:
-    """Return what tells a network apart from edited versions and other weights.
+def _fingerprint(
+    path: str, model: nn.Module, modules: Iterable[str], image_shape: tuple[int, int, int], *, trained: bool
+) -> str:
+    """Return what tells a network apart from edited versions, other code that it calls, and other weights.
 
     Args:
         path: What it is called.
         model: The network at its largest size.
         modules: Modules beside those of its layers whose source matters.
+        image_shape: Channels, height and width of an image.
         trained: Whether its weights matter.
     """
     content = {
@@ -206,6 +210,7 @@ def _fingerprint(path: str, model: nn.Module, modules: Iterable[str], *, trained
         "sources": source_digests(modules) | class_digests(map(type, model.modules())),
         "model": re.sub(r" at 0x[0-9a-fA-F]+", "", repr(model)),  # memory addresses are random
         "shapes": [[name, list(weights.shape)] for name, weights in model.named_parameters()],
+        "computation": computation_digest(model, image_shape),
         **({"weights": weights_digest(model)} if trained else {}),
     }
     return content_hash(content)

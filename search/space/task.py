@@ -24,6 +24,7 @@ METRICS: tuple[Metric, ...] = ("accuracy", "balanced-accuracy")
 CHANNEL_STEPS = 8  # widths of a network that comes trained: eighths of its channels
 
 _DIGITS = 16  # of the digest in an identity
+_FEW_REPEATED = 0.01  # share of validation images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ class CustomNetwork:
         max_depth: Largest depth to search; 1 if the function takes none, or the network comes trained.
         max_width: Largest width to search; 1 if the function takes none, `CHANNEL_STEPS` if the network comes trained.
         fingerprint: SHA-256 of the path, the source files that define the function and the network's modules, the
-            layers and shapes of the largest network and, if it comes trained, its weights.
+            layers and shapes of the largest network, the operations that it runs and, if it comes trained, its weights.
         min_width: Smallest width to search: `max_width` for a trained network that no channel can be removed from.
         weights_sha256: SHA-256 of its weights, if it comes trained; None if it is trained from scratch.
         checkpoint: Absolute path of the file of its weights; None if it is built with them, or trained from scratch.
@@ -153,9 +154,13 @@ class Task:
     def is_clean(self) -> bool:
         """Whether the images that choose and confirm are known not to have trained the network.
 
-        Images that are cut from the training images may have, if it comes trained.
+        Images that are cut from the training images may have, if it comes trained, and so may validation images of
+        which more than a few are training images too.
         """
-        return self.train == "scratch" or self.dataset.counts.get("validation", 0) > 0
+        if self.train == "scratch":
+            return True
+        given = self.dataset.counts.get("validation", 0)
+        return given > 0 and self.dataset.repeated.get("validation", 0) <= _FEW_REPEATED * given
 
     @property
     def words(self) -> str:

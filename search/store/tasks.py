@@ -43,15 +43,18 @@ class Tasks:
 
 
 def keep_task(session: Session, task: Task) -> None:
-    """Store a task, unless it is known without. The weights of its network may be in another file than before."""
+    """Store a task, unless it is known without.
+
+    What its identity leaves out is as it was given last: names of classes, and the file of the network's weights.
+    """
     if task.identity in task_names():
         return
     row = session.get(TaskRow, task.identity)
     if row is None:
         session.add(TaskRow(identity=task.identity, content=task.to_dict(), created_at=now()))
         session.flush()
-    elif task.network is not None:
-        row.content = {**row.content, "network": task.network.to_dict()}
+    else:
+        row.content = task.to_dict()
 
 
 def task_of_row(identity: str, content: Mapping[str, Any] | None) -> Task:

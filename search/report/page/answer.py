@@ -120,9 +120,8 @@ def _confidence(answer: Answer, search: str) -> str:
 
 def _caution(answer: Answer) -> str:
     """Return a paragraph with what the accuracies cannot know."""
-    if answer.task.is_clean:
-        return ""
-    return f"<p>{escape(words.CAUTION)}</p>"
+    caution = words.caution(answer.task)
+    return "" if caution is None else f"<p>{escape(caution)}</p>"
 
 
 def _by_class(answer: Answer) -> str:

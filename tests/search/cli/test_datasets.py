@@ -183,7 +183,10 @@ def test_searches_with_removed_images_are_named(tmp_path: Path) -> None:
     [
         (["add", "digits", "first"], "NAME digits is the name of a built-in data set; choose another"),
         (["add", "a/b", "first"], "the NAME of a data set may have up to 60 letters"),
-        (["add", "mine", "first", "--validation", "second"], "--validation second has 3 classes and images of shape"),
+        (
+            ["add", "mine", "first", "--validation", "second"],
+            "--validation second has 3 classes (kind 0, kind 1, kind 2) and images of 6x7 gray",
+        ),
         (["remove", "digits"], "digits is built in"),
         (["remove", "nobody"], "no data set 'nobody' is stored in"),
         (["show", "nobody"], "list them with: search datasets"),
