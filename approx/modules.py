@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch.nn.functional as F
@@ -239,22 +240,33 @@ class ApproxConvTranspose2d(ApproxLayer):
         (above, below), (left, right) = (_transposed_padding(layer, axis) for axis in (0, 1))
         self.pad = (left, right, above, below)
 
-    def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self,
+        input: Tensor,
+        output_size: Sequence[int] | None = None,
+        *,
+        pad: tuple[int, int, int, int] | None = None,
+    ) -> Tensor:
         """Apply the layer.
 
         Args:
             input: Shape (images, channels, height, width), or without images.
             output_size: Height and width of the output, as for `nn.ConvTranspose2d`; by default the layer's own.
+            pad: Instead: values added left, right, above and below; see `pad_to`.
 
         Raises:
             ArgumentError: If the output cannot have this size.
         """
-        if output_size is None:
-            return super().forward(input)
-        pad = self._pad_to(output_size, input)
+        if output_size is not None:
+            pad = self.pad_to(output_size, input)
         return self._computed(input, partial(self._multiply, pad=pad), partial(self._multiply_exactly, pad=pad))
 
-    def _pad_to(self, output_size: Sequence[int], inputs: Tensor) -> tuple[int, int, int, int]:
+    def pad_to(self, output_size: Sequence[int], inputs: Tensor) -> tuple[int, int, int, int]:
+        """Values to add left, right, above and below, for an output of some height and width.
+
+        Raises:
+            ArgumentError: If the output cannot have this size.
+        """
         pad: list[int] = []
         for axis in (-1, -2):  # from the last, as in `F.pad`
             before, step = self.pad[-2 * axis - 2], self.upsampling[axis]
@@ -311,6 +323,50 @@ class ApproxConvTranspose2d(ApproxLayer):
 
     def _shape_repr(self) -> str:
         return _convolution_repr(self, self.upsampling, self.dilation, self.pad)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """What a layer computes with, beside its weights; sizes from the first axis of an image to the last.
+
+    Attributes:
+        outputs: Number of outputs, or of output channels.
+        kernel: Size of the kernel; empty for a linear layer, as are the others.
+        stride: Stride of the convolution.
+        dilation: Its dilation.
+        pad: Values added before and after each axis, from the last axis to the first, as for
+            `torch.nn.functional.pad`.
+        upsampling: Distance of inputs from each other, once zeros are between them: above 1 in transposed convolutions.
+    """
+
+    outputs: int
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
+    pad: tuple[int, ...] = ()
+    upsampling: tuple[int, ...] = ()
+
+
+def geometry(layer: ApproxLayer) -> Geometry:
+    """The geometry of a layer, that of a transposed convolution as of the equivalent convolution."""
+    outputs, _, *kernel = layer.weight.shape
+    ones = (1,) * len(kernel)
+    stride: tuple[int, ...]
+    upsampling: tuple[int, ...]
+    if isinstance(layer, ApproxConvTranspose2d):
+        stride, upsampling = ones, layer.upsampling
+    elif isinstance(layer, ApproxConv1d | ApproxConv2d):
+        stride, upsampling = layer.stride, ones
+    else:
+        return Geometry(outputs=outputs)
+    return Geometry(
+        outputs=outputs,
+        kernel=tuple(kernel),
+        stride=stride,
+        dilation=layer.dilation,
+        pad=layer.pad,
+        upsampling=upsampling,
+    )
 
 
 def as_convolution(weight: Tensor, groups: int) -> Tensor:

@@ -33,10 +33,10 @@ from approx.chips import use_chip
 from approx.copying import copied
 from approx.errors import ArgumentError
 from approx.layer import ApproxLayer
-from approx.modules import ApproxConv2d, ApproxConvTranspose2d
+from approx.modules import ApproxConv1d, ApproxConv2d, ApproxConvTranspose2d
 from approx.multipliers.multiplier import Multiplier
 from approx.quantization import code_range
-from approx.surgery import approx_layers, replace_everywhere
+from approx.surgery import approx_layers, replace_everywhere, take_over
 
 if TYPE_CHECKING:
     import onnx
@@ -205,11 +205,17 @@ def _in_qdq_form(model: nn.Module) -> nn.Module:
 
 
 def _qdq_layer(layer: ApproxLayer) -> nn.Module:
-    if isinstance(layer, ApproxConv2d):
-        return _QdqConv2d(layer)
-    if isinstance(layer, ApproxConvTranspose2d):
-        return _QdqConvTranspose2d(layer)
-    return _QdqLinear(layer)
+    made: nn.Module
+    if isinstance(layer, ApproxConv1d):
+        made = _QdqConv1d(layer)
+    elif isinstance(layer, ApproxConv2d):
+        made = _QdqConv2d(layer)
+    elif isinstance(layer, ApproxConvTranspose2d):
+        made = _QdqConvTranspose2d(layer)
+    else:
+        made = _QdqLinear(layer)
+    take_over(layer, made)
+    return made
 
 
 class _QdqLayer(nn.Module):
@@ -277,6 +283,23 @@ class _QdqLinear(_QdqLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         return self._with_bias(self._activations(input) @ self._weights(1))
+
+
+class _QdqConv1d(_QdqLayer):
+    def __init__(self, layer: ApproxConv1d) -> None:
+        super().__init__(layer)
+        self._stride, self._dilation, self._groups = layer.stride, layer.dilation, layer.groups
+        self._pad, self._padding_mode = layer.pad, layer.padding_mode
+
+    def forward(self, input: Tensor) -> Tensor:
+        before, after = self._pad
+        padding = before
+        if self._padding_mode != "zeros":
+            input, padding = F.pad(input, self._pad, mode=self._padding_mode), 0
+        elif before != after:
+            input, padding = F.pad(input, self._pad), 0
+        values, weights = self._activations(input), self._weights(0)
+        return self._with_bias(F.conv1d(values, weights, None, self._stride, padding, self._dilation, self._groups))
 
 
 class _QdqConv2d(_QdqLayer):

@@ -1,6 +1,6 @@
-"""Rebuilding a converted model from its state and a description, without calibration.
+"""Rebuilding a converted model from its structure, its state and a description of its layers.
 
-A function builds the network as it was before its conversion; its layers are then replaced.
+Nothing of the code that the network was written in is needed.
 """
 
 from __future__ import annotations
@@ -9,117 +9,132 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.modules.lazy import LazyModuleMixin
 
 from approx.config import FaultyMemory, LayerApproximation
 from approx.convert import build_layer
-from approx.custom_modules import import_custom_module
 from approx.errors import ApproxError, ArgumentError, SavedModelError
 from approx.layer import ApproxLayer
+from approx.modules import ApproxConv1d, ApproxConv2d, ApproxConvTranspose2d, ApproxLinear, geometry
 from approx.multipliers.multiplier import Multiplier
 from approx.multipliers.saved_multipliers import MultiplierKey, multiplier_key
-from approx.surgery import (
-    FoldedBatchNorm,
-    WeightLayer,
-    approx_layers,
-    replace_everywhere,
-    split_attention,
-    use_pooling_kernel,
-)
+from approx.structure import SavedNetwork
+from approx.surgery import WeightLayer, approx_layers, use_pooling_kernel
 
-DESCRIPTION_KEYS = frozenset({"folded", "layers", "shared", "frozen", "non_persistent"})
+DESCRIPTION_KEYS = frozenset({"structure", "layers", "buffers", "shared", "frozen"})
+_KINDS: dict[str, type[ApproxLayer]] = {
+    "Linear": ApproxLinear,
+    "Conv1d": ApproxConv1d,
+    "Conv2d": ApproxConv2d,
+    "ConvTranspose2d": ApproxConvTranspose2d,
+}
 
 
-def description(model: nn.Module, multiplier_names: Mapping[MultiplierKey, str]) -> dict[str, Any]:
-    """How a model differs from the network that it was converted from, as a JSON object.
+def description(
+    model: nn.Module, structure: Mapping[str, Any], multiplier_names: Mapping[MultiplierKey, str]
+) -> dict[str, Any]:
+    """What a model is made of beside its tensors, as a JSON object.
 
     Args:
         model: From `approximate`.
+        structure: Its structure.
         multiplier_names: Names of its multipliers in the description.
     """
+    layers, used = dict(approx_layers(model)), _used_tensors(structure)
+    buffers = dict(model.named_buffers(remove_duplicate=False))
     return {
-        "folded": [name for name, module in model.named_modules() if isinstance(module, FoldedBatchNorm)],
+        "structure": structure,
         "layers": {
             name: _layer_description(layer, multiplier_names[multiplier_key(layer.multiplier)])
-            for name, layer in approx_layers(model)
+            for name, layer in layers.items()
         },
-        "shared": _shared_parameters(model),
+        "buffers": [name for name in used if name in buffers],
+        "shared": _shared_parameters(model, layers, used),
         "frozen": [name for name, parameter in model.named_parameters() if not parameter.requires_grad],
-        "non_persistent": sorted(dict(model.named_buffers()).keys() - model.state_dict().keys()),
     }
 
 
-def full_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict and the non-persistent buffers.
+def state_of(model: nn.Module, structure: Mapping[str, Any], constants: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a model that its structure needs.
 
-    Raises:
-        ArgumentError: If the state dict contains anything but tensors.
+    Args:
+        model: From `approximate`.
+        structure: Its structure.
+        constants: From `structure_of`.
     """
-    state = {**dict(model.named_buffers()), **model.state_dict()}
-    for name, value in state.items():
-        if not isinstance(value, Tensor):
-            raise ArgumentError(f"the model cannot be saved: {name!r} in its state dict is not a tensor")
-    return state
+    state = {f"{name}." if name else "": layer.state_dict() for name, layer in approx_layers(model)}
+    found = {f"{prefix}{name}": value for prefix, values in state.items() for name, value in values.items()}
+    known = {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+        **constants,
+    }
+    return found | {name: known[name] for name in _used_tensors(structure)}
 
 
 def rebuilt(
     content: Mapping[str, Any], state: Mapping[str, Tensor], multipliers: Mapping[str, Multiplier]
 ) -> nn.Module:
-    """The model from its `description` and `full_state`.
+    """The model from its `description` and its state.
 
     Args:
-        content: The description, the `builder` of the network with its `arguments`, and the `shape` and `type` of an
-            `input`.
-        state: The full state of the model.
+        content: The description.
+        state: From `state_of`.
         multipliers: Name in the description -> multiplier.
 
     Raises:
-        SavedModelError: If the network cannot be built here, or the description does not fit it.
+        SavedModelError: If the description is not known here, or the state does not fit it.
     """
     configs = {name: _layer_config(name, about) for name, about in content["layers"].items()}
-    model = split_attention(_built(content)).eval()
-    persistent = dict(state)
     try:
-        _fit_shapes(model, state, content["layers"])
-        for name in content["folded"]:
-            replace_everywhere(model, model.get_submodule(name), FoldedBatchNorm())
-        for name, about in content["layers"].items():
-            layer = model.get_submodule(name)
-            if not isinstance(layer, WeightLayer):
-                raise SavedModelError(f"its layer {name!r} is of type {type(layer).__name__}")
-            replacement = build_layer(
-                layer,
-                configs[name],
-                activation_signed=about["activation_signed"],
-                multiplier=multipliers[about["multiplier"]],
+        layers = {
+            name: _layer(about, configs[name], multipliers[about["multiplier"]])
+            for name, about in content["layers"].items()
+        }
+        of_layers = {f"{name}.{part}" for name, layer in layers.items() for part in layer.state_dict()}
+        others = {name: state[name].clone() for name in _used_tensors(content["structure"]) if name not in of_layers}
+        buffers = {name for name in others if name in content["buffers"] or name.startswith("constants.")}
+        model: nn.Module
+        if "" in layers:
+            model = layers[""]
+        else:
+            model = SavedNetwork(
+                content["structure"],
+                layers,
+                {name: nn.Parameter(value) for name, value in others.items() if name not in buffers},
+                {name: others[name] for name in buffers},
             )
-            replacement.weight_memory = _memory(about["weight_memory"])
-            replacement.activation_memory = _memory(about["activation_memory"])
-            model = replace_everywhere(model, layer, replacement)
         for name, first in content["shared"].items():
-            _set(model, name, model.get_parameter(first))
-        for name in content["non_persistent"]:
-            _set(model, name, persistent.pop(name))
-        model.load_state_dict(persistent)
+            owner, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(owner), attribute, model.get_parameter(first))
+        model.load_state_dict(dict(state))
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in content["frozen"])
-    except (ApproxError, AttributeError, KeyError, RuntimeError) as error:
+    except SavedModelError:
+        raise
+    except (ApproxError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise SavedModelError(
-            f"{content['builder']} does not build the network that was saved: {' '.join(str(error).split())}"
+            f"its files do not fit each other ({type(error).__name__}: {' '.join(str(error).split())}); export the "
+            "model again"
         ) from error
     use_pooling_kernel(model)
     return model.eval()
 
 
+def _used_tensors(structure: Mapping[str, Any]) -> list[str]:
+    return [node["tensor"] for node in structure["nodes"] if "tensor" in node]
+
+
 def _layer_description(layer: ApproxLayer, multiplier: str) -> dict[str, Any]:
     return {
+        "kind": next(name for name, kind in _KINDS.items() if type(layer) is kind),
         "config": layer.config.to_dict(),
         "activation_signed": layer.activation_signed,
         "bias": layer.bias is not None,
         "weight_shape": list(layer.weight.shape),
         "groups": layer.groups,
+        "padding_mode": getattr(layer, "padding_mode", "zeros"),
+        **{name: list(value) for name, value in asdict(geometry(layer)).items() if name not in ("outputs", "kernel")},
         "multiplier": multiplier,
         "weight_memory": None if layer.weight_memory is None else asdict(layer.weight_memory),
         "activation_memory": None if layer.activation_memory is None else asdict(layer.activation_memory),
@@ -133,66 +148,47 @@ def _layer_config(name: str, about: Mapping[str, Any]) -> LayerApproximation:
         raise SavedModelError(f"layer {name!r} cannot be rebuilt: {error}") from error
 
 
+def _layer(about: Mapping[str, Any], config: LayerApproximation, multiplier: Multiplier) -> ApproxLayer:
+    """A layer of a description, without its values."""
+    outputs, inputs, *kernel = about["weight_shape"]
+    groups, bias = about["groups"], about["bias"]
+    if about["kind"] not in _KINDS:
+        raise SavedModelError(f"a layer is of kind {about['kind']!r}, which this release does not know")
+    plain: WeightLayer
+    if about["kind"] == "Linear":
+        plain = nn.Linear(inputs, outputs, bias)
+    else:
+        torchs = {"Conv1d": nn.Conv1d, "Conv2d": nn.Conv2d, "ConvTranspose2d": nn.ConvTranspose2d}[about["kind"]]
+        stride = about["upsampling" if about["kind"] == "ConvTranspose2d" else "stride"]
+        plain = torchs(
+            inputs * groups,
+            outputs,
+            tuple(kernel),
+            stride=tuple(stride),
+            dilation=tuple(about["dilation"]),
+            groups=groups,
+            bias=bias,
+            padding_mode=about["padding_mode"],
+        )
+    layer = build_layer(plain, config, activation_signed=about["activation_signed"], multiplier=multiplier)
+    if not isinstance(layer, ApproxLinear):
+        layer.pad = tuple(about["pad"])  # type: ignore[assignment]
+    layer.weight_memory = _memory(about["weight_memory"])
+    layer.activation_memory = _memory(about["activation_memory"])
+    return layer
+
+
 def _memory(content: Mapping[str, Any] | None) -> FaultyMemory | None:
     return None if content is None else FaultyMemory(**content)
 
 
-def _shared_parameters(model: nn.Module) -> dict[str, str]:
-    """Name of a parameter -> the first name of the same parameter."""
+def _shared_parameters(model: nn.Module, layers: Mapping[str, ApproxLayer], used: list[str]) -> dict[str, str]:
+    """Name of a parameter -> the first name of the same parameter, of those that are saved."""
     first: dict[int, str] = {}
-    names = list(model.named_parameters(remove_duplicate=False))
-    for name, parameter in names:
-        first.setdefault(id(parameter), name)
-    return {name: first[id(parameter)] for name, parameter in names if first[id(parameter)] != name}
-
-
-def _built(content: Mapping[str, Any]) -> nn.Module:
-    """The network before its conversion."""
-    builder: str = content["builder"]
-    module_name, _, name = builder.partition(":")
-    try:
-        function = getattr(import_custom_module(module_name), name)
-    except Exception as error:  # the module's own code
-        raise SavedModelError(
-            f"the network is built by {builder}, which cannot be imported here ({type(error).__name__}: {error}); add "
-            "the folder that contains it to Python's path, for example with PYTHONPATH"
-        ) from error
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in content["arguments"].items()}
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            model = function(**given)
-            if isinstance(model, nn.Module) and any(isinstance(one, LazyModuleMixin) for one in model.modules()):
-                about = content["input"]
-                model.eval()(torch.zeros(1, *about["shape"], dtype=getattr(torch, about["type"])))
-    except Exception as error:  # the network's own code
-        raise SavedModelError(f"{builder}({given}) failed: {type(error).__name__}: {error}") from error
-    if not isinstance(model, nn.Module):
-        raise SavedModelError(f"{builder} must return a torch.nn.Module, got {type(model).__name__}")
-    return model
-
-
-def _fit_shapes(model: nn.Module, state: Mapping[str, Tensor], layers: Mapping[str, Any]) -> None:
-    """Give parameters the shapes they were saved with: channels may be pruned, and folded BatchNorms add biases.
-
-    Each layer to be approximated gets separate parameters, as folding does; sharing is restored afterwards.
-    """
-    for name, about in layers.items():
-        layer = model.get_submodule(name)
-        shape, groups = about["weight_shape"], about["groups"]
-        if isinstance(layer, nn.ConvTranspose2d):  # (inputs, outputs / groups, ...); saved as a convolution's
-            shape = [shape[1] * groups, shape[0] // groups, *shape[2:]]
-        if not isinstance(layer, nn.Linear):
-            layer.groups = groups
-        layer.weight = nn.Parameter(torch.zeros(shape))
-        if about["bias"]:
-            layer.bias = nn.Parameter(torch.zeros(about["weight_shape"][0]))
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        saved = state.get(name)
-        if saved is not None and saved.shape != tensor.shape and name.rpartition(".")[0] not in layers:
-            fresh = torch.zeros_like(saved)
-            _set(model, name, nn.Parameter(fresh) if isinstance(tensor, nn.Parameter) else fresh)
-
-
-def _set(model: nn.Module, name: str, tensor: Tensor) -> None:
-    owner, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(owner), attribute, tensor)
+    shared = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if name in used or name.rpartition(".")[0] in layers:
+            if id(parameter) in first:
+                shared[name] = first[id(parameter)]
+            first.setdefault(id(parameter), name)
+    return shared

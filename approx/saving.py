@@ -1,6 +1,6 @@
 """A converted model as files, for use here and for building hardware elsewhere. No pickle.
 
-    config.json            how the network is built and how each layer computes; every file's meaning and SHA-256
+    config.json            what the network runs, in which order, and how each layer computes; every file's SHA-256
     state.safetensors      the state dict of the model
     codes.safetensors      per layer: weight codes, scales and bias, as the hardware holds them
     multipliers.npz        what each multiplier computes
@@ -38,16 +38,17 @@ from approx.layer import ApproxLayer
 from approx.layer_memory import stored_format, stored_words
 from approx.multipliers.saved_multipliers import arrays_of, described, multiplier_key, multiplier_names, multiplier_of
 from approx.onnx_export import equal_in_onnx, to_onnx
-from approx.rebuilding import DESCRIPTION_KEYS, description, full_state, rebuilt
+from approx.rebuilding import DESCRIPTION_KEYS, description, rebuilt, state_of
+from approx.structure import structure_of
 from approx.surgery import approx_layers
 
 FORMAT = "crosslayer model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _CONFIG, _STATE, _CODES = "config.json", "state.safetensors", "codes.safetensors"
 _MULTIPLIERS, _FAULTS, _ONNX = "multipliers.npz", "fault_map.safetensors", "network.onnx"
-_KEYS = {"version", "builder", "arguments", "input", "multipliers", "files", "facts", *DESCRIPTION_KEYS}
+_KEYS = {"version", "input", "multipliers", "files", "facts", *DESCRIPTION_KEYS}
 _MEANING = {
-    _STATE: "the state dict of the model that approx.load returns, and its non-persistent buffers",
+    _STATE: "the state dict of the model that approx.load returns",
     _CODES: (
         "NAME.weight_codes: signed integers, shape (outputs, inputs / groups, kernel height, kernel width) or "
         "(outputs, inputs), those of a transposed convolution as of the equivalent convolution; NAME.weight_scale: "
@@ -73,8 +74,6 @@ def save(
     model: nn.Module,
     folder: str | os.PathLike[str],
     *,
-    builder: str,
-    arguments: Mapping[str, Any],
     example_input: Tensor,
     chip_seed: int = 0,
     facts: Mapping[str, Any] | None = None,
@@ -82,33 +81,29 @@ def save(
 ) -> None:
     """Write a converted model to a folder. A new folder appears complete or not at all; an existing one is filled.
 
+    What is saved is what the model runs in evaluation mode, traced with the example. So it loads without the code of
+    the network; layers that do not run are left out.
+
     Args:
         model: From `approximate`.
         folder: The folder.
-        builder: Import path of the function that builds the network before its conversion, `package.module:function`,
-            such as `approx:build_named_network`.
-        arguments: Keyword arguments of that function: JSON values; lists are passed to it as tuples.
         example_input: A batch of network inputs, for tracing.
         chip_seed: The chip whose faults are written as an example.
         facts: JSON values that are kept with the model; see `saved_facts`.
         overwrite: Whether to replace a model that was saved there before.
 
     Raises:
-        ArgumentError: If the model has no approximate layer or could not be restored to the bit with this builder, ONNX
-            cannot express it, an argument is not a JSON value, or the folder is in use.
+        ArgumentError: If the model has no approximate layer, cannot be traced for batches of any size, or would not be
+            restored to the bit; ONNX cannot express it, a fact is not a JSON value, or the folder is in use.
     """
     check_model("model", model)
     check_type("folder", folder, (str, os.PathLike), "a path")
-    hint = "pass the import path of the function" if callable(builder) else ""
-    check_type("builder", builder, str, "text such as 'package.module:function'", hint)
-    check_type("arguments", arguments, Mapping, "a mapping from argument names to values")
     check_tensor("example_input", example_input)
     check_type("facts", facts, (Mapping, type(None)), "a mapping or None")
     target = Path(folder).resolve()
     check_target(target, overwrite)
     check_seed("chip_seed", chip_seed)
-    given = {"arguments": dict(arguments), "facts": dict(facts or {})}
-    _check_json(given)
+    _check_json("facts", facts or {})
     saved = copied(model).cpu().eval()
     use_chip(saved, None)
     inputs = example_input.detach().cpu()
@@ -117,12 +112,11 @@ def save(
         raise ArgumentError("`model` has no approximate layer; convert it with approximate() first")
     multipliers = {multiplier_key(layer.multiplier): layer.multiplier for layer in layers.values()}
     names = multiplier_names(multipliers.values())
-    state = _full_state(saved)
+    structure, constants = structure_of(saved, inputs)
+    state = {name: _owned(value) for name, value in state_of(saved, structure, constants).items()}
     plan = {
-        "builder": builder,
-        "arguments": given["arguments"],
         "input": {"shape": list(inputs.shape[1:]), "type": str(inputs.dtype).removeprefix("torch.")},
-        **description(saved, names),
+        **description(saved, structure, names),
         "multipliers": {names[key]: described(one) for key, one in multipliers.items()},
     }
     proto = to_onnx(saved, example_input=inputs)
@@ -145,17 +139,17 @@ def save(
             **plan,
             "onnx_equals_model": equal_in_onnx(saved),
             "files": {name: {"sha256": _sha256(partial / name), "meaning": _MEANING[name]} for name in _MEANING},
-            "facts": given["facts"],
+            "facts": dict(facts or {}),
         }
         (partial / _CONFIG).write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-        _check_equal(saved, _loaded(partial), inputs, builder)
+        _check_equal(saved, _loaded(partial), inputs, state)
         if target.exists():  # filled, not replaced: it may be the current folder of a shell
             for name in (_CONFIG, *_MEANING):  # hashes first, so that a mixture is not taken for a model
                 (partial / name).replace(target / name)
         else:
             partial.replace(target)
     except SavedModelError as error:
-        raise ArgumentError(f"the saved model could not be loaded: {error}") from error
+        raise ArgumentError(f"the model cannot be saved, because it would not be the same: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -163,11 +157,12 @@ def save(
 def load(folder: str | os.PathLike[str]) -> nn.Module:
     """The model that was saved in a folder, equal to the bit, on a chip whose memories are perfect.
 
-    The function that builds the network is imported and called: load only what you trust.
+    It runs what the saved one did in evaluation mode. Trained further, its layers and parameters change as they would
+    have, but dropout and batch statistics stay as in evaluation.
 
     Raises:
-        SavedModelError: If the folder does not contain a saved model, a file is missing or damaged, a newer release
-            wrote it, or the network cannot be built here.
+        SavedModelError: If the folder does not contain a saved model, a file is missing or damaged, another release
+            wrote it, or this version of torch lacks one of its operations.
     """
     check_type("folder", folder, (str, os.PathLike), "a path")
     return _loaded(Path(folder))
@@ -236,26 +231,21 @@ def _config(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _full_state(model: nn.Module) -> dict[str, Tensor]:
-    return {name: _owned(value) for name, value in full_state(model).items()}
+def _check_json(what: str, values: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(values, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"`{what}` must be JSON values: {error}") from None
 
 
-def _check_json(given: Mapping[str, Mapping[str, Any]]) -> None:
-    for what, values in given.items():
-        try:
-            json.dumps(values, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ArgumentError(f"`{what}` must be JSON values: {error}") from None
-
-
-def _check_equal(saved: nn.Module, loaded: nn.Module, inputs: Tensor, builder: str) -> None:
-    """Check that a model was restored to the bit: its builder or the arguments may be wrong.
+def _check_equal(saved: nn.Module, loaded: nn.Module, inputs: Tensor, state: Mapping[str, Tensor]) -> None:
+    """Check that a model was restored to the bit: what it runs may depend on more than was traced.
 
     Raises:
         SavedModelError: If its state or its output differs.
     """
-    if bytes_of(_full_state(saved)) != bytes_of(_full_state(loaded)):
-        raise SavedModelError(f"{builder} does not build the network that was saved: its state differs")
+    if bytes_of(dict(state)) != bytes_of({name: _owned(value) for name, value in loaded.state_dict().items()}):
+        raise SavedModelError("its state differs")
     outputs = []
     for model in (saved, loaded):
         with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -263,9 +253,7 @@ def _check_equal(saved: nn.Module, loaded: nn.Module, inputs: Tensor, builder: s
             leaves = [leaf for leaf in tree_leaves(model(inputs)) if isinstance(leaf, Tensor)]
         outputs.append(bytes_of({str(number): _owned(leaf) for number, leaf in enumerate(leaves)}))
     if outputs[0] != outputs[1]:
-        raise SavedModelError(
-            f"{builder} does not build the network that was saved: its output for the example input differs"
-        )
+        raise SavedModelError("its output for the example input differs")
 
 
 def _codes(layers: Mapping[str, ApproxLayer]) -> dict[str, Tensor]:

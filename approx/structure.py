@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx import Node
-from torch.utils._pytree import treespec_dumps, treespec_loads, tree_unflatten
+from torch.utils._pytree import tree_unflatten, treespec_dumps, treespec_loads
 
 from approx.copying import copied
 from approx.errors import ArgumentError, SavedModelError
@@ -188,9 +188,11 @@ def _call(node: Node) -> dict[str, Any]:
     if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "aten":
         call = str(node.target)
     elif node.target in _NAMES:
-        call = _NAMES[node.target]  # type: ignore[index]
+        call = _NAMES[node.target]
     else:
-        raise ArgumentError(f"the network cannot be saved: it runs {node.target}, which is none of torch's own operations")
+        raise ArgumentError(
+            f"the network cannot be saved: it runs {node.target}, which is none of torch's own operations"
+        )
     return {
         "name": node.name,
         "call": call,
@@ -274,11 +276,11 @@ class SavedNetwork(nn.Module):
                 del values[name]
         return tree_unflatten([_read(one, values) for one in self._structure["outputs"]], self._output_form)
 
-    def _inputs(self, given: tuple[Tensor, ...], named: Mapping[str, Tensor]) -> list[Tensor]:
+    def _inputs(self, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> list[Tensor]:
         expected = self._structure["inputs"]
         names = expected if isinstance(expected, list) else []
         count = len(names) if names else expected or 1
-        inputs = dict(zip(names or range(count), given, strict=False)) | named
+        inputs: dict[Any, Tensor] = {**dict(zip(names or range(count), given, strict=False)), **named}
         if len(given) > count or set(inputs) != set(names or range(count)):
             wanted = f"the inputs {', '.join(names)}" if names else f"{count} input{'' if count == 1 else 's'}"
             raise ArgumentError(f"the network takes {wanted}, got {len(given)} and {', '.join(named) or 'no names'}")
