@@ -7,6 +7,7 @@ and holds its layers and parameters under their own names.
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx import Node
-from torch.utils._pytree import tree_unflatten, treespec_dumps, treespec_loads
+from torch.utils._pytree import TreeSpec, tree_unflatten, treespec_dumps, treespec_loads
 
 from approx.copying import copied
 from approx.errors import ArgumentError, SavedModelError
@@ -253,7 +254,6 @@ class SavedNetwork(nn.Module):
         for name, buffer in buffers.items():
             self._owner(name).register_buffer(name.rpartition(".")[2], buffer)
         self._structure = structure
-        self._output_form = treespec_loads(structure["output_form"])
         self._calls = {node["call"]: _function(node["call"]) for node in structure["nodes"] if "call" in node}
         self._last_uses = _last_uses(structure)
 
@@ -274,7 +274,8 @@ class SavedNetwork(nn.Module):
             values[node["name"]] = self._run(node, values, inputs)
             for name in last:
                 del values[name]
-        return tree_unflatten([_read(one, values) for one in self._structure["outputs"]], self._output_form)
+        outputs = [_read(one, values) for one in self._structure["outputs"]]
+        return tree_unflatten(outputs, _form(self._structure["output_form"]))
 
     def _inputs(self, given: tuple[Tensor, ...], named: dict[str, Tensor]) -> list[Tensor]:
         expected = self._structure["inputs"]
@@ -300,6 +301,11 @@ class SavedNetwork(nn.Module):
             return layer(*args)
         kwargs = {name: _read(one, values) for name, one in node.get("kwargs", {}).items()}
         return self._calls[node["call"]](*args, **kwargs)
+
+
+@functools.lru_cache(maxsize=64)
+def _form(text: str) -> TreeSpec:
+    return treespec_loads(text)
 
 
 def _read(value: Any, values: Mapping[str, Any]) -> Any:

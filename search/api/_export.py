@@ -23,8 +23,6 @@ from search.evaluation.metrics import chip_accuracies
 from search.evaluation.networks import networks_of
 from search.evaluation.task_images import TaskImages
 from search.multipliers.known import stored_tables
-from search.space.candidate import Candidate
-from search.space.custom_network import builder_arguments
 from search.space.task import Task
 from search.space.task_request import rebuilt_task
 from search.store.database import Store
@@ -123,8 +121,6 @@ def export(
         approx.save(
             model,
             out,
-            builder=task.network.path if task.network else "approx:build_named_network",
-            arguments=_arguments(task, candidate),
             example_input=images.example(),
             chip_seed=seeds[0],
             facts=_facts(record, task, seeds),
@@ -142,21 +138,6 @@ def export(
         chip_accuracies=found,
         onnx_equals_model=approx.equal_in_onnx(model),
     )
-
-
-def _arguments(task: Task, candidate: Candidate) -> dict[str, Any]:
-    """Return the arguments that build a candidate's network, or that of which it has a share of the channels."""
-    depth, width, shape, classes = candidate.depth, candidate.width, task.image_shape, task.classes
-    if task.network is None:
-        return {
-            "family": candidate.family,
-            "depth": depth,
-            "width": width,
-            "image_shape": list(shape),
-            "classes": classes,
-        }
-    found = builder_arguments(task.network, depth=depth, width=width, image_shape=shape, classes=classes)
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
 def _facts(record: Record, task: Task, chip_seeds: list[int]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def find(name: Any = "exact", weight_bits: Any = 8, activation_bits: Any = 8, **
 
 
 def save(**wrong: Any) -> None:
-    right = {"folder": "x", "builder": "approx:build_named_network", "arguments": {}, "example_input": IMAGES}
+    right = {"folder": "x", "example_input": IMAGES}
     approx.save(converted(), **{**right, **wrong})
 
 
@@ -311,14 +311,6 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
         "`depth` must be a whole number, got 1.5",
     ),
     "no family": (lambda: approx.network_family(None), "`name` must be the name of a network family, got None"),
-    "a builder itself": (
-        lambda: save(builder=approx.build_named_network),
-        "`builder` must be text such as 'package.module:function', got a function; pass the import path",
-    ),
-    "an argument alone": (
-        lambda: save(arguments=["mlp"]),
-        "`arguments` must be a mapping from argument names to values",
-    ),
     "an example as a list": (lambda: save(example_input=[1.0]), "`example_input` must be a torch.Tensor, got a list"),
     "a folder of nothing": (lambda: approx.load(None), "`folder` must be a path, got None"),
     "facts of nothing": (lambda: approx.saved_facts(3), "`folder` must be a path, got 3"),

@@ -159,14 +159,11 @@ def test_narrow_layers_can_be_retrained(gradient: str, learned: bool) -> None:
 
 def test_narrow_layers_are_saved_copied_and_shown(tmp_path: Path) -> None:
     images = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    arguments = {"family": "lenet", "depth": 2, "width": 3, "image_shape": [1, 8, 8], "classes": 10}
-    network = approx.build_named_network(**{**arguments, "image_shape": (1, 8, 8)})  # type: ignore[arg-type]
+    network = approx.build_named_network(family="lenet", depth=2, width=3, image_shape=(1, 8, 8), classes=10)
     model = approximate(network, replace(NARROW, partial_sums=PartialSums(bits=14)), calibration_data=images)
     with torch.no_grad():
         out = model(images)
-    approx.save(
-        model, tmp_path / "model", builder="approx:build_named_network", arguments=arguments, example_input=images
-    )
+    approx.save(model, tmp_path / "model", example_input=images)
     again = approx.load(tmp_path / "model")
     for one in (again, copy.deepcopy(model)):
         assert torch.equal(one(images), out)

@@ -335,17 +335,12 @@ def test_every_kind_of_layer_is_corrected_and_those_without_a_bias_get_one() -> 
     assert uncorrected["tokens"].bias is None
 
 
-def built_for_loading() -> nn.Module:
-    return Mixed()
-
-
 @pytest.mark.slow
 def test_a_bias_that_a_layer_did_not_have_is_saved(tmp_path: Path) -> None:
     model, inputs = mixed(), noise(30, 2, 6, 6)
     converted = convert(model, inputs)
     correct_bias(converted, model, inputs)
-    builder = f"{__name__}:built_for_loading"
-    save(converted, tmp_path / "model", builder=builder, arguments={}, example_input=inputs[:2])
+    save(converted, tmp_path / "model", example_input=inputs[:2])
     with torch.no_grad():
         assert torch.equal(load(tmp_path / "model")(inputs), converted(inputs))
 

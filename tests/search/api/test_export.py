@@ -180,9 +180,7 @@ def test_an_own_network_is_exported_where_it_lies(
     monkeypatch.chdir(storage.parent)
     done = search.export(record.id, out=tmp_path / "net", workplace=Workplace(storage=str(storage)))
     assert done.chip_accuracies == record.evaluation.chip_accuracies
-    content = json.loads((tmp_path / "net" / "config.json").read_text())
-    assert content["builder"] == "exported_network:build"
-    assert content["arguments"] == {"image_shape": [1, 8, 8], "classes": 10, "width": record.evaluation.candidate.width}
+    monkeypatch.chdir(tmp_path)  # without the code of the network
     with torch.no_grad():
         assert approx.load(tmp_path / "net")(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
 
