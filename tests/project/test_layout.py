@@ -22,6 +22,7 @@ TOP_OF_SEARCH = {
 
 # Tests of more than one module, by what they are about.
 AREAS = {
+    "approx/test_networks_as_written.py": "networks as people write them",
     "approx/test_published.py": "figures of publications",
     "approx/test_torchvision.py": "networks of torchvision",
     "energy/gates/test_published_power.py": "figures of publications",
