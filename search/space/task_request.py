@@ -17,7 +17,7 @@ from search.images.library import OnImage
 from search.images.lookup import dataset_of, find_dataset
 from search.images.places import ImagePlaces
 from search.space.effort import Recipe
-from search.space.task import METRICS, TRAININGS, CustomNetwork, Metric, Task, Train, task_of
+from search.space.task import METRICS, TRAININGS, CustomNetwork, Metric, Task, Train, check_networks, task_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -171,8 +171,8 @@ def searched_task(request: TaskRequest, places: ImagePlaces, *, on_image: OnImag
         on_image: Notified of each image that is stored.
 
     Raises:
-        UsageError: If there is no such data set, the network cannot be used, or parts of the request contradict each
-            other.
+        UsageError: If there is no such data set, the network cannot be used, the images are too large for the built-in
+            networks, or parts of the request contradict each other.
         DatasetError: If images cannot be read or stored.
     """
     if not isinstance(request, TaskRequest):
@@ -183,6 +183,7 @@ def searched_task(request: TaskRequest, places: ImagePlaces, *, on_image: OnImag
     network = _network(request, dataset, trained=train != "scratch")
     if network is not None:
         task = task.with_network(network)
+    check_networks(task)
     metric: Metric = next((one for one in METRICS if one == request.metric), "accuracy")
     mean, std = (_per_channel(name, getattr(request, name), dataset.image_shape[0]) for name in ("mean", "std"))
     task = replace(task.with_training(train), metric=metric, mean=mean, std=std)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -96,6 +97,15 @@ def test_a_network_with_weights_is_finetuned_unless_asked_otherwise(
 def test_requests_that_contradict_themselves(tmp_path: Path, values: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         found(tmp_path, **values)
+
+
+def test_images_that_are_too_large_for_the_networks_need_a_size_or_another_network(tmp_path: Path) -> None:
+    images = (np.zeros((8, 300, 300), np.uint8), np.arange(8) % 2)
+    with pytest.raises(UsageError, match="resize them to at most 256x256 with `image_size`"):
+        found(tmp_path, data=images)
+    assert found(tmp_path, data=images, image_size=(256, 256)).space.families == ("mlp",)
+    pooled = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
+    assert found(tmp_path, data=images, model=pooled).image_shape == (1, 300, 300)
 
 
 def stored(task: Task) -> Task:
