@@ -183,8 +183,17 @@ def searched_task(request: TaskRequest, places: ImagePlaces, *, on_image: OnImag
 
 
 def _searched_task(request: TaskRequest, places: ImagePlaces, on_image: OnImage) -> Task:
+    _training(request)  # so that nothing is stored for a request that is refused
+    return task_on(request, _dataset(request, places, on_image))
+
+
+def task_on(request: TaskRequest, dataset: Dataset) -> Task:
+    """Return the task that a request means, with a data set that was found.
+
+    Raises:
+        UsageError: As for `searched_task`.
+    """
     train = _training(request)
-    dataset = _dataset(request, places, on_image)
     task = task_of(dataset)
     network = _network(request, dataset, trained=train != "scratch")
     if network is not None:
