@@ -1,6 +1,8 @@
 """Find the best trade-offs between accuracy and energy over all techniques at once.
 
     result = search.run(dataset="digits", budget=200)   search; the result prints as a table
+    search.run(data=(images, labels))                   your images; more about them in a `search.TaskRequest`:
+    search.run(data=data, task=search.TaskRequest(image_size=(32, 32), metric="balanced-accuracy"))
     result.plot("front.png")                            its accuracies over its energies as a picture
     search.resume("digits-1")                           continue one that was stopped
     search.best(min_accuracy=0.95)                      the cheapest configuration that fresh runs confirm
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from search.space.plan import Plan as Plan
     from search.space.task import find_task as find_task
     from search.space.task import task_names as task_names
+    from search.space.task_request import TaskRequest as TaskRequest
     from search.store.database import Store as Store
     from search.store.records import Record as Record
     from search.store.records import SearchRecord as SearchRecord
@@ -80,6 +83,7 @@ _HOME = {
     "SearchResult": "search.answers.result",
     "StorageError": "search.errors",
     "Store": "search.store.database",
+    "TaskRequest": "search.space.task_request",
     "UnknownNameError": "search.errors",
     "UsageError": "search.errors",
     "Workplace": "search.api.workplace",

@@ -11,7 +11,7 @@ from search.errors import UnknownNameError, UsageError
 from search.multipliers.choice import ChosenMultiplier, choose, choose_for
 from search.multipliers.identity import is_imported
 from search.space.space_file import choose_space
-from search.space.task import Task, task_names
+from search.space.task import Task, check_networks, task_names
 from search.space.unemulated import check_metadata, check_partial_sums
 from service.dependencies import Caller, Services
 from service.problems import ProblemError
@@ -30,10 +30,15 @@ def question_of(request: OptimizeRequest, services: Services, caller: Caller) ->
     """The question of a request, with the identity of its data set, which names the same images for ever.
 
     Raises:
-        ProblemError: 422, if a name is unknown, something of the hardware is not emulated, or the budget is too large.
+        ProblemError: 422, if a name is unknown, the images or the budget are too large, or something of the hardware is
+            not emulated.
     """
     task = task_named(request.dataset, services, caller, pointer="#/dataset")
     hardware = hardware_named(request.hardware, services.uploads, pointer="#/hardware")
+    try:
+        check_networks(task)
+    except UsageError as error:
+        raise ProblemError(422, str(error), pointer="#/dataset") from None
     try:
         check_partial_sums(hardware)
         check_metadata(task.space, hardware)

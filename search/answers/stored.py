@@ -12,6 +12,7 @@ from search.answers.confirmer import Confirmer, RunsOf
 from search.defaults import DEFAULT_EFFORT, DEFAULT_HARDWARE
 from search.errors import NothingFoundError
 from search.evaluation.confirmation_run import ConfirmationRun
+from search.images.content import listed
 from search.space.candidate import Candidate
 from search.space.target import Target
 from search.space.task import Task
@@ -133,12 +134,13 @@ class Stored:
         """The highest accuracy of the evaluations; 0 if there are none."""
         return self.front[-1].evaluation.accuracy if self.front else 0.0
 
-    def configurations(self, target: Target, *, hardware: str) -> Configurations:
+    def configurations(self, target: Target, *, hardware: str, others: str = "") -> Configurations:
         """The evaluations that reach a target, and that no other beats in accuracy and energy.
 
         Args:
             target: The target.
             hardware: Name or path of the hardware as the user gave it, for messages.
+            others: What else is stored of the images, for messages; see `others_stored`.
 
         Raises:
             NothingFoundError: If there are none; the message has the command that makes some.
@@ -153,8 +155,9 @@ class Stored:
             command += f" --max-area {self.max_area:g}"
             within = f" on at most {self.max_area:g}x the baseline's area"
         if self.baseline is None:
+            but = f" with effort {self.effort}, but there is {others}" if others else ""
             raise NothingFoundError(
-                f"no search of {self.task.words} on {self.hardware} is stored yet; make one with: {command}"
+                f"no search of {self.task.words} on {self.hardware} is stored yet{but}; make one with: {command}"
             )
         if not self.front:  # without a bound on area, it has the baseline at least
             raise NothingFoundError(
@@ -221,6 +224,35 @@ class Stored:
 
 def _by_energy(record: Record) -> tuple[float, str]:
     return record.evaluation.energy_pj, record.key
+
+
+def others_stored(store: Store, task: Task, hardware: Hardware, effort: str) -> str:
+    """What is stored of a task's images, or of others of their name, in another way, as options that ask for it.
+
+    It is empty if there is nothing.
+
+    Args:
+        store: The results database.
+        task: The task.
+        hardware: The hardware.
+        effort: Effort of the evaluations.
+    """
+    asked = Setup.of(task, hardware, effort)
+    others = {one.setup: one for one in store.searches.all() if one.task.name == task.name and one.setup != asked}
+    same_images_first = sorted(others.values(), key=lambda one: one.task.dataset.identity != task.dataset.identity)
+    return listed(map(_asked_by, same_images_first))
+
+
+def _asked_by(search: SearchRecord) -> str:
+    """The options that ask for the results of a search."""
+    task, words = search.task, search.task.options
+    if task.network is not None and task.network.is_object:
+        words += f" with the model {task.network.path}"
+    if search.hardware != DEFAULT_HARDWARE:
+        words += f" on {search.hardware}" if "@" in search.hardware else f" --hardware {search.hardware}"
+    if search.settings.effort != DEFAULT_EFFORT:
+        words += f" --effort {search.settings.effort}"
+    return words
 
 
 def stored_alone(

@@ -5,27 +5,29 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 from search.answers.confirmation import Answer
 from search.answers.result import knee as find_knee
-from search.answers.stored import Configurations, Stored
+from search.answers.stored import Configurations, Stored, others_stored
 from search.api.checks import check_effort, check_flag, check_observer, check_value, find_hardware, target_of
 from search.api.images import stored_images
 from search.api.workplace import Workplace
 from search.api.workshop import Workshop
 from search.defaults import DEFAULT_EFFORT, DEFAULT_HARDWARE
-from search.errors import UsageError
+from search.errors import DatasetMissingError, StorageError, UnknownNameError, UsageError
 from search.multipliers.choice import ChosenMultiplier, choose
 from search.space.target import Target
 from search.space.task import Task
-from search.space.task_request import TaskRequest, searched_task
+from search.space.task_request import TaskRequest, searched_task, task_on
 from search.store.database import Store
 from search.store.records import Record
 from search.store.setup import Setup
 
 if TYPE_CHECKING:
     from energy import Hardware
+    from search.images.dataset import Dataset
     from search.observer import Observer
 
 Question: TypeAlias = tuple[Sequence[Record], Target]  # stored evaluations, and what is wanted of them
@@ -55,7 +57,7 @@ def best(
         max_accuracy_drop: Instead: how far below the baseline's accuracy it may be, in [0, 1); by default 0.02.
         max_area: Largest area of array and memories over the baseline's, above 0; by default there is no bound.
         knee: Instead of the cheapest, the knee of the front above the target; see `search.answers.result.knee`.
-        dataset: Where the images are, as for `run`.
+        dataset: Where the images are, as for `run`; or, if they were removed, the name or identity of stored results.
         network: Import path of a custom network, as for `run`: evaluations of what it is now.
         task: The rest of what the task is, as for `run`.
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
@@ -76,10 +78,10 @@ def best(
     check_flag("confirm", confirm)
     check_observer(observer)
     found_hardware = find_hardware(hardware)
-    found_task = searched_task(_asked(task, dataset, network), workplace.images)
+    found_task = _asked_task(_asked(task, dataset, network), workplace)
     with Store.open(workplace.url, create=False) as store:
         stored = Stored.read(store, found_task, found_hardware, effort=effort, max_area=max_area)
-        found = stored.configurations(target, hardware=os.fspath(hardware))
+        found = _configurations(stored, store, target, found_task, found_hardware, os.fspath(hardware))
         if knee:
             records = [find_knee(found.records)]
             answer = stored.answer_among(records, target)
@@ -91,7 +93,10 @@ def best(
             records = store.evaluations.all(setup, min_accuracy=wanted, max_pj=most) if confirm else []
         if not (confirm and stored.lacks_runs(target, records)):
             return answer
-        workshop = _workshop(store, found_task, found_hardware, effort, workplace)
+        try:
+            workshop = _workshop(store, found_task, found_hardware, effort, workplace)
+        except DatasetMissingError as error:
+            raise DatasetMissingError(f"{error}; or leave out fresh runs, which need them: `confirm`") from None
         (answer,) = _confirmed([(records, target)], found.baseline, workshop, store, observer, plain=stored.plain)
         if knee:
             return answer
@@ -193,7 +198,7 @@ def configurations(
     Args:
         min_accuracy: Accuracy that they have, in (0, 1].
         max_area: Largest area of array and memories over the baseline's, above 0; by default there is no bound.
-        dataset: Where the images are, as for `run`.
+        dataset: Where the images are, as for `run`; or, if they were removed, the name or identity of stored results.
         network: Import path of a custom network, as for `run`: evaluations of what it is now.
         task: The rest of what the task is, as for `run`.
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
@@ -209,12 +214,44 @@ def configurations(
     check_effort(effort)
     found_hardware = find_hardware(hardware)
     workplace = Workplace(storage=storage)
-    found_task = searched_task(_asked(task, dataset, network), workplace.images)
+    found_task = _asked_task(_asked(task, dataset, network), workplace)
     with Store.open(workplace.url, create=False) as store:
         stored = Stored.read(store, found_task, found_hardware, effort=effort, max_area=max_area)
-        return stored.configurations(target, hardware=os.fspath(hardware))
+        return _configurations(stored, store, target, found_task, found_hardware, os.fspath(hardware))
 
 
 def _asked(task: TaskRequest, dataset: str | os.PathLike[str] | None, network: str | None) -> TaskRequest:
     check_value("task", task, TaskRequest)
     return task.with_shortcuts(dataset=dataset, network=network)
+
+
+def _asked_task(request: TaskRequest, workplace: Workplace) -> Task:
+    """Return the task that a request means, if its images were removed since by their name in the newest results.
+
+    Raises:
+        UsageError: As for `searched_task`.
+    """
+    try:
+        return searched_task(request, workplace.images)
+    except UnknownNameError:
+        dataset = _searched_before(request, workplace)
+        if dataset is None:
+            raise
+        return task_on(request, dataset)
+
+
+def _searched_before(request: TaskRequest, workplace: Workplace) -> Dataset | None:
+    """Return the data set of stored results whose name or identity a request gives; None if there is none."""
+    with suppress(StorageError), Store.open(workplace.url, create=False) as store:
+        for dataset in (task.dataset for task in store.tasks.all()):
+            if request.dataset in (dataset.name, dataset.identity) and request.size in (None, dataset.image_shape[1:]):
+                return dataset
+    return None
+
+
+def _configurations(
+    stored: Stored, store: Store, target: Target, task: Task, hardware: Hardware, given: str
+) -> Configurations:
+    """Return the stored evaluations that reach a target, or say what else is stored of the images."""
+    others = others_stored(store, task, hardware, stored.effort) if stored.baseline is None else ""
+    return stored.configurations(target, hardware=given, others=others)

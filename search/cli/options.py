@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from search.defaults import DEFAULT_DATASET, DEFAULT_HARDWARE
+from search.defaults import DEFAULT_DATASET, DEFAULT_HARDWARE, LARGEST_SIDE
 
 if TYPE_CHECKING:
     from search.api.workplace import Workplace
@@ -67,8 +67,15 @@ class _Size(click.ParamType[tuple[int, int]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         """Return height and width."""
         parts = value.lower().split("x")
-        if len(parts) not in (1, 2) or not all(part.isascii() and part.isdigit() for part in parts):
-            self.fail(f"{value!r} is not a size; give one such as 64, or HEIGHTxWIDTH such as 48x64", param, ctx)
+        if len(parts) not in (1, 2) or not all(
+            part.isascii() and part.isdigit() and 1 <= int(part) <= LARGEST_SIDE for part in parts
+        ):
+            self.fail(
+                f"{value!r} is not a size; give one such as 64, or HEIGHTxWIDTH such as 48x64, with sides from 1 to "
+                f"{LARGEST_SIDE}",
+                param,
+                ctx,
+            )
         return int(parts[0]), int(parts[-1])
 
 

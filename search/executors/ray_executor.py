@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import statistics
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -40,6 +41,9 @@ _logger = logging.getLogger(__name__)
 # Row tables are allocated and freed at every training step; without these settings glibc returns each to the system and
 # takes it back page by page, which halves the speed (malloc, mallopt(3)).
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
+_MOST_BYTES = 103  # of a socket's path on macOS; 107 on Linux
+_LONGEST_SOCKET = "ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store"
+_SHORT = "/tmp"  # noqa: S108  where Ray's files are by default
 _LEAST_TIMEOUT_S = 600
 _TIMEOUT_FACTOR = 20  # of the median of the evaluations so far; without a given limit, longer ones have hung
 _LONGEST_FACTOR = 3  # of the longest: with a warm cache most evaluations are short and a few are not
@@ -194,6 +198,26 @@ class RayExecutor:
             ray.shutdown()
 
 
+def _temporary_folder() -> str | None:
+    """Return a folder for Ray's files, if sockets in its usual one would have paths longer than systems allow.
+
+    Temporary folders of clusters and of macOS are often that long.
+
+    Raises:
+        ExecutorError: If there is no folder with a shorter path.
+    """
+    usual = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    if len(os.fsencode(os.path.join(usual, _LONGEST_SOCKET))) <= _MOST_BYTES:
+        return None
+    if os.access(_SHORT, os.W_OK | os.X_OK):
+        return os.path.join(_SHORT, "ray")
+    raise ExecutorError(
+        f"Ray's sockets would lie in {usual}, whose path is too long for them, and {_SHORT} cannot be written; name "
+        f"a folder of at most {_MOST_BYTES - len(_LONGEST_SOCKET) - 1} characters as $RAY_TMPDIR, or evaluate in this "
+        "process with `workers` 0"
+    )
+
+
 def _connect(address: str | None, workers: int | None) -> None:
     # Whatever its settings, Ray prints the cluster's errors to standard output, which `--json` needs.
     ray._private.worker.listen_error_messages = lambda *_: None
@@ -206,6 +230,7 @@ def _connect(address: str | None, workers: int | None) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
             runtime_env=environment,
+            _temp_dir=_temporary_folder(),
         )
     else:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)

@@ -1,7 +1,8 @@
 """Image files and Pillow's images become arrays of bytes: gray or RGB, upright, without transparency.
 
 Gray is what is stored as gray: black and white, 8 or 16 bits a pixel, or a palette without colours. 16 bits become 8 by
-v / 257, rounded, so that 65535 becomes 255. Transparency is black: each pixel is multiplied by its alpha, because what
+v / 257, rounded, so that 65535 becomes 255; of colours in a TIFF, and of gray with transparency, Pillow gives the upper
+8 bits alone. Transparency is black: each pixel is multiplied by its alpha, because what
 is stored where nothing is seen is often arbitrary. Of animations and documents, the first image counts.
 """
 
@@ -16,7 +17,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else what it logs of damaged files reaches the terminal
 
@@ -65,7 +66,8 @@ def decoded(file: Path | BinaryIO) -> NDArray[np.uint8]:
     """
     with _opened(file) as image:
         turn = _UPRIGHT.get(_orientation(image))  # before decoding, so that it agrees with `shape_of`
-        return pixels_of(image if turn is None else image.transpose(turn))
+        in_bytes = _of_wide_colours(image, file) if _has_wide_colours(image) else image
+        return pixels_of(in_bytes if turn is None else in_bytes.transpose(turn))
 
 
 def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
@@ -76,8 +78,7 @@ def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
     """
     gray = _channels(image) == 1
     if _is_16_bits(image):
-        values = np.asarray(image).astype(np.uint32)
-        return ((values + 128) // 257).astype(np.uint8)[None]
+        return _rounded(np.asarray(image).astype(np.uint32))[None]
     if image.has_transparency_data:
         bands = np.asarray(image.convert("RGBA")).transpose(2, 0, 1).astype(np.uint32)
         colours, alpha = bands[: 1 if gray else 3], bands[3]
@@ -92,6 +93,36 @@ def resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
         return pixels
     bilinear = Image.Resampling.BILINEAR
     return np.stack([np.asarray(Image.fromarray(band).resize((width, height), bilinear)) for band in pixels])
+
+
+def _has_wide_colours(image: ImageFile.ImageFile) -> bool:
+    """Return whether an opened image is a PNG with 16 bits for each colour."""
+    return image.format == "PNG" and bool(image.tile) and image.tile[0].args in ("RGB;16B", "RGBA;16B")
+
+
+def _of_wide_colours(image: ImageFile.ImageFile, file: Path | BinaryIO) -> Image.Image:
+    """Return an opened PNG with 16 bits for each colour as an image of bytes.
+
+    Pillow gives the upper byte of each. Taken for numbers whose lower byte comes first, it gives the other ones.
+    """
+    if not isinstance(file, Path):
+        file.seek(0)
+    with _opened(file) as other:
+        other.tile = [tile._replace(args=str(tile.args).replace("16B", "16L")) for tile in other.tile]
+        low = np.asarray(other).astype(np.uint32)
+    if not isinstance(file, Path):
+        file.seek(0)
+    values = 256 * np.asarray(image).astype(np.uint32) + low
+    in_bytes = _rounded(values)
+    if "transparency" in image.info:  # a colour, which Pillow compares with the upper bytes
+        seen = np.any(values != np.array(image.info["transparency"]), axis=2)
+        in_bytes = np.dstack([in_bytes, np.where(seen, np.uint8(255), np.uint8(0))])
+    return Image.fromarray(in_bytes)
+
+
+def _rounded(values: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    """Return values of 16 bits as 8 bits."""
+    return ((values + 128) // 257).astype(np.uint8)
 
 
 def _channels(image: Image.Image) -> int:
@@ -123,7 +154,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 @contextmanager
-def _opened(file: Path | BinaryIO) -> Iterator[Image.Image]:
+def _opened(file: Path | BinaryIO) -> Iterator[ImageFile.ImageFile]:
     """Open an image file; whatever fails until it is closed becomes an `UnusableImageError`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about odd metadata

@@ -222,7 +222,6 @@ def _shapes(files: dict[str, list[str]], folder: Path, subject: str) -> dict[str
     Raises:
         DatasetInvalidError: If any of them cannot be used.
     """
-    problems = []
     shapes = {}
     for split, paths in files.items():
         shapes[split] = Counter[tuple[int, int, int]]()
@@ -230,7 +229,17 @@ def _shapes(files: dict[str, list[str]], folder: Path, subject: str) -> dict[str
             try:
                 shapes[split][shape_of(Path(path))] += 1
             except UnusableImageError as error:
-                problems.append(f"{os.path.relpath(path, folder)} {error}")
-    if problems:
-        raise DatasetInvalidError(unusable(subject, problems, sum(map(len, files.values()))))
+                problems = _unusable_files(files, folder) or [f"{os.path.relpath(path, folder)} {error}"]
+                raise DatasetInvalidError(unusable(subject, problems, sum(map(len, files.values())))) from None
     return shapes
+
+
+def _unusable_files(files: dict[str, list[str]], folder: Path) -> list[str]:
+    """Decode all files to find those that cannot be used: one is known, and people mend all at once."""
+    problems = []
+    for path in itertools.chain.from_iterable(files.values()):
+        try:
+            decoded(Path(path))
+        except UnusableImageError as error:
+            problems.append(f"{os.path.relpath(path, folder)} {error}")
+    return problems

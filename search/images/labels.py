@@ -35,7 +35,7 @@ def classes_of(
             have different classes.
     """
     check_splits(labels, subject)
-    flat = {split: _flat(labels[split], f"{subject}: labels{of_split(split)}") for split in in_order(labels)}
+    flat = flat_labels(labels, subject)
     if len({given.dtype.kind for given in flat.values()}) > 1:
         raise DatasetInvalidError(f"{subject} has labels that are numbers in one part and text in another; use one")
     values = np.unique(np.concatenate(list(flat.values())))
@@ -74,6 +74,15 @@ def _check_counts(counts: Mapping[str, NDArray[np.intp]], texts: Sequence[str], 
             f"{subject} has too few images of {'one class' if len(few) == 1 else f'{len(few):,} classes'}: "
             f"{listed(f'{text!r} has {images}' for text, images in few)}; {why}"
         )
+
+
+def flat_labels(labels: Mapping[str, NDArray[Any]], subject: str) -> dict[str, NDArray[Any]]:
+    """Return the labels of all splits as int64 or text, of shape (N,); see `classes_of`.
+
+    Raises:
+        DatasetInvalidError: If they name no classes.
+    """
+    return {split: _flat(labels[split], f"{subject}: labels{of_split(split)}") for split in in_order(labels)}
 
 
 def _flat(labels: NDArray[Any], subject: str) -> NDArray[Any]:

@@ -194,9 +194,9 @@ def _source(
 def _refuse_unknown(given: str, places: ImagePlaces) -> NoReturn:
     names = [*BUILT_IN, *dict.fromkeys(one.dataset.name for one in places.library.all())]
     near = get_close_matches(given.lower(), names, n=1, cutoff=0.6)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = f"did you mean {near[0]!r}? It" if near else "it"
     raise UnknownNameError(
-        f"unknown dataset {given!r}; {hint}It is none of {', '.join(names)}, nor is there a file or a folder "
+        f"unknown dataset {given!r}; {hint} is none of {', '.join(names)}, nor is there a file or a folder "
         f"{Path(given).absolute()}"
     ) from None
 

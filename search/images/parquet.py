@@ -151,7 +151,9 @@ def read_parquet(
 
     found = {split: images(split) for split in splits}
     if problems:
-        raise DatasetInvalidError(unusable(subject, problems, sum(map(len, labels.values()))))
+        counts = {split: len(labels[split]) for split in splits}
+        problems = _unusable_rows(found, counts) or problems
+        raise DatasetInvalidError(unusable(subject, problems, sum(counts.values())))
     return assemble(
         subject=subject,
         name=suggested_name(path.name if path.is_dir() else path.stem),
@@ -162,6 +164,18 @@ def read_parquet(
         location=str(path),
         signature=signature_of([str(file) for file in files], path if path.is_dir() else path.parent),
     )
+
+
+def _unusable_rows(images: Mapping[str, Images], counts: Mapping[str, int]) -> list[str]:
+    """Decode all images to find those that cannot be used: one is known, and people mend all at once."""
+    problems = []
+    for split, count in counts.items():
+        for i in range(count):
+            try:
+                images[split].read(i)
+            except UnusableImageError as error:
+                problems.append(f"{images[split].place(i)} {error}")
+    return problems
 
 
 def _splits(files: Sequence[Path], subject: str) -> dict[str, list[Path]]:

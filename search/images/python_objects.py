@@ -9,15 +9,17 @@ dataset                                    one dataset, to be split
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from search.errors import DatasetInvalidError
 from search.images.array_images import array_images
 from search.images.assembly import Images, assemble
 from search.images.content import WHOLE, Source, check_image_size, check_splits, in_order, listed, of_split, split_named
-from search.images.labels import classes_of
+from search.images.labels import classes_of, flat_labels
 from search.images.pixel_values import PixelValues
 from search.images.torch_datasets import (
     array_of,
@@ -63,11 +65,8 @@ def read_objects(
         else:
             given[split], images[split] = dataset_images(part, values, subject=subject, split=split)
     values.check()
-    names = {class_names_of(part) for part in parts.values()}
-    whole_numbers = all(labels.dtype.kind in "iu" and labels.ndim == 1 for labels in given.values())
-    labels, class_names = classes_of(
-        given, subject=subject, names=names.pop() if len(names) == 1 and whole_numbers else None
-    )
+    flat, names = _alike(flat_labels(given, subject), parts, subject)
+    labels, class_names = classes_of(flat, subject=subject, names=names)
     return assemble(
         subject=subject,
         name=name,
@@ -80,18 +79,64 @@ def read_objects(
     )
 
 
+def _alike(
+    labels: dict[str, NDArray[Any]], parts: Mapping[str, Any], subject: str
+) -> tuple[dict[str, NDArray[Any]], tuple[str, ...] | None]:
+    """Return labels that are places in the same names of classes, and these; None if no part carries names.
+
+    Raises:
+        DatasetInvalidError: If parts carry names of different classes, so that one number means several.
+    """
+    carried = {split: class_names_of(parts[split]) for split in labels}
+    if any(given.dtype.kind == "U" for given in labels.values()) or not any(carried.values()):
+        return labels, None  # text says itself what it means
+    lists = [(split, names) for split in labels for names in sorted(carried[split])]
+    (first, names), *others = lists
+    for split, other in others:
+        if other != names and (set(other) != set(names) or not all(len(own) == 1 for own in carried.values())):
+            raise DatasetInvalidError(_of_different_classes(first, names, split, other, subject))
+    return {split: _renumbered(labels[split], next(iter(own), names), names) for split, own in carried.items()}, names
+
+
+def _renumbered(labels: NDArray[Any], own: tuple[str, ...], names: tuple[str, ...]) -> NDArray[Any]:
+    """Return labels that are places in `own` as places in `names`, the same in another order."""
+    if own == names:
+        return labels
+    known = (labels >= 0) & (labels < len(own))  # others are refused later
+    found = labels.copy()
+    found[known] = np.array([names.index(name) for name in own])[labels[known]]
+    return found
+
+
+def _of_different_classes(
+    first: str, names: tuple[str, ...], second: str, others: tuple[str, ...], subject: str
+) -> str:
+    number = next(i for i, (one, other) in enumerate(zip_longest(names, others)) if one != other)
+    meanings = " and ".join(repr(own[number]) if number < len(own) else "none" for own in (names, others))
+    return (
+        f"{subject}: labels{of_split(first)} are numbers of the classes {listed(names)}, but those{of_split(second)} "
+        f"of {listed(others)}, where {number} means {meanings}; make all parts of the same classes in the same order"
+    )
+
+
 def _parts(data: object, subject: str) -> dict[str, Any]:
     """Return split -> a pair of arrays or a dataset."""
     if isinstance(data, Mapping):
         return _named_parts(data, subject)
     if isinstance(data, tuple | list):
-        if len(data) == 2 and array_of(data[0]) is not None:
+        if len(data) == 2 and (array_of(data[0]) is not None or _is_list_with_labels(*data)):
             return {WHOLE: data}
         if len(data) in (2, 3):
             splits = ("train", "test") if len(data) == 2 else ("train", "validation", "test")
             return {split: _part(part, f"{subject}: {split}") for split, part in zip(splits, data, strict=True)}
         raise DatasetInvalidError(f"{subject} must be {_EXPECTED}, got a {type(data).__name__} of {len(data)}")
     return {WHOLE: _part(data, subject, _EXPECTED)}
+
+
+def _is_list_with_labels(images: object, labels: object) -> bool:
+    """Return whether two objects are a list of many images, which is refused with what to do, and their labels."""
+    listed_labels = isinstance(labels, tuple | list) and all(isinstance(label, int | str) for label in labels)
+    return isinstance(images, tuple | list) and len(images) != 2 and (listed_labels or array_of(labels) is not None)
 
 
 def _named_parts(data: Mapping[Any, Any], subject: str) -> dict[str, Any]:

@@ -99,15 +99,23 @@ def dataset_images(dataset: Any, values: PixelValues, *, subject: str, split: st
     )
 
 
-def class_names_of(dataset: object) -> tuple[str, ...] | None:
-    """Return the names of classes that a dataset of torchvision's carries; None if it carries none."""
+def class_names_of(dataset: object) -> set[tuple[str, ...]]:
+    """Return the names of classes that a dataset of torchvision's carries, or that of which it is a part.
+
+    There are none if it carries none, and several if it joins datasets that carry different ones.
+    """
     names = getattr(dataset, "classes", None)
-    if not isinstance(names, list | tuple):
-        return None
-    texts = tuple(
-        ", ".join(map(str, name)) if isinstance(name, tuple) else name for name in names
-    )  # ImageNet has synonyms
-    return texts if all(isinstance(text, str) for text in texts) and len(set(texts)) == len(texts) else None
+    if isinstance(names, list | tuple):
+        texts = tuple(
+            ", ".join(map(str, name)) if isinstance(name, tuple) else name for name in names
+        )  # ImageNet has synonyms
+        return {texts} if all(isinstance(text, str) for text in texts) and len(set(texts)) == len(texts) else set()
+    data = sys.modules.get("torch.utils.data")
+    if data is not None and isinstance(dataset, data.Subset):
+        return class_names_of(dataset.dataset)
+    if data is not None and isinstance(dataset, data.ConcatDataset):
+        return set().union(*map(class_names_of, dataset.datasets))
+    return set()
 
 
 def _length(dataset: Any, subject: str, split: str) -> int:

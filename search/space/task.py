@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Mapping
@@ -286,6 +287,8 @@ def _standard(
 
 
 _SMALLEST = {"mlp": 1, "lenet": 4, "vgg": 8, "resnet": 4}  # image sides that networks of a family can halve (a test)
+_MOST_PRODUCTS = 65_793  # of 8-bit codes, at most 255 x 128, in a sum that surely fits 32 bits (a test)
+_MAX_DEPTH, _MAX_WIDTH = 3, 8  # of data sets that are not built in
 _OF_GRAY = SearchSpace(families=("mlp", "lenet"), max_depth=3, max_width=12)
 _OF_COLOUR = SearchSpace(families=("lenet", "resnet", "vgg"), max_depth=3, max_width=7)
 _MNIST_EFFORT = _standard(3, 1, 0.5, 2e-3, 5e-4, 2e-3, batch_size=128, chips=3)
@@ -311,15 +314,72 @@ def task_of(dataset: Dataset) -> Task:
     if dataset.digest is None:
         space, effort = _BUILT_IN[dataset.name]
         return Task(dataset=dataset, space=space, effort=effort)
-    channels, height, width = dataset.image_shape
-    smallest, images = min(height, width), split_sizes(dataset.counts).train
-    families = _OF_COLOUR.families if channels > 1 and images >= FEW_IMAGES else _OF_GRAY.families
-    possible = tuple(family for family in families if smallest >= _SMALLEST[family]) or ("mlp",)
-    return Task(
-        dataset=dataset,
-        space=SearchSpace(families=possible, max_depth=3, max_width=8),
-        effort=effort_for(images),
+    families, images = _suitable(dataset), split_sizes(dataset.counts).train
+    depths = _depths(families, dataset.image_shape)
+    least = max((one.start for one in depths.values()), default=1)
+    space = SearchSpace(
+        families=tuple(depths) or families,  # a custom network may take their place: see `check_networks`
+        max_depth=_MAX_DEPTH,
+        max_width=_MAX_WIDTH,
+        depth=None if least == 1 else range(least, _MAX_DEPTH + 1),
     )
+    return Task(dataset=dataset, space=space, effort=effort_for(images))
+
+
+def check_networks(task: Task) -> None:
+    """Check that there are networks that compute a task's images.
+
+    Raises:
+        UsageError: If the images are too large for every family that suits them.
+    """
+    dataset = task.dataset
+    if task.network is not None or dataset.digest is None:
+        return
+    families, (channels, height, width) = _suitable(dataset), dataset.image_shape
+    if _depths(families, dataset.image_shape):
+        return
+    side = next(side for side in range(max(height, width), 0, -1) if _depths(families, (channels, side, side)))
+    raise UsageError(
+        f"images of {height}x{width} are too large for the built-in networks ({', '.join(families)}), whose sums may "
+        f"have at most {_MOST_PRODUCTS:,} products; resize them to at most {side}x{side} with `image_size`, or give a "
+        "`network` of your own that averages over the image"
+    )
+
+
+def _suitable(dataset: Dataset) -> tuple[str, ...]:
+    """Return the families that suit the number and colours of images that are not built in."""
+    channels, height, width = dataset.image_shape
+    many = channels > 1 and split_sizes(dataset.counts).train >= FEW_IMAGES
+    families = (_OF_COLOUR if many else _OF_GRAY).families
+    return tuple(family for family in families if min(height, width) >= _SMALLEST[family]) or ("mlp",)
+
+
+def _depths(families: tuple[str, ...], image_shape: tuple[int, int, int]) -> dict[str, range]:
+    """Return family -> the depths at which all of its networks compute such images; without families that have none."""
+    found = {}
+    for family in families:
+        for least in range(1, _MAX_DEPTH + 1):
+            if _products(family, least, image_shape) <= _MOST_PRODUCTS:
+                found[family] = range(least, _MAX_DEPTH + 1)
+                break
+    return found
+
+
+def _products(family: str, depth: int, image_shape: tuple[int, int, int]) -> int:
+    """Return the number of products in a sum of a family's widest network that grows with the image (a test).
+
+    Deeper networks of a family do not have longer ones.
+    """
+    channels, *sides = image_shape
+    if family == "mlp":
+        return channels * math.prod(sides)
+    if family != "lenet":
+        return 0  # they average over the image
+    small, padded = min(sides) < 20, min(sides) < 32
+    for convolution in range(min(depth, 2)):
+        lost = 0 if small or (padded and convolution == 0) else 4  # by a 5x5 kernel without padding
+        sides = [(side - lost) // 2 for side in sides]
+    return round((6, 16)[convolution] * _MAX_WIDTH / 6) * math.prod(sides)
 
 
 def task_names() -> list[str]:

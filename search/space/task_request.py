@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from math import inf, isfinite
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from search.defaults import DEFAULT_DATASET
-from search.errors import UsageError
+from search.defaults import DEFAULT_DATASET, LARGEST_SIDE
+from search.errors import SearchError, UsageError, named_parameters
 from search.images.dataset import Dataset
 from search.images.library import OnImage
 from search.images.lookup import dataset_of, find_dataset
 from search.images.places import ImagePlaces
 from search.space.effort import Recipe
-from search.space.task import METRICS, TRAININGS, CustomNetwork, Metric, Task, Train, task_of
+from search.space.task import METRICS, TRAININGS, CustomNetwork, Metric, Task, Train, check_networks, task_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -40,8 +39,9 @@ class TaskRequest:
             weights are those with which the function of `network` builds it.
         image_size: Height and width to which all images are resized.
         validation: Where validation images come from, instead of the data set's own: as `dataset`, or as `data`.
-        mean: Mean of each channel that is subtracted from pixels in [0, 1]; one number for all channels, or one each.
-        std: Standard deviation by which each channel is then divided, likewise.
+        mean: Mean of each channel that is subtracted from pixels in [0, 1]; one number for all channels, or one each,
+            in [0, 1].
+        std: Standard deviation by which each channel is then divided, likewise, in (0, 1].
         metric: `accuracy`, the share of images (the default); or `balanced-accuracy`, the mean over classes of the
             share of their images.
         epochs: Epochs of training from scratch or, for a network that comes trained, of fine-tuning it; by default a
@@ -62,8 +62,8 @@ class TaskRequest:
     train: str | None = None
     image_size: Sequence[int] | None = None
     validation: Any = None
-    mean: Sequence[float] | None = None
-    std: Sequence[float] | None = None
+    mean: float | Sequence[float] | None = None
+    std: float | Sequence[float] | None = None
     metric: str | None = None
     epochs: float | None = None
     learning_rate: float | None = None
@@ -94,18 +94,13 @@ class TaskRequest:
         if size is not None and not (
             isinstance(size, Sequence)
             and len(size) == 2
-            and all(isinstance(one, int) and not isinstance(one, bool) and 1 <= one <= _LARGEST_SIDE for one in size)
+            and all(isinstance(one, int) and not isinstance(one, bool) and 1 <= one <= LARGEST_SIDE for one in size)
         ):
-            raise UsageError(f"`image_size` must be height and width, each from 1 to {_LARGEST_SIDE}, got {size!r}")
-        for name, above in (("mean", -inf), ("std", 0.0)):
+            raise UsageError(f"`image_size` must be height and width, each from 1 to {LARGEST_SIDE}, got {size!r}")
+        for name, range_words in (("mean", "from 0 to 1"), ("std", "above 0 and at most 1")):
             values = getattr(self, name)
-            if values is not None and not (
-                isinstance(values, Sequence)
-                and values
-                and all(_is_number(one) and isfinite(one) and one > above for one in values)
-            ):
-                what = "numbers above 0" if name == "std" else "numbers"
-                raise UsageError(f"`{name}` must be {what}, one or one for each channel, got {values!r}")
+            if values is not None:
+                _check_pixels(name, values, range_words)
         _ = self.recipe  # checks its values
 
     def _says(self, name: str) -> bool:
@@ -159,7 +154,7 @@ class TaskRequest:
         )
 
 
-_LARGEST_SIDE = 4096
+_SHORTCUTS = ("dataset", "data", "network", "model", "checkpoint", "train")  # parameters of `search.run` itself
 
 
 def searched_task(request: TaskRequest, places: ImagePlaces, *, on_image: OnImage = lambda done, of: None) -> Task:
@@ -171,18 +166,39 @@ def searched_task(request: TaskRequest, places: ImagePlaces, *, on_image: OnImag
         on_image: Notified of each image that is stored.
 
     Raises:
-        UsageError: If there is no such data set, the network cannot be used, or parts of the request contradict each
-            other.
+        UsageError: If there is no such data set, the network cannot be used, the images are too large for the built-in
+            networks, or parts of the request contradict each other.
         DatasetError: If images cannot be read or stored.
     """
     if not isinstance(request, TaskRequest):
         raise UsageError(f"`task` must be a search.TaskRequest, got {request!r}")
+    try:
+        return _searched_task(request, places, on_image)
+    except SearchError as error:
+        known = [one.name for one in fields(TaskRequest) if one.name not in _SHORTCUTS]
+        for name in named_parameters(str(error)):
+            if name in known:
+                error.add_note(f"In Python, `{name}` is a parameter of a search.TaskRequest, which is given as `task`.")
+        raise
+
+
+def _searched_task(request: TaskRequest, places: ImagePlaces, on_image: OnImage) -> Task:
+    _training(request)  # so that nothing is stored for a request that is refused
+    return task_on(request, _dataset(request, places, on_image))
+
+
+def task_on(request: TaskRequest, dataset: Dataset) -> Task:
+    """Return the task that a request means, with a data set that was found.
+
+    Raises:
+        UsageError: As for `searched_task`.
+    """
     train = _training(request)
-    dataset = _dataset(request, places, on_image)
     task = task_of(dataset)
     network = _network(request, dataset, trained=train != "scratch")
     if network is not None:
         task = task.with_network(network)
+    check_networks(task)
     metric: Metric = next((one for one in METRICS if one == request.metric), "accuracy")
     mean, std = (_per_channel(name, getattr(request, name), dataset.image_shape[0]) for name in ("mean", "std"))
     task = replace(task.with_training(train), metric=metric, mean=mean, std=std)
@@ -288,13 +304,33 @@ def _network(request: TaskRequest, dataset: Dataset, *, trained: bool) -> Custom
     )
 
 
-def _per_channel(name: str, values: Sequence[float] | None, channels: int) -> tuple[float, ...]:
+def _per_channel(name: str, values: float | Sequence[float] | None, channels: int) -> tuple[float, ...]:
     if values is None:
         return ()
-    if len(values) not in (1, channels):
-        raise UsageError(f"`{name}` must be one number, or one for each of {channels} channels, got {len(values)}")
-    return tuple(map(float, values)) * (channels if len(values) == 1 else 1)
+    numbers = _numbers(values) or ()
+    if len(numbers) not in (1, channels):
+        raise UsageError(f"`{name}` must be one number, or one for each of {channels} channels, got {len(numbers)}")
+    return numbers * (channels if len(numbers) == 1 else 1)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+def _check_pixels(name: str, values: object, range_words: str) -> None:
+    """Check statistics of pixels in [0, 1].
+
+    Raises:
+        UsageError: If they are out of range or no numbers.
+    """
+    numbers = _numbers(values)
+    if numbers is not None and all(0 <= one <= 1 and (one > 0 or name == "mean") for one in numbers):
+        return
+    given = repr(values) if numbers is None else ", ".join(f"{one:g}" for one in numbers)
+    scaled = numbers is not None and max(numbers) > 1
+    hint = "; pixels are scaled to [0, 1], so divide statistics of bytes by 255" if scaled else ""
+    raise UsageError(f"`{name}` must be {range_words}, one number or one for each channel, got {given}{hint}")
+
+
+def _numbers(values: object) -> tuple[float, ...] | None:
+    """Return one number or several as floats; None if it is something else."""
+    several = values if isinstance(values, Sequence) else (values,)
+    if not several or not all(isinstance(one, Real) and not isinstance(one, bool) for one in several):
+        return None
+    return tuple(map(float, several))

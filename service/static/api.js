@@ -2,10 +2,13 @@
 
 const KEPT = "crosslayer-key";
 
+/** Parameters in messages, as the page's fields are called. */
+const inFields = (text) => text.replace(/\bclass_names\b/g, "class names");
+
 /** A request that the service rejected, with its explanation (RFC 9457). */
 export class Rejection extends Error {
   constructor(status, problem) {
-    const words = problem.detail ?? `the service responded with status ${status}`;
+    const words = inFields(problem.detail ?? `the service responded with status ${status}`);
     super(words.charAt(0).toUpperCase() + words.slice(1));
     this.status = status;
     this.errors = problem.errors ?? [];

@@ -1,5 +1,7 @@
 """The documents name what the code has."""
 
+import dataclasses
+import inspect
 import json
 import re
 import tomllib
@@ -15,6 +17,7 @@ from torch.utils.data import TensorDataset
 
 import approx
 import energy
+import search
 from approx.arithmetic.native import NATIVE_VARIABLE
 from approx.multipliers import catalog
 from search.cli.main import cli
@@ -22,10 +25,13 @@ from search.locations import (
     CACHE_LIMIT_VARIABLE,
     CACHE_VARIABLE,
     DATA_DIR_VARIABLE,
+    IMAGE_VARIABLE,
     MULTIPLIER_VARIABLE,
     STORAGE_VARIABLE,
 )
 from search.space.task import task_names
+from tests.support.images import patterns
+from tests.support.pictures import channels_last
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -152,6 +158,42 @@ def test_every_hardware_and_every_key_of_its_files_is_documented() -> None:
         for key, value in yaml.safe_load(path.read_text()).items():
             for word in (key, *(value if isinstance(value, dict) else ())):
                 assert f"`{word}`" in text, word
+
+
+@pytest.mark.parametrize("document", ["data-sets", "your-network"])
+def test_the_python_about_images_and_networks_of_ones_own_runs(
+    document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(IMAGE_VARIABLE, str(tmp_path / "images"))
+    monkeypatch.setenv(STORAGE_VARIABLE, str(tmp_path / "results.db"))
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{document}.md").read_text(), re.DOTALL)
+    pixels, labels = patterns(48, shape=(3, 12, 12))
+    more_pixels, more_labels = patterns(24, shape=(3, 12, 12), seed=1)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 3))
+    images, more_images = channels_last(pixels), channels_last(more_pixels)
+    names: dict[str, Any] = {"images": images, "labels": labels, "net": net}
+    names |= {"more_images": more_images, "more_labels": more_labels}
+    quick = (
+        "budget=1, effort='quick', options=search.SearchOptions(confirm=False), workplace=search.Workplace(workers=0)"
+    )
+    assert "budget=40" in block
+    exec(block.replace("budget=40", quick), names)  # noqa: S102
+    task, request = names["result"].search.task, names["task"]
+    assert task.image_shape == (3, *(request.image_size or (12, 12)))
+    assert (len(task.mean), len(task.std)) == (3, 3)
+    assert task.metric == (request.metric or "accuracy")
+
+
+def test_what_python_is_told_to_put_into_values_is_what_they_take() -> None:
+    text = (ROOT / "docs" / "search.md").read_text()
+    lines = re.findall(r"^\w+ = search\.(?:TaskRequest|SearchOptions|Workplace)\(.*", text, re.MULTILINE)
+    assert len(lines) == 3
+    for line in lines:
+        exec(line, {"search": search})  # noqa: S102
+    for value in (search.TaskRequest, search.SearchOptions, search.Workplace):
+        assert f"- `search.{value.__name__}`, given as" in text
+    for field in dataclasses.fields(search.TaskRequest):
+        assert f"`{field.name}`" in text or field.name in inspect.signature(search.run).parameters, field.name
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ AREAS = {
     "search/api/test_trained.py": "searches of networks that come trained",
     "search/evaluation/test_fresh_runs.py": "the images, chips and seeds of fresh runs",
     "search/executors/test_cluster.py": "a cluster of several machines",
+    "search/images/test_named_and_placed.py": "what names and places mean, whatever was stored before",
     "search/test_surviving.py": "searches that are killed, on full disks, with networks that hang",
     "service/static/test_datasets.py": "data sets on the page in a browser",
     "service/static/test_page.py": "the page in a browser",

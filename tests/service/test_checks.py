@@ -1,9 +1,11 @@
 """Requests that name something unknown, or ask for too much."""
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
 from tests.support.requests import assert_problem
+from tests.support.uploads import archive, upload
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,13 @@ from tests.support.requests import assert_problem
 def test_bad_requests_are_explained(client: TestClient, body: dict[str, object], words: str, pointer: str) -> None:
     for path in ("/optimize", "/v1/jobs"):
         assert_problem(client.post(path, json={"dataset": "digits", **body}), 422, words, pointer)
+
+
+def test_images_that_are_too_large_for_the_networks_are_refused_before_a_search(client: TestClient) -> None:
+    content = archive(images=np.zeros((8, 257, 257), np.uint8), labels=np.arange(8) % 2)
+    name = upload(client, content, name="large").json()["identity"]
+    asked = {"dataset": name, "min_accuracy": 0.9}
+    assert_problem(client.post("/optimize", json=asked), 422, "resize them to at most 256x256", "#/dataset")
 
 
 def test_infinity_is_no_ratio_of_areas(client: TestClient) -> None:

@@ -177,6 +177,15 @@ def test_best_says_what_to_do_when_nothing_reaches_the_target(finished: tuple[Pa
         ),
         (["run", "--techniques", "network", "--multipliers", "asm-1"], 2, "--techniques leaves them out"),
         (["run", "--cache-limit", "much"], 2, "--cache-limit 'much' is not a size; give one such as 500MB or 10GB"),
+        (["run", "--image-size", "0"], 2, "'0' is not a size; give one such as 64, or HEIGHTxWIDTH such as 48x64"),
+        (["run", "--image-size", "48x5000"], 2, "'48x5000' is not a size; give one such as 64, or HEIGHTxWIDTH"),
+        (
+            ["run", "--mean", "124", "--std", "58"],
+            2,
+            "--mean must be from 0 to 1, one number or one for each channel, got 124; pixels are scaled to [0, 1], so "
+            "divide statistics of bytes by 255",
+        ),
+        (["run", "--std", "0.5,0"], 2, "--std must be above 0 and at most 1, one number or one for each channel, got"),
         (["run", "--cache", "s4://bucket"], 2, "unknown protocol s4://; give a folder or a URL"),
         (["run", "--hardware", "tpu"], 2, "unknown hardware 'tpu'"),
         (["run", "--multipliers", "drumm-4"], 2, "unknown multiplier 'drumm-4'; did you mean 'drum-4'"),
@@ -207,7 +216,7 @@ def test_bad_input_is_one_clear_line(arguments: Sequence[str], code: int, messag
     assert done.exit_code == code, done.stderr
     assert isinstance(done.exception, SystemExit), done.exception
     assert message in done.stderr
-    if "not a valid integer" not in message:  # click adds its usage line there
+    if not any(words in message for words in ("not a valid integer", "HEIGHTxWIDTH")):  # click adds its usage there
         assert len(done.stderr.strip().splitlines()) == 1
     assert done.stdout == ""
 

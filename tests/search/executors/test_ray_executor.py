@@ -114,6 +114,19 @@ def test_ray_that_cannot_start_is_one_clear_error(tmp_path: Path, monkeypatch: p
         RayExecutor(TASK, data, HARDWARE, seed=0, cache=TrainingCache(tmp_path), workers=1)
 
 
+def test_sockets_lie_where_their_paths_are_short_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    short = f"{ray_executor._SHORT}/ray"
+    for length, found in ((20, None), (35, None), (36, short), (80, short)):
+        monkeypatch.setattr("tempfile.tempdir", "/" + "d" * (length - 1))
+        assert ray_executor._temporary_folder() == found, length
+    monkeypatch.setenv("RAY_TMPDIR", "/" + "r" * 90)
+    assert ray_executor._temporary_folder() == short
+    monkeypatch.setattr(ray_executor, "_SHORT", str(tmp_path / "nowhere"))
+    with pytest.raises(ExecutorError, match=r"name a folder of at most 35 characters as \$RAY_TMPDIR"):
+        ray_executor._temporary_folder()
+
+
 @pytest.mark.process
 @pytest.mark.slow
 def test_an_interrupt_while_it_starts_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

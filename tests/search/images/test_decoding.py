@@ -87,6 +87,42 @@ def test_bytes_that_were_stored_as_16_bits_become_themselves() -> None:
     assert np.array_equal(found, GRAY)
 
 
+def wide_png(values: NDArray[Any], *, transparent: NDArray[Any] | None = None) -> io.BytesIO:
+    """A PNG with 16 bits for each colour, which Pillow does not write: shape (H, W, 3 or 4)."""
+    height, width, bands = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[bands], 0, 0, 0)
+    chunks = [(b"IHDR", header)]
+    if transparent is not None:
+        chunks.append((b"tRNS", transparent.astype(">u2").tobytes()))
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)  # 0: unfiltered
+    chunks += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    content = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + content)
+
+
+def test_colours_of_16_bits_are_scaled_to_8(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 2**16, (9, 7, 3))
+    values[0, :3] = [[0, 128, 129], [257, 65407, 65535], [32767, 32768, 65408]]
+    expected = np.round(values / 257).transpose(2, 0, 1)
+    assert np.array_equal(read(wide_png(values)), expected)
+    path = tmp_path / "wide.png"
+    path.write_bytes(wide_png(values).getvalue())
+    assert np.array_equal(read(path), expected)
+    alpha = np.zeros((9, 7, 1), int)
+    alpha[4:] = 65535
+    found = read(wide_png(np.dstack([values, alpha])))
+    assert np.array_equal(found[:, 4:], expected[:, 4:])
+    assert not found[:, :4].any()
+    transparent = read(wide_png(values, transparent=values[5, 5]))
+    assert not transparent[:, 5, 5].any()
+    expected[:, 5, 5] = 0
+    assert np.array_equal(transparent, expected)
+    with pytest.raises(UnusableImageError, match=DAMAGED):
+        decoded(io.BytesIO(wide_png(values).getvalue()[:-80]))
+
+
 def with_palette(colours: list[tuple[int, int, int]], indices: NDArray[np.uint8]) -> Image.Image:
     image = Image.fromarray(indices)
     image.putpalette([value for colour in colours for value in colour])

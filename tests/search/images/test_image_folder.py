@@ -151,7 +151,7 @@ def damage(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:20])
 
 
-def test_all_damaged_files_are_named_before_anything_is_decoded(folder: Path) -> None:
+def test_all_damaged_files_are_named_before_anything_is_stored(folder: Path) -> None:
     damage(folder / "train" / "ant" / "0000.png")
     (folder / "test" / "cow" / "0002.png").write_text("no image")
     link = folder / "test" / "bee" / "0001.png"
@@ -162,6 +162,14 @@ def test_all_damaged_files_are_named_before_anything_is_decoded(folder: Path) ->
         "has 3 of 24 images that cannot be used: train/ant/0000.png is damaged, or no image, test/bee/0001.png cannot "
         "be read (No such file or directory), test/cow/0002.png is damaged, or no image; mend or remove them",
     ):
+        read_image_folder(folder)
+
+
+def test_files_that_are_no_images_are_named_with_those_that_end_too_early(folder: Path) -> None:
+    (folder / "test" / "cow" / "0002.png").write_text("no image")
+    early = folder / "train" / "ant" / "0000.png"
+    early.write_bytes(early.read_bytes()[: early.read_bytes().index(b"IDAT") + 20])
+    with refused("2 of 24 images that cannot be used: train/ant/0000.png is damaged", "test/cow/0002.png is damaged"):
         read_image_folder(folder)
 
 

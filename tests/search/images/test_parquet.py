@@ -157,11 +157,13 @@ def test_images_of_several_sizes_need_one(tmp_path: Path) -> None:
 def test_images_that_cannot_be_used_are_named_with_file_and_row(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train-00000-of-00002.parquet", CONTENTS, LABELS)
     contents: list[Any] = list(CONTENTS)
+    contents[3] = CONTENTS[3][: CONTENTS[3].index(b"IDAT") + 20]  # which only its pixels show
     contents[6], contents[8] = b"no image", None
     write_parquet(tmp_path / "train-00001-of-00002.parquet", contents, LABELS)
     with refused(
-        f"`dataset` {tmp_path} has 2 of 48 images that cannot be used: row 6 of train-00001-of-00002.parquet is "
-        "damaged, or no image, row 8 of train-00001-of-00002.parquet has no bytes; mend"
+        f"`dataset` {tmp_path} has 3 of 48 images that cannot be used: row 3 of train-00001-of-00002.parquet is "
+        "damaged, or no image, row 6 of train-00001-of-00002.parquet is damaged, or no image, row 8 of "
+        "train-00001-of-00002.parquet has no bytes; mend"
     ):
         read(tmp_path)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch.utils.data import IterableDataset, TensorDataset
+from torch.utils.data import ConcatDataset, IterableDataset, Subset, TensorDataset
 
 from search.images.content import Source
 from search.images.python_objects import read_objects
@@ -72,24 +72,8 @@ def test_gray_and_coloured_parts_become_rgb() -> None:
     assert np.array_equal(pixels_of(source, "test"), np.repeat(gray, 3, axis=1))
 
 
-class Named(TensorDataset):
-    classes = ("ant", "bee", "cow")
-
-
-def test_classes_have_the_names_of_the_datasets() -> None:
-    named = Named(*DATASET.tensors)
-    assert read(named).class_names == ("ant", "bee", "cow")
-    assert read((named, named)).class_names == ("ant", "bee", "cow")
-    assert read((named, OTHER)).class_names == ("0", "1", "2")
-    assert content_of(read(named)) == content_of(read(DATASET))
-    text = [(PIXELS[i], "cba"[LABELS[i]]) for i in range(24)]
-    assert read(_Items(text)).class_names == ("a", "b", "c")
-    with refused("`data` has labels outside of its 3 classes 0 to 2: 3, 4, 5; give each image one of these"):
-        read(Named(DATASET.tensors[0], DATASET.tensors[1] + 3))
-
-
 class _Items:
-    classes = ("ant", "bee", "cow")
+    classes: tuple[str, ...] = ("ant", "bee", "cow")
 
     def __init__(self, items: list[Any]) -> None:
         self._items = items
@@ -99,6 +83,77 @@ class _Items:
 
     def __getitem__(self, i: int) -> Any:
         return self._items[i]
+
+
+class Named(TensorDataset):
+    classes = ("ant", "bee", "cow")
+
+
+def test_classes_have_the_names_of_the_datasets() -> None:
+    named = Named(*DATASET.tensors)
+    assert read(named).class_names == ("ant", "bee", "cow")
+    assert read((named, named)).class_names == ("ant", "bee", "cow")
+    assert read((named, OTHER)).class_names == ("ant", "bee", "cow")
+    assert read((OTHER, named)).class_names == ("ant", "bee", "cow")
+    assert read((PIXELS, LABELS)).class_names == ("0", "1", "2")
+    assert content_of(read(named)) == content_of(read(DATASET))
+    text = [(PIXELS[i], "cba"[LABELS[i]]) for i in range(24)]
+    assert read(_Items(text)).class_names == ("a", "b", "c")
+    with refused("`data` has labels outside of its 3 classes 0 to 2: 3, 4, 5; give each image one of these"):
+        read(Named(DATASET.tensors[0], DATASET.tensors[1] + 3))
+
+
+def named(names: tuple[str, ...], labels: Any = LABELS, pixels: Any = PIXELS) -> _Items:
+    """A dataset that carries the names of classes."""
+    items = _Items(list(zip(pixels, labels, strict=True)))
+    items.classes = names
+    return items
+
+
+def test_parts_with_the_same_names_in_another_order_are_of_the_same_classes() -> None:
+    plain = named(("ant", "bee", "cow"))
+    turned = named(("cow", "ant", "bee"), (LABELS + 1) % 3)
+    source = read((plain, turned))
+    assert source.class_names == ("ant", "bee", "cow")
+    assert source.splits["test"].labels.tolist() == LABELS.tolist()
+    source = read({"test": plain, "train": turned})
+    assert source.class_names == ("cow", "ant", "bee")
+    assert (
+        source.splits["test"].labels.tolist() == ((LABELS + 1) % 3).tolist() == source.splits["train"].labels.tolist()
+    )
+    floats = named(("cow", "ant", "bee"), (LABELS + 1.0) % 3)
+    assert read((plain, floats)).splits["test"].labels.tolist() == LABELS.tolist()
+    text = named(("cow", "ant", "bee"), np.array(["ant", "bee", "cow"])[LABELS])
+    assert read((text, text)).class_names == ("ant", "bee", "cow")
+    with refused("`data` has labels outside of its 3 classes 0 to 2: 3; give each image one of these"):
+        read((plain, named(("cow", "ant", "bee"), LABELS + 1)))
+
+
+def test_parts_of_different_classes_are_refused() -> None:
+    ours, theirs = named(("cat", "dog", "fox")), named(("dog", "emu", "fox"))
+    ask = "make all parts of the same classes in the same order"
+    words = (
+        "`data`: labels of train are numbers of the classes cat, dog, fox, but those of test of dog, emu, fox, where"
+    )
+    with refused(f"{words} 0 means 'cat' and 'dog'; {ask}"):
+        read((ours, theirs))
+    with refused("those of test of cat, dog, where 2 means 'fox' and none"):
+        read((ours, OTHER, named(("cat", "dog"))))
+    with refused("those of test of fox, dog, cat, where 0 means 'cat' and 'fox'"):  # of which is the one between them?
+        read((ours, OTHER, named(("fox", "dog", "cat"))))
+
+
+def test_parts_of_datasets_carry_their_names() -> None:
+    ours: Any = named(("cat", "dog", "fox"))
+    theirs: Any = named(("dog", "emu", "fox"))
+    half = Subset(Subset(ours, range(18)), range(12))
+    assert read(half).class_names == ("cat", "dog", "fox")
+    assert read((half, OTHER)).class_names == ("cat", "dog", "fox")
+    assert read(ConcatDataset([half, ours, DATASET])).class_names == ("cat", "dog", "fox")
+    with refused("labels of train are numbers of the classes cat, dog, fox, but those of test of dog, emu, fox"):
+        read((half, Subset(theirs, range(12))))
+    with refused("`data`: labels are numbers of the classes cat, dog, fox, but those of dog, emu, fox"):
+        read(ConcatDataset([half, theirs]))
 
 
 def test_images_of_several_sizes_need_one() -> None:
@@ -151,6 +206,9 @@ PART = " must be a pair of images and labels, or a Dataset with a length and ite
         ({"test": OTHER}, ["`data` has images for test, but none to train on"]),
         ((PIXELS, LABELS[1:]), ["`data`: images have shape (24, 3, 5, 7), labels (23,); give one label for each"]),
         ((PIXELS, [[1], [1, 2]]), ["`data`: images have shape (24, 3, 5, 7), labels (); give one label for each"]),
+        (([*PIXELS], LABELS), ["`data`: images must be one array or tensor, got list; numpy.stack makes one of many"]),
+        (([*PIXELS], LABELS.tolist()), ["`data`: images must be one array or tensor, got list; numpy.stack makes"]),
+        ((([*PIXELS], LABELS), OTHER), ["`data`: images of train must be one array or tensor, got list; numpy.stack"]),
         ((PIXELS, LABELS / 2), ["`data`: labels look like measurements, not classes"]),
         ((PIXELS * 2.0, LABELS), ["`data` has pixels from 0 to "]),
         ((DATASET, (PIXELS, LABELS + 1)), ["`data` has no images of the class '3' in train"]),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from search.images.assembly import Images
 from search.images.pixel_values import PixelValues
@@ -177,18 +177,22 @@ def test_what_a_dataset_is() -> None:
 @pytest.mark.parametrize(
     ("classes", "names"),
     [
-        (["ant", "bee"], ("ant", "bee")),
-        ([("tench", "Tinca tinca"), ("goldfish",)], ("tench, Tinca tinca", "goldfish")),
-        (["ant", "ant"], None),
-        ([0, 1], None),
-        (3, None),
+        (["ant", "bee"], {("ant", "bee")}),
+        ([("tench", "Tinca tinca"), ("goldfish",)], {("tench, Tinca tinca", "goldfish")}),
+        (["ant", "ant"], set()),
+        ([0, 1], set()),
+        (3, set()),
     ],
 )
 def test_names_of_classes_are_those_of_the_dataset(classes: Any, names: Any) -> None:
     dataset = Made(lambda i: None)
-    assert class_names_of(dataset) is None
+    assert class_names_of(dataset) == set()
     dataset.classes = classes  # type: ignore[attr-defined]
     assert class_names_of(dataset) == names
+    assert class_names_of(Subset(dataset, [0])) == names
+    other = Made(lambda i: None)
+    other.classes = ["cow", "dog"]  # type: ignore[attr-defined]
+    assert class_names_of(ConcatDataset([dataset, other])) == {("cow", "dog"), *names}
 
 
 def test_what_an_array_is() -> None:

@@ -2,12 +2,25 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
-from search.errors import UnknownNameError
+from approx import Architecture, ArgumentError, build_network, find_multiplier
+from search.errors import UnknownNameError, UsageError
 from search.images.dataset import Dataset
 from search.images.splits import split_sizes
+from search.multipliers.choice import MULTIPLIERS
 from search.space.effort import Recipe, effort_for
-from search.space.task import CustomNetwork, Task, Train, find_task, task_names, task_of
+from search.space.task import (
+    _MOST_PRODUCTS,
+    CustomNetwork,
+    Task,
+    Train,
+    check_networks,
+    find_task,
+    task_names,
+    task_of,
+)
 
 CUSTOM = CustomNetwork(path="package.nets:build", folder="/here", max_depth=3, max_width=8, fingerprint="0" * 64)
 DIGITS = find_task("digits")
@@ -139,6 +152,75 @@ def test_the_networks_of_a_task_suit_its_images() -> None:
     assert families(3, 7, 48) == ("lenet", "resnet")
     assert families(1, 3, 48) == ("mlp",)
     assert families(3, 2, 2) == ("mlp",)
+
+
+def _sums(family: str, depth: int, width: int, image_shape: tuple[int, int, int]) -> int | None:
+    """The number of products in the longest sum of a network; None if it cannot be built for such images."""
+    try:
+        with torch.device("meta"):
+            network = build_network(
+                Architecture(family=family, depth=depth, width=width), image_shape=image_shape, classes=3, seed=0
+            )
+    except ArgumentError:
+        return None
+    layers = [one for one in network.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
+    return max(layer.weight[0].numel() for layer in layers)
+
+
+def test_a_sum_of_so_many_products_fits_32_bits_whatever_the_multiplier() -> None:
+    largest = [
+        find_multiplier(name, weight_bits=8, activation_bits=8, activation_signed=False).largest_product
+        for name in MULTIPLIERS
+    ]
+    assert (2**31 - 1) // max(largest) == _MOST_PRODUCTS
+
+
+@pytest.mark.parametrize(("channels", "images"), [(1, 300), (3, 300), (3, 20_000)])
+@pytest.mark.parametrize(
+    "size",
+    [
+        *((1, 1), (3, 40), (4, 4), (7, 9), (8, 8), (64, 64), (148, 148), (149, 149), (181, 181), (186, 186)),
+        *((224, 224), (235, 235), (236, 236), (256, 256), (257, 257), (300, 220), (500, 500)),
+        *((18, 3000), (19, 4096), (28, 1600), (28, 2400), (31, 1900)),
+    ],
+)
+def test_all_networks_of_a_task_can_be_built_and_computed(channels: int, images: int, size: tuple[int, int]) -> None:
+    shape = (channels, *size)
+    task = task_of(replace(FLOWERS, image_shape=shape, counts={"train": images, "test": 100}))
+    sizes = {(one.family, one.depth, one.width) for one in task.space.networks() if one.width in (1, 8)}
+    sums = {one: _sums(*one, shape) for one in sizes}
+    computed = {one for one, products in sums.items() if products is not None and products <= _MOST_PRODUCTS}
+    try:
+        check_networks(task)
+    except UsageError:
+        assert not [depth for depth in (1, 2, 3) for family in ("mlp", "lenet") if _is_left_in(family, depth, shape)]
+        return
+    assert computed == sizes
+    ordinary = ("lenet", "resnet", "vgg") if channels > 1 and images == 20_000 else ("mlp", "lenet")
+    # None is left out without need, but resnet where there is nothing to halve.
+    for family in set(ordinary) - set(task.space.families) - {"resnet"}:
+        assert not _is_left_in(family, 3, shape)
+
+
+def _is_left_in(family: str, depth: int, shape: tuple[int, int, int]) -> bool:
+    products = _sums(family, depth, 8, shape)
+    return products is not None and products <= _MOST_PRODUCTS
+
+
+def test_images_that_are_too_large_for_all_networks_are_refused_with_the_largest_that_are_not() -> None:
+    large = task_of(replace(FLOWERS, image_shape=(3, 300, 256)))
+    with pytest.raises(
+        UsageError,
+        match=r"^images of 300x256 are too large for the built-in networks \(mlp, lenet\), whose sums may have at most "
+        r"65,793 products; resize them to at most 235x235 with `image_size`, or give a `network` of your own that",
+    ):
+        check_networks(large)
+    check_networks(large.with_network(CUSTOM))
+    check_networks(task_of(replace(FLOWERS, image_shape=(3, 235, 235))))
+    with pytest.raises(UsageError, match="resize them to at most 256x256"):
+        check_networks(task_of(replace(FLOWERS, image_shape=(1, 257, 300))))
+    check_networks(task_of(replace(FLOWERS, image_shape=(1, 256, 256))))
+    check_networks(task_of(replace(FLOWERS, image_shape=(3, 500, 500), counts={"train": 20_000})))  # of resnet and vgg
 
 
 def test_an_unknown_data_set() -> None:

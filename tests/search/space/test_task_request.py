@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from search.content_hash import content_hash
-from search.errors import UsageError
+from search.errors import DatasetInvalidError, UsageError
 from search.images.places import ImagePlaces
 from search.space import code_digests
 from search.space.task import Task, find_task
@@ -96,6 +97,58 @@ def test_a_network_with_weights_is_finetuned_unless_asked_otherwise(
 def test_requests_that_contradict_themselves(tmp_path: Path, values: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         found(tmp_path, **values)
+
+
+def test_images_that_are_too_large_for_the_networks_need_a_size_or_another_network(tmp_path: Path) -> None:
+    images = (np.zeros((8, 300, 300), np.uint8), np.arange(8) % 2)
+    with pytest.raises(UsageError, match="resize them to at most 256x256 with `image_size`"):
+        found(tmp_path, data=images)
+    assert found(tmp_path, data=images, image_size=(256, 256)).space.families == ("mlp",)
+    pooled = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
+    assert found(tmp_path, data=images, model=pooled).image_shape == (1, 300, 300)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"mean": 124},
+            "`mean` must be from 0 to 1, one number or one for each channel, got 124; pixels are scaled to",
+        ),
+        ({"mean": (0.5, -0.1)}, r"`mean` must be from 0 to 1, one number or one for each channel, got 0\.5, -0\.1$"),
+        ({"mean": float("nan")}, "`mean` must be from 0 to 1, one number or one for each channel, got nan$"),
+        ({"mean": True}, "one number or one for each channel, got True"),
+        ({"mean": ()}, r"one number or one for each channel, got \(\)"),
+        ({"mean": "0.5"}, "one number or one for each channel, got '0.5'"),
+        ({"std": 0}, "`std` must be above 0 and at most 1, one number or one for each channel, got 0$"),
+        ({"std": [0.2, 58]}, "got 0.2, 58; pixels are scaled to .0, 1., so divide statistics of bytes by 255"),
+        ({"mean": (0.5, 0.5)}, "`mean` must be one number, or one for each of 1 channels, got 2"),
+    ],
+)
+def test_statistics_of_pixels_are_of_pixels_from_0_to_1(tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        found(tmp_path, **values)
+
+
+def test_one_number_is_that_of_all_channels(tmp_path: Path) -> None:
+    images = (np.zeros((8, 9, 9, 3), np.uint8), np.arange(8) % 2)
+    task = found(tmp_path, data=images, mean=0.5, std=1)
+    assert (task.mean, task.std) == ((0.5,) * 3, (1.0,) * 3)
+    assert found(tmp_path, data=images, mean=(0.5,), std=[1]) == task
+
+
+def test_a_message_that_names_a_parameter_of_a_request_says_in_python_whose_it_is(tmp_path: Path) -> None:
+    def part(side: int) -> Any:
+        return (np.zeros((8, side, side), np.uint8), np.arange(8) % 2)
+
+    with pytest.raises(DatasetInvalidError, match="give `image_size` to resize all to one") as caught:
+        found(tmp_path, data=(part(8), part(9)))
+    assert caught.value.__notes__ == [
+        "In Python, `image_size` is a parameter of a search.TaskRequest, which is given as `task`."
+    ]
+    with pytest.raises(UsageError, match="`dataset`") as unknown:
+        found(tmp_path, dataset=3)
+    assert not hasattr(unknown.value, "__notes__")  # it is a parameter of the function that was called
 
 
 def stored(task: Task) -> Task:

@@ -113,7 +113,7 @@ def test_errors_are_shown_as_the_service_says_them(page: Browser, file: Path, tm
     assert page.value("document.getElementById('upload-progress').hidden")
     give(page, file, "flowers", classes="one")
     send(page)
-    assert page.value(ALERT).startswith("Class_names must be one for each of the 3 classes")
+    assert page.value(ALERT).startswith("Class names must be one for each of the 3 classes")
     give(page, file, "flowers")
     send(page)
     assert page.value(ALERT) == ""
