@@ -12,8 +12,7 @@ Converting a network
     approximate             a copy of a network whose layers compute as approximate hardware would
     LayerApproximation      how a layer computes: bits, multiplier, calibration, memories
     NetworkApproximation    how each layer does
-    weight_layers           the layers that can be converted
-    approx_layers           the layers that were
+    weight_layers, approx_layers    the layers that can be converted, and those that were
     ApproxLayer, ApproxLinear, ApproxConv1d, ApproxConv2d, ApproxConvTranspose2d     their types
     trace, LayerShape       shapes of the layers, in the order in which they run
     layer_order             names of the layers, in that order
