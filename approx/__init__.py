@@ -14,8 +14,7 @@ Converting a network
     NetworkApproximation    how each layer does
     weight_layers, approx_layers    the layers that can be converted, and those that were
     ApproxLayer, ApproxLinear, ApproxConv1d, ApproxConv2d, ApproxConvTranspose2d     their types
-    trace, LayerShape       shapes of the layers, in the order in which they run
-    layer_order             names of the layers, in that order
+    trace, LayerShape, layer_order      shapes and names of the layers, in the order in which they run
     other_weights           parameters that are multiplied outside of these layers
     signal_to_noise_db      how near an output is to another one, in decibels
 
@@ -48,8 +47,7 @@ Training and measuring
     LabelledImages          images and their classes, normalised if wanted; subsets share pixels
     fit, Schedule           training, and how long and how fast
     scores_of               the scores of classes among whatever else a network returns
-    accuracy                share of images classified correctly
-    predictions             the class of each image
+    accuracy, predictions   share of images classified correctly, and the class of each
 
 Pruning
     prune_and_retrain       pruning of individual weights, in one step or gradually
@@ -77,7 +75,8 @@ Files
     to_onnx, equal_in_onnx      converted networks as ONNX
 
 Errors
-    ApproxError             the base of ArgumentError, DivergedError, ImportFileError, SavedModelError, UnknownNameError
+    ApproxError             the base of ArgumentError, ConversionError, DivergedError, ImportFileError, SavedModelError,
+                            UnknownNameError
 """
 
 from types import ModuleType as _ModuleType
