@@ -23,6 +23,9 @@ TRAININGS: tuple[Train, ...] = ("scratch", "finetune", "none")
 METRICS: tuple[Metric, ...] = ("accuracy", "balanced-accuracy")
 CHANNEL_STEPS = 8  # widths of a network that comes trained: eighths of its channels
 
+# Raise whenever the same task would give other results; `EVALUATION_VERSION` would make all tasks anew.
+RETRAINING_VERSION = 1  # of retraining custom networks on codes
+
 _DIGITS = 16  # of the digest in an identity
 
 
@@ -201,6 +204,7 @@ class Task:
             network = self.network.to_dict()
             del network["checkpoint"]  # where the weights were; the fingerprint says which
             values["network"] = network
+            values["retraining"] = RETRAINING_VERSION if self.train != "none" else None
         return {name: value for name, value in values.items() if value}
 
     def with_effort(self, name: str) -> Task:
