@@ -115,7 +115,7 @@ def test_what_is_computed_differently_by_now_changes_the_identity_of_the_tasks_c
     custom, balanced = replace(task, network=CUSTOM), replace(task, metric="balanced-accuracy")
     tasks = [task, custom, custom.with_training("none"), balanced, balanced.with_training("finetune")]
     before = [one.identity for one in tasks]
-    for name, changed in (("RETRAINING_VERSION", custom),):
+    for name, changed in (("RETRAINING_VERSION", custom), ("_FOLDS_VERSION", balanced)):
         with monkeypatch.context() as patch:
             patch.setattr(f"search.space.task.{name}", 99)
             now = [one.identity for one in tasks]
