@@ -73,7 +73,8 @@ class SearchResult:
         ]
         if left_out > 0:
             lines.insert(-1, f"... {left_out} more, down to {words.percent(self.front[-1].evaluation.accuracy)} %")
-        return "\n".join([f"Search {self.search.name} ({self.search.task.words}): {self.finished} evaluations", *lines])
+        title = f"Search {self.search.name} ({self.search.task.words}): {words.count(self.finished, 'evaluation')}"
+        return "\n".join([title, *lines])
 
     def _repr_html_(self) -> str:
         from search.report.notebook import result_html  # the room above; a result shows itself

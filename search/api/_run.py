@@ -441,6 +441,7 @@ def _run_stored(
 ) -> SearchResult:
     """Run a search to its budget, and confirm its answer; `task` is the one with its standard effort."""
     from search.engine import run_search
+    from search.evaluation import datasets
 
     key_of = key_function(workshop.task, workshop.data.fingerprint, workshop.hardware, search.seed, multipliers)
 
@@ -467,6 +468,7 @@ def _run_stored(
         key_of=key_of,
         observer=observer,
         planner=planner,
+        remark=lambda baseline: datasets.weakness(workshop.task, workshop.data.validation, baseline),
         area=area,
     )
     if confirm:

@@ -180,8 +180,8 @@ def comparison_figure(comparison: Comparison) -> Figure:
         panel.yaxis.set_minor_locator(NullLocator())
     axes[0].set_ylabel("energy saved: baseline's / own, times")
     figure.suptitle(
-        f"Energy saved within an accuracy loss: {_searched(comparison)} on {comparison.hardware}, {comparison.budget} "
-        "evaluations for each line",
+        f"Energy saved within an accuracy loss: {_searched(comparison)} on {comparison.hardware}, "
+        f"{words.count(comparison.budget, 'evaluation')} for each line",
         fontsize="large",
     )
     hollow = (

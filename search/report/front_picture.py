@@ -104,7 +104,7 @@ def _named(answer: Answer) -> list[tuple[Record, list[str]]]:
 def _text(answer: Answer, record: Record, roles: Sequence[str]) -> str:
     """Return the label of an evaluation."""
     sure = "" if "answer" not in roles else ", confirmed" if answer.confirmed else ", not confirmed"
-    saved = "" if "baseline" in roles else f", {words.saving(answer.saving(record))} less"
+    saved = "" if "baseline" in roles else f", {words.less(answer.saving(record)).rsplit(' ', 1)[0]}"  # without "than"
     return f"{' = '.join(roles)}{sure}\n{words.energy(record.evaluation.energy_pj)}{saved}"
 
 

@@ -101,7 +101,7 @@ def _front_words(result: SearchResult) -> str:
     rejected = sum(result.answer.verdict(record) == "rejected" for record in result.front)
     hollow = f"; {words.confirming(result.search.task)} rejected {rejected} of them" if rejected else ""
     return (
-        f"Chart of accuracy against energy. The front has {len(result.front)} configurations, from "
+        f"Chart of accuracy against energy. The front has {words.count(len(result.front), 'configuration')}, from "
         f"{words.percent(first.accuracy)} % at {words.energy(first.energy_pj)} to {words.percent(last.accuracy)} % "
         f"at {words.energy(last.energy_pj)}{hollow}; the baseline has {words.percent(baseline.accuracy)} % at "
         f"{words.energy(baseline.energy_pj)}. The table below has the same numbers."
@@ -298,7 +298,7 @@ def _run(result: SearchResult, written_by: Mapping[str, str]) -> str:
         "hardware": search.hardware,
         **({"taken by the answer": _taken(result)} if "," in search.hardware else {}),
         "seed": str(search.seed),
-        "budget": f"{search.budget:,} evaluations, {search.population_size} in a generation",
+        "budget": f"{words.count(search.budget, 'evaluation')}, {search.population_size} in a generation",
         "asked for": str(result.answer.target),
         "effort": search.settings.effort,
         "sampler": search.settings.sampler,

@@ -144,6 +144,7 @@ def test_where_only_the_baseline_is_confirmed_the_nearest_is_named() -> None:
         f"Nearest, not confirmed: bbbbbbbbbbbb, {saved} less than the baseline, {saved} less than the right-sized "
         "network; with 97.5 % confidence it falls 2.00 points short." in written.getvalue()
     )
+    assert "By class, on test images: 0 90.00%, 1 90.00%, " in written.getvalue()
 
 
 @pytest.mark.slow

@@ -66,6 +66,14 @@ def test_json_says_the_same() -> None:
     assert untried["class_accuracies"]["3"] == FOUND.evaluation.class_accuracies[3]
 
 
+def test_the_baseline_as_an_answer_costs_no_less_than_itself() -> None:
+    found = trained_answer("finetune")
+    text = told(replace(found, record=found.baseline, confirmation=found.baseline_confirmation))
+    assert f"{words.energy(found.baseline.evaluation.energy_pj)}, the baseline itself." in text
+    assert "less than the baseline" not in text.splitlines()[2]
+    assert "\nBy class, on test images: 0 " in text
+
+
 def test_each_class_of_few_is_named_with_its_accuracy() -> None:
     assert "\nBy class, on test images: 0 90.00%, 1 91.00%, 2 92.00%," in told(trained_answer("finetune"))
     assert "\nBy class, on validation images: 0 " in told(trained_answer("none", confirmed=False))
