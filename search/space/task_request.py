@@ -16,6 +16,7 @@ from search.images.dataset import Dataset
 from search.images.library import OnImage
 from search.images.lookup import dataset_of, find_dataset
 from search.images.places import ImagePlaces
+from search.space.commands import resume_command
 from search.space.effort import Recipe
 from search.space.task import METRICS, TRAININGS, CustomNetwork, Metric, Task, Train, task_of
 
@@ -162,12 +163,20 @@ class TaskRequest:
 _LARGEST_SIDE = 4096
 
 
-def searched_task(request: TaskRequest, places: ImagePlaces, *, on_image: OnImage = lambda done, of: None) -> Task:
+def searched_task(
+    request: TaskRequest,
+    places: ImagePlaces,
+    *,
+    begun: Task | None = None,
+    on_image: OnImage = lambda done, of: None,
+) -> Task:
     """Return the task that a request means. Images that are not stored yet are stored.
 
     Args:
         request: The request.
         places: Where images are.
+        begun: The task of a search that is resumed, which says how the network is trained and measured where the
+            request does not.
         on_image: Notified of each image that is stored.
 
     Raises:
@@ -177,16 +186,22 @@ def searched_task(request: TaskRequest, places: ImagePlaces, *, on_image: OnImag
     """
     if not isinstance(request, TaskRequest):
         raise UsageError(f"`task` must be a search.TaskRequest, got {request!r}")
-    train = _training(request)
+    train = _training(request, begun)
     dataset = _dataset(request, places, on_image)
     task = task_of(dataset)
     network = _network(request, dataset, trained=train != "scratch")
     if network is not None:
         task = task.with_network(network)
-    metric: Metric = next((one for one in METRICS if one == request.metric), "accuracy")
-    mean, std = (_per_channel(name, getattr(request, name), dataset.image_shape[0]) for name in ("mean", "std"))
+    metric: Metric = next((one for one in METRICS if one == request.metric), begun.metric if begun else "accuracy")
+    mean, std = (
+        _per_channel(name, getattr(request, name), dataset.image_shape[0]) or getattr(begun, name, ())
+        for name in ("mean", "std")
+    )
     task = replace(task.with_training(train), metric=metric, mean=mean, std=std)
-    return task.with_recipe(request.recipe)
+    recipe = request.recipe
+    if begun is not None and train == begun.train:
+        recipe = Recipe(**begun.recipe.to_dict() | recipe.to_dict())
+    return task.with_recipe(recipe)
 
 
 def rebuilt_task(task: Task, *, name: str = "NAME") -> Task:
@@ -205,7 +220,7 @@ def rebuilt_task(task: Task, *, name: str = "NAME") -> Task:
     if network.is_object:
         raise UsageError(
             f"the network {network.path} was given as a Python object, which is not stored; give it again: "
-            f"search.run(model=..., data=..., options=search.SearchOptions(name={name!r}, resume=True))"
+            f"{resume_command(task, name)}"
         )
     from search.space.custom_network import find_network  # imports torch
 
@@ -236,7 +251,27 @@ def rebuilt_task(task: Task, *, name: str = "NAME") -> Task:
     return replace(task, network=here)
 
 
-def _training(request: TaskRequest) -> Train:
+def task_with_model(task: Task, model: Any, *, name: str) -> Task:
+    """Return a stored task with the network that was given as a Python object, which is given again.
+
+    Args:
+        task: The task.
+        model: The network; whether it is the same one is not checked here.
+        name: Name of its search, for messages.
+
+    Raises:
+        UsageError: If the task has no such network, or this one cannot be used.
+    """
+    network = task.network
+    if network is None or not network.is_object:
+        what = "the built-in networks" if network is None else f"the network {network.path}"
+        raise UsageError(f"search {name!r} has {what}; resume it without `model`")
+    from search.space.custom_network import find_model  # imports torch
+
+    return task.with_network(find_model(model, image_shape=task.image_shape, classes=task.classes))
+
+
+def _training(request: TaskRequest, begun: Task | None) -> Train:
     """Return how the network is trained.
 
     Raises:
@@ -244,6 +279,8 @@ def _training(request: TaskRequest) -> Train:
     """
     source = next((name for name in ("model", "checkpoint") if getattr(request, name) is not None), None)
     given = request.train or ("scratch" if source is None else "finetune")
+    if request.train is None and begun is not None and begun.train != "scratch" and (source or request.network):
+        given = begun.train
     train = next(one for one in TRAININGS if one == given)
     if train == "scratch" and source == "model":
         raise UsageError(
