@@ -74,6 +74,8 @@ class SearchResult:
         ]
         if left_out > 0:
             lines.insert(-1, f"... {left_out} more, down to {words.percent(self.front[-1].evaluation.accuracy)} %")
+        caution = words.caution(self.search.task)
+        lines += [] if caution is None else [caution]
         return "\n".join([f"Search {self.search.name} ({self.search.task.words}): {self.finished} evaluations", *lines])
 
     def _repr_html_(self) -> str:
