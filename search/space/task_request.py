@@ -46,7 +46,8 @@ class TaskRequest:
         metric: `accuracy`, the share of images (the default); or `balanced-accuracy`, the mean over classes of the
             share of their images.
         epochs: Epochs of training from scratch or, for a network that comes trained, of fine-tuning it; by default a
-            rule gives them from the number of images: see `search.space.effort.effort_for`.
+            rule gives them from the number of images: see `search.space.effort.effort_for`. This and the next three are
+            nothing for `train` none.
         learning_rate: Adam's rate in them.
         batch_size: Images per training step.
         augment: How training images are varied: `none` (the default) or `crop-flip`.
@@ -187,6 +188,8 @@ def searched_task(
     if not isinstance(request, TaskRequest):
         raise UsageError(f"`task` must be a search.TaskRequest, got {request!r}")
     train = _training(request, begun)
+    if train == "none" and (unused := [f"`{name}`" for name in request.recipe.to_dict()]):
+        raise UsageError(f"`train` none trains nothing, so leave out {', '.join(unused)}, or choose finetune")
     dataset = _dataset(request, places, on_image)
     task = task_of(dataset)
     network = _network(request, dataset, trained=train != "scratch")

@@ -86,6 +86,11 @@ def test_a_network_with_weights_is_finetuned_unless_asked_otherwise(
         ),
         ({"train": "finetune"}, "`train` finetune needs a network that comes trained: give a function as `network`"),
         ({"train": "none"}, "`train` none needs a network that comes trained: give a function as `network` with the"),
+        (
+            {"network": PATH, "train": "none", "epochs": 3, "learning_rate": 0.5, "augment": "crop-flip"},
+            "`train` none trains nothing, so leave out `epochs`, `learning_rate`, `augment`, or choose finetune",
+        ),
+        ({"model": network(), "train": "none", "batch_size": 8}, "nothing, so leave out `batch_size`, or"),
         ({"checkpoint": "net.pt"}, "`checkpoint` needs `network`, the function that builds the network of these"),
         ({"checkpoint": 3, "network": PATH}, "`checkpoint` must be the path of a file, got 3"),
         ({"checkpoint": "gone.pt", "network": PATH}, r"`checkpoint` \S+/gone\.pt does not exist; give the file"),
