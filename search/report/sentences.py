@@ -103,6 +103,7 @@ def _found_lines(answer: Answer, record: Record, confirm: str) -> list[str]:
             _class_line(answer),
         ]
     fresh = _runs(answer, confirmation, record)
+    fresh = fresh[0].upper() + fresh[1:]  # it begins a sentence
     if answer.confirmed and record.key == answer.baseline.key and answer.rejected:
         near, runs = max(answer.rejected, key=lambda one: one[1].margin.lower_bound)
         return [

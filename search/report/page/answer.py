@@ -7,6 +7,7 @@ from html import escape
 from search.answers import words
 from search.answers.confirmation import Answer, Confirmation
 from search.answers.result import SearchResult
+from search.space.commands import resume_command
 from search.space.target import Target
 from search.store.records import Record
 
@@ -110,7 +111,8 @@ def _confidence(answer: Answer, search: str) -> str:
     if confirmation is None:
         return (
             f"<b>Not confirmed by {words.confirming(answer.task)}</b>: the cheapest of many measured configurations "
-            f"is, on average, a little lucky. Confirm it with <code>search resume {escape(search)}</code>."
+            "is, on average, a little lucky. Confirm it with "
+            f"<code>{escape(resume_command(answer.task, search))}</code>."
         )
     accuracy = confirmation.accuracy
     mean = words.accuracy(accuracy.value, accuracy.standard_error)

@@ -20,6 +20,7 @@ from search.evaluation.evaluation import Evaluation
 from search.report.page.answer import answer_section
 from search.report.page.charts import MOST_POINTS, alone, chart_data, lines, spread
 from search.report.page.importance import Importance, knob_importance, knobs_of, searched_space
+from search.space.commands import export_command
 from search.space.search_space import SearchSpace
 from search.store.records import Record, TrialEnd
 
@@ -251,11 +252,12 @@ def _row(result: SearchResult, record: Record) -> str:
         f"<td{' class=numeric' if numeric else ''} data-value={_attribute('' if value is None else value)}>{text}</td>"
         for (text, value), (_, _, numeric) in zip(cells, _COLUMNS, strict=True)
     )
-    copied = {"JSON": json.dumps(candidate.to_dict()), "command": f"search export {record.id} --out DIR"}
+    copied = {"JSON": json.dumps(candidate.to_dict()), "command": export_command(answer.task, record.id)}
     buttons = "".join(
         f'<button type=button class=copy data-copy={_attribute(text)} aria-label="Copy the {what} of '
         f'{escape(record.id)}" title={_attribute(text)}>{what}</button>'
         for what, text in copied.items()
+        if text is not None
     )
     marks = {
         "answer": answer.confirmed and record == answer.record,

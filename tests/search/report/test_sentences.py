@@ -24,7 +24,7 @@ def told(found: Answer) -> str:
 def test_without_training_an_answer_says_that_it_was_bootstrapped_and_over_what() -> None:
     text = told(trained_answer("none"))
     share = f"{FOUND.evaluation.accuracy:.2%} in the search"
-    assert f"\nbootstrapped over 6,000 images and 20 chips: 95.00% ± 0.28% ({share}), 91.23% on test images.\n" in text
+    assert f"\nBootstrapped over 6,000 images and 20 chips: 95.00% ± 0.28% ({share}), 91.23% on test images.\n" in text
     assert "✓: bootstraps confirm within 2.00 points of the baseline; ✗: they reject it" in text
     assert "Baseline: bootstrapped over 6,000 images and 20 chips: 96.00%" in text
     assert "fresh run" not in text

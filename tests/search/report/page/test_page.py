@@ -33,7 +33,7 @@ from tests.support.browser import Browser
 from tests.support.fakes import SETTINGS, SETUP, TARGET, FakeExecutor, FakeGenomeModel, formula, new_search
 from tests.support.stored import CONFIRMED, DROP, REJECTED, RIGHT_SIZED, store_rejected
 from tests.support.stored import SETUP as STORED_SETUP
-from tests.support.trained_answers import trained_answer
+from tests.support.trained_answers import given_as_object, trained_answer
 
 pytestmark = pytest.mark.slow
 
@@ -175,6 +175,10 @@ def test_the_page_says_how_a_network_that_came_trained_was_confirmed(storage: Pa
     assert "bootstraps" in unclean
     assert "fresh runs" not in unclean
     assert "By class, on test images" in unclean
+    untried = replace(trained_answer("none", confirmed=False), task=given_as_object("none"))
+    given = shown(untried).words
+    assert "search.resume('digits-1', model=...) in Python" in given
+    assert "search resume" not in given
     clean = " ".join(shown(trained_answer("finetune")).words.split())
     assert "Confirmed by 5 fresh runs, each retrained" in clean
     assert CAUTION not in clean
