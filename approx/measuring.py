@@ -38,8 +38,8 @@ def accuracy(
         batch_size: Images per forward pass: by default 1000, or fewer if they are large. An iterable has its own.
 
     Raises:
-        ArgumentError: If there is no image, a batch is something else, or the model's output is not a row of numbers
-            for each image.
+        ArgumentError: If there is no image, a batch is something else, the model fails with inputs of another type than
+            its weights, or its output is not a row of numbers for each image.
     """
     check_model("model", model)
     if not isinstance(images, LabelledImages):
@@ -205,7 +205,18 @@ def _share_correct_of_batches(model: nn.Module, batches: Iterable[Sequence[Tenso
     correct = total = 0
     for number, batch in enumerate(batches):
         inputs, labels = _checked_batch(number, batch)
-        correct += int((_classes(model, inputs) == labels).sum())
+        try:
+            found = _classes(model, inputs)
+        except (RuntimeError, ArgumentError) as error:
+            dtype = next((one.dtype for one in (*model.parameters(), *model.buffers())), inputs.dtype)
+            if inputs.dtype == dtype:
+                raise
+            how = "inputs.float() / 255" if inputs.dtype == torch.uint8 else f"inputs.to({dtype})"
+            raise ArgumentError(
+                f"the inputs in batch {number} of `images` are {inputs.dtype}, and the model's weights {dtype}; "
+                f"convert the inputs as they were for its training, such as by {how}"
+            ) from error
+        correct += int((found == labels).sum())
         total += len(labels)
     if not total:
         raise ArgumentError("`images` has no image, so there is no accuracy; an iterator can be used only once")

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch_pruning  # type: ignore[import-untyped]
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.utils._pytree import tree_leaves
 
 from approx.checks import check_model, check_type
@@ -35,8 +36,9 @@ def prune_channels(
     removed, though one always stays: those with the smallest L2 norm over all parameters removed with the channel, of
     equal norms the earlier. The smaller network computes what `model` computes with those parameters set to zero. A
     group is left whole if it reaches the network's output, contains a layer in `keep`, contains parameters other than
-    those of Linear, Conv1d, Conv2d, ConvTranspose2d (dense or depthwise), BatchNorm and PReLU, or cannot be cut in this
-    way, for example because a shortcut pads channels.
+    those of Linear, Conv1d, Conv2d, ConvTranspose2d (dense or depthwise), BatchNorm and PReLU, contains a layer that is
+    parametrized, as by weight_norm, or cannot be cut in this way, for example because a shortcut pads channels. Weights
+    that torch's older hooks compute, as in pruning, are cut as they are computed.
 
     Args:
         model: The trained network, not converted; it is not changed.
@@ -204,6 +206,8 @@ def _squared_norms(graph: Any, group: Any) -> Tensor:
 def _parameters(graph: Any, dependency: Any) -> list[tuple[Tensor, int]] | None:
     """Parameters that a layer loses with a channel, and their dimension; None if that is unknown."""
     layer = dependency.target.module
+    if isinstance(layer, nn.Module) and _is_computed(layer):
+        return None
     if isinstance(layer, _WEIGHT_LAYERS):
         of_outputs = graph.is_out_channel_pruning_fn(dependency.handler)
         dim = 0 if of_outputs else 1
@@ -218,3 +222,10 @@ def _parameters(graph: Any, dependency: Any) -> list[tuple[Tensor, int]] | None:
     if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d | nn.PReLU):
         return [(parameter, 0) for parameter in layer.parameters() if len(parameter) > 1]
     return [] if isinstance(layer, nn.Module) and not any(True for _ in layer.parameters()) else None
+
+
+def _is_computed(layer: nn.Module) -> bool:
+    """Whether a layer computes its weights from other parameters: by a parametrization, or by an older hook."""
+    own = [getattr(layer, name, None) for name in ("weight", "bias")]
+    hooked = any(isinstance(one, Tensor) and not isinstance(one, nn.Parameter) for one in own)
+    return hooked or parametrize.is_parametrized(layer)

@@ -1,8 +1,7 @@
 """Find the best trade-offs between accuracy and energy over all techniques at once.
 
     result = search.run(dataset="digits", budget=200)   search; the result prints as a table
-    search.run(data=(images, labels))                   your images; more about them in a `search.TaskRequest`:
-    search.run(data=data, task=search.TaskRequest(image_size=(32, 32), metric="balanced-accuracy"))
+    search.run(data=(images, labels), task=search.TaskRequest(image_size=(32, 32)))     your images, and more about them
     result.plot("front.png")                            its accuracies over its energies as a picture
     search.resume("digits-1")                           continue one that was stopped
     search.best(min_accuracy=0.95)                      the cheapest configuration that fresh runs confirm

@@ -56,6 +56,7 @@ def run_search(
     key_of: Callable[[Candidate], str],
     observer: Observer,
     planner: Callable[[int, int], Plan | None] = lambda evaluations, before: None,
+    remark: Callable[[Evaluation], str | None] = lambda baseline: None,
     area: AreaBound | None = None,
 ) -> SearchResult:
     """Run a stored search to its budget, from wherever it stands.
@@ -69,6 +70,7 @@ def run_search(
         key_of: Returns the key under which a candidate's evaluation is stored.
         observer: Is notified of progress.
         planner: Plans a number of evaluations, after those made before; None if their time is not known.
+        remark: Returns what readers of the results have to know of the baseline's evaluation, if anything.
         area: The bound on area of what it asks for, if it has one.
 
     Raises:
@@ -77,7 +79,7 @@ def run_search(
     """
     with optuna_storage(store.url) as storage:
         study = open_study(store.url, search, storage)
-        _Driver(search, study, space, genome_model, store, executor, key_of, observer, planner, area).run()
+        _Driver(search, study, space, genome_model, store, executor, key_of, observer, planner, remark, area).run()
     return result_of(store, search)
 
 
@@ -95,6 +97,7 @@ class _Driver:
         key_of: Callable[[Candidate], str],
         observer: Observer,
         planner: Callable[[int, int], Plan | None],
+        remark: Callable[[Evaluation], str | None],
         area: AreaBound | None,
     ) -> None:
         self._search = search
@@ -105,6 +108,8 @@ class _Driver:
         self._key_of = key_of
         self._observer = observer
         self._planner = planner
+        self._remark = remark
+        self._remarked = False
         self._study = study
         self._asker = Asker(
             self._study,
@@ -134,6 +139,8 @@ class _Driver:
         self._observer.started(self._search, done, len(ends))
         if len(ends) < self._budget and (plan := self._planner(self._budget - len(ends), len(ends))) is not None:
             self._observer.planned(plan)
+        for record in done:
+            self._remark_on(record)
         if not self._space.holds(self._space.baseline()):
             self._evaluate_baseline(done)
             self._budget -= 1
@@ -176,6 +183,15 @@ class _Driver:
             record = self._record(key, outcome.result)
         self._store.searches.record_trial(self._search, _APART, evaluation_key=key)
         self._observer.evaluated(record, reused=known is not None)
+        self._remark_on(record)
+
+    def _remark_on(self, record: Record) -> None:
+        """Note what there is to say of the baseline, once."""
+        if self._remarked or record.evaluation.candidate != self._space.baseline():
+            return
+        self._remarked = True
+        if (text := self._remark(record.evaluation)) is not None:
+            self._observer.noted(text)
 
     def _ask_generation(self) -> list[FrozenTrial]:
         self._observer.storing()
@@ -321,6 +337,7 @@ class _Driver:
         self._evaluations[number] = evaluation
         self._failed_in_a_row = 0
         self._observer.evaluated(record, reused=reused)
+        self._remark_on(record)
 
     def _tell_failure(self, numbers: Sequence[int], candidate: Candidate, error: str) -> None:
         for number in numbers:

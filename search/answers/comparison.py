@@ -113,6 +113,7 @@ class Comparison:
         budget: Evaluations of each search.
         effort: `quick`, `standard` or `thorough`.
         confirm: Whether fresh runs were made to confirm the choices.
+        caution: What its accuracies cannot know; None if nothing. See `search.answers.words.caution`.
         losses: Accuracy losses as shares, rising.
         baseline: The baseline, which has no loss.
         rows: The combinations, in order of `COMBINATIONS`.
@@ -126,6 +127,7 @@ class Comparison:
     budget: int
     effort: str
     confirm: bool
+    caution: str | None
     losses: tuple[float, ...]
     baseline: Choice
     rows: tuple[Row, ...]
@@ -162,6 +164,7 @@ class Comparison:
             "budget": self.budget,
             "effort": self.effort,
             "confirm": self.confirm,
+            "caution": self.caution,
             "losses": list(self.losses),
             "baseline": _choice_json(self.baseline),
             "rows": [
@@ -191,6 +194,7 @@ class Comparison:
             budget=content["budget"],
             effort=content["effort"],
             confirm=content["confirm"],
+            caution=content["caution"],
             losses=tuple(content["losses"]),
             baseline=_choice_of(content["baseline"]),
             rows=tuple(

@@ -16,6 +16,7 @@ from search.answers.confirmation import Answer
 from search.answers.stored import Stored
 from search.errors import SearchError
 from search.pareto import hypervolume, non_dominated_mask
+from search.space.commands import resume_command
 from search.store.database import Store
 from search.store.records import Record, SearchRecord, most_accurate_first
 
@@ -73,7 +74,10 @@ class SearchResult:
         ]
         if left_out > 0:
             lines.insert(-1, f"... {left_out} more, down to {words.percent(self.front[-1].evaluation.accuracy)} %")
-        return "\n".join([f"Search {self.search.name} ({self.search.task.words}): {self.finished} evaluations", *lines])
+        caution = words.caution(self.search.task)
+        lines += [] if caution is None else [caution]
+        title = f"Search {self.search.name} ({self.search.task.words}): {words.count(self.finished, 'evaluation')}"
+        return "\n".join([title, *lines])
 
     def _repr_html_(self) -> str:
         from search.report.notebook import result_html  # the room above; a result shows itself
@@ -230,7 +234,8 @@ def _baseline(store: Store, search: SearchRecord) -> Record:
     for record in store.evaluations.of_search(search, candidate=candidate, limit=1):
         return record
     raise SearchError(
-        f"the baseline of search {search.name!r} is not evaluated yet; resume it with: search resume {search.name}"
+        f"the baseline of search {search.name!r} is not evaluated yet; resume it with: "
+        f"{resume_command(search.task, search.name)}"
     )
 
 

@@ -14,6 +14,7 @@ from search.errors import NothingFoundError
 from search.evaluation.confirmation_run import ConfirmationRun
 from search.images.content import listed
 from search.space.candidate import Candidate
+from search.space.commands import run_command
 from search.space.target import Target
 from search.space.task import Task
 from search.space.techniques import TECHNIQUES, techniques_of
@@ -145,15 +146,13 @@ class Stored:
         Raises:
             NothingFoundError: If there are none; the message has the command that makes some.
         """
-        command = f"search run {self.task.options}"
-        if hardware != DEFAULT_HARDWARE:
-            command += f" --hardware {hardware}"
-        if self.effort != DEFAULT_EFFORT:
-            command += f" --effort {self.effort}"
-        within = ""
-        if self.max_area is not None:
-            command += f" --max-area {self.max_area:g}"
-            within = f" on at most {self.max_area:g}x the baseline's area"
+        command = run_command(
+            self.task,
+            hardware=None if hardware == DEFAULT_HARDWARE else hardware,
+            effort=None if self.effort == DEFAULT_EFFORT else self.effort,
+            max_area=self.max_area,
+        )
+        within = "" if self.max_area is None else f" on at most {self.max_area:g}x the baseline's area"
         if self.baseline is None:
             but = f" with effort {self.effort}, but there is {others}" if others else ""
             raise NothingFoundError(

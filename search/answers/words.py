@@ -109,12 +109,20 @@ def class_accuracies(names: Sequence[str], shares: Sequence[float | None], *, mo
 
 def savings(answer: Answer, record: Record) -> str:
     """Return what an evaluation saves against both references of an answer."""
+    if record.key == answer.baseline.key:
+        return "the baseline itself"
     if record.key == answer.right_sized.record.key:
-        return f"{saving(answer.saving(record))} less than the baseline, the right-sized network itself"
+        return f"{less(answer.saving(record))} the baseline, the right-sized network itself"
     return (
-        f"{saving(answer.saving(record))} less than the baseline, "
-        f"{saving(answer.saving_right_sized(record))} less than the right-sized network"
+        f"{less(answer.saving(record))} the baseline, {less(answer.saving_right_sized(record))} the right-sized network"
     )
+
+
+def less(ratio: float) -> str:
+    """Return how an energy compares with one that is `ratio` times as large: "2x less than", or "the same as"."""
+    if saving(1.0) in (saving(ratio), saving(1 / ratio)):
+        return "the same as"
+    return f"{saving(ratio)} less than" if ratio > 1 else f"{saving(1 / ratio)} more than"
 
 
 def saving(ratio: float) -> str:
@@ -132,15 +140,19 @@ def plan(found: Plan) -> str:
 
     Parameters are in backticks; see `search.errors.in_words_of`.
     """
-    first = "" if found.first_s is None or found.known else f" (the first {duration(found.first_s)})"
+    first = ""
+    if found.first_s is not None and found.evaluations > 1 and not found.known:
+        first = f" (the first {duration(found.first_s)})"
     parts = [
         f"an evaluation takes about {duration(found.evaluation_s)}{first}",
-        f"{_count(found.evaluations, 'evaluation')} about {duration(found.search_s)} "
-        f"on {_count(found.workers, 'worker')}",
+        f"{count(found.evaluations, 'evaluation')} about {duration(found.search_s)} "
+        f"on {count(found.workers, 'worker')}",
     ]
     if found.confirmation_s is not None:
         parts.append(f"confirmation about {duration(found.confirmation_s)}")
-    trained = f"{_count(found.epochs, 'epoch')} of {found.images:,} images" if found.epochs else "nothing is trained"
+    trained = (
+        f"{count(found.epochs, 'epoch')} of {count(found.images, 'image')}" if found.epochs else "nothing is trained"
+    )
     text = f"plan: {', '.join(parts)}; {trained}"
     if found.known:
         text += "; less, as networks of earlier searches are kept"
@@ -163,6 +175,8 @@ def _rough(value: float) -> str:
     return f"{float(f'{value:.{digits}g}'):g}"
 
 
-def _count(number: float, what: str) -> str:
-    figure = f"{number:.2g}" if number < 10 else f"{number:.0f}"
+def count(number: float, what: str) -> str:
+    """Format a number of things, in the plural unless it is one; one that is not whole has two digits at least."""
+    whole = isinstance(number, int) or number >= 10
+    figure = f"{number:,.0f}" if whole else f"{number:.2g}"
     return f"{figure} {what}" + ("" if number == 1 else "s")

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 
+from search.answers import words
 from search.answers.comparison import COMBINATIONS, Choice, Combination, Comparison, Row
 from search.answers.confirmation import Answer
 from search.answers.result import SearchResult, cheapest_at, result_of
@@ -179,6 +180,7 @@ def compare(
         budget=budget,
         effort=effort,
         confirm=confirm,
+        caution=words.caution(found_task),
         losses=limits,
         baseline=_choice(0.0, baseline, baseline, None),
         rows=tuple(

@@ -12,10 +12,12 @@ from search.api.options import SearchOptions
 from search.api.workplace import Workplace
 from search.errors import UnknownNameError, UsageError
 from search.space.stored_hardware import stored_hardware
-from search.space.task_request import rebuilt_task
+from search.space.task_request import rebuilt_task, task_with_model
 from search.store.database import Store
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from search.observer import Observer
 
 
@@ -24,6 +26,7 @@ def resume(
     *,
     budget: int | None = None,
     hardware: str | os.PathLike[str] | None = None,
+    model: nn.Module | None = None,
     confirm: bool = True,
     workplace: Workplace = Workplace(),
     observer: Observer | None = None,
@@ -34,13 +37,14 @@ def resume(
         name: Name of the search; by default the newest that is unfinished.
         budget: Evaluations in total, by default as many as before, never fewer.
         hardware: The YAML file of custom hardware; not needed for built-in hardware.
+        model: The network, if it was given as a Python object, which is not stored.
         confirm: Whether fresh runs confirm the answer when the search is over.
         workplace: Where it works.
         observer: Notified of progress.
 
     Raises:
         UnknownNameError: If there is no such search, or none is unfinished.
-        UsageError: If its hardware is not known here; see `run` for other errors.
+        UsageError: If its hardware or network is not known here, or another; see `run` for other errors.
     """
     check_value("workplace", workplace, Workplace)
     check_numbers(budget=budget, seed=0)
@@ -56,8 +60,12 @@ def resume(
             search = unfinished[0]
         else:
             search = store.searches.find(name)
+    if model is None:
+        task = rebuilt_task(search.task, name=search.name)
+    else:
+        task = task_with_model(search.task, model, name=search.name)
     return run_task(
-        rebuilt_task(search.task, name=search.name),
+        task,
         stored_hardware(search.hardware, hardware),
         target=None,
         max_area=None,

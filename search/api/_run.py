@@ -88,7 +88,7 @@ def run(
         network: Import path of a function that builds a custom network, instead of the built-in families.
         model: Instead: the network itself, trained.
         checkpoint: File of the weights of the network that the function builds.
-        train: `scratch`, `finetune` or `none`.
+        train: `scratch`, `finetune` or `none`; a search that is resumed by its name keeps how it trains and measures.
         task: The rest of what the task is: size and normalisation of images, metric, length and rate of training.
         hardware: A name from `energy.hardware_names()`, or the path of a YAML file.
         min_accuracy: Accuracy that the answer must have, in (0, 1].
@@ -135,8 +135,9 @@ def run(
         from search.report.progress import default_observer
 
         observer = default_observer()
+    begun = _named(options.name, workplace).task if options.resume and options.name is not None else None
     return run_task(
-        searched_task(asked, workplace.images, on_image=observer.reading_images),
+        searched_task(asked, workplace.images, begun=begun, on_image=observer.reading_images),
         hardware_found,
         target=target,
         max_area=max_area,
@@ -148,6 +149,12 @@ def run(
         workplace=workplace,
         observer=observer,
     )
+
+
+def _named(name: str, workplace: Workplace) -> SearchRecord:
+    """The search of a name."""
+    with Store.open(workplace.url, create=True) as store:
+        return store.searches.find(name)
 
 
 def run_task(
@@ -441,6 +448,7 @@ def _run_stored(
 ) -> SearchResult:
     """Run a search to its budget, and confirm its answer; `task` is the one with its standard effort."""
     from search.engine import run_search
+    from search.evaluation import datasets
 
     key_of = key_function(workshop.task, workshop.data.fingerprint, workshop.hardware, search.seed, multipliers)
 
@@ -467,6 +475,7 @@ def _run_stored(
         key_of=key_of,
         observer=observer,
         planner=planner,
+        remark=lambda baseline: datasets.weakness(workshop.task, workshop.data.validation, baseline),
         area=area,
     )
     if confirm:

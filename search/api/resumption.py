@@ -8,6 +8,7 @@ from energy import Hardware
 from search.api.options import SearchOptions
 from search.errors import UsageError
 from search.multipliers.choice import ChosenMultiplier
+from search.space.commands import resume_command
 from search.space.search_space import SearchSpace
 from search.space.task import Task
 from search.store.database import Store
@@ -90,8 +91,8 @@ def find_resumed(
             raise UsageError(
                 f"the images of {task.name} have changed since search {changed[0].name!r} began: it has "
                 f"{_images_words(changed[0].task)}, now there are {_images_words(task)}, so its evaluations cannot be "
-                "compared. The images it was begun with are kept: resume it with: search resume "
-                f"{changed[0].name}; or start a new search without `resume`"
+                "compared. The images it was begun with are kept: resume it with: "
+                f"{resume_command(changed[0].task, changed[0].name)}; or start a new search without `resume`"
             )
         raise UsageError(
             f"there is no search of {task.words} with seed {seed} on {hardware.identity}{among} to "
@@ -109,22 +110,26 @@ def _check_same_task(name: str, begun: Task, given: Task) -> None:
     if begun.dataset.identity != given.dataset.identity:
         raise UsageError(
             f"search {name!r} was begun with {_images_words(begun)}, not with {_images_words(given)}, so that its "
-            f"evaluations cannot be compared; resume it as it was begun with: search resume {name}"
+            f"evaluations cannot be compared; resume it as it was begun with: {resume_command(begun, name)}"
         )
     network = begun.network.path if begun.network else None
     if network != (given.network.path if given.network else None):
-        raise UsageError(
-            f"search {name!r} has {f'the network {network}' if network else 'the built-in networks'}; resume it "
-            + (f"with `network` {network}" if network else "without `network`")
-        )
+        if begun.network is not None and begun.network.is_object:
+            how = f"with: {resume_command(begun, name)}"
+        elif begun.network is not None:
+            how = f"with `network` {network}"
+        else:
+            how = "without `model`" if given.network is not None and given.network.is_object else "without `network`"
+        what = "the built-in networks" if network is None else f"the network {network}"
+        raise UsageError(f"search {name!r} has {what}; resume it {how}")
     for parameter in ("train", "metric", "mean", "std"):
         was, now = getattr(begun, parameter), getattr(given, parameter)
         if was != now:
-            raise UsageError(
-                f"search {name!r} has `{parameter}` {was}, not {now}; search resume {name} takes all from it"
-            )
-    if begun.recipe != given.recipe:
-        raise UsageError(f"search {name!r} trains otherwise; search resume {name} takes all from it")
+            raise UsageError(f"search {name!r} has `{parameter}` {was}, not {now}; resume it without `{parameter}`")
+    for parameter, now in given.recipe.to_dict().items():
+        was = begun.recipe.to_dict().get(parameter, "by the rule for its images")
+        if was != now:
+            raise UsageError(f"search {name!r} has `{parameter}` {was}, not {now}; resume it without `{parameter}`")
     weights = [None if one.network is None else one.network.weights_sha256 for one in (begun, given)]
     if weights[0] != weights[1]:
         raise UsageError(

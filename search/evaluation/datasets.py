@@ -15,14 +15,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from search.errors import DatasetInvalidError
+from search.evaluation.evaluation import Evaluation
 from search.images.built_in import check_built_in, read_built_in
+from search.images.dataset import Dataset
 from search.images.image_set import ImageSet
 from search.images.places import ImagePlaces
 from search.images.splits import MOST_CHOOSING, held_out
-from search.space.task import Task
+from search.space.task import Metric, Task
 
 _SPLIT_SEED = 2018
 _FOLD_SEED = 1602  # for confirmation runs
+_ROLES = {"train": "training", "validation": "choosing", "confirmation": "confirming", "test": "testing"}
 IMBALANCED = 3  # times as many training images as another class, or more, has a class of an imbalanced set
 
 
@@ -73,10 +77,13 @@ def load(task: Task, places: ImagePlaces) -> TaskData:
     Raises:
         DatasetMissingError: If images are missing and cannot be downloaded.
         DatasetCorruptError: If a file is damaged.
+        DatasetInvalidError: If the metric needs images of a class that a part lacks.
     """
     dataset, trained = task.dataset, task.train != "scratch"
     if dataset.digest is not None:
         parts = _split(places.library.open(dataset), trained=trained)
+        if task.metric == "balanced-accuracy":
+            _check_classes(parts, dataset)
         return TaskData(**parts, fingerprint=f"{dataset.digest}/trained" if trained else dataset.digest)
     development, test = read_built_in(dataset.name, places.data_dir)
     if trained:
@@ -110,6 +117,32 @@ def imbalance(task: Task, train: ImageSet) -> str | None:
     return said
 
 
+def weakness(task: Task, validation: ImageSet, baseline: Evaluation) -> str | None:
+    """Return a note that the baseline is not clearly better than one answer for all images; None if it is.
+
+    Clearly is by more than two standard errors.
+
+    Args:
+        task: The task.
+        validation: The images that choose.
+        baseline: The baseline's evaluation.
+    """
+    counts = np.bincount(validation.labels, minlength=task.classes)
+    guessed = 1 / task.classes if task.metric == "balanced-accuracy" else counts.max() / counts.sum()
+    if baseline.accuracy > guessed + 2 * baseline.accuracy_standard_error:
+        return None
+    change = (
+        "train longer by `epochs`, at another `learning_rate`, another network, or with more images"
+        if task.train == "scratch"
+        else "check that its weights are of these classes in this order, and that `mean` and `std` are theirs"
+    )
+    return (
+        f"the baseline's accuracy, {baseline.accuracy:.2%}, is not clearly better than the {guessed:.2%} of always "
+        f"answering {task.dataset.class_names[int(counts.argmax())]!r}, so almost any configuration keeps it; "
+        f"{change}"
+    )
+
+
 def check_present(task: Task, places: ImagePlaces) -> None:
     """Check that the images of a task are here. Nothing is read or downloaded.
 
@@ -122,7 +155,7 @@ def check_present(task: Task, places: ImagePlaces) -> None:
         places.library.open(task.dataset)
 
 
-def fold(data: TaskData, run: int) -> TaskData:
+def fold(data: TaskData, run: int, metric: Metric) -> TaskData:
     """Return a task's images as a confirmation run takes them: its validation images are those that confirm.
 
     If networks come trained, these are the same images for every run, which trains on the training images. If they are
@@ -130,9 +163,13 @@ def fold(data: TaskData, run: int) -> TaskData:
     divided into stratified folds of about the size of the validation set, and each run holds out the next fold for
     validation; once each was held out, the images are shuffled and divided again.
 
+    A mean over classes needs images of each: by `balanced-accuracy` there are no more folds than a class has images, so
+    that each fold holds every class.
+
     Args:
         data: From `load`.
         run: Number of the run, from 0.
+        metric: The task's metric.
     """
     fingerprint = f"{data.fingerprint}/{run}"
     if data.confirmation is not None:
@@ -141,12 +178,34 @@ def fold(data: TaskData, run: int) -> TaskData:
 
     both = _joined(data.train, data.validation)
     folds = max(2, round(len(both.labels) / len(data.validation.labels)))
+    rarest = int(np.unique(both.labels, return_counts=True)[1].min())
+    if metric == "balanced-accuracy" and rarest < folds:
+        folds = max(2, rarest)
+        fingerprint += f"/{folds}"  # other images than in the folds of accuracy
     dealer = StratifiedKFold(folds, shuffle=True, random_state=_FOLD_SEED + run // folds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # classes with fewer images than folds are in some folds only
         dealt = list(dealer.split(both.labels, both.labels))
     kept, out = dealt[run % folds]
     return TaskData(train=both.subset(kept), validation=both.subset(out), test=data.test, fingerprint=fingerprint)
+
+
+def _check_classes(parts: Mapping[str, ImageSet], dataset: Dataset) -> None:
+    """Check that all classes are in all parts, of which each is measured by a mean over classes.
+
+    Raises:
+        DatasetInvalidError: If one is not.
+    """
+    counts = {part: np.bincount(images.labels, minlength=dataset.classes) for part, images in parts.items()}
+    for part, count in counts.items():
+        label = int(count.argmin())
+        if count[label] == 0:
+            found = ", ".join(f"{other[label]:,} for {_ROLES[name]}" for name, other in counts.items())
+            raise DatasetInvalidError(
+                f"{dataset.name}: `metric` balanced-accuracy needs images of every class for {_ROLES[part]}, and there "
+                f"are none of {dataset.class_names[label]!r}. Of its images there are {found}. Give more images of it, "
+                "or other splits, or choose `metric` accuracy"
+            )
 
 
 def _joined(first: ImageSet, second: ImageSet) -> ImageSet:

@@ -208,7 +208,7 @@ class Evaluator:
         """
         started = time.perf_counter()
         candidate = candidate.canonical()
-        task, data, seed = self._task, fold(self._data, run), _CONFIRMING + run
+        task, data, seed = self._task, fold(self._data, run, self._task.metric), _CONFIRMING + run
         images = TaskImages(task, data)
         retrained = task.train != "none"
         networks = self._networks_on(images, seed) if retrained else self._networks

@@ -47,6 +47,10 @@ class TaskImages:
         """Return the training images by which scales are chosen and densities measured."""
         return self.train.inputs(slice(0, _CALIBRATION_IMAGES))
 
+    def training_sample(self) -> approx.LabelledImages:
+        """Return the same images with their classes."""
+        return self.train.subset(torch.arange(min(_CALIBRATION_IMAGES, len(self.train))))
+
     def example(self) -> Tensor:
         """Return a batch of network inputs: two training images."""
         return self.train.inputs(slice(0, 2))

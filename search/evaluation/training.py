@@ -2,12 +2,20 @@
 
 Each stage depends on the stage before it, its own settings and a seed, and is cached under a content hash of exactly
 those, so that candidates that share a network train it once. The seed of every stage is drawn from that hash.
+
+Retraining on integer codes can undo a network. A BatchNorm that was folded no longer makes good for large steps: then a
+step of Adam, which moves each weight by about the rate, moves the sums of all inputs of a wide layer far. The rates of
+the built-in families suit their layers. Custom networks have any, so their rate is at most half of one over the inputs
+of a sum, as in Yang et al. (Tensor Programs V, NeurIPS 2021), where Adam's rate falls with the width; and where a
+network is clearly worse after retraining, on images that it was retrained on, it is kept as it was converted.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -20,13 +28,16 @@ from search.evaluation import early_stopping as stopping
 from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.chips import right_without_faults
 from search.evaluation.emulation import Emulation, TrainedNetwork
-from search.evaluation.metrics import chip_accuracies
+from search.evaluation.evaluation import share_error
+from search.evaluation.metrics import chip_accuracies, effective_images, grouped
 from search.evaluation.task_images import TaskImages
 from search.space.candidate import Candidate
 from search.space.custom_network import build_custom_network
-from search.space.task import CHANNEL_STEPS, Task
+from search.space.task import CHANNEL_STEPS, RETRAINING_VERSION, Task
 
 _VERSION = 7  # raise whenever the same stage would be trained differently
+_LARGEST_STEP = 0.5  # of Adam in a sum, in inputs of mean size
+_CLEARLY = 2.0  # standard errors
 _EARLY = "early_accuracy"  # beside a network's tensors, whose names have a dot
 
 
@@ -107,6 +118,8 @@ class Training:
     ) -> tuple[nn.Module, float]:
         """Convert a candidate's network to integer codes and retrain it, with a perfect memory.
 
+        A custom network is kept as it was converted if retraining makes it clearly worse.
+
         Args:
             candidate: Candidate in canonical form.
             network: Its network from `pruned`.
@@ -122,6 +135,7 @@ class Training:
             "after": network.key,
             **self._emulation.settings(candidate, layers),
             **({"metric": metric} if metric != "accuracy" else {}),  # of the early accuracy
+            **({"retraining": RETRAINING_VERSION} if self._task.network else {}),
         }
         model = self._emulation.approximated(
             candidate, network, layers, calibration_data=self._images.calibration_data()
@@ -138,12 +152,37 @@ class Training:
             measured = early[0] if early else self._validation_accuracy(model)
             return {**model.state_dict(), _EARLY: torch.tensor(measured, dtype=torch.float64)}
 
-        schedule = self._schedule(effort.approximate_epochs, effort.approximate_learning_rate)
-        result = self._stage(model, settings, schedule, after_step=after_step, finished=finished)
+        rate: float = effort.approximate_learning_rate
+        guard: AbstractContextManager[None] | None = None
+        if self._task.network is not None:
+            rate = min([rate, *(_LARGEST_STEP / inputs for inputs in _inputs_of_folded(network.model, model))])
+            guard = self._restored_if_worse(model)
+        schedule = self._schedule(effort.approximate_epochs, rate)
+        result = self._stage(model, settings, schedule, after_step=after_step, finished=finished, guard=guard)
         measured = result.pop(_EARLY).item()
         model.load_state_dict(result)
         judge(measured)
         return model, measured
+
+    @contextmanager
+    def _restored_if_worse(self, model: nn.Module) -> Iterator[None]:
+        """Restore a network that is clearly less accurate on training images at the end of the context, or diverges."""
+        images = self._images.training_sample()
+        labels, metric = images.labels.numpy(), self._task.metric
+
+        def accuracy() -> float:
+            (found,) = chip_accuracies(right_without_faults(model, images)[None], labels, metric)
+            return found
+
+        before, state = accuracy(), copy.deepcopy(model.state_dict())
+        try:
+            yield
+        except approx.DivergedError:
+            model.load_state_dict(state)
+            return
+        after, count = accuracy(), effective_images(grouped(labels, metric)[1])
+        if before - after > _CLEARLY * math.hypot(share_error(before, count), share_error(after, count)):
+            model.load_state_dict(state)
 
     def _validation_accuracy(self, model: nn.Module) -> float:
         right = right_without_faults(model, self._images.of("validation"))
@@ -181,13 +220,15 @@ class Training:
         finished: Callable[[], dict[str, Tensor]],
         masks: Mapping[str, Tensor] | None = None,
         after_step: Callable[[int, int], None] | None = None,
+        guard: AbstractContextManager[None] | None = None,
     ) -> dict[str, Tensor]:
-        """Return the result of a stage, from the cache or by training the model and calling `finished`."""
+        """Return the result of a stage, from the cache or by training within `guard` and calling `finished`."""
         key = _stage_key(settings, schedule)
 
         def compute() -> dict[str, Tensor]:
             self._on_training(settings["stage"])
-            approx.fit(model, self._images.train, schedule, seed=seed_of(key), masks=masks, after_step=after_step)
+            with guard or nullcontext():
+                approx.fit(model, self._images.train, schedule, seed=seed_of(key), masks=masks, after_step=after_step)
             return finished()
 
         return self._cache.get_or_compute(key, compute)
@@ -216,6 +257,15 @@ def untrained_layers(task: Task, candidate: Candidate) -> tuple[approx.LayerShap
         approx.ApproxError: If it has no layers that can be approximated.
     """
     return tuple(approx.trace(untrained(task, candidate, seed=0), torch.ones(1, *task.image_shape)))
+
+
+def _inputs_of_folded(model: nn.Module, converted: nn.Module) -> Iterator[int]:
+    """Yield the inputs of a sum in each layer that a BatchNorm was folded into, which gives it another bias."""
+    before = dict(approx.weight_layers(model))
+    for name, layer in approx.approx_layers(converted):
+        bias = before[name].bias if name in before else layer.bias
+        if layer.bias is not None and (bias is None or not torch.equal(bias, layer.bias)):
+            yield layer.weight[0].numel()
 
 
 def _stage_key(settings: Mapping[str, Any], schedule: approx.Schedule) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -31,6 +32,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _ALL = "#000000"
 _GREEDY = "#EE6677"
 _REFERENCE = "#BBBBBB"
+_LINE = 180  # letters that fit the width of the picture
 _LABEL_HEIGHT = 0.052  # share of a panel's height that a label needs
 
 
@@ -88,7 +90,7 @@ def comparison_lines(comparison: Comparison, *, confirm: str) -> list[str]:
         )
     elif not all(choice.confirmed for choice in choices):
         lines.append(f"{NOT_CONFIRMED} Not confirmed: the accuracy is kept on average, but not with 97.5 % confidence.")
-    return lines
+    return lines if comparison.caution is None else [*lines, comparison.caution]
 
 
 def check_folder(folder: Path, name: str | None) -> None:
@@ -180,8 +182,8 @@ def comparison_figure(comparison: Comparison) -> Figure:
         panel.yaxis.set_minor_locator(NullLocator())
     axes[0].set_ylabel("energy saved: baseline's / own, times")
     figure.suptitle(
-        f"Energy saved within an accuracy loss: {_searched(comparison)} on {comparison.hardware}, {comparison.budget} "
-        "evaluations for each line",
+        f"Energy saved within an accuracy loss: {_searched(comparison)} on {comparison.hardware}, "
+        f"{words.count(comparison.budget, 'evaluation')} for each line",
         fontsize="large",
     )
     hollow = (
@@ -189,7 +191,9 @@ def comparison_figure(comparison: Comparison) -> Figure:
         if not comparison.confirm
         else "filled: confirmed with 97.5 % confidence; hollow: on average only"
     )
-    figure.supxlabel(f"{hollow}. Baseline: {words.energy(comparison.baseline.energy_pj)}", fontsize="small")
+    below = [f"{hollow}. Baseline: {words.energy(comparison.baseline.energy_pj)}"]
+    below += [] if comparison.caution is None else [textwrap.fill(comparison.caution, _LINE)]
+    figure.supxlabel("\n".join(below), fontsize="small")
     return figure
 
 

@@ -15,6 +15,7 @@ from search.answers.confirmation import Answer
 from search.answers.result import SearchResult
 from search.report import sentences
 from search.report.rows import MARKS, SPREAD, cells, searched, shown_front
+from search.space.commands import export_command, resume_command
 from search.store.records import Record, SearchRecord, TrialCounts
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def print_result(console: Console, result: SearchResult, *, show_all: bool = Fal
         *sentences.result_lines(
             result,
             whole_front="" if show_all else f"search show {result.search.name} --all",
-            confirm=f"Confirm it with: search resume {result.search.name}",
+            confirm=f"Confirm it with: {resume_command(result.search.task, result.search.name)}",
         ),
     ]
     for line in lines:
@@ -82,8 +83,8 @@ def print_answer(console: Console, answer: Answer) -> None:
     console.print(table)
     for line in sentences.answer_lines(answer, confirm="Confirm it without --no-confirm"):
         console.print(line, highlight=False, markup=False)
-    if answer.record is not None:
-        console.print(f"Export it with: search export {record.id} --out DIR", highlight=False)
+    if answer.record is not None and (command := export_command(answer.task, record.id)):
+        console.print(f"Export it with: {command}", highlight=False)
 
 
 def print_searches(console: Console, searches: Sequence[SearchRecord], counts: Mapping[int, TrialCounts]) -> None:

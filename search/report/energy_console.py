@@ -123,7 +123,7 @@ def _sentences(scored: Scored, picture: Path | None) -> list[str]:
     ]
     if saving is not None and scored.baseline is not None:
         lines.append(
-            f"Saving:    {words.saving(saving.value)} less than the baseline's "
+            f"Saving:    {words.less(saving.value)} the baseline's "
             f"{words.energy(scored.baseline.energy_pj)}; {words.saving(saving.low)} to {words.saving(saving.high)} "
             "by any mix of the lowest and the highest."
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
@@ -10,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.text import Annotation, Text
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
@@ -25,6 +27,8 @@ from search.store.records import Record
 _FRONT, _UNTRIED, _OTHERS = "#4477AA", "#BBCCE0", "#BBBBBB"
 _MARKS = {"answer": ("*", 260, "#EE6677"), "right-sized": ("D", 60, "#228833"), "baseline": ("s", 60, "#222222")}
 _COLOURS: dict[Verdict, str] = {"confirmed": _FRONT, "rejected": "white", "untried": _UNTRIED}  # inside
+_LINE = 120  # letters that fit the width of the picture
+_LEAST_RATIO = 1.2  # of the largest energy on the axis to the smallest
 _Place: TypeAlias = tuple[int, int, Literal["left", "center", "right"], Literal["top", "center", "bottom"]]
 # Where a label may be: how far from its point, in points, and its alignment; earlier ones are preferred.
 _DIRECTIONS: tuple[_Place, ...] = (
@@ -83,12 +87,33 @@ def front_figure(result: SearchResult) -> Figure:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     drawn = [record.evaluation.energy_pj for record in (*inside, *front, *(record for record, _ in named))]
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(drawn) < 500 * min(drawn) else (1,)))
+    _place_ticks(axes, drawn)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda pj, _: words.energy(pj)))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize="small")
+    caution = words.caution(answer.task)
+    figure.legend(
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize="small",
+        title=None if caution is None else textwrap.fill(caution, _LINE),
+        title_fontsize="small",
+    )
     _label(axes, {_text(answer, record, roles): record for record, roles in named}, [*inside, *front], steps)
     return figure
+
+
+def _place_ticks(axes: Axes, energies: Sequence[float]) -> None:
+    """Place ticks on a logarithmic axis of energies, at least two: evenly where there are too few round ones."""
+    low, high = min(energies), max(energies)
+    if high < _LEAST_RATIO * low:  # labels of three digits would not tell ticks apart
+        middle, half = math.sqrt(low * high), math.sqrt(_LEAST_RATIO)
+        axes.set_xlim(middle / half, middle * half)
+    left, right = axes.get_xlim()
+    locator: Locator = LogLocator(subs=(1, 2, 5) if high < 500 * low else (1,))
+    if sum(left <= tick <= right for tick in locator.tick_values(left, right)) < 2:
+        locator = MaxNLocator(4, steps=[1, 2, 5, 10])
+    axes.xaxis.set_major_locator(locator)
 
 
 def _named(answer: Answer) -> list[tuple[Record, list[str]]]:
@@ -104,7 +129,7 @@ def _named(answer: Answer) -> list[tuple[Record, list[str]]]:
 def _text(answer: Answer, record: Record, roles: Sequence[str]) -> str:
     """Return the label of an evaluation."""
     sure = "" if "answer" not in roles else ", confirmed" if answer.confirmed else ", not confirmed"
-    saved = "" if "baseline" in roles else f", {words.saving(answer.saving(record))} less"
+    saved = "" if "baseline" in roles else f", {words.less(answer.saving(record)).rsplit(' ', 1)[0]}"  # without "than"
     return f"{' = '.join(roles)}{sure}\n{words.energy(record.evaluation.energy_pj)}{saved}"
 
 

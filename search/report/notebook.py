@@ -19,6 +19,7 @@ from search.errors import UsageError
 from search.report import sentences
 from search.report.comparison import comparison_figure, comparison_lines, groups, points, saving_mark, title
 from search.report.rows import MARKS, cells, searched, shown_front
+from search.space.commands import resume_call
 from search.store.records import Record
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def result_html(result: SearchResult) -> str:
     lines = sentences.result_lines(
         result,
         whole_front="result.front has all of them",
-        confirm=f"Confirm it with: search.resume({result.search.name!r})",
+        confirm=f"Confirm it with: {resume_call(result.search.task, result.search.name)}",
     )
     table = _table(f"Front of {searched(result)}", _COLUMNS, [front, _references(answer, shown)])
     return _notebook(table, lines, sentences.legend_lines(answer))

@@ -114,7 +114,7 @@ class SearchState:
             parts.append("the baseline itself")
         elif self.baseline is not None:
             ratio = self.baseline.evaluation.energy_pj / evaluation.energy_pj
-            parts.append(f"{words.saving(ratio)} less than the baseline")
+            parts.append(f"{words.less(ratio)} the baseline")
         used = [value for value in words.configuration(evaluation.candidate).values() if value != "-"]
         return f"cheapest measured {wanted}: {', '.join(parts)} ({', '.join(used)})"
 
@@ -198,7 +198,7 @@ class LineProgress(Stoppable):
     def testing(self, count: int) -> None:
         """Say that the search is over."""
         if count:
-            self._show(f"measuring {count} results on the test images")
+            self._show(f"measuring {words.count(count, 'result')} on the test images")
 
     def sizing(self, candidate: Candidate) -> None:
         """Say that the answer's network is evaluated without approximations."""
@@ -206,7 +206,7 @@ class LineProgress(Stoppable):
 
     def confirming(self, candidate: Candidate, runs: int) -> None:
         """Say what is confirmed."""
-        self._show(f"confirming by {runs} runs: {', '.join(words.configuration(candidate).values())}")
+        self._show(f"confirming by {words.count(runs, 'run')}: {', '.join(words.configuration(candidate).values())}")
 
     def _write(self, line: str) -> None:
         self._console.print(self._worded(line), soft_wrap=True, highlight=False, markup=False)
@@ -316,7 +316,7 @@ class LiveProgress(Stoppable):
 
     def testing(self, count: int) -> None:
         """Show that the search is over."""
-        self._details.plain = f"measuring {count} results on the test images" if count else ""
+        self._details.plain = f"measuring {words.count(count, 'result')} on the test images" if count else ""
 
     def sizing(self, candidate: Candidate) -> None:
         """Show that the answer's network is evaluated without approximations."""
@@ -324,7 +324,9 @@ class LiveProgress(Stoppable):
 
     def confirming(self, candidate: Candidate, runs: int) -> None:
         """Show what is confirmed."""
-        self._details.plain = f"confirming by {runs} runs: {', '.join(words.configuration(candidate).values())}"
+        self._details.plain = (
+            f"confirming by {words.count(runs, 'run')}: {', '.join(words.configuration(candidate).values())}"
+        )
 
     def _show(self) -> None:
         state = self._state

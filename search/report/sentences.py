@@ -41,10 +41,10 @@ def result_lines(result: SearchResult, *, whole_front: str, confirm: str) -> lis
         confirm: How to confirm the answer.
     """
     answer = result.answer
-    failed = f", {result.failed} failed" if result.failed else ""
+    different = "" if result.finished == 1 else f", {result.distinct:,} of them different"
+    failed = f", {result.failed:,} failed" if result.failed else ""
     lines = [
-        f"{result.finished} evaluations, {result.distinct} of them different{failed}; "
-        f"hypervolume {result.hypervolume:.4f}.",
+        f"{words.count(result.finished, 'evaluation')}{different}{failed}; hypervolume {result.hypervolume:.4f}.",
     ]
     if "," in result.search.hardware:
         lines.append(_hardware_line(result))
@@ -103,12 +103,14 @@ def _found_lines(answer: Answer, record: Record, confirm: str) -> list[str]:
             _class_line(answer),
         ]
     fresh = _runs(answer, confirmation, record)
+    fresh = fresh[0].upper() + fresh[1:]  # it begins a sentence
     if answer.confirmed and record.key == answer.baseline.key and answer.rejected:
         near, runs = max(answer.rejected, key=lambda one: one[1].margin.lower_bound)
         return [
             f"Nothing cheaper is confirmed {answer.target}, {record.id}.{cheaper} Nearest, not confirmed: {near.id}, "
             f"{words.savings(answer, near)}; with 97.5 % confidence it falls {-runs.margin.lower_bound * 100:.2f} "
-            "points short. Ask for less, or search more."
+            "points short. Ask for less, or search more.",
+            _class_line(answer),
         ]
     if answer.confirmed:
         found = f"Cheapest {answer.target}, confirmed: {record.id}, {energies}.{cheaper}"
@@ -134,7 +136,7 @@ def _reference_lines(answer: Answer) -> list[str]:
             "Right-sized, the cheapest dense, exact, 8-bit network at nominal voltage among those evaluated that keeps "
             "the accuracy: "
             f"{found.id}, {words.configuration(found.evaluation.candidate)['network']}, "
-            f"{words.energy(found.evaluation.energy_pj)}, {words.saving(answer.saving(found))} less than the baseline; "
+            f"{words.energy(found.evaluation.energy_pj)}, {words.less(answer.saving(found))} the baseline; "
             f"{_runs(answer, right_sized.confirmation, found)}."
         )
     return [sized, f"Baseline: {_runs(answer, answer.baseline_confirmation, baseline)}."]

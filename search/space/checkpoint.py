@@ -37,7 +37,8 @@ def load_weights(model: nn.Module, checkpoint: str, *, network: str, classes: in
         classes: Number of its classes, for messages.
 
     Raises:
-        UsageError: If the file cannot be read, has anything but tensors, or its tensors do not fit the network.
+        UsageError: If the file cannot be read, has anything but tensors, or its tensors do not fit the network: in
+            names, but for those of one tensor that has several, in shapes, or by codes where the network has numbers.
     """
     tensors = _without_prefix(read_tensors(Path(checkpoint)), model)
     given = f"the weights of `checkpoint` {checkpoint} do not fit `network` {network}"
@@ -49,10 +50,19 @@ def load_weights(model: nn.Module, checkpoint: str, *, network: str, classes: in
             for name in wrong
         ]
         raise UsageError(f"{given}: {_some(shapes, '; ')}{_classes_hint(tensors, own, wrong, classes)}")
+    coded = [
+        f"{name} is of type {_type(value)} in the file and {_type(own[name])} in the network"
+        for name, value in tensors.items()
+        if name in own and not _converts(value, own[name])
+    ]
+    if coded:
+        raise UsageError(f"{given}: {_some(coded, '; ')}; give floating-point weights, such as before any quantisation")
     try:
         missing, unexpected = model.load_state_dict(tensors, strict=False)
     except Exception as error:  # from the network's own code
         raise UsageError(f"{given}: {' '.join(str(error).split())}") from error
+    there = [own[name] for name in tensors if name in own]
+    missing = [name for name in missing if name not in own or not any(_holds(one, own[name]) for one in there)]
     parts = []
     if missing:
         parts.append(f"{len(missing)} of its {len(own)} tensors are not in the file: {_some(missing)}")
@@ -77,14 +87,17 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         what = "is a folder" if file.is_dir() else "does not exist"
         raise UsageError(f"{given} {what}; give the file of the network's weights")
     try:
+        with file.open("rb"):
+            pass
+    except OSError as error:
+        raise UsageError(f"{given} cannot be read: {error.strerror or error}") from None
+    try:
         if ending == ".safetensors":
             return load_file(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
     except SafetensorError:
         raise UsageError(f"{given} cannot be read: it is damaged, or no .safetensors file; save it again") from None
-    except OSError as error:
-        raise UsageError(f"{given} cannot be read: {error.strerror or error}") from None
-    except Exception:  # torch raises whatever its readers do
+    except Exception:  # torch raises whatever its readers do, such as OSError beyond the end of a truncated file
         raise UsageError(f"{given} {_why_not_read(file)}; {_SAVE}") from None
     return _weights_in(content, given)
 
@@ -122,6 +135,8 @@ def _weights_in(content: object, given: str) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise UsageError(f"{given} holds {_kind(content)}, not tensors by name; {_SAVE}")
     states: dict[str, Mapping[str, Tensor]] = {str(key): one for key, one in content.items() if _is_state(one)}
+    if not content:
+        raise UsageError(f"{given} holds an empty dictionary, no tensors; {_SAVE}")
     if not states:
         raise UsageError(
             f"{given} holds no tensors by name; its keys are {_some([str(key) for key in content])}; {_SAVE}"
@@ -138,6 +153,31 @@ def _is_state(content: object) -> TypeGuard[Mapping[str, Tensor]]:
         and bool(content)
         and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
     )
+
+
+def _converts(value: Tensor, own: Tensor) -> bool:
+    """Whether a tensor of a file has numbers that the type of a network's one can stand for."""
+    if own.is_floating_point():
+        return value.is_floating_point()
+    return own.is_complex() or not value.is_complex()
+
+
+def _type(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+def _holds(one: Tensor, other: Tensor) -> bool:
+    """Whether a tensor has all the memory of another, as where layers share weights, so that loading it loads both."""
+    if one.untyped_storage().data_ptr() != other.untyped_storage().data_ptr() or not one.is_contiguous():
+        return False
+    (first, last), (start, end) = _extent(one), _extent(other)
+    return first <= start and end <= last
+
+
+def _extent(value: Tensor) -> tuple[int, int]:
+    """The memory from the first value of a tensor to the end of its last one."""
+    steps = sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
+    return value.data_ptr(), value.data_ptr() + (steps + 1) * value.element_size()
 
 
 def _kind(content: object) -> str:

@@ -91,7 +91,8 @@ def find_model(model: Any, *, image_shape: tuple[int, int, int], classes: int) -
     Raises:
         UsageError: If it is no network with weights, does not classify these images, or cannot be approximated.
     """
-    path, copied = model_path(model), copied_model(model)
+    copied = copied_model(model)
+    path = model_path(copied)
     check_scores(copied, "`model`", image_shape=image_shape, classes=classes)
     check_finite(copied, "`model`")
     check_approximable(copied, "`model`", image_shape=image_shape)

@@ -22,7 +22,8 @@ class Effort:
         batch_size: Images per training step.
         learning_rate: Adam's rate for training from scratch.
         prune_learning_rate: Adam's rate for retraining after pruning.
-        approximate_learning_rate: Adam's rate for retraining on integer codes.
+        approximate_learning_rate: Adam's rate for retraining on integer codes; for custom networks the highest, see
+            `search.evaluation.training`.
         chips: Chips, each with its own failing memory cells, over which accuracy is averaged.
         augmentation: How training images are varied, one of `AUGMENTATIONS`.
         confirmations: Fresh runs that confirm an answer; see `search.answers.confirmation`.

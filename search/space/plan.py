@@ -21,7 +21,7 @@ from search.space.search_space import SearchSpace
 from search.space.task import CHANNEL_STEPS, Task
 
 _TRIED = 0.6  # networks, and pairs of network and sparsity, over those of random candidates
-_RUNS = 6  # fresh runs in all, over those of one candidate: the baseline's, the answer's and those of rejected ones
+_RUNS = 6  # candidates with fresh runs, or all if there are fewer: the baseline, the answer and rejected ones
 _CALIBRATION_IMAGES = 512  # by which networks are mended that are not trained
 _PASSES = 2  # of these images to mend means: through the network before, and after
 LONG_S = 3600.0  # a search that takes longer comes with what to change
@@ -234,7 +234,7 @@ def plan_search(
         evaluations=evaluations,
         workers=workers,
         first_s=None if before else wanted.first_s,
-        evaluation_s=wanted.search_s * workers / evaluations,
+        evaluation_s=wanted.work_s / evaluations,
         search_s=wanted.search_s,
         confirmation_s=wanted.confirmation_s if confirm else None,
         epochs=epochs,
@@ -266,7 +266,8 @@ class _Wanted:
         return baseline.train_s + baseline.approximate_s
 
     @property
-    def search_s(self) -> float:
+    def work_s(self) -> float:
+        """Seconds of all evaluations, one after another."""
         after, before = self._tried(self.before + self.evaluations), self._tried(self.before)
         (networks, pruned), evaluations = (after[0] - before[0], after[1] - before[1]), self.evaluations
         seconds = 0.0
@@ -275,16 +276,23 @@ class _Wanted:
         candidates = self._stages([*self._candidates.middle, *self._candidates.smallest])
         seconds += networks * fmean(one.train_s for one in self._stages(self._candidates.middle))
         seconds += pruned * fmean(one.prune_s for one in candidates)
-        seconds += evaluations * fmean(one.approximate_s for one in candidates)
-        return seconds / self.workers
+        return seconds + evaluations * fmean(one.approximate_s for one in candidates)
+
+    @property
+    def search_s(self) -> float:
+        """Seconds until they are over: workers cannot share an evaluation."""
+        shared_s = self.work_s / min(self.workers, self.evaluations)
+        return shared_s if self.before else max(self.first_s, shared_s)
 
     @property
     def confirmation_s(self) -> float:
         runs = self.task.with_effort(self.effort).effort.confirmations
         (baseline,) = self._stages([self._candidates.baseline])
         candidates = self._stages([*self._candidates.middle, *self._candidates.smallest])
-        others = (_RUNS - 1) * fmean(one.fresh_run_s for one in candidates)
-        return runs * (baseline.fresh_run_s + others) / self.workers
+        others = min(_RUNS, self.before + self.evaluations) - 1
+        dense_s = baseline.fresh_run_s - baseline.prune_s
+        work_s = runs * (dense_s + others * fmean(one.fresh_run_s for one in candidates))
+        return work_s / min(self.workers, runs * (1 + others))
 
     @property
     def _seconds(self) -> float:
@@ -301,12 +309,15 @@ class _Wanted:
         return [stage_times(task, one, self.times[one], self.sizes) for one in timed]
 
     def _tried(self, candidates: int) -> tuple[float, float]:
-        """Return how many networks as many candidates have, and how many pairs of network and sparsity."""
+        """Return how many networks as many candidates have, and how many pairs of network and sparsity.
+
+        The first candidate is the baseline, which is not pruned.
+        """
         if not candidates:
             return 0.0, 0.0
         networks = max(1.0, _TRIED * _distinct(len({one.network for one in self.space.networks()}), candidates))
         sparsities = sum(percent > 0 for percent in self.space.sparsity_percent)
-        return networks, _TRIED * _distinct(networks * sparsities, candidates)
+        return networks, _TRIED * _distinct(networks * sparsities, candidates - 1)
 
     def remedies(self) -> list[Remedy]:
         """Return what would make it shorter."""
@@ -334,4 +345,4 @@ class _Wanted:
 
 def _distinct(kinds: float, draws: int) -> float:
     """Return how many kinds some random draws are expected to have."""
-    return kinds * (1 - (1 - 1 / kinds) ** draws) if kinds > 1 else kinds
+    return kinds * (1 - (1 - 1 / kinds) ** draws) if kinds > 1 else min(kinds, draws)

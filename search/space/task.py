@@ -24,6 +24,10 @@ TRAININGS: tuple[Train, ...] = ("scratch", "finetune", "none")
 METRICS: tuple[Metric, ...] = ("accuracy", "balanced-accuracy")
 CHANNEL_STEPS = 8  # widths of a network that comes trained: eighths of its channels
 
+# Raise whenever the same task would give other results; `EVALUATION_VERSION` would make all tasks anew.
+RETRAINING_VERSION = 1  # of retraining custom networks on codes
+_FOLDS_VERSION = 1  # of fresh runs by balanced accuracy
+
 _DIGITS = 16  # of the digest in an identity
 _FEW_REPEATED = 0.01  # share of validation images
 
@@ -207,6 +211,9 @@ class Task:
             network = self.network.to_dict()
             del network["checkpoint"]  # where the weights were; the fingerprint says which
             values["network"] = network
+            values["retraining"] = RETRAINING_VERSION if self.train != "none" else None
+        if self.metric == "balanced-accuracy" and self.train == "scratch":
+            values["folds"] = _FOLDS_VERSION
         return {name: value for name, value in values.items() if value}
 
     def with_effort(self, name: str) -> Task:

@@ -15,6 +15,7 @@ from search.images.dataset import Dataset
 from search.images.library import OnImage
 from search.images.lookup import dataset_of, find_dataset
 from search.images.places import ImagePlaces
+from search.space.commands import resume_command
 from search.space.effort import Recipe
 from search.space.task import METRICS, TRAININGS, CustomNetwork, Metric, Task, Train, check_networks, task_of
 
@@ -45,7 +46,8 @@ class TaskRequest:
         metric: `accuracy`, the share of images (the default); or `balanced-accuracy`, the mean over classes of the
             share of their images.
         epochs: Epochs of training from scratch or, for a network that comes trained, of fine-tuning it; by default a
-            rule gives them from the number of images: see `search.space.effort.effort_for`.
+            rule gives them from the number of images: see `search.space.effort.effort_for`. This and the next three are
+            nothing for `train` none.
         learning_rate: Adam's rate in them.
         batch_size: Images per training step.
         augment: How training images are varied: `none` (the default) or `crop-flip`.
@@ -157,12 +159,20 @@ class TaskRequest:
 _SHORTCUTS = ("dataset", "data", "network", "model", "checkpoint", "train")  # parameters of `search.run` itself
 
 
-def searched_task(request: TaskRequest, places: ImagePlaces, *, on_image: OnImage = lambda done, of: None) -> Task:
+def searched_task(
+    request: TaskRequest,
+    places: ImagePlaces,
+    *,
+    begun: Task | None = None,
+    on_image: OnImage = lambda done, of: None,
+) -> Task:
     """Return the task that a request means. Images that are not stored yet are stored.
 
     Args:
         request: The request.
         places: Where images are.
+        begun: The task of a search that is resumed, which says how the network is trained and measured where the
+            request does not.
         on_image: Notified of each image that is stored.
 
     Raises:
@@ -173,7 +183,8 @@ def searched_task(request: TaskRequest, places: ImagePlaces, *, on_image: OnImag
     if not isinstance(request, TaskRequest):
         raise UsageError(f"`task` must be a search.TaskRequest, got {request!r}")
     try:
-        return _searched_task(request, places, on_image)
+        _training(request, begun)  # so that nothing is stored for a request that is refused
+        return task_on(request, _dataset(request, places, on_image), begun=begun)
     except SearchError as error:
         known = [one.name for one in fields(TaskRequest) if one.name not in _SHORTCUTS]
         for name in named_parameters(str(error)):
@@ -182,27 +193,33 @@ def searched_task(request: TaskRequest, places: ImagePlaces, *, on_image: OnImag
         raise
 
 
-def _searched_task(request: TaskRequest, places: ImagePlaces, on_image: OnImage) -> Task:
-    _training(request)  # so that nothing is stored for a request that is refused
-    return task_on(request, _dataset(request, places, on_image))
-
-
-def task_on(request: TaskRequest, dataset: Dataset) -> Task:
+def task_on(request: TaskRequest, dataset: Dataset, *, begun: Task | None = None) -> Task:
     """Return the task that a request means, with a data set that was found.
+
+    Args:
+        request: The request.
+        dataset: The data set.
+        begun: As for `searched_task`.
 
     Raises:
         UsageError: As for `searched_task`.
     """
-    train = _training(request)
+    train = _training(request, begun)
     task = task_of(dataset)
     network = _network(request, dataset, trained=train != "scratch")
     if network is not None:
         task = task.with_network(network)
     check_networks(task)
-    metric: Metric = next((one for one in METRICS if one == request.metric), "accuracy")
-    mean, std = (_per_channel(name, getattr(request, name), dataset.image_shape[0]) for name in ("mean", "std"))
+    metric: Metric = next((one for one in METRICS if one == request.metric), begun.metric if begun else "accuracy")
+    mean, std = (
+        _per_channel(name, getattr(request, name), dataset.image_shape[0]) or getattr(begun, name, ())
+        for name in ("mean", "std")
+    )
     task = replace(task.with_training(train), metric=metric, mean=mean, std=std)
-    return task.with_recipe(request.recipe)
+    recipe = request.recipe
+    if begun is not None and train == begun.train:
+        recipe = Recipe(**begun.recipe.to_dict() | recipe.to_dict())
+    return task.with_recipe(recipe)
 
 
 def rebuilt_task(task: Task, *, name: str = "NAME") -> Task:
@@ -221,7 +238,7 @@ def rebuilt_task(task: Task, *, name: str = "NAME") -> Task:
     if network.is_object:
         raise UsageError(
             f"the network {network.path} was given as a Python object, which is not stored; give it again: "
-            f"search.run(model=..., data=..., options=search.SearchOptions(name={name!r}, resume=True))"
+            f"{resume_command(task, name)}"
         )
     from search.space.custom_network import find_network  # imports torch
 
@@ -252,15 +269,39 @@ def rebuilt_task(task: Task, *, name: str = "NAME") -> Task:
     return replace(task, network=here)
 
 
-def _training(request: TaskRequest) -> Train:
+def task_with_model(task: Task, model: Any, *, name: str) -> Task:
+    """Return a stored task with the network that was given as a Python object, which is given again.
+
+    Args:
+        task: The task.
+        model: The network; whether it is the same one is not checked here.
+        name: Name of its search, for messages.
+
+    Raises:
+        UsageError: If the task has no such network, or this one cannot be used.
+    """
+    network = task.network
+    if network is None or not network.is_object:
+        what = "the built-in networks" if network is None else f"the network {network.path}"
+        raise UsageError(f"search {name!r} has {what}; resume it without `model`")
+    from search.space.custom_network import find_model  # imports torch
+
+    return task.with_network(find_model(model, image_shape=task.image_shape, classes=task.classes))
+
+
+def _training(request: TaskRequest, begun: Task | None) -> Train:
     """Return how the network is trained.
 
     Raises:
-        UsageError: If the network does not come with what that needs.
+        UsageError: If the network does not come with what that needs, or nothing is trained and the request says how.
     """
     source = next((name for name in ("model", "checkpoint") if getattr(request, name) is not None), None)
     given = request.train or ("scratch" if source is None else "finetune")
+    if request.train is None and begun is not None and begun.train != "scratch" and (source or request.network):
+        given = begun.train
     train = next(one for one in TRAININGS if one == given)
+    if train == "none" and (unused := [f"`{name}`" for name in request.recipe.to_dict()]):
+        raise UsageError(f"`train` none trains nothing, so leave out {', '.join(unused)}, or choose finetune")
     if train == "scratch" and source == "model":
         raise UsageError(
             "`model` has weights, which `train` scratch would not use; choose finetune or none, or give the import "

@@ -51,6 +51,13 @@ def converted(model: nn.Module, images: LabelledImages, **options: Any) -> nn.Mo
     return approximate(model, LayerApproximation(**options), calibration_data=images.inputs(slice(0, 200)))
 
 
+class Single(nn.Module):
+    """Converts what it gets to single precision."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.float()
+
+
 class Table(nn.Module):
     """Gives the outputs in the row that the only value of an image names."""
 
@@ -117,6 +124,23 @@ def test_a_loader_gives_the_accuracy_of_its_images(trained: nn.Module, digits: L
         yield inputs[1000:], labels[1000:]
 
     assert accuracy(trained, batches()) == expected
+
+
+@pytest.mark.parametrize(
+    ("dtype", "how"), [(torch.uint8, r"inputs\.float\(\) / 255"), (torch.float64, r"inputs\.to\(torch\.float32\)")]
+)
+def test_batches_of_another_type_than_the_weights_say_how_to_convert_them(dtype: torch.dtype, how: str) -> None:
+    model, labels = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), torch.zeros(3, dtype=torch.int64)
+    images = torch.ones(3, 1, 2, 2)
+    batches = DataLoader(TensorDataset(images.to(dtype), labels), batch_size=2)
+    for one in (model, approximate(model, LayerApproximation(), calibration_data=images)):
+        with pytest.raises(
+            ArgumentError, match=rf"the inputs in batch 0 of `images` are {dtype}, and .*, such as by {how}$"
+        ):
+            accuracy(one, batches)
+    assert accuracy(nn.Sequential(Single(), *model), batches) == accuracy(model, [(images, labels)])  # converts itself
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        accuracy(model, [(torch.ones(3, 5), labels)])
 
 
 PAIR = (torch.zeros(2, 1, 1, 1), torch.zeros(2, dtype=torch.int64))

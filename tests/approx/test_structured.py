@@ -1,9 +1,11 @@
 import copy
+import warnings
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from approx import (
     Architecture,
@@ -230,6 +232,52 @@ def test_layers_whose_channels_are_grouped_are_left_alone(layer: nn.Module) -> N
     found = {name: outputs_of(one) for name, one in weight_layers(smaller)}
     assert found.pop("1", outputs) == outputs
     assert found == {"0": 8, "3": 4, "5": 2}
+
+
+class Magnitude(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        return values.abs()
+
+
+COMPUTED: dict[str, Callable[[nn.Module], object]] = {
+    "weight_norm": parametrizations.weight_norm,
+    "spectral_norm": parametrizations.spectral_norm,
+    "orthogonal": parametrizations.orthogonal,
+    "bias": lambda layer: parametrize.register_parametrization(layer, "bias", Magnitude()),
+}
+
+
+@pytest.mark.parametrize("way", COMPUTED)
+@pytest.mark.parametrize(("place", "outputs"), [(0, [8, 4, 4, 5]), (1, [8, 8, 4, 5]), (2, [4, 8, 8, 5])])
+def test_layers_that_compute_their_weights_are_left_alone(way: str, place: int, outputs: list[int]) -> None:
+    """Neither their own channels go nor those that they read; all others do."""
+    layers = [nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 5, 1)]
+    COMPUTED[way](layers[place])
+    model, inputs = nn.Sequential(*layers).eval(), images_for("")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        smaller = prune_channels(model, 0.5, example_input=inputs)
+    assert [outputs_of(layer) for layer in smaller.children()] == outputs
+    assert smaller(inputs).shape == (2, 5, 16, 16)
+    before = layers[place].state_dict()
+    assert all(torch.equal(before[name], value) for name, value in list(smaller.children())[place].state_dict().items())
+
+
+def pruned(layer: nn.Module) -> None:
+    prune.l1_unstructured(layer, "weight", 0.3)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("way", [nn.utils.spectral_norm, pruned])
+def test_weights_that_older_hooks_compute_are_cut_as_computed(way: Callable[[nn.Module], object]) -> None:
+    layers = [nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 5, 1)]
+    way(layers[1])
+    model, inputs = nn.Sequential(*layers).eval(), images_for("")
+    model(inputs)
+    computed = layers[1].weight.detach().clone()
+    smaller = prune_channels(model, 0.5, example_input=inputs)
+    assert [outputs_of(layer) for layer in smaller.children()] == [4, 4, 5]
+    kept = {round(value, 6) for value in smaller.get_parameter("1.weight").flatten().tolist()}
+    assert kept <= {round(value, 6) for value in computed.flatten().tolist()}
 
 
 def test_a_batch_of_one_colour_is_not_mistaken_for_one_without_a_batch() -> None:

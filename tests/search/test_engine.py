@@ -63,6 +63,7 @@ def run(
     executor: FakeExecutor,
     observer: Observer | None = None,
     planner: Callable[[int, int], Plan | None] = lambda evaluations, before: None,
+    remark: Callable[[Evaluation], str | None] = lambda baseline: None,
 ) -> SearchResult:
     return run_search(
         search,
@@ -73,6 +74,7 @@ def run(
         key_of=key_of,
         observer=observer or Observer(),
         planner=planner,
+        remark=remark,
     )
 
 
@@ -103,6 +105,33 @@ def test_the_baseline_comes_first_and_belongs_to_the_first_generation(store: Sto
     study = open_study(store.url, search)
     generations = [t.system_attrs["CrosslayerSampler:generation"] for t in study.get_trials()]
     assert generations == [number // 10 for number in range(40)]
+
+
+def test_what_there_is_to_say_of_the_baseline_is_noted_once_and_again_when_resumed(store: Store) -> None:
+    class Notes(Observer):
+        def __init__(self) -> None:
+            self.heard: list[str] = []
+
+        def noted(self, text: str) -> None:
+            self.heard.append(text)
+
+        def evaluated(self, record: Record, *, reused: bool) -> None:
+            if record.evaluation.candidate == SPACE.baseline():
+                self.heard.append("evaluated")
+
+    def remark(baseline: Evaluation) -> str:
+        assert baseline.candidate == SPACE.baseline()
+        return "weak"
+
+    search = new_search(store)
+    first, again, silent = Notes(), Notes(), Notes()
+    run(store, search, FakeExecutor(), first, remark=remark)
+    assert first.heard[:2] == ["evaluated", "weak"]
+    assert first.heard.count("weak") == 1
+    run(store, search, FakeExecutor(), again, remark=remark)
+    assert again.heard == ["weak"]
+    run(store, search, FakeExecutor(), silent)
+    assert silent.heard == []
 
 
 @pytest.mark.parametrize("order_seed", [1, 2])

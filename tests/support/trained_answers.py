@@ -10,7 +10,7 @@ from search.answers.confirmation import Answer, Confirmation, RightSized
 from search.answers.margins import margin_above
 from search.evaluation.confirmation_run import ConfirmationRun, Outcomes
 from search.space.target import Target
-from search.space.task import Task, Train, find_task
+from search.space.task import CustomNetwork, Task, Train, find_task
 from search.store.records import Record
 from tests.support.fakes import SETUP, formula, fresh_run
 
@@ -18,6 +18,12 @@ DIGITS = find_task("digits")
 BASE = Record(key="b" * 12, setup=SETUP, seed=0, evaluation=formula(DIGITS.space.baseline()), test_accuracies=None)
 FOUND = replace(BASE, key="f" * 12, evaluation=formula(replace(DIGITS.space.baseline(), width=7)))
 IMAGES, RUNS = 6000, 5
+
+
+def given_as_object(train: Train) -> Task:
+    """Return a task whose network was given as a Python object."""
+    network = CustomNetwork(path="nets.Net", folder="", max_depth=1, max_width=8, fingerprint="0", weights_sha256="0")
+    return DIGITS.with_network(network).with_training(train)
 
 
 def _task(train: Train, *, clean: bool) -> Task:

@@ -7,6 +7,7 @@ from html import escape
 from search.answers import words
 from search.answers.confirmation import Answer, Confirmation
 from search.answers.result import SearchResult
+from search.space.commands import resume_command
 from search.space.target import Target
 from search.store.records import Record
 
@@ -39,7 +40,7 @@ def answer_section(result: SearchResult) -> str:
         )
     else:
         headline = (
-            f"<strong>{_number(words.saving(answer.saving(found)))}</strong> less energy than the baseline {condition}."
+            f"{_saving(answer.saving(found))} the baseline {condition}."
             if answer.confirmed
             else f"Nothing is confirmed {condition}."
         )
@@ -59,23 +60,33 @@ def answer_section(result: SearchResult) -> str:
     return f"{said}<div class=cards>{''.join(cards)}</div>"
 
 
+def _saving(ratio: float) -> str:
+    """Return the beginning of a headline for an energy that is the baseline's divided by a ratio."""
+    amount = words.saving(ratio)
+    if amount == words.saving(1.0):
+        return "The same energy as"
+    return f"<strong>{_number(amount)}</strong> less energy than"
+
+
 def _against_right_sized(answer: Answer, record: Record) -> str:
     """Return a sentence about the saving against the right-sized network."""
     if answer.right_sized.record.key == answer.baseline.key:
         return "No smaller dense, exact, 8-bit network that keeps the accuracy was evaluated to compare it with."
     evidence = f"confirmed by {words.confirming(answer.task)}" if answer.right_sized.confirmation else "measured once"
-    saves = _number(words.saving(answer.saving_right_sized(record)))
+    if record.key == answer.right_sized.record.key:
+        compared = "It is the right-sized network itself"
+    else:
+        compared = f"It costs <b>{_number(words.less(answer.saving_right_sized(record)))}</b> the right-sized network"
     return (
-        "Against the right-sized network, the cheapest dense, exact, 8-bit one at nominal voltage among those "
-        f"evaluated that keeps the accuracy ({evidence}), it saves <b>{saves}</b>."
+        f"{compared}, the cheapest dense, exact, 8-bit one at nominal voltage among those evaluated that keeps the "
+        f"accuracy ({evidence})."
     )
 
 
 def _unconfirmed(answer: Answer, record: Record) -> str:
     """Return a sentence that names what comes nearest where nothing is confirmed."""
     kind = "cheapest measured" if answer.confirmation is None else "nearest"
-    saves = _number(words.saving(answer.saving(record)))
-    return f"The {kind}, not confirmed, saves {saves} against the baseline."
+    return f"The {kind}, not confirmed, costs {_number(words.less(answer.saving(record)))} the baseline."
 
 
 def _nearest(answer: Answer) -> str:
@@ -100,7 +111,8 @@ def _confidence(answer: Answer, search: str) -> str:
     if confirmation is None:
         return (
             f"<b>Not confirmed by {words.confirming(answer.task)}</b>: the cheapest of many measured configurations "
-            f"is, on average, a little lucky. Confirm it with <code>search resume {escape(search)}</code>."
+            "is, on average, a little lucky. Confirm it with "
+            f"<code>{escape(resume_command(answer.task, search))}</code>."
         )
     accuracy = confirmation.accuracy
     mean = words.accuracy(accuracy.value, accuracy.standard_error)
@@ -135,12 +147,10 @@ def _by_class(answer: Answer) -> str:
 def _effort(result: SearchResult) -> str:
     failed = f", and {result.failed} more failed" if result.failed else ""
     different = "" if result.distinct == result.finished else f", {result.distinct:,} of them different"
-    plural = "" if result.finished == 1 else "s"
     left = max(0, result.search.budget - result.finished)
-    unfinished = (
-        f" The search is not finished: {left} evaluations are left." if result.search.finished_at is None else ""
-    )
-    return f"Found with {result.finished:,} evaluation{plural}{different}{failed}.{unfinished}"
+    are_left = f"{words.count(left, 'evaluation')} {'is' if left == 1 else 'are'} left"
+    unfinished = f" The search is not finished: {are_left}." if result.search.finished_at is None else ""
+    return f"Found with {words.count(result.finished, 'evaluation')}{different}{failed}.{unfinished}"
 
 
 def _accuracies(record: Record) -> str:

@@ -322,7 +322,8 @@
       line: { color: style("accent"), width: 2, shape: "hv" },
       hovertemplate: "<b>%{y:.4f}</b> after %{x}<extra></extra>",
     }], layout({
-      xaxis: axis("evaluations", { rangemode: "tozero", tickformat: ",d" }),
+      // Ticks at whole numbers: for few evaluations Plotly would take halves.
+      xaxis: axis("evaluations", { rangemode: "tozero", tickformat: ",d", ...(evaluation.length < 10 ? { dtick: 1 } : {}) }),
       yaxis: axis("hypervolume", { rangemode: "tozero" }),
       showlegend: false,
       hovermode: "x",

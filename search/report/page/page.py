@@ -20,6 +20,7 @@ from search.evaluation.evaluation import Evaluation
 from search.report.page.answer import answer_section
 from search.report.page.charts import MOST_POINTS, alone, chart_data, lines, spread
 from search.report.page.importance import Importance, knob_importance, knobs_of, searched_space
+from search.space.commands import export_command
 from search.space.search_space import SearchSpace
 from search.store.records import Record, TrialEnd
 
@@ -101,7 +102,7 @@ def _front_words(result: SearchResult) -> str:
     rejected = sum(result.answer.verdict(record) == "rejected" for record in result.front)
     hollow = f"; {words.confirming(result.search.task)} rejected {rejected} of them" if rejected else ""
     return (
-        f"Chart of accuracy against energy. The front has {len(result.front)} configurations, from "
+        f"Chart of accuracy against energy. The front has {words.count(len(result.front), 'configuration')}, from "
         f"{words.percent(first.accuracy)} % at {words.energy(first.energy_pj)} to {words.percent(last.accuracy)} % "
         f"at {words.energy(last.energy_pj)}{hollow}; the baseline has {words.percent(baseline.accuracy)} % at "
         f"{words.energy(baseline.energy_pj)}. The table below has the same numbers."
@@ -251,11 +252,12 @@ def _row(result: SearchResult, record: Record) -> str:
         f"<td{' class=numeric' if numeric else ''} data-value={_attribute('' if value is None else value)}>{text}</td>"
         for (text, value), (_, _, numeric) in zip(cells, _COLUMNS, strict=True)
     )
-    copied = {"JSON": json.dumps(candidate.to_dict()), "command": f"search export {record.id} --out DIR"}
+    copied = {"JSON": json.dumps(candidate.to_dict()), "command": export_command(answer.task, record.id)}
     buttons = "".join(
         f'<button type=button class=copy data-copy={_attribute(text)} aria-label="Copy the {what} of '
         f'{escape(record.id)}" title={_attribute(text)}>{what}</button>'
         for what, text in copied.items()
+        if text is not None
     )
     marks = {
         "answer": answer.confirmed and record == answer.record,
@@ -298,7 +300,7 @@ def _run(result: SearchResult, written_by: Mapping[str, str]) -> str:
         "hardware": search.hardware,
         **({"taken by the answer": _taken(result)} if "," in search.hardware else {}),
         "seed": str(search.seed),
-        "budget": f"{search.budget:,} evaluations, {search.population_size} in a generation",
+        "budget": f"{words.count(search.budget, 'evaluation')}, {search.population_size} in a generation",
         "asked for": str(result.answer.target),
         "effort": search.settings.effort,
         "sampler": search.settings.sampler,

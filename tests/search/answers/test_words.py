@@ -65,9 +65,27 @@ def test_a_plan_is_one_line() -> None:
     assert words.plan(rest) == (
         "plan: an evaluation takes about 5 s, 200 evaluations about 8 min on 1 worker; 1 epoch of 54,000 images"
     )
-    assert ", 1 evaluation about " in words.plan(replace(PLAN, evaluations=1))
+    assert words.plan(replace(PLAN, evaluations=1)).startswith(
+        "plan: an evaluation takes about 5 s, 1 evaluation about "
+    )
     assert words.plan(replace(PLAN, epochs=100.0, images=168)).endswith("; 100 epochs of 168 images")
     assert words.plan(replace(PLAN, epochs=0.0)).endswith("; nothing is trained")
+
+
+def test_energies_are_compared_in_words() -> None:
+    compared = {
+        2.0: "2x less than",
+        1.0: "the same as",
+        1.004: "the same as",
+        0.996: "the same as",
+        0.5: "2x more than",
+    }
+    assert {ratio: words.less(ratio) for ratio in compared} == compared
+
+
+def test_one_of_a_kind_is_in_the_singular() -> None:
+    assert [words.count(number, "run") for number in (0, 1, 2, 12_000)] == ["0 runs", "1 run", "2 runs", "12,000 runs"]
+    assert [words.count(number, "epoch") for number in (1.0, 3.25, 12.4)] == ["1 epoch", "3.2 epochs", "12 epochs"]
 
 
 def test_a_plan_says_that_networks_of_earlier_searches_are_kept() -> None:

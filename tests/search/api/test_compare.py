@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 import search
+from search.answers import words
 from search.answers.comparison import COMBINATIONS, Choice, Combination, Comparison, Row
 from search.api._compare import LOSSES
 from search.api.workplace import Workplace
@@ -346,6 +347,7 @@ def small(*, confirm: bool = True) -> Comparison:
         budget=60,
         effort="standard",
         confirm=confirm,
+        caution=None,
         losses=LOSSES,
         baseline=baseline,
         rows=tuple(
@@ -396,6 +398,22 @@ def test_the_table_says_where_nothing_was_confirmed() -> None:
     assert "Confirm with: search compare --name made-up" in " ".join(text.split())
     certain = replace(small(), losses=LOSSES[2:], rows=tuple(replace(r, choices=r.choices[2:]) for r in small().rows))
     assert NOT_CONFIRMED not in printed(certain)
+
+
+def test_a_comparison_says_what_its_accuracies_cannot_know(
+    storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert again(Executor(), storage, confirm=False).caution is None
+    with monkeypatch.context() as patch:
+        patch.setattr(words, "caution", lambda task: f"of {task.name}")
+        assert again(Executor(), storage, confirm=False).caution == "of digits"
+    assert "too high" not in printed(small())
+    unclean = replace(small(), caution=words.CAUTION)
+    assert words.CAUTION in " ".join(printed(unclean).split())
+    assert words.CAUTION in unclean._repr_html_()
+    assert unclean.to_dict()["caution"] == words.CAUTION
+    *_, picture = write_comparison(unclean, tmp_path)
+    assert "Accuracies may be too high" in picture.read_text()
 
 
 def test_a_comparison_is_written_to_a_folder(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 import torch
@@ -674,14 +675,47 @@ def test_a_network_that_is_given_can_be_resumed_where_it_is_given_again(tmp_path
     model = write_weights(tmp_path / "net.pt", 0)
     here = Workplace(workers=0, storage=str(tmp_path / "results.db"))
 
-    def run(budget: int, **values: Any) -> SearchResult:
-        return search.run(
-            model=model, budget=budget, effort="quick", workplace=here, options=SearchOptions(confirm=False, **values)
-        )
+    def run(budget: int, *, train: str | None = None, **values: Any) -> SearchResult:
+        options = SearchOptions(confirm=False, **values)
+        return search.run(model=model, train=train, budget=budget, effort="quick", workplace=here, options=options)
 
-    name = run(1).search.name
+    name = run(1, train="none").search.name
     assert run(2, resume=True, name=name).finished == 2
+    with pytest.raises(UsageError, match="has `train` none, not finetune; resume it without `train`"):
+        run(3, resume=True, name=name, train="finetune")
     with torch.no_grad():
         model.get_parameter("1.weight")[0] += 1
     with pytest.raises(UsageError, match=f"search '{name}' was begun with other weights of torch.nn"):
         run(3, resume=True, name=name)
+
+
+def test_a_network_that_is_given_is_resumed_by_the_call_that_messages_say(
+    tmp_path: Path,
+) -> None:
+    model = write_weights(tmp_path / "net.pt", 0)
+    here = Workplace(workers=0, storage=str(tmp_path / "results.db"))
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    begun = search.run(
+        model=model,
+        data=(pixels, np.arange(60) % 10),
+        train="none",
+        task=TaskRequest(mean=[0.5]),
+        hardware="hybrid-22nm",
+        seed=3,
+        budget=1,
+        effort="quick",
+        options=SearchOptions(name="mine", confirm=False),
+        workplace=here,
+    )
+    written = io.StringIO()
+    print_result(Console(file=written, width=120), begun)
+    shown = " ".join(written.getvalue().split())
+    with pytest.raises(UsageError) as refused:
+        search.resume("mine", workplace=here)
+    assert "Confirm it with: search.resume('mine', model=...) in Python" in shown
+    assert str(refused.value).endswith("give it again: search.resume('mine', model=...) in Python")
+    resumed = search.resume("mine", model=model, workplace=here)
+    assert resumed.answer.confirmation is not None
+    assert resumed.evaluations[0].key == begun.evaluations[0].key
+    with pytest.raises(UsageError, match="search 'mine' was begun with other weights"):
+        search.resume("mine", model=write_weights(tmp_path / "net.pt", 1), workplace=here)

@@ -1,17 +1,19 @@
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from search.errors import DatasetMissingError
+from search.errors import DatasetInvalidError, DatasetMissingError
 from search.evaluation import datasets
 from search.evaluation.datasets import TaskData
 from search.images.image_set import ImageSet
 from search.images.places import ImagePlaces
 from search.images.splits import split_sizes
-from search.space.task import Task, Train, find_task, task_of
+from search.space.task import METRICS, Task, Train, find_task, task_of
+from tests.support.fakes import formula
 from tests.support.images import in_memory, patterns
 
 
@@ -164,6 +166,23 @@ def test_images_are_said_to_be_imbalanced_if_a_class_has_three_times_as_many(tmp
     assert "60 of '0', 0 of '2'" in str(datasets.imbalance(task, ImageSet(images.pixels, np.repeat([0, 1], [60, 40]))))
 
 
+def test_a_baseline_that_is_no_better_than_one_answer_for_all_images_is_said_to_be_weak() -> None:
+    task = find_task("digits")
+    often = ImageSet(np.zeros((1000, 1, 8, 8), np.uint8), np.repeat([3, *range(10)], [100, *[90] * 10]))  # 19 % are 3
+
+    def measured(accuracy: float, **change: Any) -> str | None:
+        found = replace(formula(task.space.baseline()), chip_accuracies=(accuracy,) * 2, images=1000)
+        return datasets.weakness(replace(task, **change), often, found)
+
+    said = "the baseline's accuracy, 19.00%, is not clearly better than the 19.00% of always answering '3'"
+    assert str(measured(0.19)).startswith(said)
+    assert "`learning_rate`" in str(measured(0.21))  # two standard errors are 2.5 points
+    assert measured(0.22) is None
+    assert measured(0.13, metric="balanced-accuracy") is None
+    assert "the 10.00% of always" in str(measured(0.11, metric="balanced-accuracy"))
+    assert "`mean` and `std`" in str(measured(0.19, train="none"))
+
+
 def test_every_class_is_in_every_split_however_rare(tmp_path: Path) -> None:
     pixels, labels = patterns(300)
     labels = np.where(np.arange(300) < 4, 2, labels % 2)  # four images of the last class
@@ -178,12 +197,77 @@ def test_folds_share_the_pixels_of_a_stored_data_set(tmp_path: Path) -> None:
     data = datasets.load(task, places)
     held_out: list[set[bytes]] = []
     for run in range(4):
-        fold = datasets.fold(data, run)
+        fold = datasets.fold(data, run, "accuracy")
         assert fold.train.pixels is data.train.pixels is fold.validation.pixels
         assert bytes_of(fold.train) | bytes_of(fold.validation) == bytes_of(data.train) | bytes_of(data.validation)
         assert fold.fingerprint != data.fingerprint
         held_out.append(bytes_of(fold.validation))
     assert sum(map(len, held_out)) == len(set.union(*held_out)) == 60
+
+
+def rare(folder: Path, **counts: tuple[int, int]) -> tuple[Task, ImagePlaces]:
+    """Store images of two classes, so many of each in each split, under the metric that counts both alike."""
+    places = ImagePlaces.at(folder, folder / "images")
+    splits = {
+        split: (patterns(sum(count), seed=number)[0], np.repeat([0, 1], count))
+        for number, (split, count) in enumerate(counts.items())
+    }
+    return replace(task_of(places.library.store(in_memory(splits))), metric="balanced-accuracy"), places
+
+
+def test_folds_of_balanced_accuracy_hold_every_class(tmp_path: Path) -> None:
+    task, places = rare(tmp_path, all=(200, 4))
+    data = datasets.load(task, places)
+    of_rare = int((data.train.labels == 1).sum() + (data.validation.labels == 1).sum())
+    assert of_rare == 3  # the other tests
+    folds = [datasets.fold(data, run, "balanced-accuracy") for run in range(2 * of_rare)]
+    for one in folds:
+        assert (one.validation.labels == 1).sum() == 1
+        assert (one.train.labels == 1).sum() == of_rare - 1
+    for round_ in (folds[:of_rare], folds[of_rare:]):  # each image is held out once
+        assert sum(len(one.validation.labels) for one in round_) == len(data.train.labels) + len(data.validation.labels)
+    by_accuracy = [datasets.fold(data, run, "accuracy") for run in range(2 * of_rare)]
+    assert min((one.validation.labels == 1).sum() for one in by_accuracy) == 0
+    assert not {one.fingerprint for one in folds} & {one.fingerprint for one in by_accuracy}
+
+
+def test_folds_do_not_depend_on_the_metric_where_all_classes_are_in_each(tmp_path: Path) -> None:
+    task, places = stored(tmp_path, train=60, test=30)
+    data = datasets.load(task, places)
+    for run in range(5):
+        one, other = (datasets.fold(data, run, metric) for metric in METRICS)
+        assert one.fingerprint == other.fingerprint
+        assert bytes_of(one.validation) == bytes_of(other.validation)
+
+
+@pytest.mark.parametrize(
+    ("counts", "train", "found"),
+    [
+        (
+            {"train": (40, 10), "validation": (20, 1), "test": (20, 2)},
+            "none",
+            "for choosing, and there are none of '1'. Of its images there are 10 for training, 0 for choosing, "
+            "2 for testing, 1 for confirming.",
+        ),
+        (
+            {"train": (40, 10), "validation": (20, 1)},
+            "scratch",
+            "for testing, and there are none of '1'. Of its images there are 10 for training, 1 for choosing, "
+            "0 for testing.",
+        ),
+        ({"all": (40, 4)}, "finetune", "for choosing, and there are none of '1'."),
+    ],
+)
+def test_balanced_accuracy_is_refused_where_a_part_lacks_a_class(
+    counts: dict[str, tuple[int, int]], train: Train, found: str, tmp_path: Path
+) -> None:
+    task, places = rare(tmp_path, **counts)
+    task = task.with_training(train)
+    assert datasets.load(replace(task, metric="accuracy"), places).validation.labels.any() == (train == "scratch")
+    with pytest.raises(DatasetInvalidError) as caught:
+        datasets.load(task, places)
+    assert found in str(caught.value)
+    assert "Give more images of it, or other splits, or choose `metric` accuracy" in str(caught.value)
 
 
 def test_images_are_sent_to_other_processes_without_their_pixels(tmp_path: Path) -> None:

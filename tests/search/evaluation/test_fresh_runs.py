@@ -139,14 +139,14 @@ def of_search(folder: Path, *, seed: int = 0, data: TaskData = DATA, hardware: e
 
 
 def test_each_run_holds_out_the_next_fold_until_every_image_was_held_out_once() -> None:
-    held_out = [numbers_of(datasets.fold(DATA, run).validation.images()) for run in range(FOLDS)]
+    held_out = [numbers_of(datasets.fold(DATA, run, "accuracy").validation.images()) for run in range(FOLDS)]
     assert [len(fold) for fold in held_out] == [len(VALIDATION)] * FOLDS  # as large as the validation set
     assert set.union(*held_out) == POOL
     assert sum(map(len, held_out)) == len(POOL)
 
 
 def test_after_the_last_fold_the_images_are_dealt_anew() -> None:
-    folds = [numbers_of(datasets.fold(DATA, run).validation.images()) for run in range(2 * FOLDS)]
+    folds = [numbers_of(datasets.fold(DATA, run, "accuracy").validation.images()) for run in range(2 * FOLDS)]
     first, second = folds[:FOLDS], folds[FOLDS:]
     assert set.union(*second) == POOL
     assert sum(map(len, second)) == len(POOL)
@@ -155,7 +155,7 @@ def test_after_the_last_fold_the_images_are_dealt_anew() -> None:
 
 @pytest.mark.parametrize("run", range(2 * FOLDS))
 def test_a_fold_keeps_what_it_does_not_hold_out_and_every_image_its_class(run: int) -> None:
-    data = datasets.fold(DATA, run)
+    data = datasets.fold(DATA, run, "accuracy")
     assert numbers_of(data.train.images()) == POOL - numbers_of(data.validation.images())
     for part in (data.train, data.validation):
         assert [number % 10 for number in map(one_number, part.images())] == part.labels.tolist()
@@ -169,11 +169,11 @@ def one_number(pixels: np.ndarray) -> int:
 
 
 def test_results_on_different_folds_are_never_taken_for_each_other() -> None:
-    prints = [DATA.fingerprint, *(datasets.fold(DATA, run).fingerprint for run in range(2 * FOLDS))]
+    prints = [DATA.fingerprint, *(datasets.fold(DATA, run, "accuracy").fingerprint for run in range(2 * FOLDS))]
     assert len(set(prints)) == len(prints)
-    assert datasets.fold(DATA, 1).fingerprint == datasets.fold(DATA, 1).fingerprint
+    assert datasets.fold(DATA, 1, "accuracy").fingerprint == datasets.fold(DATA, 1, "accuracy").fingerprint
     other = replace(DATA, fingerprint="other images")
-    assert datasets.fold(other, 1).fingerprint not in prints
+    assert datasets.fold(other, 1, "accuracy").fingerprint not in prints
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_there_are_as_many_folds_as_validation_sets_in_the_pool(train: int, vali
         return ImageSet(np.arange(count, dtype=np.uint16).view(np.uint8).reshape(count, 1, 1, 2), np.arange(count) % 10)
 
     data = TaskData(train=blank(train), validation=blank(validation), test=blank(10), fingerprint="")
-    held_out = len(datasets.fold(data, 0).validation.labels)
+    held_out = len(datasets.fold(data, 0, "accuracy").validation.labels)
     assert held_out == pytest.approx((train + validation) / folds, abs=1)
 
 
@@ -198,7 +198,7 @@ def test_there_are_as_many_folds_as_validation_sets_in_the_pool(train: int, vali
 def test_a_fresh_run_trains_on_its_fold_and_is_measured_on_what_it_holds_out(
     spy: Spy, tmp_path: Path, run: int
 ) -> None:
-    data = datasets.fold(DATA, run)
+    data = datasets.fold(DATA, run, "accuracy")
     kept, held_out = numbers_of(data.train.images()), numbers_of(data.validation.images())
     found = of_search(tmp_path).confirm(CANDIDATE, run)
     assert [numbers for numbers, _, _ in spy.fits] == [kept] * 3  # trained, pruned and approximated
@@ -213,7 +213,7 @@ def test_a_fresh_run_trains_on_its_fold_and_is_measured_on_what_it_holds_out(
 
 
 def test_where_no_cell_fails_a_fresh_run_is_measured_on_the_same_images(spy: Spy, tmp_path: Path) -> None:
-    held_out = numbers_of(datasets.fold(DATA, 2).validation.images())
+    held_out = numbers_of(datasets.fold(DATA, 2, "accuracy").validation.images())
     found = of_search(tmp_path).confirm(replace(CANDIDATE, supply_v=0.9), 2)
     assert spy.measured == []  # chips do not differ
     assert found.chip_accuracies == (accuracy_on(held_out),) * TASK.effort.chips
@@ -378,7 +378,7 @@ def of_trained(
 
 
 def test_runs_of_networks_that_come_trained_share_the_images_that_neither_trained_nor_chose() -> None:
-    folds = [datasets.fold(SEPARATE, run) for run in range(3)]
+    folds = [datasets.fold(SEPARATE, run, "accuracy") for run in range(3)]
     for fold in folds:
         assert numbers_of(fold.validation.images()) == set(CONFIRMATION)
         assert numbers_of(fold.train.images()) == set(TRAIN)

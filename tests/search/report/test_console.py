@@ -23,6 +23,7 @@ from search.store.records import Record
 from tests.support.fakes import SETUP, FakeExecutor, FakeGenomeModel, formula, new_search
 from tests.support.stored import CONFIRMED, DROP, REJECTED, RIGHT_SIZED, SPACE, store_rejected
 from tests.support.stored import SETUP as STORED_SETUP
+from tests.support.trained_answers import given_as_object, trained_answer
 
 
 def test_an_imported_multiplier_goes_by_its_name() -> None:
@@ -144,6 +145,15 @@ def test_where_only_the_baseline_is_confirmed_the_nearest_is_named() -> None:
         f"Nearest, not confirmed: bbbbbbbbbbbb, {saved} less than the baseline, {saved} less than the right-sized "
         "network; with 97.5 % confidence it falls 2.00 points short." in written.getvalue()
     )
+    assert "By class, on test images: 0 90.00%, 1 90.00%, " in written.getvalue()
+
+
+def test_a_network_that_nothing_exports_has_no_command_for_it() -> None:
+    found = trained_answer("none")
+    for answer, exported in ((found, True), (replace(found, task=given_as_object("none")), False)):
+        written = io.StringIO()
+        console.print_answer(Console(file=written, width=400), answer)
+        assert ("Export it with: search export" in written.getvalue()) == exported
 
 
 @pytest.mark.slow

@@ -154,3 +154,41 @@ def test_a_file_that_is_no_picture_is_refused(result: SearchResult) -> None:
         result.plot("front.txt")
     with pytest.raises(UsageError, match=r"`path` must be the path of a picture, such as 'front\.png', got 3"):
         result.plot(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("least", "most"), [(1000, 1000), (1000, 1001), (5.9e4, 1.46e5), (210, 480), (1000, 9e6)])
+def test_energies_have_at_least_two_labels(result: SearchResult, least: float, most: float) -> None:
+    def at(record: Record, energy: float) -> Record:
+        return replace(record, evaluation=replace(record.evaluation, components_pj={"mac": energy}))
+
+    answer = result.answer
+    baseline, found, sized = (
+        at(one, energy)
+        for one, energy in ((result.baseline, most), (answer.record, least), (answer.right_sized.record, most))
+        if one
+    )
+    narrow = replace(
+        result,
+        baseline=baseline,
+        front=(found, baseline),
+        evaluations=(found, baseline),
+        answer=replace(answer, baseline=baseline, record=found, right_sized=replace(answer.right_sized, record=sized)),
+    )
+    figure = narrow.plot()
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    left, right = axes.get_xlim()
+    assert left < least <= most < right
+    ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+    shown = [label.get_text() for place, label in ticks if left <= place <= right]
+    assert 2 <= len(set(shown)) == len(shown) <= 8
+
+
+def test_accuracies_that_may_be_too_high_say_so(result: SearchResult) -> None:
+    task = replace(result.search.task, train="none")
+    unclean = replace(result, search=replace(result.search, task=task), answer=replace(result.answer, task=task))
+    assert repr(unclean).endswith(f"\n{words.CAUTION}")
+    assert "too high" not in repr(result)
+    drawn, clean = (one.plot().legends[0].get_title().get_text() for one in (unclean, result))
+    assert " ".join(drawn.split()) == words.CAUTION
+    assert clean == ""

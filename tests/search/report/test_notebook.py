@@ -143,6 +143,7 @@ def compared(*, confirm: bool = True, name: str = "made-up") -> Comparison:
         budget=60,
         effort="standard",
         confirm=confirm,
+        caution=None,
         losses=(0.01, 0.02),
         baseline=baseline,
         rows=tuple(

@@ -24,7 +24,7 @@ def told(found: Answer) -> str:
 def test_without_training_an_answer_says_that_it_was_bootstrapped_and_over_what() -> None:
     text = told(trained_answer("none"))
     share = f"{FOUND.evaluation.accuracy:.2%} in the search"
-    assert f"\nbootstrapped over 6,000 images and 20 chips: 95.00% ± 0.28% ({share}), 91.23% on test images.\n" in text
+    assert f"\nBootstrapped over 6,000 images and 20 chips: 95.00% ± 0.28% ({share}), 91.23% on test images.\n" in text
     assert "✓: bootstraps confirm within 2.00 points of the baseline; ✗: they reject it" in text
     assert "Baseline: bootstrapped over 6,000 images and 20 chips: 96.00%" in text
     assert "fresh run" not in text
@@ -64,6 +64,14 @@ def test_json_says_the_same() -> None:
     untried = json_values.answer_json(trained_answer("none", confirmed=False))
     assert untried["class_accuracies_on"] == "validation"
     assert untried["class_accuracies"]["3"] == FOUND.evaluation.class_accuracies[3]
+
+
+def test_the_baseline_as_an_answer_costs_no_less_than_itself() -> None:
+    found = trained_answer("finetune")
+    text = told(replace(found, record=found.baseline, confirmation=found.baseline_confirmation))
+    assert f"{words.energy(found.baseline.evaluation.energy_pj)}, the baseline itself." in text
+    assert "less than the baseline" not in text.splitlines()[2]
+    assert "\nBy class, on test images: 0 " in text
 
 
 def test_each_class_of_few_is_named_with_its_accuracy() -> None:

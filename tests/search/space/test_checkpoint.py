@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
 
 from search.errors import UsageError
@@ -123,6 +123,49 @@ def test_the_digest_is_of_names_shapes_types_and_values() -> None:
     assert len({digest, *map(weights_digest, others)}) == len(others) + 1
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int64, torch.bool, torch.complex64])
+def test_codes_are_no_weights(tmp_path: Path, dtype: torch.dtype) -> None:
+    torch.save(net().state_dict() | {"fc.weight": torch.zeros(10, 4, dtype=dtype)}, tmp_path / "net.pt")
+    kind = str(dtype).removeprefix("torch.")
+    with pytest.raises(
+        UsageError,
+        match=rf"fc\.weight is of type {kind} in the file and float32 in the network; give floating-point weights",
+    ):
+        loaded(tmp_path / "net.pt")
+
+
+class Tied(nn.Module):
+    """The second and the third layer share their weights, and the fourth a part of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(8, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.third.weight = self.second.weight
+        self.last = nn.Linear(4, 2, bias=False)
+        self.last.weight = nn.Parameter(self.second.weight.data[:2])
+
+
+@pytest.mark.parametrize("left_out", [["third.weight", "last.weight"], ["second.weight", "last.weight"]])
+def test_weights_that_layers_share_need_not_be_there_twice(tmp_path: Path, left_out: list[str]) -> None:
+    torch.manual_seed(0)
+    model = Tied()
+    save_model(model, str(tmp_path / "net.safetensors"))
+    assert len(read_tensors(tmp_path / "net.safetensors")) == 5
+    state = model.state_dict()
+    torch.save({name: value for name, value in state.items() if name not in left_out}, tmp_path / "net.pt")
+    for name in ("net.safetensors", "net.pt"):
+        assert_same(loaded(tmp_path / name, Tied()), state)
+
+
+def test_weights_that_are_shared_in_part_have_to_be_there(tmp_path: Path) -> None:
+    shared = ("second.weight", "third.weight")
+    torch.save({name: one for name, one in Tied().state_dict().items() if name not in shared}, tmp_path / "net.pt")
+    with pytest.raises(
+        UsageError, match=r"2 of its 7 tensors are not in the file: second\.weight, third\.weight; give"
+    ):
+        loaded(tmp_path / "net.pt", Tied())
+
+
 def test_missing_and_unexpected_weights_are_named(tmp_path: Path) -> None:
     state = net().state_dict()
     torch.save({f"head.{n}" if n.startswith("fc") else n: value for n, value in state.items()}, tmp_path / "net.pt")
@@ -226,7 +269,7 @@ def script(file: Path) -> None:
         ("net.pt", script, r"net\.pt holds TorchScript, not weights; save the weights alone"),
         ("net.pt", lambda file: torch.save([1], file), "holds a value of type list, not tensors by name"),
         ("net.pt", lambda file: torch.save(torch.zeros(2), file), "holds one tensor, not tensors by name"),
-        ("net.pt", lambda file: torch.save({}, file), "holds no tensors by name"),
+        ("net.pt", lambda file: torch.save({}, file), r"holds an empty dictionary, no tensors; save the weights alone"),
         (
             "net.pt",
             lambda file: torch.save({"epoch": 3, "loss": torch.zeros(1)}, file),
@@ -248,8 +291,10 @@ def test_a_file_of_something_else(tmp_path: Path, name: str, write: Callable[[Pa
 
 
 def test_a_truncated_file(tmp_path: Path) -> None:
-    for name in ("net.pt", "net.safetensors"):
-        FORMATS[name](net().state_dict(), tmp_path / name)
-        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-200])
-        with pytest.raises(UsageError, match="cannot be read"):
-            read_tensors(tmp_path / name)
+    for name in ("net.pt", "net.bin", "net.safetensors"):
+        FORMATS[name](net().state_dict() | {"more": torch.zeros(10_000)}, tmp_path / name)
+        written = (tmp_path / name).read_bytes()
+        for kept in (1, 100, len(written) // 2, len(written) - 1):
+            (tmp_path / name).write_bytes(written[:kept])
+            with pytest.raises(UsageError, match=r"cannot be read: .* damaged|is damaged, or"):
+                read_tensors(tmp_path / name)

@@ -531,6 +531,7 @@ def test_a_network_that_is_given_is_built_as_it_was_when_it_was_found() -> None:
     network = find_given(model)
     assert network.path == network.family.removesuffix("/8") == f"{__name__}.Given"
     assert network.is_object
+    assert find_given(nn.DataParallel(copy.deepcopy(model))) == network
     assert (network.min_width, network.max_width) == (1, 8)
     assert model.training
     with torch.no_grad():

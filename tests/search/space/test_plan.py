@@ -107,10 +107,27 @@ def test_workers_share_the_time() -> None:
 
 def test_fresh_runs_train_anew_and_measure_test_images_too() -> None:
     run_s = TRAIN_S + PRUNE_S + APPROXIMATE_S + 3 * 450 * 0.125
-    assert plan(confirm=True).confirmation_s == pytest.approx(6 * 5 * run_s)
-    assert plan(confirm=True).seconds == pytest.approx(plan().search_s + 30 * run_s)
+    of_baseline_s = 5 * (run_s - PRUNE_S)
+    assert plan(confirm=True).confirmation_s == pytest.approx(of_baseline_s + 25 * run_s)
+    assert plan(confirm=True).seconds == pytest.approx(plan().search_s + of_baseline_s + 25 * run_s)
     smaller = plan(DIGITS, confirm=True, middle=0.5, smallest=0.1)
-    assert smaller.confirmation_s == pytest.approx((5 + 25 * 0.3) * run_s)
+    assert smaller.confirmation_s == pytest.approx(of_baseline_s + 25 * 0.3 * run_s)
+
+
+def test_the_baseline_alone_is_not_pruned_and_keeps_one_worker_busy() -> None:
+    run_s = TRAIN_S + APPROXIMATE_S + 3 * 450 * 0.125
+    for task in (ONE, DIGITS):
+        alone = plan(task, evaluations=1, workers=8, confirm=True)
+        assert alone.first_s == alone.search_s == alone.evaluation_s == TRAIN_S + APPROXIMATE_S
+        assert alone.confirmation_s == pytest.approx(run_s)  # five at a time
+
+
+def test_few_evaluations_take_as_long_as_the_first_at_least() -> None:
+    one, three = (plan(DIGITS, middle=0.1, smallest=0.1, evaluations=3, workers=workers) for workers in (1, 8))
+    assert three.search_s == three.first_s == one.first_s
+    assert three.evaluation_s == pytest.approx(one.search_s / 3)
+    rest = plan(DIGITS, middle=0.1, smallest=0.1, evaluations=3, workers=8, before=10)
+    assert rest.search_s == pytest.approx(rest.evaluation_s)  # all at a time
 
 
 def test_searches_try_a_share_of_what_random_candidates_would() -> None:
@@ -125,7 +142,7 @@ def test_searches_try_a_share_of_what_random_candidates_would() -> None:
         trained = plan(once, times=times, evaluations=evaluations).search_s / TRAIN_S
         assert trained == pytest.approx(0.6 * distinct, rel=0.01)
         pairs = round(trained) * len(DIGITS.space.sparsity_percent[1:])
-        distinct = np.mean([len(np.unique(one)) for one in rng.integers(0, pairs, (2000, evaluations))])
+        distinct = np.mean([len(np.unique(one)) for one in rng.integers(0, pairs, (2000, evaluations - 1))])
         pruned = (plan(DIGITS, times=times, evaluations=evaluations).search_s - trained * TRAIN_S) / PRUNE_S
         assert pruned == pytest.approx(0.6 * distinct, rel=0.02)
 

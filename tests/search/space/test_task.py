@@ -121,6 +121,20 @@ def test_all_that_changes_results_changes_the_identity() -> None:
         assert again.identity == one.identity
 
 
+def test_what_is_computed_differently_by_now_changes_the_identity_of_the_tasks_concerned_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    task = task_of(FLOWERS)
+    custom, balanced = replace(task, network=CUSTOM), replace(task, metric="balanced-accuracy")
+    tasks = [task, custom, custom.with_training("none"), balanced, balanced.with_training("finetune")]
+    before = [one.identity for one in tasks]
+    for name, changed in (("RETRAINING_VERSION", custom), ("_FOLDS_VERSION", balanced)):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"search.space.task.{name}", 99)
+            now = [one.identity for one in tasks]
+        assert [one for one, old, new in zip(tasks, before, now, strict=True) if old != new] == [changed]
+
+
 def test_networks_that_come_trained_are_trained_by_the_rule_for_their_images_whatever_the_data_set() -> None:
     """With a recipe, which is of fine-tuning."""
     for task in (DIGITS, task_of(FLOWERS)):

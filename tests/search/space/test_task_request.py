@@ -16,7 +16,7 @@ from search.errors import DatasetInvalidError, UsageError
 from search.images.places import ImagePlaces
 from search.space import code_digests
 from search.space.task import Task, find_task
-from search.space.task_request import TaskRequest, rebuilt_task, searched_task
+from search.space.task_request import TaskRequest, rebuilt_task, searched_task, task_with_model
 
 NETS = """
 from torch import nn
@@ -87,6 +87,11 @@ def test_a_network_with_weights_is_finetuned_unless_asked_otherwise(
         ),
         ({"train": "finetune"}, "`train` finetune needs a network that comes trained: give a function as `network`"),
         ({"train": "none"}, "`train` none needs a network that comes trained: give a function as `network` with the"),
+        (
+            {"network": PATH, "train": "none", "epochs": 3, "learning_rate": 0.5, "augment": "crop-flip"},
+            "`train` none trains nothing, so leave out `epochs`, `learning_rate`, `augment`, or choose finetune",
+        ),
+        ({"model": network(), "train": "none", "batch_size": 8}, "nothing, so leave out `batch_size`, or"),
         ({"checkpoint": "net.pt"}, "`checkpoint` needs `network`, the function that builds the network of these"),
         ({"checkpoint": 3, "network": PATH}, "`checkpoint` must be the path of a file, got 3"),
         ({"checkpoint": "gone.pt", "network": PATH}, r"`checkpoint` \S+/gone\.pt does not exist; give the file"),
@@ -202,10 +207,31 @@ def test_a_network_that_was_given_has_to_be_given_again(tmp_path: Path) -> None:
         rebuilt_task(stored(task), name="digits-1")
     assert str(caught.value) == (
         "the network torch.nn.modules.container.Sequential was given as a Python object, which is not stored; give it "
-        "again: search.run(model=..., data=..., options=search.SearchOptions(name='digits-1', resume=True))"
+        "again: search.resume('digits-1', model=...) in Python"
     )
+    assert task_with_model(stored(task), network(), name="digits-1") == task
+    for other, has in ((find_task("digits"), "the built-in networks"), (found(tmp_path, network=PATH), PATH)):
+        with pytest.raises(UsageError, match=f"search 'digits-1' has .*{has}; resume it without `model`"):
+            task_with_model(other, network(), name="digits-1")
     assert found(tmp_path, model=network()).identity == task.identity
     assert found(tmp_path, model=network(1)).identity != task.identity
+
+
+def test_a_request_to_resume_trains_and_measures_as_before_where_it_does_not_say_otherwise(tmp_path: Path) -> None:
+    def again(begun: Task, **values: Any) -> Task:
+        return searched_task(TaskRequest(**values), ImagePlaces.at(tmp_path), begun=begun)
+
+    measured = {"metric": "balanced-accuracy", "mean": [0.5], "std": [0.25]}
+    untrained = found(tmp_path, model=network(), train="none", **measured)
+    assert again(untrained, model=network()) == untrained
+    tuned = found(tmp_path, network=PATH, train="finetune", epochs=2, augment="crop-flip", **measured)
+    assert again(tuned, network=PATH) == tuned
+    assert again(tuned, network=PATH, epochs=3, mean=[0.25]) == found(
+        tmp_path, network=PATH, train="finetune", epochs=3, augment="crop-flip", **measured | {"mean": [0.25]}
+    )
+    assert again(tuned, network=PATH, train="none") == found(tmp_path, network=PATH, train="none", **measured)
+    assert again(tuned).train == "scratch"  # the built-in networks do not come trained
+    assert again(find_task("digits"), model=network()).train == "finetune"
 
 
 def test_a_request_of_nothing_is_the_default_task_exactly_so_that_what_is_stored_of_it_is_found(tmp_path: Path) -> None:

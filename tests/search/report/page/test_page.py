@@ -33,7 +33,7 @@ from tests.support.browser import Browser
 from tests.support.fakes import SETTINGS, SETUP, TARGET, FakeExecutor, FakeGenomeModel, formula, new_search
 from tests.support.stored import CONFIRMED, DROP, REJECTED, RIGHT_SIZED, store_rejected
 from tests.support.stored import SETUP as STORED_SETUP
-from tests.support.trained_answers import trained_answer
+from tests.support.trained_answers import given_as_object, trained_answer
 
 pytestmark = pytest.mark.slow
 
@@ -134,7 +134,9 @@ def test_the_page_shows_the_result_and_how_it_was_found(storage: Path) -> None:
     cheapest = result.answer.record
     assert cheapest is not None
     assert "Nothing is confirmed within 2 points of the baseline's accuracy." in words
-    assert f"The cheapest measured, not confirmed, saves {result.saving(cheapest):.3g}x against the baseline." in words
+    assert (
+        f"The cheapest measured, not confirmed, costs {result.saving(cheapest):.3g}x less than the baseline." in words
+    )
     assert "scikit-learn's handwritten digits, 8x8" in words
     assert result.failed > 0
     assert re.search(rf"Found with 60 evaluations\b.* and {result.failed} more failed\.", words)
@@ -173,6 +175,10 @@ def test_the_page_says_how_a_network_that_came_trained_was_confirmed(storage: Pa
     assert "bootstraps" in unclean
     assert "fresh runs" not in unclean
     assert "By class, on test images" in unclean
+    untried = replace(trained_answer("none", confirmed=False), task=given_as_object("none"))
+    given = shown(untried).words
+    assert "search.resume('digits-1', model=...) in Python" in given
+    assert "search resume" not in given
     clean = " ".join(shown(trained_answer("finetune")).words.split())
     assert "Confirmed by 5 fresh runs, each retrained" in clean
     assert CAUTION not in clean
@@ -232,6 +238,20 @@ def test_one_evaluation_is_enough_for_a_page(tmp_path: Path) -> None:
     words = written(*stored(tmp_path / "results.db")).words
     assert "Nothing cheaper is confirmed within 2 points of the baseline's accuracy." in words
     assert "Unknown: this takes at least 30 different evaluations." in words
+    assert "Found with 1 evaluation." in words
+    assert "1 evaluation, 10 in a generation" in words
+    assert "1 evaluations" not in words
+
+
+def test_an_answer_that_costs_what_its_references_cost_says_so(storage: Path) -> None:
+    result, trials = stored(storage)
+    alike = replace(result.baseline, key="0" * 64)
+    for key, said in ((alike.key, "It is the right-sized"), ("1" * 64, "It costs the same as the right-sized")):
+        sized = replace(result.answer.right_sized, record=replace(alike, key=key))
+        found = replace(result, answer=replace(result.answer, record=alike, right_sized=sized))
+        words = " ".join(written(found, trials).words.split())
+        assert "The cheapest measured, not confirmed, costs the same as the baseline." in words
+        assert said in words
 
 
 def test_an_unfinished_search_says_so(tmp_path: Path) -> None:
@@ -359,7 +379,8 @@ def test_the_page_names_the_confirmed_answer_everywhere(tmp_path: Path) -> None:
     result, trials = stored(tmp_path / "results.db")
     words = " ".join(written(result, trials).words.split())
     assert "2.86x less energy than the baseline within 3 points" in words
-    assert "that keeps the accuracy (measured once), it saves 1.43x." in words
+    assert "It costs 1.43x less than the right-sized network, the cheapest dense, exact, 8-bit one at" in words
+    assert "that keeps the accuracy (measured once)." in words
     data = chart_data(result, trials)
     assert data["answer"]["id"] == [CONFIRMED.key[:12]]
     verdicts = dict(zip(data["front"]["id"], data["front"]["verdict"], strict=True))
@@ -475,6 +496,15 @@ def test_a_page_of_one_evaluation_draws_too(browser: Browser, tmp_path: Path) ->
     browser.wait_for("document.querySelector('#progress-chart .main-svg') !== null")
     assert "No knob varied" in browser.value("document.getElementById('knobs-chart').textContent")
     assert browser.complaints == []
+
+
+def test_the_progress_of_few_evaluations_has_ticks_at_whole_numbers(browser: Browser, tmp_path: Path) -> None:
+    run(tmp_path / "results.db", budget=4)
+    few = search.write_report("digits-1", tmp_path / "few.html", storage=str(tmp_path / "results.db"))
+    browser.show(few, width=1440)
+    ticks = "[...document.querySelectorAll('#progress-chart .xtick text')].map((tick) => tick.textContent)"
+    browser.wait_for(f"{ticks}.length > 0")
+    assert browser.value(ticks) == ["0", "1", "2", "3", "4"]
 
 
 def test_the_charts_answer_to_their_choices(browser: Browser, file: Path) -> None:
