@@ -130,7 +130,7 @@ def approximate(
     converted.eval()
     check_in_floating_point(original, converted, batches.first, folded)
     if all(one is None or _is_nearly_exact(one) for one in configs.values()):
-        check_on_codes(original, converted, batches.first, folded)
+        check_on_codes(converted, batches.first)
     return converted
 
 

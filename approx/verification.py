@@ -5,7 +5,9 @@ that reads attributes of layers, layers that others replace. So each conversion 
 signal to noise between the outputs of the two:
 
 - In floating point, they have to be equal but for rounding, whatever the bits and multipliers are.
-- On integer codes of 8 bits or more, multiplied exactly, the ratio has to be near what such codes give.
+- On integer codes of 8 bits or more, multiplied exactly, the ratio of each layer has to be near what such codes give.
+  It is that of the layer alone, on the inputs that it has in floating point: how errors add up through a deep network
+  depends on its weights, and is no fault of the conversion.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +24,12 @@ from torch.utils._pytree import tree_leaves
 
 from approx.errors import ArgumentError, ConversionError
 from approx.inputs import Inputs, rows_of, run
+from approx.layer import ApproxLayer
 from approx.surgery import approx_layers
 
 _CHECKED_INPUTS = 16
 _EXACT_DB = 40.0  # rounding in floating point gives more than 80 even in deep networks; half a layer lost gives 6
-_CODES_DB = 10.0  # codes of 8 bits give 20 to 50
+_CODES_DB = 10.0  # codes of 8 bits give a layer 25 to 50
 _Outputs = dict[str, list[Tensor]]
 
 
@@ -70,7 +74,7 @@ def check_in_floating_point(
         ConversionError: If it does not; the message names the first layer whose output differs.
     """
     with _in_floating_point(converted):
-        _, problem = _first_difference(original, converted, inputs, folded, _EXACT_DB)
+        problem = _first_difference(original, converted, rows_of(inputs, slice(0, _CHECKED_INPUTS)), folded)
     if problem:
         raise ConversionError(
             f"something that the network does besides running its layers would be lost: in floating point, {problem}",
@@ -78,35 +82,53 @@ def check_in_floating_point(
         )
 
 
-def check_on_codes(original: nn.Module, converted: nn.Module, inputs: Inputs, folded: Mapping[str, str]) -> None:
-    """Check that codes of 8 bits or more and exact products give nearly what the network computed.
+@torch.no_grad()
+def check_on_codes(converted: nn.Module, inputs: Inputs) -> None:
+    """Check that each layer of a network computes on codes of 8 bits or more nearly what it does in floating point.
 
     Args:
-        original: As for `check_in_floating_point`.
-        converted: As for `check_in_floating_point`.
-        inputs: As for `check_in_floating_point`.
-        folded: As for `check_in_floating_point`.
+        converted: From `approximate`, with exact products.
+        inputs: A batch of network inputs.
 
     Raises:
-        ConversionError: If they do not; the message names the first layer whose output is far off.
+        ConversionError: If one does not; the message names the first.
     """
-    layer, problem = _first_difference(original, converted, inputs, folded, _CODES_DB)
-    for _, converted_layer in approx_layers(converted):
-        converted_layer.forget_codes()
-    if problem:
-        left = f", or leave it in floating point with overrides={{{layer!r}: None}} in a NetworkApproximation"
+    layers = dict(approx_layers(converted))
+    worst: dict[str, float] = {}
+
+    def compare(name: str, layer: ApproxLayer, given: tuple[Any, ...], named: dict[str, Any], output: Tensor) -> None:
+        layer.computes_exactly = False
+        try:
+            on_codes = layer.forward(*given, **named)
+        finally:
+            layer.computes_exactly = True
+        if not _is_near(_CODES_DB, output, on_codes):
+            worst.setdefault(name, signal_to_noise_db(output, on_codes))
+
+    handles = [
+        # Before other hooks, which may change the output.
+        layer.register_forward_hook(partial(compare, name), with_kwargs=True, prepend=True)
+        for name, layer in layers.items()
+    ]
+    try:
+        with _in_floating_point(converted), torch.random.fork_rng(devices=[]):
+            run(converted, rows_of(inputs, slice(0, _CHECKED_INPUTS)))
+    finally:
+        for handle in handles:
+            handle.remove()
+        for layer in layers.values():
+            layer.forget_codes()
+    for name, ratio in worst.items():
         raise ConversionError(
-            f"codes of 8 bits do not hold what the network computes: {problem}, as where a few of its weights or "
-            "inputs are far larger than all others",
-            f"Normalise them{left if layer is not None else ''}",
+            f"codes of 8 bits do not hold what layer {name!r} computes: its output has a signal-to-noise ratio of "
+            f"{ratio:.1f} dB, as where a few of its weights or inputs are far larger than all others",
+            f"Normalise them, or leave it in floating point with overrides={{{name!r}: None}} in a "
+            "NetworkApproximation",
         )
 
 
-def _first_difference(
-    original: nn.Module, converted: nn.Module, inputs: Inputs, folded: Mapping[str, str], least_db: float
-) -> tuple[str | None, str]:
-    """Return the first layer whose output differs, if any, and what does; empty if the networks' outputs do not."""
-    inputs = rows_of(inputs, slice(0, _CHECKED_INPUTS))
+def _first_difference(original: nn.Module, converted: nn.Module, inputs: Inputs, folded: Mapping[str, str]) -> str:
+    """Return which layer's output is the first to differ, and by how much; empty if the networks' outputs do not."""
     layers = [name for name, _ in approx_layers(converted)]
     expected, wanted = _outputs(original, inputs, {folded.get(name, name): name for name in layers})
     try:
@@ -114,17 +136,17 @@ def _first_difference(
     except ArgumentError:
         raise
     except Exception as error:  # of the network's own code
-        return None, f"it fails ({type(error).__name__}: {error})"
-    if len(wanted) == len(given) and all(map(partial(_is_near, least_db), wanted, given)):
-        return None, ""
+        return f"it fails ({type(error).__name__}: {error})"
+    if len(wanted) == len(given) and all(map(partial(_is_near, _EXACT_DB), wanted, given)):
+        return ""
     for name, outputs in found.items():
         for one, other in zip(expected.get(name, []), outputs, strict=False):
-            if not _is_near(least_db, one, other):
-                return name, f"the output of layer {name!r}, the first to differ, {_apart(one, other)}"
+            if not _is_near(_EXACT_DB, one, other):
+                return f"the output of layer {name!r}, the first to differ, {_apart(one, other)}"
     for one, other in zip(wanted, given, strict=False):
-        if not _is_near(least_db, one, other):
-            return None, f"its output, but of no layer, {_apart(one, other)}"
-    return None, "its output has other parts"
+        if not _is_near(_EXACT_DB, one, other):
+            return f"its output, but of no layer, {_apart(one, other)}"
+    return "its output has other parts"
 
 
 def _is_near(least_db: float, expected: Tensor, found: Tensor) -> bool:

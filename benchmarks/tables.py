@@ -1,7 +1,7 @@
 """Write tables of results: `python -m benchmarks.tables`.
 
-The tables of `results/` go into README.md beside it, those of `bit_errors.json`, `memories.json`, `searches.json` and
-`service.json` into approximation.md, energy-model.md, search.md and service.md in docs/.
+The tables of `results/` go into README.md beside it, those of `bit_errors.json`, `conversion.json`, `memories.json`,
+`searches.json` and `service.json` into approximation.md, energy-model.md, search.md and service.md in docs/.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import re
 from pathlib import Path
 
-from benchmarks import bit_errors, memories, searches, service
+from benchmarks import bit_errors, conversion, memories, searches, service
 
 HERE = Path(__file__).parent
 
@@ -33,6 +33,7 @@ def main() -> None:
     for document, marker, name, table in (
         ("search.md", "searches", "searches.json", searches.table),
         ("service.md", "service", "service.json", service.table),
+        ("approximation.md", "conversion", "conversion.json", conversion.table),
         ("approximation.md", "bit errors", "bit_errors.json", bit_errors.table),
         ("energy-model.md", "memories", "memories.json", memories.table),
     ):

@@ -222,6 +222,7 @@ class Library:
         rows = _matmul_columns(outputs)
         operands = torch.empty(factors.terms * rows * codes[0].numel(), dtype=torch.int8)
         correction = torch.empty(outputs, dtype=torch.int32)
+        indices = self._scratch("indices", codes.numel())
         job = abi.Weights(
             codes.data_ptr(),
             outputs,
@@ -233,7 +234,7 @@ class Library:
             factors.weight_bytes.data_ptr(),
             factors.activation_shift.data_ptr(),
             *factors.weight_bytes.shape,
-            self._scratch("indices", codes.numel()).data_ptr(),
+            indices.data_ptr(),
             used.data_ptr(),
             operands.data_ptr(),
             correction.data_ptr(),

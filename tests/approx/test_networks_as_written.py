@@ -290,7 +290,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "a method of its own": (lambda: CallsTimes(HasTimes(VALUES, 5)), "no attribute 'times'"),
     "an output that depends on earlier ones": (Counts, "its output, but of no layer, has a signal-to-noise ratio of"),
     "layers in a list": (InList, r"a parameter of shape \(5, 432\) is multiplied that belongs to no module"),
-    "a far column": (FarColumn, "the output of layer 'layer', the first to differ, has a signal-to-noise ratio of"),
+    "a far column": (FarColumn, "codes of 8 bits do not hold what layer 'layer' computes: its output has a signal"),
     "double precision": (lambda: convolutional().double(), "must compute in float32, but its parameter '0.weight' is"),
     "a lazy layer": (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(5)), "'1.weight' of the network has no shape"),
 }

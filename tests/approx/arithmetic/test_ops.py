@@ -1,5 +1,7 @@
 """Every way to compute a product of codes gives what the slow oracle gives, to the bit."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import product
 
@@ -675,3 +677,18 @@ def test_a_build_that_does_not_exist_is_refused() -> None:
         pytest.skip("the native kernel is not built here")
     with pytest.raises(ArgumentError, match="no build 'x86-64-v9'"):
         library.choose_build("x86-64-v9")
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_layers_as_large_as_those_of_vgg() -> None:
+    """More than 2^26 weights, whose scratch memory is given back to the system after each call."""
+    code = (
+        "import torch; from approx import find_multiplier, quantized_linear\n"
+        "exact = find_multiplier('exact', weight_bits=8, activation_bits=8, activation_signed=True)\n"
+        "codes, scales = torch.ones(2**13 + 8, 2**13), torch.ones(2**13 + 8)\n"
+        "out = quantized_linear(torch.ones(2, 2**13), codes, exact, input_scale=scales[0], output_scale=scales)\n"
+        "print(out.unique().tolist())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[8192.0]\n"), done.stderr
