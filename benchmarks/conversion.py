@@ -165,11 +165,10 @@ def convolutional(change: Callable[[Any], object] = lambda network: None) -> Cal
 
 def _one_dimensional() -> nn.Module:
     return nn.Sequential(
-        nn.Flatten(2),
         nn.Conv1d(3, 16, 5, stride=2, padding=2),
         nn.BatchNorm1d(16),
         nn.ReLU(),
-        nn.Conv1d(16, 16, 3, groups=2, padding="same", padding_mode="circular"),
+        nn.Conv1d(16, 16, 3, groups=2, padding="same"),
         nn.ReLU(),
         nn.AdaptiveAvgPool1d(4),
         nn.Flatten(),
@@ -283,6 +282,8 @@ def _network(name: str) -> tuple[nn.Module, Inputs]:
     network = SMALL[name]()
     if name == "two inputs":
         return network, (images, torch.randn(IMAGES, 4, generator=noise))
+    if name == "Conv1d":
+        return network, images.flatten(2)
     if name == "whole numbers as input":
         return network, torch.randint(0, 20, (IMAGES, 5), generator=noise)
     return network, images
@@ -300,7 +301,7 @@ def _ratio(network: nn.Module, inputs: Inputs) -> float | str:
 
 
 def _shown(figure: float | str) -> str:
-    return f"{figure:.1f} dB" if isinstance(figure, float) else figure
+    return f"{figure:.1f} dB" if isinstance(figure, float) else f"refused: {figure.partition(':')[0]}"
 
 
 if __name__ == "__main__":
