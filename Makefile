@@ -27,9 +27,8 @@ run: .venv/installed
 quick: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --numprocesses 2 -m "not slow and not process"
 
-# Three processes on two cores, because a fifth of the tests' time is spent waiting for what was killed.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist worksteal
 
 mutation: .venv/installed-test
 	$(BIN)/python -m tests.mutation $(ARGS)

@@ -26,7 +26,11 @@ from service.tables import JobRow
 from service.worker import Worker
 from tests.support.stored import client_of
 
-pytestmark = pytest.mark.slow  # searches
+pytestmark = [
+    pytest.mark.slow,  # searches
+    # An interrupt that arrives while a weak reference dies is only printed; the search stops after its evaluation.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 BUDGET = 5
 
