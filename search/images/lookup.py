@@ -259,7 +259,7 @@ def _with_validation(source: Source, other: Source, given: object) -> Source:
     chosen = other.splits.get("validation")
     if chosen is None and len(other.splits) == 1:
         (chosen,) = other.splits.values()
-    if chosen is None:  # its test images are for what is told in the end, and its training images have trained
+    if chosen is None:  # test images must decide nothing, and training images may have trained the network
         raise UsageError(
             f"`validation` {given} has no validation images, but {', '.join(other.splits)}; give a place that holds "
             "only the images that are meant"

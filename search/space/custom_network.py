@@ -131,20 +131,6 @@ def build_custom_network(
     return _unchanged(network, image_shape, classes).build(depth=depth, width=width, seed=seed)
 
 
-def builder_arguments(
-    network: CustomNetwork, *, depth: int, width: int, image_shape: tuple[int, int, int], classes: int
-) -> dict[str, Any]:
-    """Return the arguments with which the function of a network is called; see `build_custom_network`.
-
-    Raises:
-        UsageError: If there is no such function.
-    """
-    function = NetworkFunction(
-        network.path, network.folder, image_shape=image_shape, classes=classes, sized=not network.trained
-    )
-    return function.arguments(depth=depth, width=width)
-
-
 class _Builder(Protocol):
     """Builds a network here."""
 

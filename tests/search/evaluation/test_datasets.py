@@ -206,7 +206,7 @@ def test_folds_share_the_pixels_of_a_stored_data_set(tmp_path: Path) -> None:
 
 
 def rare(folder: Path, **counts: tuple[int, int]) -> tuple[Task, ImagePlaces]:
-    """Store images of two classes, so many of each in each split, under the metric that counts both alike."""
+    """Store this many images of each of two classes in each split; the metric is balanced accuracy."""
     places = ImagePlaces.at(folder, folder / "images")
     splits = {
         split: (patterns(sum(count), seed=number)[0], np.repeat([0, 1], count))

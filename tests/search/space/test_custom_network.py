@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -25,7 +24,7 @@ from search.images.places import ImagePlaces
 from search.observer import Observer
 from search.space import code_digests, custom_network
 from search.space.candidate import Candidate
-from search.space.custom_network import build_custom_network, builder_arguments, find_model, find_network
+from search.space.custom_network import build_custom_network, find_model, find_network
 from search.space.task import CustomNetwork, Task, find_task
 from search.store.database import Store
 from search.store.setup import Setup
@@ -578,12 +577,3 @@ def test_a_network_that_is_given_travels_with_the_places_of_its_modules(
     )
     command = [sys.executable, "-c", code, str(tmp_path / "network.pickle"), network.fingerprint]
     subprocess.run(command, check=True, cwd=Path(__file__).parent)
-
-
-def test_the_arguments_of_a_builder_are_those_that_it_is_called_with(tmp_path: Path, new_process: NewProcess) -> None:
-    def arguments(network: CustomNetwork) -> dict[str, Any]:
-        return builder_arguments(network, depth=2, width=3, image_shape=SHAPE, classes=10)
-
-    assert arguments(find(write(tmp_path, NETS))) == {"depth": 2, "width": 3, "image_shape": SHAPE, "classes": 10}
-    new_process()
-    assert arguments(find_trained(tmp_path, hidden())) == {"num_classes": 10}
