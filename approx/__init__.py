@@ -30,7 +30,7 @@ Multipliers
     multiplier_from_function, multiplier_from_table, import_multipliers     custom multipliers
     register_multiplier     makes a custom multiplier known by its name
     MultiplierLibrary       a folder of imported multipliers
-    error_metrics, error_table, ErrorMetrics    how far a multiplier is from exact
+    error_metrics, error_table, ErrorMetrics, doubts    how far a multiplier is from exact, and what looks wrong in it
 
 Arithmetic
     approx_linear, approx_conv2d            sums of approximate products of integer codes
@@ -136,6 +136,7 @@ from approx.multipliers.metrics import error_metrics as error_metrics
 from approx.multipliers.metrics import error_table as error_table
 from approx.multipliers.multiplier import Figure as Figure
 from approx.multipliers.multiplier import Multiplier as Multiplier
+from approx.multipliers.reading import doubts as doubts
 from approx.multipliers.table_files import import_multipliers as import_multipliers
 from approx.multipliers.table_files import multiplier_from_table as multiplier_from_table
 from approx.networks import Architecture as Architecture
