@@ -130,6 +130,8 @@ from approx.multipliers.catalog import multiplier_from_function as multiplier_fr
 from approx.multipliers.catalog import multiplier_names as multiplier_names
 from approx.multipliers.catalog import register_multiplier as register_multiplier
 from approx.multipliers.families import Family as Family
+from approx.multipliers.importing import import_multipliers as import_multipliers
+from approx.multipliers.importing import multiplier_from_table as multiplier_from_table
 from approx.multipliers.library import MultiplierLibrary as MultiplierLibrary
 from approx.multipliers.metrics import ErrorMetrics as ErrorMetrics
 from approx.multipliers.metrics import error_metrics as error_metrics
@@ -137,8 +139,6 @@ from approx.multipliers.metrics import error_table as error_table
 from approx.multipliers.multiplier import Figure as Figure
 from approx.multipliers.multiplier import Multiplier as Multiplier
 from approx.multipliers.reading import doubts as doubts
-from approx.multipliers.table_files import import_multipliers as import_multipliers
-from approx.multipliers.table_files import multiplier_from_table as multiplier_from_table
 from approx.networks import Architecture as Architecture
 from approx.networks import NetworkFamily as NetworkFamily
 from approx.networks import build_named_network as build_named_network

@@ -292,6 +292,9 @@ class MultiplierSchema(BaseModel):
     relative_energy: float | None = Field(description="Null if it does not support 8 bits")
     relative_area: float | None
     source: str | None
+    doubts: list[str] = Field(
+        default_factory=list, description="What looks wrong in an uploaded table, such as rows that begin at -128"
+    )
 
 
 class TechniquesQuery(BaseModel):

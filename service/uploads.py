@@ -14,10 +14,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from energy import Hardware, hardware_names, load_hardware, parse_hardware
-from energy.cost_table import CostKey, CostTable, MultiplierCost, relative_costs
+from energy.cost_table import CostKey, CostTable, MultiplierCost
 from search.errors import UnknownNameError, UsageError
-from search.multipliers.choice import keep_multiplier, multiplier_of_table
-from search.multipliers.folder import MultiplierFolder, claimed_costs
+from search.multipliers.choice import doubts_of, multiplier_of_table
+from search.multipliers.folder import Claim, MultiplierFolder
 from search.multipliers.identity import is_imported, multiplier_identity
 from service.database import Database
 from service.tables import UploadRow, utc_now
@@ -37,7 +37,10 @@ class UploadedMultiplier:
         signed: Whether both operands are signed.
         relative_energy: Energy relative to the exact multiplier, as stated by the client.
         relative_area: Area relative to the exact multiplier, as stated by the client.
+        weight_bits: Width of its weight operand.
+        activation_bits: Width of its activation operand.
         client: Name of the client who uploaded it.
+        doubts: What looks wrong in its table; see `approx.doubts`.
     """
 
     identity: str
@@ -45,7 +48,10 @@ class UploadedMultiplier:
     signed: bool
     relative_energy: float
     relative_area: float
+    weight_bits: int
+    activation_bits: int
     client: str
+    doubts: tuple[str, ...]
 
     @property
     def source(self) -> str:
@@ -59,14 +65,25 @@ class UploadedMultiplier:
             table: Products, indexed [activation code, weight code].
             folder: The folder.
         """
-        multiplier = multiplier_of_table(self.name, table, signed=self.signed, source=self.client)
-        keep_multiplier(multiplier, folder, relative_energy=self.relative_energy, relative_area=self.relative_area)
+        folder.add(multiplier_of_table(self.name, table, signed=self.signed, source=self.client))
+        folder.keep_claim(self.name, self._claim)
 
     @property
     def costs(self) -> Mapping[CostKey, MultiplierCost]:
         """Its costs in layers at all widths."""
-        rows = claimed_costs(self.name, relative_energy=self.relative_energy, relative_area=self.relative_area)
-        return relative_costs(rows, source=self.source)[self.name]
+        return self._claim.costs()
+
+    @property
+    def _claim(self) -> Claim:
+        return Claim(
+            relative_energy=self.relative_energy,
+            relative_area=self.relative_area,
+            source=self.source,
+            weight_bits=self.weight_bits,
+            activation_bits=self.activation_bits,
+            weight_signed=self.signed,
+            activation_signed=self.signed,
+        )
 
 
 class Uploads:
@@ -153,7 +170,15 @@ class Uploads:
         if name in CostTable().names:
             raise UsageError(f"{name!r} is the name of a built-in multiplier; choose another name")
         made = multiplier_of_table(name, table, signed=signed, source=client)
-        about = {"name": name, "signed": signed, "relative_energy": relative_energy, "relative_area": relative_area}
+        about = {
+            "name": name,
+            "signed": signed,
+            "relative_energy": relative_energy,
+            "relative_area": relative_area,
+            "weight_bits": made.weight_bits,
+            "activation_bits": made.activation_bits,
+            "doubts": doubts_of(made),
+        }
         content = {"table": [list(row) for row in table]}
         return _multiplier(self._add(_MULTIPLIER, multiplier_identity(name, made.digest), about, content, client))
 
@@ -281,5 +306,8 @@ def _multiplier(row: UploadRow) -> UploadedMultiplier:
         signed=about["signed"],
         relative_energy=about["relative_energy"],
         relative_area=about["relative_area"],
+        weight_bits=about["weight_bits"],
+        activation_bits=about["activation_bits"],
         client=row.client,
+        doubts=tuple(about["doubts"]),
     )

@@ -7,13 +7,14 @@ it. Where nothing does, products decide if one way to read them is far nearer to
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from approx.multipliers.metrics import error_metrics
-from approx.multipliers.multiplier import Multiplier, check_multiplier
+from approx.multipliers.multiplier import Multiplier, check_multiplier, code_values
 
 Integers = NDArray[np.int64]
 
@@ -34,13 +35,40 @@ class Reading:
     """A way to read a table of products.
 
     Attributes:
-        signed: Whether both operands are signed.
-        from_lowest: Whether rows and columns are in the order of values, from the lowest; otherwise in that of codes,
-            from zero.
+        activation_signed: Whether activations are signed.
+        weight_signed: Whether weights are signed.
+        from_lowest: Whether the rows and columns of signed operands are in the order of values, from the lowest;
+            otherwise they are in that of codes, from zero.
     """
 
-    signed: bool
+    activation_signed: bool
+    weight_signed: bool
     from_lowest: bool = False
+
+    @property
+    def signs(self) -> tuple[bool, bool]:
+        """Whether activations and weights are signed."""
+        return self.activation_signed, self.weight_signed
+
+    def __str__(self) -> str:
+        if self.activation_signed == self.weight_signed:
+            said = "signed" if self.weight_signed else "unsigned"
+        else:
+            words = ["signed" if signed else "unsigned" for signed in self.signs]
+            said = f"{words[0]} activations, {words[1]} weights"
+        return f"{said}, from the lowest value" if self.from_lowest else said
+
+
+UNSIGNED, SIGNED = Reading(False, False), Reading(True, True)
+_READINGS = (
+    UNSIGNED,
+    SIGNED,
+    Reading(True, True, from_lowest=True),
+    Reading(False, True),
+    Reading(False, True, from_lowest=True),
+    Reading(True, False),
+    Reading(True, False, from_lowest=True),
+)
 
 
 def sign_in_name(name: str) -> bool | None:
@@ -81,11 +109,12 @@ def as_read(table: Integers, reading: Reading) -> Integers:
         table: As the file has it, the same shape. Products of signed operands may be in the bits of an unsigned type.
         reading: How to read it.
     """
-    if not reading.signed:
+    if not any(reading.signs):
         return table
     table = as_signed(table, sum(size.bit_length() - 1 for size in table.shape))
     if reading.from_lowest:
-        table = np.roll(table, [-(size // 2) for size in table.shape], axis=(0, 1))
+        shifts = [-(size // 2) if signed else 0 for size, signed in zip(table.shape, reading.signs, strict=True)]
+        table = np.roll(table, shifts, axis=(0, 1))
     return table
 
 
@@ -99,10 +128,11 @@ def as_signed(products: Integers, bits: int) -> Integers:
         products: Products, any shape.
         bits: Width of a product.
     """
+    most = products.max(initial=0)
     if (products < 0).any():
         return products
-    width = bits if products.max(initial=0) < 2**bits else 32
-    return np.where(products >= 2 ** (width - 1), products - 2**width, products)
+    width = next((one for one in (bits, 8, 16, 32) if one >= bits and most < 2**one), None)
+    return products if width is None else np.where(products >= 2 ** (width - 1), products - 2**width, products)
 
 
 def how_to_read(table: Integers, signed: bool | None) -> Reading:
@@ -114,9 +144,21 @@ def how_to_read(table: Integers, signed: bool | None) -> Reading:
         table: As the file has it, shape (activation codes, weight codes).
         signed: Whether operands are signed; None if nothing says it.
     """
-    usual = Reading(bool(signed) or bool(signed is None and (table < 0).any()))
-    others = [Reading(True), Reading(True, from_lowest=True)] if signed in (None, True) else []
-    distances = {reading: _distance_of(table, reading) for reading in (usual, *others)}
+    usual = SIGNED if signed or (signed is None and (table < 0).any()) else UNSIGNED
+    allowed = [one for one in _READINGS if signed is None or one.signs == (signed, signed)]
+    return _nearest({reading: distance_of(table, reading) for reading in allowed}, usual)
+
+
+def distance_of(table: Integers, reading: Reading) -> float:
+    """The distance of a table from exact products if it is read in some way; see `distance`."""
+    activations, weights = (
+        code_values(size.bit_length() - 1, signed).numpy().astype(np.int64)
+        for size, signed in zip(table.shape, reading.signs, strict=True)
+    )
+    return distance(as_read(table, reading), activations[:, None] * weights[None, :])
+
+
+def _nearest(distances: Mapping[Reading, float], usual: Reading) -> Reading:
     best = min(distances, key=distances.__getitem__)
     return best if clearly_nearer(distances[best], distances[usual]) else usual
 
@@ -135,8 +177,7 @@ def doubts(multiplier: Multiplier) -> list[str]:
     check_multiplier("multiplier", multiplier)
     name, table = multiplier.name, multiplier.table().numpy().astype(np.int64)
     found = _repetitions(name, table)
-    if multiplier.weight_signed == multiplier.activation_signed:
-        found += _other_readings(name, table, Reading(multiplier.weight_signed))
+    found += _other_readings(name, table, Reading(multiplier.activation_signed, multiplier.weight_signed))
     error = error_metrics(multiplier).mre_nonzero
     if error > _DOUBTED_ERROR and not found:
         found.append(f"{name}: products are wrong by {error:.0%} on average; see that widths, sign and order are right")
@@ -163,35 +204,39 @@ def _repetitions(name: str, table: Integers) -> list[str]:
 
 def _other_readings(name: str, table: Integers, taken: Reading) -> list[str]:
     """Whether another way to read the table is clearly nearer to exact products."""
-    as_taken = _distance_of(table, taken)
-    if as_taken < _NOT_EXACT:
+    if distance_of(table, taken) < _NOT_EXACT:
         return []
-    # A table that was taken as signed holds negative products, so it cannot be read as unsigned: its codes are.
-    as_codes = table & (table.size - 1) if taken.signed else table
-    others = {
-        Reading(False): (as_codes, f"{name} looks unsigned; if it is, import it as `unsigned`"),
-        Reading(True): (table, f"{name} looks signed; if it is, import it as `signed`"),
-        Reading(True, from_lowest=True): (
-            table,
-            f"{name} looks as if its rows and columns began at {-table.shape[0] // 2} and not at 0; index them by "
-            "codes, of which 0 comes first and -1 last",
-        ),
-    }
-    del others[taken]
-    distances = {reading: _distance_of(products, reading) for reading, (products, _) in others.items()}
-    best = min(distances, key=distances.__getitem__)
-    if not clearly_nearer(distances[best], as_taken):
+    # Signed products that were unsigned ones in the file: their bits still are.
+    as_codes = table & (table.size - 1) if any(taken.signs) else table
+    distances = {one: distance_of(table if any(one.signs) else as_codes, one) for one in _READINGS}
+    best = _nearest(distances, taken)
+    if best == taken:
         return []
-    return [
-        f"{others[best][1]} (errors are then {distances[best]:.1%} of exact products on average, now {as_taken:.0%})"
-    ]
+    errors = f"errors are then {distances[best]:.1%} of exact products on average, now {distances[taken]:.0%}"
+    if best.from_lowest:
+        lowest = ", ".join(
+            f"{lines} at {-(size // 2)}"
+            for lines, size, signed in zip(("rows", "columns"), table.shape, best.signs, strict=True)
+            if signed
+        )
+        return [
+            f"{name} looks as if its operands were {best}: {lowest}; index tables by codes, of which 0 comes first and "
+            f"-1 last ({errors})"
+        ]
+    option = f"; if it is, import it as `{best}`" if best in (UNSIGNED, SIGNED) else ""
+    return [f"{name} looks {'' if option else 'as if it had '}{best}{option} ({errors})"]
 
 
-def _distance_of(table: Integers, reading: Reading) -> float:
-    activations, weights = (_values(size, signed=reading.signed) for size in table.shape)
-    return distance(as_read(table, reading), activations[:, None] * weights[None, :])
+def weight_is_first(first: str, second: str) -> bool:
+    """Whether the first of two operands is the weight, by their names; the second is if names say nothing.
+
+    Operands named A and B are activation and weight, in whatever order they are.
+    """
+    first, second = first.lower(), second.lower()
+    if {first, second} == {"a", "b"}:
+        return first == "b"
+    return _is_weight(first) and not _is_weight(second)
 
 
-def _values(count: int, *, signed: bool) -> Integers:
-    codes = np.arange(count, dtype=np.int64)
-    return np.where(codes >= count // 2, codes - count, codes) if signed else codes
+def _is_weight(name: str) -> bool:
+    return re.match(r"(w|wt|wgt|weights?|kernel|filter|coef\w*)(_?\w?|\d*)$", name) is not None

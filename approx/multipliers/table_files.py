@@ -1,140 +1,87 @@
-"""Multipliers from files: truth tables in NumPy or CSV format, and C models in the style of EvoApproxLib."""
+"""Files with tables of products: NumPy arrays, text in many forms, arrays in C, and raw binary."""
 
 from __future__ import annotations
 
-import csv
-import math
-import os
 import re
-import shutil
-import subprocess
-import tempfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from approx.checks import check_type
-from approx.errors import ArgumentError, ImportFileError
-from approx.multipliers.multiplier import MAX_TABLE_BITS, MIN_BITS, Multiplier
+from approx.errors import ImportFileError
+from approx.multipliers.c_text import closing, without_comments
+from approx.multipliers.multiplier import MAX_TABLE_BITS, MIN_BITS
+from approx.multipliers.reading import distance_of, how_to_read, weight_is_first
 
-_SUFFIXES = (".npy", ".npz", ".csv", ".c")
+Table = NDArray[np.generic]
+Widths = tuple[int, int]
 
-_SECONDS = 60  # limit for a C model to compute all its products
+NUMPY_SUFFIXES = (".npy", ".npz")
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".dat")
+ARRAY_SUFFIXES = (".h", ".hpp", ".c", ".cc", ".cpp")
+BINARY_SUFFIXES = (".bin",)
 
-# EvoApproxLib writes one function per file, such as `uint16_t mul8u_1JFF(uint8_t B, uint8_t A)`.
-_TYPE = r"(?:(?:const|unsigned|signed|volatile)\s+)*[A-Za-z_]\w*(?:\s+(?:int|long|char|short|const))*"
-_FUNCTION = re.compile(
-    rf"(?P<name>[A-Za-z_]\w*)\s*\(\s*(?P<first_type>{_TYPE})\s+(?P<first>[A-Za-z_]\w*)\s*,"
-    rf"\s*(?P<second_type>{_TYPE})\s+(?P<second>[A-Za-z_]\w*)\s*\)\s*\{{"
-)
-_INTEGER = re.compile(r"^(u?int(_fast|_least)?\d*_t|unsigned|signed|char|short|int|long|const|volatile|\s)+$")
-_WIDTH_IN_NAME = re.compile(r"mul(?P<bits>\d+)(?:x(?P<other>\d+))?(?P<sign>[su])")
+_LARGEST_FILE = 64 * 2**20  # bytes; 65,536 lines with operands and product have 1 MB
+_COMMENT = re.compile(r"^\s*(#|//|%)")
+_INTEGER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|0[bB][01]+|\d+)$")
+_C_ARRAY = re.compile(r"(?P<name>[A-Za-z_]\w*)\s*(?P<sizes>(?:\[[^\]]*\]\s*)+)[^=;{}]*=\s*\{")
+_C_NUMBER = re.compile(r"[-+]?\s*(?:0[xX][0-9a-fA-F]+|\d+)(?=[uUlL]*\s*[,}\s])")
+_PRODUCT = re.compile(r"(prod\w*|p|o|out\w*|res\w*|r|y|c|z|s|approx\w*|value|val|lut)$", re.IGNORECASE)
 
 
-def import_multipliers(path: Path | str, *, name: str | None = None, signed: bool = False) -> list[Multiplier]:
-    """Multipliers from a file.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundTable:
+    """A table as a file has it.
 
-    - `.npy`: one table of integers, shape (activation codes, weight codes), indexed by operand codes: index 255 of an
-      8-bit signed operand is -1.
-    - `.npz`: one or more such tables, named by their keys.
-    - `.csv`: one such table, one row per line, without a header.
-    - `.c`: a function of two integers in the style of EvoApproxLib. Its operands are matched by name, A the activation
-      and B the weight, whatever their order. It is compiled with the system's C compiler and **run**: import only
-      what you trust.
+    Attributes:
+        name: What the file calls it, or the file's name.
+        products: Shape (activations, weights), in the order of codes if `signs` is given.
+        signs: Whether activations and weights are signed, where the file says it: by labels or columns of operands.
+        form: How the file has it, in words; empty if there is one way only.
+    """
+
+    name: str
+    products: Table
+    signs: tuple[bool, bool] | None = None
+    form: str = ""
+
+
+def read_tables(path: Path, bits: Widths | None) -> list[FoundTable]:
+    """The tables in a file, by its suffix.
 
     Args:
         path: The file.
-        name: Name for the multiplier; by default the name of the file or table. If there are several tables or
-            functions, it selects one of them.
-        signed: Whether operands are signed; for tables and functions named as in EvoApproxLib (`mul8s_...`) the name
-            tells.
+        bits: Widths of activations and weights, if they are known; needed where the size of a file allows several.
 
     Raises:
-        ImportFileError: If the file cannot be read, compiled or understood.
-        ArgumentError: If a table's shape or entries do not fit.
+        ImportFileError: If the file cannot be read as a table.
     """
-    check_type("path", path, (str, Path), "a path")
-    check_type("name", name, (str, type(None)), "text or None")
-    path = Path(path)
     suffix = path.suffix.lower()
-    if not path.is_file():
-        raise ImportFileError(f"there is no file {path}")
-    if suffix not in _SUFFIXES:
-        raise ImportFileError(
-            f"{path}: cannot import {suffix or 'a file without suffix'}; supported: {', '.join(_SUFFIXES)}"
-        )
-    if suffix == ".c":
-        return [_from_c(path, name=name, signed=signed)]
-    tables = _tables(path, suffix)
-    if len(tables) > 1 and name is not None:
-        if name not in tables:
-            raise ImportFileError(f"{path} has no table {name!r}; it has {', '.join(tables)}")
-        tables = {name: tables[name]}
-    only = len(tables) == 1
-    return [
-        multiplier_from_table(
-            name if only and name is not None else key, table, signed=signed or _says_signed(key), source=str(path.name)
-        )
-        for key, table in tables.items()
-    ]
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise ImportFileError(
+                f"{path} has {path.stat().st_size} bytes; tables of up to {MAX_TABLE_BITS}-bit operands have far fewer"
+            )
+        if suffix in NUMPY_SUFFIXES:
+            return _numpy_tables(path, suffix)
+        if suffix in BINARY_SUFFIXES:
+            return [_binary_table(path, bits)]
+        text = path.read_text(encoding="utf-8-sig", errors="strict" if suffix in TEXT_SUFFIXES else "replace")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImportFileError(f"{path} cannot be read: {error}") from None
+    return _c_arrays(path, text) if suffix in ARRAY_SUFFIXES else [_text_table(path, text)]
 
 
-def multiplier_from_table(name: str, table: NDArray[np.generic], *, signed: bool, source: str) -> Multiplier:
-    """A multiplier from an array, shape (activation codes, weight codes).
-
-    Args:
-        name: Any name.
-        table: Integers, or floats that are integers.
-        signed: Whether both operands are signed.
-        source: Where the table comes from.
-
-    Raises:
-        ArgumentError: If a dimension is not a power of two from 4 to 256, or an entry is not a 32-bit integer.
-    """
-    check_type("name", name, str, "text")
-    hint = "convert it with numpy.asarray(...)" if isinstance(table, list | tuple | torch.Tensor) else ""
-    check_type("table", table, np.ndarray, "a numpy array", hint)
-    widths = [int(size).bit_length() - 1 for size in table.shape]
-    if len(widths) != 2 or any(
-        2**bits != size or not MIN_BITS <= bits <= MAX_TABLE_BITS
-        for bits, size in zip(widths, table.shape, strict=True)
-    ):
-        raise ArgumentError(
-            f"table {name!r} has shape {table.shape}; it must be (activation codes, weight codes), each a power of two "
-            f"from {2**MIN_BITS} to {2**MAX_TABLE_BITS}, such as (256, 256)"
-        )
-    if not (np.issubdtype(table.dtype, np.integer) or np.issubdtype(table.dtype, np.floating)):
-        raise ArgumentError(f"table {name!r} has entries of type {table.dtype}; they must be integers")
-    if np.issubdtype(table.dtype, np.floating) and not (np.isfinite(table).all() and (table == np.rint(table)).all()):
-        wrong = table[~(np.isfinite(table) & (table == np.rint(table)))].flat[0]
-        raise ArgumentError(f"table {name!r} has the entry {wrong}; all must be integers")
-    low, high = table.min(), table.max()
-    if low < -(2**31) or high >= 2**31:
-        raise ArgumentError(f"table {name!r} has entries in {low}..{high}; they must fit 32 bits, signed")
-    return Multiplier(
-        name=name,
-        activation_bits=widths[0],
-        weight_bits=widths[1],
-        activation_signed=signed,
-        weight_signed=signed,
-        lut=torch.from_numpy(table.astype(np.int32)),
-        provenance=f"imported from {source}",
-    )
-
-
-def _tables(path: Path, suffix: str) -> dict[str, NDArray[np.generic]]:
-    if suffix == ".csv":
-        return {path.stem: _csv_table(path)}
+def _numpy_tables(path: Path, suffix: str) -> list[FoundTable]:
     try:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
             tables = {path.stem: loaded} if suffix == ".npy" else {key: loaded[key] for key in loaded.files}
-    except (OSError, EOFError, BadZipFile, zlib.error) as error:
+    except (EOFError, BadZipFile, zlib.error) as error:
         raise ImportFileError(f"{path} cannot be read: {error}") from None
     except (ValueError, AttributeError):  # NumPy's message recommends loading pickles, which is unsafe
         raise ImportFileError(f"{path} cannot be read: it is not a NumPy file of type {suffix}") from None
@@ -143,173 +90,237 @@ def _tables(path: Path, suffix: str) -> dict[str, NDArray[np.generic]]:
             raise ImportFileError(f"{path} holds {key!r}, which is not an array")
     if not tables:
         raise ImportFileError(f"{path} holds no table")
-    return tables
+    return [FoundTable(name=key, products=_squared(table)) for key, table in tables.items()]
 
 
-def _csv_table(path: Path) -> NDArray[np.generic]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            rows = [row for row in csv.reader(lines) if any(text.strip() for text in row)]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ImportFileError(f"{path} cannot be read: {error}") from None
-    if not rows:
+def _squared(table: Table) -> Table:
+    """A list of products, activation by activation, as a square table; others as they are."""
+    side = round(table.size**0.5)
+    listed = table.ndim == 1 or (table.ndim == 2 and 1 in table.shape)
+    return table.reshape(side, side) if listed and side * side == table.size else table
+
+
+# ---- text --------------------------------------------------------------------------------------------------------
+
+_Rows = list[list[str]]
+_NumberedRows = Sequence[tuple[int, list[str]]]
+
+
+def _text_table(path: Path, text: str) -> FoundTable:
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = [(number, line) for number, line in lines if not _COMMENT.match(line)]
+    if not lines:
         raise ImportFileError(f"{path} is empty")
-    values = [
-        _csv_entry(path, number, place, text.strip())
-        for number, row in enumerate(rows, 1)
-        for place, text in enumerate(row, 1)
-    ]
-    if len({len(row) for row in rows}) > 1:
-        raise ImportFileError(
-            f"{path}: rows have {min(map(len, rows))} to {max(map(len, rows))} entries; all must have the same number"
-        )
-    return np.array(values, dtype=np.int64).reshape(len(rows), -1)
+    separator = next((one for one in (";", "\t", ",") if any(one in line for _, line in lines)), None)
+    rows = [(number, _cells(line, separator)) for number, line in lines]
+    first = rows[0][1]
+    if len(rows) > 1 and all(len(cells) == len(rows[1][1]) for _, cells in rows[1:]):
+        header = first if any(not _INTEGER.match(_whole(cell)) for cell in first) else None
+        if header is not None and len(header) == len(rows[1][1]) and (columns := _operand_columns(header)) is not None:
+            return _from_operands(path, rows[1:], columns)
+        if header is None and len(first) == len(rows[1][1]) == 3 and len(rows) >= 4**MIN_BITS:
+            return _from_operands(path, rows, (0, 1, 2))
+        if (labelled := _labelled(path, rows)) is not None:
+            return labelled
+    products = _integers(path, rows, separator)
+    return FoundTable(name=path.stem, products=_squared(products))
 
 
-def _csv_entry(path: Path, line: int, place: int, text: str) -> int:
+def _cells(line: str, separator: str | None) -> list[str]:
+    cells = [cell.strip().strip("\"'").strip() for cell in line.split(separator)]
+    return cells[:-1] if len(cells) > 1 and not cells[-1] else cells  # a separator after the last entry
+
+
+def _whole(text: str) -> str:
+    """An integer that was written as a float, as NumPy and spreadsheets do, without its fraction."""
     try:
-        value = float(text) if "_" not in text else math.nan
+        value = float(text) if "_" not in text and re.search(r"[.eE]", text) and "x" not in text.lower() else None
     except ValueError:
-        value = math.nan
-    if not value.is_integer():
-        shown = text if len(text) <= 20 else text[:20] + "..."
-        hint = "; the first line must not be a header" if line == 1 else ""
+        return text
+    return str(int(value)) if value is not None and value.is_integer() else text
+
+
+def _integer(text: str) -> int | None:
+    text = _whole(text)
+    if not _INTEGER.match(text):
+        return None
+    return int(text, 0 if re.match(r"[+-]?0[xXbB]", text) else 10)
+
+
+def _integers(path: Path, rows: _NumberedRows, separator: str | None) -> NDArray[np.int64]:
+    lengths = {len(cells) for _, cells in rows}
+    found = []
+    for number, cells in rows:
+        for place, cell in enumerate(cells, 1):
+            value = _integer(cell)
+            if value is None:
+                shown = cell if len(cell) <= 20 else cell[:20] + "..."
+                between = {None: "blanks", "\t": "tabs", ",": "commas", ";": "semicolons"}[separator]
+                raise ImportFileError(
+                    f"{path}: line {number}, entry {place} is {shown!r}, not an integer; entries are separated by "
+                    f"{between}, and may have labels in the first line and the first column"
+                )
+            if not -(2**31) <= value < 2**32:
+                raise ImportFileError(f"{path}: line {number}, entry {place} is {cell}; entries must fit 32 bits")
+            found.append(value)
+    if len(lengths) > 1:
         raise ImportFileError(
-            f"{path}: line {line}, entry {place} is {shown!r}, not an integer; entries are separated by commas{hint}"
+            f"{path}: rows have {min(lengths)} to {max(lengths)} entries; all must have the same number"
         )
-    if not -(2**31) <= value < 2**31:
-        raise ImportFileError(f"{path}: line {line}, entry {place} is {text}; entries must fit 32 bits, signed")
-    return int(value)
+    return np.array(found, dtype=np.int64).reshape(len(rows), -1)
 
 
-def _says_signed(name: str) -> bool:
-    found = _WIDTH_IN_NAME.search(name)
-    return found is not None and found["sign"] == "s"
+def _operand_columns(header: Sequence[str]) -> tuple[int, int, int] | None:
+    """The columns of activation, weight and product of a table with one product a line; None if it is none."""
+    products = [place for place, name in enumerate(header) if place > 1 and _PRODUCT.match(name)]
+    if len(header) < 3 or not (products or len(header) == 3):
+        return None
+    product = products[0] if products else 2
+    return (1, 0, product) if weight_is_first(header[0], header[1]) else (0, 1, product)
 
 
-@dataclass(frozen=True, slots=True)
-class _Function:
-    name: str
-    operands: tuple[str, str]
-    operand_types: tuple[str, str]
-    signed: bool
-    bits: tuple[int, int]  # of A and B
+def _from_operands(path: Path, rows: _NumberedRows, columns: tuple[int, int, int]) -> FoundTable:
+    listed = _integers(path, [(number, [cells[column] for column in columns]) for number, cells in rows], ",")
+    (activations, widths_a), (weights, widths_w) = (_codes(path, listed[:, one], of) for one, of in enumerate(_OF))
+    (activation_bits, activation_signed), (weight_bits, weight_signed) = widths_a, widths_w
+    table = np.zeros((2**activation_bits, 2**weight_bits), np.int64)
+    times = np.zeros_like(table)
+    np.add.at(times, (activations, weights), 1)
+    table[activations, weights] = listed[:, 2]
+    missing, other = np.argwhere(times == 0), np.flatnonzero(table[activations, weights] != listed[:, 2])
+    if len(missing):
+        raise ImportFileError(
+            f"{path} lacks {len(missing)} of {table.size} products of {activation_bits} x {weight_bits} bits, such as "
+            f"that of the codes {missing[0][0]} and {missing[0][1]}"
+        )
+    if len(other):
+        raise ImportFileError(f"{path}: line {rows[other[0]][0]} has another product than a later line has")
+    return FoundTable(
+        name=path.stem,
+        products=table,
+        signs=(activation_signed, weight_signed),
+        form=f"one product a line, activations in column {columns[0] + 1}",
+    )
 
 
-def _from_c(path: Path, *, name: str | None, signed: bool) -> Multiplier:
-    function = _find_function(path, path.read_text(encoding="utf-8-sig", errors="replace"), name, signed)
-    table = _run_function(path, function)
-    return multiplier_from_table(name or function.name, table, signed=function.signed, source=path.name)
+_OF = ("activations", "weights")
 
 
-def _find_function(path: Path, text: str, name: str | None, signed: bool) -> _Function:
-    plain = re.sub(r"/\*.*?\*/|//[^\n]*", " ", text, flags=re.DOTALL)
-    found = {m["name"]: m for m in _FUNCTION.finditer(plain) if {m["first"].upper(), m["second"].upper()} == {"A", "B"}}
+def _codes(path: Path, values: NDArray[np.int64], of: str) -> tuple[NDArray[np.int64], tuple[int, bool]]:
+    """The codes of operand values, with their width and whether they are signed."""
+    low, high = int(values.min()), int(values.max())
+    signed = low < 0
+    bits = max(high.bit_length(), (~low).bit_length() if signed else 0) + signed
+    if not MIN_BITS <= bits <= MAX_TABLE_BITS:
+        raise ImportFileError(
+            f"{path}: {of} are {low} to {high}, which are {bits} bits; tables have {MIN_BITS} to {MAX_TABLE_BITS}"
+        )
+    return values & (2**bits - 1), (bits, signed)
+
+
+def _labelled(path: Path, rows: _NumberedRows) -> FoundTable | None:
+    """A table whose first row and first column, or one of them, are operand values; None if it has no such labels."""
+    first, body = rows[0][1], rows[1:]
+    width = len(body[0][1])
+    above = _is_one_more(len(rows)) and len(first) in (width, width - 1)
+    beside = _is_one_more(width) or (above and len(first) == width - 1)
+    if not above and not beside:
+        return None
+    corner = first[0] if above and beside and len(first) == width else ""
+    labels_above = (first if len(first) == width - 1 or not beside else first[1:]) if above else []
+    kept = body if above else rows
+    labels_beside = [cells[0] for _, cells in kept] if beside else []
+    products = _integers(path, [(number, cells[1:] if beside else cells) for number, cells in kept], ",")
+    signs, by_code = [], products
+    for axis, (of, labels) in enumerate((("rows", labels_beside), ("columns", labels_above))):
+        if not labels:
+            continue
+        size = products.shape[axis]
+        values = _operand_values(path, of, labels, size)
+        places = np.empty(size, np.int64)
+        places[values % size] = np.arange(size)
+        by_code = np.take(by_code, places, axis)
+        signs.append(bool((values < 0).any()))
+        if not (above and beside) and (np.diff(values) < 0).any():
+            raise ImportFileError(f"{path}: only {of} have labels, which must then be in ascending order")
+    if len(signs) < 2:  # labels of one operand say nothing of the other, whose order is probably the same
+        return FoundTable(name=path.stem, products=products, form=f"labelled {'rows' if beside else 'columns'}")
+    form = "labelled rows and columns"
+    named = re.split(r"[\\/|\s]+", corner)
+    if len(named) == 2 and weight_is_first(*named):
+        by_code, signs, form = by_code.T, signs[::-1], f"{form}, activations across"
+    return FoundTable(name=path.stem, products=by_code, signs=(signs[0], signs[1]), form=form)
+
+
+def _is_one_more(count: int) -> bool:
+    """Whether a number of rows or columns is that of a table's and one of labels."""
+    return (count - 1).bit_count() == 1 and count > 2**MIN_BITS
+
+
+def _operand_values(path: Path, of: str, labels: Sequence[str], size: int) -> NDArray[np.int64]:
+    """The operand values in labels such as `-128`, `a=3` or `w_7`, in their order."""
+    found = [re.search(r"(?:(?<![^\W])-)?\d+$", _whole(label)) for label in labels]
+    values = np.array([int(match[0]) for match in found if match])
+    if all(sorted(values) != list(range(low, low + size)) for low in (0, -(size // 2))):
+        raise ImportFileError(
+            f"{path}: the labels of {of} must be the operand's values, 0 to {size - 1} or {-(size // 2)} to "
+            f"{size // 2 - 1}; they begin with {', '.join(labels[:3])}"
+        )
+    return values
+
+
+# ---- arrays in C -------------------------------------------------------------------------------------------------
+
+
+def _c_arrays(path: Path, text: str) -> list[FoundTable]:
+    plain = without_comments(text)
+    found = []
+    for match in _C_ARRAY.finditer(plain):
+        body = plain[match.end() - 1 : closing(plain, match.end() - 1) + 1]
+        numbers = [
+            int(number.replace(" ", ""), 0 if "x" in number.lower() else 10) for number in _C_NUMBER.findall(body)
+        ]
+        given = [int(size) for size in re.findall(r"\[\s*(\d+)\s*\]", match["sizes"])]
+        products = np.array(numbers, dtype=np.int64)
+        if len(given) == 2 and given[0] * given[1] == len(numbers):
+            products = products.reshape(given)
+        rows = body.count("{") - 1
+        if products.ndim == 1 and rows > 1 and len(numbers) % rows == 0:
+            products = products.reshape(rows, -1)
+        if len(numbers) >= 4**MIN_BITS:
+            found.append(FoundTable(name=match["name"], products=_squared(products), form=f"the array {match['name']}"))
     if not found:
         raise ImportFileError(
-            f"{path} has no function of two integers named A and B, such as: uint16_t mul8u_NAME(uint8_t A, uint8_t B)"
+            f"{path} has neither a function of two integers, such as uint16_t mul8u_NAME(uint8_t A, uint8_t B), nor an "
+            "array of products, such as const int32_t lut[256][256] = {...}"
         )
-    named = [m for m in found.values() if m["name"] in (name, path.stem)]
-    library_style = [m for m in found.values() if _WIDTH_IN_NAME.match(m["name"])]
-    matching = next(some for some in (named, library_style, list(found.values())) if some)
-    if len(matching) > 1:
-        names = ", ".join(m["name"] for m in matching)
-        raise ImportFileError(f"{path} has several functions of A and B ({names}); choose one by `name`")
-    match = matching[0]
-    types = (match["first_type"], match["second_type"])
-    for kind in types:
-        if not _INTEGER.match(kind):
-            raise ImportFileError(
-                f"{path}: {match['name']} takes operands of type {kind!r}, which is not an integer type"
-            )
-    width = _WIDTH_IN_NAME.search(match["name"])
-    bits = (int(width["bits"]), int(width["other"] or width["bits"])) if width else (8, 8)
-    if max(bits) > MAX_TABLE_BITS:
+    return found if len(found) > 1 else [FoundTable(name=path.stem, products=found[0].products, form=found[0].form)]
+
+
+# ---- raw binary --------------------------------------------------------------------------------------------------
+
+
+def _binary_table(path: Path, bits: Widths | None) -> FoundTable:
+    content = path.read_bytes()
+    square = [(width, width) for width in range(MIN_BITS, MAX_TABLE_BITS + 1)]
+    fitting = [
+        (widths, size)
+        for widths in ([bits] if bits is not None else square)
+        for size in (1, 2, 4, 8)
+        if 2 ** sum(widths) * size == len(content)
+    ]
+    # Products need the widths of both operands; fewer bits are an option only if nothing else is.
+    roomy = [(widths, size) for widths, size in fitting if size * 8 >= sum(widths)] or fitting
+    if not roomy:
+        shown = "operands of 2 to 8 bits" if bits is None else f"{bits[0]} x {bits[1]} bits"
         raise ImportFileError(
-            f"{path}: {match['name']} multiplies {max(bits)} bits; truth tables go up to {MAX_TABLE_BITS}"
+            f"{path} has {len(content)} bytes, which is no table of {shown} with entries of 8, 16, 32 or 64 bits; "
+            "8 x 8 bits with 16 have 131072; `bits` says other widths, such as 8x4"
         )
-    types_are_signed = not any(re.search(r"\bunsigned\b|\buint", kind) for kind in types)
-    return _Function(
-        name=match["name"],
-        operands=(match["first"].upper(), match["second"].upper()),
-        operand_types=types,
-        signed=signed or (width["sign"] == "s" if width else types_are_signed),
-        bits=bits,
-    )
-
-
-def _run_function(path: Path, function: _Function) -> NDArray[np.generic]:
-    """The table of a function, computed by a separate program that calls it for every pair of operands."""
-    compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
-    if compiler is None:
-        raise ImportFileError(
-            f"importing {path} needs a C compiler, and neither cc, gcc nor clang is installed (on Debian: apt-get "
-            "install gcc)"
-        )
-    a_bits, b_bits = function.bits
-    arguments = ", ".join(
-        f"({kind})crosslayer_{o}" for kind, o in zip(function.operand_types, function.operands, strict=True)
-    )
-    program = f"""
-#include <stdint.h>
-#include <stdio.h>
-#include "model.c"
-static int64_t crosslayer_value(int64_t code, int bits) {{
-    return {int(function.signed)} && code >= (INT64_C(1) << (bits - 1)) ? code - (INT64_C(1) << bits) : code;
-}}
-int main(int count, char **words) {{
-    FILE *crosslayer_out = count == 2 ? fopen(words[1], "wb") : NULL;
-    if (!crosslayer_out) return 1;
-    for (int64_t a = 0; a < {2**a_bits}; ++a)
-        for (int64_t b = 0; b < {2**b_bits}; ++b) {{
-            int64_t crosslayer_A = crosslayer_value(a, {a_bits}), crosslayer_B = crosslayer_value(b, {b_bits});
-            int64_t crosslayer_product = (int64_t){function.name}({arguments});
-            fwrite(&crosslayer_product, sizeof crosslayer_product, 1, crosslayer_out);
-        }}
-    return fclose(crosslayer_out);
-}}
-"""
-    with tempfile.TemporaryDirectory(prefix="crosslayer-") as folder:
-        source, executable, out = (Path(folder) / name for name in ("table.c", "table", "table.bin"))
-        source.write_text(program)
-        shutil.copyfile(path, Path(folder) / "model.c")
-        command = [*compiler.split(), "-O1", "-w", "-I", str(path.resolve().parent), str(source), "-o", str(executable)]
-        done = subprocess.run([*command, "-lm"], capture_output=True, text=True, check=False)  # noqa: S603
-        if done.returncode:
-            said = [line for line in done.stderr.splitlines() if "error" in line or "undefined" in line]
-            reason = (said or done.stderr.splitlines() or ["no reason given"])[0].replace(
-                f"{folder}/model.c", path.name
-            )
-            raise ImportFileError(f"{path} does not compile with {compiler}: {reason}")
-        try:
-            # The file is the user's and runs in a separate process: it may crash, print, or never end.
-            ended = subprocess.run(  # noqa: S603
-                [str(executable), str(out)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise ImportFileError(
-                f"{path}: {function.name} took more than {_SECONDS} seconds for all its products"
-            ) from None
-        written = np.fromfile(out, dtype=np.int64) if out.exists() else np.empty(0, np.int64)
-    if ended.returncode or len(written) != 2 ** (a_bits + b_bits):
-        how = f"with signal {-ended.returncode}" if ended.returncode < 0 else f"with exit code {ended.returncode}"
-        raise ImportFileError(f"{path}: {function.name} ended {how} before it had computed all its products")
-    table = written.reshape(2**a_bits, 2**b_bits)
-    return _widened(table, a_bits + b_bits) if function.signed else table
-
-
-def _widened(products: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
-    """Products of signed operands as signed integers, whatever type the function returns.
-
-    Functions that return signed types give negative products. Others give their bits: in the width of the product, as
-    the library's functions do, or in a wider unsigned type.
-    """
-    if (products < 0).any():
-        return products
-    width = bits if products.max() < 2**bits else 32
-    return np.where(products >= 2 ** (width - 1), products - 2**width, products)
+    tables = []
+    for widths, size in roomy:
+        entries = np.frombuffer(content, f"<{'u' if size < 8 else 'i'}{size}").astype(np.int64)
+        products = entries.reshape([2**width for width in widths])
+        tables.append((distance_of(products, how_to_read(products, None)), products, size))
+    _, products, size = min(tables, key=lambda found: found[0])
+    return FoundTable(name=path.stem, products=products, form=f"entries of {8 * size} bits, little-endian")

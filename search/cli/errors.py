@@ -59,6 +59,9 @@ def in_options(text: str) -> str:
     context = click.get_current_context(silent=True)
     parameters = context.command.params if context is not None else []
     options = {one.name: _spelled(one) for one in parameters if one.name is not None}
+    options |= {
+        option.lstrip("-"): option for one in parameters for option in one.secondary_opts if one.default is None
+    }
     return in_words_of(text, lambda name: options.get(name, name))
 
 
@@ -66,7 +69,7 @@ def _spelled(parameter: click.Parameter) -> str:
     """Return the option of a parameter, for a flag the one that changes the default, or the name of an argument."""
     if isinstance(parameter, click.Argument):
         return parameter.make_metavar(click.get_current_context()).strip("[]")
-    return parameter.secondary_opts[-1] if parameter.secondary_opts else parameter.opts[-1]
+    return parameter.secondary_opts[-1] if parameter.secondary_opts and parameter.default else parameter.opts[-1]
 
 
 def print_json(content: Any) -> None:

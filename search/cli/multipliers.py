@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -62,28 +63,62 @@ def show(debug: bool, name: str, bits: int, signed: bool, out: Path | None, as_j
 @multipliers.command(name="import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", help="Name of the multiplier; selects one of several tables or functions in the file.")
-@click.option("--signed", is_flag=True, help="Operands are signed, as names such as mul8s_1L2H say without it.")
+@click.option("--signed/--unsigned", default=None, help="Whether operands are signed.  [default: what the file says]")
+@click.option(
+    "--bits",
+    metavar="N|AxW",
+    type=options.WIDTHS,
+    help="Width of both operands, such as 8, or of activation and weight, such as 8x4.  [default: what the file says]",
+)
+@click.option(
+    "--energy",
+    metavar="RATIO",
+    type=float,
+    help="Energy over that of an exact multiplier of the same widths and sign, as published; searches need it.",
+)
+@click.option("--area", metavar="RATIO", type=float, help="Area over that of the same.  [default: 1]")
+@click.option("--overwrite", is_flag=True, help="Replace the multiplier of this name.")
 @options.as_json
 @click.pass_obj
-def import_(debug: bool, file: Path, name: str | None, signed: bool, as_json: bool) -> None:
+def import_(
+    debug: bool,
+    file: Path,
+    name: str | None,
+    signed: bool | None,
+    bits: tuple[int, int] | None,
+    energy: float | None,
+    area: float | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Import truth tables or a C model.
 
-    Takes .npy, .npz, .csv and .c files, keeps the multipliers in them, and prints their errors.
-    Tables have shape (activation codes, weight codes). A C model is compiled and run on this
-    machine: import only what you trust.
+    Takes tables of products: .npy, .npz, .csv and other text, .bin, and arrays in C (.h, .c); and
+    functions in C (.c). It keeps the multipliers, and prints their errors, what it took from the
+    file and what looks wrong. Tables have shape (activation codes, weight codes).
+    A function in C is compiled and run on this machine: import only what you trust.
+
+    Energy comes from --energy, or from the header of a file of EvoApproxLib; or measure the
+    multiplier's Verilog with: search multipliers characterise FILE.v
     """
     with _errors(debug):
+        import approx
         from search.multipliers import catalogue
         from search.report import console
 
-        added = [catalogue.describe(multiplier) for multiplier in catalogue.import_file(file, name=name, signed=signed)]
-        for described in added:
-            if doubt := catalogue.doubt(described.multiplier):
-                click.echo(f"search: {in_options(doubt)}", err=True)
+        imported = catalogue.import_file(
+            file, name=name, signed=signed, bits=bits, energy=energy, area=area, overwrite=overwrite
+        )
+        doubts = [approx.doubts(multiplier) for multiplier in imported]
+        for doubt in chain(*doubts):
+            click.echo(f"search: {in_options(doubt)}", err=True)
+        if any(doubts):
+            click.echo("search: to import it in another way, add --overwrite", err=True)
+        added = [catalogue.describe(multiplier) for multiplier in imported]
         if as_json:
-            print_json([catalogue.as_json(described) for described in added])
+            print_json([{**catalogue.as_json(one), "doubts": said} for one, said in zip(added, doubts, strict=True)])
         else:
-            console.print_multipliers(console.open_console(), added)
+            console.print_imported(console.open_console(), added)
 
 
 @multipliers.command()

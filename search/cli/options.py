@@ -59,6 +59,22 @@ class _Numbers(click.ParamType[tuple[float, ...]]):
             self.fail(f"{value!r} is not a number, or numbers with commas between them such as 0.5,0.5,0.5", param, ctx)
 
 
+class _Widths(click.ParamType[tuple[int, int]]):
+    """Widths of two operands."""
+
+    name = "widths"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Return the widths of activation and weight."""
+        parts = value.lower().split("x")
+        if len(parts) not in (1, 2) or not all(part.isascii() and part.isdigit() for part in parts):
+            self.fail(f"{value!r} is not a width; give one such as 8, or ACTIVATIONxWEIGHT such as 8x4", param, ctx)
+        return int(parts[0]), int(parts[-1])
+
+
+WIDTHS = _Widths()
+
+
 class _Size(click.ParamType[tuple[int, int]]):
     """A size of images: a side, or height and width."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ import energy
 from approx import Figure
 from energy.cost_table import MultiplierCost
 from search.errors import UsageError
-from search.multipliers.folder import MultiplierFolder
+from search.multipliers.folder import MultiplierFolder, stated
 
 _MIN_BITS, _LISTED_BITS = 2, 8
+_LARGEST_RATIO = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +116,81 @@ def find(name: str, *, bits: int, signed: bool) -> approx.Multiplier:
         raise UsageError(f"{error}{hint}") from None
 
 
-def import_file(file: Path, *, name: str | None, signed: bool) -> list[approx.Multiplier]:
-    """Import multipliers from a file into the user's folder.
+def import_file(
+    file: Path,
+    *,
+    name: str | None = None,
+    signed: bool | None = None,
+    bits: tuple[int, int] | None = None,
+    energy: float | None = None,
+    area: float | None = None,
+    overwrite: bool = False,
+) -> list[approx.Multiplier]:
+    """Import multipliers from a file into the user's folder, with costs if they are given or published in the file.
+
+    Args:
+        file: The file; see `approx.import_multipliers`.
+        name: Name of the multiplier, or which of several in the file.
+        signed: Whether operands are signed; None for what the file says.
+        bits: Widths of activation and weight; None for what the file says.
+        energy: Energy over that of an exact multiplier of the same widths and sign.
+        area: Area over that of the same; that of the exact one if only `energy` is given.
+        overwrite: Whether to replace a multiplier of the same name that computes something else.
 
     Raises:
         approx.ApproxError: If the file or a table in it cannot be used, or a name is taken.
+        UsageError: If the costs fit no multiplier in the file.
+        StorageError: If they cannot be stored.
     """
-    found = approx.import_multipliers(file, name=name, signed=signed)
+    for option, ratio in (("energy", energy), ("area", area)):
+        if ratio is not None and not (math.isfinite(ratio) and 0 < ratio <= _LARGEST_RATIO):
+            raise UsageError(
+                f"`{option}` is a ratio over an exact multiplier of the same widths, above 0 and at most "
+                f"{_LARGEST_RATIO}; got {ratio:g}"
+            )
+    if area is not None and energy is None:
+        raise UsageError("`area` needs `energy`, without which a search cannot use the multiplier")
+    found = approx.import_multipliers(file, name=name, signed=signed, bits=bits)
+    if energy is not None and len(found) > 1:
+        names = ", ".join(one.name for one in found[:3])
+        raise UsageError(
+            f"{file} has {len(found)} multipliers ({names}, ...), and `energy` is that of one; choose it with `name`"
+        )
     folder = MultiplierFolder.default()
+    if energy is not None:
+        given = "as given when it was imported"
+        size = None if area is None else Figure(area, given)
+        found = [replace(one, relative_energy=Figure(energy, given), relative_area=size) for one in found]
     for multiplier in found:
+        _make_room(multiplier, folder, overwrite)
         folder.add(multiplier)
+        figure, size = multiplier.relative_energy, multiplier.relative_area
+        measured = multiplier.name in folder.costs().added
+        if figure is not None and figure.value > 0 and (energy is not None or not measured):
+            ratio = 1.0 if size is None else size.value
+            folder.keep_claim(
+                multiplier.name,
+                stated(multiplier, relative_energy=figure.value, relative_area=ratio, source=figure.source),
+            )
     return found
+
+
+def _make_room(multiplier: approx.Multiplier, folder: MultiplierFolder, overwrite: bool) -> None:
+    """Remove another multiplier of the same name, with its costs.
+
+    Raises:
+        UsageError: If there is one, and it is not to be overwritten.
+    """
+    others = [one for one in folder.multipliers(on_damage=lambda _: None) if one.name == multiplier.name]
+    if all(one.digest == multiplier.digest for one in others):
+        return
+    if not overwrite:
+        raise UsageError(
+            f"{folder.path} has another multiplier named {multiplier.name!r}; choose another `name`, or replace it "
+            "with `overwrite`"
+        )
+    folder.forget_costs(multiplier.name)  # first, so that a new table never has the old one's costs
+    folder.remove(multiplier.name)
 
 
 def describe(multiplier: approx.Multiplier) -> Described:
@@ -139,20 +205,18 @@ def describe(multiplier: approx.Multiplier) -> Described:
 
 def _costs(multiplier: approx.Multiplier) -> dict[str, MultiplierCost]:
     costs = MultiplierFolder.default().costs()
+    own = (multiplier.weight_bits, multiplier.activation_bits)
+    # In a layer an unsigned circuit takes the magnitudes of wider weights; a signed one no sign of activations.
+    in_layers = (own[0] + (not multiplier.weight_signed), own[1] - multiplier.activation_signed)
     if multiplier.weight_signed and multiplier.activation_signed:
         operand_form = "signed"
     else:
         operand_form = "layer" if multiplier.weight_signed else "unsigned"
-    found = {}
-    for form in dict.fromkeys(("layer", operand_form)):
-        # Not every multiplier is characterised, and none is in every form and width.
+    found: dict[str, MultiplierCost] = {}
+    for form, widths in (("layer", own), ("layer", in_layers), (operand_form, own)):
+        # Not every multiplier is characterised, and none is in every form and width. The last one found is the wider.
         with suppress(energy.WorkloadError):
-            found[form] = costs.cost(
-                multiplier.name,
-                weight_bits=multiplier.weight_bits,
-                activation_bits=multiplier.activation_bits,
-                form=form,
-            )
+            found[form] = costs.cost(multiplier.name, weight_bits=widths[0], activation_bits=widths[1], form=form)
     return found
 
 
@@ -175,13 +239,6 @@ def as_json(described: Described) -> dict[str, Any]:
         "costs": {form: asdict(cost) for form, cost in described.costs.items()},
         "method": described.method,
     }
-
-
-def doubt(multiplier: approx.Multiplier) -> str | None:
-    """Return a warning if a multiplier seems to have been imported with the wrong sign, or None."""
-    if multiplier.weight_signed or not bool((multiplier.table() < 0).any()):
-        return None
-    return f"{multiplier.name} has negative products of unsigned operands; if they are signed, import it with `signed`"
 
 
 def _imported() -> list[approx.Multiplier]:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import energy
 from energy.cost_table import BUILT_WIDTHS, EXACT, LAYER, CostKey, CostTable, built_form, shipped_rows
-from search.errors import UnknownNameError, UsageError
-from search.multipliers.folder import MultiplierFolder, claimed_costs
+from search.errors import UnknownNameError, UsageError, in_words_of
+from search.multipliers.folder import MultiplierFolder
 from search.multipliers.identity import multiplier_identity, multiplier_name
 
 if TYPE_CHECKING:
@@ -152,16 +152,11 @@ def multiplier_of_table(name: str, table: Sequence[Sequence[int]], *, signed: bo
         raise UsageError(str(error)) from None
 
 
-def keep_multiplier(
-    multiplier: Multiplier, folder: MultiplierFolder, *, relative_energy: float, relative_area: float
-) -> None:
-    """Store a multiplier among the imported ones of a folder, with its costs; see `claimed_costs`.
+def doubts_of(multiplier: Multiplier) -> list[str]:
+    """Return what looks wrong in the table of a multiplier, without naming an interface's parameters."""
+    import approx
 
-    Raises:
-        StorageError: If it cannot be written.
-    """
-    folder.add(multiplier)
-    folder.keep_costs(claimed_costs(multiplier.name, relative_energy=relative_energy, relative_area=relative_area))
+    return [in_words_of(doubt, lambda parameter: parameter) for doubt in approx.doubts(multiplier)]
 
 
 def _chosen(name: str, costs: CostTable, folder: MultiplierFolder) -> ChosenMultiplier:

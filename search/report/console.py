@@ -144,6 +144,23 @@ def print_multipliers(console: Console, listed: Sequence[Described]) -> None:
     )
 
 
+def print_imported(console: Console, added: Sequence[Described]) -> None:
+    """Print what was taken from a file, and the multipliers' errors and costs."""
+    for described in added:
+        figure = described.relative_energy
+        energy = "" if figure is None else f"; energy {figure.source}"
+        console.print(f"{described.multiplier.name}: {described.multiplier.provenance}{energy}", highlight=False)
+    print_multipliers(console, added)
+    unknown = [described.multiplier.name for described in added if described.relative_energy is None]
+    if unknown:
+        console.print(
+            f"No energy is known for {', '.join(unknown[:3])}{', ...' if len(unknown) > 3 else ''}, and searches need "
+            f"it. Measure its Verilog: search multipliers characterise FILE.v --name {unknown[0]}\n"
+            "or import it again with --energy RATIO, where a figure is published.",
+            highlight=False,
+        )
+
+
 def print_multiplier(console: Console, described: Described, picture: Path) -> None:
     """Print everything known about one multiplier."""
     multiplier, metrics = described.multiplier, described.metrics

@@ -267,6 +267,7 @@ def _uploaded(one: UploadedMultiplier) -> MultiplierSchema:
         relative_energy=one.relative_energy,
         relative_area=one.relative_area,
         source=one.source,
+        doubts=list(one.doubts),
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import approx
 from approx.multipliers import reading
-from approx.multipliers.reading import Integers, Reading
+from approx.multipliers.reading import SIGNED, UNSIGNED, Integers, Reading
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,9 @@ def test_names_say_sign_and_widths(name: str, signed: bool | None, bits: tuple[i
     assert reading.bits_in_name(name) == bits
 
 
+_FROM_LOWEST = Reading(True, True, from_lowest=True)
+
+
 def _values(bits: int, *, signed: bool, from_lowest: bool = False) -> Integers:
     codes = np.arange(2**bits)
     values = np.where(codes >= 2 ** (bits - 1), codes - 2**bits, codes) if signed else codes
@@ -52,23 +55,23 @@ def _coarse(bits: int, *, signed: bool, from_lowest: bool = False) -> Integers:
 def test_products_say_what_a_file_does_not(bits: int, said: bool) -> None:
     signed = _coarse(bits, signed=True)
     told = True if said else None
-    assert reading.how_to_read(signed, told) == Reading(True)
-    assert reading.how_to_read(signed & 2 ** (2 * bits) - 1, told) == Reading(True)
-    assert reading.how_to_read(_coarse(bits, signed=True, from_lowest=True), told) == Reading(True, from_lowest=True)
-    assert reading.how_to_read(_coarse(bits, signed=False), None if told else False) == Reading(False)
+    assert reading.how_to_read(signed, told) == SIGNED
+    assert reading.how_to_read(signed & 2 ** (2 * bits) - 1, told) == SIGNED
+    assert reading.how_to_read(_coarse(bits, signed=True, from_lowest=True), told) == _FROM_LOWEST
+    assert reading.how_to_read(_coarse(bits, signed=False), None if told else False) == UNSIGNED
 
 
 def test_tables_are_turned_into_the_order_of_codes() -> None:
     wanted = _coarse(8, signed=True)
     raw = _coarse(8, signed=True, from_lowest=True) & 0xFFFF
-    assert (reading.as_read(raw, Reading(True, from_lowest=True)) == wanted).all()
-    assert (reading.as_read(wanted, Reading(True)) == wanted).all()
+    assert (reading.as_read(raw, _FROM_LOWEST) == wanted).all()
+    assert (reading.as_read(wanted, SIGNED) == wanted).all()
 
 
 def test_noise_is_read_as_usual() -> None:
     noise = np.random.default_rng(0).integers(0, 2**16, (256, 256))
-    assert reading.how_to_read(noise, None) == Reading(False)
-    assert reading.how_to_read(noise, True) == Reading(True)
+    assert reading.how_to_read(noise, None) == UNSIGNED
+    assert reading.how_to_read(noise, True) == SIGNED
 
 
 def _doubts(table: Integers, *, signed: bool) -> list[str]:
@@ -84,8 +87,16 @@ def test_usual_multipliers_are_not_doubted(signed: bool) -> None:
 @pytest.mark.parametrize(
     ("table", "signed", "doubt"),
     [
-        (_coarse(8, signed=True, from_lowest=True), True, "as if its rows and columns began at -128 and not at 0"),
-        (_coarse(8, signed=True, from_lowest=True), False, "as if its rows and columns began at -128 and not at 0"),
+        (
+            _coarse(8, signed=True, from_lowest=True),
+            True,
+            "signed, from the lowest value: rows at -128, columns at -128",
+        ),
+        (
+            _coarse(8, signed=True, from_lowest=True),
+            False,
+            "signed, from the lowest value: rows at -128, columns at -128",
+        ),
         (_coarse(8, signed=True) & 0xFFFF, False, "looks signed"),
         (_coarse(8, signed=True), False, "looks signed"),
         (_coarse(8, signed=False), True, "looks unsigned"),

@@ -1,5 +1,4 @@
 import csv
-import shutil
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -8,23 +7,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from approx import ErrorMetrics, Multiplier, error_metrics, import_multipliers
+from approx import ErrorMetrics, Multiplier, doubts, error_metrics, import_multipliers
 from approx.errors import ArgumentError, ImportFileError
-from approx.multipliers import table_files
-
-needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler named cc")
+from approx.multipliers.reading import Integers
 
 
-def value(code: int, bits: int = 8) -> int:
-    return code - 2**bits if code >= 2 ** (bits - 1) else code
-
-
-def one(path: Path, *, name: str | None = None, signed: bool = False) -> Multiplier:
-    (multiplier,) = import_multipliers(path, name=name, signed=signed)
+def one(path: Path, *, name: str | None = None, signed: bool | None = None, bits: int | None = None) -> Multiplier:
+    (multiplier,) = import_multipliers(path, name=name, signed=signed, bits=bits)
     return multiplier
-
-
-# ---- tables ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.uint16, np.int64, np.float64])
@@ -66,12 +56,12 @@ def test_csv(tmp_path: Path) -> None:
     ("table", "complaint"),
     [
         (np.zeros((256, 255), int), r"shape \(256, 255\); it must be \(activation codes, weight codes\)"),
-        (np.zeros(256, int), r"shape \(256,\)"),
+        (np.zeros(255, int), r"shape \(255,\)"),
         (np.zeros((512, 4), int), r"shape \(512, 4\).*from 4 to 256"),
         (np.zeros((4, 2), int), r"shape \(4, 2\)"),
         (np.full((4, 4), 0.5), r"the entry 0\.5; all must be integers"),
         (np.full((4, 4), np.nan), "the entry nan"),
-        (np.full((4, 4), 2**31), r"entries in 2147483648\.\.2147483648; they must fit 32 bits"),
+        (np.full((4, 4), 2**31), r"entries in 2147483648\.\.2147483648; they must fit 32 bits, signed"),
         (np.full((4, 4), "1"), "entries of type <U1"),
         (np.zeros((4, 4), bool), "entries of type bool"),
     ],
@@ -82,13 +72,184 @@ def test_tables_that_do_not_fit_are_refused(tmp_path: Path, table: NDArray[np.ge
         one(tmp_path / "wrong.npy")
 
 
+_LINES = "A,B,P\n" + "".join(f"{a},{b},{a * b}\n" for a in range(4) for b in range(4))
+_LABELS = ",0,1,2,3\n" + "".join(f"{a}," + ",".join(str(a * b) for b in range(4)) + "\n" for a in range(4))
+
+
+def _coarse(*, signed: bool = False, bits: int = 4) -> Integers:
+    """Products of two operands, the activation without its lowest bit and the weight without its lowest two."""
+    codes = np.arange(2**bits)
+    values = np.where(codes >= 2 ** (bits - 1), codes - 2**bits, codes) if signed else codes
+    return (values[:, None] & ~1) * (values[None, :] & ~3)
+
+
+def _in_lines(*, header: str = "", low: int = 0, across: bool = False, separator: str = ",") -> str:
+    """The table with one product a line."""
+    values = range(low, low + 16)
+    table = _coarse(signed=low < 0)
+    lines = [(a, b, table[a, b]) for a in values for b in values]
+    listed = [(b, a, p) if across else (a, b, p) for a, b, p in lines]
+    return header + "".join(separator.join(map(str, line)) + "\n" for line in listed)
+
+
+def _in_rows(*, separator: str = ",", low: int | None = None, corner: str = "", beside: bool = True) -> str:
+    """The table with one activation a row, with labels from `low` if it is given."""
+    values = range(16) if low is None else range(low, low + 16)
+    table = _coarse(signed=(low or 0) < 0)
+    lines = [[str(table[a, b]) for b in values] for a in values]
+    if low is not None and beside:
+        lines = [[corner, *map(str, values)], *([str(a), *line] for a, line in zip(values, lines, strict=True))]
+    elif low is not None:
+        lines = [[f"w={value}" for value in values], *lines]
+    return "\n".join(separator.join(line) for line in lines)
+
+
+def _in_c(kind: str = "const int32_t lut[16][16]", *, flat: bool = False, base: str = "{}") -> str:
+    rows = [", ".join(base.format(int(product)) for product in row) for row in _coarse()]
+    body = ", ".join(rows) if flat else ",\n".join(f"{{ {row} }}" for row in rows)
+    return f"#include <stdint.h>\n/* a[3] = {{1}} */\n{kind} = {{\n{body}\n}};\n"
+
+
+_BESIDE_EXACT = "a,w,exact,approx\n" + "".join(
+    f"{a},{b},{a * b},{_coarse()[a, b]}\n" for a in range(16) for b in range(16)
+)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("t.csv", _in_rows()),
+        ("t.csv", _in_rows(separator=";")),
+        ("t.tsv", _in_rows(separator="\t")),
+        ("t.txt", "# a comment\n" + _in_rows(separator="  ")),
+        ("t.csv", _in_rows(separator=", ").replace("\n", ",\n")),
+        ("t.csv", '"' + _in_rows(separator='","').replace("\n", '"\n"') + '"'),
+        ("t.csv", _in_rows(low=0)),
+        ("t.csv", _in_rows(low=0, corner="A/B")),
+        ("t.txt", _in_rows(low=0, separator=" ").lstrip()),  # nothing in the corner
+        ("t.csv", _in_rows(low=0, beside=False)),
+        ("t.csv", _in_lines()),
+        ("t.csv", _in_lines(header="A,B,Product\n")),
+        ("t.csv", _in_lines(header="b,a,p\n", across=True)),
+        ("t.csv", _in_lines(header="weight,activation,out\n", across=True)),
+        ("t.txt", _in_lines(separator=" ")),
+        ("t.csv", _BESIDE_EXACT),
+        ("t.txt", "\n".join(map(str, _coarse().ravel()))),
+        ("t.csv", "\n".join(",".join(f"0x{int(p):02X}" for p in row) for row in _coarse())),
+        ("t.h", _in_c()),
+        ("t.h", _in_c("static const uint16_t table[]", flat=True)),
+        ("t.hpp", _in_c("constexpr std::array<int, 256> x; int T [256]", flat=True, base="{}u")),
+        ("t.c", _in_c("uint16_t lut[16][16] __attribute__((aligned(64)))", base="0x{:X}")),
+    ],
+)  # fmt: skip
+def test_all_forms_of_a_table_are_the_same(tmp_path: Path, file: str, content: str) -> None:
+    (tmp_path / file).write_text(content)
+    multiplier = one(tmp_path / file)
+    assert (multiplier.table().numpy() == _coarse()).all()
+    assert not multiplier.weight_signed
+    assert not multiplier.activation_signed
+    assert doubts(multiplier) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "form"),
+    [
+        ("mul4u_says_otherwise.csv", _in_lines(low=-8)),
+        ("mul4u_says_otherwise.csv", _in_rows(low=-8)),
+        ("mul4u_says_otherwise.csv", _in_rows(low=-8, corner="a")),
+        ("t.csv", _in_rows(low=-8, beside=False)),
+    ],
+)
+def test_labels_say_sign_and_order(tmp_path: Path, file: str, form: str) -> None:
+    (tmp_path / file).write_text(form)
+    multiplier = one(tmp_path / file)
+    assert (multiplier.table().numpy() == _coarse(signed=True)).all()
+    assert multiplier.weight_signed
+    assert "signed, by its labels" in multiplier.provenance or "signed, from" in multiplier.provenance
+
+
+def test_a_corner_says_that_activations_are_across(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(
+        "w\\a," + ",".join(map(str, range(16))) + "\n"
+        + "".join(f"{w}," + ",".join(str(_coarse()[a, w]) for a in range(16)) + "\n" for w in range(16))
+    )  # fmt: skip
+    assert (one(tmp_path / "t.csv").table().numpy() == _coarse()).all()
+
+
+@pytest.mark.parametrize("said", [True, None])
+@pytest.mark.parametrize("order", ["codes", "values"])
+def test_the_order_of_a_signed_table_is_found(tmp_path: Path, said: bool | None, order: str) -> None:
+    right = _coarse(signed=True, bits=8)
+    np.save(tmp_path / "t.npy", right if order == "codes" else np.roll(right, (128, 128), (0, 1)))
+    multiplier = one(tmp_path / "t.npy", signed=said)
+    assert (multiplier.table().numpy() == right).all()
+    assert ("from the lowest value" in multiplier.provenance) == (order == "values")
+
+
+def test_unsigned_activations_and_signed_weights(tmp_path: Path) -> None:
+    right = (np.arange(16)[:, None] & ~1) * np.arange(-8, 8)
+    np.savetxt(tmp_path / "t.csv", right, fmt="%d", delimiter=",")
+    multiplier = one(tmp_path / "t.csv")
+    assert (multiplier.activation_signed, multiplier.weight_signed) == (False, True)
+    assert (multiplier.table().numpy() == np.roll(right, -8, 1)).all()
+    assert "unsigned activations, signed weights, from the lowest value" in multiplier.provenance
+
+
+@pytest.mark.parametrize("dtype", ["<u1", "<u2", "<u4", "<i4", "<i8"])
+def test_binary_tables_of_any_entries(tmp_path: Path, dtype: str) -> None:
+    _coarse().astype(dtype).tofile(tmp_path / "mul4u_own.bin")
+    multiplier = one(tmp_path / "mul4u_own.bin")
+    assert (multiplier.table().numpy() == _coarse()).all()
+    assert f"entries of {8 * np.dtype(dtype).itemsize} bits" in multiplier.provenance
+    _coarse(signed=True).astype(dtype.replace("u", "i")).tofile(tmp_path / "mul4s_own.bin")
+    assert (one(tmp_path / "mul4s_own.bin").table().numpy() == _coarse(signed=True)).all()
+
+
+def test_the_width_of_a_binary_table_is_given_or_found(tmp_path: Path) -> None:
+    _coarse().astype("<u2").tofile(tmp_path / "t.bin")  # 512 bytes, which are 16-bit entries of 4 x 4 bits only
+    assert one(tmp_path / "t.bin").weight_bits == 4
+    table = np.arange(8)[:, None] * np.arange(8)
+    table.astype("<u4").tofile(tmp_path / "three.bin")  # 256 bytes, or 8-bit entries of 4 x 4 bits
+    assert one(tmp_path / "three.bin").weight_bits == 3
+    assert one(tmp_path / "three.bin", bits=4).weight_bits == 4
+    (multiplier,) = import_multipliers(tmp_path / "three.bin", bits=(5, 3))
+    assert (multiplier.activation_bits, multiplier.weight_bits) == (5, 3)
+    (tmp_path / "odd.bin").write_bytes(bytes(100))
+    with pytest.raises(ImportFileError, match="has 100 bytes, which is no table of operands of 2 to 8 bits"):
+        one(tmp_path / "odd.bin")
+
+
+def test_a_repeated_table_is_doubted_and_can_be_narrowed(tmp_path: Path) -> None:
+    np.save(tmp_path / "t.npy", np.tile(_coarse(), (16, 16)))
+    assert "repeat after 16 activation codes" in doubts(one(tmp_path / "t.npy"))[0]
+    multiplier = one(tmp_path / "t.npy", bits=4)
+    assert (multiplier.table().numpy() == _coarse()).all()
+    with pytest.raises(ImportFileError, match="256 x 256 products, which are not those of 3 x 3 bits as `bits` says"):
+        one(tmp_path / "t.npy", bits=3)
+    with pytest.raises(ArgumentError, match="`bits` must be the width of both operands, 2 to 8"):
+        one(tmp_path / "t.npy", bits=9)
+
+
+def test_one_of_several_arrays_is_chosen_by_name(tmp_path: Path) -> None:
+    (tmp_path / "luts.h").write_text(_in_c("int mul8s_x[16][16]") + _in_c("int second[16][16]"))
+    assert [multiplier.name for multiplier in import_multipliers(tmp_path / "luts.h")] == ["mul8s_x", "second"]
+    assert one(tmp_path / "luts.h", name="second").name == "second"
+    (tmp_path / "none.h").write_text("int x[3] = {1, 2, 3};")
+    with pytest.raises(ImportFileError, match=r"has neither a function of two integers.* nor an array of products"):
+        one(tmp_path / "none.h")
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("1,2\n3\n", "rows have 1 to 2 entries; all must have the same number"),
-        ("1,2\n3,x\n", "line 2, entry 2 is 'x', not an integer; entries are separated by commas$"),
-        ("a,b\n3,4\n", "line 1, entry 1 is 'a'.*the first line must not be a header"),
-        ("1;2\n3;4\n", "line 1, entry 1 is '1;2'"),
+        ("1,2\n3,x\n", "line 2, entry 2 is 'x', not an integer; entries are separated by commas"),
+        ("a,b\n3,4\n", "line 1, entry 1 is 'a', not an integer; .* may have labels in the first line"),
+        ("1;2\n3;x\n", "line 2, entry 2 is 'x', not an integer; entries are separated by semicolons"),
+        ("A,B,P\n0,0,0\n0,1,0\n1,0,0\n3,3,9\n", "lacks 12 of 16 products of 2 x 2 bits, such as .* 0 and 2"),
+        ("A,B,P\n0,0,0\n3,300,0\n", r"weights are 0 to 300, which are 9 bits; tables have 2 to 8"),
+        (_LINES.replace("3,3,9", "3,3,8\n3,3,9"), "line 17 has another product than a later line has"),
+        (_LABELS.replace("\n2,", "\n7,"), "the labels of rows must be the operand's values, 0 to 3 or -2 to 1"),
         ("1_0,2\n", "entry 1 is '1_0', not an integer"),
         ("nan,2\n", "entry 1 is 'nan', not an integer"),
         ("1,2\n3,4.5\n", r"line 2, entry 2 is '4\.5', not an integer"),
@@ -107,9 +268,12 @@ def test_csv_that_does_not_fit_is_refused(tmp_path: Path, text: str, complaint: 
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ImportFileError, match=r"there is no file .*nothing\.npy"):
         one(tmp_path / "nothing.npy")
-    (tmp_path / "table.txt").write_text("1")
-    with pytest.raises(ImportFileError, match=r"cannot import \.txt; supported: \.npy, \.npz, \.csv, \.c"):
-        one(tmp_path / "table.txt")
+    (tmp_path / "table.pdf").write_text("1")
+    with pytest.raises(ImportFileError, match=r"cannot import \.pdf; supported: \.npy, \.npz, \.csv, .*\.bin, \.h"):
+        one(tmp_path / "table.pdf")
+    (tmp_path / "mul.v").write_text("module mul(); endmodule")
+    with pytest.raises(ImportFileError, match=r"is a circuit.*: search multipliers characterise .*mul\.v"):
+        one(tmp_path / "mul.v")
     (tmp_path / "damaged.npz").write_bytes(b"PK\x03\x04 no archive")
     with pytest.raises(ImportFileError, match=r"damaged\.npz cannot be read"):
         one(tmp_path / "damaged.npz")
@@ -126,167 +290,6 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     (tmp_path / "damaged.npy").write_bytes(b"")
     with pytest.raises(ImportFileError, match=r"damaged\.npy cannot be read"):
         one(tmp_path / "damaged.npy")
-
-
-# ---- C models ----------------------------------------------------------------------------------------------------
-
-SHIFTED = "A * 4 + B"  # which operand is which shows in every product
-
-
-@pytest.mark.process
-@needs_compiler
-@pytest.mark.parametrize(
-    "signature",
-    [
-        "uint16_t mul8u_T(uint8_t A, uint8_t B)",
-        "uint16_t mul8u_T(uint8_t B, uint8_t A)",
-        "uint64_t mul8u_T(const uint64_t B,const uint64_t A)",
-        "static inline uint16_t mul8u_T( uint8_t B ,\n  uint8_t A )\n",
-        "int mul8u_T(int B, int A)",
-    ],
-)
-def test_c_operands_are_matched_by_name(tmp_path: Path, signature: str) -> None:
-    (tmp_path / "model.c").write_text(
-        f"/* uint16_t mul8u_OLD(uint8_t A, uint8_t B) {{ */\n#include <stdint.h>\n// f(A, B) {{\n{signature}\n"
-        f"{{\n  return {SHIFTED};\n}}\n"
-    )
-    multiplier = one(tmp_path / "model.c")
-    assert multiplier.name == "mul8u_T"
-    assert not multiplier.weight_signed
-    a, b = torch.arange(256)[:, None], torch.arange(256)[None, :]
-    assert torch.equal(multiplier.table(), (a * 4 + b).to(torch.int32))
-
-
-@pytest.mark.process
-@needs_compiler
-def test_lower_case_operands_are_matched_too(tmp_path: Path) -> None:
-    (tmp_path / "model.c").write_text(
-        "#include <stdint.h>\nuint16_t mul8u_T(uint8_t b, uint8_t a) { return a * 4 + b; }\n"
-    )
-    assert one(tmp_path / "model.c").table()[3, 5] == 17
-
-
-@pytest.mark.process
-@needs_compiler
-@pytest.mark.parametrize(
-    "signature",
-    [
-        "int16_t mul8s_T(int8_t A, int8_t B)",
-        "uint16_t mul8s_T(uint8_t B, uint8_t A)",  # bits in, bits out
-        "uint64_t mul8s_T(const uint64_t B, const uint64_t A)",
-        "int32_t mul8s_T(int32_t B, int32_t A)",
-        "uint32_t mul8s_T(int8_t A, int8_t B)",  # the sign in all 32 bits
-    ],
-)
-def test_signed_c_results_are_widened(tmp_path: Path, signature: str) -> None:
-    body = "int a = (int8_t)A, b = (int8_t)B; return (uint16_t)(a * b - 2 * a);"
-    if "int32_t" in signature.split("(")[0]:
-        body = "return A * B - 2 * A;"
-    (tmp_path / "mul8s_T.c").write_text(f"#include <stdint.h>\n{signature} {{ {body} }}\n")
-    multiplier = one(tmp_path / "mul8s_T.c")
-    assert multiplier.weight_signed
-    assert multiplier.activation_signed
-    table = multiplier.table().tolist()
-    for a in range(256):
-        for b in range(256):
-            assert table[a][b] == value(a) * value(b) - 2 * value(a)
-
-
-@pytest.mark.process
-@needs_compiler
-def test_wide_signed_c_results_stay_as_they_are(tmp_path: Path) -> None:
-    text = '#include <stdint.h>\n#include <math.h>\n#include "three.h"\n'
-    (tmp_path / "three.h").write_text("#define THREE 3\n")  # beside the model, as its includes are
-    (tmp_path / "m.c").write_text(text + "int32_t mul8s_T(int8_t A, int8_t B) { return A * B * (int)fabs(-THREE); }\n")
-    table = one(tmp_path / "m.c").table()
-    assert table[127, 127] == 127 * 127 * 3
-    assert table[128, 127] == -128 * 127 * 3
-
-
-@pytest.mark.process
-@needs_compiler
-def test_widths_are_read_from_the_name(tmp_path: Path) -> None:
-    (tmp_path / "m.c").write_text("#include <stdint.h>\nuint16_t mul4x6u_T(uint8_t A, uint8_t B) { return A * B; }\n")
-    multiplier = one(tmp_path / "m.c")
-    assert (multiplier.activation_bits, multiplier.weight_bits) == (4, 6)
-    (tmp_path / "w.c").write_text("#include <stdint.h>\nuint32_t mul12u_T(uint16_t A, uint16_t B) { return A * B; }\n")
-    with pytest.raises(ImportFileError, match="multiplies 12 bits; truth tables go up to 8"):
-        one(tmp_path / "w.c")
-
-
-@pytest.mark.process
-@needs_compiler
-def test_c_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    source = tmp_path / "model.c"
-    source.write_text("int mul(int x, int y) { return x * y; }\n")
-    with pytest.raises(ImportFileError, match="has no function of two integers named A and B"):
-        one(source)
-    source.write_text("int f(int A, int B) { return 1; }\nint g(int A, int B) { return 2; }\n")
-    with pytest.raises(ImportFileError, match=r"several functions of A and B \(f, g\); choose one by `name`"):
-        one(source)
-    assert one(source, name="g").table()[0, 0] == 2
-    source.write_text("int f(int A, int B) { return A *; }\n")
-    with pytest.raises(ImportFileError, match=r"does not compile with .*: model\.c:1:.*error"):
-        one(source)
-
-
-@pytest.mark.process
-@needs_compiler
-def test_c_forms_found_in_the_wild(tmp_path: Path) -> None:
-    source = tmp_path / "model.c"
-    helper = "static unsigned add(unsigned a, unsigned b) { return a + b; }\n"
-    operands = "(unsigned char const B, unsigned char const A)"
-    source.write_text(f"{helper}unsigned short mul8u_H{operands}\n{{ return add(A * 4, B); }}\n")
-    multiplier = one(source)
-    assert multiplier.name == "mul8u_H"
-    assert multiplier.table()[3, 5] == 17
-    source.write_text("short value(signed char a, signed char b) { return a * b; }\n")
-    assert one(source).weight_signed
-    assert one(source).table()[255, 2] == -2
-    body = "(uint8_t A, uint8_t B) { return A * B; }"
-    source.write_text(f"#include <stdint.h>\n#ifdef OLD\nint mul8u_T{body}\n#else\nint mul8u_T{body}\n#endif\n")
-    assert one(source).table()[3, 5] == 15
-
-
-@pytest.mark.process
-@needs_compiler
-@pytest.mark.parametrize(
-    ("body", "complaint"),
-    [
-        ("return *(volatile int *)0;", "f ended with signal 11"),
-        ("return 1000 / A;", "f ended with signal 8"),
-        ("exit(0);", "f ended with exit code 0 before it had computed all its products"),
-        ("for (;;) A += 0;", "f took more than 1 s"),
-        ("return other(A, B);", "does not compile with .*undefined reference"),
-    ],
-)
-def test_c_that_does_not_come_back_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, complaint: str
-) -> None:
-    monkeypatch.setattr(table_files, "_SECONDS", 1)
-    source = tmp_path / "model.c"
-    source.write_text(f"#include <stdlib.h>\nint other(int, int);\nint f(volatile int A, int B) {{ {body} }}\n")
-    with pytest.raises(ImportFileError, match=complaint) as caught:
-        one(source)
-    assert "\n" not in str(caught.value)
-
-
-@needs_compiler
-def test_c_of_other_types_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "m.c").write_text("double f(double A, double B) { return A * B; }\n")
-    with pytest.raises(ImportFileError, match="f takes operands of type 'double', which is not an integer type"):
-        one(tmp_path / "m.c")
-
-
-def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CC", raising=False)
-    (tmp_path / "model.c").write_text("int f(int A, int B) { return A * B; }\n")
-    with pytest.raises(ImportFileError, match="needs a C compiler, and neither cc, gcc nor clang is installed"):
-        one(tmp_path / "model.c")
-
-
-# ---- EvoApproxLib ------------------------------------------------------------------------------------------------
 
 
 def rounding(column: str, published: float) -> float:

@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from numpy.typing import NDArray
 
 import approx
 from approx.arithmetic import native
 from energy.cost_table import multiplier_cost, shipped_rows
 from search.cli.main import cli
+from search.errors import UsageError
+from search.multipliers.choice import choose
 from search.multipliers.folder import MultiplierFolder
 
 pytestmark = pytest.mark.slow
@@ -122,11 +125,77 @@ def test_a_taken_name_asks_for_another(tmp_path: Path) -> None:
     assert "taken by the catalogue; choose another --name" in result.stderr
 
 
-def test_a_table_that_looks_signed_gives_a_warning(tmp_path: Path) -> None:
-    np.save(tmp_path / "t.npy", np.arange(256)[:, None] * -np.arange(256))
-    result = run("multipliers", "import", str(tmp_path / "t.npy"))
-    assert "t has negative products of unsigned operands; if they are signed, import it with --signed" in result.stderr
-    assert "negative" not in run("multipliers", "import", str(tmp_path / "t.npy"), "--signed", "--name", "s").stderr
+def _signed_products(bits: int = 8) -> NDArray[np.int64]:
+    """Products without their lowest three bits, in the order of values from the lowest."""
+    values = np.arange(-(2 ** (bits - 1)), 2 ** (bits - 1))
+    products = values[:, None] * values[None, :]
+    coarse: NDArray[np.int64] = np.sign(products) * (np.abs(products) >> 3 << 3)
+    return coarse
+
+
+def test_what_was_taken_is_said_and_what_looks_wrong_is_doubted(tmp_path: Path) -> None:
+    np.save(tmp_path / "t.npy", _signed_products())
+    taken = run("multipliers", "import", str(tmp_path / "t.npy"))
+    assert "t: imported from t.npy: signed, from the lowest value, by its products" in " ".join(taken.stdout.split())
+    assert taken.stderr == ""
+    (known,) = json.loads(run("multipliers", "import", str(tmp_path / "t.npy"), "--signed", "--json").stdout)
+    assert known["errors"]["wce"] == 7
+    assert known["doubts"] == []
+    wrong = run("multipliers", "import", str(tmp_path / "t.npy"), "--unsigned", "--name", "wrong")
+    assert "wrong looks as if its operands were signed, from the lowest value: rows at -128" in wrong.stderr
+    assert "search: to import it in another way, add --overwrite" in wrong.stderr
+    np.save(tmp_path / "u.npy", np.roll(_signed_products(), (128, 128), (0, 1)) & 0xFFFF)
+    assert "u looks signed; if it is, import it as --signed" in " ".join(
+        run("multipliers", "import", str(tmp_path / "u.npy"), "--unsigned").stderr.split()
+    )
+
+
+def test_advice_after_a_doubt_works_to_the_letter(tmp_path: Path) -> None:
+    file = str(tmp_path / "t.npy")
+    np.save(file, np.tile(np.arange(16)[:, None] * np.arange(16), (16, 16)))
+    doubted = run("multipliers", "import", file)
+    assert "as if it had 4 bits and not 8; if so, import it with --bits 4" in " ".join(doubted.stderr.split())
+    refused = run("multipliers", "import", file, "--bits", "4")
+    assert "has another multiplier named 't'; choose another --name" in refused.stderr
+    assert "--overwrite" in refused.stderr
+    (known,) = json.loads(run("multipliers", "import", file, "--bits", "4", "--overwrite", "--json").stdout)
+    assert (known["weight_bits"], known["activation_bits"], known["errors"]["wce"]) == (4, 4, 0)
+
+
+def test_published_energy_makes_a_multiplier_searchable(tmp_path: Path) -> None:
+    file = str(tmp_path / "tables.npz")
+    np.savez(file, mul8u_X=np.arange(256)[:, None] * np.arange(256), mul8u_Y=np.arange(256)[:, None] * np.arange(256))
+    without = run("multipliers", "import", file)
+    assert "No energy is known for mul8u_X, mul8u_Y" in without.stdout
+    with pytest.raises(UsageError, match="no energy is known for 'mul8u_X'"):
+        choose(["mul8u_X"])
+    several = run("multipliers", "import", file, "--energy", "0.5")
+    assert "has 2 multipliers (mul8u_X, mul8u_Y, ...), and --energy is that of one; choose it with --name" in (
+        " ".join(several.stderr.split())
+    )
+    given = ("multipliers", "import", file, "--name", "mul8u_X", "--energy", "0.5", "--area", "0.6", "--json")
+    (known,) = json.loads(run(*given).stdout)
+    assert known["relative_energy_source"] == "as given when it was imported"
+    assert 0.5 < known["relative_energy"] < 0.65  # the logic for signed weights is not saved
+    assert [one.imported.name for one in choose(["mul8u_X"]) if one.imported is not None] == ["mul8u_X"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--energy", "0"], "--energy is a ratio over an exact multiplier of the same widths, above 0 and at most 100"),
+        (["--energy", "nan"], "got nan"),
+        (["--area", "0.5"], "--area needs --energy"),
+        (["--bits", "eight"], "'eight' is not a width; give one such as 8, or ACTIVATIONxWEIGHT such as 8x4"),
+        (["--bits", "8x9"], "--bits must be the width of both operands, 2 to 8, or those of activation and weight"),
+        (["--bits", "4"], "256 x 256 products, which are not those of 4 x 4 bits as --bits says"),
+    ],
+)
+def test_options_of_an_import_that_do_not_fit(tmp_path: Path, arguments: list[str], complaint: str) -> None:
+    np.save(tmp_path / "t.npy", np.arange(256)[:, None] * np.arange(256))
+    result = run("multipliers", "import", str(tmp_path / "t.npy"), *arguments)
+    assert result.exit_code == 2
+    assert complaint in " ".join(result.stderr.split())
 
 
 def test_a_damaged_file_does_not_block_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +207,7 @@ def test_a_damaged_file_does_not_block_the_others(tmp_path: Path, monkeypatch: p
     assert "mitchell" in result.stdout
 
 
+@pytest.mark.process  # on some systems Python asks `uname`
 def test_the_doctor_says_which_kernels_are_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     found = json.loads(run("doctor", "--json").stdout)
     library = native.load()
