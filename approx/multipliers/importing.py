@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def import_multipliers(
     - `.csv`, `.tsv`, `.txt`, `.dat`: one such table, one row per line, separated by commas, semicolons, tabs or blanks,
       with or without labels; or one product per line, after its activation and its weight (a header with A and B, or
       activation and weight, says which is which).
-    - `.bin`: the products of one table as integers of 8, 16, 32 or 64 bits, little-endian.
+    - `.bin`: the products of one table as integers of 8, 16, 32 or 64 bits.
     - `.h` and `.c`: arrays of products, such as `const int32_t lut[256][256] = {...}`; or else a function of two
       integers in the style of EvoApproxLib. Its operands are matched by name, A the activation and B the weight,
       whatever their order. It is compiled with the system's C compiler and **run**: import only what you trust.
@@ -70,9 +71,8 @@ def import_multipliers(
     if not path.is_file():
         raise ImportFileError(f"there is no file {path}")
     if suffix in CIRCUIT_SUFFIXES:
-        raise ImportFileError(
-            f"{path} is a circuit, whose products and energy are measured: search multipliers characterise {path}"
-        )
+        command = f"search multipliers characterise {shlex.quote(str(path))}"
+        raise ImportFileError(f"{path} is a circuit, whose products and energy are measured with: {command}")
     if suffix not in SUFFIXES:
         raise ImportFileError(
             f"{path}: cannot import {suffix or 'a file without suffix'}; supported: {', '.join(SUFFIXES)}"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from approx.errors import ImportFileError
 from approx.multipliers.c_text import closing, without_comments
 from approx.multipliers.multiplier import MAX_TABLE_BITS, MIN_BITS
-from approx.multipliers.reading import distance_of, how_to_read, weight_is_first
+from approx.multipliers.reading import clearly_nearer, distance_of, how_to_read, weight_is_first
 
 Table = NDArray[np.generic]
 Widths = tuple[int, int]
@@ -319,8 +319,13 @@ def _binary_table(path: Path, bits: Widths | None) -> FoundTable:
         )
     tables = []
     for widths, size in roomy:
-        entries = np.frombuffer(content, f"<{'u' if size < 8 else 'i'}{size}").astype(np.int64)
-        products = entries.reshape([2**width for width in widths])
-        tables.append((distance_of(products, how_to_read(products, None)), products, size))
-    _, products, size = min(tables, key=lambda found: found[0])
-    return FoundTable(name=path.stem, products=products, form=f"entries of {8 * size} bits, little-endian")
+        for order in "<>" if size > 1 else "<":
+            entries = np.frombuffer(content, f"{order}{'u' if size < 8 else 'i'}{size}").astype(np.int64)
+            products = entries.reshape([2**width for width in widths])
+            tables.append((distance_of(products, how_to_read(products, None)), products, size, order))
+    little = [found for found in tables if found[3] == "<"]
+    nearest = min(little, key=lambda found: found[0])
+    other = min(tables, key=lambda found: found[0])
+    _, products, size, order = other if clearly_nearer(other[0], nearest[0]) else nearest
+    form = f"entries of {8 * size} bits, {'little' if order == '<' else 'big'}-endian"
+    return FoundTable(name=path.stem, products=products, form=form)
