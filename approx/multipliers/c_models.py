@@ -109,8 +109,15 @@ def compute(path: Path, text: str, *, name: str | None, signed: bool | None, bit
         program = _Program(path, model, Path(folder))
         widths, by_width = _widths(path, model, program, bits)
         readings, by_sign = _readings(model, signed)
-        found = {reading: program.products(widths, reading.signs) for reading in readings}
-    usual = readings[0]
+        found, failures = {}, []
+        for reading in readings:
+            try:
+                found[reading] = program.products(widths, reading.signs)
+            except ImportFileError as error:  # such as a table with a negative index
+                failures.append(error)
+    if not found:
+        raise failures[0]
+    usual = next(reading for reading in readings if reading in found)
     best = min(found, key=lambda reading: distance_of(found[reading], reading))
     if best != usual and clearly_nearer(distance_of(found[best], best), distance_of(found[usual], usual)):
         usual, by_sign = best, "by its products, which are then nearest to exact ones"

@@ -148,21 +148,19 @@ def _from_table(path: Path, found: FoundTable, *, name: str, signed: bool | None
     products = _checked(name, found.products)
     if bits is not None:
         products = _narrowed(path, products, bits)
-    said = next((one for one in map(sign_in_name, (found.name, path.stem)) if one is not None), None)
+    in_name = next((one for one in map(sign_in_name, (found.name, path.stem)) if one is not None), None)
     if signed is None and found.signs is not None:
         reading, because = Reading(*found.signs), "by its labels"
-        products = as_read(products, reading)
     else:
-        wanted = signed if signed is not None else said
-        reading = how_to_read(products, wanted) if found.signs is None else Reading(bool(wanted), bool(wanted))
-        usual = Reading(bool(wanted), bool(wanted))
-        if reading != usual:
+        said = signed if signed is not None else in_name
+        reading = how_to_read(products, said, by_code=found.by_code)
+        if reading != Reading(bool(said), bool(said)):
             because = "by its products, which are then nearest to exact ones"
+        elif signed is not None:
+            because = "as given"
         else:
-            because = (
-                "as given" if signed is not None else "by its name" if said is not None else "as nothing says otherwise"
-            )
-        products = as_read(products, reading)
+            because = "as nothing says otherwise" if in_name is None else "by its name"
+    products = as_read(products, reading)
     form = f" {found.form}," if found.form else ""
     return _multiplier(name, products, reading, f"imported from {path.name}:{form} {reading}, {because}")
 

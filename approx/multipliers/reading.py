@@ -135,7 +135,7 @@ def as_signed(products: Integers, bits: int) -> Integers:
     return products if width is None else np.where(products >= 2 ** (width - 1), products - 2**width, products)
 
 
-def how_to_read(table: Integers, signed: bool | None) -> Reading:
+def how_to_read(table: Integers, signed: bool | None, *, by_code: bool = False) -> Reading:
     """The way to read a table that is clearly nearer to exact products than the usual one; else the usual one.
 
     The usual one has operands in the order of codes, unsigned if nothing says that they are signed.
@@ -143,9 +143,14 @@ def how_to_read(table: Integers, signed: bool | None) -> Reading:
     Args:
         table: As the file has it, shape (activation codes, weight codes).
         signed: Whether operands are signed; None if nothing says it.
+        by_code: Whether rows and columns are known to be in the order of codes.
     """
     usual = SIGNED if signed or (signed is None and (table < 0).any()) else UNSIGNED
-    allowed = [one for one in _READINGS if signed is None or one.signs == (signed, signed)]
+    allowed = [
+        one
+        for one in _READINGS
+        if (signed is None or one.signs == (signed, signed)) and not (by_code and one.from_lowest)
+    ]
     return _nearest({reading: distance_of(table, reading) for reading in allowed}, usual)
 
 

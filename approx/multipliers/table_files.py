@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from approx.errors import ImportFileError
 from approx.multipliers.c_text import closing, without_comments
 from approx.multipliers.multiplier import MAX_TABLE_BITS, MIN_BITS
-from approx.multipliers.reading import clearly_nearer, distance_of, how_to_read, weight_is_first
+from approx.multipliers.reading import bits_in_name, clearly_nearer, distance_of, how_to_read, weight_is_first
 
 Table = NDArray[np.generic]
 Widths = tuple[int, int]
@@ -28,7 +28,10 @@ BINARY_SUFFIXES = (".bin",)
 _LARGEST_FILE = 64 * 2**20  # bytes; 65,536 lines with operands and product have 1 MB
 _COMMENT = re.compile(r"^\s*(#|//|%)")
 _INTEGER = re.compile(r"[+-]?(0[xX][0-9a-fA-F]+|0[bB][01]+|\d+)$")
-_C_ARRAY = re.compile(r"(?P<name>[A-Za-z_]\w*)\s*(?P<sizes>(?:\[[^\]]*\]\s*)+)[^=;{}]*=\s*\{")
+_C_ARRAY = re.compile(
+    r"(?P<name>[A-Za-z_]\w*)\s*(?P<sizes>(?:\[[^\]]*\]\s*)*)"
+    r"(?:(?:__attribute__\s*\(\([^=;{}]*\)\)|[A-Z_]{3,})\s*)?=\s*\{"  # an attribute, or a macro for one
+)
 _C_NUMBER = re.compile(r"[-+]?\s*(?:0[xX][0-9a-fA-F]+|\d+)(?=[uUlL]*\s*[,}\s])")
 _PRODUCT = re.compile(r"(prod\w*|p|o|out\w*|res\w*|r|y|c|z|s|approx\w*|value|val|lut)$", re.IGNORECASE)
 
@@ -39,13 +42,16 @@ class FoundTable:
 
     Attributes:
         name: What the file calls it, or the file's name.
-        products: Shape (activations, weights), in the order of codes if `signs` is given.
-        signs: Whether activations and weights are signed, where the file says it: by labels or columns of operands.
+        products: Shape (activations, weights).
+        by_code: Whether the file says where each product belongs, by labels or columns of operands, so that they are in
+            the order of codes; otherwise they are in the order of the file.
+        signs: Whether activations and weights are signed, where operands with a sign say it.
         form: How the file has it, in words; empty if there is one way only.
     """
 
     name: str
     products: Table
+    by_code: bool = False
     signs: tuple[bool, bool] | None = None
     form: str = ""
 
@@ -95,6 +101,7 @@ def _numpy_tables(path: Path, suffix: str) -> list[FoundTable]:
 
 def _squared(table: Table) -> Table:
     """A list of products, activation by activation, as a square table; others as they are."""
+    table = np.squeeze(table) if table.ndim > 2 else table
     side = round(table.size**0.5)
     listed = table.ndim == 1 or (table.ndim == 2 and 1 in table.shape)
     return table.reshape(side, side) if listed and side * side == table.size else table
@@ -107,6 +114,8 @@ _NumberedRows = Sequence[tuple[int, list[str]]]
 
 
 def _text_table(path: Path, text: str) -> FoundTable:
+    if text.lstrip()[:1] in ("[", "(", "{"):  # as Python prints a list or an array
+        text = re.sub(r"[\[\](){}]", " ", text)
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     lines = [(number, line) for number, line in lines if not _COMMENT.match(line)]
     if not lines:
@@ -198,7 +207,8 @@ def _from_operands(path: Path, rows: _NumberedRows, columns: tuple[int, int, int
     return FoundTable(
         name=path.stem,
         products=table,
-        signs=(activation_signed, weight_signed),
+        by_code=True,
+        signs=(activation_signed, weight_signed) if activation_signed or weight_signed else None,
         form=f"one product a line, activations in column {columns[0] + 1}",
     )
 
@@ -249,7 +259,8 @@ def _labelled(path: Path, rows: _NumberedRows) -> FoundTable | None:
     named = re.split(r"[\\/|\s]+", corner)
     if len(named) == 2 and weight_is_first(*named):
         by_code, signs, form = by_code.T, signs[::-1], f"{form}, activations across"
-    return FoundTable(name=path.stem, products=by_code, signs=(signs[0], signs[1]), form=form)
+    known = (signs[0], signs[1]) if any(signs) else None
+    return FoundTable(name=path.stem, products=by_code, by_code=True, signs=known, form=form)
 
 
 def _is_one_more(count: int) -> bool:
@@ -294,7 +305,7 @@ def _c_arrays(path: Path, text: str) -> list[FoundTable]:
             f"{path} has neither a function of two integers, such as uint16_t mul8u_NAME(uint8_t A, uint8_t B), nor an "
             "array of products, such as const int32_t lut[256][256] = {...}"
         )
-    return found if len(found) > 1 else [FoundTable(name=path.stem, products=found[0].products, form=found[0].form)]
+    return found if len(found) > 1 or bits_in_name(found[0].name) else [replace(found[0], name=path.stem)]
 
 
 # ---- raw binary --------------------------------------------------------------------------------------------------

@@ -233,6 +233,17 @@ def test_a_plain_int_is_read_by_its_products(tmp_path: Path) -> None:
 
 @pytest.mark.process
 @needs_compiler
+def test_a_function_that_looks_up_a_table_is_not_asked_for_what_it_lacks(tmp_path: Path) -> None:
+    rows = ",".join("{" + ",".join(str(a * w) for w in range(256)) + "}" for a in range(256))
+    source = f"static const int T[256][256] = {{{rows}}};\nint mul(int a, int b) {{ return T[a][b]; }}\n"
+    (tmp_path / "m.c").write_text(source.replace("return", "if ((a | b) & ~255) __builtin_trap(); return"))
+    multiplier = one(tmp_path / "m.c")
+    assert not multiplier.weight_signed
+    assert torch.equal(multiplier.table(), multiplier.exact_table())
+
+
+@pytest.mark.process
+@needs_compiler
 def test_each_operand_has_its_own_type(tmp_path: Path) -> None:
     (tmp_path / "m.c").write_text("#include <stdint.h>\nint16_t mac(int8_t w, uint8_t x) { return (w * x) & ~7; }\n")
     multiplier = one(tmp_path / "m.c")

@@ -136,6 +136,9 @@ _BESIDE_EXACT = "a,w,exact,approx\n" + "".join(
         ("t.csv", _BESIDE_EXACT),
         ("t.txt", "\n".join(map(str, _coarse().ravel()))),
         ("t.csv", "\n".join(",".join(f"0x{int(p):02X}" for p in row) for row in _coarse())),
+        ("t.txt", str(_coarse().tolist())),
+        ("t.txt", str(_coarse())),
+        ("t.h", _in_c("std::vector<int> lut", flat=True)),
         ("t.h", _in_c()),
         ("t.h", _in_c("static const uint16_t table[]", flat=True)),
         ("t.hpp", _in_c("constexpr std::array<int, 256> x; int T [256]", flat=True, base="{}u")),
@@ -166,6 +169,17 @@ def test_labels_say_sign_and_order(tmp_path: Path, file: str, form: str) -> None
     assert (multiplier.table().numpy() == _coarse(signed=True)).all()
     assert multiplier.weight_signed
     assert "signed, by its labels" in multiplier.provenance or "signed, from" in multiplier.provenance
+
+
+def test_labels_of_codes_say_the_order_and_not_the_sign(tmp_path: Path) -> None:
+    table = _coarse(signed=True)
+    lines = "".join(f"{a},{b},{table[a, b]}\n" for a in range(16) for b in range(16))
+    (tmp_path / "t.csv").write_text("A,B,O\n" + lines)
+    multiplier = one(tmp_path / "t.csv")
+    assert multiplier.weight_signed
+    assert (multiplier.table().numpy() == table).all()
+    np.save(tmp_path / "t.npy", _coarse()[None])  # as the first of a batch
+    assert (one(tmp_path / "t.npy").table().numpy() == _coarse()).all()
 
 
 def test_a_corner_says_that_activations_are_across(tmp_path: Path) -> None:
