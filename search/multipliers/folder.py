@@ -137,6 +137,14 @@ class MultiplierFolder:
         """
         return _costs(_version(self.cost_file), _version(self.claims_file))
 
+    def claims(self) -> Mapping[str, Claim]:
+        """Return what is stated of multipliers' costs, by their names.
+
+        Raises:
+            energy.WorkloadError: If the file is damaged.
+        """
+        return _read_claims(self.claims_file) if self.claims_file.exists() else {}
+
     def keep_costs(self, rows: Sequence[CostRow]) -> None:
         """Store measured costs, replacing those of the same multipliers.
 
@@ -157,7 +165,7 @@ class MultiplierFolder:
         """
         if any(row.name == name for row in self._rows_except(set())):
             self._write_rows(self._rows_except({name}))
-        self._write_claims({**self._claims(), name: claim})
+        self._write_claims({**self.claims(), name: claim})
 
     def forget_costs(self, name: str) -> None:
         """Remove a multiplier's costs from the tables.
@@ -200,11 +208,8 @@ class MultiplierFolder:
         path = self.cost_file
         return [row for row in read_cost_table(path) if row.name not in names] if path.exists() else []
 
-    def _claims(self) -> Mapping[str, Claim]:
-        return _read_claims(self.claims_file) if self.claims_file.exists() else {}
-
     def _forget_claims(self, names: set[str]) -> None:
-        claims = self._claims()
+        claims = self.claims()
         if names & claims.keys():
             self._write_claims({name: claim for name, claim in claims.items() if name not in names})
 

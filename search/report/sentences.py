@@ -10,6 +10,8 @@ from collections import Counter
 from search.answers import words
 from search.answers.confirmation import Answer, Confirmation
 from search.answers.result import SearchResult
+from search.multipliers.folder import MultiplierFolder
+from search.multipliers.identity import is_imported, multiplier_name
 from search.report.rows import SHOWN_LOSS, shown_front
 from search.store.records import Record
 
@@ -59,7 +61,7 @@ def result_lines(result: SearchResult, *, whole_front: str, confirm: str) -> lis
         lines.append(f"No configuration is {answer.target}{nearest}.")
     else:
         lines += _found_lines(answer, answer.record, confirm)
-    lines += [*_reference_lines(answer), *_caution_lines(answer)]
+    lines += [*_reference_lines(answer), *_stated_lines(answer.record), *_caution_lines(answer)]
     return lines + _sums_lines(answer.record or result.baseline, result.baseline)
 
 
@@ -73,7 +75,8 @@ def answer_lines(answer: Answer, *, confirm: str) -> list[str]:
     record = answer.record
     if record is None:
         return [f"No configuration is {answer.target}."]
-    lines = [*_found_lines(answer, record, confirm), *_reference_lines(answer), *_caution_lines(answer)]
+    lines = [*_found_lines(answer, record, confirm), *_reference_lines(answer)]
+    lines += [*_stated_lines(record), *_caution_lines(answer)]
     if "," in record.setup.hardware:
         lines.append(f"It takes {record.evaluation.hardware}, of {record.setup.hardware}.")
     return lines + _sums_lines(record, answer.baseline)
@@ -162,6 +165,18 @@ def _class_line(answer: Answer) -> str:
     found = words.class_accuracies(names, shares, most=_MOST_CLASSES)
     which = "By class" if len(names) <= _MOST_CLASSES else f"Least accurate of {len(names)} classes"
     return f"{which}, on {split} images: {', '.join(f'{name} {words.percent(share)}%' for name, share in found)}."
+
+
+def _stated_lines(record: Record | None) -> list[str]:
+    """Say of which multipliers the energy is stated by somebody, and not measured here."""
+    taken = [] if record is None else [*filter(is_imported, record.evaluation.candidate.multipliers)]
+    claims = MultiplierFolder.default().claims() if taken else {}
+    return [
+        f"The energy of {name} is {claims[name].relative_energy:.3g} of an exact one, not measured here: "
+        f"{claims[name].source}."
+        for name in map(multiplier_name, taken)
+        if name in claims
+    ]
 
 
 def _caution_lines(answer: Answer) -> list[str]:

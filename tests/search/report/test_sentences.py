@@ -9,6 +9,7 @@ import pytest
 from search.answers import words
 from search.answers.confirmation import Answer
 from search.images.dataset import Dataset
+from search.multipliers.folder import Claim, MultiplierFolder
 from search.report import json_values, sentences
 from search.space.task import Train, find_task
 from tests.support.trained_answers import FOUND, trained_answer
@@ -94,3 +95,24 @@ def test_of_many_classes_the_least_accurate_are_named() -> None:
     assert line.startswith("Least accurate of 12 classes, on test images: c 50.00%, d 80.00%, e 81.00%,")
     assert " b " not in line
     assert line.count("%") == 10
+
+
+def test_energy_that_was_stated_and_not_measured_is_said() -> None:
+    claim = Claim(
+        relative_energy=0.5,
+        relative_area=0.6,
+        source="published in a paper",
+        weight_bits=8,
+        activation_bits=8,
+        weight_signed=True,
+        activation_signed=True,
+    )
+    MultiplierFolder.default().keep_claim("mine", claim)
+    answer = trained_answer("none")
+    assert answer.record is not None
+    evaluation = answer.record.evaluation
+    candidate = replace(evaluation.candidate, multiplier="mine@01234567")
+    record = replace(answer.record, evaluation=replace(evaluation, candidate=candidate))
+    said = "The energy of mine is 0.5 of an exact one, not measured here: published in a paper."
+    assert said in told(replace(answer, record=record))
+    assert "not measured here" not in told(answer)
