@@ -62,7 +62,7 @@ def prepared(model: nn.Module) -> nn.Module:
     parameters, such as normalised and pruned ones, become plain parameters.
 
     Raises:
-        ArgumentError: If the network cannot be copied.
+        ArgumentError: If the network cannot be copied; see `copied`.
     """
     return split_attention(copied(model).eval())
 
@@ -215,8 +215,8 @@ def fold_batch_norm(model: nn.Module, layer_name: str, norm_name: str) -> None:
 
 
 def _computes_as(layer: WeightLayer) -> bool:
-    """Whether a layer computes as torch's own class does, with a weight that is a parameter itself."""
-    if not isinstance(layer.weight, nn.Parameter):
+    """Whether a layer computes as torch's own class does, with a weight that is a parameter itself, of real numbers."""
+    if not isinstance(layer.weight, nn.Parameter) or layer.weight.is_complex():
         return False
     own = next(kind for kind in _KINDS if isinstance(layer, kind))
     methods = ("forward", "__call__", *(["_conv_forward"] if own in (nn.Conv1d, nn.Conv2d) else []))
