@@ -75,10 +75,19 @@ def split_attention(model: nn.Module) -> nn.Module:
     for module in list(model.modules()):
         if isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = False  # it would look for the attention's own weights
+    fix_computed_weights(model)
+    return model
+
+
+def fix_computed_weights(model: nn.Module) -> None:
+    """Replace weights that layers compute from other parameters by plain parameters, in place.
+
+    Computed weights are those of parametrizations, and of torch's own hooks; see `fix_hooked_weights`.
+    """
+    for module in model.modules():
         if isinstance(module, WeightLayer) and parametrize.is_parametrized(module):
             _fix_parametrised(module)
     fix_hooked_weights(model)
-    return model
 
 
 def fix_hooked_weights(model: nn.Module) -> None:

@@ -119,8 +119,8 @@ def fit(
             may raise to stop.
 
     Raises:
-        ArgumentError: If patience and validation images are not given together, there is no layer for bit errors, or
-            the network has nothing to train or does not train on a single image.
+        ArgumentError: If patience and validation images are not given together, there is no layer for bit errors or for
+            a mask, or the network has nothing to train or does not train on a single image.
         DivergedError: If the loss stops being a number.
     """
     check_model("model", model)
@@ -137,7 +137,7 @@ def fit(
     layers = [layer for _, layer in approx_layers(model)]
     if bit_errors is not None and not layers:
         raise ArgumentError("`bit_errors` needs a model with integer codes; convert it with approximate()")
-    masked = [(layer.weight, masks[name]) for name, layer in weight_layers(model) if masks and name in masks]
+    masked = _masked(model, masks or {})
     steps_per_epoch = len(_split(torch.arange(len(images)), schedule.batch_size))
     steps = round(schedule.epochs * steps_per_epoch)
     optimizer = _optimizer(model, schedule)
@@ -183,6 +183,17 @@ def fit(
                     model.train()
     best.restore(model)
     model.eval()
+
+
+def _masked(model: nn.Module, masks: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Weights with their masks."""
+    weights = {name: layer.weight for name, layer in weight_layers(model)}
+    if unknown := [name for name in masks if name not in weights]:
+        raise ArgumentError(
+            f"`masks` names {unknown[0]!r}, but the layers whose weights are plain parameters are "
+            f"{', '.join(weights) or 'none'}"
+        )
+    return [(weights[name], mask) for name, mask in masks.items()]
 
 
 def _optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
 from torch.utils.data import DataLoader, TensorDataset
 
 import approx
@@ -27,6 +28,10 @@ PIXELS = approx.LabelledImages(torch.randint(0, 256, (20, 3, 8, 8), dtype=torch.
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+def pruned_by_torch(layer: nn.Module) -> None:
+    prune.l1_unstructured(layer, "weight", 0.5)  # type: ignore[no-untyped-call]
 
 
 @dataclass
@@ -450,6 +455,23 @@ def test_a_frozen_network_and_a_single_image_are_not_trained() -> None:
         approx.ArgumentError, match=r"cannot be trained on a single image .* a `batch_size` of at least 2"
     ):
         approx.fit(network, PIXELS.subset(torch.arange(1)), schedule, seed=0)
+
+
+@pytest.mark.parametrize("way", [pruned_by_torch, parametrizations.weight_norm])
+def test_weights_that_are_computed_do_not_escape_pruning(way: Callable[[nn.Module], object]) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 5))
+    way(network[1])
+    found = approx.measured_sparsity(network)
+    assert found.layers.keys() == {"1", "3"}
+    assert found.layers["1"] == (0.5 if way is pruned_by_torch else 0)
+    schedule = approx.Schedule(epochs=1, batch_size=8, learning_rate=1e-3)
+    with pytest.raises(approx.ArgumentError, match="layer '1' computes its weight from other parameters"):
+        approx.prune_and_retrain(network, PIXELS, schedule, sparsity=0.5, seed=0)
+    masks = {"1": torch.ones(8, 192, dtype=torch.bool)}
+    with pytest.raises(
+        approx.ArgumentError, match=r"`masks` names '1', but the layers whose weights are plain .* are 3"
+    ):
+        approx.fit(network, PIXELS, schedule, seed=0, masks=masks)
 
 
 class Shuffles(nn.Module):
