@@ -95,7 +95,7 @@ def approximate(
             )
     use_pooling_kernel(converted)
     layers = dict(weight_layers(converted))
-    masks = pruning_masks(model) if masks is None else masks
+    given_masks, masks = masks, pruning_masks(model) if masks is None else masks
     _check_masks(masks, layers)
     norms = [
         name
@@ -132,11 +132,13 @@ def approximate(
         if _matching(network, name) is not None and not network.leave_unsupported:
             layers[name].register_forward_pre_hook(_NotCalibrated(name))
     converted.eval()
-    original, checked = prepared(model), copied(converted)
-    with torch.no_grad():
-        for name, weight in [(name, layer.weight) for name, layer in weight_layers(original) if name in masks]:
-            weight.mul_(masks[name])
-    few = checked_inputs(prepared(model), batches.first)
+    checked, original = copied(converted), copied(model).eval()
+    if given_masks:
+        original = prepared(model)
+        with torch.no_grad():
+            for name, weight in [(name, layer.weight) for name, layer in weight_layers(original) if name in masks]:
+                weight.mul_(masks[name])
+    few = checked_inputs(copied(model).eval(), batches.first)
     check_in_floating_point(original, checked, few, folded)
     if all(one is None or _is_nearly_exact(one) for one in configs.values()):
         check_on_codes(checked, few)

@@ -87,6 +87,8 @@ def check_in_floating_point(
     with _in_floating_point(converted):
         problem = _first_difference(original, converted, inputs, folded)
     if problem:
+        if any(isinstance(one, nn.TransformerEncoder) and one.use_nested_tensor for one in original.modules()):
+            problem += ", perhaps where a TransformerEncoder has padding, unless made with enable_nested_tensor=False"
         raise ConversionError(
             f"something that the network does besides running its layers would be lost: in floating point, {problem}",
             "Write it so that layers are called as modules, and nothing else changes what they compute",
@@ -197,7 +199,7 @@ def _outputs(model: nn.Module, inputs: Inputs, names: Mapping[str, str]) -> tupl
     seen: _Outputs = {}
 
     def see(name: str, module: nn.Module, arguments: object, output: object) -> None:
-        if isinstance(output, Tensor):
+        if isinstance(output, Tensor) and not output.is_nested:
             seen.setdefault(name, []).append(output.detach().clone())
 
     modules = dict(model.named_modules(remove_duplicate=False))
@@ -212,7 +214,7 @@ def _outputs(model: nn.Module, inputs: Inputs, names: Mapping[str, str]) -> tupl
     finally:
         for handle in handles:
             handle.remove()
-    return seen, tensors_in(output)
+    return seen, [one.to_padded_tensor(0.0) if one.is_nested else one for one in tensors_in(output)]
 
 
 @contextmanager

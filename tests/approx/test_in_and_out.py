@@ -1,6 +1,7 @@
 """What networks take, keep and return, in the forms that people give it: kept, or refused in a sentence."""
 
 import types
+import warnings
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -240,6 +241,58 @@ def test_a_network_that_changes_its_input_is_saved(tmp_path: Path) -> None:
     assert torch.equal(given, IMAGES)
     loaded = approx.load(tmp_path / "model")
     assert torch.equal(tensors(converted, IMAGES.clone())[0], tensors(loaded, IMAGES.clone())[0])
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend, self.scores = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 5)
+
+    def forward(self, images: Tensor) -> Any:
+        words = images.flatten(1, 2)
+        return self.scores(self.attend(words, words, words)[0].mean(1))
+
+
+def hooked(network: Attention) -> None:
+    network.attend.register_forward_hook(lambda module, given, output: (output[0] * 3, output[1]))
+
+
+def pruned_and_trained(network: Attention) -> None:
+    prune.l1_unstructured(network.attend, "in_proj_weight", 0.5)  # type: ignore[no-untyped-call]
+    weights: Any = network.attend
+    weights.in_proj_weight_orig.data *= 2
+
+
+def pruned_at_the_end(network: Attention) -> None:
+    prune.l1_unstructured(network.attend.out_proj, "weight", 0.5)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("change", [hooked, pruned_and_trained, pruned_at_the_end])
+def test_what_attention_has_besides_its_projections_stays(change: Callable[[Attention], None]) -> None:
+    network = Attention().eval()
+    change(network)
+    converted = approx.approximate(network, EIGHT, calibration_data=IMAGES)
+    assert len(list(approx.approx_layers(converted))) == 5
+    (expected,), (found,) = tensors(network, IMAGES), tensors(converted, IMAGES)
+    assert signal_to_noise_db(expected, found) > 30
+
+
+class Padded(nn.Module):
+    """torch's own encoder makes zeros of what is padded, but only by a kernel that multiplies weights itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1)
+
+    def forward(self, images: Tensor) -> Any:
+        return self.encode(images.flatten(1, 2), src_key_padding_mask=torch.arange(24).expand(len(images), 24) > 10)
+
+
+def test_a_network_that_becomes_another_before_its_layers_are_converted_is_refused() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, of its kernel
+        with pytest.raises(approx.ConversionError, match=r"its output, .* unless made with enable_nested_tensor=False"):
+            approx.approximate(Padded().eval(), EIGHT, calibration_data=IMAGES)
 
 
 class Fixed(nn.Module):
