@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from approx.arithmetic.ops import INT32_MAX
 from approx.checks import check_model, check_names_to_tensors, check_type
 from approx.config import LayerApproximation, NetworkApproximation
+from approx.copying import copied
 from approx.errors import ArgumentError, ConversionError
-from approx.inputs import Batches, Inputs, batches_of
+from approx.inputs import Batches, Inputs, batches_of, tensors_of
 from approx.layer import ApproxLayer
 from approx.modules import ApproxConv1d, ApproxConv2d, ApproxConvTranspose2d, ApproxLinear
 from approx.multipliers.catalog import find_multiplier
@@ -22,6 +23,7 @@ from approx.observation import UNREGISTERED, LayerInputs, observe
 from approx.quantization import calibrate_scale, code_range, percentile_scale
 from approx.surgery import (
     WeightLayer,
+    approx_layers,
     fold_batch_norm,
     has_hooks,
     prepared,
@@ -31,7 +33,7 @@ from approx.surgery import (
     use_pooling_kernel,
     weight_layers,
 )
-from approx.verification import check_in_floating_point, check_on_codes
+from approx.verification import check_in_floating_point, check_on_codes, checked_inputs
 
 _PRECISE_BITS = 8  # from which codes hold nearly what floating point does
 
@@ -82,7 +84,9 @@ def approximate(
         check_type("multipliers", multipliers, Mapping, "a mapping from names to approx.Multiplier")
         for name, multiplier in multipliers.items():
             check_type(f"multipliers[{name!r}]", multiplier, Multiplier, "an approx.Multiplier")
-    original, converted = prepared(model), prepared(model)
+    converted = prepared(model)
+    if any(True for _ in approx_layers(converted)):
+        raise ArgumentError("`model` was converted by approximate() already; give the network as it was before")
     for name, parameter in converted.named_parameters():
         if parameter.is_floating_point() and parameter.dtype != torch.float32:
             raise ArgumentError(
@@ -91,18 +95,20 @@ def approximate(
             )
     use_pooling_kernel(converted)
     layers = dict(weight_layers(converted))
-    masks = pruning_masks(model) if masks is None else masks
+    given_masks, masks = masks, pruning_masks(model) if masks is None else masks
     _check_masks(masks, layers)
-    norms = {
-        name: module
+    norms = [
+        name
         for name, module in converted.named_modules()
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
         and type(module).forward is nn.BatchNorm2d.forward
         and module.running_mean is not None
         and not has_hooks(module)
-    }
+    ]
     batches = _Batches(model, calibration_data)
     seen = observe(converted, layers, norms, batches)
+    if batches.are_zero:
+        raise ArgumentError("`calibration_data` holds nothing but zeros; give inputs such as the network gets in use")
     configs = _layer_configs(network, layers, list(seen.inputs), seen.other_weights)
     folded = {}
     with torch.no_grad():
@@ -122,30 +128,42 @@ def approximate(
                         "leave_unsupported=True in a NetworkApproximation",
                     )
                 converted = replace_everywhere(converted, layers[name], replacement)
-        for name, weight in [(name, layer.weight) for name, layer in weight_layers(original) if name in masks]:
-            weight.mul_(masks[name])
     for name in layers.keys() - configs.keys():
         if _matching(network, name) is not None and not network.leave_unsupported:
             layers[name].register_forward_pre_hook(_NotCalibrated(name))
     converted.eval()
-    check_in_floating_point(original, converted, batches.first, folded)
+    checked, original = copied(converted), copied(model).eval()
+    if given_masks:
+        original = prepared(model)
+        with torch.no_grad():
+            for name, weight in [(name, layer.weight) for name, layer in weight_layers(original) if name in masks]:
+                weight.mul_(masks[name])
+    few = checked_inputs(copied(model).eval(), batches.first)
+    check_in_floating_point(original, checked, few, folded)
     if all(one is None or _is_nearly_exact(one) for one in configs.values()):
-        check_on_codes(converted, batches.first)
+        check_on_codes(checked, few)
     return converted
 
 
 class _Batches:
-    """The batches of calibration data, the first of which is kept."""
+    """The batches of calibration data, the first of which is kept.
+
+    Attributes:
+        first: The first batch.
+        are_zero: Whether all batches so far hold nothing but zeros.
+    """
 
     def __init__(self, model: nn.Module, data: object) -> None:
         self._model = model
         self._data = data
         self.first: Inputs = ()
+        self.are_zero = True
 
     def __iter__(self) -> Iterator[Inputs]:
         for number, batch in enumerate(batches_of(self._model, self._data, "calibration_data")):
             if not number:
                 self.first = batch
+            self.are_zero = self.are_zero and not any(bool(one.any()) or not one.numel() for one in tensors_of(batch))
             yield batch
 
 
@@ -313,6 +331,11 @@ def _calibrated(
 ) -> ApproxLayer:
     if not inputs.samples or not inputs.largest < torch.inf:
         raise ArgumentError(f"layer {name!r}: its input on the calibration data is empty or not finite")
+    if inputs.samples[0].dtype != torch.float32:
+        raise ArgumentError(
+            f"layer {name!r}: its input on the calibration data is {inputs.samples[0].dtype}, but the network must "
+            "compute in float32, without torch.autocast"
+        )
     signed = _activation_signed(name, config, inputs, multipliers)
     multiplier = _multiplier(config, signed, multipliers)
     made = build_layer(layer, config, activation_signed=signed, multiplier=multiplier, mask=mask)

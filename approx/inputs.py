@@ -9,10 +9,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from approx.checks import shown
-from approx.errors import ArgumentError
+from approx.errors import ApproxError, ArgumentError
+from approx.labelled_images import LabelledImages
 
 Inputs: TypeAlias = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 Batches: TypeAlias = Inputs | Iterable[Any]  # batches may have labels beside their inputs
@@ -21,6 +22,23 @@ _LOADED = 1024  # inputs that are taken from a DataLoader, which may hold a whol
 
 
 def run(model: nn.Module, inputs: Inputs) -> Any:
+    """Return a network's output for copies of the inputs, which it may change in place.
+
+    Raises:
+        ArgumentError: If the network fails.
+    """
+    try:
+        return called(model, like(inputs, Tensor.clone))
+    except ApproxError:
+        raise
+    except Exception as error:  # of the network's own code
+        raise ArgumentError(
+            f"the network fails on {' and '.join(map(_in_words, tensors_of(inputs)))}: {type(error).__name__}: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+
+
+def called(model: nn.Module, inputs: Inputs) -> Any:
     """Return a network's output."""
     if isinstance(inputs, Tensor):
         return model(inputs)
@@ -75,9 +93,10 @@ def batches_of(model: nn.Module, data: object, name: str) -> Iterator[Inputs]:
 
     Args:
         model: The network that takes them.
-        data: Inputs; or an iterable of batches. A batch is inputs, or a list or tuple that ends with labels if it is
-            longer than what the network takes; of a list, as DataLoaders give, also if the network could do without its
-            last element. Of a DataLoader, no more batches are taken than hold 1,024 inputs.
+        data: Inputs; or an iterable of batches. A batch is inputs, or a list or tuple that ends with labels and the
+            like, if it is longer than what the network takes; of a list, as DataLoaders give, also if the network could
+            do without its last element. Inputs may be a list of their own before the labels. Of a DataLoader, no more
+            batches are taken than hold 1,024 inputs.
         name: The parameter, for messages.
 
     Raises:
@@ -85,7 +104,7 @@ def batches_of(model: nn.Module, data: object, name: str) -> Iterator[Inputs]:
     """
     if isinstance(data, Tensor | Mapping) or (isinstance(data, tuple) and _are_inputs(data) and _takes(model, data)):
         check_inputs(name, data)
-        yield data
+        yield _arguments(model, data, name) if isinstance(data, Mapping) else data
         return
     if not isinstance(data, Iterable) or isinstance(data, str | np.ndarray):
         raise ArgumentError(_not_batches(name, data))
@@ -128,27 +147,45 @@ def _takes(model: nn.Module, given: tuple[object, ...]) -> bool:
 
 def _without_labels(model: nn.Module, batch: object, name: str) -> Inputs:
     """Return the inputs of a batch."""
-    if isinstance(batch, Mapping):
-        parameters = inspect.signature(model.forward).parameters
-        if all(one.kind is not inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
-            batch = {key: value for key, value in batch.items() if key in parameters}
+    given = batch
+    if isinstance(batch, list | tuple) and batch and isinstance(batch[0], list | tuple | Mapping):  # before labels
+        batch = batch[0] if isinstance(batch[0], Mapping) else tuple(batch[0])
     elif isinstance(batch, list | tuple) and batch:
         needed, most = _positions(model)
         enough = len(batch) - 1 >= max(1, needed)
         has_labels = enough and (isinstance(batch, list) or len(batch) > most)
-        inputs = tuple(batch[:-1] if has_labels else batch)
+        inputs = tuple(batch[:-1] if has_labels else batch)[: int(max(1, min(most, len(batch))))]
         batch = inputs[0] if len(inputs) == 1 else inputs
+    if isinstance(batch, Mapping):
+        batch = _arguments(model, batch, name)
     if isinstance(batch, np.ndarray) or not _are_inputs(batch):
-        raise ArgumentError(_not_batches(name, batch))
+        raise ArgumentError(_not_batches(name, given))
     return batch  # type: ignore[return-value]
+
+
+def _arguments(model: nn.Module, batch: Mapping[Any, Any], name: str) -> Mapping[Any, Any]:
+    """Return what of a mapping is an argument of a network."""
+    parameters = inspect.signature(model.forward).parameters
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+        return batch
+    named = {key: value for key, value in batch.items() if key in parameters}
+    if batch and not named:
+        raise ArgumentError(
+            f"`{name}` is a mapping of {', '.join(map(repr, batch))}, none of which is an argument of the network, "
+            f"whose arguments are {', '.join(parameters) or 'none'}; give tensors by these names. A network that takes "
+            "a mapping in one argument has to be wrapped in one that takes tensors"
+        )
+    return named
 
 
 def _not_batches(name: str, value: object) -> str:
     hint = ""
     if isinstance(value, np.ndarray):
         hint = "; convert it with torch.from_numpy(...)"
-    elif not isinstance(value, Iterable):
-        hint = "; of an approx.LabelledImages take `images.inputs(slice(0, 512))`"
+    elif isinstance(value, Dataset) and not isinstance(value, IterableDataset):
+        hint = "; of a data set take torch.utils.data.DataLoader(data_set, batch_size=64)"
+    elif isinstance(value, LabelledImages):
+        hint = "; take `images.inputs(slice(0, 512))` of it"
     return (
         f"`{name}` must be network inputs, which are a tensor, a tuple of tensors or a mapping from argument names to "
         f"tensors, or an iterable of batches of them, such as a DataLoader, got {shown(value)}{hint}"
@@ -158,3 +195,7 @@ def _not_batches(name: str, value: object) -> str:
 def shapes_of(inputs: Inputs) -> str:
     """Return the shapes of inputs in words."""
     return ", ".join(str(tuple(one.shape)) for one in tensors_of(inputs))
+
+
+def _in_words(one: Tensor) -> str:
+    return f"an input of shape {tuple(one.shape)}, type {one.dtype}, on {one.device}"

@@ -142,6 +142,5 @@ def other_weights(model: nn.Module, example_input: Inputs) -> tuple[str, ...]:
     check_model("model", model)
     check_inputs("example_input", example_input)
     model = prepared(model)
-    return observe(
-        model, {**dict(weight_layers(model)), **dict(approx_layers(model))}, {}, [example_input]
-    ).other_weights
+    layers = [name for name, _ in [*weight_layers(model), *approx_layers(model)]]
+    return observe(model, layers, [], [example_input]).other_weights

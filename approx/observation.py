@@ -5,6 +5,7 @@ Nothing is assumed about how a network is written: it is run on calibration data
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf, isfinite
@@ -16,19 +17,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from approx.arithmetic.pooling import MaxPool2
+from approx.copying import copied
 from approx.inputs import Inputs, run
+from approx.outputs import tensors_in
 
 _SAMPLED_VALUES = 2**15  # of each input of each layer
 _MOST_SAMPLED = 2**21  # of all inputs of a layer
 UNREGISTERED = "a parameter"  # so begins the name of one that belongs to no module of the network
 # Operations that multiply activations by weights, by the names under which torch dispatches them.
 _MULTIPLYING = {
-    "convolution", "addmm", "mm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot", "linear", "_trilinear",
-    "_native_multi_head_attention", "_transformer_encoder_layer_fwd",
+    "convolution", "_convolution", "conv_tbc", "addmm", "mm", "bmm", "baddbmm", "addbmm", "mv", "addmv", "dot",
+    "linear", "_trilinear", "_native_multi_head_attention", "_transformer_encoder_layer_fwd",
     "mkldnn_rnn_layer", "lstm", "gru", "rnn_tanh", "rnn_relu", "_thnn_fused_lstm_cell", "_thnn_fused_gru_cell",
 }  # fmt: skip
 _MULTIPLYING_VECTORS = {"mv", "addmv", "dot"}  # where a one-dimensional parameter is not a bias
 _ADDING = {"addmm", "baddbmm", "addbmm", "addmv"}  # their first operand is added to the product of the others
+_ATTENTION = "_scaled_dot_product_"  # so begin operations that multiply queries, keys and values, and add a mask
 
 
 @dataclass(slots=True)
@@ -77,9 +81,9 @@ class Observation:
 
     Attributes:
         inputs: Layer name -> its inputs, in the order in which layers first ran.
-        foldable: Layer name -> name of the BatchNorm right after it, if nothing else uses the layer's output.
+        foldable: Layer name -> name of the BatchNorm right after it, if nothing else uses or keeps the layer's output.
         other_weights: Names of parameters that were multiplied outside these layers, directly or after operations on
-            parameters alone.
+            parameters and constants alone.
     """
 
     inputs: Mapping[str, LayerInputs]
@@ -89,24 +93,25 @@ class Observation:
 
 def observe(
     model: nn.Module,
-    layers: Mapping[str, nn.Module],
-    norms: Mapping[str, nn.Module],
+    layers: Iterable[str],
+    norms: Iterable[str],
     batches: Iterable[Inputs],
 ) -> Observation:
-    """Run a network and observe it.
+    """Run a copy of a network, whose runs may change what it holds, and observe it.
 
     Args:
         model: The network, in evaluation mode.
-        layers: Name -> layer whose inputs are wanted.
-        norms: Name -> BatchNorm that may be folded into one of the layers.
+        layers: Names of layers whose inputs are wanted.
+        norms: Names of BatchNorms that may be folded into one of the layers.
         batches: Batches of network inputs.
     """
-    watch = _Watch(model, layers, norms)
+    watched = copied(model)
+    watch = _Watch(watched, *({name: watched.get_submodule(name) for name in names} for names in (layers, norms)))
     try:
         with torch.no_grad():
             for batch in batches:
                 with watch:
-                    watch.given_back(run(model, batch))
+                    watch.finish_run(run(watched, batch))
     finally:
         watch.close()
     return watch.observation()
@@ -118,10 +123,18 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._generator = torch.Generator().manual_seed(0)
         self._inputs: dict[str, LayerInputs] = {}
         self._layers = layers
-        # Storage of weights and of what was computed from them alone -> the name of a parameter; empty for buffers.
-        self._weights = {_place(buffer): "" for buffer in model.buffers()}
-        self._weights |= {_place(parameter): name for name, parameter in model.named_parameters()}
-        self._computed_weights: list[Tensor] = []  # kept, so that no other tensor reuses their storage
+        constants = [one for module in model.modules() for one in tensors_in(vars(module))]
+        parameters = dict(model.named_parameters())
+        self._held = [
+            *constants,
+            *model.buffers(),
+            *parameters.values(),
+        ]  # so that no other tensor reuses their storage
+        self._given = {_place(one): "" for one in self._held} | {_place(one): name for name, one in parameters.items()}
+        # Storage of weights, of constants, and of what a run computed from them alone -> the name of a parameter in it;
+        # empty where there is none.
+        self._weights = dict(self._given)
+        self._computed: list[Tensor] = []  # kept during a run, so that no other tensor reuses their storage
         self._other_weights: dict[str, None] = {}
         self._inside = 0  # layers that are running
         self._outputs: dict[int, tuple[str, Tensor]] = {}  # kept, so that no other tensor reuses their identity
@@ -183,35 +196,49 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._use(tensor)
             if isinstance(tensor, nn.Parameter) and _place(tensor) not in self._weights:
                 self._weights[_place(tensor)] = f"{UNREGISTERED} of shape {tuple(tensor.shape)}"
-                self._computed_weights.append(tensor)
+                self._computed.append(tensor)
         result = func(*args, **kwargs)
         if self._inside == 0:
-            self._follow_weights(func.overloadpacket.__name__, tensors, result)
+            self._follow_weights(func, args, tensors, result)
         return result
 
-    def _follow_weights(self, operation: str, tensors: list[Tensor], result: Any) -> None:
+    def _follow_weights(self, func: Any, args: Any, tensors: list[Tensor], result: Any) -> None:
+        operation = func.overloadpacket.__name__
         names = [self._weights.get(_place(tensor)) for tensor in tensors]
-        if operation in _MULTIPLYING:
-            for name, tensor in list(zip(names, tensors, strict=True))[operation in _ADDING :]:
+        is_attention = operation.startswith(_ATTENTION)
+        if operation in _MULTIPLYING or is_attention:
+            multiplied = slice(0, 3) if is_attention else slice(operation in _ADDING, None)
+            for name, tensor in list(zip(names, tensors, strict=True))[multiplied]:
                 if name and (tensor.dim() > 1 or operation in _MULTIPLYING_VECTORS):
                     self._other_weights[name] = None
-        elif any(names) and None not in names:
+        elif None not in names:
             for leaf in tree_leaves(result):
                 if isinstance(leaf, Tensor) and _place(leaf) not in self._weights:
-                    self._weights[_place(leaf)] = next(filter(None, names))
-                    self._computed_weights.append(leaf)
+                    self._weights[_place(leaf)] = next(filter(None, names), "")
+                    self._computed.append(leaf)
+        elif func._schema.is_mutable:  # activations are written into what was constant so far
+            for argument, value in zip(func._schema.arguments, args, strict=False):
+                if argument.is_write and isinstance(value, Tensor) and _place(value) not in self._given:
+                    self._weights.pop(_place(value), None)
 
     def _use(self, tensor: Tensor) -> None:
         name, _ = self._outputs.get(id(tensor), (None, None))
         if name is not None:
             self._uses[name] = self._uses.get(name, 0) + 1
 
-    def given_back(self, output: Any) -> None:
-        """Count the network's outputs as used by its caller."""
-        for leaf in tree_leaves(output):
-            if isinstance(leaf, Tensor):
-                self._use(leaf)
+    def finish_run(self, output: object) -> None:
+        """Count what the network's output, its modules or anything else hold of layers' outputs as used.
+
+        Args:
+            output: What the network returned, which is kept until then.
+        """
+        held = [(name, weakref.ref(tensor)) for name, tensor in self._outputs.values()]
         self._outputs.clear()
+        for name, reference in held:
+            if reference() is not None:
+                self._uses[name] = self._uses.get(name, 0) + 1
+        self._weights = dict(self._given)
+        self._computed.clear()
 
     def close(self) -> None:
         for handle in self._handles:

@@ -65,7 +65,7 @@ def to_onnx(model: nn.Module, *, example_input: Tensor) -> onnx.ModelProto:
 
     exported = copied(model).cpu().eval()
     use_chip(exported, None)
-    inputs = example_input.detach().cpu()
+    inputs = example_input.detach().cpu().clone()  # the network may change it
     if len(inputs) == 1:  # torch would take a size of 1 as fixed
         inputs = torch.cat([inputs, inputs])
     layers = [layer for _, layer in approx_layers(exported)]

@@ -1,8 +1,9 @@
-"""Outputs of networks: the scores of classes among whatever else they return."""
+"""Outputs of networks: the tensors in whatever they return, and the scores of classes among them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 
 from torch import Tensor
 
@@ -35,3 +36,18 @@ def scores_of(output: object) -> Tensor:
     if not isinstance(output, Tensor):
         raise ArgumentError(f"the network must return a tensor of scores, got {shown(output)}")
     return output
+
+
+def tensors_in(output: object) -> list[Tensor]:
+    """Return all tensors in a network's output: in mappings, sequences and objects, such as data classes."""
+    found: list[Tensor] = []
+    waiting, seen = [output], {}
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Tensor):
+            found.append(one)
+        elif id(one) not in seen and not (isinstance(one, ModuleType) or callable(one)):
+            seen[id(one)] = one  # kept, so that no other object takes its identity
+            parts = one.values() if isinstance(one, Mapping) else one if isinstance(one, list | tuple | set) else ()
+            waiting += [*parts, *getattr(one, "__dict__", {}).values()][::-1]
+    return found

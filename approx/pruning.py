@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from approx.checks import check_integer, check_names_to_tensors, check_number, check_type
+from approx.checks import check_integer, check_model, check_names_to_tensors, check_number, check_type
 from approx.errors import ArgumentError
 from approx.labelled_images import LabelledImages
-from approx.surgery import WeightLayer, approx_layers, weight_layers
+from approx.surgery import WeightLayer, approx_layers, prepared, weight_layers
 from approx.training import Schedule, fit
 
 _WEIGHTS_HINT = "for a model: {name: layer.weight for name, layer in approx.weight_layers(model)}"
@@ -170,14 +170,24 @@ def prune_and_retrain(
         Layer name -> bool mask.
 
     Raises:
-        ArgumentError: If sparsity or steps is out of range, the network has nothing to prune, or patience and
-            validation images are not given together.
+        ArgumentError: If sparsity or steps is out of range, the network has nothing to prune, a layer computes its
+            weight from other parameters, or patience and validation images are not given together.
         DivergedError: If the loss stops being a number.
     """
     check_type("schedule", schedule, Schedule, "an approx.Schedule")
     check_type("method", method, Callable, "a function of weights and a sparsity")  # type: ignore[arg-type]
     sparsities = gradual_sparsities(sparsity, steps)
     weights = {name: layer.weight for name, layer in weight_layers(model)}
+    computed = [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, WeightLayer) and not isinstance(layer.weight, nn.Parameter)
+    ]
+    if computed:
+        raise ArgumentError(
+            f"layer {computed[0]!r} computes its weight from other parameters, as torch.nn.utils.prune and weight_norm "
+            "do; make it a plain one, as with prune.remove, remove_weight_norm or parametrize.remove_parametrizations"
+        )
     if not weights:
         raise ArgumentError("`model` has no layer to prune; prune before converting it with approximate()")
     masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
@@ -205,6 +215,8 @@ def measured_sparsity(model: nn.Module) -> Sparsity:
     Raises:
         ArgumentError: If the network has no weights to count.
     """
+    check_model("model", model)
+    model = prepared(model)  # with weights as they are computed
     values: dict[str, Tensor] = {name: layer.weight for name, layer in weight_layers(model)}
     values |= {name: layer.stored_codes() for name, layer in approx_layers(model)}
     if not values:

@@ -28,16 +28,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten, treespec_dumps
 
-from approx.checks import check_model, check_seed, check_tensor, check_type
+from approx.checks import check_model, check_seed, check_tensor, check_type, shown
 from approx.chips import use_chip
 from approx.copying import copied
 from approx.errors import ArgumentError, SavedModelError
+from approx.inputs import run
 from approx.layer import ApproxLayer
 from approx.layer_memory import stored_format, stored_words
 from approx.multipliers.saved_multipliers import arrays_of, described, multiplier_key, multiplier_names, multiplier_of
 from approx.onnx_export import equal_in_onnx, to_onnx
+from approx.outputs import tensors_in
 from approx.rebuilding import DESCRIPTION_KEYS, description, rebuilt, state_of
 from approx.structure import structure_of
 from approx.surgery import approx_layers
@@ -106,10 +108,11 @@ def save(
     _check_json("facts", facts or {})
     saved = copied(model).cpu().eval()
     use_chip(saved, None)
-    inputs = example_input.detach().cpu()
+    inputs = example_input.detach().cpu().clone()  # tracing may change it
     layers = dict(approx_layers(saved))
     if not layers:
         raise ArgumentError("`model` has no approximate layer; convert it with approximate() first")
+    _check_output(run(saved, inputs))
     multipliers = {multiplier_key(layer.multiplier): layer.multiplier for layer in layers.values()}
     names = multiplier_names(multipliers.values())
     structure, constants = structure_of(saved, inputs)
@@ -238,6 +241,21 @@ def _check_json(what: str, values: Mapping[str, Any]) -> None:
         raise ArgumentError(f"`{what}` must be JSON values: {error}") from None
 
 
+def _check_output(output: object) -> None:
+    """Reject an output whose form cannot be written down."""
+    leaves, form = tree_flatten(output)
+    others = [leaf for leaf in leaves if not isinstance(leaf, Tensor | None)]
+    try:
+        treespec_dumps(form)
+    except NotImplementedError:  # of a named tuple
+        others.append(output)
+    if others:
+        raise ArgumentError(
+            f"the network returns {shown(others[0])} in its output, which cannot be saved; let it return tensors, "
+            "tuples, lists or dicts of them"
+        )
+
+
 def _check_equal(saved: nn.Module, loaded: nn.Module, inputs: Tensor, state: Mapping[str, Tensor]) -> None:
     """Check that a model was restored to the bit: what it runs may depend on more than was traced.
 
@@ -250,8 +268,8 @@ def _check_equal(saved: nn.Module, loaded: nn.Module, inputs: Tensor, state: Map
     for model in (saved, loaded):
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
-            model(inputs)  # twice, as the network may change while it runs
-            leaves = [leaf for leaf in tree_leaves(model(inputs)) if isinstance(leaf, Tensor)]
+            run(model, inputs)  # twice, as the network may change while it runs
+            leaves = tensors_in(run(model, inputs))
         outputs.append(bytes_of({str(number): _owned(leaf) for number, leaf in enumerate(leaves)}))
     if outputs[0] != outputs[1]:
         raise SavedModelError("its output for the example input differs")

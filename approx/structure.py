@@ -22,7 +22,7 @@ from torch.utils._pytree import TreeSpec, tree_unflatten, treespec_dumps, treesp
 
 from approx.copying import copied
 from approx.errors import ArgumentError, SavedModelError
-from approx.inputs import Inputs, like, rows_of, run, size_of
+from approx.inputs import Inputs, called, like, rows_of, size_of
 from approx.layer import ApproxLayer
 from approx.modules import ApproxConvTranspose2d, geometry
 from approx.surgery import approx_layers, replace_everywhere, take_over
@@ -110,7 +110,7 @@ class _Called(nn.Module):
         self.network = network
 
     def forward(self, inputs: Inputs) -> Any:
-        return run(self.network, inputs)
+        return called(self.network, inputs)
 
 
 def structure_of(model: nn.Module, example_input: Inputs) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -7,23 +7,30 @@ such as channels that a shortcut pads or a reshape shuffles, are detected by com
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Set
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch_pruning  # type: ignore[import-untyped]
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torch.utils._pytree import tree_leaves
+from torch_pruning._helpers import _HybridIndex  # type: ignore[import-untyped]
+from torch_pruning.dependency import Dependency, index_mapping  # type: ignore[import-untyped]
 
 from approx.checks import check_model, check_type
 from approx.copying import copied
-from approx.errors import ArgumentError
+from approx.errors import ApproxError, ArgumentError
 from approx.inputs import Inputs, check_inputs, like, run, shapes_of
+from approx.outputs import tensors_in
 from approx.pruning import check_sparsity
 from approx.surgery import fix_hooked_weights, weight_layers
 
 _Plan = Mapping[str, list[int]]  # layer name -> the output channels to remove
+_UNTOLD = (ZeroDivisionError, TypeError)  # by torch-pruning, where a width that it looks for is 0 or None
 _WEIGHT_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
 
 
@@ -78,23 +85,43 @@ def prune_channels(
     return smaller
 
 
+@dataclass(slots=True)
+class _Cut:
+    """Channels that a layer loses with those of the layer at which a group begins.
+
+    Attributes:
+        dependency: What cuts them off.
+        roots: Channel of the layer -> channel of the group's first layer.
+    """
+
+    dependency: Any
+    roots: dict[int, int] = field(default_factory=dict)
+
+
 def _plan(model: nn.Module, sparsity: float, example_input: Inputs, keep: Collection[str]) -> _Plan:
     traced = copied(model)
     try:
         graph = _trace(traced, example_input)
-    except Exception as error:  # from the network's code, or from torch-pruning if it cannot follow it
+    except ApproxError:  # from the network's code
+        raise
+    except Exception as error:  # from torch-pruning, if it cannot follow it
         raise ArgumentError(
             f"the network could not be traced with an input of shape {shapes_of(example_input)}: {error!r}"
         ) from error
     names = {layer: name for name, layer in traced.named_modules()}
     kept = {layer for name, layer in traced.named_modules() if name in keep}
-    plan = {}
-    for group in graph.get_all_groups():
-        channels = len(group[0].idxs)
+    plan: dict[str, list[int]] = {}
+    done: set[nn.Module] = set()
+    for layer in [one for one in graph.module2node if isinstance(one, _WEIGHT_LAYERS)]:
+        channels = graph.get_out_channels(layer)
         removed = min(round(sparsity * channels), channels - 1)
-        if removed and _can_shrink(graph, group, kept):
-            order = _squared_norms(graph, group).argsort(stable=True)
-            plan[names[group[0].dep.target.module]] = sorted(order[:removed].tolist())
+        group = _group(graph, layer, range(channels), kept) if layer not in done else None
+        if group is None:
+            continue
+        done |= {one.dependency.target.module for one in group if _cuts_outputs(graph, one.dependency)}
+        if removed and _is_whole(graph, group):
+            order = _squared_norms(graph, group, channels).argsort(stable=True)
+            plan[names[layer]] = sorted(order[:removed].tolist())
     return plan
 
 
@@ -113,25 +140,33 @@ def _is_equivalent(model: nn.Module, plan: _Plan, example_input: Inputs) -> bool
     """Whether the network without the channels of a plan computes the same as with their parameters at zero."""
     noise = like(example_input, _noise_like)
     smaller, zeroed = copied(model), copied(model)
-    _zero(zeroed, plan, example_input)
     try:
+        _zero(zeroed, plan, example_input)
         _remove(smaller, plan, example_input)
     except (AssertionError, IndexError, RuntimeError, ValueError):  # channel numbers no longer match
         return False
     try:  # in double precision, in which rounding hides nothing, unless the network casts or makes tensors itself
         inputs = like(noise, lambda one: one.double() if one.is_floating_point() else one)
         expected, tolerance = _outputs(copied(zeroed).double(), inputs), 1e-9
-    except RuntimeError:
+    except ArgumentError:
         inputs, tolerance = noise, 1e-4
         expected = _outputs(zeroed, inputs)
     try:
         found = _outputs(smaller.double() if tolerance < 1e-6 else smaller, inputs)
-    except (AssertionError, IndexError, RuntimeError, ValueError):
+    except ArgumentError:
         return False
     return len(found) == len(expected) and all(
-        one.shape == other.shape and bool((one - other).abs().max() <= tolerance * other.abs().max())
+        one.shape == other.shape and _is_close(one, other, tolerance)
         for one, other in zip(found, expected, strict=True)
     )
+
+
+def _is_close(one: Tensor, other: Tensor, tolerance: float) -> bool:
+    finite = other.isfinite()  # what is not is masked
+    if not torch.equal(finite, one.isfinite()):
+        return False
+    one, other = one[finite], other[finite]
+    return not one.numel() or bool((one - other).abs().max() <= tolerance * other.abs().max())
 
 
 def _noise_like(values: Tensor) -> Tensor:
@@ -144,62 +179,141 @@ def _noise_like(values: Tensor) -> Tensor:
 def _outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return [leaf.double() for leaf in tree_leaves(run(model, inputs)) if isinstance(leaf, Tensor)]
+        found = tensors_in(run(model, inputs))
+        return [one if one.is_complex() else one.double() for one in found if one.numel()]
 
 
 def _remove(model: nn.Module, plan: _Plan, example_input: Inputs) -> None:
     for _, group in _groups(model, plan, example_input):
-        group.prune(record_history=False)
+        for one in group:
+            one.dependency(list(one.roots))
 
 
 @torch.no_grad()
 def _zero(model: nn.Module, plan: _Plan, example_input: Inputs) -> None:
     for graph, group in _groups(model, plan, example_input):
-        for dependency, channels in group:
-            for parameter, dim in _parameters(graph, dependency) or []:
-                parameter.index_fill_(dim, torch.tensor(channels, device=parameter.device), 0)
+        for one in group:
+            for parameter, dim in _parameters(graph, one.dependency) or []:
+                parameter.index_fill_(dim, torch.tensor(list(one.roots), device=parameter.device), 0)
 
 
-def _groups(model: nn.Module, plan: _Plan, example_input: Inputs) -> Iterator[tuple[Any, Any]]:
+def _groups(model: nn.Module, plan: _Plan, example_input: Inputs) -> Iterator[tuple[Any, list[_Cut]]]:
     """The graph and, one after another, each group of the plan in the network as changed so far."""
     graph = _trace(model, example_input)
     for name, channels in plan.items():
-        layer = model.get_submodule(name)
-        yield graph, graph.get_pruning_group(layer, graph.get_pruner_of_module(layer).prune_out_channels, channels)
+        group = _group(graph, model.get_submodule(name), channels, set())
+        if group is None:
+            raise ValueError(f"the channels of {name!r} have others with them than they had at first")
+        yield graph, group
+        _map_indices(graph)
 
 
 def _trace(model: nn.Module, example_input: Inputs) -> Any:
+    """The dependencies between a network's layers; its parameters require gradients afterwards."""
     model.eval().requires_grad_(True)  # the trace follows gradients
-    with torch.enable_grad():
-        return torch_pruning.DependencyGraph().build_dependency(
-            model,
-            example_input,
-            forward_fn=run,
-            verbose=False,
-        )
+
+    def outputs(network: nn.Module, inputs: Inputs) -> list[Tensor]:
+        found = [one for one in tensors_in(run(network, inputs)) if one.grad_fn is not None]
+        if not found:
+            raise ArgumentError(
+                "the network returns no tensor that is computed from its weights by differentiable operations, by "
+                "which channels are followed"
+            )
+        return found
+
+    graph = torch_pruning.DependencyGraph()
+    with (
+        torch.enable_grad(),
+        suppress(*_UNTOLD),
+        warnings.catch_warnings(),
+    ):  # in the last step, which `_map_indices` repeats
+        warnings.filterwarnings("ignore", "Maximum recursive depth reached", UserWarning)
+        graph.build_dependency(model, example_input, forward_fn=outputs, verbose=False)
+    _map_indices(graph)
+    return graph
 
 
-def _can_shrink(graph: Any, group: Any, kept: Collection[nn.Module]) -> bool:
-    for dependency, channels in group:
-        parameters = _parameters(graph, dependency)
-        if parameters is None or any(max(channels) >= parameter.shape[dim] for parameter, dim in parameters):
-            return False
-        if graph.is_out_channel_pruning_fn(dependency.handler):
-            layer, reaches_output = dependency.target.module, not dependency.target.outputs
-            partly = isinstance(layer, _WEIGHT_LAYERS) and any(len(channels) < p.shape[dim] for p, dim in parameters)
-            if reaches_output or partly or layer in kept:
-                return False
-    return True
+def _map_indices(graph: Any) -> None:
+    """Say which channels correspond where tensors are joined, split and reshaped, given the widths of layers now.
+
+    Where torch-pruning cannot tell, as at channel shuffles, they are taken to be equal; the comparison of outputs
+    decides whether they are.
+    """
+    for module, node in graph.module2node.items():
+        alone = copy.copy(graph)
+        alone.module2node = {module: node}
+        with suppress(*_UNTOLD), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Maximum recursive depth reached", UserWarning)
+            index_mapping.update_index_mapping(alone)
 
 
-def _squared_norms(graph: Any, group: Any) -> Tensor:
+def _group(graph: Any, layer: nn.Module, channels: Collection[int], kept: Collection[nn.Module]) -> list[_Cut] | None:
+    """All that goes with output channels of a layer, which comes first; None if something of it cannot go.
+
+    torch-pruning's own search for it does not end where channel numbers shift from round to round, as they seem to if
+    values are padded in circles, and takes gigabytes where they are reshaped often, as in transformers.
+    """
+    widest = max(size for parameter in graph.model.parameters() for size in parameter.shape)
+    node, function = graph.module2node[layer], graph.get_pruner_of_module(layer).prune_out_channels
+    first = _Cut(Dependency(function, function, source=node, target=node))
+    cuts = {(node, function): first}
+    waiting = [(first.dependency, [_HybridIndex(idx=one, root_idx=one) for one in channels])]
+    while waiting:
+        dependency, indices = waiting.pop()
+        cut = cuts.setdefault((dependency.target, dependency.handler), _Cut(dependency))
+        new = [one for one in indices if one.idx not in cut.roots]
+        for one in new:
+            cut.roots.setdefault(one.idx, one.root_idx)
+        if new and not _can_lose(graph, dependency, new, kept, widest):
+            return None
+        for other in dependency.target.dependencies:
+            if new and other.is_triggered_by(dependency.handler):
+                mapped = new
+                try:
+                    for mapping in other.index_mapping:
+                        mapped = mapped if mapping is None else mapping(mapped)
+                except IndexError:  # the widths of what is joined or split are not known
+                    return None
+                if mapped:
+                    waiting.append((other, mapped))
+    return list(cuts.values())
+
+
+def _can_lose(graph: Any, dependency: Any, channels: Collection[Any], kept: Collection[nn.Module], widest: int) -> bool:
+    """Whether a layer can lose channels, which have to be among its own, and the network goes on after it."""
+    parameters = _parameters(graph, dependency)
+    if parameters is None:
+        return False
+    sizes = [parameter.shape[dim] for parameter, dim in parameters] or [widest]
+    if any(not 0 <= one.idx < min(sizes) for one in channels):
+        return False
+    reaches_output = not dependency.target.outputs
+    return not (_cuts_outputs(graph, dependency) and (reaches_output or dependency.target.module in kept))
+
+
+def _cuts_outputs(graph: Any, dependency: Any) -> bool:
+    found: bool = graph.is_out_channel_pruning_fn(dependency.handler)
+    return found
+
+
+def _is_whole(graph: Any, group: list[_Cut]) -> bool:
+    """Whether a group has all output channels of its layers."""
+    return not any(
+        len(one.roots) < parameter.shape[dim]
+        for one in group
+        if isinstance(one.dependency.target.module, _WEIGHT_LAYERS) and _cuts_outputs(graph, one.dependency)
+        for parameter, dim in _parameters(graph, one.dependency) or []
+    )
+
+
+def _squared_norms(graph: Any, group: list[_Cut], channels: int) -> Tensor:
     """Squared norms of all parameters removed with a channel: float64, shape (channels,)."""
-    norms = torch.zeros(len(group[0].idxs), dtype=torch.float64)
-    for item in group:
-        for parameter, dim in _parameters(graph, item.dep) or []:
+    norms = torch.zeros(channels, dtype=torch.float64)
+    for one in group:
+        for parameter, dim in _parameters(graph, one.dependency) or []:
             values = parameter.detach().double().cpu().movedim(dim, 0)
             squares = values.reshape(len(values), -1).square().sum(1)
-            norms.index_add_(0, torch.tensor(item.root_idxs), squares[item.idxs])
+            norms.index_add_(0, torch.tensor(list(one.roots.values())), squares[list(one.roots)])
     return norms
 
 

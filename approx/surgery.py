@@ -62,23 +62,34 @@ def prepared(model: nn.Module) -> nn.Module:
     parameters, such as normalised and pruned ones, become plain parameters.
 
     Raises:
-        ArgumentError: If the network cannot be copied.
+        ArgumentError: If the network cannot be copied; see `copied`.
     """
     return split_attention(copied(model).eval())
 
 
 def split_attention(model: nn.Module) -> nn.Module:
     """See `prepared`, without the copy: in place, unless the network is itself an attention layer."""
+    fix_computed_weights(model)
     for module in list(model.modules()):
         if isinstance(module, nn.MultiheadAttention) and type(module) is nn.MultiheadAttention and can_split(module):
-            model = replace_everywhere(model, module, SplitAttention(module))
+            split = SplitAttention(module)
+            _take_over_hooks(module, split)
+            model = replace_everywhere(model, module, split)
     for module in list(model.modules()):
         if isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = False  # it would look for the attention's own weights
+    return model
+
+
+def fix_computed_weights(model: nn.Module) -> None:
+    """Replace weights that layers compute from other parameters by plain parameters, in place.
+
+    Computed weights are those of parametrizations, and of torch's own hooks; see `fix_hooked_weights`.
+    """
+    for module in model.modules():
         if isinstance(module, WeightLayer) and parametrize.is_parametrized(module):
             _fix_parametrised(module)
     fix_hooked_weights(model)
-    return model
 
 
 def fix_hooked_weights(model: nn.Module) -> None:
@@ -87,7 +98,7 @@ def fix_hooked_weights(model: nn.Module) -> None:
     These are pruned, weight-normalised and spectrally normalised weights, unless they are parametrizations.
     """
     for module in model.modules():
-        if isinstance(module, WeightLayer):
+        if isinstance(module, WeightLayer | nn.MultiheadAttention):
             for number, hook in list(module._forward_pre_hooks.items()):
                 if isinstance(hook, _COMPUTING_HOOKS):
                     _fix_hooked(module, number, hook)
@@ -152,8 +163,7 @@ def has_hooks(layer: nn.Module) -> bool:
 
 def take_over(layer: nn.Module, replacement: nn.Module) -> None:
     """Give a replacement the hooks of the layer, and what other code may read of it, such as `in_features`."""
-    for name in _HOOKS:
-        getattr(replacement, name).update(getattr(layer, name))
+    _take_over_hooks(layer, replacement)
     for name, value in vars(layer).items():
         if not name.startswith("_") and not hasattr(replacement, name):
             setattr(replacement, name, value)
@@ -165,6 +175,11 @@ def take_over(layer: nn.Module, replacement: nn.Module) -> None:
             replacement.register_parameter(name, parameter)
     for name, module in layer._modules.items():
         replacement.add_module(name, module)
+
+
+def _take_over_hooks(module: nn.Module, replacement: nn.Module) -> None:
+    for name in _HOOKS:
+        getattr(replacement, name).update(getattr(module, name))
 
 
 def use_pooling_kernel(model: nn.Module) -> None:
@@ -215,8 +230,8 @@ def fold_batch_norm(model: nn.Module, layer_name: str, norm_name: str) -> None:
 
 
 def _computes_as(layer: WeightLayer) -> bool:
-    """Whether a layer computes as torch's own class does, with a weight that is a parameter itself."""
-    if not isinstance(layer.weight, nn.Parameter):
+    """Whether a layer computes as torch's own class does, with a weight that is a parameter itself, of real numbers."""
+    if not isinstance(layer.weight, nn.Parameter) or layer.weight.is_complex():
         return False
     own = next(kind for kind in _KINDS if isinstance(layer, kind))
     methods = ("forward", "__call__", *(["_conv_forward"] if own in (nn.Conv1d, nn.Conv2d) else []))

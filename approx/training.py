@@ -119,7 +119,8 @@ def fit(
             may raise to stop.
 
     Raises:
-        ArgumentError: If patience and validation images are not given together, or there is no layer for bit errors.
+        ArgumentError: If patience and validation images are not given together, there is no layer for bit errors or for
+            a mask, or the network has nothing to train or does not train on a single image.
         DivergedError: If the loss stops being a number.
     """
     check_model("model", model)
@@ -136,7 +137,7 @@ def fit(
     layers = [layer for _, layer in approx_layers(model)]
     if bit_errors is not None and not layers:
         raise ArgumentError("`bit_errors` needs a model with integer codes; convert it with approximate()")
-    masked = [(layer.weight, masks[name]) for name, layer in weight_layers(model) if masks and name in masks]
+    masked = _masked(model, masks or {})
     steps_per_epoch = len(_split(torch.arange(len(images)), schedule.batch_size))
     steps = round(schedule.epochs * steps_per_epoch)
     optimizer = _optimizer(model, schedule)
@@ -157,6 +158,11 @@ def fit(
                 inputs = _crop_and_flip(inputs, images.black, generator)
             optimizer.zero_grad()
             loss = _loss(model, inputs, images.labels[batch], schedule)
+            if not loss.requires_grad:
+                raise ArgumentError(
+                    "the network cannot be trained: its output depends on no parameter that requires a gradient; call "
+                    "requires_grad_() on it, and run no layer under torch.no_grad()"
+                )
             if bit_errors is not None:
                 with _on_faulty_chip(model, memories, bit_errors, int(torch.randint(2**31, (), generator=generator))):
                     struck = _loss(model, inputs, images.labels[batch], schedule)
@@ -177,6 +183,17 @@ def fit(
                     model.train()
     best.restore(model)
     model.eval()
+
+
+def _masked(model: nn.Module, masks: Mapping[str, Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Weights with their masks."""
+    weights = {name: layer.weight for name, layer in weight_layers(model)}
+    if unknown := [name for name in masks if name not in weights]:
+        raise ArgumentError(
+            f"`masks` names {unknown[0]!r}, but the layers whose weights are plain parameters are "
+            f"{', '.join(weights) or 'none'}"
+        )
+    return [(weights[name], mask) for name, mask in masks.items()]
 
 
 def _optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
@@ -221,7 +238,16 @@ def _split(images: Tensor, batch_size: int) -> list[Tensor]:
 
 
 def _loss(model: nn.Module, inputs: Tensor, labels: Tensor, schedule: Schedule) -> Tensor:
-    return F.cross_entropy(scores_of(model(inputs)), labels, label_smoothing=schedule.label_smoothing)
+    try:
+        output = model(inputs)
+    except ValueError as error:
+        if len(inputs) > 1:
+            raise
+        raise ArgumentError(
+            f"the network cannot be trained on a single image ({error}); give more images, or a `batch_size` of at "
+            "least 2"
+        ) from error
+    return F.cross_entropy(scores_of(output), labels, label_smoothing=schedule.label_smoothing)
 
 
 def _crop_and_flip(inputs: Tensor, black: Tensor, generator: torch.Generator) -> Tensor:

@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from approx.errors import ArgumentError, ConversionError
-from approx.inputs import Inputs, rows_of, run
+from approx.inputs import Inputs, called, like, rows_of, run
 from approx.layer import ApproxLayer
+from approx.outputs import tensors_in
 from approx.surgery import approx_layers
 
 _CHECKED_INPUTS = 16
@@ -50,13 +50,24 @@ def signal_to_noise_db(expected: Tensor, found: Tensor) -> float:
         raise ArgumentError(
             f"`found` must have the shape of `expected`, {tuple(expected.shape)}, got {tuple(found.shape)}"
         )
-    signal = expected.double().square().sum().item()
-    noise = (found.double() - expected.double()).square().sum().item()
+    expected, found = _as_real(expected), _as_real(found)
+    signal = expected.square().sum().item()
+    noise = (found - expected).square().sum().item()
     if noise == 0:
         return math.inf
     if signal == 0:
         return -math.inf
     return 10 * math.log10(signal / noise) if math.isfinite(signal) and math.isfinite(noise) else -math.inf
+
+
+def checked_inputs(model: nn.Module, batch: Inputs) -> Inputs:
+    """Return a few inputs of a batch; all of it, if the network cannot do with fewer, such as parts of a graph."""
+    few = rows_of(batch, slice(0, _CHECKED_INPUTS))
+    try:
+        _outputs(model, few, {})
+    except Exception:  # of the network's own code
+        return batch
+    return few
 
 
 def check_in_floating_point(
@@ -74,8 +85,10 @@ def check_in_floating_point(
         ConversionError: If it does not; the message names the first layer whose output differs.
     """
     with _in_floating_point(converted):
-        problem = _first_difference(original, converted, rows_of(inputs, slice(0, _CHECKED_INPUTS)), folded)
+        problem = _first_difference(original, converted, inputs, folded)
     if problem:
+        if any(isinstance(one, nn.TransformerEncoder) and one.use_nested_tensor for one in original.modules()):
+            problem += ", perhaps where a TransformerEncoder has padding, unless made with enable_nested_tensor=False"
         raise ConversionError(
             f"something that the network does besides running its layers would be lost: in floating point, {problem}",
             "Write it so that layers are called as modules, and nothing else changes what they compute",
@@ -112,7 +125,7 @@ def check_on_codes(converted: nn.Module, inputs: Inputs) -> None:
     ]
     try:
         with _in_floating_point(converted), torch.random.fork_rng(devices=[]):
-            run(converted, rows_of(inputs, slice(0, _CHECKED_INPUTS)))
+            run(converted, inputs)
     finally:
         for handle in handles:
             handle.remove()
@@ -128,7 +141,10 @@ def check_on_codes(converted: nn.Module, inputs: Inputs) -> None:
 
 
 def _first_difference(original: nn.Module, converted: nn.Module, inputs: Inputs, folded: Mapping[str, str]) -> str:
-    """Return which layer's output is the first to differ, and by how much; empty if the networks' outputs do not."""
+    """Return which layer's output is the first to differ, and by how much; empty if the networks' outputs do not.
+
+    Of networks that return nothing with a ratio, such as classes only, all layers have to give the same.
+    """
     layers = [name for name, _ in approx_layers(converted)]
     expected, wanted = _outputs(original, inputs, {folded.get(name, name): name for name in layers})
     try:
@@ -137,7 +153,8 @@ def _first_difference(original: nn.Module, converted: nn.Module, inputs: Inputs,
         raise
     except Exception as error:  # of the network's own code
         return f"it fails ({type(error).__name__}: {error})"
-    if len(wanted) == len(given) and all(map(partial(_is_near, _EXACT_DB), wanted, given)):
+    same = len(wanted) == len(given) and all(map(partial(_is_near, _EXACT_DB), wanted, given))
+    if same and any(map(_has_ratio, wanted)):
         return ""
     for name, outputs in found.items():
         for one, other in zip(expected.get(name, []), outputs, strict=False):
@@ -146,18 +163,29 @@ def _first_difference(original: nn.Module, converted: nn.Module, inputs: Inputs,
     for one, other in zip(wanted, given, strict=False):
         if not _is_near(_EXACT_DB, one, other):
             return f"its output, but of no layer, {_apart(one, other)}"
-    return "its output has other parts"
+    return "" if same else "its output has other parts"
 
 
 def _is_near(least_db: float, expected: Tensor, found: Tensor) -> bool:
     if expected.shape != found.shape:
         return False
-    if not expected.is_floating_point():  # such as classes that were chosen, which may tip over
+    if not _has_ratio(expected):
         return True
-    # What is zero but for rounding has no ratio.
+    # What is masked by infinities in both has no ratio, and neither has what is zero but for rounding.
+    counted = expected.isfinite() | ((expected != found) & ~(expected.isnan() & found.isnan()))
+    expected, found = expected[counted], found[counted]
     if bool((found - expected).abs().max() <= 1e-6) if expected.numel() else True:
         return True
     return signal_to_noise_db(expected, found) >= least_db
+
+
+def _has_ratio(output: Tensor) -> bool:
+    """Whether it is of real or complex numbers: not, for example, of classes that were chosen, which may tip over."""
+    return output.is_floating_point() or output.is_complex()
+
+
+def _as_real(values: Tensor) -> Tensor:
+    return (torch.view_as_real(values.resolve_conj()) if values.is_complex() else values).double()
 
 
 def _apart(expected: Tensor, found: Tensor) -> str:
@@ -171,7 +199,7 @@ def _outputs(model: nn.Module, inputs: Inputs, names: Mapping[str, str]) -> tupl
     seen: _Outputs = {}
 
     def see(name: str, module: nn.Module, arguments: object, output: object) -> None:
-        if isinstance(output, Tensor):
+        if isinstance(output, Tensor) and not output.is_nested:
             seen.setdefault(name, []).append(output.detach().clone())
 
     modules = dict(model.named_modules(remove_duplicate=False))
@@ -182,11 +210,11 @@ def _outputs(model: nn.Module, inputs: Inputs, names: Mapping[str, str]) -> tupl
         # What is drawn at random, as by a dropout that evaluation does not turn off, is the same in both.
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            output = run(model, inputs)
+            output = called(model, like(inputs, Tensor.clone))
     finally:
         for handle in handles:
             handle.remove()
-    return seen, [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+    return seen, [one.to_padded_tensor(0.0) if one.is_nested else one for one in tensors_in(output)]
 
 
 @contextmanager

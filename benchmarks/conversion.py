@@ -31,8 +31,8 @@ EIGHT = approx.LayerApproximation(weight_bits=8, activation_bits=8)
 PRUNED = 0.25
 CLASSES = 10
 IMAGES = 8
-# torchvision's classifiers -> side of their images; the others cannot be this small, are larger forms of these, or are
-# transformers, whose channels take gigabytes of memory to prune.
+# torchvision's classifiers -> side of their images; the others cannot be this small, are larger forms of these, or
+# multiply weights by functions, as Swin Transformers do.
 TORCHVISION = {
     **dict.fromkeys(
         (

@@ -110,13 +110,7 @@ class _Network:
             shapes = approx.trace(network, example)
             outside = approx.other_weights(network, example[:1])
         except approx.ArgumentError as error:
-            raise UsageError(str(error).replace("example_input", "example")) from None
-        except Exception as error:
-            words = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise UsageError(
-                f"`model` fails on `example`, a tensor of shape {tuple(example.shape)}, type {example.dtype}, on "
-                f"{example.device}: {words}"
-            ) from error
+            raise UsageError(str(error).replace("example_input", "example")) from error
         if outside:
             raise UsageError(
                 f"`model` multiplies {outside[0]!r} outside of {_MODELLED}, the only layers whose energy is modelled"

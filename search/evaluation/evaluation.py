@@ -15,7 +15,7 @@ from search.space.task import Task
 
 Split = Literal["validation", "test"]
 
-EVALUATION_VERSION = 8  # raise whenever the same candidate would be measured differently
+EVALUATION_VERSION = 9  # raise whenever the same candidate would be measured differently
 
 
 def share_error(share: float, images: int) -> float:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 import approx
+from approx.surgery import fix_computed_weights
 from search.evaluation.emulation import Emulation, TrainedNetwork
 from search.evaluation.task_images import TaskImages
 from search.space.candidate import Candidate, Network
@@ -79,6 +80,7 @@ class PostTraining:
         if sparsity == 0:
             return TrainedNetwork(model=derived, masks={}, key=None)
         model = copy.deepcopy(derived)
+        fix_computed_weights(model)  # which would not be found
         weights = {name: layer.weight for name, layer in approx.weight_layers(model)}
         masks = approx.magnitude_masks(weights, sparsity)
         with torch.no_grad():

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 import approx
+from approx.surgery import fix_computed_weights
 from search.content_hash import content_hash, seed_of
 from search.evaluation import early_stopping as stopping
 from search.evaluation.cache.cache import TrainingCache
@@ -77,6 +78,7 @@ class Training:
             return trained
         effort = self._task.effort
         settings = {"stage": "prune", "after": trained.key, "sparsity": candidate.sparsity}
+        fix_computed_weights(trained.model)  # which would not be found
         weights = {name: layer.weight for name, layer in approx.weight_layers(trained.model)}
         masks = approx.magnitude_masks(weights, candidate.sparsity)
         key = self._fit(trained.model, settings, effort.prune_epochs, effort.prune_learning_rate, masks)

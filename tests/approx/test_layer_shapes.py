@@ -189,6 +189,6 @@ def test_the_network_is_left_as_it_is() -> None:
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
     assert all(module.training and not module._forward_hooks for module in model.modules())
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ArgumentError):
         trace(model, torch.rand(1, 2, 3, 3))
     assert not any(module._forward_hooks for module in model.modules())

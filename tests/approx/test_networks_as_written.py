@@ -245,16 +245,15 @@ class CallsTimes(Flat):
         return self.layer.times(images.flatten(1))
 
 
-class Counts(Flat):
-    runs: Tensor
+RUNS: list[int] = []
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("runs", torch.zeros(()), persistent=False)
+
+class Counts(Flat):
+    """Adds to every other output, by what is in no network and so is not copied with it."""
 
     def forward(self, images: Tensor) -> Any:
-        self.runs += 1
-        return self.layer(images.flatten(1)) + (100 if self.runs < 2 else 0)
+        RUNS.append(1)
+        return self.layer(images.flatten(1)) + 100 * (len(RUNS) % 2)
 
 
 class InList(Flat):

@@ -388,7 +388,7 @@ def test_calibration_data_without_values_is_refused() -> None:
 
 def test_a_network_that_fails_is_left_without_hooks() -> None:
     model = nn.Sequential(nn.Linear(4, 4))
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ArgumentError):
         observe(model, dict(weight_layers(model)), {}, [real(5, 3)])
     assert not model[0]._forward_hooks
     assert not model[0]._forward_pre_hooks

@@ -22,6 +22,7 @@ TOP_OF_SEARCH = {
 
 # Tests of more than one module, by what they are about.
 AREAS = {
+    "approx/test_in_and_out.py": "what networks take, keep and return",
     "approx/test_networks_as_written.py": "networks as people write them",
     "approx/test_published.py": "figures of publications",
     "approx/test_torchvision.py": "networks of torchvision",

@@ -294,7 +294,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "images of another shape": (
         lambda: search.energy_of(small(), torch.rand(2, 1, 6, 6)),
-        "`model` fails on `example`, a tensor of shape (2, 1, 6, 6), type torch.float32, on cpu: RuntimeError: Given",
+        "the network fails on an input of shape (2, 1, 6, 6), type torch.float32, on cpu: RuntimeError: Given",
     ),
     "no layers": (
         lambda: search.energy_of(nn.ReLU(), IMAGES),

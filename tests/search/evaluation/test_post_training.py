@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 import approx
-from search.evaluation import datasets
+from search.evaluation import datasets, post_training
 from search.evaluation.emulation import Emulation
 from search.evaluation.post_training import PostTraining
 from search.evaluation.task_images import TaskImages
@@ -94,6 +95,21 @@ def test_what_is_pruned_keeps_its_largest_weights_and_has_statistics_of_its_own(
     assert torch.allclose(mean, before.mean(dim=(0, 2, 3)), atol=1e-5)
     assert not torch.allclose(mean, statistics(small_network())[0], atol=1e-3)
     assert torch.equal(statistics(by_hand.model)[0], statistics(small_network())[0])  # of what was not pruned
+
+
+def weight_normed(*arguments: Any, **others: Any) -> nn.Module:
+    network = small_network()
+    parametrizations.weight_norm(next(layer for _, layer in approx.weight_layers(network)))
+    return network
+
+
+def test_weights_that_are_computed_are_pruned_too(
+    networks: PostTraining, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = networks.pruned(replace(task.space.baseline(), sparsity=0.5)).masks
+    monkeypatch.setattr(post_training, "build_custom_network", weight_normed)
+    found = networks.pruned(replace(task.space.baseline(), sparsity=0.6))
+    assert found.masks.keys() == expected.keys()
 
 
 def test_what_pruning_shifts_is_mended_too(networks: PostTraining, task: Task, images: TaskImages) -> None:

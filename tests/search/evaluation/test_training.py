@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 import approx
 from search.evaluation import datasets
@@ -20,7 +21,7 @@ from search.evaluation.training import Training
 from search.images.places import ImagePlaces
 from search.space.candidate import Candidate
 from search.space.task import METRICS, Metric, Task, find_task
-from tests.support.trained import trained_task
+from tests.support.trained import small_network, trained_task
 
 EMULATION = Emulation(failures="silicon-14nm", circuit_bits=None, partial_sums=None, multipliers={})
 
@@ -52,6 +53,21 @@ def retrained(
     candidate = candidate or task.space.baseline()
     model, _ = training.approximated(candidate, training.pruned(candidate))
     return rates, before, dict(model.state_dict())
+
+
+def test_weights_that_are_computed_are_pruned_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, places = trained_task(tmp_path, "finetune")
+
+    def weight_normed(*arguments: Any, **others: Any) -> nn.Module:
+        network = small_network()
+        parametrizations.weight_norm(next(layer for _, layer in approx.weight_layers(network)))
+        return network
+
+    monkeypatch.setattr("search.evaluation.training.untrained", weight_normed)
+    images, cache = TaskImages(task, datasets.load(task, places)), TrainingCache(tmp_path / "cache")
+    training = Training(task, images, seed=0, cache=cache, emulation=EMULATION)
+    found = training.pruned(replace(task.space.baseline(), sparsity=0.5))
+    assert found.masks.keys() == dict(approx.weight_layers(small_network())).keys()
 
 
 def are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
