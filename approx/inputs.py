@@ -8,7 +8,9 @@ from math import inf
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from torch import Tensor, nn
+from torch.export import Dim
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from approx.checks import shown
@@ -72,6 +74,32 @@ def size_of(inputs: Inputs) -> int:
     """Return the number of inputs in a batch: the length of its first tensor."""
     first = tensors_of(inputs)[0]
     return len(first) if first.dim() else 1
+
+
+class InOneArgument(nn.Module):
+    """Calls a network with its inputs in one argument, so that torch.export is told the size of their batch once.
+
+    The network's layers and parameters have names that begin with `InOneArgument.PREFIX`.
+    """
+
+    PREFIX = "network."
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Inputs) -> Any:
+        """Apply the network."""
+        return called(self.network, inputs)
+
+
+def of_any_size(inputs: Inputs) -> tuple[Inputs, Any]:
+    """Return two inputs of a batch, and the dynamic shapes by which torch.export traces batches of any size."""
+    if size_of(inputs) == 1:  # torch would take a size of 1 as fixed
+        inputs = like(inputs, lambda one: torch.cat([one, one]) if one.dim() else one)
+    batch = Dim("batch")
+    shapes = like(inputs, lambda one: {0: batch} if one.dim() else {})  # type: ignore[arg-type,return-value]
+    return rows_of(inputs, slice(0, 2)), shapes
 
 
 def check_inputs(name: str, value: object) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from typing import TYPE_CHECKING
@@ -28,10 +28,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from approx.arithmetic.narrow_sums import may_overflow
-from approx.checks import check_model, check_tensor
+from approx.checks import check_model
 from approx.chips import use_chip
 from approx.copying import copied
 from approx.errors import ArgumentError
+from approx.inputs import InOneArgument, Inputs, check_inputs, like, of_any_size, run, size_of
 from approx.layer import ApproxLayer
 from approx.modules import ApproxConv1d, ApproxConv2d, ApproxConvTranspose2d
 from approx.multipliers.multiplier import Multiplier
@@ -45,55 +46,60 @@ _OPSET = 21  # the first whose DequantizeLinear takes 16 bits
 _WEIGHT_TYPES = (torch.int8, torch.int16, torch.int32)
 
 
-def to_onnx(model: nn.Module, *, example_input: Tensor) -> onnx.ModelProto:
+def to_onnx(model: nn.Module, *, example_input: Inputs) -> onnx.ModelProto:
     """The network as ONNX in QDQ form, on a chip whose memories are perfect.
 
-    Its input is named `input`, shape (batch, *example_input.shape[1:]) for any batch; its output is named `output`, if
-    it is a single tensor. The metadata `crosslayer.equals_model` is `true` if it computes what the model does except
-    for the rounding of sums.
+    Its input is named `input`, shape (batch, *example_input.shape[1:]) for any batch. Several inputs have the names of
+    a mapping, or `input_0`, `input_1` and so on. Its output is named `output`, if it is a single tensor. The metadata
+    `crosslayer.equals_model` is `true` if it computes what the model does except for the rounding of sums.
 
     Args:
         model: From `approximate`; it is not changed.
-        example_input: A batch of network inputs, for tracing.
+        example_input: A batch of network inputs, for tracing: a tensor, or for a network of several inputs a tuple of
+            tensors or a mapping from argument names to tensors.
 
     Raises:
         ArgumentError: If the network cannot be traced for batches of any size, or ONNX cannot express it.
     """
     check_model("model", model)
-    check_tensor("example_input", example_input)
+    check_inputs("example_input", example_input)
     import torch.onnx
 
     exported = copied(model).cpu().eval()
     use_chip(exported, None)
-    inputs = example_input.detach().cpu().clone()  # the network may change it
-    if len(inputs) == 1:  # torch would take a size of 1 as fixed
-        inputs = torch.cat([inputs, inputs])
+    inputs, shapes = of_any_size(like(example_input, lambda one: one.detach().cpu().clone()))  # it may be changed
     layers = [layer for _, layer in approx_layers(exported)]
     inexact = sorted({layer.multiplier.name for layer in layers if not _is_exact(layer)})
     narrow = any(_may_overflow(layer) for layer in layers)
     failure = "the network cannot be written as ONNX for batches of any size:"
     with torch.no_grad(), _silent_torch():
         try:
-            outputs = tree_leaves(exported(inputs))
+            outputs = tree_leaves(run(exported, inputs))
             program = torch.onnx.export(
-                _in_qdq_form(exported),
-                (inputs,),
+                InOneArgument(_in_qdq_form(exported)),
+                kwargs={"inputs": inputs},  # by name, as a mapping at the end of its positional ones is taken for these
                 dynamo=True,
                 verbose=False,
                 opset_version=_OPSET,
-                input_names=["input"],
+                input_names=_input_names(inputs),
                 output_names=["output"] if len(outputs) == 1 else None,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamic_shapes={"inputs": shapes},
             )
         except Exception as error:  # of any kind: torch's tracer runs the network's code
             raise ArgumentError(f"{failure} {_innermost_words(error)}") from error
     assert program is not None
     proto = program.model_proto
-    if not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+    sizes = [one.type.tensor_type.shape.dim for one in proto.graph.input]
+    if not all(size[0].dim_param for size in sizes if size):  # an input may be one number, without a batch
         raise ArgumentError(
-            f"{failure} its code fixes the size of a batch to {len(inputs)}; take it from the input instead"
+            f"{failure} its code fixes the size of a batch to {size_of(inputs)}; take it from the input instead"
         )
     graph = proto.graph
+    for initializer in graph.initializer:
+        initializer.name = initializer.name.removeprefix(InOneArgument.PREFIX)
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = name.removeprefix(InOneArgument.PREFIX)
     _unshare_weights(graph)
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.ClearField("metadata_props")  # paths of torch and of the network's code on this machine
@@ -103,6 +109,12 @@ def to_onnx(model: nn.Module, *, example_input: Tensor) -> onnx.ModelProto:
     if narrow:
         proto.metadata_props.add(key="crosslayer.sums", value="exact here, and of fixed widths in the model")
     return proto
+
+
+def _input_names(inputs: Inputs) -> list[str]:
+    if isinstance(inputs, Tensor):
+        return ["input"]
+    return list(inputs) if isinstance(inputs, Mapping) else [f"input_{place}" for place in range(len(inputs))]
 
 
 def equal_in_onnx(model: nn.Module) -> bool:

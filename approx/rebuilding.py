@@ -40,17 +40,26 @@ def description(
         structure: Its structure.
         multiplier_names: Names of its multipliers in the description.
     """
-    layers, used = dict(approx_layers(model)), _used_tensors(structure)
+    return {**frame_description(model, structure), "layers": layers_description(model, multiplier_names)}
+
+
+def frame_description(model: nn.Module, structure: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a `description` that all conversions of a network share."""
+    layers, used = dict(approx_layers(model)), used_tensors(structure)
     buffers = dict(model.named_buffers(remove_duplicate=False))
     return {
         "structure": structure,
-        "layers": {
-            name: _layer_description(layer, multiplier_names[multiplier_key(layer.multiplier)])
-            for name, layer in layers.items()
-        },
         "buffers": [name for name in used if name in buffers],
         "shared": _shared_parameters(model, layers, used),
         "frozen": [name for name, parameter in model.named_parameters() if not parameter.requires_grad],
+    }
+
+
+def layers_description(model: nn.Module, multiplier_names: Mapping[MultiplierKey, str]) -> dict[str, Any]:
+    """The part of a `description` that says how each layer computes: layer name -> JSON object."""
+    return {
+        name: _layer_description(layer, multiplier_names[multiplier_key(layer.multiplier)])
+        for name, layer in approx_layers(model)
     }
 
 
@@ -64,12 +73,13 @@ def state_of(model: nn.Module, structure: Mapping[str, Any], constants: Mapping[
     """
     state = {f"{name}." if name else "": layer.state_dict() for name, layer in approx_layers(model)}
     found = {f"{prefix}{name}": value for prefix, values in state.items() for name, value in values.items()}
-    known = {
-        **dict(model.named_parameters(remove_duplicate=False)),
-        **dict(model.named_buffers(remove_duplicate=False)),
-        **constants,
-    }
-    return found | {name: known[name] for name in _used_tensors(structure)}
+    known = {**all_tensors(model), **constants}
+    return found | {name: known[name] for name in used_tensors(structure)}
+
+
+def all_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers of a model, under all of their names."""
+    return {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers(remove_duplicate=False))}
 
 
 def rebuilt(
@@ -92,7 +102,7 @@ def rebuilt(
             for name, about in content["layers"].items()
         }
         of_layers = {f"{name}.{part}" for name, layer in layers.items() for part in layer.state_dict()}
-        others = {name: state[name].clone() for name in _used_tensors(content["structure"]) if name not in of_layers}
+        others = {name: state[name].clone() for name in used_tensors(content["structure"]) if name not in of_layers}
         buffers = {name for name in others if name in content["buffers"] or name.startswith("constants.")}
         model: nn.Module
         if "" in layers:
@@ -121,7 +131,8 @@ def rebuilt(
     return model.eval()
 
 
-def _used_tensors(structure: Mapping[str, Any]) -> list[str]:
+def used_tensors(structure: Mapping[str, Any]) -> list[str]:
+    """Names of the tensors that a structure takes beside those of its layers."""
     return [node["tensor"] for node in structure["nodes"] if "tensor" in node]
 
 

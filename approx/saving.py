@@ -30,11 +30,11 @@ from safetensors.torch import save as bytes_of
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, treespec_dumps
 
-from approx.checks import check_model, check_seed, check_tensor, check_type, shown
+from approx.checks import check_model, check_seed, check_type, shown
 from approx.chips import use_chip
 from approx.copying import copied
 from approx.errors import ArgumentError, SavedModelError
-from approx.inputs import run
+from approx.inputs import Inputs, check_inputs, like, run
 from approx.layer import ApproxLayer
 from approx.layer_memory import stored_format, stored_words
 from approx.multipliers.saved_multipliers import arrays_of, described, multiplier_key, multiplier_names, multiplier_of
@@ -76,7 +76,7 @@ def save(
     model: nn.Module,
     folder: str | os.PathLike[str],
     *,
-    example_input: Tensor,
+    example_input: Inputs,
     chip_seed: int = 0,
     facts: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -89,9 +89,11 @@ def save(
     Args:
         model: From `approximate`.
         folder: The folder.
-        example_input: A batch of network inputs, for tracing.
+        example_input: A batch of network inputs, for tracing: a tensor, or for a network of several inputs a tuple of
+            tensors or a mapping from argument names to tensors. The loaded model takes them in the same way.
         chip_seed: The chip whose faults are written as an example.
-        facts: JSON values that are kept with the model; see `saved_facts`.
+        facts: JSON values that are kept with the model; see `saved_facts`. How inputs are made of pixels, which the
+            model itself cannot say, has its place under `preprocessing`, as docs/approximation.md describes.
         overwrite: Whether to replace a model that was saved there before.
 
     Raises:
@@ -100,7 +102,7 @@ def save(
     """
     check_model("model", model)
     check_type("folder", folder, (str, os.PathLike), "a path")
-    check_tensor("example_input", example_input)
+    check_inputs("example_input", example_input)
     check_type("facts", facts, (Mapping, type(None)), "a mapping or None")
     target = Path(folder).resolve()
     check_target(target, overwrite)
@@ -108,7 +110,7 @@ def save(
     _check_json("facts", facts or {})
     saved = copied(model).cpu().eval()
     use_chip(saved, None)
-    inputs = example_input.detach().cpu().clone()  # tracing may change it
+    inputs = like(example_input, lambda one: one.detach().cpu().clone())  # tracing may change it
     layers = dict(approx_layers(saved))
     if not layers:
         raise ArgumentError("`model` has no approximate layer; convert it with approximate() first")
@@ -118,7 +120,7 @@ def save(
     structure, constants = structure_of(saved, inputs)
     state = {name: _owned(value) for name, value in state_of(saved, structure, constants).items()}
     plan = {
-        "input": {"shape": list(inputs.shape[1:]), "type": str(inputs.dtype).removeprefix("torch.")},
+        "input": _input_description(inputs),
         **description(saved, structure, names),
         "multipliers": {names[key]: described(one) for key, one in multipliers.items()},
     }
@@ -256,7 +258,16 @@ def _check_output(output: object) -> None:
         )
 
 
-def _check_equal(saved: nn.Module, loaded: nn.Module, inputs: Tensor, state: Mapping[str, Tensor]) -> None:
+def _input_description(inputs: Inputs) -> Any:
+    """The shape and type of an input without its batch, as a JSON object; of several, in a list or by name."""
+    if isinstance(inputs, Tensor):
+        return {"shape": list(inputs.shape[1:]), "type": str(inputs.dtype).removeprefix("torch.")}
+    if isinstance(inputs, Mapping):
+        return {name: _input_description(one) for name, one in inputs.items()}
+    return [_input_description(one) for one in inputs]
+
+
+def _check_equal(saved: nn.Module, loaded: nn.Module, inputs: Inputs, state: Mapping[str, Tensor]) -> None:
     """Check that a model was restored to the bit: what it runs may depend on more than was traced.
 
     Raises:

@@ -15,19 +15,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx import Node
 from torch.utils._pytree import TreeSpec, tree_unflatten, treespec_dumps, treespec_loads
 
 from approx.copying import copied
 from approx.errors import ArgumentError, SavedModelError
-from approx.inputs import Inputs, called, like, rows_of, size_of
+from approx.inputs import InOneArgument, Inputs, of_any_size
 from approx.layer import ApproxLayer
 from approx.modules import ApproxConvTranspose2d, geometry
 from approx.surgery import approx_layers, replace_everywhere, take_over
 
-_CALLED = "network"
 _CONSTANTS = "constants"
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{
@@ -102,17 +101,6 @@ class _Traced(nn.Module):
         return traced
 
 
-class _Called(nn.Module):
-    """Calls a network with inputs in one argument, which names their batch once."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, inputs: Inputs) -> Any:
-        return called(self.network, inputs)
-
-
 def structure_of(model: nn.Module, example_input: Inputs) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the structure of a converted network, and the constants that it uses.
 
@@ -129,15 +117,10 @@ def structure_of(model: nn.Module, example_input: Inputs) -> tuple[dict[str, Any
     traced = copied(model).eval()
     for name, layer in list(approx_layers(traced)):
         traced = replace_everywhere(traced, layer, _Traced(name, layer))
-    inputs = example_input
-    if size_of(inputs) == 1:  # torch would take a size of 1 as fixed
-        inputs = like(inputs, lambda one: torch.cat([one, one]) if one.dim() else one)
-    inputs = rows_of(inputs, slice(0, 2))
-    batch = Dim("batch")
-    shapes = like(inputs, lambda one: {0: batch} if one.dim() else {})  # type: ignore[arg-type,return-value]
+    inputs, shapes = of_any_size(example_input)
     try:
         with torch.no_grad():
-            program = torch.export.export(_Called(traced), (inputs,), dynamic_shapes=(shapes,))
+            program = torch.export.export(InOneArgument(traced), (inputs,), dynamic_shapes=(shapes,))
     except Exception as error:  # from the network's code, or from torch if it cannot follow it
         words = str(error).strip().splitlines() or [""]
         raise ArgumentError(
@@ -157,7 +140,7 @@ def _as_json(program: ExportedProgram, given: object) -> tuple[dict[str, Any], d
                 nodes.append({"name": node.name, "input": users})
                 users += 1
             elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
-                nodes.append({"name": node.name, "tensor": spec.target.removeprefix(f"{_CALLED}.")})
+                nodes.append({"name": node.name, "tensor": spec.target.removeprefix(InOneArgument.PREFIX)})
             elif spec.kind is InputKind.CONSTANT_TENSOR:
                 name = f"{_CONSTANTS}.{spec.target.replace('.', '_')}"
                 constants[name] = program.constants[spec.target]
@@ -186,8 +169,11 @@ def _call(node: Node) -> dict[str, Any]:
         names = ("layer", "outputs", "kernel", "stride", "dilation", "pad", "upsampling")
         given = dict(zip(names, map(_value, node.args[1:]), strict=True))
         return {"name": node.name, **given, "args": [_value(node.args[0])]}
+    args, kwargs = list(node.args), dict(node.kwargs)
     if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "aten":
         call = str(node.target)
+        kwargs = _named(node.target, args[1:], kwargs)
+        del args[1:]
     elif node.target in _NAMES:
         call = _NAMES[node.target]
     else:
@@ -197,9 +183,20 @@ def _call(node: Node) -> dict[str, Any]:
     return {
         "name": node.name,
         "call": call,
-        "args": [_value(one) for one in node.args],
-        **({"kwargs": {name: _value(one) for name, one in node.kwargs.items()}} if node.kwargs else {}),
+        "args": [_value(one) for one in args],
+        **({"kwargs": {name: _value(one) for name, one in kwargs.items()}} if kwargs else {}),
     }
+
+
+def _named(operation: torch._ops.OpOverload, positional: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of one of torch's operations after its first, under their names.
+
+    Of pooling, whose kernels, strides and paddings hardware needs, also those that are left at their defaults.
+    """
+    parameters = operation._schema.arguments[1:]
+    given = {**dict(zip((one.name for one in parameters), positional, strict=False)), **named}
+    pools = "pool" in str(operation)
+    return {one.name: given.get(one.name, one.default_value) for one in parameters if one.name in given or pools}
 
 
 def _value(value: Any) -> Any:

@@ -354,11 +354,11 @@ class _Driver:
             )
 
     def _test_front(self) -> None:
-        """Measure the front and the baseline on the test images, unless that was done before."""
+        """Measure the front and the baseline on the test images, and keep their networks, unless it was done before."""
         result = result_of(self._store, self._search, evaluations=False)
         records = {record.key: record for record in (result.baseline, *result.front)}
         jobs = [
-            Evaluate(key=key, candidate=record.evaluation.candidate, split="test")
+            Evaluate(key=key, candidate=record.evaluation.candidate, split="test", keeps=True)
             for key, record in records.items()
             if record.test_accuracies is None
         ]

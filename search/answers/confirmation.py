@@ -126,6 +126,11 @@ class Answer:
         """Whether fresh runs confirm that the configuration keeps the target."""
         return self.confirmation is not None and self.confirmation.confirmed
 
+    @property
+    def records(self) -> list[Record]:
+        """The evaluations of the configuration, if there is one, and of the right-sized network."""
+        return [*([] if self.record is None else [self.record]), self.right_sized.record]
+
     def saving(self, record: Record) -> float:
         """Return the baseline's energy over an evaluation's."""
         return self.baseline.evaluation.energy_pj / record.evaluation.energy_pj

@@ -168,7 +168,7 @@ def _confirmed(
             observer.noted(f"configurations with the multiplier {name} are left out: {error}")
     with workshop.executor([*multipliers.values()]) as executor:
         confirmer = workshop.confirmer(store, executor, observer)
-        return [
+        found = [
             confirmer.answer(
                 [one for one in records if not unknown & set(one.evaluation.candidate.multipliers)],
                 baseline,
@@ -177,6 +177,8 @@ def _confirmed(
             )
             for records, target in questions
         ]
+        workshop.keep_networks(executor, [record for answer in found for record in answer.records])
+        return found
 
 
 def configurations(

@@ -478,12 +478,15 @@ def _run_stored(
         remark=lambda baseline: datasets.weakness(workshop.task, workshop.data.validation, baseline),
         area=area,
     )
+    printed = [result.baseline, *result.front]
     if confirm:
         confirmer = workshop.confirmer(store, executor, observer)
         answer = confirmer.answer(result.evaluations, result.baseline, search.target, plain=result.stored.plain)
         if answer.record is not None and _evaluate_plain(answer.record, search, key_of, store, executor, observer):
             plain = result_of(store, search).stored.plain
-            confirmer.answer(result.evaluations, result.baseline, search.target, plain=plain)
+            answer = confirmer.answer(result.evaluations, result.baseline, search.target, plain=plain)
+        printed += answer.records
+    workshop.keep_networks(executor, printed)
     store.searches.finish(search)
     return result_of(store, store.searches.find(search.name))
 

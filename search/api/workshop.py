@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from search.multipliers.choice import ChosenMultiplier
 from search.space.candidate import Candidate
 from search.space.task import Task
 from search.store.database import Store
+from search.store.records import Record
 from search.store.setup import Setup
 
 if TYPE_CHECKING:
@@ -111,6 +112,29 @@ class Workshop:
         fresh = FreshRuns(store, executor, Setup.of(self.task, self.hardware, self.effort), observer=observer)
         return Confirmer(fresh, self.task, kept_only=False)
 
+    def keep_networks(self, executor: Executor, records: Iterable[Record]) -> None:
+        """Keep the finished networks of evaluations that are not kept, for `search.export`; nothing is trained for it.
+
+        Args:
+            executor: Workers of this task.
+            records: The evaluations.
+        """
+        from search.evaluation.finished import finished_key  # which brings torch
+        from search.evaluation.work import Keep
+
+        missing = {one.key: one for one in records if not self.cache.holds_finished(finished_key(one.key))}
+        jobs = [
+            Keep(
+                key=key,
+                candidate=one.evaluation.candidate,
+                seed=one.seed,
+                dense_layers=one.evaluation.dense_layers,
+            )
+            for key, one in missing.items()
+        ]
+        for _ in executor.run(jobs):
+            pass  # what cannot be kept is made again when it is exported
+
     def notified(self, observer: Observer | None, multipliers: Sequence[ChosenMultiplier] = ()) -> Observer:
         """Return the observer, or a notebook's where there is none, notified of what limits the results."""
         from search.evaluation import datasets
@@ -120,7 +144,7 @@ class Workshop:
 
             observer = default_observer()
         texts = (
-            None if self.task.train == "none" else self.cache.why_unwritable(),
+            self.cache.why_unwritable(),
             datasets.imbalance(self.task, self.data.train),
             words.caution(self.task),
             *self.task.dataset.repetitions,

@@ -8,7 +8,7 @@ from statistics import fmean
 import click
 
 from search.cli import options
-from search.cli.errors import print_json, reported_errors
+from search.cli.errors import in_options, print_json, reported_errors
 
 
 @click.command()
@@ -29,10 +29,16 @@ def export(
 
     ID is what `search best` prints and `search show NAME --ids` lists. The folder gets the state of the
     network, its integer codes and scales, the multiplier's table, the faults of one chip, and ONNX.
+
+    Networks on the front of a search and those of answers are kept: they are exported without training, images
+    or the network's code. Any other is made again.
     """
     with reported_errors(context.obj):
         import search
         from search.answers import words
+
+        def on_remaking(reason: str) -> None:
+            click.echo(f"search: {in_options(reason)}", err=True)
 
         def on_training(stage: str) -> None:
             click.echo(f"search: the result of the stage {stage!r} is no longer kept; training it again", err=True)
@@ -42,6 +48,7 @@ def export(
             out=out,
             overwrite=overwrite,
             workplace=options.workplace_of(context),
+            on_remaking=on_remaking,
             on_training=on_training,
         )
         recorded = done.record.evaluation.chip_accuracies
@@ -51,21 +58,26 @@ def export(
                     "id": done.record.id,
                     "folder": str(done.folder),
                     "files": list(done.files),
+                    "kept": done.kept,
                     "recorded_chip_accuracies": list(recorded),
-                    "chip_accuracies": list(done.chip_accuracies),
+                    "chip_accuracies": None if done.chip_accuracies is None else list(done.chip_accuracies),
+                    "unchecked": None if done.unchecked is None else in_options(done.unchecked),
                     "onnx_equals_model": done.onnx_equals_model,
                     "candidate": asdict(done.record.evaluation.candidate),
                 }
             )
             return
         click.echo(f"Wrote {', '.join(done.files)} to {done.folder}")
-        accuracy = words.percent(fmean(done.chip_accuracies))
-        if done.chip_accuracies == recorded:
-            click.echo(f"Loaded again, it has the validation accuracy that was recorded: {accuracy} %")
+        expected = words.percent(fmean(recorded))
+        if done.chip_accuracies is None:
+            click.echo(f"Recorded: {expected} % validation accuracy. That was not checked, as it takes the images:")
+            click.echo(f"  {in_options(done.unchecked or '')}")
+        elif done.chip_accuracies == recorded:
+            click.echo(f"Loaded again, it has the validation accuracy that was recorded: {expected} %")
         else:
             click.echo(
-                f"Loaded again, it has {accuracy} % validation accuracy, not the recorded "
-                f"{words.percent(fmean(recorded))} %: this machine rounds differently, or retrained it",
+                f"Loaded again, it has {words.percent(fmean(done.chip_accuracies))} % validation accuracy, not the "
+                f"recorded {expected} %: this machine rounds differently, or retrained it",
                 err=True,
             )
         if not done.onnx_equals_model:

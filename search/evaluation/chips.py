@@ -38,8 +38,7 @@ class Chips:
 
     def seeds(self, split: Split) -> list[int]:
         """Return the seeds of the chips on which a split runs."""
-        chips = range(self._count)
-        return [seed_of(content_hash({"chip": chip, "split": split, "seed": self._seed})) for chip in chips]
+        return chip_seeds(split, count=self._count, seed=self._seed)
 
     def right(
         self, candidate: Candidate, model: nn.Module, split: Split, *, dense_layers: Collection[str] = ()
@@ -61,6 +60,11 @@ class Chips:
         with _overflows_expected():
             found = approx.chip_predictions(model, images, self.seeds(split))
         return (found == images.labels).numpy()
+
+
+def chip_seeds(split: Split, *, count: int, seed: int) -> list[int]:
+    """Return the seeds of the chips on which a split runs, in a search or a fresh run of a seed."""
+    return [seed_of(content_hash({"chip": chip, "split": split, "seed": seed})) for chip in range(count)]
 
 
 def right_without_faults(model: nn.Module, images: approx.LabelledImages) -> NDArray[np.bool_]:

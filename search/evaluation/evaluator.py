@@ -27,6 +27,7 @@ from search.evaluation.datasets import TaskData, fold
 from search.evaluation.early_stopping import Rival, bar, is_beaten
 from search.evaluation.emulation import Emulation, TrainedNetwork
 from search.evaluation.evaluation import Evaluation, NarrowSums, Split
+from search.evaluation.finished import FinishedNetworks
 from search.evaluation.meter import Meter
 from search.evaluation.metrics import chip_accuracies, class_accuracies, effective_images, grouped
 from search.evaluation.networks import Networks, networks_of
@@ -86,6 +87,7 @@ class Evaluator:
         self._cache = cache
         self._images = TaskImages(task, data)
         self._networks = self._networks_on(self._images, seed)
+        self._finished = FinishedNetworks(task, cache)
         self._chips = Chips(self._images, self._emulation, count=task.effort.chips, seed=seed)
 
     def _networks_on(self, images: TaskImages, seed: int) -> Networks:
@@ -121,6 +123,7 @@ class Evaluator:
         *,
         rivals: Sequence[Rival] = (),
         costs: Sequence[str] = ("energy_pj",),
+        keep_as: str | None = None,
     ) -> Evaluation:
         """Train the stages that are not cached, measure accuracy on `split` and model the energy.
 
@@ -131,6 +134,7 @@ class Evaluator:
             split: Images to measure accuracy on.
             rivals: Evaluations that end the retraining early if they clearly beat the candidate.
             costs: Fields of `Evaluation` that the costs of `rivals` are.
+            keep_as: Key of the evaluation, under which the finished network is kept; None to keep it not.
 
         Raises:
             approx.ApproxError: If the candidate names something unknown, or its training diverges.
@@ -166,6 +170,8 @@ class Evaluator:
                 accuracies = chip_accuracies(right, labels, metric)
                 by_class = class_accuracies(right, labels, self._task.classes)
                 overflowed = _overflowed(model)
+                if keep_as is not None:
+                    self._finished.keep(keep_as, candidate, model, self._emulation, report.dense_layers)
         weights = sum(layer.weights for layer in workload.layers)
         spent = meter.spent()
         return Evaluation(
@@ -191,6 +197,35 @@ class Evaluator:
             joules=spent.joules,
             images=effective_images(groups),
         )
+
+    def keep(self, key: str, candidate: Candidate, *, seed: int, dense_layers: Sequence[str]) -> bool:
+        """Keep the finished network of an evaluation, unless a stage of it is no longer cached.
+
+        Args:
+            key: The evaluation's key.
+            candidate: The candidate.
+            seed: Seed of the search that made the evaluation.
+            dense_layers: Layers whose pruned weights are stored too, as the evaluation says.
+
+        Returns:
+            Whether it is kept.
+        """
+        candidate = candidate.canonical()
+        networks = networks_of(
+            self._task,
+            self._images,
+            seed=seed,
+            cache=self._cache,
+            emulation=self._emulation,
+            on_training=_no_training,
+        )
+        with _one_thread():
+            try:
+                model, _ = networks.approximated(candidate, networks.pruned(candidate))
+            except _NotCachedError:
+                return False
+            self._finished.keep(key, candidate, model, self._emulation, dense_layers)
+        return True
 
     def confirm(self, candidate: Candidate, run: int) -> ConfirmationRun:
         """Measure a candidate on images and chips that did not choose it; see `fold` and `ConfirmationRun`.
@@ -271,6 +306,14 @@ def _overflowed(model: torch.nn.Module) -> float | None:
     counts = approx.overflows(model).values()
     sums = sum(count.sums for count in counts)
     return sum(count.overflowed for count in counts) / sums if sums else None
+
+
+class _NotCachedError(Exception):
+    """Raised where a stage is not cached, and is not to be trained again."""
+
+
+def _no_training(stage: str) -> None:
+    raise _NotCachedError(stage)
 
 
 class _BeatenError(Exception):

@@ -48,15 +48,40 @@ class Evaluate(WorkItem[Evaluation]):
         split: Images to measure accuracy on.
         rivals: Evaluations that end the retraining early if they clearly beat the candidate.
         costs: Fields of `Evaluation` that the costs of `rivals` are.
+        keeps: Whether the finished network is kept under the item's key, which is then the evaluation's.
     """
 
     split: Split = "validation"
     rivals: tuple[Rival, ...] = ()
     costs: tuple[str, ...] = ("energy_pj",)
+    keeps: bool = False
 
     def done_by(self, worker: CandidateWorker) -> Evaluation:
         """Evaluate the candidate."""
-        return worker.evaluate(self.candidate, self.split, rivals=self.rivals, costs=self.costs)
+        return worker.evaluate(
+            self.candidate,
+            self.split,
+            rivals=self.rivals,
+            costs=self.costs,
+            keep_as=self.key if self.keeps else None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep(WorkItem[bool]):
+    """Keep the finished network of an evaluation, whose key the item has, unless it would have to be trained again.
+
+    Attributes:
+        seed: Seed of the search that made the evaluation.
+        dense_layers: Layers whose pruned weights are stored too, as the evaluation says.
+    """
+
+    seed: int
+    dense_layers: tuple[str, ...]
+
+    def done_by(self, worker: CandidateWorker) -> bool:
+        """Keep the network; return whether it is kept."""
+        return worker.keep(self.key, self.candidate, seed=self.seed, dense_layers=self.dense_layers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +127,19 @@ class CandidateWorker(Protocol):
     """Runs jobs of every kind."""
 
     def evaluate(
-        self, candidate: Candidate, split: Split, *, rivals: tuple[Rival, ...], costs: tuple[str, ...]
+        self,
+        candidate: Candidate,
+        split: Split,
+        *,
+        rivals: tuple[Rival, ...],
+        costs: tuple[str, ...],
+        keep_as: str | None,
     ) -> Evaluation:
         """Measure accuracy and model energy."""
+        ...
+
+    def keep(self, key: str, candidate: Candidate, *, seed: int, dense_layers: tuple[str, ...]) -> bool:
+        """Keep the finished network of an evaluation."""
         ...
 
     def confirm(self, candidate: Candidate, run: int) -> ConfirmationRun:

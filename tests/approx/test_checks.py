@@ -311,12 +311,15 @@ CASES: dict[str, tuple[Callable[[], object], str]] = {
         "`depth` must be a whole number, got 1.5",
     ),
     "no family": (lambda: approx.network_family(None), "`name` must be the name of a network family, got None"),
-    "an example as a list": (lambda: save(example_input=[1.0]), "`example_input` must be a torch.Tensor, got a list"),
+    "an example as a list": (
+        lambda: save(example_input=[1.0]),
+        "`example_input` must be a torch.Tensor, or .* got a list",
+    ),
     "a folder of nothing": (lambda: approx.load(None), "`folder` must be a path, got None"),
     "facts of nothing": (lambda: approx.saved_facts(3), "`folder` must be a path, got 3"),
     "a graph of an array": (
         lambda: approx.to_onnx(converted(), example_input=IMAGES.numpy()),
-        "`example_input` must be a torch.Tensor, got a numpy.ndarray",
+        "`example_input` must be a torch.Tensor, or .* got a numpy.ndarray",
     ),
     "a graph of nothing": (lambda: approx.equal_in_onnx(None), "`model` must be a torch.nn.Module, got None"),
 }

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.reference
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import approx
+import approx.inputs
 from approx import ArgumentError, FaultyMemory, LayerApproximation, NetworkApproximation, SavedModelError
 
 IMAGES = torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -224,6 +228,99 @@ def test_a_model_that_is_one_layer_comes_back(tmp_path: Path) -> None:
     loaded = approx.load(tmp_path / "model")
     with torch.no_grad():
         assert torch.equal(loaded(inputs), model(inputs))
+
+
+class Described(nn.Module):
+    """Layers and pooling of many shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Conv2d(1, 4, (3, 5), stride=(2, 1), padding=(1, 2))
+        self.grouped = nn.Conv2d(4, 8, 3, dilation=2, groups=4, padding="same", padding_mode="reflect", bias=False)
+        self.average = nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False)
+        self.classify = nn.Linear(8, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = F.max_pool2d(self.grouped(self.wide(images)).relu(), 2)
+        scores: Tensor = self.classify(F.adaptive_avg_pool2d(self.average(hidden), 1).flatten(1))
+        return scores
+
+
+@pytest.mark.slow
+def test_the_description_names_what_hardware_has_to_compute(tmp_path: Path) -> None:
+    images = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    model = approx.approximate(Described(), EIGHT, calibration_data=images)
+    save(model, tmp_path / "model", example_input=images[:1], facts={"preprocessing": {"mean": [0.5]}})
+    content = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert content["input"] == {"shape": [1, 16, 16], "type": "float32"}
+    assert content["facts"] == {"preprocessing": {"mean": [0.5]}}
+    wide, grouped = content["layers"]["wide"], content["layers"]["grouped"]
+    assert wide.items() >= {"kind": "Conv2d", "weight_shape": [4, 1, 3, 5], "stride": [2, 1], "groups": 1}.items()
+    assert wide.items() >= {"pad": [2, 2, 1, 1], "dilation": [1, 1], "padding_mode": "zeros", "bias": True}.items()
+    assert grouped.items() >= {"weight_shape": [8, 1, 3, 3], "groups": 4, "dilation": [2, 2]}.items()
+    assert grouped.items() >= {"pad": [2, 2, 2, 2], "padding_mode": "reflect", "bias": False}.items()
+    nodes = content["structure"]["nodes"]
+    runs = [node.get("layer") or node.get("call") for node in nodes if "input" not in node]
+    assert runs == [
+        "wide", "grouped", "aten.relu.default", "aten.max_pool2d.default", "aten.avg_pool2d.default",
+        "aten.adaptive_avg_pool2d.default", "aten.flatten.using_ints", "classify",
+    ]  # fmt: skip
+    assert [node["args"] for node in nodes[2:]] == [[{"of": node["name"]}] for node in nodes[1:-1]]
+    largest, mean, whole = (node["kwargs"] for node in nodes if "pool" in node.get("call", ""))
+    assert largest.items() >= {"kernel_size": [2, 2], "padding": [0, 0], "ceil_mode": False}.items()
+    assert mean.items() >= {"kernel_size": [3, 3], "stride": [2, 2], "padding": [1, 1]}.items()
+    assert mean["count_include_pad"] is False
+    assert whole == {"output_size": [1, 1]}
+
+
+class TwoInputs(nn.Module):
+    """Takes images, what is known besides, and a factor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.see, self.know, self.join = nn.Conv2d(1, 4, 3), nn.Linear(5, 4), nn.Linear(8, 3)
+
+    def forward(self, images: Tensor, facts: Tensor, factor: Tensor | None = None) -> Tensor:
+        seen = self.see(images).amax((2, 3))
+        scores: Tensor = self.join(torch.cat([seen, self.know(facts)], 1).relu())
+        return scores if factor is None else scores * factor
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["tuple", "mapping"])
+def test_a_network_of_several_inputs_takes_them_as_it_did(form: str, tmp_path: Path) -> None:
+    facts = torch.rand(20, 5, generator=torch.Generator().manual_seed(1))
+    inputs: Any = (IMAGES, facts)
+    if form == "mapping":
+        inputs = {"facts": facts, "images": IMAGES, "factor": torch.tensor(2.0)}
+    model = approx.approximate(TwoInputs(), EIGHT, calibration_data=inputs)
+    save(model, tmp_path / "model", example_input=inputs)
+    loaded = approx.load(tmp_path / "model")
+    given = json.loads((tmp_path / "model" / "config.json").read_text())["input"]
+    of_images, of_facts = ({"shape": shape, "type": "float32"} for shape in ([1, 8, 8], [5]))
+    of_factor = {"shape": [], "type": "float32"}
+    tuple_, mapping = [of_images, of_facts], {"facts": of_facts, "images": of_images, "factor": of_factor}
+    assert given == (tuple_ if form == "tuple" else mapping)
+    proto = onnx.load(tmp_path / "model" / "network.onnx")
+    names = ["input_0", "input_1"] if form == "tuple" else list(inputs)
+    assert [one.name for one in proto.graph.input] == names
+    with torch.no_grad():
+        expected = model(*inputs) if form == "tuple" else model(**inputs)
+        found = loaded(*inputs) if form == "tuple" else loaded(**inputs)
+        assert torch.equal(found, expected)
+        (in_onnx,) = onnx.reference.ReferenceEvaluator(proto).run(
+            None, {name: one.numpy() for name, one in zip(names, approx.inputs.tensors_of(inputs), strict=True)}
+        )
+        assert np.allclose(in_onnx, expected.numpy(), atol=1e-5)
+    with pytest.raises(ArgumentError, match="or for a network of several inputs a tuple of tensors or a mapping from"):
+        save(model, tmp_path / "other", example_input=[IMAGES])
+
+
+@pytest.mark.slow
+def test_a_loaded_model_is_saved_as_the_same_files(tmp_path: Path, saved: Path) -> None:
+    save(approx.load(saved), tmp_path / "again", facts=approx.saved_facts(saved))
+    for path in saved.iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ def test_public_names_are_sorted_and_exist(package: str) -> None:
 
 def test_the_overview_of_approx_names_everything_public_and_is_short() -> None:
     overview = pydoc.render_doc(approx, renderer=pydoc.plaintext)  # type: ignore[attr-defined]
-    assert len(overview.splitlines()) < 130
+    assert len(overview.splitlines()) < 135
     names = dir(approx)
     assert not [name for name in names if not re.search(rf"\b{name}\b", approx.__doc__ or "")]
     assert not [name for name in names if name.startswith("_") or inspect.ismodule(getattr(approx, name))]
@@ -41,7 +41,7 @@ def test_search_shows_its_public_names_and_describes_its_functions() -> None:
     assert [name for name in dir(search) if name.startswith("_") or inspect.ismodule(getattr(search, name))] == []
     assert [name for name in dir(search) if inspect.isfunction(getattr(search, name))] == search.__all__
     overview = pydoc.render_doc(search, renderer=pydoc.plaintext)  # type: ignore[attr-defined]
-    assert len(overview.splitlines()) < 250
+    assert len(overview.splitlines()) < 255
     assert not [name for name in search.__all__ if f"{name}(" not in overview]
 
 

@@ -163,12 +163,21 @@ class FakeExecutor:
         return [job for job in self.jobs if isinstance(job, Evaluate) and job.split == split]
 
     def evaluate(
-        self, candidate: Candidate, split: Split, *, rivals: tuple[Rival, ...], costs: tuple[str, ...]
+        self,
+        candidate: Candidate,
+        split: Split,
+        *,
+        rivals: tuple[Rival, ...],
+        costs: tuple[str, ...],
+        keep_as: str | None,
     ) -> Evaluation:
         return self._evaluate(candidate)
 
     def confirm(self, candidate: Candidate, run: int) -> ConfirmationRun:
         return fresh_run(candidate, run)
+
+    def keep(self, key: str, candidate: Candidate, *, seed: int, dense_layers: tuple[str, ...]) -> bool:
+        return False  # there is no network
 
     def inspect(self, candidate: Candidate) -> tuple[approx.LayerShape, ...]:
         raise NotImplementedError("no test builds networks by formula")

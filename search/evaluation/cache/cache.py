@@ -1,7 +1,8 @@
 """A cache of trained stages: tensors under a content hash of everything they depend on.
 
-All workers and searches that use the same location share it. Whatever goes wrong with it, from a full disk to a flipped
-bit, costs time and never a result.
+Finished networks of evaluations are kept in it too; see `search.evaluation.finished`. All workers and searches that use
+the same location share it. Whatever goes wrong with it, from a full disk to a flipped bit, costs time and never a
+result.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import io
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -20,7 +21,7 @@ from uuid import uuid4
 from search.errors import UsageError
 from search.evaluation.cache.folder import CacheFolder
 from search.evaluation.cache.objects import CacheObjects
-from search.evaluation.cache.place import CachePlace
+from search.evaluation.cache.place import CachedStage, CachePlace
 from search.locations import printable
 
 if TYPE_CHECKING:
@@ -34,16 +35,19 @@ _logger = logging.getLogger(__name__)
 _FORMAT = b"crosslayer stage 1\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
+_FINISHED = "-finished"  # ends the key of a finished network
 _EVICTED_TO = 0.9
+_OF_FINISHED = 0.5  # share of the limit up to which finished networks stay longer than stages
 _SURVEYED_EVERY = 0.01
 
 
 class TrainingCache:
     """Caches the results of stages in a folder or behind an fsspec URL. Can be sent to other processes.
 
-    When the cache exceeds its limit, the least recently used stages are evicted until it is 90 % full. A worker checks
-    the size at its first stage and whenever it has written 1 % of the limit, so the cache may exceed the limit by that
-    much per worker.
+    When the cache exceeds its limit, the least recently used stages are evicted until it is 90 % full. Finished
+    networks go last, as a stage only saves time: those used most recently that take no more than half of the limit. A
+    worker checks the size at its first stage and whenever it has written 1 % of the limit, so the cache may exceed the
+    limit by that much per worker.
 
     Args:
         location: A folder, or a URL whose protocol fsspec supports, such as `s3://bucket/stages`. A cache under
@@ -88,6 +92,32 @@ class TrainingCache:
             result = compute()
             self._write(key, result)
         return result
+
+    def find_finished(self, key: str) -> Tensors | None:
+        """Return the finished network kept under a key, on the CPU; None if there is none, or it is damaged."""
+        return self._read(key + _FINISHED)
+
+    def holds_finished(self, key: str) -> bool:
+        """Return whether a finished network is kept under a key."""
+        try:
+            return self._place.holds(key + _FINISHED)
+        except OSError as error:
+            self._warn_unusable(error)
+            return False
+
+    def keep_finished(self, key: str, network: Tensors) -> None:
+        """Keep a finished network; if it cannot be kept, there is one warning.
+
+        Args:
+            key: Content hash, in hex, of everything that it depends on.
+            network: Its tensors.
+        """
+        self._write(key + _FINISHED, network)
+
+    @property
+    def location(self) -> str:
+        """Where it is, without a password."""
+        return self._location
 
     def why_unwritable(self) -> str | None:
         """Return why nothing can be cached, found by trying, or None; the reason is not logged again."""
@@ -135,7 +165,7 @@ class TrainingCache:
         cached = self._place.survey()
         total = sum(stage.size_bytes for stage in cached)
         if total > self._limit:
-            for stage in sorted(cached, key=lambda stage: stage.used_s):
+            for stage in _first_evicted_first(cached, _OF_FINISHED * self._limit):
                 if total <= _EVICTED_TO * self._limit:
                     break
                 if stage.key != but:
@@ -154,6 +184,23 @@ class TrainingCache:
         if kind not in self._warned:
             self._warned.add(kind)
             _logger.warning("%s", text)
+
+
+def _first_evicted_first(cached: Iterable[CachedStage], of_finished: float) -> list[CachedStage]:
+    """Return stages and finished networks in the order in which they are evicted.
+
+    Args:
+        cached: All of them.
+        of_finished: Bytes of finished networks, the most recently used ones, that are evicted after all else.
+    """
+    oldest_first = sorted(cached, key=lambda stage: stage.used_s)
+    room, last = of_finished, set()
+    for stage in reversed(oldest_first):
+        if stage.key.endswith(_FINISHED):
+            room -= stage.size_bytes
+            if room >= 0:
+                last.add(stage.key)
+    return sorted(oldest_first, key=lambda stage: stage.key in last)
 
 
 def _open_place(location: str | Path) -> CachePlace:

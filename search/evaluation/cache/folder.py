@@ -39,6 +39,10 @@ class CacheFolder:
         except FileNotFoundError:
             return None
 
+    def holds(self, key: str) -> bool:
+        """See `CachePlace`."""
+        return self._path(key, STAGE).exists()
+
     def write(self, key: str, content: bytes) -> None:
         """See `CachePlace`."""
         path = self._path(key, STAGE)

@@ -57,6 +57,10 @@ class CacheObjects:
         """See `CachePlace`."""
         return self._content(self._path(key, STAGE))
 
+    def holds(self, key: str) -> bool:
+        """See `CachePlace`."""
+        return self._exists(self._path(key, STAGE))
+
     def write(self, key: str, content: bytes) -> None:
         """See `CachePlace`."""
         partial = self._path(key, f".{uuid4().hex}{PARTIAL}")

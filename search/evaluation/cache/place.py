@@ -37,6 +37,10 @@ class CachePlace(Protocol):
         """Return the content stored under a key, or None."""
         ...
 
+    def holds(self, key: str) -> bool:
+        """Return whether a content is stored under a key."""
+        ...
+
     def write(self, key: str, content: bytes) -> None:
         """Store a content: whole or, if an error is raised, not at all."""
         ...

@@ -61,8 +61,17 @@ class Truth:
                 yield Failed(key=job.key, error=str(error))
 
     def evaluate(
-        self, candidate: Candidate, split: Split, *, rivals: tuple[Rival, ...], costs: tuple[str, ...]
+        self,
+        candidate: Candidate,
+        split: Split,
+        *,
+        rivals: tuple[Rival, ...],
+        costs: tuple[str, ...],
+        keep_as: str | None,
     ) -> Evaluation:
+        raise NotImplementedError
+
+    def keep(self, key: str, candidate: Candidate, *, seed: int, dense_layers: tuple[str, ...]) -> bool:
         raise NotImplementedError
 
     def inspect(self, candidate: Candidate) -> tuple[LayerShape, ...]:

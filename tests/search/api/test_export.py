@@ -1,8 +1,12 @@
 import json
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -14,10 +18,11 @@ from search.api import _run as api
 from search.api.options import SearchOptions
 from search.api.workplace import Workplace
 from search.cli.main import cli
-from search.errors import UnknownNameError, UsageError
+from search.errors import DatasetMissingError, UnknownNameError, UsageError
 from search.evaluation import datasets
 from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.evaluator import Evaluator
+from search.evaluation.finished import finished_key
 from search.images.places import ImagePlaces
 from search.locations import cache_folder, multiplier_dir
 from search.multipliers.choice import choose
@@ -88,9 +93,11 @@ def test_an_exported_model_has_the_recorded_accuracy_on_every_chip(storage: Path
     for number, record in enumerate(records(storage, "digits-1")):
         done = search.export(record.id, out=tmp_path / str(number), workplace=Workplace(storage=str(storage)))
         assert done.chip_accuracies == record.evaluation.chip_accuracies
+        assert done.unchecked is None
         facts = approx.saved_facts(done.folder)
         assert facts["candidate"] == record.evaluation.candidate.to_dict()
-        assert facts["preprocessing"] == {"image_shape": [1, 8, 8], "pixel_max": 16, "mean": [], "std": []}
+        assert facts["preprocessing"].items() >= {"image_shape": [1, 8, 8], "pixel_max": 16}.items()
+        assert facts["preprocessing"].items() >= {"mean": [0.0], "std": [1.0], "channels": ["gray"]}.items()
         assert facts["class_names"] == [str(digit) for digit in range(10)]
         assert facts["validation_accuracy_per_chip"] == list(record.evaluation.chip_accuracies)
         layers = dict(approx.approx_layers(approx.load(done.folder)))
@@ -153,24 +160,164 @@ def test_a_share_of_a_trained_networks_channels_is_exported(tmp_path: Path, monk
         channels = 2 * record.evaluation.candidate.width
         assert dict(approx.approx_layers(approx.load(done.folder)))["0"].weight.shape[0] == channels
     given = records_of(network.family, model=model)[0]
-    with pytest.raises(UsageError, match=r"a network that was given as a Python object, which is not stored; save its"):
-        search.export(given.id, out=tmp_path / "given", workplace=here)
+    done = search.export(given.id, out=tmp_path / "given", workplace=here)
+    assert done.kept
+    assert done.chip_accuracies == given.evaluation.chip_accuracies
+    with pytest.raises(UsageError, match=r"given as a Python object, which is not stored; save its weights, and"):
+        search.export(given.id, out=tmp_path / "again", workplace=replace(here, cache="another"))
 
 
 def test_what_is_not_kept_any_more_is_trained_again_to_the_same(storage: Path, tmp_path: Path) -> None:
     record = records(storage, "digits-1")[-1]
-    moved = tmp_path / "results.db"
-    moved.write_bytes(storage.read_bytes())  # without the stages beside it
+    moved = Workplace(storage=tmp_path / "results.db")
+    (tmp_path / "results.db").write_bytes(storage.read_bytes())  # without the stages beside it
+    reasons: list[str] = []
     trained: list[str] = []
     done = search.export(
-        record.id, out=tmp_path / "net", on_training=trained.append, workplace=Workplace(storage=str(moved))
+        record.id, out=tmp_path / "net", on_remaking=reasons.append, on_training=trained.append, workplace=moved
     )
+    assert not done.kept
     assert done.chip_accuracies == record.evaluation.chip_accuracies
     assert trained == ["train", *(["prune"] if record.evaluation.candidate.sparsity else []), "approximate"]
-    search.export(
-        record.id, out=tmp_path / "again", on_training=trained.append, workplace=Workplace(storage=str(moved))
+    assert reasons == [
+        f"the network of evaluation {record.id} is not kept in `cache` {tmp_path / 'results.cache'}, where searches "
+        "keep those of their fronts and answers; it is made again from the images"
+    ]
+    again = search.export(record.id, out=tmp_path / "again", on_remaking=reasons.append, workplace=moved)
+    assert again.kept  # now it is
+    assert len(reasons) == 1
+    assert_same_files(tmp_path / "net", tmp_path / "again")
+
+
+PICTURES = [np.random.default_rng(label).integers(60 * label, 60 * label + 80, (40, 1, 8, 8)) for label in range(3)]
+USE = """
+import json, sys, approx, torch
+torch.set_num_threads(1)
+from pathlib import Path
+model, facts = approx.load("net"), json.loads(Path("net/config.json").read_text())["facts"]["preprocessing"]
+pixels = torch.tensor(json.loads(sys.argv[1]), dtype=torch.float32)
+mean, std = (torch.tensor(facts[name])[:, None, None] for name in ("mean", "std"))
+with torch.no_grad():
+    found = model((pixels / facts["pixel_max"] - mean) / std)
+loaded = [name for name in ("search", "kept_network") if name in sys.modules]
+print(json.dumps({"found": found.tolist(), "loaded": loaded}))
+"""
+
+
+@pytest.fixture(scope="module")
+def without_training(tmp_path_factory: pytest.TempPathFactory) -> tuple[search.SearchResult, Workplace]:
+    """A search that trains nothing, of an own network in a module with a checkpoint, by own images.
+
+    Beside it lies `before`, an export of its cheapest network made again; module, checkpoint and images are gone then.
+    """
+    folder = tmp_path_factory.mktemp("kept")
+    (folder / "kept_network.py").write_text(TRAINED)
+    pixels, labels = np.concatenate(PICTURES).astype(np.uint8), np.repeat(np.arange(3), 40)
+    np.savez(folder / "pictures.npz", images=pixels, labels=labels)
+    here = Workplace(workers=0, storage=folder / "results.db", image_dir=folder / "images")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(folder))
+        from kept_network import build  # type: ignore[import-not-found]
+
+        torch.save(build(3).state_dict(), "net.pt")
+        result = search.run(
+            dataset="pictures.npz",
+            network="kept_network:build",
+            checkpoint="net.pt",
+            train="none",
+            task=search.TaskRequest(mean=0.4, std=0.25),
+            budget=3,
+            effort="quick",
+            options=SearchOptions(confirm=False),
+            workplace=here,
+        )
+        cheapest, again = result.front[-1], replace(here, cache=folder / "empty")
+        done = search.export(cheapest.id, out=folder / "before", workplace=again)
+        assert not done.kept
+        assert done.chip_accuracies == cheapest.evaluation.chip_accuracies
+        sys.modules.pop("kept_network")
+    for name in ("kept_network.py", "net.pt", "pictures.npz"):
+        (folder / name).unlink()
+    shutil.rmtree(folder / "images")
+    return result, here
+
+
+def assert_same_files(one: Path, other: Path) -> None:
+    assert [path.name for path in sorted(one.iterdir())] == [path.name for path in sorted(other.iterdir())]
+    for path in one.iterdir():
+        assert path.read_bytes() == (other / path.name).read_bytes(), path.name
+
+
+@pytest.mark.process
+def test_what_a_search_prints_is_exported_without_images_code_and_weights(
+    without_training: tuple[search.SearchResult, Workplace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, here = without_training
+    monkeypatch.chdir(tmp_path)
+    done = search.export(result.front[-1].id, out="net", workplace=here)
+    assert done.kept
+    assert done.chip_accuracies is None
+    assert done.unchecked is not None
+    assert "the images of pictures" in done.unchecked
+    assert here.storage is not None
+    assert_same_files(Path(here.storage).parent / "before", tmp_path / "net")
+    pixels = PICTURES[1][:4]
+    process = subprocess.run(
+        [sys.executable, "-c", USE, json.dumps(pixels.tolist())], check=True, capture_output=True, text=True
     )
-    assert trained.count("train") == 1
+    found = json.loads(process.stdout)
+    assert found["loaded"] == []
+    with torch.no_grad():
+        expected = approx.load("net")((torch.tensor(pixels, dtype=torch.float32) / 255 - 0.4) / 0.25)
+    assert found["found"] == expected.tolist()
+    for record in (result.baseline, *result.front):
+        assert here.open_cache().holds_finished(finished_key(record.key))
+
+
+def test_where_images_are_gone_the_words_say_what_was_not_done(
+    without_training: tuple[search.SearchResult, Workplace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, here = without_training
+    monkeypatch.setenv("CROSSLAYER_IMAGE_DIR", str(here.image_dir))
+    code, output = exported(result.baseline.id, "--out", str(tmp_path / "net"), "--storage", str(here.storage))
+    assert code == 0, output
+    assert "validation accuracy. That was not checked, as it takes the images:\n  the images of pictures" in output
+    assert "Loaded again" not in output
+    code, output = exported(
+        result.baseline.id, "--out", str(tmp_path / "net"), "--storage", str(here.storage), "--overwrite", "--json"
+    )
+    found = json.loads(output)
+    assert (found["kept"], found["chip_accuracies"]) == (True, None)
+    assert "the images of pictures" in found["unchecked"]
+    code, output = exported(
+        result.baseline.id, "--out", str(tmp_path / "other"), "--storage", str(here.storage), "--cache", "nowhere"
+    )
+    assert code == 2
+    assert f"network of evaluation {result.baseline.id} is not kept in --cache nowhere, and it cannot be made" in output
+    # With the code and the weights, it is the images that are missed.
+    monkeypatch.setattr("search.api._export.rebuilt_task", lambda task: task)
+    with pytest.raises(
+        DatasetMissingError, match=r"is not kept in `cache` .*, and it cannot be made again: the images"
+    ):
+        search.export(result.baseline.id, out=tmp_path / "other", workplace=replace(here, cache=tmp_path / "empty"))
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_resumed_search_keeps_what_it_lacks_and_trains_nothing_for_it(storage: Path, tmp_path: Path) -> None:
+    moved, cache = Workplace(workers=0, storage=tmp_path / "results.db"), tmp_path / "results.cache"
+    (tmp_path / "results.db").write_bytes(storage.read_bytes())
+    shutil.copytree(storage.with_suffix(".cache"), cache)
+    kept = sorted(cache.rglob("*-finished.pt"))
+    for path in kept:
+        path.unlink()
+    resume = SearchOptions(confirm=False, resume=True, name="digits-1")
+    result = search.run(options=resume, workplace=moved)
+    front = {record.key for record in (result.baseline, *result.front)}
+    assert len(list(cache.rglob("*-finished.pt"))) == len(front)
+    shutil.rmtree(cache)
+    search.run(options=resume, workplace=moved)
+    assert not list(cache.rglob("*.pt"))  # the stages are gone too
 
 
 def test_an_own_network_is_exported_where_it_lies(
@@ -185,7 +332,9 @@ def test_an_own_network_is_exported_where_it_lies(
         assert approx.load(tmp_path / "net")(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
 
 
-def test_an_imported_multiplier_is_exported_while_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_imported_multiplier_is_exported_while_it_or_the_network_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     storage, multiplier = tmp_path / "results.db", imported(dropped_bits=4)
     keep(multiplier)
     (own,) = (chosen for chosen in choose(["mine"]) if chosen.imported)
@@ -210,9 +359,12 @@ def test_an_imported_multiplier_is_exported_while_it_is_kept(tmp_path: Path, mon
         assert layer.multiplier.digest == wanted.digest
 
     (multiplier_dir() / f"{multiplier.digest}.npz").unlink()
+    elsewhere = Workplace(storage=storage, cache=tmp_path / "empty")
     with pytest.raises(UsageError, match=f"multiplier '{own.identity}' is no longer in .*; import it again"):
-        search.export("abab", out=tmp_path / "again", workplace=Workplace(storage=str(storage)))
+        search.export("abab", out=tmp_path / "again", workplace=elsewhere)
     assert not (tmp_path / "again").exists()
+    assert search.export("abab", out=tmp_path / "again", workplace=Workplace(storage=storage)).kept
+    assert_same_files(tmp_path / "net", tmp_path / "again")
 
 
 def test_a_layered_candidate_is_exported_layer_by_layer(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import approx
 import search
 from search.answers import words
+from search.evaluation.finished import finished_key
 from search.observer import Observer
 from search.space.task_request import TaskRequest
 from search.store.database import Store
@@ -74,6 +75,9 @@ def test_without_training_an_answer_is_bootstrapped(tmp_path: Path, monkeypatch:
     assert again.confirmed
     assert answer.record is not None
     assert again.record.evaluation.energy_pj <= answer.record.evaluation.energy_pj
+    cache = search.Workplace(storage=tmp_path / "results.db").open_cache()
+    for record in (*answer.records, *again.records):
+        assert cache.holds_finished(finished_key(record.key))
 
 
 def test_a_search_is_the_same_again(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_networks_are_kept_where_the_user_says(tmp_path: Path, monkeypatch: pyte
     command = ["run", "--budget", "1", *QUICK, "--workers", "0", "--storage", str(storage), "--json"]
     output = output_of(*command, "--cache", str(cache), "--cache-limit", "1MB")
     assert json.loads(output)["networks"] == str(cache)
-    assert len(list(cache.glob("*/*.pt"))) == 2  # the baseline trained, and approximated
+    assert len(list(cache.glob("*/*.pt"))) == 3  # the baseline trained, approximated, and finished
     assert [path.name for path in storage.with_suffix(".cache").iterdir()] == ["digits-1@results.db.lock"]
 
 

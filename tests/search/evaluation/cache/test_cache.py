@@ -295,6 +295,38 @@ def test_the_least_recently_used_are_evicted_until_nine_tenths_are_left(tmp_path
     assert left == {key_of(number) for number in (0, *range(4, 21))}
 
 
+def test_a_finished_network_is_found_by_its_key_alone(location: str) -> None:
+    store = TrainingCache(location)
+    assert not store.holds_finished(KEY)
+    assert store.find_finished(KEY) is None
+    store.keep_finished(KEY, tensors_of(1))
+    found = TrainingCache(location).find_finished(KEY)
+    assert found is not None
+    assert_equal(found, tensors_of(1))
+    assert store.holds_finished(KEY)
+    assert store.get_or_compute(KEY, lambda: tensors_of(2))["steps"] == 2  # a stage of the same key is something else
+
+
+def test_finished_networks_are_evicted_last_up_to_half_of_the_limit(tmp_path: Path) -> None:
+    folder = tmp_path / "stages"
+    store = TrainingCache(folder, limit_bytes=20 * size_of_a_stage(tmp_path / "measured"))
+    for number in range(14):  # older than any stage
+        store.keep_finished(key_of(number), tensors_of(number))
+        (path,) = folder.glob(f"*/{key_of(number)}-finished.pt")
+        os.utime(path, (number, number))
+    for number in range(100, 106):
+        computed(store, number)
+        set_age(folder, number, 1000 - number)
+    computed(store, 106)
+    left = {path.stem for path in files(folder)}
+    # 18 of 21 remain. Ten finished networks take half of the limit, so that four of them go like stages.
+    assert left == {f"{key_of(number)}-finished" for number in range(3, 14)} | {key_of(n) for n in range(100, 107)}
+    for number in range(107, 130):
+        computed(store, number)
+    finished = {path.stem for path in files(folder) if path.stem.endswith("-finished")}
+    assert finished == {f"{key_of(number)}-finished" for number in range(4, 14)}
+
+
 def test_a_stage_just_written_stays_even_if_a_clock_is_wrong(tmp_path: Path) -> None:
     store = TrainingCache(tmp_path / "stages", limit_bytes=3 * size_of_a_stage(tmp_path / "measured"))
     for number in range(3):
