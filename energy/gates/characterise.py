@@ -20,7 +20,7 @@ from energy.cost_table import EXACT, CostRow, built_form
 from energy.errors import WorkloadError
 from energy.gates.errors import GateProofError
 from energy.gates.netlist import Netlist
-from energy.gates.simulation import Codes, cell_areas_um2, cell_energies_fj, compute, count_toggles
+from energy.gates.simulation import Codes, Operations, ToggleCounter, cell_areas_um2, cell_energies_fj, compute
 from energy.gates.stimulus import KINDS, Pairs, activation_values, all_pairs, random_pairs, weight_values
 from energy.gates.synthesis import Synthesised, Tools, simulate_independently, synthesise
 from energy.gates.verilog import SHARED, TOP, TWOS_COMPLEMENT, Design, Operands, designs
@@ -229,8 +229,9 @@ def characterise_built(tools: Tools, name: str, built: Function, narrower: Seque
     found = _measured_designs(tools, name, built)
     _, netlist, encode = min(found, key=lambda design: design[0].energy_recorded_fj)
     form = built_form(built.weight_bits, built.activation_bits)
+    meter = Meter(tools, netlist)
     for operands in narrower:
-        yield replace(measure(tools, netlist, operands, encode, name=name), form=form)
+        yield replace(meter.row(operands, encode, name=name), form=form)
 
 
 def _measured_designs(tools: Tools, name: str, expected: Function) -> list[tuple[CostRow, Netlist, Encoder]]:
@@ -240,7 +241,8 @@ def _measured_designs(tools: Tools, name: str, expected: Function) -> list[tuple
         synthesised = synthesise(tools, design.verilog, top=TOP, parts=design.parts)
         encode = encoder_of(design, expected)
         prove(tools, synthesised, expected, encode, name=name)
-        found.append((measure(tools, synthesised.netlist, expected, encode, name=name), synthesised.netlist, encode))
+        row = Meter(tools, synthesised.netlist).row(expected, encode, name=name)
+        found.append((row, synthesised.netlist, encode))
     return found
 
 
@@ -274,33 +276,46 @@ def prove(
             )
 
 
-def measure(tools: Tools, netlist: Netlist, expected: Function, encode: Encoder, *, name: str) -> CostRow:
-    """Measure area and energy of a netlist; cells of the module `SHARED` are counted as shared."""
-    shared = np.array([cell.startswith(f"{SHARED}.") for cell in netlist.cell_names], dtype=np.bool_)
-    areas = cell_areas_um2(netlist)
-    energies = {}
-    for kind in KINDS:
-        pairs = random_pairs(kind, expected.form, expected.weight_bits, expected.activation_bits)
-        pairs = Pairs(activations=pairs.activations, weights=expected.held(pairs.weights))
-        stays = pairs.weights[1:] == pairs.weights[:-1] if kind == "held" else None
-        toggles = count_toggles(netlist, encode(pairs), stays).per_net
-        by_cell = cell_energies_fj(netlist, tools.library, toggles)
-        energies[kind] = float(by_cell[~shared].sum()), float(by_cell[shared].sum())
-    return CostRow(
-        name=name,
-        form=expected.form,
-        weight_bits=expected.weight_bits,
-        activation_bits=expected.activation_bits,
-        cells=int((~shared).sum()),
-        area_um2=float(areas[~shared].sum()),
-        energy_uniform_fj=energies["uniform"][0],
-        energy_recorded_fj=energies["recorded"][0],
-        energy_held_fj=energies["held"][0],
-        shared_area_um2=float(areas[shared].sum()),
-        shared_energy_uniform_fj=energies["uniform"][1],
-        shared_energy_recorded_fj=energies["recorded"][1],
-        shared_energy_held_fj=energies["held"][1],
-    )
+class Meter:
+    """Measures a netlist with any operands; cells of the module `SHARED` are counted as shared.
+
+    Args:
+        tools: The installed tools.
+        netlist: The circuit.
+    """
+
+    def __init__(self, tools: Tools, netlist: Netlist) -> None:
+        self._library, self._netlist, self._toggles = tools.library, netlist, ToggleCounter(netlist)
+
+    def row(self, expected: Function, encode: Encoder, *, name: str) -> CostRow:
+        """Measure area and energy for operands of a form and widths."""
+        shared = np.array([cell.startswith(f"{SHARED}.") for cell in self._netlist.cell_names], dtype=np.bool_)
+        areas = cell_areas_um2(self._netlist)
+        operations = []
+        for kind in KINDS:
+            pairs = random_pairs(kind, expected.form, expected.weight_bits, expected.activation_bits)
+            pairs = Pairs(activations=pairs.activations, weights=expected.held(pairs.weights))
+            stays = pairs.weights[1:] == pairs.weights[:-1] if kind == "held" else None
+            operations.append(Operations(operands=encode(pairs), counted=stays))
+        energies = {}
+        for kind, toggles in zip(KINDS, self._toggles.count(operations), strict=True):
+            by_cell = cell_energies_fj(self._netlist, self._library, toggles.per_net)
+            energies[kind] = float(by_cell[~shared].sum()), float(by_cell[shared].sum())
+        return CostRow(
+            name=name,
+            form=expected.form,
+            weight_bits=expected.weight_bits,
+            activation_bits=expected.activation_bits,
+            cells=int((~shared).sum()),
+            area_um2=float(areas[~shared].sum()),
+            energy_uniform_fj=energies["uniform"][0],
+            energy_recorded_fj=energies["recorded"][0],
+            energy_held_fj=energies["held"][0],
+            shared_area_um2=float(areas[shared].sum()),
+            shared_energy_uniform_fj=energies["uniform"][1],
+            shared_energy_recorded_fj=energies["recorded"][1],
+            shared_energy_held_fj=energies["held"][1],
+        )
 
 
 def as_values(codes: Codes, bits: int, *, signed: bool) -> Codes:

@@ -17,7 +17,7 @@ import numpy as np
 
 from energy.cost_table import CostRow, built_form
 from energy.gates.arithmetic import negate_if
-from energy.gates.characterise import Encoder, Expected, Table, as_values, measure, sign_and_magnitude
+from energy.gates.characterise import Encoder, Expected, Meter, Table, as_values, sign_and_magnitude
 from energy.gates.circuit import Circuit
 from energy.gates.errors import GateDesignError, GateProofError
 from energy.gates.simulation import Codes, compute
@@ -143,7 +143,7 @@ def characterise_user(tools: Tools, multiplier: UserMultiplier) -> Iterator[Cost
             table=multiplier.table,
         )
         encode = _encoder(multiplier.activation_port, multiplier.weight_port, own_bits)
-        yield measure(tools, multiplier.design.netlist, expected, encode, name=multiplier.name)
+        yield Meter(tools, multiplier.design.netlist).row(expected, encode, name=multiplier.name)
 
     if multiplier.signed:
         netlist = multiplier.design.netlist
@@ -151,6 +151,7 @@ def characterise_user(tools: Tools, multiplier: UserMultiplier) -> Iterator[Cost
     else:
         netlist = _behind_sign_logic(tools, multiplier).netlist
         encode = _encoder("a", "w", (own_bits[0], own_bits[1] + 1), magnitudes=True)
+    meter = Meter(tools, netlist)
     for weight_bits, activation_bits in _layer_widths(multiplier):
         expected = Expected(
             form="layer",
@@ -158,7 +159,7 @@ def characterise_user(tools: Tools, multiplier: UserMultiplier) -> Iterator[Cost
             activation_bits=activation_bits,
             table=np.zeros((2**activation_bits, 2**weight_bits), dtype=np.int32),  # measured, not proved again
         )
-        row = measure(tools, netlist, expected, encode, name=multiplier.name)
+        row = meter.row(expected, encode, name=multiplier.name)
         yield row
         yield replace(row, form=built_form(MAX_BITS, MAX_BITS))  # it is the same circuit in an array of given widths
 

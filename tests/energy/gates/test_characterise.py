@@ -16,7 +16,7 @@ from energy.gates import (
     characterise_built,
     find_tools,
 )
-from energy.gates.characterise import as_values, encoder_of, measure, prove, sign_and_magnitude
+from energy.gates.characterise import Meter, as_values, encoder_of, prove, sign_and_magnitude
 from energy.gates.requantiser import shifter
 from energy.gates.simulation import cell_areas_um2, cell_energies_fj, compute, count_toggles
 from energy.gates.stimulus import (
@@ -62,7 +62,7 @@ def test_what_a_product_costs_is_linear_in_how_often_its_weight_changes(tools: T
     netlist = synthesise(tools, design.verilog, top="multiplier").netlist
     function = ExactInLayers(weight_bits=bits, activation_bits=bits)  # of which only the operands are used
     encode = encoder_of(design, function)
-    row = measure(tools, netlist, function, encode, name=name)
+    row = Meter(tools, netlist).row(function, encode, name=name)
     for uses in (2, 8, 64):
         pairs = staying_pairs(uses, "layer", bits, bits)
         toggles = count_toggles(netlist, encode(pairs)).per_net

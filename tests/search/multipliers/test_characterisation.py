@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 import approx
 from energy import CostTable, cost_table, gates
 from energy.cost_table import CostKey, CostRow, MultiplierCost, shipped_rows
-from energy.gates.characterise import as_values, encoder_of, measure
+from energy.gates.characterise import Meter, as_values, encoder_of
 from energy.gates.simulation import compute
 from energy.gates.synthesis import synthesise
 from energy.gates.verilog import TOP, TWOS_COMPLEMENT, designs
@@ -296,7 +296,7 @@ def test_the_exact_multiplier_takes_weights_as_its_cheapest_circuit_does(
     energies = {}
     for design in designs("exact", function.operands):
         netlist = synthesise(tools, design.verilog, top=TOP, parts=design.parts).netlist
-        row = measure(tools, netlist, function, encoder_of(design, function), name="exact")
+        row = Meter(tools, netlist).row(function, encoder_of(design, function), name="exact")
         energies[design.description] = row.energy_recorded_fj
     cheapest = min(energies, key=lambda description: energies[description])
     multiplier = approx.find_multiplier(
