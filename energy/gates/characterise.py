@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from energy.cost_table import EXACT, CostRow, built_form
+from energy.cost_table import ARRAY, EXACT, LAYER, CostRow, built_form
 from energy.errors import WorkloadError
 from energy.gates.errors import GateProofError
 from energy.gates.netlist import Netlist
@@ -136,32 +136,33 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExactInLayers:
-    """The exact product of an unsigned activation and a signed weight, of any width up to 24 bits.
+class Exact:
+    """The exact product, of any width up to 24 bits.
 
     Attributes:
+        form: One of `energy.gates.verilog.FORMS`; in layers activations are unsigned and weights are signed.
         weight_bits: Width of a weight.
         activation_bits: Width of an activation.
     """
 
+    form: str = LAYER
     weight_bits: int
     activation_bits: int
 
-    form = "layer"
-    is_exact = True
+    is_exact: ClassVar[bool] = True
 
     @property
     def pairs(self) -> Pairs:
         """Random pairs, and all pairs of the smallest, the largest and the middle values."""
         random = np.random.default_rng(0)
-        most_weight, most_activation = 2 ** (self.weight_bits - 1) - 1, 2**self.activation_bits - 1
-        corners = all_pairs(
-            np.array([0, 1, 2, most_activation // 2, most_activation // 2 + 1, most_activation - 1, most_activation]),
-            np.array([-most_weight, -most_weight // 2, -1, 0, 1, most_weight // 2, most_weight]),
+        weights, activations = (
+            weight_values(self.form, self.weight_bits),
+            activation_values(self.form, self.activation_bits),
         )
+        corners = all_pairs(_extremes(activations), _extremes(weights))
         return Pairs(
-            activations=np.append(corners.activations, random.integers(0, most_activation + 1, _SAMPLED_PAIRS)),
-            weights=np.append(corners.weights, random.integers(-most_weight, most_weight + 1, _SAMPLED_PAIRS)),
+            activations=np.append(corners.activations, random.choice(activations, _SAMPLED_PAIRS)),
+            weights=np.append(corners.weights, random.choice(weights, _SAMPLED_PAIRS)),
         )
 
     @property
@@ -179,12 +180,20 @@ class ExactInLayers:
         return pairs.activations * pairs.weights
 
 
+def _extremes(values: Codes) -> Codes:
+    """The lowest, middle and highest of some values, and those around zero."""
+    ordered = np.sort(values)
+    middle = len(ordered) // 2
+    chosen = np.concatenate([ordered[:3], ordered[middle - 1 : middle + 2], ordered[-3:]])
+    return np.unique(np.append(chosen, [one for one in (-1, 0, 1) if ordered[0] <= one]))
+
+
 def characterise(tools: Tools, name: str, expected: Function) -> CostRow:
     """Build, verify and measure a multiplier of the catalogue.
 
-    One that is exact for these operands is built as the exact one, of which there are several designs: the row has the
-    lowest energy of any design for each kind of operands, and the area of the design with the lowest energy for
-    recorded operands.
+    One that is exact for these operands is built as the exact one, of which there are several designs, as there are of
+    the array: the row has the lowest energy of any design for each kind of operands, and the area of the design with
+    the lowest energy for recorded operands.
 
     Args:
         tools: The installed tools.
@@ -237,7 +246,9 @@ def characterise_built(tools: Tools, name: str, built: Function, narrower: Seque
 def _measured_designs(tools: Tools, name: str, expected: Function) -> list[tuple[CostRow, Netlist, Encoder]]:
     """Build, verify and measure every design of a multiplier."""
     found = []
-    for design in designs(EXACT if expected.is_exact else name, expected.operands):
+    # One that is exact for these operands is built as the exact one, unless the structure is what is asked for.
+    built = EXACT if expected.is_exact and name != ARRAY else name
+    for design in designs(built, expected.operands):
         synthesised = synthesise(tools, design.verilog, top=TOP, parts=design.parts)
         encode = encoder_of(design, expected)
         prove(tools, synthesised, expected, encode, name=name)
