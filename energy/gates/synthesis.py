@@ -29,6 +29,7 @@ CELL_LIBRARY_VARIABLE = "CROSSLAYER_CELL_LIBRARY"  # a folder with the .lib and 
 _CELL_LIBRARY_DIR = Path("/usr/share/qflow/tech/osu018")
 TIMEOUT_S = 120.0
 _MEMORY_KB = 4_000_000
+_CELLS_AS_LOGIC = "read_liberty -ignore_miss_func -ignore_miss_data_latch cells.lib\n"
 _NOT_STARTED = (126, 127)  # a shell's exit codes
 
 # Modules named as parts are mapped separately, so that no logic moves between them and each is charged for its own
@@ -139,6 +140,7 @@ def synthesise(
     parts: Sequence[str] = (),
     rename: str | None = None,
     mapped: bool = False,
+    cells_as_logic: bool = False,
     parameters: Mapping[str, str] | None = None,
     system_verilog: bool = False,
     fold: bool = False,
@@ -153,6 +155,7 @@ def synthesise(
         parts: Modules to be mapped separately. Names of their cells begin with the top module's instance of the part.
         rename: New name of the top module; required if `top` is None.
         mapped: Whether the design contains library cells.
+        cells_as_logic: Whether it uses library cells for what they compute, to be mapped again with all other logic.
         parameters: Parameters of the top module: names, and values as Verilog has them. Both are put into the script.
         system_verilog: Whether it is SystemVerilog.
         fold: Whether constants are put in before signals with several drivers are refused.
@@ -167,7 +170,7 @@ def synthesise(
     module = rename or top
     assert module is not None
     script = _SCRIPT.format(
-        cells="read_liberty -lib cells.lib\n" if mapped else "",
+        cells="read_liberty -lib cells.lib\n" if mapped else _CELLS_AS_LOGIC if cells_as_logic else "",
         language="-sv " if system_verilog else "",
         parameters="".join(f"-chparam {name} {value} " for name, value in (parameters or {}).items()),
         fold="opt_expr\n" if fold else "",

@@ -200,7 +200,7 @@ def _synthesised(tools: Tools, source: Source, parameters: Mapping[str, str]) ->
     if parameters and not plain:
         raise GateDesignError(f"parameters of a module named {source.module!r} cannot be set; give it a plain name")
 
-    def synthesised(*, fold: bool) -> Synthesised:
+    def synthesised(*, fold: bool = False, cells: bool = False) -> Synthesised:
         return synthesise(
             tools,
             source.text,
@@ -209,12 +209,19 @@ def _synthesised(tools: Tools, source: Source, parameters: Mapping[str, str]) ->
             parameters=parameters,
             system_verilog=source.system_verilog,
             fold=fold,
+            cells_as_logic=cells,
             timeout_s=TIMEOUT_S,
         )
 
     try:
-        return synthesised(fold=False), ()
+        return synthesised(), ()
     except GateDesignError as error:
+        missing = re.search(r"Module `\\?(\w+)' referenced in module", str(error))
+        if missing is not None and missing[1] in tools.library.cells:
+            # Netlists of other libraries with these names, such as those of FreePDK45.
+            return synthesised(cells=True), (
+                f"{missing[1]} is not in the file; it was taken for the cell of that name",
+            )
         if "multiple conflicting drivers" not in str(error):
             raise
         # Generators drive a signal by x and by x & 1.

@@ -33,7 +33,7 @@ def print_characterised(console: Console, found: Characterised) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)  # ports may have any name
     console.print(table)
     lines = [f"Exact, {form}: {EXACT_DESIGNS[form]}; array: {ARRAY_DESIGNS[form]}." for form in forms]
-    if found.circuit is not None:
+    if found.circuit is not None and found.kept_in is not None:
         lines.append("Narrower operands run in the whole circuit.")
     if found.dearer is not None:
         _, weight_bits, activation_bits = found.dearer

@@ -147,6 +147,20 @@ def test_signals_with_two_equal_drivers(tools: Tools) -> None:
         read(tools, part + twice.format("same one(a[1], 1'b1, x);"))
 
 
+def test_cells_of_the_library_are_taken_for_what_they_compute(tools: Tools) -> None:
+    text = """
+module m(input [1:0] a, b, output [3:0] p);
+    wire carry;
+    AND2X1 one (.A(a[0]), .B(b[0]), .Y(p[0]));
+    HAX1 two (.A(a[1] & b[0]), .B(a[0] & b[1]), .YS(p[1]), .YC(carry));
+    HAX1 three (.A(a[1] & b[1]), .B(carry), .YS(p[2]), .YC(p[3]));
+endmodule
+"""
+    found = read(tools, text)
+    assert (found.table(signed=False) == np.arange(4)[:, None] * np.arange(4)).all()
+    assert found.notes[0].endswith("X1 is not in the file; it was taken for the cell of that name")
+
+
 def test_wide_circuits_are_sampled(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(user_circuit, "SAMPLED_PAIRS", 2**12)
     monkeypatch.setattr(user_circuit, "_PROVED_PAIRS", 2**10)
