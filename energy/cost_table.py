@@ -19,6 +19,7 @@ from pathlib import Path
 from energy.errors import WorkloadError
 
 EXACT = "exact"
+ARRAY = "exact-array"  # the exact product by one row of adders per bit, as in many publications
 LAYER = "layer"
 BUILT_WIDTHS = ((8, 8), (16, 16))  # weight and activation bits of circuits measured with narrower operands too
 LANES_PER_BANK = 4  # multipliers that share one bank of pre-computers (Sarwar et al., DATE 2016)
@@ -216,7 +217,7 @@ def relative_costs(
 
     Args:
         rows: Rows of any multipliers.
-        exact: Rows of exact multipliers to divide by; those of the shipped table if None.
+        exact: Rows of exact multipliers to divide by, of the name `EXACT`; those of the shipped table if None.
         source: The `MultiplierCost.source` of the results.
 
     Returns:
@@ -282,6 +283,16 @@ def exact_rows() -> dict[CostKey, CostRow]:
 
 
 @cache
+def array_rows() -> dict[CostKey, CostRow]:
+    """Return the rows of exact carry-save arrays, by form, weight bits and activation bits.
+
+    Published ratios are often over an array, which takes more energy than the exact multiplier of this table.
+    """
+    rows = _parsed(files("energy").joinpath("exact_arrays.csv").read_text(encoding="utf-8"))
+    return {row.key: row for row in rows}
+
+
+@cache
 def shipped_rows() -> tuple[CostRow, ...]:
     """Read the rows of the shipped table."""
     return tuple(_parsed(files("energy").joinpath("multipliers.csv").read_text(encoding="utf-8")))
@@ -322,7 +333,23 @@ def _unknown(name: str, known: list[str]) -> str:
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     return (
         f"no energy is known for multiplier {name!r}; {hint}known multipliers are {', '.join(known)}; "
-        f"characterise it with: search multipliers characterise {name}"
+        f"if it is a member of the catalogue, {how_to_know_costs(name, imported=False)}; if it is imported, "
+        f"{how_to_know_costs(name, imported=True)}"
+    )
+
+
+def how_to_know_costs(name: str, *, imported: bool) -> str:
+    """Say how the costs of a multiplier become known: from its circuit, or as published.
+
+    Args:
+        name: The multiplier.
+        imported: Whether it is imported, and so has no circuit here.
+    """
+    if not imported:
+        return f"characterise it with: search multipliers characterise {name}"
+    return (
+        f"measure its circuit with: search multipliers characterise FILE.v --name {name}, or give a published ratio "
+        f"with: search multipliers import FILE --name {name} --energy RATIO"
     )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from search.errors import UsageError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 DATA_DIR_VARIABLE = "CROSSLAYER_DATA_DIR"
 STORAGE_VARIABLE = "CROSSLAYER_STORAGE"
@@ -49,8 +51,10 @@ def storage_url(given: str | None = None) -> str:
         return f"sqlite:///{Path(platformdirs.user_data_dir('crosslayer')) / 'crosslayer.db'}"
     if "://" not in chosen:
         return f"sqlite:///{chosen}"
+    from sqlalchemy.exc import ArgumentError
+
     try:
-        make_url(chosen)
+        _parsed(chosen)
     except ArgumentError:
         raise UsageError(
             f"`storage` {chosen!r} is not a database URL; give sqlite:///FILE, "
@@ -61,15 +65,22 @@ def storage_url(given: str | None = None) -> str:
 
 def without_password(url: str) -> str:
     """Return a database URL without its password, for printing."""
-    return make_url(url).render_as_string(hide_password=True)
+    return _parsed(url).render_as_string(hide_password=True)
 
 
 def sqlite_path(url: str) -> Path | None:
     """Return the file of an SQLite URL, or None for other databases."""
-    parsed = make_url(url)
+    parsed = _parsed(url)
     if not parsed.drivername.startswith("sqlite") or not parsed.database:
         return None
     return Path(parsed.database)
+
+
+def _parsed(url: str) -> URL:
+    # SQLAlchemy is imported only for the locations of databases: folders are looked up by programs that need none.
+    from sqlalchemy.engine import make_url
+
+    return make_url(url)
 
 
 def cache_folder(url: str) -> Path:

@@ -1,6 +1,7 @@
 """Fixtures that more than one room uses."""
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ def _note_started(event: str, arguments: tuple[object, ...]) -> None:
     if event in _STARTING and "fc-list" not in arguments:
         _started.append(f"{event}: {arguments[0]}" if arguments else event)
 
+
+# torch's compiler asks `uname` for the processor, in whichever test loads it first; the answer is kept.
+platform.uname().processor  # noqa: B018
 
 sys.addaudithook(_note_started)
 

@@ -235,9 +235,11 @@ def quantized_conv2d(
     )
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _largest_product(multiplier: Multiplier) -> int:
     return multiplier.largest_product
+
+
+_largest_product._dynamo_marked_constant = True  # type: ignore[attr-defined]  # see operators.known_digest
 
 
 def _check_operands(

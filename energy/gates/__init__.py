@@ -4,7 +4,7 @@ Needs Yosys, Icarus Verilog and a cell library, all found at run time; `energy` 
 produced here. See `docs/multiplier-energy.md`.
 """
 
-from energy.gates.characterise import ExactInLayers as ExactInLayers
+from energy.gates.characterise import Exact as Exact
 from energy.gates.characterise import Expected as Expected
 from energy.gates.characterise import Function as Function
 from energy.gates.characterise import characterise as characterise
@@ -12,28 +12,40 @@ from energy.gates.characterise import characterise_built as characterise_built
 from energy.gates.errors import GateDesignError as GateDesignError
 from energy.gates.errors import GateProofError as GateProofError
 from energy.gates.errors import GateToolError as GateToolError
+from energy.gates.source import SUFFIXES as SUFFIXES
+from energy.gates.source import Source as Source
+from energy.gates.source import read_source as read_source
+from energy.gates.source import source_of_blif as source_of_blif
+from energy.gates.source import source_of_verilog as source_of_verilog
 from energy.gates.synthesis import Tools as Tools
 from energy.gates.synthesis import find_tools as find_tools
 from energy.gates.synthesis import tool_versions as tool_versions
-from energy.gates.user_verilog import UserMultiplier as UserMultiplier
-from energy.gates.user_verilog import characterise_user as characterise_user
-from energy.gates.user_verilog import read_user_verilog as read_user_verilog
-from energy.gates.user_verilog import user_row_count as user_row_count
+from energy.gates.user_circuit import SAMPLED_PAIRS as SAMPLED_PAIRS
+from energy.gates.user_circuit import UserCircuit as UserCircuit
+from energy.gates.user_circuit import read_circuit as read_circuit
+from energy.gates.user_rows import characterise_user as characterise_user
+from energy.gates.user_rows import user_row_count as user_row_count
 
 __all__ = [
-    "ExactInLayers",
+    "SAMPLED_PAIRS",
+    "SUFFIXES",
+    "Exact",
     "Expected",
     "Function",
     "GateDesignError",
     "GateProofError",
     "GateToolError",
+    "Source",
     "Tools",
-    "UserMultiplier",
+    "UserCircuit",
     "characterise",
     "characterise_built",
     "characterise_user",
     "find_tools",
-    "read_user_verilog",
+    "read_circuit",
+    "read_source",
+    "source_of_blif",
+    "source_of_verilog",
     "tool_versions",
     "user_row_count",
 ]

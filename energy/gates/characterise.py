@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from energy.cost_table import EXACT, CostRow, built_form
+from energy.cost_table import ARRAY, EXACT, LAYER, CostRow, built_form
 from energy.errors import WorkloadError
 from energy.gates.errors import GateProofError
 from energy.gates.netlist import Netlist
-from energy.gates.simulation import Codes, cell_areas_um2, cell_energies_fj, compute, count_toggles
+from energy.gates.simulation import Codes, Operations, ToggleCounter, cell_areas_um2, cell_energies_fj, compute
 from energy.gates.stimulus import KINDS, Pairs, activation_values, all_pairs, random_pairs, weight_values
 from energy.gates.synthesis import Synthesised, Tools, simulate_independently, synthesise
 from energy.gates.verilog import SHARED, TOP, TWOS_COMPLEMENT, Design, Operands, designs
@@ -136,32 +136,33 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExactInLayers:
-    """The exact product of an unsigned activation and a signed weight, of any width up to 24 bits.
+class Exact:
+    """The exact product, of any width up to 24 bits.
 
     Attributes:
+        form: One of `energy.gates.verilog.FORMS`; in layers activations are unsigned and weights are signed.
         weight_bits: Width of a weight.
         activation_bits: Width of an activation.
     """
 
+    form: str = LAYER
     weight_bits: int
     activation_bits: int
 
-    form = "layer"
-    is_exact = True
+    is_exact: ClassVar[bool] = True
 
     @property
     def pairs(self) -> Pairs:
         """Random pairs, and all pairs of the smallest, the largest and the middle values."""
         random = np.random.default_rng(0)
-        most_weight, most_activation = 2 ** (self.weight_bits - 1) - 1, 2**self.activation_bits - 1
-        corners = all_pairs(
-            np.array([0, 1, 2, most_activation // 2, most_activation // 2 + 1, most_activation - 1, most_activation]),
-            np.array([-most_weight, -most_weight // 2, -1, 0, 1, most_weight // 2, most_weight]),
+        weights, activations = (
+            weight_values(self.form, self.weight_bits),
+            activation_values(self.form, self.activation_bits),
         )
+        corners = all_pairs(_extremes(activations), _extremes(weights))
         return Pairs(
-            activations=np.append(corners.activations, random.integers(0, most_activation + 1, _SAMPLED_PAIRS)),
-            weights=np.append(corners.weights, random.integers(-most_weight, most_weight + 1, _SAMPLED_PAIRS)),
+            activations=np.append(corners.activations, random.choice(activations, _SAMPLED_PAIRS)),
+            weights=np.append(corners.weights, random.choice(weights, _SAMPLED_PAIRS)),
         )
 
     @property
@@ -179,12 +180,20 @@ class ExactInLayers:
         return pairs.activations * pairs.weights
 
 
+def _extremes(values: Codes) -> Codes:
+    """The lowest, middle and highest of some values, and those around zero."""
+    ordered = np.sort(values)
+    middle = len(ordered) // 2
+    chosen = np.concatenate([ordered[:3], ordered[middle - 1 : middle + 2], ordered[-3:]])
+    return np.unique(np.append(chosen, [one for one in (-1, 0, 1) if ordered[0] <= one]))
+
+
 def characterise(tools: Tools, name: str, expected: Function) -> CostRow:
     """Build, verify and measure a multiplier of the catalogue.
 
-    One that is exact for these operands is built as the exact one, of which there are several designs: the row has the
-    lowest energy of any design for each kind of operands, and the area of the design with the lowest energy for
-    recorded operands.
+    One that is exact for these operands is built as the exact one, of which there are several designs, as there are of
+    the array: the row has the lowest energy of any design for each kind of operands, and the area of the design with
+    the lowest energy for recorded operands.
 
     Args:
         tools: The installed tools.
@@ -229,18 +238,22 @@ def characterise_built(tools: Tools, name: str, built: Function, narrower: Seque
     found = _measured_designs(tools, name, built)
     _, netlist, encode = min(found, key=lambda design: design[0].energy_recorded_fj)
     form = built_form(built.weight_bits, built.activation_bits)
+    meter = Meter(tools, netlist)
     for operands in narrower:
-        yield replace(measure(tools, netlist, operands, encode, name=name), form=form)
+        yield replace(meter.row(operands, encode, name=name), form=form)
 
 
 def _measured_designs(tools: Tools, name: str, expected: Function) -> list[tuple[CostRow, Netlist, Encoder]]:
     """Build, verify and measure every design of a multiplier."""
     found = []
-    for design in designs(EXACT if expected.is_exact else name, expected.operands):
+    # One that is exact for these operands is built as the exact one, unless the structure is what is asked for.
+    built = EXACT if expected.is_exact and name != ARRAY else name
+    for design in designs(built, expected.operands):
         synthesised = synthesise(tools, design.verilog, top=TOP, parts=design.parts)
         encode = encoder_of(design, expected)
         prove(tools, synthesised, expected, encode, name=name)
-        found.append((measure(tools, synthesised.netlist, expected, encode, name=name), synthesised.netlist, encode))
+        row = Meter(tools, synthesised.netlist).row(expected, encode, name=name)
+        found.append((row, synthesised.netlist, encode))
     return found
 
 
@@ -274,33 +287,46 @@ def prove(
             )
 
 
-def measure(tools: Tools, netlist: Netlist, expected: Function, encode: Encoder, *, name: str) -> CostRow:
-    """Measure area and energy of a netlist; cells of the module `SHARED` are counted as shared."""
-    shared = np.array([cell.startswith(f"{SHARED}.") for cell in netlist.cell_names], dtype=np.bool_)
-    areas = cell_areas_um2(netlist)
-    energies = {}
-    for kind in KINDS:
-        pairs = random_pairs(kind, expected.form, expected.weight_bits, expected.activation_bits)
-        pairs = Pairs(activations=pairs.activations, weights=expected.held(pairs.weights))
-        stays = pairs.weights[1:] == pairs.weights[:-1] if kind == "held" else None
-        toggles = count_toggles(netlist, encode(pairs), stays).per_net
-        by_cell = cell_energies_fj(netlist, tools.library, toggles)
-        energies[kind] = float(by_cell[~shared].sum()), float(by_cell[shared].sum())
-    return CostRow(
-        name=name,
-        form=expected.form,
-        weight_bits=expected.weight_bits,
-        activation_bits=expected.activation_bits,
-        cells=int((~shared).sum()),
-        area_um2=float(areas[~shared].sum()),
-        energy_uniform_fj=energies["uniform"][0],
-        energy_recorded_fj=energies["recorded"][0],
-        energy_held_fj=energies["held"][0],
-        shared_area_um2=float(areas[shared].sum()),
-        shared_energy_uniform_fj=energies["uniform"][1],
-        shared_energy_recorded_fj=energies["recorded"][1],
-        shared_energy_held_fj=energies["held"][1],
-    )
+class Meter:
+    """Measures a netlist with any operands; cells of the module `SHARED` are counted as shared.
+
+    Args:
+        tools: The installed tools.
+        netlist: The circuit.
+    """
+
+    def __init__(self, tools: Tools, netlist: Netlist) -> None:
+        self._library, self._netlist, self._toggles = tools.library, netlist, ToggleCounter(netlist)
+
+    def row(self, expected: Function, encode: Encoder, *, name: str) -> CostRow:
+        """Measure area and energy for operands of a form and widths."""
+        shared = np.array([cell.startswith(f"{SHARED}.") for cell in self._netlist.cell_names], dtype=np.bool_)
+        areas = cell_areas_um2(self._netlist)
+        operations = []
+        for kind in KINDS:
+            pairs = random_pairs(kind, expected.form, expected.weight_bits, expected.activation_bits)
+            pairs = Pairs(activations=pairs.activations, weights=expected.held(pairs.weights))
+            stays = pairs.weights[1:] == pairs.weights[:-1] if kind == "held" else None
+            operations.append(Operations(operands=encode(pairs), counted=stays))
+        energies = {}
+        for kind, toggles in zip(KINDS, self._toggles.count(operations), strict=True):
+            by_cell = cell_energies_fj(self._netlist, self._library, toggles.per_net)
+            energies[kind] = float(by_cell[~shared].sum()), float(by_cell[shared].sum())
+        return CostRow(
+            name=name,
+            form=expected.form,
+            weight_bits=expected.weight_bits,
+            activation_bits=expected.activation_bits,
+            cells=int((~shared).sum()),
+            area_um2=float(areas[~shared].sum()),
+            energy_uniform_fj=energies["uniform"][0],
+            energy_recorded_fj=energies["recorded"][0],
+            energy_held_fj=energies["held"][0],
+            shared_area_um2=float(areas[shared].sum()),
+            shared_energy_uniform_fj=energies["uniform"][1],
+            shared_energy_recorded_fj=energies["recorded"][1],
+            shared_energy_held_fj=energies["held"][1],
+        )
 
 
 def as_values(codes: Codes, bits: int, *, signed: bool) -> Codes:

@@ -35,9 +35,9 @@ class LoadTable:
     loads_pf: NDArray[np.float64]
     values: NDArray[np.float64]
 
-    def at(self, load_pf: float) -> float:
-        """Interpolate; beyond the table, take its nearest entry."""
-        return float(np.interp(load_pf, self.loads_pf, self.values))
+    def at(self, loads_pf: NDArray[np.float64] | float) -> NDArray[np.float64]:
+        """Interpolate, for one load or several; beyond the table, take its nearest entry."""
+        return np.asarray(np.interp(loads_pf, self.loads_pf, self.values))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,7 @@ class Netlist:
         cell_names: Names of the instances, prefixed with the modules that they came from.
         net_count: Number of nets, including the two constant ones.
         levels: Groups of cells; each depends on earlier ones only.
+        signed: The ports that are declared as signed.
     """
 
     inputs: Mapping[str, Nets]
@@ -51,6 +52,7 @@ class Netlist:
     cell_names: tuple[str, ...]
     net_count: int
     levels: tuple[CellGroup, ...]
+    signed: frozenset[str] = frozenset()
 
     def loads_pf(self) -> NDArray[np.float64]:
         """Sum the capacitance of the input pins on every net."""
@@ -118,6 +120,7 @@ def read_netlist(text: str, module: str, library: CellLibrary) -> Netlist:
         cell_names=tuple(instance.name for instance in instances),
         net_count=len(numbers),
         levels=_grouped(instances, levels),
+        signed=frozenset(name for name, port in found["ports"].items() if port.get("signed")),
     )
 
 

@@ -8,14 +8,15 @@ meet: these glitches distinguish multiplier structures.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
 
 from energy.gates.liberty import CellLibrary, Function, Words
-from energy.gates.netlist import ONE, CellGroup, Netlist, Nets
+from energy.gates.netlist import ONE, ZERO, Netlist, Nets
 
 STEP_NS = 0.05  # steps of 0.03 and 0.02 change relative energies by up to 5 %
 
@@ -62,38 +63,124 @@ def compute(netlist: Netlist, operands: Mapping[str, Codes]) -> dict[str, Codes]
     return {name: unpack(values[nets], count) for name, nets in netlist.outputs.items()}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operations:
+    """A sequence of operands for one circuit.
+
+    Attributes:
+        operands: Input port -> sequence of codes; n codes make n - 1 operations. All bits change at once.
+        counted: Whether each operation counts, of which one must; all if None.
+    """
+
+    operands: Mapping[str, Codes]
+    counted: NDArray[np.bool_] | None = None
+
+    def changes(self) -> tuple[dict[str, Codes], dict[str, Codes], int]:
+        """Codes before and after the operations that count, in whole words, and the number of these operations.
+
+        Operations that fill the last word change nothing.
+        """
+        before, after, count = {}, {}, 0
+        for name, codes in self.operands.items():
+            first, second = codes[:-1], codes[1:]
+            if self.counted is not None:
+                first, second = first[self.counted], second[self.counted]
+            count = len(first)
+            before[name], after[name] = (np.pad(one, (0, -count % 64)) for one in (first, second))
+        return before, after, count
+
+
 def count_toggles(netlist: Netlist, operands: Mapping[str, Codes], counted: NDArray[np.bool_] | None = None) -> Toggles:
-    """Count the average toggles per operation for a sequence of operands.
+    """Count the average toggles per operation for a sequence of operands; see `Operations`."""
+    (toggles,) = ToggleCounter(netlist).count([Operations(operands=operands, counted=counted)])
+    return toggles
+
+
+class ToggleCounter:
+    """Counts toggles in one circuit, step by step, and computes of every step only the outputs that may change in it.
+
+    An output changes once its inputs have called for the new value throughout its delay. So it is computed for as many
+    steps after a change of its inputs, and not while they are still.
 
     Args:
         netlist: The circuit.
-        operands: Input port -> sequence of codes; n codes make n - 1 operations. All bits change at once.
-        counted: Whether each operation counts, of which one must; all by default.
     """
-    count = len(next(iter(operands.values()))) - 1
-    mask = pack(np.ones(count, dtype=np.int64) if counted is None else counted.astype(np.int64), 1)
-    operations = count if counted is None else int(counted.sum())
-    values = _settled(netlist, {name: codes[:-1] for name, codes in operands.items()})
-    first = values.copy()
-    toggles = np.zeros(netlist.net_count, dtype=np.int64)
 
-    def change(nets: Nets, after: Words) -> bool:
-        flipped = values[nets] ^ after
-        toggles[nets] += np.bitwise_count(flipped & mask).sum(axis=1, dtype=np.int64)
-        values[nets] = after
-        return bool(flipped.any())
+    def __init__(self, netlist: Netlist) -> None:
+        self._netlist = netlist
+        outputs = _outputs(netlist)
+        self._nets = np.array([one.net for one in outputs], dtype=np.intp)
+        self._steps = np.array([one.steps for one in outputs], dtype=np.int64)
+        pins = max((len(one.inputs) for one in outputs), default=0)
+        # Cells with fewer inputs get the constant net, which never changes, in place of the others.
+        self._inputs = np.full((len(outputs), pins), ZERO, dtype=np.intp)
+        for place, one in enumerate(outputs):
+            self._inputs[place, : len(one.inputs)] = [*one.inputs.values()]
+        self._functions = _by_function(outputs)
+        self._delays = [(int(steps), *np.searchsorted(self._steps, [steps, steps + 1])) for steps in {*self._steps}]
 
-    waiting = [_Waiting(group, values[group.output]) for group in _by_delay(netlist)]
-    for name, codes in operands.items():
-        change(netlist.inputs[name], pack(codes[1:], len(netlist.inputs[name])))
-    quiet, longest = 0, max((group.steps for group in _by_delay(netlist)), default=0)
-    while quiet <= longest:
-        # All cells see the values of the previous step: results are applied once all have been computed.
-        results = [one.step(values) for one in waiting]
-        active = [change(one.group.output, after) for one, after in zip(waiting, results, strict=True)]
-        quiet = 0 if any(active) else quiet + 1
-    settled = np.bitwise_count((first ^ values) & mask).sum(axis=1, dtype=np.int64)
-    return Toggles(per_net=toggles / operations, settled_per_net=settled / operations)
+    def count(self, sequences: Sequence[Operations]) -> list[Toggles]:
+        """Count the average toggles per operation of sequences, which are simulated together."""
+        changes = [one.changes() for one in sequences]
+        values = _settled(self._netlist, _joined([before for before, _, _ in changes]))
+        first = values.copy()
+        toggles = self._run(values, _joined([after for _, after, _ in changes]))
+        settled = np.bitwise_count(first ^ values)
+        found, start = [], 0
+        for before, _, operations in changes:
+            stop = start + len(next(iter(before.values()))) // 64
+            per_net, settled_per_net = (
+                one[:, start:stop].sum(axis=1, dtype=np.int64) / operations for one in (toggles, settled)
+            )
+            found.append(Toggles(per_net=per_net, settled_per_net=settled_per_net))
+            start = stop
+        return found
+
+    def _run(self, values: Words, operands: Mapping[str, Codes]) -> NDArray[np.uint32]:
+        """Apply operands to settled nets until all are settled again; return the toggles of each net by word."""
+        toggles = np.zeros(values.shape, dtype=np.uint32)
+        changed = np.zeros(len(values), dtype=np.bool_)
+
+        def change(nets: Nets, flipped: Words) -> None:
+            counts = np.bitwise_count(flipped)
+            rows = np.flatnonzero(counts.any(axis=1))
+            values[nets[rows]] ^= flipped[rows]
+            toggles[nets[rows]] += counts[rows]
+            changed[nets[rows]] = True
+
+        for name, codes in operands.items():
+            nets = self._netlist.inputs[name]
+            change(nets, values[nets] ^ pack(codes, len(nets)))
+        asked_before = values[self._nets]
+        waiting = [
+            _Waiting(steps, start, stop, words=values.shape[1]) for steps, start, stop in self._delays if steps > 1
+        ]
+        until = np.full(len(self._nets), -1)  # the last step in which each output has to be computed
+        places = np.empty(len(self._nets), dtype=np.intp)
+        for step in count():
+            heard = changed[self._inputs].any(axis=1)
+            until[heard] = step + self._steps[heard] - 1
+            may_change = until >= step
+            outputs = np.flatnonzero(may_change)
+            if not len(outputs):
+                return toggles
+            places[outputs] = np.arange(len(outputs))
+            # All cells see the values of the previous step: results are applied once all have been computed.
+            asked = np.empty((len(outputs), values.shape[1]), dtype=np.uint64)
+            for one in self._functions:
+                chosen = np.flatnonzero(may_change[one.outputs])
+                if len(chosen):
+                    seen = {pin: values[nets[chosen]] for pin, nets in one.inputs.items()}
+                    asked[places[one.outputs[chosen]]] = one.function(seen)
+            nets = self._nets[outputs]
+            flipped = asked ^ values[nets]
+            turned = asked ^ asked_before[outputs]
+            asked_before[outputs] = asked
+            for delayed in waiting:
+                delayed.hold_back(step, outputs, turned, flipped)
+            changed[:] = False
+            change(nets, flipped)
+        raise AssertionError("a circuit without loops settles")
 
 
 def cell_energies_fj(netlist: Netlist, library: CellLibrary, toggles: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -114,8 +201,7 @@ def cell_energies_fj(netlist: Netlist, library: CellLibrary, toggles: NDArray[np
             # C V^2 / 2 a toggle, in pF x V^2 = pJ
             energies_fj[group.members] += toggles[nets] * group.cell.inputs[pin] * library.nominal_v**2 / 2 * 1e3
         for pin, nets in group.outputs.items():
-            internal = [group.cell.outputs[pin].internal_pj.at(loads[net]) for net in nets]
-            energies_fj[group.members] += toggles[nets] * np.array(internal) * 1e3
+            energies_fj[group.members] += toggles[nets] * group.cell.outputs[pin].internal_pj.at(loads[nets]) * 1e3
     return energies_fj
 
 
@@ -125,6 +211,10 @@ def cell_areas_um2(netlist: Netlist) -> NDArray[np.float64]:
     for group in netlist.levels:
         areas[group.members] = group.cell.area_um2
     return areas
+
+
+def _joined(sequences: Sequence[Mapping[str, Codes]]) -> dict[str, Codes]:
+    return {port: np.concatenate([one[port] for one in sequences]) for port in sequences[0]}
 
 
 def _settled(netlist: Netlist, operands: Mapping[str, Codes]) -> Words:
@@ -142,52 +232,93 @@ def _settled(netlist: Netlist, operands: Mapping[str, Codes]) -> Words:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _DelayGroup:
-    """Outputs with the same function and delay, anywhere in the netlist."""
+class _Output:
+    """An output of a cell: where it is in the netlist, and its delay."""
 
+    cell: str
+    pin: str
     function: Function
     steps: int
-    inputs: Mapping[str, Nets]
-    output: Nets
+    inputs: Mapping[str, int]
+    net: int
 
 
-def _by_delay(netlist: Netlist) -> list[_DelayGroup]:
+def _outputs(netlist: Netlist) -> list[_Output]:
+    """List the outputs of all cells in order of their delay."""
     loads = netlist.loads_pf()
-    members: dict[tuple[str, str, int], list[tuple[CellGroup, int]]] = {}
+    found = []
     for group in netlist.levels:
         for pin, nets in group.outputs.items():
-            for place, net in enumerate(nets):
-                steps = max(1, round(group.cell.outputs[pin].delay_ns.at(loads[net]) / STEP_NS))
-                members.setdefault((group.cell.name, pin, steps), []).append((group, place))
-    found = []
-    for (_, pin, steps), cells in sorted(members.items()):
-        cell = cells[0][0].cell
-        found.append(
-            _DelayGroup(
-                function=cell.outputs[pin].function,
-                steps=steps,
-                inputs={name: np.array([group.inputs[name][place] for group, place in cells]) for name in cell.inputs},
-                output=np.array([group.outputs[pin][place] for group, place in cells]),
-            )
+            output = group.cell.outputs[pin]
+            for place, (net, delay_ns) in enumerate(zip(nets, output.delay_ns.at(loads[nets]), strict=True)):
+                inputs = {name: int(wired[place]) for name, wired in group.inputs.items()}
+                steps = max(1, round(delay_ns / STEP_NS))
+                found.append(
+                    _Output(
+                        cell=group.cell.name, pin=pin, function=output.function, steps=steps, inputs=inputs, net=net
+                    )
+                )
+    return sorted(found, key=lambda one: one.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SameFunction:
+    """Outputs with the same function, anywhere in the netlist: their places among all, and the nets at their inputs."""
+
+    function: Function
+    outputs: NDArray[np.intp]
+    inputs: Mapping[str, Nets]
+
+
+def _by_function(outputs: Sequence[_Output]) -> list[_SameFunction]:
+    members: dict[tuple[str, str], list[int]] = {}
+    for place, one in enumerate(outputs):
+        members.setdefault((one.cell, one.pin), []).append(place)
+    return [
+        _SameFunction(
+            function=outputs[places[0]].function,
+            outputs=np.array(places, dtype=np.intp),
+            inputs={
+                pin: np.array([outputs[place].inputs[pin] for place in places], dtype=np.intp)
+                for pin in outputs[places[0]].inputs
+            },
         )
-    return found
+        for places in members.values()
+    ]
 
 
 class _Waiting:
-    """Inertial delay of a group: an output changes once its inputs have called for it throughout the delay."""
+    """Inertial delay of the outputs that have the same: each changes only if its inputs called for the same throughout.
 
-    def __init__(self, group: _DelayGroup, settled: Words) -> None:
-        self.group = group
-        self._asked = [settled] * (group.steps - 1)  # called for in the previous steps
+    Args:
+        steps: The delay, more than one step.
+        start: The first of these outputs, among all in order of delay.
+        stop: The end of them.
+        words: Words of simulated operations.
+    """
 
-    def step(self, values: Words) -> Words:
-        """Compute the outputs after one step from the values of all nets."""
-        asked = self.group.function({pin: values[nets] for pin, nets in self.group.inputs.items()})
-        if not self._asked:
-            return asked
-        always, ever = asked.copy(), asked.copy()
-        for earlier in self._asked:
-            always &= earlier
-            ever |= earlier
-        self._asked = [*self._asked[1:], asked]
-        return (values[self.group.output] | always) & ever
+    def __init__(self, steps: int, start: int, stop: int, *, words: int) -> None:
+        self._range = (start, stop)
+        # Where the call has turned in each of the earlier steps of the delay: zero once an output is left out, because
+        # it is computed for as many steps after the last turn.
+        self._turned = np.zeros((steps - 2, stop - start, words), dtype=np.uint64)
+
+    def hold_back(self, step: int, outputs: NDArray[np.intp], turned: Words, flipped: Words) -> None:
+        """Take those changes back that were not called for throughout the delay.
+
+        Args:
+            step: Number of the step.
+            outputs: The outputs computed in this step, in ascending order.
+            turned: Where inputs call for another value than in the step before, a row for each of them.
+            flipped: Where they call for another value than the output has; changed in place.
+        """
+        start, stop = np.searchsorted(outputs, self._range)
+        if start == stop:
+            return
+        mine = outputs[start:stop] - self._range[0]
+        recent = turned[start:stop].copy()
+        for earlier in self._turned:
+            recent |= earlier[mine]
+        if len(self._turned):
+            self._turned[step % len(self._turned), mine] = turned[start:stop]
+        flipped[start:stop] &= ~recent

@@ -29,16 +29,17 @@ CELL_LIBRARY_VARIABLE = "CROSSLAYER_CELL_LIBRARY"  # a folder with the .lib and 
 _CELL_LIBRARY_DIR = Path("/usr/share/qflow/tech/osu018")
 TIMEOUT_S = 120.0
 _MEMORY_KB = 4_000_000
+_CELLS_AS_LOGIC = "read_liberty -ignore_miss_func -ignore_miss_data_latch cells.lib\n"
 _NOT_STARTED = (126, 127)  # a shell's exit codes
 
 # Modules named as parts are mapped separately, so that no logic moves between them and each is charged for its own
 # cells; all others are mapped as one. Cells are renamed because their names hold counters that differ between runs.
 _SCRIPT = """\
-{cells}read_verilog design.v
-hierarchy -check {top}
+{cells}read_verilog {language}design.v
+hierarchy -check {parameters}{top}
 proc
 {keep}flatten
-check -assert
+{fold}check -assert
 opt -full
 memory_map
 opt -full
@@ -139,17 +140,25 @@ def synthesise(
     parts: Sequence[str] = (),
     rename: str | None = None,
     mapped: bool = False,
+    cells_as_logic: bool = False,
+    parameters: Mapping[str, str] | None = None,
+    system_verilog: bool = False,
+    fold: bool = False,
     timeout_s: float = TIMEOUT_S,
 ) -> Synthesised:
     """Map a design to library cells.
 
     Args:
         tools: The installed tools.
-        verilog: The design's modules; user input must pass `user_verilog.checked` first.
+        verilog: The design's modules; user input must be the text of an `energy.gates.source.Source`.
         top: The top module; found by Yosys if None.
         parts: Modules to be mapped separately. Names of their cells begin with the top module's instance of the part.
         rename: New name of the top module; required if `top` is None.
         mapped: Whether the design contains library cells.
+        cells_as_logic: Whether it uses library cells for what they compute, to be mapped again with all other logic.
+        parameters: Parameters of the top module: names, and values as Verilog has them. Both are put into the script.
+        system_verilog: Whether it is SystemVerilog.
+        fold: Whether constants are put in before signals with several drivers are refused.
         timeout_s: Time limit of Yosys.
 
     Raises:
@@ -161,7 +170,10 @@ def synthesise(
     module = rename or top
     assert module is not None
     script = _SCRIPT.format(
-        cells="read_liberty -lib cells.lib\n" if mapped else "",
+        cells="read_liberty -lib cells.lib\n" if mapped else _CELLS_AS_LOGIC if cells_as_logic else "",
+        language="-sv " if system_verilog else "",
+        parameters="".join(f"-chparam {name} {value} " for name, value in (parameters or {}).items()),
+        fold="opt_expr\n" if fold else "",
         top=f"-top {top}" if top else "-auto-top",
         keep=keep,
         release=release,

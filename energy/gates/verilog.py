@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from energy.cost_table import EXACT
+from energy.cost_table import ARRAY, EXACT
 from energy.errors import WorkloadError
 from energy.gates.arithmetic import add, add_columns, columns_of, negate_if, place
 from energy.gates.circuit import Bit, Bits, Circuit
@@ -58,7 +58,7 @@ class Design:
 
 
 def designs(name: str, operands: Operands) -> list[Design]:
-    """List the designs of a multiplier of the catalogue, of which the cheapest counts: one, or several for `exact`.
+    """List the designs of a multiplier of the catalogue, of which the cheapest counts: one, or several for exact ones.
 
     Raises:
         WorkloadError: If the name is unknown.
@@ -66,6 +66,8 @@ def designs(name: str, operands: Operands) -> list[Design]:
     alphabets = _alphabets(name)
     if alphabets is not None:
         return [_alphabet_set(alphabets, operands)]
+    if name == ARRAY:
+        return [_single(description, operands, build) for description, build in _ARRAYS[operands.form].items()]
     found = [_with_sign_logic(name, operands)]
     if name == EXACT:
         found += [_single(description, operands, build) for description, build in _EXACT_DESIGNS[operands.form].items()]
@@ -127,18 +129,49 @@ def _baugh_wooley(signed_activation: bool) -> Callable[[Circuit, Bits, Bits, int
 
     def build(circuit: Circuit, a: Bits, w: Bits, width: int) -> Bits:
         columns = columns_of(width)
-        correction = 0
-        for j, weight_bit in enumerate(w):
-            for i, bit in enumerate(a):
-                product = circuit.all_of(bit, weight_bit)
-                if (j == len(w) - 1) != (signed_activation and i == len(a) - 1):
-                    product = circuit.invert(product)  # -x = ~x - 1
-                    correction -= 1 << (i + j)
-                place(columns, [product], i + j)
+        rows, correction = _baugh_wooley_rows(circuit, a, w, signed_activation)
+        for shift, row in enumerate(rows):
+            place(columns, row, shift)
         place(columns, [bool(correction >> bit & 1) for bit in range(width)])
         return add_columns(circuit, columns)
 
     return build
+
+
+def _array_of_magnitudes(circuit: Circuit, a: Bits, w: Bits, width: int) -> Bits:
+    return negate_if(circuit, w[-1], _carry_save_array(circuit, a, w[:-1], width), width=width)
+
+
+def _baugh_wooley_array(signed_activation: bool) -> Callable[[Circuit, Bits, Bits, int], Bits]:
+    """The partial products of Baugh and Wooley, added row after row as in the array multiplier."""
+
+    def build(circuit: Circuit, a: Bits, w: Bits, width: int) -> Bits:
+        rows, correction = _baugh_wooley_rows(circuit, a, w, signed_activation)
+        sums: Bits = [bool(correction >> bit & 1) for bit in range(width)]
+        carries: Bits = [False] * width
+        for shift, row in enumerate(rows):
+            placed = [*[False] * shift, *row, *[False] * width][:width]
+            added = [circuit.full_add(*bits) for bits in zip(placed, sums, carries, strict=True)]
+            sums, carries = [total for total, _ in added], [False, *(carry for _, carry in added)][:width]
+        return add(circuit, sums, carries, width=width)
+
+    return build
+
+
+def _baugh_wooley_rows(circuit: Circuit, a: Bits, w: Bits, signed_activation: bool) -> tuple[list[Bits], int]:
+    """The partial products of each bit of the weight, and the constant that makes up for the inverted ones."""
+    rows: list[Bits] = []
+    correction = 0
+    for j, weight_bit in enumerate(w):
+        row: Bits = []
+        for i, bit in enumerate(a):
+            product = circuit.all_of(bit, weight_bit)
+            if (j == len(w) - 1) != (signed_activation and i == len(a) - 1):
+                product = circuit.invert(product)  # -x = ~x - 1
+                correction -= 1 << (i + j)
+            row.append(product)
+        rows.append(row)
+    return rows, correction
 
 
 # The memory may store two's complement weights if the multiplier is exact.
@@ -147,6 +180,14 @@ _EXACT_DESIGNS: Mapping[str, Mapping[str, Callable[[Circuit, Bits, Bits, int], B
     "unsigned": {"carry-save array": _carry_save_array},
     "layer": {"activation complemented": _conditional_complement, TWOS_COMPLEMENT: _baugh_wooley(False)},
     "signed": {"Baugh-Wooley": _baugh_wooley(True)},
+}
+_ARRAYS: Mapping[str, Mapping[str, Callable[[Circuit, Bits, Bits, int], Bits]]] = {
+    "unsigned": {"carry-save array": _carry_save_array},
+    "layer": {
+        "array of magnitudes, product negated": _array_of_magnitudes,
+        TWOS_COMPLEMENT: _baugh_wooley_array(False),
+    },
+    "signed": {"Baugh-Wooley array": _baugh_wooley_array(True)},
 }
 
 

@@ -59,9 +59,9 @@ def in_options(text: str) -> str:
     context = click.get_current_context(silent=True)
     parameters = context.command.params if context is not None else []
     options = {one.name: _spelled(one) for one in parameters if one.name is not None}
-    options |= {
-        option.lstrip("-"): option for one in parameters for option in one.secondary_opts if one.default is None
-    }
+    for one in parameters:
+        if one.secondary_opts and one.default is None:  # a choice that is left open, of which both sides are named
+            options |= {option.lstrip("-").replace("-", "_"): option for option in (*one.opts, *one.secondary_opts)}
     return in_words_of(text, lambda name: options.get(name, name))
 
 

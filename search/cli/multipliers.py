@@ -122,11 +122,27 @@ def import_(
 
 
 @multipliers.command()
-@click.argument("subject", metavar="NAME|FILE.v", required=False)
+@click.argument("subject", metavar="NAME|FILE", required=False)
 @click.option("--name", help="Name of the multiplier in a file.  [default: the file's name]")
-@click.option("--signed", is_flag=True, help="Operands and product of the circuit in a file are two's complement.")
+@click.option(
+    "--signed/--unsigned",
+    default=None,
+    help="Whether operands in a file are two's complement.  [default: what ports, names or products say]",
+)
 @click.option("--top", metavar="MODULE", help="Module in a file.  [default: the one that no other uses]")
-@click.option("--weights", "weight_port", metavar="PORT", help="Input port of the weight.  [default: the second one]")
+@click.option(
+    "--param",
+    "parameters",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Value of one of the module's parameters, such as N=8; may be given several times.",
+)
+@click.option(
+    "--weights",
+    "weight_port",
+    metavar="PORT",
+    help="Input port of the weight.  [default: B of A and B, or what is named so, or the second one]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the multiplier of this name, such as after editing its file.")
 @click.option("--all", "everything", is_flag=True, help="Make the table of the whole catalogue again.")
 @click.option(
@@ -140,8 +156,9 @@ def characterise(
     debug: bool,
     subject: str | None,
     name: str | None,
-    signed: bool,
+    signed: bool | None,
     top: str | None,
+    parameters: tuple[str, ...],
     weight_port: str | None,
     overwrite: bool,
     everything: bool,
@@ -150,27 +167,28 @@ def characterise(
 ) -> None:
     """Measure a multiplier's energy and area in gates.
 
-    For a name of the catalogue, such as drum-7, Verilog is generated; or give a Verilog file with two
-    inputs of 2 to 8 bits, one output and no registers. Yosys maps it to cells, simulation proves what
-    it computes for all operands, and its energy is counted beside the exact multiplier's. Searches
-    can use it from then on.
+    For a name of the catalogue, such as drum-7, Verilog is generated; or give a file of Verilog (.v,
+    .sv) or BLIF (.blif) with two inputs of 2 to 16 bits, one output and no registers. Yosys maps it
+    to cells, simulation proves what it computes, and its energy is counted beside the exact
+    multiplier's. Searches can use it from then on, if it has at most 8 bits.
 
     Needs Yosys, Icarus Verilog and the OSU 180 nm cells; on Debian or Ubuntu:
     apt-get install yosys iverilog qflow-tech-osu018
     """
     with interrupted("stopped; nothing was kept"), _errors(debug):  # imports are inside, because they take seconds too
+        from energy import gates
         from search.errors import UsageError
-        from search.multipliers import characterisation, shipped_table
-        from search.report import console
+        from search.multipliers import characterised, measuring, shipped_table
+        from search.report import circuits, terminal
 
         if everything == (subject is not None) or everything != (out is not None):
-            raise UsageError("give the name of a multiplier or a Verilog file; or --all with --out FOLDER")
-        is_file = subject is not None and (
-            Path(subject).suffix.lower() in (".v", ".sv", *characterisation.VHDL_SUFFIXES) or Path(subject).is_file()
-        )
-        if not is_file and (name or signed or top or weight_port or overwrite):
-            raise UsageError("--name, --signed, --top, --weights and --overwrite need a Verilog file")
-        screen = console.open_console(stderr=True)
+            raise UsageError("give the name of a multiplier or a file of Verilog or BLIF; or --all with --out FOLDER")
+        is_file = subject is not None and (Path(subject).suffix.lower() in gates.SUFFIXES or Path(subject).is_file())
+        if not is_file and (name or signed is not None or top or parameters or weight_port or overwrite):
+            raise UsageError(
+                "--name, --signed, --unsigned, --top, --param, --weights and --overwrite need a file of Verilog or BLIF"
+            )
+        screen = terminal.open_console(stderr=True)
         with screen.status("Synthesising") as status:
 
             def on_row(done: int, total: int) -> None:
@@ -182,23 +200,35 @@ def characterise(
                     click.echo(path)
                 return
             if is_file:
-                found = characterisation.characterise_file(
+                found = measuring.characterise_file(
                     Path(subject),
                     name=name,
                     signed=signed,
                     top=top,
                     weight_port=weight_port,
+                    parameters=_values(parameters),
                     overwrite=overwrite,
                     on_row=on_row,
                 )
             else:
-                found = characterisation.characterise_name(subject, on_row=on_row)
-        if found.doubt:
-            click.echo(f"search: {in_options(found.doubt)}", err=True)
+                found = measuring.characterise_name(subject, on_row=on_row)
+        for doubt in (found.doubt, *found.doubts):
+            if doubt:
+                click.echo(f"search: {in_options(doubt)}", err=True)
         if as_json:
-            print_json(characterisation.as_json(found))
+            print_json(characterised.as_json(found))
         else:
-            console.print_characterised(console.open_console(), found)
+            circuits.print_characterised(terminal.open_console(), found)
+
+
+def _values(parameters: tuple[str, ...]) -> dict[str, str]:
+    """Read NAME=VALUE."""
+    from search.errors import UsageError
+
+    for one in parameters:
+        if "=" not in one:
+            raise UsageError(f"`parameters` takes NAME=VALUE such as N=8, got {one!r}")
+    return {name.strip(): value.strip() for name, _, value in (one.partition("=") for one in parameters)}
 
 
 @click.command()

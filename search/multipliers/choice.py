@@ -14,7 +14,16 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import energy
-from energy.cost_table import BUILT_WIDTHS, EXACT, LAYER, CostKey, CostTable, built_form, shipped_rows
+from energy.cost_table import (
+    BUILT_WIDTHS,
+    EXACT,
+    LAYER,
+    CostKey,
+    CostTable,
+    built_form,
+    how_to_know_costs,
+    shipped_rows,
+)
 from search.errors import UnknownNameError, UsageError, in_words_of
 from search.multipliers.folder import MultiplierFolder
 from search.multipliers.identity import multiplier_identity, multiplier_name
@@ -180,10 +189,9 @@ def _within(
 ) -> ChosenMultiplier:
     """Return a multiplier with the widest operands up to which it can be used at all widths."""
     known = known_layer_costs(name, costs)
-    subject = name if imported is None else f"FILE.v --name {name}"
-    characterise = f"characterise it with: search multipliers characterise {subject}"
+    way_on = how_to_know_costs(name, imported=imported is not None)
     if not known:
-        raise UsageError(f"no energy is known for {name!r}; {characterise}")
+        raise UsageError(f"no energy is known for {name!r}; {way_on}")
     usable = {(w, a) for form, w, a in known if form == LAYER and takes(w, a)}
     widths = range(_MIN_BITS, _MAX_BITS + 1)
     whole = [
@@ -195,7 +203,7 @@ def _within(
         listed = ", ".join(f"{w} x {a}" for form, w, a in sorted(known) if form == LAYER)
         raise UsageError(
             f"the energy of {name!r} must be known from {_MIN_BITS} x {_MIN_BITS} bits (weights x activations) up; it "
-            f"is known for {listed}; {characterise}"
+            f"is known for {listed}; {way_on}"
         )
     weight_bits, activation_bits = max(whole, key=lambda bits: (bits[0] * bits[1], bits))
     return ChosenMultiplier(

@@ -12,7 +12,7 @@ from energy import gates
 from energy.cost_table import LANES_PER_BANK, CostRow, write_cost_table
 from energy.gates import simulation, stimulus
 from search.errors import StorageError
-from search.multipliers.characterisation import catalogue_names, characterise_rows
+from search.multipliers.characterisation import catalogue_names, characterise_arrays, characterise_rows
 
 
 def characterise_all(folder: Path, *, on_row: Callable[[int, int], None]) -> list[Path]:
@@ -24,24 +24,28 @@ def characterise_all(folder: Path, *, on_row: Callable[[int, int], None]) -> lis
     """
     tools = gates.find_tools()
     rows = characterise_rows(tools, catalogue_names(), on_row=on_row)
-    return write_shipped_table(tools, folder, rows)
+    return write_shipped_table(tools, folder, rows, characterise_arrays(tools))
 
 
-def write_shipped_table(tools: gates.Tools, folder: Path, rows: Sequence[CostRow]) -> list[Path]:
-    """Write the built-in table and its provenance; return their paths.
+def write_shipped_table(
+    tools: gates.Tools, folder: Path, rows: Sequence[CostRow], arrays: Sequence[CostRow]
+) -> list[Path]:
+    """Write the built-in table, its provenance and the rows of exact arrays; return their paths.
 
     Raises:
         StorageError: If they cannot be written.
     """
     table, provenance = folder / "multipliers.csv", folder / "multipliers.provenance.yaml"
+    beside = folder / "exact_arrays.csv"
     content = yaml.safe_dump(_provenance(tools, rows), sort_keys=False, width=118)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_cost_table(table, rows)
+        write_cost_table(beside, arrays)
         provenance.write_text(content, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"cannot write to {folder}: {error.strerror or error}") from None
-    return [table, provenance]
+    return [table, provenance, beside]
 
 
 def _provenance(tools: gates.Tools, rows: Sequence[CostRow]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -15,20 +14,15 @@ from search.answers.confirmation import Answer
 from search.answers.result import SearchResult
 from search.report import sentences
 from search.report.rows import MARKS, SPREAD, cells, searched, shown_front
+from search.report.terminal import open_console as open_console
+from search.report.terminal import plain_table as plain_table
 from search.space.commands import export_command, resume_command
 from search.store.records import Record, SearchRecord, TrialCounts
 
 if TYPE_CHECKING:
     from search.multipliers.catalogue import Described  # loads torch
-    from search.multipliers.characterisation import Characterised  # loads torch
 
 _WIDE = 96  # columns; narrower consoles have no room for the spread of accuracies
-
-
-def open_console(*, stderr: bool = False) -> Console:
-    """Return a console; if it is not a terminal, and so has no width, it is as wide as every table needs."""
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=104)
 
 
 def print_result(console: Console, result: SearchResult, *, show_all: bool = False, ids: bool = False) -> None:
@@ -205,54 +199,6 @@ def _cost_lines(described: Described) -> dict[str, str]:
     return lines
 
 
-def print_characterised(console: Console, found: Characterised) -> None:
-    """Print the cost of a multiplier over the exact one's: a user's circuit at its own width first, others at all."""
-    circuit = found.circuit
-    if circuit is not None:
-        console.print(
-            f"Circuit: module {circuit.module} of {circuit.file}; activation {circuit.activation_port} "
-            f"({circuit.activation_bits} bits), weight {circuit.weight_port} ({circuit.weight_bits} bits), "
-            f"{'signed' if circuit.signed else 'unsigned'}",
-            highlight=False,
-            markup=False,  # ports may have any name
-            soft_wrap=True,
-        )
-    table = plain_table(f"{found.name}, over the exact multiplier of the same operands")
-    table.add_column("operands")
-    for column in ("energy", "weight held", "uniform", "area", "cells"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in found.shown:
-        cost = found.relative[row.key]
-        table.add_row(
-            f"{row.form}, {row.activation_bits} x {row.weight_bits}",
-            *(
-                f"{value:.3f}"
-                for value in (
-                    cost.relative_energy,
-                    cost.relative_energy_held,
-                    cost.relative_energy_uniform,
-                    cost.relative_area,
-                )
-            ),
-            str(row.cells),
-        )
-    console.print(table)
-    if circuit is not None:
-        console.print("Narrower operands run in the whole circuit.", highlight=False)
-    if found.twin is not None:
-        console.print(
-            f"The same products as {found.twin.name}, which takes {found.twin.relative_energy:.2f}", highlight=False
-        )
-    kept = "It is built in." if found.kept_in is None else f"Kept in {found.kept_in}"
-    console.print(
-        "Energy: for a trained network's operands, both new for each product; weight held: each weight\n"
-        "stays for many products; uniform: all operands equally likely. Layer: signed weight, unsigned\n"
-        f"activation. Other widths: --json. {kept}",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
 def print_diagnosis(console: Console, found: Mapping[str, str]) -> None:
     """Print the kernels and versions that the installation uses."""
     _print_lines(console, found)
@@ -268,11 +214,6 @@ def _operands(described: Described) -> str:
     multiplier = described.multiplier
     activation = f"{'s' if multiplier.activation_signed else 'u'}{multiplier.activation_bits}"
     return f"{activation} x {'s' if multiplier.weight_signed else 'u'}{multiplier.weight_bits}"
-
-
-def plain_table(title: str) -> Table:
-    """Return an empty table in the common style."""
-    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=0)
 
 
 def _table(title: str, *, wide: bool) -> Table:

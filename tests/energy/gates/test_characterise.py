@@ -7,7 +7,7 @@ from energy import WorkloadError
 from energy.area import SHIFTER_AREA_PER_BIT
 from energy.cost_table import exact_rows
 from energy.gates import (
-    ExactInLayers,
+    Exact,
     Expected,
     GateProofError,
     GateToolError,
@@ -16,7 +16,7 @@ from energy.gates import (
     characterise_built,
     find_tools,
 )
-from energy.gates.characterise import as_values, encoder_of, measure, prove, sign_and_magnitude
+from energy.gates.characterise import Meter, as_values, encoder_of, prove, sign_and_magnitude
 from energy.gates.requantiser import shifter
 from energy.gates.simulation import cell_areas_um2, cell_energies_fj, compute, count_toggles
 from energy.gates.stimulus import (
@@ -60,9 +60,9 @@ def test_what_a_product_costs_is_linear_in_how_often_its_weight_changes(tools: T
     operands = Operands(form="layer", weight_bits=bits, activation_bits=bits, product_bits=2 * bits)
     design = designs(name, operands)[0]
     netlist = synthesise(tools, design.verilog, top="multiplier").netlist
-    function = ExactInLayers(weight_bits=bits, activation_bits=bits)  # of which only the operands are used
+    function = Exact(weight_bits=bits, activation_bits=bits)  # of which only the operands are used
     encode = encoder_of(design, function)
-    row = measure(tools, netlist, function, encode, name=name)
+    row = Meter(tools, netlist).row(function, encode, name=name)
     for uses in (2, 8, 64):
         pairs = staying_pairs(uses, "layer", bits, bits)
         toggles = count_toggles(netlist, encode(pairs)).per_net
@@ -73,7 +73,7 @@ def test_what_a_product_costs_is_linear_in_how_often_its_weight_changes(tools: T
 
 @pytest.mark.process
 def test_wide_exact_multipliers_are_proved_by_random_and_extreme_pairs(tools: Tools) -> None:
-    wide = ExactInLayers(weight_bits=10, activation_bits=3)
+    wide = Exact(weight_bits=10, activation_bits=3)
     row = characterise(tools, "exact", wide)
     assert row.key == ("layer", 10, 3)
     assert row.energy_held_fj < row.energy_recorded_fj < row.energy_uniform_fj
@@ -83,7 +83,7 @@ def test_wide_exact_multipliers_are_proved_by_random_and_extreme_pairs(tools: To
 
 @pytest.mark.process
 def test_narrow_operands_in_a_wide_circuit_cost_more_than_in_their_own(tools: Tools) -> None:
-    narrower = [ExactInLayers(weight_bits=bits, activation_bits=bits) for bits in (3, 5)]
+    narrower = [Exact(weight_bits=bits, activation_bits=bits) for bits in (3, 5)]
     rows = list(characterise_built(tools, "exact", exact(bits=5), narrower))
     assert [row.key for row in rows] == [("5x5", 3, 3), ("5x5", 5, 5)]
     own = [characterise(tools, "exact", one) for one in narrower]

@@ -6,7 +6,20 @@ import pytest
 from energy.gates import Tools
 from energy.gates.arithmetic import add_columns, partial_products
 from energy.gates.circuit import Circuit
-from energy.gates.simulation import cell_areas_um2, cell_energies_fj, compute, count_toggles, pack, unpack
+from energy.gates.liberty import Output, Words
+from energy.gates.netlist import ONE, Netlist
+from energy.gates.simulation import (
+    STEP_NS,
+    Codes,
+    Operations,
+    ToggleCounter,
+    cell_areas_um2,
+    cell_energies_fj,
+    compute,
+    count_toggles,
+    pack,
+    unpack,
+)
 from energy.gates.synthesis import Synthesised, simulate_independently, synthesise
 
 
@@ -87,3 +100,75 @@ endmodule
 def test_equal_inputs_equal_figures(tools: Tools) -> None:
     first, second = (_multiplier(tools, 5) for _ in range(2))
     assert first.verilog == second.verilog
+
+
+def toggles_step_by_step(netlist: Netlist, operands: dict[str, Codes]) -> list[int]:
+    """Toggles of each net by the definition: every output in every step, with all that its inputs called for."""
+    loads = netlist.loads_pf()
+    cells = [
+        (group.cell.outputs[pin], {name: int(wired[place]) for name, wired in group.inputs.items()}, int(net))
+        for group in netlist.levels
+        for pin, nets in group.outputs.items()
+        for place, net in enumerate(nets)
+    ]
+    values = np.zeros((netlist.net_count, len(operands["a"]) - 1), dtype=np.uint64)  # of which the lowest bit counts
+    values[ONE] = 1
+
+    def called_for(output: Output, inputs: dict[str, int]) -> Words:
+        return output.function({pin: values[net] for pin, net in inputs.items()}) & np.uint64(1)
+
+    def put(port: str, codes: Codes) -> None:
+        values[netlist.inputs[port]] = (codes >> np.arange(len(netlist.inputs[port]))[:, None]) & 1
+
+    for port, codes in operands.items():
+        put(port, codes[:-1])
+    for output, inputs, net in cells:  # in an order of evaluation
+        values[net] = called_for(output, inputs)
+    toggles = np.zeros(netlist.net_count, dtype=np.int64)
+    histories = [
+        [values[net].copy()] * (max(1, round(float(output.delay_ns.at(loads[net])) / STEP_NS)) - 1)
+        for output, _, net in cells
+    ]
+    before = values.copy()
+    for port, codes in operands.items():
+        put(port, codes[1:])
+    for _ in range(400):  # far more steps than it takes to settle
+        toggles += (before != values).sum(axis=1)
+        before = values.copy()
+        called = [called_for(output, inputs) for output, inputs, _ in cells]
+        for place, (now, (_, _, net)) in enumerate(zip(called, cells, strict=True)):
+            throughout = [*histories[place], now]
+            values[net] = np.where((np.array(throughout) == now).all(axis=0), now, values[net])
+            histories[place] = throughout[1:]
+    return [int(count) for count in toggles]
+
+
+@pytest.mark.process
+def test_leaving_out_what_cannot_change_changes_nothing(tools: Tools) -> None:
+    netlist = _multiplier(tools, 4).netlist
+    draws = np.random.default_rng(0).integers(0, 16, (2, 101))
+    codes = {"a": draws[0], "w": draws[1]}
+    found = count_toggles(netlist, codes).per_net * 100
+    assert found.round(6).tolist() == toggles_step_by_step(netlist, codes)
+
+
+@pytest.mark.process
+def test_sequences_are_counted_together_as_they_are_alone(tools: Tools) -> None:
+    netlist = _multiplier(tools, 4).netlist
+    draws = np.random.default_rng(1).integers(0, 16, (2, 2, 71))
+    stays = np.arange(70) % 7 > 0
+    together = [
+        Operations(operands={"a": draws[0, 0], "w": draws[0, 1]}),
+        Operations(operands={"a": draws[1, 0], "w": draws[1, 1]}, counted=stays),
+    ]
+    for one, toggles in zip(together, ToggleCounter(netlist).count(together), strict=True):
+        alone = count_toggles(netlist, dict(one.operands), one.counted)
+        assert toggles.per_net.tolist() == alone.per_net.tolist()
+        assert toggles.settled_per_net.tolist() == alone.settled_per_net.tolist()
+    # What does not count is left out: these operations alone, in any order, toggle as much.
+    counted = np.flatnonzero(stays)
+    singles = [
+        count_toggles(netlist, {"a": draws[1, 0, place : place + 2], "w": draws[1, 1, place : place + 2]}).per_net
+        for place in counted
+    ]
+    assert count_toggles(netlist, dict(together[1].operands), stays).per_net == pytest.approx(np.mean(singles, axis=0))
