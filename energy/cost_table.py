@@ -348,7 +348,7 @@ def how_to_know_costs(name: str, *, imported: bool) -> str:
     if not imported:
         return f"characterise it with: search multipliers characterise {name}"
     return (
-        f"measure its circuit with: search multipliers characterise FILE.v --name {name}, or give a published ratio "
+        f"measure the circuit with: search multipliers characterise FILE.v --name {name}, or give a published ratio "
         f"with: search multipliers import FILE --name {name} --energy RATIO"
     )
 

@@ -16,7 +16,7 @@ import approx
 import energy
 from approx.checks import shown
 from approx.surgery import prepared
-from energy.cost_table import EXACT, CostTable, known_costs
+from energy.cost_table import EXACT, CostTable, how_to_know_costs, known_costs
 from search.api.checks import find_hardware
 from search.api.workplace import Workplace
 from search.defaults import DEFAULT_HARDWARE
@@ -220,14 +220,12 @@ def _costed_name(name: str, layer: approx.ApproxLayer, costs: CostTable, folder:
     found = _known_name(layer, folder)
     if found in costs.names:
         return found
-    subject, other = given, ""
-    if found is None:
-        subject = f"FILE.v --name {given}"
-    if given in costs.names:
-        subject, other = "FILE.v --name NAME", ", which is not the known multiplier of that name"
+    is_other = given in costs.names
+    how = how_to_know_costs("NAME" if is_other else given, imported=is_other or found is None)
     raise UsageError(
-        f"no energy is known for multiplier {given!r} of layer {name!r} of `model`{other}; characterise it with: "
-        f"search multipliers characterise {subject}; or give its costs to energy.register_multiplier_cost"
+        f"no energy is known for multiplier {given!r} of layer {name!r} of `model`"
+        f"{', which is not the known multiplier of that name' if is_other else ''}; {how}; or give its costs to "
+        "energy.register_multiplier_cost"
     )
 
 

@@ -37,6 +37,7 @@ class TakenCircuit:
         signed: Whether operands and product are two's complement.
         signed_because: What says so, such as "as its name says".
         parameters: The parameters that were set.
+        published: What its file publishes of its energy and area, in words, as EvoApproxLib's do; empty if nothing.
     """
 
     file: str
@@ -48,6 +49,7 @@ class TakenCircuit:
     signed: bool
     signed_because: str
     parameters: Mapping[str, str] = field(default_factory=dict)
+    published: str = ""
 
     @property
     def natural(self) -> CostKey:

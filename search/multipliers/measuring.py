@@ -12,6 +12,7 @@ import torch
 
 import approx
 from approx.multipliers.catalog import check_name
+from approx.multipliers.evoapproxlib import Published, published_in
 from approx.multipliers.reading import clearly_nearer, distance, sign_in_name
 from energy import gates
 from energy.cost_table import (
@@ -130,6 +131,7 @@ def characterise_file(
     tools = gates.find_tools()
     circuit = gates.read_circuit(tools, source, weight_port=weight_port, parameters=parameters)
     signed, because = sign_of(circuit, [source.title, file.stem, name], signed)
+    published = published_in(file.read_text(encoding="utf-8", errors="replace"), source.title)
     taken = TakenCircuit(
         file=file.name,
         module=circuit.title,
@@ -140,6 +142,7 @@ def characterise_file(
         signed=signed,
         signed_because=because,
         parameters={**circuit.parameters},
+        published=_published_words(published),
     )
     if not circuit.has_table:
         return _wide(tools, circuit, taken, name=name, on_row=on_row)
@@ -180,10 +183,21 @@ def characterise_file(
         errors=all_errors(multiplier),
         kept_in=folder.cost_file,
         doubt=other_tools(),
-        doubts=(*circuit.notes, *approx.doubts(multiplier)),
+        doubts=(*circuit.notes, *_differences(published, multiplier), *approx.doubts(multiplier)),
         circuit=taken,
         twin=twin_of(multiplier, taken.natural),
     )
+
+
+def _published_words(published: Published | None) -> str:
+    figures = {} if published is None else {"energy": published.energy, "area": published.area}
+    return "; ".join(f"{what} {one.value:.3g}, {one.source}" for what, one in figures.items() if one is not None)
+
+
+def _differences(published: Published | None, multiplier: approx.Multiplier) -> list[str]:
+    """Say how errors differ from those that the file of a circuit publishes."""
+    differs = "" if published is None else published.differs_from(multiplier)
+    return [f"{multiplier.name}: {differs}"] if differs else []
 
 
 def sign_of(circuit: gates.UserCircuit, names: Iterable[str], given: bool | None) -> tuple[bool, str]:
@@ -311,13 +325,14 @@ def _imported(multiplier: approx.Multiplier, folder: MultiplierFolder, *, on_row
     words = ""
     if name not in folder.costs().added:
         if twin is None:
-            raise UsageError(
-                f"{name!r} is a table, which has no circuit to measure; {how_to_know_costs(name, imported=True)}"
-            )
+            how = how_to_know_costs(name, imported=True)
+            raise UsageError(f"{name!r} was imported as a table, without a circuit to measure; {how}")
         folder.keep_costs(_rows_of_twin(name, twin.name, layers, on_row=on_row))
         words = f"Costs are those of {twin.name}, which computes the same."
-    path = folder.cost_file
+    path, claim = folder.cost_file, folder.claims().get(name)
     rows = [row for row in read_cost_table(path) if row.name == name] if path.exists() else []
+    if claim is not None:
+        path, words = folder.claims_file, f"Costs were stated and not measured: {claim.source}."
     return Characterised(
         name=name,
         rows=tuple(rows),

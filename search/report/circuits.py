@@ -32,7 +32,12 @@ def print_characterised(console: Console, found: Characterised) -> None:
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)  # ports may have any name
     console.print(table)
-    lines = [f"Exact, {form}: {EXACT_DESIGNS[form]}; array: {ARRAY_DESIGNS[form]}." for form in forms]
+    lines = [
+        f"Exact, {form}: {EXACT_DESIGNS[form]}{f'; array: {ARRAY_DESIGNS[form]}' * bool(found.relative_to_array)}."
+        for form in forms
+    ]
+    if found.circuit is not None and found.circuit.published:
+        lines.append(f"Published in its file: {found.circuit.published}.")
     if found.circuit is not None and found.kept_in is not None:
         lines.append("Narrower operands run in the whole circuit.")
     if found.dearer is not None:
@@ -44,7 +49,7 @@ def print_characterised(console: Console, found: Characterised) -> None:
             f"{found.relative[found.dearer].relative_energy:.2f} times as much{over_array}."
         )
     if found.twin is not None:
-        lines.append(f"The same products as {found.twin.name}, which takes {found.twin.relative_energy:.2f}")
+        lines.append(f"The same products as {found.twin.name}, which takes {found.twin.relative_energy:.2f}.")
     kept = " ".join(word for word in (found.kept_words, found.kept_in and f"Kept in {found.kept_in}") if word)
     lines += [
         "Energy: for a trained network's operands, both new for each product; weight held: each weight",

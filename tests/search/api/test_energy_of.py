@@ -227,7 +227,7 @@ def test_the_supply_voltage_may_be_given() -> None:
 def test_own_multipliers_cost_what_was_registered_or_characterised(own_folder: MultiplierFolder) -> None:
     mine = imported("mine")
     model = converted(LayerApproximation(multiplier="mine"), mine=mine)
-    with pytest.raises(UsageError, match=r"no energy is known for multiplier 'mine' of layer '0' of `model`; charac.*"):
+    with pytest.raises(UsageError, match=r"for multiplier 'mine' of layer '0' of `model`; measure the circuit.*"):
         search.energy_of(model, IMAGES)
     keep(mine)
     kept = search.energy_of(model, IMAGES)
@@ -235,7 +235,7 @@ def test_own_multipliers_cost_what_was_registered_or_characterised(own_folder: M
     truncated = converted(LayerApproximation(multiplier="truncated-4"))  # which `keep` says it costs as much as
     assert kept.components["mac"] == pytest.approx(search.energy_of(truncated, IMAGES).components["mac"], rel=0.01)
     other = converted(LayerApproximation(multiplier="mine"), mine=imported("mine", dropped_bits=5))
-    with pytest.raises(UsageError, match="'0' of `model`, which is not the known multiplier of that name; characteris"):
+    with pytest.raises(UsageError, match="'0' of `model`, which is not the known multiplier of that name; measure the"):
         search.energy_of(other, IMAGES)
     shadowed = converted(DRUM, **{"drum-4": mine})
     with pytest.raises(UsageError, match="'drum-4' of layer '0' of `model`, which is not the known multiplier of that"):

@@ -66,7 +66,7 @@ def test_a_verilog_file_becomes_a_multiplier(
     listed = json.loads(CliRunner().invoke(cli, ["multipliers", "--json"]).stdout)
     (mine,) = (one for one in listed if one["name"] == "mine")
     assert mine["errors"]["wce"] == 15
-    layer = cost_of("mine", weight_bits=4, activation_bits=4)
+    layer = cost_of("mine", weight_bits=5, activation_bits=4)  # magnitudes of 4 bits, and a sign
     assert mine["relative_energy"] == layer.relative_energy
     assert set(mine["costs"]) == {"layer"}
 
@@ -83,6 +83,7 @@ def test_a_verilog_file_becomes_a_multiplier(
         "signed": False,
         "signed_because": "because its products are then nearest to exact ones",
         "parameters": {},
+        "published": "",
     }
     assert found["errors"] == {
         "mae": 3.75,
@@ -307,14 +308,19 @@ def test_an_imported_table_gets_the_costs_of_its_circuit(tools: gates.Tools, tmp
     unknown = run("mul4u_x")
     assert unknown.exit_code == 2
     assert unknown.stderr == (
-        "search: 'mul4u_x' is a table, which has no circuit to measure; measure its circuit with: search multipliers "
-        "characterise FILE.v --name mul4u_x, or give a published ratio with: search multipliers import FILE --name "
-        "mul4u_x --energy RATIO\n"
+        "search: 'mul4u_x' was imported as a table, without a circuit to measure; measure the circuit with: search "
+        "multipliers characterise FILE.v --name mul4u_x, or give a published ratio with: search multipliers import "
+        "FILE --name mul4u_x --energy RATIO\n"
     )
+    given = ["multipliers", "import", str(tmp_path / "mul4u_x.npy"), "--name", "mul4u_x", "--energy", "0.5"]
+    assert CliRunner().invoke(cli, given).exit_code == 0
+    assert "Costs were stated and not measured: as given when it was imported." in run("mul4u_x").stdout
     file = tmp_path / "circuit.v"
-    file.write_text(MINE)
+    file.write_text(f"// MAE = 9\n{MINE}")
     before = [path.read_bytes() for path in multiplier_dir().glob("*.npz")]
-    assert run(str(file), "--name", "mul4u_x").exit_code == 0  # to the letter, without --overwrite
+    measured = run(str(file), "--name", "mul4u_x")
+    assert measured.exit_code == 0  # to the letter, without --overwrite
+    assert "its file says that the mean absolute error is 9, and here it is 3.75" in measured.stderr
     assert [path.read_bytes() for path in multiplier_dir().glob("*.npz")] == before
     known = run("mul4u_x", "--json")
     assert known.exit_code == 0, known.output
