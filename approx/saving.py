@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -55,9 +56,11 @@ _MEANING = {
         "NAME.weight_codes: signed integers, shape (outputs, inputs / groups, kernel height, kernel width) or "
         "(outputs, inputs), those of a transposed convolution as of the equivalent convolution; NAME.weight_scale: "
         "per output; NAME.activation_scale; NAME.bias: real-valued. An output is sum(multiplier(activation code, "
-        "weight code)) x weight_scale x activation_scale + bias; an activation code is round(value / "
-        "activation_scale), clipped. A layer with `partial_sums` adds the products one after the other, in the order "
-        "of its weight codes, to a sum of as many bits, which saturates or wraps"
+        "weight code)) x weight_scale x activation_scale + bias; an activation code is value / activation_scale, "
+        "clipped to 0 ... 2^bits - 1, or if signed to 1 - 2^(bits - 1) ... 2^(bits - 1) - 1, and rounded, halves to "
+        "even. Zeros of padding and of upsampling are multiplied as others. A layer with `partial_sums` adds the "
+        "products one after the other, in the order of its weight codes, to a sum of as many bits, which saturates or "
+        "wraps"
     ),
     _MULTIPLIERS: (
         "NAME.table: product of [activation code, weight code], codes as unsigned indices, signed codes modulo 2^bits; "
@@ -125,9 +128,7 @@ def save(
         "multipliers": {names[key]: described(one) for key, one in multipliers.items()},
     }
     proto = to_onnx(saved, example_input=inputs)
-    partial = target.with_name(f"{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial = _folder_beside(target)
     try:
         (partial / _STATE).write_bytes(bytes_of(state))
         (partial / _CODES).write_bytes(bytes_of(_codes(layers), metadata=_codes_metadata(layers)))
@@ -155,6 +156,8 @@ def save(
             partial.replace(target)
     except SavedModelError as error:
         raise ArgumentError(f"the model cannot be saved, because it would not be the same: {error}") from error
+    except OSError as error:
+        raise ArgumentError(f"the model cannot be saved in {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -205,9 +208,12 @@ def check_target(target: Path, overwrite: bool) -> None:
     """Reject a folder in which a model cannot be saved.
 
     Raises:
-        ArgumentError: If it contains something else, or a model that must not be overwritten.
+        ArgumentError: If it contains something else, or a model that must not be overwritten, or cannot be made.
     """
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+    if not target.exists():
+        _folder_beside(target).rmdir()
+        return
+    if target.is_dir() and not any(target.iterdir()):
         return
     try:
         _config(target)
@@ -217,6 +223,20 @@ def check_target(target: Path, overwrite: bool) -> None:
         raise ArgumentError(f"{target} contains {others[0]!r} besides a saved model; choose another folder")
     if not overwrite:
         raise ArgumentError(f"{target} already contains a saved model; choose another folder or set `overwrite`")
+
+
+def _folder_beside(target: Path) -> Path:
+    """Make an empty folder beside a folder, of a name that nobody has.
+
+    Raises:
+        ArgumentError: If it cannot be made.
+    """
+    try:
+        folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        folder.mkdir(parents=True)
+        return folder
+    except OSError as error:
+        raise ArgumentError(f"the model cannot be saved in {target}: {error.strerror or error}") from None
 
 
 def _config(folder: Path) -> dict[str, Any]:

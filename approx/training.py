@@ -25,6 +25,7 @@ from approx.labelled_images import LabelledImages, check_images
 from approx.layer import ApproxLayer
 from approx.measuring import share_correct
 from approx.outputs import scores_of
+from approx.state import restore, whole_state
 from approx.surgery import approx_layers, weight_layers
 
 OPTIMIZERS = ("adam", "sgd")
@@ -300,13 +301,13 @@ class _Best:
         self._epochs_since += 1
         if found > self._accuracy:
             self._accuracy, self._epochs_since = found, 0
-            self._state = {name: value.clone() for name, value in model.state_dict().items()}
+            self._state = {name: value.clone() for name, value in whole_state(model).items()}
         return self._patience is not None and self._epochs_since >= self._patience
 
     def restore(self, model: nn.Module) -> None:
         """Restore the best network, if one was recorded."""
         if self._state is not None:
-            model.load_state_dict(self._state)
+            restore(model, self._state)
 
 
 @torch.no_grad()

@@ -23,8 +23,8 @@ from approx.multipliers.reading import (
     Reading,
     as_read,
     bits_in_name,
-    clearly_nearer,
     distance_of,
+    is_clearly_nearer,
     sign_in_name,
     weight_is_first,
 )
@@ -32,6 +32,7 @@ from approx.multipliers.reading import (
 Widths = tuple[int, int]
 
 SECONDS = 60  # limit for a model to compute all its products
+_SECONDS_OF_MANY = 15  # for each of several ways to read its operands
 _USUAL_BITS = 8
 
 # EvoApproxLib writes one function per file, such as `uint16_t mul8u_1JFF(uint8_t B, uint8_t A)`.
@@ -75,12 +76,14 @@ class Computed:
 
     Attributes:
         name: Name of the function.
+        operands: Names of activation and weight.
         products: Shape (activation codes, weight codes).
         reading: How operands and products are read; products are already in the order of codes.
         because: What says so, in words.
     """
 
     name: str
+    operands: tuple[str, str]
     products: NDArray[np.int64]
     reading: Reading
     because: str
@@ -110,19 +113,23 @@ def compute(path: Path, text: str, *, name: str | None, signed: bool | None, bit
         widths, by_width = _widths(path, model, program, bits)
         readings, by_sign = _readings(model, signed)
         found, failures = {}, []
+        seconds = SECONDS if len(readings) == 1 else min(SECONDS, _SECONDS_OF_MANY)
         for reading in readings:
             try:
-                found[reading] = program.products(widths, reading.signs)
+                found[reading] = program.products(widths, reading.signs, seconds)
             except ImportFileError as error:  # such as a table with a negative index
                 failures.append(error)
     if not found:
         raise failures[0]
     usual = next(reading for reading in readings if reading in found)
+    if usual != readings[0]:
+        by_sign = "since it fails for other operands"
     best = min(found, key=lambda reading: distance_of(found[reading], reading))
-    if best != usual and clearly_nearer(distance_of(found[best], best), distance_of(found[usual], usual)):
+    if is_clearly_nearer(distance_of(found[best], best), distance_of(found[usual], usual)):
         usual, by_sign = best, "by its products, which are then nearest to exact ones"
     return Computed(
         name=model.name,
+        operands=model.operands[::-1] if model.weight_first else model.operands,
         products=as_read(found[usual], usual),
         reading=usual,
         because=f"{by_sign}; {widths[0]} x {widths[1]} bits, {by_width}",
@@ -224,19 +231,22 @@ class _Program:
         (folder / "table.c").write_text(_source(model))
         shutil.copyfile(path, folder / "model.c")
         command = [*compiler.split(), "-O1", "-w", "-I", str(path.resolve().parent), "table.c", "-o", "table", "-lm"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
+        try:
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
+        except OSError as error:
+            raise ImportFileError(f"the C compiler {compiler} cannot be started: {error.strerror}") from None
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if "error" in line or "undefined" in line]
             reason = (said or done.stderr.splitlines() or ["no reason given"])[0].replace("model.c", path.name)
             raise ImportFileError(f"{path} does not compile with {compiler}: {reason}")
 
-    def products(self, widths: Widths, signs: tuple[bool, bool]) -> NDArray[np.int64]:
+    def products(self, widths: Widths, signs: tuple[bool, bool], seconds: float) -> NDArray[np.int64]:
         """All products as the function gives them, shape (activation codes, weight codes)."""
         words = ["products", *map(str, widths), *(str(int(sign)) for sign in signs)]
-        written, ended = self._run(words, SECONDS)
+        written, ended = self._run(words, seconds)
         if ended is None:
             raise ImportFileError(
-                f"{self._path}: {self._model.name} took more than {SECONDS} seconds for all its products"
+                f"{self._path}: {self._model.name} took more than {seconds:g} seconds for all its products"
             )
         if ended or len(written) != 2 ** sum(widths):
             how = f"with signal {-ended}" if ended < 0 else f"with exit code {ended}"

@@ -41,7 +41,8 @@ def check_name(name: str) -> None:
     check_type("name", name, str, "text")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", name):
         raise ArgumentError(
-            f"a multiplier's name is 1 to 64 letters, digits and . _ + -, the first a letter or digit; got {name!r}"
+            f"a multiplier's name is 1 to 64 letters, digits and . _ + -, the first a letter or digit; got {name!r}; "
+            "choose another `name`"
         )
     if any(re.fullmatch(rf"{prefix}(-\d+)*", name.lower()) for prefix in FAMILIES):
         raise ArgumentError(f"the name {name!r} is taken by the catalogue; choose another `name`")

@@ -76,7 +76,7 @@ def published_in(text: str, circuit: str) -> Published | None:
     exact = None if bits is None or signed is None else _EXACT.get((bits, signed))
     ratios: list[Figure | None] = []
     for name, whole in (("PDK45_PWR", exact and exact.power), ("PDK45_AREA", exact and exact.area)):
-        if name in found and exact is not None and whole:
+        if found.get(name) and exact is not None and whole:  # a circuit without gates has no ratio to scale by
             what = "power" if name == "PDK45_PWR" else "area"
             source = f"published for 45 nm by EvoApproxLib, over the {what} of its exact {exact.name}"
             ratios.append(Figure(found[name] / whole, source))

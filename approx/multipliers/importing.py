@@ -32,7 +32,12 @@ CIRCUIT_SUFFIXES = (".v", ".sv", ".blif")
 
 
 def import_multipliers(
-    path: Path | str, *, name: str | None = None, signed: bool | None = None, bits: int | Widths | None = None
+    path: Path | str,
+    *,
+    name: str | None = None,
+    table: str | None = None,
+    signed: bool | None = None,
+    bits: int | Widths | None = None,
 ) -> list[Multiplier]:
     """Multipliers from a file.
 
@@ -54,7 +59,8 @@ def import_multipliers(
     Args:
         path: The file.
         name: Name for the multiplier; by default the name of the file or table. If there are several tables or
-            functions, it selects one of them.
+            functions and no `table`, it selects one of them.
+        table: Which one of several tables or functions.
         signed: Whether operands are signed; None for what the file says.
         bits: Width of both operands, or of activation and weight; None for what the file says.
 
@@ -64,6 +70,7 @@ def import_multipliers(
     """
     check_type("path", path, (str, Path), "a path")
     check_type("name", name, (str, type(None)), "text or None")
+    check_type("table", table, (str, type(None)), "text or None")
     check_type("signed", signed, (bool, type(None)), "a truth value or None")
     widths = _widths(bits)
     path = Path(path)
@@ -79,12 +86,16 @@ def import_multipliers(
         )
     text = path.read_text(encoding="utf-8-sig", errors="replace") if suffix in ARRAY_SUFFIXES else ""
     if suffix in ARRAY_SUFFIXES and c_models.has_function(text):
-        return [_from_c(path, text, name=name, signed=signed, bits=widths)]
-    tables = {table.name: table for table in read_tables(path, widths or bits_in_name(path.stem))}
-    if len(tables) > 1 and name is not None:
-        if name not in tables:
-            raise ImportFileError(f"{path} has no table {name!r}; it has {', '.join(tables)}")
-        tables = {name: tables[name]}
+        return [_from_c(path, text, name=name, function=table or name, signed=signed, bits=widths)]
+    tables = {one.name: one for one in read_tables(path, widths or bits_in_name(path.stem))}
+    chosen = table if table is not None else name if len(tables) > 1 else None
+    if chosen is not None:
+        if chosen not in tables:
+            raise ImportFileError(
+                f"{path} has no table {chosen!r}; it has {', '.join(tables)}, of which `table` takes one under any "
+                "`name`"
+            )
+        tables = {chosen: tables[chosen]}
     only = len(tables) == 1
     return [
         _from_table(path, found, name=name if only and name is not None else key, signed=signed, bits=widths)
@@ -126,11 +137,15 @@ def _widths(bits: int | Widths | None) -> Widths | None:
     return widths
 
 
-def _from_c(path: Path, text: str, *, name: str | None, signed: bool | None, bits: Widths | None) -> Multiplier:
-    found = c_models.compute(path, text, name=name, signed=signed, bits=bits)
+def _from_c(
+    path: Path, text: str, *, name: str | None, function: str | None, signed: bool | None, bits: Widths | None
+) -> Multiplier:
+    found = c_models.compute(path, text, name=function, signed=signed, bits=bits)
     called = name or found.name
     products = _checked(called, found.products)
-    made = _multiplier(called, products, found.reading, f"imported from {path.name}: {found.reading}, {found.because}")
+    names = f"activation {found.operands[0]}, weight {found.operands[1]}"
+    taken = f"imported from {path.name}: {names}; {found.reading}, {found.because}"
+    made = _multiplier(called, products, found.reading, taken)
     published = published_in(text, found.name)
     if published is None:
         return made
@@ -182,6 +197,8 @@ def _checked(name: str, table: NDArray[np.generic]) -> NDArray[np.int64]:
         )
     if not (np.issubdtype(table.dtype, np.integer) or np.issubdtype(table.dtype, np.floating)):
         raise ArgumentError(f"table {name!r} has entries of type {table.dtype}; they must be integers")
+    if table.dtype == np.float16:
+        raise ArgumentError(f"table {name!r} has entries of type float16, which holds no products above 2048 exactly")
     if np.issubdtype(table.dtype, np.floating) and not (np.isfinite(table).all() and (table == np.rint(table)).all()):
         wrong = table[~(np.isfinite(table) & (table == np.rint(table)))].flat[0]
         raise ArgumentError(f"table {name!r} has the entry {wrong}; all must be integers")

@@ -27,6 +27,7 @@ _DOUBTED_ERROR = 0.5  # mean relative error
 _LIBRARY_NAME = re.compile(r"mul(?P<bits>\d+)(?:x(?P<other>\d+))?(?P<sign>[su])(?![a-z])", re.IGNORECASE)
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 _SIGNED_WORDS = frozenset(("s", "signed", "int", "sint"))
+_WEIGHT_WORDS = {"w", "wt", "wgt", "weight", "weights", "kernel", "filter", "coef", "coeff"}
 _UNSIGNED_WORDS = frozenset(("u", "unsigned", "uint"))
 
 
@@ -102,6 +103,11 @@ def clearly_nearer(one: float, other: float) -> bool:
     return one <= _NEAR and one * _CLEARLY < other
 
 
+def is_clearly_nearer(other: float, usual: float) -> bool:
+    """Whether another reading is clearly nearer to exact products than the usual one, which is not near itself."""
+    return usual > _NOT_EXACT and clearly_nearer(other, usual)
+
+
 def as_read(table: Integers, reading: Reading) -> Integers:
     """A table in the order of codes and with signed products, shape (activation codes, weight codes).
 
@@ -110,7 +116,7 @@ def as_read(table: Integers, reading: Reading) -> Integers:
         reading: How to read it.
     """
     if not any(reading.signs):
-        return table
+        return _unwrapped(table)
     table = as_signed(table, sum(size.bit_length() - 1 for size in table.shape))
     if reading.from_lowest:
         shifts = [-(size // 2) if signed else 0 for size, signed in zip(table.shape, reading.signs, strict=True)]
@@ -133,6 +139,16 @@ def as_signed(products: Integers, bits: int) -> Integers:
         return products
     width = next((one for one in (bits, 8, 16, 32) if one >= bits and most < 2**one), None)
     return products if width is None else np.where(products >= 2 ** (width - 1), products - 2**width, products)
+
+
+def _unwrapped(products: Integers) -> Integers:
+    """Products of unsigned operands as they were before they wrapped around in a signed type, if that explains them."""
+    if not (products < 0).any():
+        return products
+    width = next((one for one in (8, 16, 32) if products.min() >= -(2 ** (one - 1)) and products.max() < 2**one), 64)
+    whole = np.where(products < 0, products + 2**width, products) if width < 64 else products
+    exact = np.multiply.outer(*(np.arange(size) for size in products.shape))
+    return whole if clearly_nearer(distance(whole, exact), distance(products, exact)) else products
 
 
 def how_to_read(table: Integers, signed: bool | None, *, by_code: bool = False) -> Reading:
@@ -165,7 +181,7 @@ def distance_of(table: Integers, reading: Reading) -> float:
 
 def _nearest(distances: Mapping[Reading, float], usual: Reading) -> Reading:
     best = min(distances, key=distances.__getitem__)
-    return best if clearly_nearer(distances[best], distances[usual]) else usual
+    return best if is_clearly_nearer(distances[best], distances[usual]) else usual
 
 
 def doubts(multiplier: Multiplier) -> list[str]:
@@ -182,6 +198,8 @@ def doubts(multiplier: Multiplier) -> list[str]:
     check_multiplier("multiplier", multiplier)
     name, table = multiplier.name, multiplier.table().numpy().astype(np.int64)
     found = _repetitions(name, table)
+    if not (multiplier.weight_signed or multiplier.activation_signed) and (table < 0).any():
+        found.append(f"{name} has negative products of unsigned operands")
     found += _other_readings(name, table, Reading(multiplier.activation_signed, multiplier.weight_signed))
     error = error_metrics(multiplier).mre_nonzero
     if error > _DOUBTED_ERROR and not found:
@@ -209,15 +227,23 @@ def _repetitions(name: str, table: Integers) -> list[str]:
 
 def _other_readings(name: str, table: Integers, taken: Reading) -> list[str]:
     """Whether another way to read the table is clearly nearer to exact products."""
-    if distance_of(table, taken) < _NOT_EXACT:
+    values = [
+        code_values(size.bit_length() - 1, signed).numpy().astype(np.int64)
+        for size, signed in zip(table.shape, taken.signs, strict=True)
+    ]
+    now = distance(table, values[0][:, None] * values[1][None, :])
+    if now < _NOT_EXACT:
         return []
     # Signed products that were unsigned ones in the file: their bits still are.
     as_codes = table & (table.size - 1) if any(taken.signs) else table
     distances = {one: distance_of(table if any(one.signs) else as_codes, one) for one in _READINGS}
-    best = _nearest(distances, taken)
-    if best == taken:
+    best = min(distances, key=distances.__getitem__)
+    if not clearly_nearer(distances[best], now):
         return []
-    errors = f"errors are then {distances[best]:.1%} of exact products on average, now {distances[taken]:.0%}"
+    errors = f"errors are then {distances[best]:.1%} of exact products on average, now {now:.0%}"
+    if best == taken:
+        how = "the bits of signed products; extend their sign" if any(taken.signs) else "products that wrapped around"
+        return [f"{name} holds {how} ({errors})"]
     if best.from_lowest:
         lowest = ", ".join(
             f"{lines} at {-(size // 2)}"
@@ -233,15 +259,12 @@ def _other_readings(name: str, table: Integers, taken: Reading) -> list[str]:
 
 
 def weight_is_first(first: str, second: str) -> bool:
-    """Whether the first of two operands is the weight, by their names; the second is if names say nothing.
+    """Whether the first of two operands is the weight, by words in their names; the second is if they say nothing.
 
-    Operands named A and B are activation and weight, in whatever order they are.
+    Operands named A and B, such as `op_a` and `op_b`, are activation and weight, in whatever order they are.
     """
-    first, second = first.lower(), second.lower()
-    if {first, second} == {"a", "b"}:
-        return first == "b"
-    return _is_weight(first) and not _is_weight(second)
-
-
-def _is_weight(name: str) -> bool:
-    return re.match(r"(w|wt|wgt|weights?|kernel|filter|coef\w*)(_?\w?|\d*)$", name) is not None
+    words = [set(re.split(r"[\W_\d]+", name.lower())) for name in (first, second)]
+    letters = [one & {"a", "b"} for one in words]
+    if letters in ([{"a"}, {"b"}], [{"b"}, {"a"}]):
+        return letters[0] == {"b"}
+    return bool(words[0] & _WEIGHT_WORDS) and not words[1] & _WEIGHT_WORDS

@@ -11,7 +11,7 @@ MIN_BITS, MAX_BITS = 2, 16
 MAX_TABLE_BITS = 8  # of a circuit that a table of products describes, and that layers can use
 MAX_PRODUCT_BITS = 31  # of such a table
 _MAX_WIDE_PRODUCT_BITS = 40
-_WEIGHT_WORDS = {"w", "wt", "wgt", "weight", "weights"}
+_WEIGHT_WORDS = {"w", "wt", "wgt", "weight", "weights", "kernel", "filter", "coef", "coeff"}  # as in approx
 
 
 def operand_ports(ports: Mapping[str, int], weight_port: str | None, parameters: Mapping[str, str]) -> tuple[str, str]:
@@ -39,11 +39,13 @@ def operand_ports(ports: Mapping[str, int], weight_port: str | None, parameters:
         if weight_port not in ports:
             raise GateDesignError(f"`weight_port` takes one of the inputs, {first} or {second}, got {weight_port!r}")
         return (second, first) if weight_port == first else (first, second)
-    by_name = {port.lower(): port for port in ports}
-    if by_name.keys() == {"a", "b"}:
-        return by_name["a"], by_name["b"]
-    weights = [port for port in ports if _WEIGHT_WORDS & set(re.split(r"[\W_\d]+", port.lower()))]
-    return (second, first) if weights == [first] else (first, second)
+    words = [set(re.split(r"[\W_\d]+", port.lower())) for port in (first, second)]
+    letters = [one & {"a", "b"} for one in words]
+    if letters in ([{"a"}, {"b"}], [{"b"}, {"a"}]):
+        is_first = letters[0] == {"b"}
+    else:
+        is_first = bool(words[0] & _WEIGHT_WORDS) and not words[1] & _WEIGHT_WORDS
+    return (second, first) if is_first else (first, second)
 
 
 def product_port_of(ports: Mapping[str, int], *, is_table: bool) -> str:

@@ -317,11 +317,12 @@ def _read(file: Path, name: str) -> str:
     try:
         if file.stat().st_size > MAX_TEXT:
             raise GateDesignError(f"{shown} has more than {MAX_TEXT} bytes; a multiplier has far fewer")
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise GateDesignError(f"{shown} is not a text file") from None
+        content = file.read_bytes()
     except OSError as error:
         raise GateDesignError(f"cannot read {shown}: {error.strerror or error}") from None
+    if b"\0" in content:
+        raise GateDesignError(f"{shown} is not a text file")
+    return content.decode("utf-8-sig", errors="replace")  # of which only comments have other letters
 
 
 def _short(text: str) -> str:

@@ -274,6 +274,8 @@ def _check_arguments(model: object, example: object, hardware: object, supply_v:
         elif isinstance(example, np.ndarray):
             hint = "; convert it with torch.from_numpy(...)"
         raise UsageError(f"`example` must be a tensor of network inputs, got {shown(example)}{hint}")
+    if example.is_floating_point() and not example.isfinite().all():
+        raise UsageError("`example` has values that are not finite")
     if not isinstance(hardware, str | os.PathLike | energy.Hardware):
         raise UsageError(
             f"`hardware` must be a name, the path of a YAML file or an energy.Hardware, got {shown(hardware)}"

@@ -102,7 +102,7 @@ def export(
     try:
         check_target(Path(out), overwrite)  # before anything is trained
     except approx.ArgumentError as error:
-        raise UsageError(f"{error} (`overwrite`)" if not overwrite else str(error)) from None
+        raise UsageError(str(error)) from None
     cache = workplace.open_cache()
     source = _Source(record, stored, places, cache, workplace.multipliers)
     with _one_thread():  # as when it was evaluated, so that what is trained again comes out the same

@@ -62,7 +62,8 @@ def show(debug: bool, name: str, bits: int, signed: bool, out: Path | None, as_j
 
 @multipliers.command(name="import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--name", help="Name of the multiplier; selects one of several tables or functions in the file.")
+@click.option("--name", help="Name of the multiplier; without --table, also which of several in the file.")
+@click.option("--table", metavar="NAME", help="Which of several tables or functions in the file.")
 @click.option("--signed/--unsigned", default=None, help="Whether operands are signed.  [default: what the file says]")
 @click.option(
     "--bits",
@@ -84,6 +85,7 @@ def import_(
     debug: bool,
     file: Path,
     name: str | None,
+    table: str | None,
     signed: bool | None,
     bits: tuple[int, int] | None,
     energy: float | None,
@@ -107,7 +109,7 @@ def import_(
         from search.report import console
 
         imported = catalogue.import_file(
-            file, name=name, signed=signed, bits=bits, energy=energy, area=area, overwrite=overwrite
+            file, name=name, table=table, signed=signed, bits=bits, energy=energy, area=area, overwrite=overwrite
         )
         doubts = [approx.doubts(multiplier) for multiplier in imported]
         for doubt in chain(*doubts):

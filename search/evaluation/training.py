@@ -23,8 +23,11 @@ import torch
 from torch import Tensor, nn
 
 import approx
+from approx.copying import copied
+from approx.state import restore, whole_state
 from approx.surgery import fix_computed_weights
 from search.content_hash import content_hash, seed_of
+from search.errors import UsageError
 from search.evaluation import early_stopping as stopping
 from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.chips import right_without_faults
@@ -36,7 +39,7 @@ from search.space.candidate import Candidate
 from search.space.custom_network import build_custom_network
 from search.space.task import CHANNEL_STEPS, RETRAINING_VERSION, Task
 
-_VERSION = 7  # raise whenever the same stage would be trained differently
+_VERSION = 8  # raise whenever the same stage would be trained differently
 _LARGEST_STEP = 0.5  # of Adam in a sum, in inputs of mean size
 _CLEARLY = 2.0  # standard errors
 _EARLY = "early_accuracy"  # beside a network's tensors, whose names have a dot
@@ -152,7 +155,7 @@ class Training:
         def finished() -> dict[str, Tensor]:
             # If there was no step, the accuracy is measured at the end.
             measured = early[0] if early else self._validation_accuracy(model)
-            return {**model.state_dict(), _EARLY: torch.tensor(measured, dtype=torch.float64)}
+            return {**whole_state(model), _EARLY: torch.tensor(measured, dtype=torch.float64)}
 
         rate: float = effort.approximate_learning_rate
         guard: AbstractContextManager[None] | None = None
@@ -162,7 +165,7 @@ class Training:
         schedule = self._schedule(effort.approximate_epochs, rate)
         result = self._stage(model, settings, schedule, after_step=after_step, finished=finished, guard=guard)
         measured = result.pop(_EARLY).item()
-        model.load_state_dict(result)
+        restore(model, result)
         judge(measured)
         return model, measured
 
@@ -176,15 +179,15 @@ class Training:
             (found,) = chip_accuracies(right_without_faults(model, images)[None], labels, metric)
             return found
 
-        before, state = accuracy(), copy.deepcopy(model.state_dict())
+        before, state = accuracy(), copy.deepcopy(whole_state(model))
         try:
             yield
         except approx.DivergedError:
-            model.load_state_dict(state)
+            restore(model, state)
             return
         after, count = accuracy(), effective_images(grouped(labels, metric)[1])
         if before - after > _CLEARLY * math.hypot(share_error(before, count), share_error(after, count)):
-            model.load_state_dict(state)
+            restore(model, state)
 
     def _validation_accuracy(self, model: nn.Module) -> float:
         right = right_without_faults(model, self._images.of("validation"))
@@ -201,7 +204,7 @@ class Training:
     ) -> str:
         """Train in place, or load the stage's cached result; return the stage's key."""
         schedule = self._schedule(epochs, learning_rate)
-        model.load_state_dict(self._stage(model, settings, schedule, masks=masks, finished=model.state_dict))
+        restore(model, self._stage(model, settings, schedule, masks=masks, finished=lambda: whole_state(model)))
         return _stage_key(settings, schedule)
 
     def _schedule(self, epochs: float, learning_rate: float) -> approx.Schedule:
@@ -229,11 +232,40 @@ class Training:
 
         def compute() -> dict[str, Tensor]:
             self._on_training(settings["stage"])
+            before = copied(model) if self._task.network is not None else None
             with guard or nullcontext():
                 approx.fit(model, self._images.train, schedule, seed=seed_of(key), masks=masks, after_step=after_step)
+            if before is not None:
+                self._check_restorable(before, model)
             return finished()
 
         return self._cache.get_or_compute(key, compute)
+
+    def _check_restorable(self, before: nn.Module, after: nn.Module) -> None:
+        """Check that what a network learned is all in its tensors, by which it is kept.
+
+        Args:
+            before: A copy of the network before it was trained; it is changed.
+            after: The network.
+
+        Raises:
+            UsageError: If the copy computes something else with the tensors of the network.
+        """
+        restore(before, {name: value.clone() for name, value in whole_state(after).items()})
+        example = self._images.example()
+        outputs = []
+        for model in (after, after, before):
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                torch.manual_seed(0)
+                was_training = model.training
+                outputs.append(approx.scores_of(model.eval()(example)))
+                model.train(was_training)
+        first, again, restored = outputs
+        if torch.equal(first, again) and not torch.allclose(first, restored, rtol=1e-4, atol=1e-5, equal_nan=True):
+            raise UsageError(
+                "`network` keeps something that it learns in training outside of its parameters and buffers, so that "
+                "it cannot be kept: make that a buffer, with register_buffer"
+            )
 
 
 def untrained(task: Task, candidate: Candidate, *, seed: int) -> nn.Module:

@@ -16,6 +16,7 @@ import click
 import approx
 import energy
 from approx import Figure
+from approx.multipliers.catalog import check_name
 from energy.cost_table import MultiplierCost
 from search.errors import UsageError
 from search.multipliers.folder import MultiplierFolder, stated
@@ -120,6 +121,7 @@ def import_file(
     file: Path,
     *,
     name: str | None = None,
+    table: str | None = None,
     signed: bool | None = None,
     bits: tuple[int, int] | None = None,
     energy: float | None = None,
@@ -130,7 +132,8 @@ def import_file(
 
     Args:
         file: The file; see `approx.import_multipliers`.
-        name: Name of the multiplier, or which of several in the file.
+        name: Name of the multiplier; without `table`, also which of several in the file.
+        table: Which of several tables or functions in the file.
         signed: Whether operands are signed; None for what the file says.
         bits: Widths of activation and weight; None for what the file says.
         energy: Energy over that of an exact multiplier of the same widths and sign.
@@ -150,7 +153,7 @@ def import_file(
             )
     if area is not None and energy is None:
         raise UsageError("`area` needs `energy`, without which a search cannot use the multiplier")
-    found = approx.import_multipliers(file, name=name, signed=signed, bits=bits)
+    found = approx.import_multipliers(file, name=name, table=table, signed=signed, bits=bits)
     if energy is not None and len(found) > 1:
         names = ", ".join(one.name for one in found[:3])
         raise UsageError(
@@ -161,8 +164,10 @@ def import_file(
         given = "as given when it was imported"
         size = None if area is None else Figure(area, given)
         found = [replace(one, relative_energy=Figure(energy, given), relative_area=size) for one in found]
+    for multiplier in found:  # before any is kept
+        _check_room(multiplier, folder, overwrite)
     for multiplier in found:
-        _make_room(multiplier, folder, overwrite)
+        _make_room(multiplier, folder)
         folder.add(multiplier)
         figure, size = multiplier.relative_energy, multiplier.relative_area
         measured = multiplier.name in folder.costs().added
@@ -175,22 +180,36 @@ def import_file(
     return found
 
 
-def _make_room(multiplier: approx.Multiplier, folder: MultiplierFolder, overwrite: bool) -> None:
-    """Remove another multiplier of the same name, with its costs.
+def _check_room(multiplier: approx.Multiplier, folder: MultiplierFolder, overwrite: bool) -> None:
+    """Check that a multiplier can be kept under its name.
 
     Raises:
-        UsageError: If there is one, and it is not to be overwritten.
+        UsageError: If the name is not allowed, or that of another multiplier which is not to be overwritten.
     """
-    others = [one for one in folder.multipliers(on_damage=lambda _: None) if one.name == multiplier.name]
-    if all(one.digest == multiplier.digest for one in others):
-        return
-    if not overwrite:
+    try:
+        check_name(multiplier.name)
+    except approx.ArgumentError as error:
+        raise UsageError(
+            f"{str(error).removesuffix('; choose another `name`')}; choose another `name`, and with `table` which of "
+            "several it is for"
+        ) from None
+    if _others(multiplier, folder) and not overwrite:
         raise UsageError(
             f"{folder.path} has another multiplier named {multiplier.name!r}; choose another `name`, or replace it "
             "with `overwrite`"
         )
-    folder.forget_costs(multiplier.name)  # first, so that a new table never has the old one's costs
-    folder.remove(multiplier.name)
+
+
+def _make_room(multiplier: approx.Multiplier, folder: MultiplierFolder) -> None:
+    """Remove another multiplier of the same name, with its costs."""
+    if _others(multiplier, folder):
+        folder.forget_costs(multiplier.name)  # first, so that a new table never has the old one's costs
+        folder.remove(multiplier.name)
+
+
+def _others(multiplier: approx.Multiplier, folder: MultiplierFolder) -> list[approx.Multiplier]:
+    known = folder.multipliers(on_damage=lambda _: None)
+    return [one for one in known if one.name == multiplier.name and one.digest != multiplier.digest]
 
 
 def describe(multiplier: approx.Multiplier) -> Described:

@@ -153,9 +153,13 @@ def multiplier_of_table(name: str, table: Sequence[Sequence[int]], *, signed: bo
     import approx
     from approx.multipliers.catalog import check_name
 
+    if len({len(row) for row in table}) > 1:
+        raise UsageError(f"the rows of table {name!r} differ in length")
+    if any(not -(2**31) <= entry < 2**32 for row in table for entry in row):
+        raise UsageError(f"table {name!r} has entries that do not fit 32 bits")
     try:
         check_name(name)
-        products = np.array(table)  # of object type if rows differ in length, which is rejected next
+        products = np.array(table)
         return approx.multiplier_from_table(name, products, signed=signed, source=source)
     except (approx.ArgumentError, ValueError) as error:
         raise UsageError(str(error)) from None

@@ -218,8 +218,9 @@ def sign_of(circuit: gates.UserCircuit, names: Iterable[str], given: bool | None
         (one,) = declared
         other = circuit.weight_port if one == circuit.activation_port else circuit.activation_port
         raise UsageError(
-            f"input {one!r} is declared as signed and {other!r} is not, and both are read in the same way; say which "
-            "with `signed` or `unsigned`"
+            f"input {one!r} is declared as signed and {other!r} is not, and circuits of both kinds cannot be "
+            "characterised; import the circuit's table or C model, with its energy: search multipliers import FILE "
+            "--energy RATIO"
         )
     if declared:
         return True, "as its ports say"

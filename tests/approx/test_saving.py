@@ -440,7 +440,19 @@ def test_facts_come_back_and_nothing_is_a_pickle(saved: Path) -> None:
     assert sorted(path.suffix for path in saved.iterdir()) == [
         ".json", ".npz", ".onnx", ".safetensors", ".safetensors", ".safetensors"
     ]  # fmt: skip
-    assert not list(saved.parent.glob("*.partial"))
+    assert not list(saved.parent.glob(f".{saved.name}.*"))
+
+
+@pytest.mark.slow
+def test_other_folders_beside_are_left_alone_and_those_that_cannot_be_made_named(tmp_path: Path) -> None:
+    (tmp_path / "model.partial").mkdir()
+    (tmp_path / "model.partial" / "thesis.tex").write_text("years of work")
+    save(converted(), tmp_path / "model")
+    assert (tmp_path / "model.partial" / "thesis.tex").read_text() == "years of work"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model.partial"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArgumentError, match=r"the model cannot be saved in .*file/model: Not a directory"):
+        save(converted(), tmp_path / "file" / "model")
 
 
 @pytest.mark.slow

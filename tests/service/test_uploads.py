@@ -141,10 +141,10 @@ def test_a_multiplier_of_a_client_is_searched_for(client: TestClient, database: 
     ("table", "name", "words"),
     [
         (EXACT[:100], "mine", "each a power of two"),
-        ([[1, 2], [3]], "mine", "shape"),
+        ([[1, 2], [3]], "mine", "the rows of table 'mine' differ in length"),
         (EXACT, "../mine", "mine"),
         (EXACT, "drum-4", "is the name of a built-in multiplier"),
-        (EXACT * 2**20, "mine", "must fit 32 bits"),
+        (EXACT * 2**20, "mine", "do not fit 32 bits"),
     ],
 )
 def test_invalid_tables(client: TestClient, table: Any, name: str, words: str) -> None:

@@ -168,6 +168,14 @@ def test_c_of_other_types_is_refused(tmp_path: Path) -> None:
         one(tmp_path / "m.c")
 
 
+@pytest.mark.process
+def test_a_compiler_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "nonexistent")
+    (tmp_path / "model.c").write_text("int f(int A, int B) { return A * B; }\n")
+    with pytest.raises(ImportFileError, match="the C compiler nonexistent cannot be started: No such file"):
+        one(tmp_path / "model.c")
+
+
 def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
@@ -224,6 +232,8 @@ def test_a_plain_int_is_read_by_its_products(tmp_path: Path) -> None:
     multiplier = one(source)
     assert not multiplier.weight_signed
     assert "unsigned, by its products" in multiplier.provenance
+    source.write_text("int mul(int a, int b) { return (a * b) & ~7; }\n")  # near in either way
+    assert one(source).weight_signed
     source.write_text("int mul(int a, int b) { return a * b; }\n")  # right in either way
     assert one(source).weight_signed
     assert "8 x 8 bits, as usual, since it says no width" in one(source).provenance
@@ -273,5 +283,8 @@ def test_figures_in_the_header_are_read_and_compared(tmp_path: Path) -> None:
     assert "doubtful" not in multiplier.provenance
     source.write_text(_with_header("1.2"))
     assert "doubtful: its file says that the mean absolute error is 1.2, and here it is 63.75" in one(source).provenance
+    source.write_text(_with_header("64", power="0.0"))
+    assert one(source).relative_energy is None  # of no power, by which nothing can be scaled
     source.write_text(_with_header("64", name="mul8x3u_T"))
+    assert "activation A, weight B" in one(source).provenance
     assert one(source).relative_energy is None  # none of the library's exact circuits has these widths

@@ -100,6 +100,7 @@ def test_usual_multipliers_are_not_doubted(signed: bool) -> None:
         (_coarse(8, signed=True) & 0xFFFF, False, "looks signed"),
         (_coarse(8, signed=True), False, "looks signed"),
         (_coarse(8, signed=False), True, "looks unsigned"),
+        (_coarse(8, signed=True) & 0xFFFF, True, "holds the bits of signed products; extend their sign"),
         (np.tile(_coarse(4, signed=False), (16, 16)), False, "repeat after 16 activation codes, as if it had 4 bits"),
         (
             np.tile(_coarse(4, signed=False), (1, 2)),

@@ -64,6 +64,7 @@ def test_csv(tmp_path: Path) -> None:
         (np.full((4, 4), 2**31), r"entries in 2147483648\.\.2147483648; they must fit 32 bits, signed"),
         (np.full((4, 4), "1"), "entries of type <U1"),
         (np.zeros((4, 4), bool), "entries of type bool"),
+        (np.zeros((4, 4), np.float16), "entries of type float16, which holds no products above 2048 exactly"),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(tmp_path: Path, table: NDArray[np.generic], complaint: str) -> None:
@@ -134,6 +135,11 @@ _BESIDE_EXACT = "a,w,exact,approx\n" + "".join(
         ("t.csv", _in_lines(header="weight,activation,out\n", across=True)),
         ("t.txt", _in_lines(separator=" ")),
         ("t.csv", _BESIDE_EXACT),
+        ("t.csv", _BESIDE_EXACT.replace("exact,approx", "product,approx_product")),
+        ("t.csv", _BESIDE_EXACT.replace("a,w,exact,approx", "op_a,op_b,P_exact,P")),
+        ("t.csv", _in_lines(header="B[3:0],A[3:0],O[7:0]\n", across=True)),
+        ("t.txt", "\n".join(" ".join(f"{int(p):08b}" for p in row) for row in _coarse())),
+        ("t.h", _in_c(base="0{:o}")),
         ("t.txt", "\n".join(map(str, _coarse().ravel()))),
         ("t.csv", "\n".join(",".join(f"0x{int(p):02X}" for p in row) for row in _coarse())),
         ("t.txt", str(_coarse().tolist())),
@@ -180,6 +186,50 @@ def test_labels_of_codes_say_the_order_and_not_the_sign(tmp_path: Path) -> None:
     assert (multiplier.table().numpy() == table).all()
     np.save(tmp_path / "t.npy", _coarse()[None])  # as the first of a batch
     assert (one(tmp_path / "t.npy").table().numpy() == _coarse()).all()
+
+
+@pytest.mark.parametrize("columns", [range(-8, 8), range(16)])
+def test_labels_of_one_operand_say_its_order(tmp_path: Path, columns: range) -> None:
+    rows = [[a, *(a * w for w in columns)] for a in range(-8, 8)]
+    (tmp_path / "t.csv").write_text("\n".join(",".join(map(str, row)) for row in rows))
+    multiplier = one(tmp_path / "t.csv")
+    assert (multiplier.activation_signed, multiplier.weight_signed) == (True, columns[0] < 0)
+    assert torch.equal(multiplier.table(), multiplier.exact_table())
+
+
+def test_products_that_wrapped_around_are_as_they_were(tmp_path: Path) -> None:
+    right = _coarse(bits=8)
+    np.save(tmp_path / "mul8u_x.npy", right.astype(np.int16))
+    assert (one(tmp_path / "mul8u_x.npy").table().numpy() == right).all()
+    np.save(tmp_path / "mul8u_y.npy", -right)
+    assert "mul8u_y has negative products of unsigned operands" in doubts(one(tmp_path / "mul8u_y.npy"))
+
+
+def test_lists_of_rectangular_tables(tmp_path: Path) -> None:
+    right = np.arange(16)[:, None] * np.arange(4)
+    np.save(tmp_path / "mul4x2u_x.npy", right.ravel())
+    assert (one(tmp_path / "mul4x2u_x.npy").table().numpy() == right).all()
+    (tmp_path / "t.txt").write_text("\n".join(map(str, right.ravel())))
+    (multiplier,) = import_multipliers(tmp_path / "t.txt", bits=(4, 2))
+    assert (multiplier.table().numpy() == right).all()
+
+
+def test_arrays_far_larger_than_tables_are_not_unpacked(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "big.npz", x=np.zeros((4096, 4096)))
+    with pytest.raises(ImportFileError, match="has arrays of 134217728 bytes; tables of products have far fewer"):
+        one(tmp_path / "big.npz")
+    with (tmp_path / "big.npy").open("wb") as file:
+        header = {"descr": "<i8", "fortran_order": False, "shape": (10**6, 10**7)}
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(ImportFileError, match="has arrays of 80000000000000 bytes"):
+        one(tmp_path / "big.npy")
+
+
+def test_one_of_several_tables_gets_another_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", exact=np.ones((4, 4), int), other=np.zeros((4, 4), int))
+    (multiplier,) = import_multipliers(tmp_path / "t.npz", table="exact", name="mine")
+    assert multiplier.name == "mine"
+    assert multiplier.table()[0, 0] == 1
 
 
 def test_a_corner_says_that_activations_are_across(tmp_path: Path) -> None:
@@ -244,6 +294,13 @@ def test_a_repeated_table_is_doubted_and_can_be_narrowed(tmp_path: Path) -> None
         one(tmp_path / "t.npy", bits=9)
 
 
+def test_arrays_of_anything_but_integers_are_refused(tmp_path: Path) -> None:
+    for entry in ("1.0", "1 << 4", "N + 0", "[3] = 5", "089"):
+        (tmp_path / "t.h").write_text(f"int t[16] = {{{', '.join([entry] * 16)}}};")
+        with pytest.raises(ImportFileError, match=r"the array t has the entry .*, not an integer"):
+            one(tmp_path / "t.h")
+
+
 def test_one_of_several_arrays_is_chosen_by_name(tmp_path: Path) -> None:
     (tmp_path / "luts.h").write_text(_in_c("int mul8s_x[16][16]") + _in_c("int second[16][16]"))
     assert [multiplier.name for multiplier in import_multipliers(tmp_path / "luts.h")] == ["mul8s_x", "second"]
@@ -265,6 +322,7 @@ def test_one_of_several_arrays_is_chosen_by_name(tmp_path: Path) -> None:
         (_LINES.replace("3,3,9", "3,3,8\n3,3,9"), "line 17 has another product than a later line has"),
         (_LABELS.replace("\n2,", "\n7,"), "the labels of rows must be the operand's values, 0 to 3 or -2 to 1"),
         ("1_0,2\n", "entry 1 is '1_0', not an integer"),
+        ("9" * 5000 + ",2\n", "entry 1 is '99999999999999999999...', not an integer"),
         ("nan,2\n", "entry 1 is 'nan', not an integer"),
         ("1,2\n3,4.5\n", r"line 2, entry 2 is '4\.5', not an integer"),
         ("1,2\n3,99999999999999999999\n", "line 2, entry 2 is 99999999999999999999; entries must fit 32 bits"),

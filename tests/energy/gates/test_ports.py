@@ -2,6 +2,7 @@
 
 import pytest
 
+from approx.multipliers.reading import weight_is_first
 from energy.gates import GateDesignError
 from energy.gates.ports import operand_ports, product_port_of
 
@@ -40,3 +41,12 @@ def test_what_is_no_multiplier() -> None:
     with pytest.raises(GateDesignError, match="at most 31 bits"):
         product_port_of({"p": 32}, is_table=True)
     assert product_port_of({"p": 32}, is_table=False) == "p"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "weight"),
+    [("w_in", "x_in", "w_in"), ("filter", "pixel", "filter"), ("B_in", "A_in", "B_in"), ("op_a", "op_b", "op_b")],
+)
+def test_words_in_names_say_which_is_the_weight(first: str, second: str, weight: str) -> None:
+    assert operand_ports({first: 8, second: 8}, None, {})[1] == weight
+    assert weight_is_first(first, second) == (weight == first)  # as for C models and tables

@@ -124,7 +124,7 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
     ):
         with pytest.raises(GateDesignError, match=complaint):
             read_source(tmp_path / name)
-    (tmp_path / "bad.v").write_bytes(b"\xff\xfe")
+    (tmp_path / "bad.v").write_bytes("module m; endmodule".encode("utf-16"))
     with pytest.raises(GateDesignError, match="is not a text file"):
         read_source(tmp_path / "bad.v")
 

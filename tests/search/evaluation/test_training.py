@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import approx
+from approx.copying import copied
+from search.errors import UsageError
 from search.evaluation import datasets
 from search.evaluation.cache.cache import TrainingCache
 from search.evaluation.emulation import Emulation
@@ -68,6 +70,40 @@ def test_weights_that_are_computed_are_pruned_too(tmp_path: Path, monkeypatch: p
     training = Training(task, images, seed=0, cache=cache, emulation=EMULATION)
     found = training.pruned(replace(task.space.baseline(), sparsity=0.5))
     assert found.masks.keys() == dict(approx.weight_layers(small_network())).keys()
+
+
+class Averaging(nn.Module):
+    """A network that subtracts the mean of what it was trained on, kept in a buffer or in a plain attribute."""
+
+    def __init__(self, *, in_buffer: bool) -> None:
+        super().__init__()
+        self.network = copied(small_network())
+        if in_buffer:
+            self.register_buffer("mean", torch.zeros(()), persistent=False)
+        else:
+            self.mean = torch.zeros(())
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training:
+            self.mean = self.mean + 1
+        scores: Tensor = self.network(images - self.mean)
+        return scores
+
+
+def test_what_training_changes_is_kept_in_stages_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, places = trained_task(tmp_path, "finetune")
+    images, cache = TaskImages(task, datasets.load(task, places)), TrainingCache(tmp_path / "cache")
+    candidate = replace(task.space.baseline(), sparsity=0.5)
+    found = []
+    for _ in range(2):  # by training, and from the cache
+        monkeypatch.setattr("search.evaluation.training.untrained", lambda *_, **__: Averaging(in_buffer=True).eval())
+        training = Training(task, images, seed=0, cache=cache, emulation=EMULATION)
+        found.append(training.pruned(candidate).model.eval()(images.example()))
+    assert torch.equal(*found)
+    monkeypatch.setattr("search.evaluation.training.untrained", lambda *_, **__: Averaging(in_buffer=False).eval())
+    training = Training(task, images, seed=1, cache=cache, emulation=EMULATION)
+    with pytest.raises(UsageError, match="keeps something that it learns in training outside of its parameters"):
+        training.pruned(candidate)
 
 
 def are_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
