@@ -18,7 +18,7 @@ from approx.multipliers.multiplier import Multiplier, check_multiplier, code_val
 
 Integers = NDArray[np.int64]
 
-_CLEARLY = 3  # times nearer, so that the difference is none of approximation
+_CLEARLY = 2.5  # times nearer, so that the difference is none of approximation
 _NEAR = 0.5  # the largest distance of something that can be called a multiplier
 _NOT_EXACT = 0.05  # the distance from which another way to read a table is looked for
 _DOUBTED_ERROR = 0.5  # mean relative error

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from approx import ErrorMetrics, Multiplier, doubts, error_metrics, import_multipliers
 from approx.errors import ArgumentError, ImportFileError
-from approx.multipliers.reading import Integers
+from approx.multipliers.reading import SIGNED, UNSIGNED, Integers, how_to_read
 
 
 def one(path: Path, *, name: str | None = None, signed: bool | None = None, bits: int | None = None) -> Multiplier:
@@ -372,6 +372,20 @@ def rounding(column: str, published: float) -> float:
         return 5.1e-3
     # Whole numbers of eight digits at most, some rounded and some cut off, or two significant digits.
     return max(0.99, 1e-8 * published) if published >= 10 else 0.05 * published
+
+
+def test_signs_and_orders_of_evoapproxlib_are_found_without_its_names(real_data: Path) -> None:
+    file = real_data / "evoapprox8x8" / "evoapprox8x8.npz"
+    if not file.is_file():
+        pytest.skip("needs evoapprox8x8 beside MNIST")
+    with np.load(file) as tables:
+        for name in tables.files:
+            table = tables[name].astype(np.int64)
+            signed = name.startswith("mul8s")
+            assert how_to_read(table, None) == (SIGNED if signed else UNSIGNED), name
+            if signed:
+                assert how_to_read(np.roll(table, (128, 128), (0, 1)), None).from_lowest, name
+                assert how_to_read(table & 0xFFFF, None) == SIGNED, name
 
 
 def test_evoapproxlib_has_its_published_errors(real_data: Path) -> None:
