@@ -77,7 +77,7 @@ def size_of(inputs: Inputs) -> int:
 
 
 class InOneArgument(nn.Module):
-    """Calls a network with its inputs in one argument, so that torch.export is told the size of their batch once.
+    """A network whose inputs are one argument, for which torch.export takes one batch size.
 
     The network's layers and parameters have names that begin with `InOneArgument.PREFIX`.
     """

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 import approx
@@ -26,6 +24,7 @@ from search.evaluation.finished import FinishedNetworks, example_of
 from search.evaluation.metrics import chip_accuracies
 from search.evaluation.networks import networks_of
 from search.evaluation.task_images import TaskImages
+from search.evaluation.threads import one_thread
 from search.images.places import ImagePlaces
 from search.multipliers.folder import MultiplierFolder
 from search.multipliers.known import stored_tables
@@ -105,7 +104,7 @@ def export(
         raise UsageError(str(error)) from None
     cache = workplace.open_cache()
     source = _Source(record, stored, places, cache, workplace.multipliers)
-    with _one_thread():  # as when it was evaluated, so that what is trained again comes out the same
+    with one_thread():  # as when it was evaluated, so that what is trained again comes out the same
         model = source.kept()
         kept = model is not None
         if model is None:
@@ -218,16 +217,6 @@ class _Source:
             partial_sums=None if sums is None else approx.PartialSums(bits=sums.bits, overflow=sums.overflow),
             multipliers=multipliers,
         )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _facts(record: Record, task: Task, chip_seeds: list[int]) -> dict[str, Any]:

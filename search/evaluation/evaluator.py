@@ -10,8 +10,7 @@ The stages are in `search.evaluation.training` or, for networks that are convert
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -32,6 +31,7 @@ from search.evaluation.meter import Meter
 from search.evaluation.metrics import chip_accuracies, class_accuracies, effective_images, grouped
 from search.evaluation.networks import Networks, networks_of
 from search.evaluation.task_images import TaskImages
+from search.evaluation.threads import one_thread
 from search.evaluation.timing import time_steps
 from search.evaluation.training import untrained, untrained_layers
 from search.evaluation.work import Done, Failed, Outcome, Result, WorkItem
@@ -106,7 +106,7 @@ class Evaluator:
 
     def time(self, candidate: Candidate, limit_s: float) -> StepTimes:
         """Time a few steps of a candidate's network, on one thread; see `search.evaluation.timing`."""
-        with _one_thread():
+        with one_thread():
             return time_steps(
                 untrained(self._task, candidate, seed=0),
                 self._images.train,
@@ -143,7 +143,7 @@ class Evaluator:
         """
         meter = Meter()
         candidate = candidate.canonical()
-        with _one_thread():
+        with one_thread():
             pruned = self._networks.pruned(candidate)
             workload = self._workload(candidate, pruned, self._images)
             report = energy.estimate(workload, self._hardware, costs=self._known.costs)
@@ -219,7 +219,7 @@ class Evaluator:
             emulation=self._emulation,
             on_training=_no_training,
         )
-        with _one_thread():
+        with one_thread():
             try:
                 model, _ = networks.approximated(candidate, networks.pruned(candidate))
             except _NotCachedError:
@@ -248,7 +248,7 @@ class Evaluator:
         retrained = task.train != "none"
         networks = self._networks_on(images, seed) if retrained else self._networks
         chips, tested_chips = self._confirming_chips(images, seed)
-        with _one_thread():
+        with one_thread():
             pruned = networks.pruned(candidate)
             workload = self._workload(candidate, pruned, images)
             report = energy.estimate(workload, self._hardware, costs=self._known.costs)
@@ -327,13 +327,3 @@ class _BeatenError(Exception):
 def _judge(to_reach: float | None, early: float) -> None:
     if is_beaten(early, to_reach):
         raise _BeatenError(early)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

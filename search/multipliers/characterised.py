@@ -1,4 +1,4 @@
-"""What a characterised multiplier is told by: its circuit, its errors and its costs."""
+"""A characterised multiplier: its circuit, its errors and its costs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 from energy.cost_table import BUILT_WIDTHS, LAYER, CostKey, CostRow, MultiplierCost, built_form
 from search.multipliers.sampled_errors import SampledErrors
+
+_MAX_BITS = 8  # of weights in layers
 
 # The designs of the exact multiplier, of which the cheapest counts for each kind of operands.
 EXACT_DESIGNS: Mapping[str, str] = {
@@ -53,8 +55,15 @@ class TakenCircuit:
 
     @property
     def natural(self) -> CostKey:
-        """The widest form in which layers use it; unsigned activations leave the sign bit of a signed input unused."""
-        return LAYER, self.weight_bits, self.activation_bits - self.signed
+        """The widest form in which layers use it.
+
+        An unsigned circuit takes magnitudes of weights that are a bit wider, up to 8 bits; unsigned activations leave
+        the sign bit of a signed input unused.
+        """
+        weight_bits = self.weight_bits
+        if not self.signed and weight_bits < _MAX_BITS:
+            weight_bits += 1
+        return LAYER, weight_bits, self.activation_bits - self.signed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -322,7 +322,7 @@ def _imported(multiplier: approx.Multiplier, folder: MultiplierFolder, *, on_row
         min(MAX_BITS, multiplier.weight_bits + (not multiplier.weight_signed)),
         multiplier.activation_bits - multiplier.activation_signed,
     )
-    twin = twin_of(multiplier, (LAYER, multiplier.weight_bits, layers[2]))
+    twin = twin_of(multiplier, layers)
     words = ""
     if name not in folder.costs().added:
         if twin is None:

@@ -17,16 +17,6 @@ from energy.gates.verilog import TOP, TWOS_COMPLEMENT, designs
 from search.multipliers.characterisation import SHIPPED_KEYS, catalogue_names, characterise_rows, expected
 from search.multipliers.shipped_table import write_shipped_table
 
-MINE = "module mine(input [3:0] a, input [3:0] w, output [7:0] p); assign p = a[3:1] * w << 1; endmodule"
-
-
-@pytest.fixture(scope="module")
-def tools() -> gates.Tools:
-    try:
-        return gates.find_tools()
-    except gates.GateToolError as error:
-        pytest.skip(str(error))
-
 
 def test_the_table_has_the_whole_catalogue() -> None:
     assert set(catalogue_names()) == {row.name for row in shipped_rows()}

@@ -25,7 +25,7 @@ def test_the_share_of_wrong_products_has_exact_bounds() -> None:
     def at_most(count: int, share: float) -> float:
         return sum(comb(20, k) * share**k * (1 - share) ** (20 - k) for k in range(count + 1))
 
-    # Clopper and Pearson: shares at which so few, or so many, would be seen in half a percent of samples each.
+    # Clopper and Pearson: half a percent of samples have so few wrong ones at the upper bound, or so many at the other.
     assert at_most(6, found.error_probability_most) == pytest.approx(0.005)
     assert 1 - at_most(5, found.error_probability_least) == pytest.approx(0.005)
     for wrong, bounds in ((0, (0.0, 1 - 0.005 ** (1 / 20))), (20, (0.005 ** (1 / 20), 1.0))):
