@@ -45,7 +45,7 @@ Narrow partial sums
 
 Training and measuring
     LabelledImages          images and their classes, normalised if wanted; subsets share pixels
-    fit, Schedule           training, and how long and how fast
+    fit, Schedule, Distillation     training, how long and how fast, and from which other network
     scores_of               the scores of classes among whatever else a network returns
     accuracy, predictions   share of images classified correctly, and the class of each
 
@@ -68,6 +68,7 @@ Faulty memory
 Networks
     build_network, Architecture             a network of a built-in family
     network_family, family_names, NetworkFamily     these families
+    derive_network          a smaller one with weights of a larger one that is trained
     build_named_network     the same from JSON values, for saved models
 
 Files
@@ -92,6 +93,7 @@ from approx.config import FaultyMemory as FaultyMemory
 from approx.config import LayerApproximation as LayerApproximation
 from approx.config import NetworkApproximation as NetworkApproximation
 from approx.convert import approximate as approximate
+from approx.deriving import derive_network as derive_network
 from approx.errors import ApproxError as ApproxError
 from approx.errors import ArgumentError as ArgumentError
 from approx.errors import ConversionError as ConversionError
@@ -173,6 +175,7 @@ from approx.saving import saved_facts as saved_facts
 from approx.structured import prune_channels as prune_channels
 from approx.surgery import approx_layers as approx_layers
 from approx.surgery import weight_layers as weight_layers
+from approx.training import Distillation as Distillation
 from approx.training import Schedule as Schedule
 from approx.training import fit as fit
 from approx.verification import signal_to_noise_db as signal_to_noise_db

@@ -188,6 +188,8 @@ class ApproxLayer(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the layer."""
+        if input.dtype == torch.bfloat16:  # from a layer that is not on codes, under autocast
+            input = input.float()
         return self._computed(input, self._multiply, self._multiply_exactly)
 
     def extra_repr(self) -> str:

@@ -6,7 +6,7 @@ A mask is a bool tensor of its weight's shape: True is kept. Whole channels are 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,9 @@ from approx.checks import check_integer, check_model, check_names_to_tensors, ch
 from approx.errors import ArgumentError
 from approx.labelled_images import LabelledImages
 from approx.surgery import WeightLayer, approx_layers, prepared, weight_layers
-from approx.training import Schedule, fit
+from approx.training import Distillation, Schedule, fit
 
+_RAMP = 0.5  # share of a retraining in which sparsity rises
 _WEIGHTS_HINT = "for a model: {name: layer.weight for name, layer in approx.weight_layers(model)}"
 
 
@@ -151,32 +152,40 @@ def prune_and_retrain(
     method: Callable[[Mapping[str, Tensor], float], Mapping[str, Tensor]] = magnitude_masks,
     seed: int,
     validation: LabelledImages | None = None,
+    distillation: Distillation | None = None,
 ) -> dict[str, Tensor]:
-    """Prune and retrain in place, in one step or gradually. Pruned weights stay pruned.
+    """Prune and retrain in place, at once or gradually. Pruned weights stay pruned.
 
     Args:
         model: The trained network, not converted.
         images: The training set.
-        schedule: Schedule of the whole retraining: epochs are divided evenly among the steps, and the learning rate
-            restarts in each.
+        schedule: Schedule of the retraining.
         sparsity: Final share of weights to drop, in [0, 1).
-        steps: Number of times to prune and retrain; 1 is one-shot, more follow `gradual_sparsities`.
+        steps: Number of times to prune, by `gradual_sparsities`: once before the retraining, or else the first time
+            then and the others evenly spaced up to its middle, so that the rest of it goes to the final network.
         method: Function of weights and a sparsity that returns masks, such as `magnitude_masks` or
             `global_magnitude_masks`.
-        seed: Seed of everything random in the first step; each later step uses the next number.
+        seed: Seed of everything random.
         validation: The images on which a schedule with patience measures accuracy.
+        distillation: A network to learn from beside the classes, such as the one before pruning.
 
     Returns:
         Layer name -> bool mask.
 
     Raises:
         ArgumentError: If sparsity or steps is out of range, the network has nothing to prune, a layer computes its
-            weight from other parameters, or patience and validation images are not given together.
+            weight from other parameters, patience and validation images are not given together, or patience is given
+            for several steps.
         DivergedError: If the loss stops being a number.
     """
     check_type("schedule", schedule, Schedule, "an approx.Schedule")
     check_type("method", method, Callable, "a function of weights and a sparsity")  # type: ignore[arg-type]
     sparsities = gradual_sparsities(sparsity, steps)
+    if steps > 1 and schedule.patience is not None:
+        raise ArgumentError(
+            "a `schedule` with patience keeps the best network so far, which may have been pruned less; prune in one "
+            "of `steps`, or leave out `patience`"
+        )
     weights = {name: layer.weight for name, layer in weight_layers(model)}
     computed = [
         name
@@ -191,15 +200,36 @@ def prune_and_retrain(
     if not weights:
         raise ArgumentError("`model` has no layer to prune; prune before converting it with approximate()")
     masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
-    part = replace(schedule, epochs=schedule.epochs / steps)
-    for step, share in enumerate(sparsities):
+
+    @torch.no_grad()
+    def prune(share: float) -> None:
         # A kept weight may be zero too: it must not take the place of one that was dropped before.
         ranked = {
             name: weight.detach().masked_fill(masks[name] & (weight == 0), torch.finfo(weight.dtype).tiny)
             for name, weight in weights.items()
         }
-        masks = {name: masks[name] & mask for name, mask in method(ranked, share).items()}
-        fit(model, images, part, seed=seed + step, masks=masks, validation=validation)
+        for name, mask in method(ranked, share).items():
+            masks[name] &= mask
+            weights[name].mul_(masks[name])
+
+    def after_step(done: int, total: int) -> None:
+        while waiting and done >= waiting[0][0] * total:
+            prune(waiting.pop(0)[1])
+
+    prune(sparsities[0])
+    waiting = [(_RAMP * step / (steps - 1), share) for step, share in enumerate(sparsities) if step]
+    fit(
+        model,
+        images,
+        schedule,
+        seed=seed,
+        masks=masks,
+        validation=validation,
+        distillation=distillation,
+        after_step=after_step,
+    )
+    for _, share in waiting:  # of a schedule without steps
+        prune(share)
     return masks
 
 

@@ -1,7 +1,8 @@
 """Write tables of results: `python -m benchmarks.tables`.
 
 The tables of `results/` go into README.md beside it, those of `bit_errors.json`, `conversion.json`, `memories.json`,
-`searches.json` and `service.json` into approximation.md, energy-model.md, search.md and service.md in docs/.
+`recipes.json`, `searches.json` and `service.json` into approximation.md, energy-model.md, data-sets.md, search.md and
+service.md in docs/.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import re
 from pathlib import Path
 
-from benchmarks import bit_errors, conversion, memories, searches, service
+from benchmarks import bit_errors, conversion, memories, recipes, searches, service
 
 HERE = Path(__file__).parent
 
@@ -34,6 +35,7 @@ def main() -> None:
         ("search.md", "searches", "searches.json", searches.table),
         ("service.md", "service", "service.json", service.table),
         ("approximation.md", "conversion", "conversion.json", conversion.table),
+        ("data-sets.md", "recipes", "recipes.json", recipes.table),
         ("approximation.md", "bit errors", "bit_errors.json", bit_errors.table),
         ("energy-model.md", "memories", "memories.json", memories.table),
     ):

@@ -94,5 +94,6 @@ def _request(task: Task) -> TaskRequest:
         metric=task.metric,
         mean=task.mean or None,
         std=task.std or None,
-        **task.recipe.to_dict(),
+        recipe=task.recipe.to_dict(),
+        from_scratch=task.from_scratch,
     )

@@ -39,6 +39,8 @@ def of_quantized_convolution(
     geometry: Geometry,
     needs: Needs,
     multiplier: Multiplier | None,
+    *,
+    bfloat16: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of the values and the weight codes of `approx.quantized_conv2d`, if needed.
 
@@ -51,6 +53,7 @@ def of_quantized_convolution(
         geometry: Geometry of the convolution.
         needs: The gradients to compute; the others are None.
         multiplier: The multiplier whose slopes to use; None for those of the exact product.
+        bfloat16: Whether the operands of products are rounded to bfloat16, for those of the exact product.
     """
     if not upstream.numel() or not values.numel() or not weight_codes.numel():
         return (
@@ -58,7 +61,8 @@ def of_quantized_convolution(
             torch.zeros_like(weight_codes) if needs.weight_codes else None,
         )
     if multiplier is None:
-        return _straight_through(upstream, values, code_format, weight_codes, output_scale, geometry, needs)
+        numbers = torch.bfloat16 if bfloat16 else torch.float32
+        return _straight_through(upstream, values, code_format, weight_codes, output_scale, geometry, needs, numbers)
     return _difference(upstream, values, code_format, weight_codes, output_scale, geometry, multiplier, needs)
 
 
@@ -70,16 +74,20 @@ def _straight_through(
     output_scale: Tensor,
     geometry: Geometry,
     needs: Needs,
+    numbers: torch.dtype,
 ) -> tuple[Tensor | None, Tensor | None]:
     library = native.load() if values.device.type == "cpu" else None
     backend = library or portable
     codes = backend.codes_as_floats(values, code_format)
     scaled = weight_codes * (output_scale / code_format.scale)[:, None, None, None]
+    if numbers != torch.float32:
+        # Codes fit the 8 bits of bfloat16's significand, so that only gradients and scaled weights are rounded.
+        upstream, codes, scaled = (one.to(numbers) for one in (upstream, codes, scaled))
     by_values, by_weights = _exact_backward(upstream, codes, scaled, geometry, needs)
     if by_values is not None:
-        by_values = backend.clear_clipped(by_values.contiguous(), values, code_format)
+        by_values = backend.clear_clipped(by_values.float().contiguous(), values, code_format)
     if by_weights is not None:
-        by_weights = by_weights * output_scale[:, None, None, None]
+        by_weights = by_weights.float() * output_scale[:, None, None, None]
     return by_values, by_weights
 
 

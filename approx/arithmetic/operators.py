@@ -64,9 +64,16 @@ def quantized_convolution(
         return traced
     sums = (partial_sums, count)
     arguments = (values, weight_codes, bias, input_scale, output_scale, multiplier, geometry, full_range, *sums)
+    if not torch.is_autocast_enabled("cpu"):
+        return _called(*arguments, gradient, False)
+    with torch.autocast("cpu", enabled=False):  # in which sums of torch's own products would be rounded
+        return _called(*arguments, gradient, True)
+
+
+def _called(*arguments: Any) -> Tensor:
     if not torch.is_grad_enabled():
-        return _quantized(*arguments)
-    out: Tensor = _QuantizedConvolution.apply(*arguments, gradient)  # type: ignore[no-untyped-call]
+        return _quantized(*arguments[:-2])
+    out: Tensor = _QuantizedConvolution.apply(*arguments)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -127,6 +134,8 @@ def _quantized_gradients(
     gradient: str,
     full_range: bool,
     needs: gradients.Needs,
+    *,
+    bfloat16: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:
     by_values, by_weights = gradients.of_quantized_convolution(
         upstream,
@@ -137,6 +146,7 @@ def _quantized_gradients(
         geometry,
         needs,
         multiplier if gradient == "difference" else None,
+        bfloat16=bfloat16,
     )
     return by_values, None if by_weights is None else by_weights.reshape(weight_codes.shape)
 
@@ -144,10 +154,12 @@ def _quantized_gradients(
 class _QuantizedConvolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *arguments: Any) -> Tensor:
-        values, weight_codes, _, input_scale, output_scale, multiplier, geometry, full_range, *_, gradient = arguments
+        values, weight_codes, _, input_scale, output_scale, multiplier, geometry, full_range = arguments[:8]
         ctx.save_for_backward(values, weight_codes, input_scale, output_scale)
+        *rest, gradient, bfloat16 = arguments
         ctx.rest = (multiplier, geometry, gradient, full_range)
-        return _quantized(*arguments[:-1])
+        ctx.bfloat16 = bfloat16
+        return _quantized(*rest)
 
     @staticmethod
     @once_differentiable
@@ -158,8 +170,10 @@ class _QuantizedConvolution(torch.autograd.Function):
         values, weight_codes, input_scale, output_scale = ctx.saved_tensors
         multiplier, geometry, gradient, full_range = ctx.rest
         saved = (values, weight_codes, input_scale, output_scale)
-        found = _quantized_gradients(upstream, *saved, multiplier, geometry, gradient, full_range, needs)
-        return *found, upstream.sum((0, 2, 3)) if by_bias else None, *(None for _ in range(8))
+        found = _quantized_gradients(
+            upstream, *saved, multiplier, geometry, gradient, full_range, needs, bfloat16=ctx.bfloat16
+        )
+        return *found, upstream.sum((0, 2, 3)) if by_bias else None, *(None for _ in range(9))
 
 
 # The registered operators, which torch.compile and torch.export see as one node each.

@@ -319,6 +319,7 @@ def _run_in(
         workplace,
         cache=cache,
         images=workplace.images if begun is None else resumed_images(workplace, begun),
+        precision=request.options.precision if begun is None else settings.precision,
     )
     observer = workshop.notified(observer, chosen)
     with ExitStack() as stack:
@@ -427,7 +428,7 @@ def _new_search(
         multipliers=space.multipliers,
         data_dir=given_data_dir(workshop.workplace),
         space=searched.to_dict(),
-        settings=replace(settings, starts=tuple(starts)),
+        settings=replace(settings, starts=tuple(starts), precision=workshop.task.effort.precision),
         taken=study_names(store.url),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from search.api.checks import check_choice, check_flag, check_names, given_fields
-from search.defaults import SAMPLERS
+from search.defaults import PRECISIONS, SAMPLERS
 from search.errors import UsageError
 from search.space.candidate import Candidate
 from search.space.techniques import TECHNIQUES
@@ -30,6 +30,8 @@ class SearchOptions:
         prescreen: Whether a surrogate screens what `nsga2` proposes.
         asynchronous: Whether a candidate is asked for whenever a worker is free, instead of in whole generations.
             Results then depend on the order in which evaluations finish.
+        precision: How networks are trained: `float32`, `float32-channels-last` or `bfloat16`; by default what takes the
+            least time for the baseline's network on this machine, and of a resumed search what it has.
         third_objective: `area` or `latency`, to be minimised beside energy.
         starts: Candidates to evaluate first.
         fresh: Whether to ignore the best of earlier searches with other seeds, with which a search begins otherwise.
@@ -46,6 +48,7 @@ class SearchOptions:
     sampler: str | None = None
     prescreen: bool = True
     asynchronous: bool = False
+    precision: str | None = None
     third_objective: str | None = None
     starts: Sequence[Candidate] = ()
     fresh: bool = False
@@ -62,6 +65,7 @@ class SearchOptions:
         if self.space is not None and not isinstance(self.space, str | os.PathLike):
             raise UsageError(f"`space` must be a name or the path of a YAML file, got {self.space!r}")
         check_choice("sampler", self.sampler, (*SAMPLERS, "greedy"))
+        check_choice("precision", self.precision, PRECISIONS)
         check_choice("third_objective", self.third_objective, THIRD_OBJECTIVES)
         if self.techniques is not None:
             for name in check_names("techniques", self.techniques, example="pruning"):

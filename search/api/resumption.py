@@ -170,6 +170,7 @@ def check_same_settings(
         ("effort", effort is not None, begun.effort, settings.effort),
         ("sampler", options.sampler is not None, begun.sampler, settings.sampler),
         ("third_objective", options.third_objective is not None, begun.third, settings.third),
+        ("precision", options.precision is not None, begun.precision, options.precision),
         ("prescreen", not settings.prescreen, begun.prescreen, settings.prescreen),
         ("asynchronous", settings.asynchronous, begun.asynchronous, settings.asynchronous),
     ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from energy import Hardware
@@ -38,6 +38,7 @@ class Workshop:
         data: The images.
         cache: Keeps trained networks.
         workplace: Which workers are started.
+        note: What there is to know about how it trains here, if there is something.
     """
 
     task: Task
@@ -46,6 +47,7 @@ class Workshop:
     data: TaskData
     cache: TrainingCache
     workplace: Workplace
+    note: str | None = None
 
     @classmethod
     def open(
@@ -57,22 +59,42 @@ class Workshop:
         *,
         cache: TrainingCache,
         images: ImagePlaces,
+        precision: str | None = None,
     ) -> Workshop:
-        """Read the images of a task, and keep the rest for later; see the attributes.
+        """Read the images of a task, and keep the rest for later.
+
+        Args:
+            task: The task with its standard effort.
+            effort: As for the attribute.
+            hardware: As for the attribute.
+            workplace: As for the attribute.
+            cache: As for the attribute.
+            images: Where images are.
+            precision: How training computes; None for what is fastest here.
 
         Raises:
             UnknownNameError: If there is no such effort.
+            UsageError: If there is no such precision.
             DatasetError: If the images are missing or damaged.
         """
         from search.evaluation import datasets  # which brings torch and scikit-learn
+        from search.evaluation.precision import check_precision, chosen_precision
+        from search.evaluation.task_images import TaskImages
 
+        task, note = task.with_effort(effort), None
+        if precision is not None:
+            note = check_precision(precision)
+        data = datasets.load(task, images)
+        if precision is None:
+            precision = chosen_precision(task, TaskImages(task, data), cache)
         return cls(
-            task=task.with_effort(effort),
+            task=replace(task, effort=replace(task.effort, precision=precision)),
             effort=effort,
             hardware=hardware,
-            data=datasets.load(task, images),
+            data=data,
             cache=cache,
             workplace=workplace,
+            note=note,
         )
 
     def executor(self, multipliers: Sequence[ChosenMultiplier], *, seed: int = 0) -> Executor:
@@ -145,6 +167,7 @@ class Workshop:
             observer = default_observer()
         texts = (
             self.cache.why_unwritable(),
+            self.note,
             datasets.imbalance(self.task, self.data.train),
             words.caution(self.task),
             *self.task.dataset.repetitions,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -95,6 +96,22 @@ class _Size(click.ParamType[tuple[int, int]]):
         return int(parts[0]), int(parts[-1])
 
 
+class _Setting(click.ParamType[tuple[str, Any]]):
+    """A name and its value: a number, or text."""
+
+    name = "setting"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        """Return the name and the value."""
+        name, sign, text = value.partition("=")
+        if not sign or not name or not text:
+            self.fail(f"{value!r} is no KEY=VALUE, such as optimizer=sgd", param, ctx)
+        for kind in (int, float):
+            with suppress(ValueError):
+                return name, kind(text)
+        return name, text
+
+
 class _Shared:
     """Options that a command passes on together; they are kept instead of being parameters of each command.
 
@@ -130,7 +147,7 @@ class _Shared:
 
     def _keep(self, context: click.Context, parameter: click.Parameter, value: Any) -> None:
         options = context.meta.setdefault(self._kept, {})
-        if value is not None or parameter.name not in options:
+        if value not in (None, (), False) or parameter.name not in options:
             options[parameter.name] = value
 
 
@@ -200,16 +217,41 @@ task = _Shared(
             help="Epochs of training or fine-tuning.  [default: by the number of images]",
         ),
         "learning_rate": partial(
-            click.option, "--learning-rate", type=float, metavar="RATE", help="Adam's rate in them."
+            click.option, "--learning-rate", type=float, metavar="RATE", help="The peak rate in them."
         ),
         "batch_size": partial(
             click.option, "--batch-size", type=int, metavar="IMAGES", help="Images per training step."
         ),
         "augment": partial(
-            click.option, "--augment", metavar="NAME", help="Vary training images: none or crop-flip.  [default: none]"
+            click.option,
+            "--augment",
+            metavar="NAME",
+            help="Vary training images: none or crop-flip.  [default: crop-flip for built-in photographs, else none]",
+        ),
+        "recipe": partial(
+            click.option,
+            "--recipe",
+            metavar="KEY=VALUE",
+            multiple=True,
+            type=_Setting(),
+            help="What else training does otherwise, as optimizer=sgd or pruning=uniform; may be repeated.",
+        ),
+        "from_scratch": partial(
+            click.option, "--from-scratch", is_flag=True, help="Train the baseline here, not the one that comes along."
         ),
     },
 )
+
+
+def _mapping(name: str, settings: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in settings:
+        if key in found:
+            from search.errors import UsageError
+
+            raise UsageError(f"`{name}` has {key!r} twice; give it once")
+        found[key] = value
+    return found
 
 
 def task_of(context: click.Context) -> TaskRequest:
@@ -235,6 +277,8 @@ def task_of(context: click.Context) -> TaskRequest:
         learning_rate=given["learning_rate"],
         batch_size=given["batch_size"],
         augment=given["augment"],
+        recipe=_mapping("recipe", given["recipe"] or ()),
+        from_scratch=bool(given["from_scratch"]),
     )
 
 

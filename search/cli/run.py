@@ -67,6 +67,11 @@ if TYPE_CHECKING:
     help="Let no worker wait for a generation; results then depend on the order of completion. For large clusters.",
 )
 @click.option(
+    "--precision",
+    metavar="NAME",
+    help="Train in float32, float32-channels-last or bfloat16.  [default: what is fastest here]",
+)
+@click.option(
     "--third-objective", metavar="NAME", help="area or latency, to be minimised beside energy.  [default: none]"
 )
 @click.option(
@@ -105,6 +110,7 @@ def run(
     strategy: str,
     prescreen: bool,
     asynchronous: bool,
+    precision: str | None,
     third_objective: str | None,
     starts: tuple[Path, ...],
     fresh: bool,
@@ -150,6 +156,7 @@ def run(
                     sampler="greedy" if strategy == "greedy" else sampler,
                     prescreen=prescreen,
                     asynchronous=asynchronous,
+                    precision=precision,
                     third_objective=third_objective,
                     starts=[read_candidate(path) for path in starts],
                     fresh=fresh,

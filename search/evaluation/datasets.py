@@ -79,7 +79,7 @@ def load(task: Task, places: ImagePlaces) -> TaskData:
         DatasetCorruptError: If a file is damaged.
         DatasetInvalidError: If the metric needs images of a class that a part lacks.
     """
-    dataset, trained = task.dataset, task.train != "scratch"
+    dataset, trained = task.dataset, task.train != "scratch"  # elsewhere than here
     if dataset.digest is not None:
         parts = _split(places.library.open(dataset), trained=trained)
         if task.metric == "balanced-accuracy":
@@ -91,6 +91,8 @@ def load(task: Task, places: ImagePlaces) -> TaskData:
     else:
         train, validation = _sklearn_split(development, held_out(len(development.labels)))
         parts = {"train": train, "validation": validation, "test": test}
+        if task.begins_trained:  # on these training images
+            parts["confirmation"], parts["validation"] = _cut(validation, len(validation.labels) // 2)
     digest = hashlib.sha256()
     for images in parts.values():
         digest.update(images.images().tobytes())

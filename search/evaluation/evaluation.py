@@ -15,7 +15,7 @@ from search.space.task import Task
 
 Split = Literal["validation", "test"]
 
-EVALUATION_VERSION = 9  # raise whenever the same candidate would be measured differently
+EVALUATION_VERSION = 10  # raise whenever the same candidate would be measured differently
 
 
 def share_error(share: float, images: int) -> float:
@@ -65,6 +65,7 @@ class Evaluation:
         failures: How cells of the weight memory failed, one of `energy.hardware.FAILURES`.
         circuit_bits: Widths of weights and activations that the multipliers were built for; None for the candidate's.
         narrow_sums: Partial sums that are narrower than every sum may need; None if they are not.
+        precision: How the network was trained, one of `approx.precision.PRECISIONS`; None if it was not.
         early_accuracy: Accuracy early in the retraining on integer codes, with a perfect memory; None if nothing was
             retrained.
         stopped: Whether retraining ended there, because others were clearly better: then that is the accuracy.
@@ -89,6 +90,7 @@ class Evaluation:
     failures: str
     circuit_bits: tuple[int, int] | None
     narrow_sums: NarrowSums | None
+    precision: str | None
     early_accuracy: float | None
     stopped: bool
     seconds: float
@@ -140,6 +142,7 @@ class Evaluation:
             "failures": self.failures,
             "circuit_bits": None if self.circuit_bits is None else list(self.circuit_bits),
             "narrow_sums": None if self.narrow_sums is None else asdict(self.narrow_sums),
+            "precision": self.precision,
             "early_accuracy": self.early_accuracy,
             "stopped": self.stopped,
             "cpu_seconds": self.cpu_seconds,
@@ -167,6 +170,7 @@ class Evaluation:
             failures=content["failures"],
             circuit_bits=None if content["circuit_bits"] is None else tuple(content["circuit_bits"]),
             narrow_sums=None if content["narrow_sums"] is None else NarrowSums(**content["narrow_sums"]),
+            precision=content["precision"],
             early_accuracy=content["early_accuracy"],
             stopped=content["stopped"],
             cpu_seconds=content["cpu_seconds"],
@@ -182,6 +186,7 @@ def evaluation_key(candidate: Candidate, task: Task, *, fingerprint: str, hardwa
         "task": task.identity,
         "data": fingerprint,
         "effort": task.effort.to_dict(),
+        **({"baseline": task.shipped_baseline.sha256} if task.shipped_baseline else {}),
         "hardware": hardware.to_dict(),
         "seed": seed,
         "candidate": candidate.canonical().to_dict(),

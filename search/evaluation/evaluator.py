@@ -90,8 +90,10 @@ class Evaluator:
         self._finished = FinishedNetworks(task, cache)
         self._chips = Chips(self._images, self._emulation, count=task.effort.chips, seed=seed)
 
-    def _networks_on(self, images: TaskImages, seed: int) -> Networks:
-        return networks_of(self._task, images, seed=seed, cache=self._cache, emulation=self._emulation)
+    def _networks_on(self, images: TaskImages, seed: int, *, own_baseline: bool = False) -> Networks:
+        return networks_of(
+            self._task, images, seed=seed, cache=self._cache, emulation=self._emulation, own_baseline=own_baseline
+        )
 
     def run(self, job: WorkItem[Result]) -> Outcome[Result]:
         """Run one job. Any error becomes its outcome, so that one candidate never ends a search."""
@@ -160,7 +162,9 @@ class Evaluator:
             overflowed = None
             early: float | None
             try:
-                model, early = self._networks.approximated(candidate, pruned, judge=partial(_judge, to_reach))
+                model, early = self._networks.approximated(
+                    candidate, pruned, dense_layers=report.dense_layers, judge=partial(_judge, to_reach)
+                )
             except _BeatenError as beaten:
                 stopped, early, accuracies = True, beaten.early, (beaten.early,)
             else:
@@ -190,6 +194,7 @@ class Evaluator:
             failures=self._hardware.weight_failures,
             circuit_bits=circuit_bits(self._hardware),
             narrow_sums=self._narrow_sums(overflowed),
+            precision=None if self._task.train == "none" else self._task.effort.precision,
             early_accuracy=early,
             stopped=stopped,
             seconds=spent.seconds,
@@ -221,7 +226,7 @@ class Evaluator:
         )
         with one_thread():
             try:
-                model, _ = networks.approximated(candidate, networks.pruned(candidate))
+                model, _ = networks.approximated(candidate, networks.pruned(candidate), dense_layers=dense_layers)
             except _NotCachedError:
                 return False
             self._finished.keep(key, candidate, model, self._emulation, dense_layers)
@@ -246,13 +251,15 @@ class Evaluator:
         task, data, seed = self._task, fold(self._data, run, self._task.metric), _CONFIRMING + run
         images = TaskImages(task, data)
         retrained = task.train != "none"
-        networks = self._networks_on(images, seed) if retrained else self._networks
+        networks = self._networks
+        if retrained:  # and the baseline too, unless all runs begin with the same one
+            networks = self._networks_on(images, seed, own_baseline=not task.baseline_is_fixed)
         chips, tested_chips = self._confirming_chips(images, seed)
         with one_thread():
             pruned = networks.pruned(candidate)
             workload = self._workload(candidate, pruned, images)
             report = energy.estimate(workload, self._hardware, costs=self._known.costs)
-            model, _ = networks.approximated(candidate, pruned)
+            model, _ = networks.approximated(candidate, pruned, dense_layers=report.dense_layers)
             held_out = chips.right(candidate, model, "validation", dense_layers=report.dense_layers)
             tested = tested_chips.right(candidate, model, "test", dense_layers=report.dense_layers)
         labels, tested_labels, metric = images.labels("validation"), images.labels("test"), task.metric

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from torch import nn
@@ -24,13 +24,19 @@ class Networks(Protocol):
         ...
 
     def approximated(
-        self, candidate: Candidate, network: TrainedNetwork, *, judge: Callable[[float], None] = lambda early: None
+        self,
+        candidate: Candidate,
+        network: TrainedNetwork,
+        *,
+        dense_layers: Collection[str] = (),
+        judge: Callable[[float], None] = lambda early: None,
     ) -> tuple[nn.Module, float | None]:
         """Convert a candidate's network to integer codes, with a perfect memory.
 
         Args:
             candidate: Candidate in canonical form.
             network: Its network from `pruned`.
+            dense_layers: Layers whose pruned weights are stored too, so that they can fail.
             judge: Called with the accuracy early in the retraining, if there is any; may raise an exception to stop it.
 
         Returns:
@@ -46,9 +52,18 @@ def networks_of(
     seed: int,
     cache: TrainingCache,
     emulation: Emulation,
+    own_baseline: bool = False,
     on_training: Callable[[str], None] = lambda stage: None,
 ) -> Networks:
     """Return what gives the networks of a task; see `Training` and `PostTraining`."""
     if task.train == "none":
         return PostTraining(task, images, emulation=emulation)
-    return Training(task, images, seed=seed, cache=cache, emulation=emulation, on_training=on_training)
+    return Training(
+        task,
+        images,
+        seed=seed,
+        cache=cache,
+        emulation=emulation,
+        own_baseline=own_baseline,
+        on_training=on_training,
+    )

@@ -8,7 +8,7 @@ to measure the network, so nothing is kept on disk.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 
 import torch
@@ -46,13 +46,19 @@ class PostTraining:
         return self._pruned(candidate.network, candidate.sparsity)
 
     def approximated(
-        self, candidate: Candidate, network: TrainedNetwork, *, judge: Callable[[float], None] = lambda early: None
+        self,
+        candidate: Candidate,
+        network: TrainedNetwork,
+        *,
+        dense_layers: Collection[str] = (),
+        judge: Callable[[float], None] = lambda early: None,
     ) -> tuple[nn.Module, None]:
         """Convert a candidate's network to integer codes, with a perfect memory.
 
         Args:
             candidate: Candidate in canonical form.
             network: Its network from `pruned`.
+            dense_layers: Nothing depends on them here, as nothing learns from faults.
             judge: Never called, as there is no retraining that it could stop.
 
         Returns:

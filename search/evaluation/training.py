@@ -1,7 +1,15 @@
-"""The stages that train, prune and approximate a candidate's network.
+"""The stages that train, derive, prune and approximate a candidate's network.
+
+The starting point is a trained network: of built-in families the largest one, which is trained here or comes with the
+package; or a network that came trained. Smaller ones are derived from it: channels by importance, fewer blocks. What is
+fine-tuned learns from the starting point's outputs as well as from the classes (distillation). Custom networks without
+weights are trained from scratch at every size, because nothing is known of what connects their sizes.
 
 Each stage depends on the stage before it, its own settings and a seed, and is cached under a content hash of exactly
 those, so that candidates that share a network train it once. The seed of every stage is drawn from that hash.
+
+A candidate whose memory fails is retrained on integer codes with random bit errors at its own rate (Stutz et al., MLSys
+2021).
 
 Retraining on integer codes can undo a network. A BatchNorm that was folded no longer makes good for large steps: then a
 step of Adam, which moves each weight by about the rate, moves the sums of all inputs of a wide layer far. The rates of
@@ -14,12 +22,13 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import approx
@@ -37,12 +46,17 @@ from search.evaluation.metrics import chip_accuracies, effective_images, grouped
 from search.evaluation.task_images import TaskImages
 from search.space.candidate import Candidate
 from search.space.custom_network import build_custom_network
-from search.space.task import CHANNEL_STEPS, RETRAINING_VERSION, Task
+from search.space.effort import Effort
+from search.space.task import RETRAINING_VERSION, Task
 
-_VERSION = 7  # raise whenever the same stage would be trained differently
+_VERSION = 8  # raise whenever the same stage would be trained differently
 _LARGEST_STEP = 0.5  # of Adam in a sum, in inputs of mean size
 _CLEARLY = 2.0  # standard errors
 _EARLY = "early_accuracy"  # beside a network's tensors, whose names have a dot
+_MASK = "mask of "  # and a layer's name
+_TEACHING = {"temperature": 4.0, "share": 0.9}  # of distillation
+_FEWEST_FAILURES = 1.0  # cells that fail on a chip, on average, for bit errors in training to matter
+_PRUNING_METHODS = {"global": approx.global_magnitude_masks, "uniform": approx.magnitude_masks}
 
 
 class Training:
@@ -54,6 +68,7 @@ class Training:
         seed: Seed of the search, or of a fresh run.
         cache: Cache of trained networks.
         emulation: How networks compute.
+        own_baseline: Whether the baseline is trained from this seed on these images, though one comes with the package.
         on_training: Called with the name of each stage that is not cached, before it is trained.
     """
 
@@ -65,6 +80,7 @@ class Training:
         seed: int,
         cache: TrainingCache,
         emulation: Emulation,
+        own_baseline: bool = False,
         on_training: Callable[[str], None] = lambda stage: None,
     ) -> None:
         self._task = task
@@ -72,45 +88,119 @@ class Training:
         self._seed = seed
         self._cache = cache
         self._emulation = emulation
+        self._own_baseline = own_baseline
         self._on_training = on_training
+        self._starts: dict[str, TrainedNetwork] = {}
 
     def pruned(self, candidate: Candidate) -> TrainedNetwork:
         """Return the candidate's network: trained and, if the candidate is sparse, pruned and retrained."""
-        trained = self._trained(candidate) if self._task.train == "scratch" else self._derived(candidate)
+        trained = self._dense(candidate)
         if candidate.sparsity == 0:
             return trained
-        effort = self._task.effort
-        settings = {"stage": "prune", "after": trained.key, "sparsity": candidate.sparsity}
-        fix_computed_weights(trained.model)  # which would not be found
-        weights = {name: layer.weight for name, layer in approx.weight_layers(trained.model)}
-        masks = approx.magnitude_masks(weights, candidate.sparsity)
-        key = self._fit(trained.model, settings, effort.prune_epochs, effort.prune_learning_rate, masks)
-        return TrainedNetwork(model=trained.model, masks=masks, key=key)
+        effort, model = self._task.effort, trained.model
+        fix_computed_weights(model)  # which would not be found
+        schedule = self._schedule(effort.prune_epochs, effort.prune_learning_rate)
+        settings = self._after(
+            "prune", trained.key, sparsity=candidate.sparsity, pruning=effort.pruning, steps=effort.prune_steps
+        )
+        teacher, key = self._teacher(candidate), _stage_key(settings, schedule)
+
+        def prune() -> dict[str, Tensor]:
+            masks = approx.prune_and_retrain(
+                model,
+                self._images.train,
+                schedule,
+                sparsity=candidate.sparsity,
+                steps=effort.prune_steps,
+                method=_PRUNING_METHODS[effort.pruning],
+                seed=seed_of(key),
+                distillation=_distillation(teacher),
+            )
+            return {**whole_state(model), **{_MASK + name: mask for name, mask in masks.items()}}
+
+        found = self._stage(key, "prune", model, prune)
+        masks = {name.removeprefix(_MASK): found.pop(name).bool() for name in list(found) if name.startswith(_MASK)}
+        restore(model, found)
+        return TrainedNetwork(model=model, masks=masks, key=key)
+
+    def _dense(self, candidate: Candidate) -> TrainedNetwork:
+        """Return the candidate's network before pruning."""
+        start = self._start(candidate)
+        if candidate.network == self._task.start_of(candidate.network):
+            return replace(start, model=copied(start.model))
+        effort, task = self._task.effort, self._task
+        settings = self._after("derive", start.key, network=list(candidate.network))
+        schedule = self._schedule(effort.derive_epochs, effort.derive_learning_rate)
+        seed = seed_of(content_hash(settings))
+        if task.network is not None:
+            model = untrained(task, candidate, seed=0)  # without some of its channels, with its weights
+        else:
+            family, depth, width = self._task.start_of(candidate.network)
+            model = approx.derive_network(
+                start.model,
+                of=approx.Architecture(family=family, depth=depth, width=width),
+                to=approx.Architecture(family=family, depth=candidate.depth, width=candidate.width),
+                image_shape=task.image_shape,
+                classes=task.classes,
+                seed=seed,
+            )
+        key = self._fit(model, settings, schedule, distillation=_distillation(start.model))
+        return TrainedNetwork(model=model, masks={}, key=key)
+
+    def _start(self, candidate: Candidate) -> TrainedNetwork:
+        """Return the trained network that the candidate's is derived from; it is not to be changed."""
+        network = self._task.start_of(candidate.network)
+        name = str(network)
+        if name not in self._starts:
+            largest = replace(candidate, depth=network[1], width=network[2])
+            if self._task.train == "finetune":
+                model, key = untrained(self._task, largest, seed=0), content_hash(self._origin("given", largest))
+                found = TrainedNetwork(model=model, masks={}, key=key)  # as it was given
+            else:
+                found = self._shipped(largest) or self._trained(largest)
+            if self._task.network is not None and self._task.train == "scratch":
+                return found  # of each size there is one
+            self._starts[name] = found
+        return self._starts[name]
+
+    def _teacher(self, candidate: Candidate) -> nn.Module:
+        """Return the network whose outputs the candidate's learns."""
+        return self._start(candidate).model
+
+    def _shipped(self, largest: Candidate) -> TrainedNetwork | None:
+        """Return the baseline that comes with the package, if this is it and fresh runs may begin with it."""
+        shipped = self._task.shipped_baseline
+        if shipped is None or self._own_baseline or largest.network != (shipped.family, shipped.depth, shipped.width):
+            return None
+        model = untrained(self._task, largest, seed=0)
+        restore(
+            model,
+            {
+                name: value.to(torch.float32) if value.is_floating_point() else value
+                for name, value in load_file(shipped.weights).items()
+            },
+        )
+        return TrainedNetwork(model=model, masks={}, key=content_hash({"shipped": shipped.sha256}))
 
     def _trained(self, candidate: Candidate) -> TrainedNetwork:
         """Return the candidate's network, trained from scratch."""
-        effort, settings = self._task.effort, self._origin("train", candidate)
+        settings = self._origin("train", candidate)
         model = untrained(self._task, candidate, seed=seed_of(content_hash(settings)))
-        key = self._fit(model, settings, effort.train_epochs, effort.learning_rate)
-        return TrainedNetwork(model=model, masks={}, key=key)
-
-    def _derived(self, candidate: Candidate) -> TrainedNetwork:
-        """Return the network that comes trained; one from which channels were removed is fine-tuned."""
-        effort, settings = self._task.effort, self._origin("derive", candidate)
-        model = untrained(self._task, candidate, seed=0)
-        if candidate.width == CHANNEL_STEPS:
-            return TrainedNetwork(model=model, masks={}, key=content_hash(settings))  # as it was given
-        key = self._fit(model, settings, effort.prune_epochs, effort.prune_learning_rate)
+        key = self._fit(model, settings, schedule_from_scratch(self._task.effort))
         return TrainedNetwork(model=model, masks={}, key=key)
 
     def _origin(self, stage: str, candidate: Candidate) -> dict[str, Any]:
         """Return the settings of a first stage."""
-        task = self._task
+        task, data, seed = self._task, self._images.data, self._seed
+        if task.baseline_is_fixed:  # of one network for all runs, which train on the same images
+            fingerprint, seed = data.fingerprint.partition("/")[0], 0
+        else:
+            fingerprint = data.fingerprint
         return {
             "stage": stage,
             "version": _VERSION,
-            "data": self._images.data.fingerprint,
-            "seed": self._seed,
+            "data": fingerprint,
+            "seed": seed,
             "family": candidate.family,
             "depth": candidate.depth,
             "width": candidate.width,
@@ -118,16 +208,34 @@ class Training:
             **({"mean": list(task.mean), "std": list(task.std)} if task.mean or task.std else {}),
         }
 
+    def _after(self, stage: str, key: str | None, **settings: Any) -> dict[str, Any]:
+        """Return the settings of a stage after another one; its images and seed may differ from those before."""
+        return {
+            "stage": stage,
+            "version": _VERSION,
+            "after": key,
+            "data": self._images.data.fingerprint,
+            "seed": self._seed,
+            "teaching": _TEACHING,
+            **settings,
+        }
+
     def approximated(
-        self, candidate: Candidate, network: TrainedNetwork, *, judge: Callable[[float], None] = lambda early: None
+        self,
+        candidate: Candidate,
+        network: TrainedNetwork,
+        *,
+        dense_layers: Collection[str] = (),
+        judge: Callable[[float], None] = lambda early: None,
     ) -> tuple[nn.Module, float]:
-        """Convert a candidate's network to integer codes and retrain it, with a perfect memory.
+        """Convert a candidate's network to integer codes and retrain it, with a perfect memory afterwards.
 
         A custom network is kept as it was converted if retraining makes it clearly worse.
 
         Args:
             candidate: Candidate in canonical form.
             network: Its network from `pruned`.
+            dense_layers: Layers whose pruned weights are stored too, so that they can fail.
             judge: Called with the accuracy early in the retraining; may raise an exception to stop it.
 
         Returns:
@@ -135,15 +243,21 @@ class Training:
         """
         effort, metric = self._task.effort, self._task.metric
         layers = approx.layer_order(network.model, self._images.example())
-        settings = {
-            "stage": "approximate",
-            "after": network.key,
-            **self._emulation.settings(candidate, layers),
-            **({"metric": metric} if metric != "accuracy" else {}),  # of the early accuracy
-            **({"retraining": RETRAINING_VERSION} if self._task.network else {}),
-        }
         model = self._emulation.approximated(
             candidate, network, layers, calibration_data=self._images.calibration_data()
+        )
+        bit_errors = self._bit_errors(candidate, model, layers, dense_layers)
+        settings = self._after(
+            "approximate",
+            network.key,
+            **self._emulation.settings(candidate, layers),
+            **(
+                {}
+                if bit_errors is None
+                else {"bit_errors": {name: None if one is None else asdict(one) for name, one in bit_errors.items()}}
+            ),
+            **({"metric": metric} if metric != "accuracy" else {}),  # of the early accuracy
+            **({"retraining": RETRAINING_VERSION} if self._task.network else {}),
         )
         early: list[float] = []
 
@@ -152,22 +266,47 @@ class Training:
                 early.append(self._validation_accuracy(model))
                 judge(early[0])
 
-        def finished() -> dict[str, Tensor]:
+        rate: float = effort.approximate_learning_rate
+        guard: AbstractContextManager[None] = nullcontext()
+        if self._task.network is not None:
+            rate = min([rate, *(_LARGEST_STEP / inputs for inputs in _inputs_of_folded(network.model, model))])
+            guard = self._restored_if_worse(model)
+        schedule = replace(self._schedule(effort.approximate_epochs, rate), optimizer="adam", weight_decay=0.0)
+        teacher, key = self._teacher(candidate), _stage_key(settings, schedule)
+
+        def retrain() -> dict[str, Tensor]:
+            with guard:
+                approx.fit(
+                    model,
+                    self._images.train,
+                    schedule,
+                    seed=seed_of(key),
+                    bit_errors=bit_errors,
+                    distillation=_distillation(teacher),
+                    after_step=after_step,
+                )
             # If there was no step, the accuracy is measured at the end.
             measured = early[0] if early else self._validation_accuracy(model)
             return {**whole_state(model), _EARLY: torch.tensor(measured, dtype=torch.float64)}
 
-        rate: float = effort.approximate_learning_rate
-        guard: AbstractContextManager[None] | None = None
-        if self._task.network is not None:
-            rate = min([rate, *(_LARGEST_STEP / inputs for inputs in _inputs_of_folded(network.model, model))])
-            guard = self._restored_if_worse(model)
-        schedule = self._schedule(effort.approximate_epochs, rate)
-        result = self._stage(model, settings, schedule, after_step=after_step, finished=finished, guard=guard)
+        result = self._stage(key, "approximate", model, retrain)
         measured = result.pop(_EARLY).item()
         restore(model, result)
         judge(measured)
         return model, measured
+
+    def _bit_errors(
+        self, candidate: Candidate, model: nn.Module, layers: Sequence[str], dense_layers: Collection[str]
+    ) -> dict[str, approx.FaultyMemory | None] | None:
+        """Return the memory of each layer in training; None where hardly a cell of a chip fails."""
+        if not self._emulation.cells_fail(candidate):
+            return None
+        self._emulation.put_in_memory(model, candidate, layers, dense_layers)
+        memories, failures = {}, 0.0
+        for name, layer in approx.approx_layers(model):
+            memories[name], layer.weight_memory = layer.weight_memory, None
+            failures += _expected_failures(memories[name], layer)
+        return memories if failures >= _FEWEST_FAILURES else None
 
     @contextmanager
     def _restored_if_worse(self, model: nn.Module) -> Iterator[None]:
@@ -198,46 +337,35 @@ class Training:
         self,
         model: nn.Module,
         settings: Mapping[str, Any],
-        epochs: float,
-        learning_rate: float,
-        masks: Mapping[str, Tensor] | None = None,
-    ) -> str:
-        """Train in place, or load the stage's cached result; return the stage's key."""
-        schedule = self._schedule(epochs, learning_rate)
-        restore(model, self._stage(model, settings, schedule, masks=masks, finished=lambda: whole_state(model)))
-        return _stage_key(settings, schedule)
-
-    def _schedule(self, epochs: float, learning_rate: float) -> approx.Schedule:
-        effort = self._task.effort
-        return approx.Schedule(
-            epochs=epochs,
-            batch_size=effort.batch_size,
-            learning_rate=learning_rate,
-            augmentation=effort.augmentation,
-        )
-
-    def _stage(
-        self,
-        model: nn.Module,
-        settings: Mapping[str, Any],
         schedule: approx.Schedule,
         *,
-        finished: Callable[[], dict[str, Tensor]],
-        masks: Mapping[str, Tensor] | None = None,
-        after_step: Callable[[int, int], None] | None = None,
-        guard: AbstractContextManager[None] | None = None,
-    ) -> dict[str, Tensor]:
-        """Return the result of a stage, from the cache or by training within `guard` and calling `finished`."""
+        distillation: approx.Distillation | None = None,
+    ) -> str:
+        """Train in place, or load the stage's cached result; return the stage's key."""
         key = _stage_key(settings, schedule)
 
+        def train() -> dict[str, Tensor]:
+            approx.fit(model, self._images.train, schedule, seed=seed_of(key), distillation=distillation)
+            return whole_state(model)
+
+        restore(model, self._stage(key, settings["stage"], model, train))
+        return key
+
+    def _schedule(self, epochs: float, learning_rate: float) -> approx.Schedule:
+        return _schedule(self._task.effort, epochs, learning_rate)
+
+    def _stage(
+        self, key: str, name: str, model: nn.Module, train: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Return the result of a stage: from the cache, or by training the model in place."""
+
         def compute() -> dict[str, Tensor]:
-            self._on_training(settings["stage"])
+            self._on_training(name)
             before = copied(model) if self._task.network is not None else None
-            with guard or nullcontext():
-                approx.fit(model, self._images.train, schedule, seed=seed_of(key), masks=masks, after_step=after_step)
+            result = train()
             if before is not None:
                 self._check_restorable(before, model)
-            return finished()
+            return result
 
         return self._cache.get_or_compute(key, compute)
 
@@ -300,6 +428,37 @@ def _inputs_of_folded(model: nn.Module, converted: nn.Module) -> Iterator[int]:
         bias = before[name].bias if name in before else layer.bias
         if layer.bias is not None and (bias is None or not torch.equal(bias, layer.bias)):
             yield layer.weight[0].numel()
+
+
+def schedule_from_scratch(effort: Effort) -> approx.Schedule:
+    """Return the schedule by which networks are trained from scratch."""
+    return replace(_schedule(effort, effort.train_epochs, effort.learning_rate), warm_up=effort.warm_up)
+
+
+def _schedule(effort: Effort, epochs: float, learning_rate: float) -> approx.Schedule:
+    return approx.Schedule(
+        epochs=epochs,
+        batch_size=effort.batch_size,
+        learning_rate=learning_rate,
+        optimizer=effort.optimizer,
+        weight_decay=effort.weight_decay,
+        label_smoothing=effort.label_smoothing,
+        augmentation=effort.augmentation,
+        precision=effort.precision,
+    )
+
+
+def _distillation(teacher: nn.Module) -> approx.Distillation:
+    return approx.Distillation(teacher=teacher, **_TEACHING)
+
+
+def _expected_failures(memory: approx.FaultyMemory | None, layer: approx.ApproxLayer) -> float:
+    """Return how many cells of a layer's weights fail on a chip, on average."""
+    if memory is None:
+        return 0.0
+    bits, robust = layer.config.weight_bits, min(memory.robust_bits, layer.config.weight_bits)
+    rates = robust * memory.robust_bit_error_rate + (bits - robust) * memory.bit_error_rate
+    return layer.weight.numel() * rates
 
 
 def _stage_key(settings: Mapping[str, Any], schedule: approx.Schedule) -> str:

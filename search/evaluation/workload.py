@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 import energy
@@ -103,15 +104,20 @@ def circuit_bits(hardware: energy.Hardware) -> tuple[int, int] | None:
     return None if widths is None else (min(widths.weights, _WIDEST), min(widths.activations, _WIDEST))
 
 
-def kept_weights(shapes: Sequence[approx.LayerShape], sparsity: float) -> dict[str, int]:
-    """Return how many weights `approx.magnitude_masks` would keep in each layer: layer name -> weights left.
+def kept_weights(
+    shapes: Sequence[approx.LayerShape], sparsity: float, *, exponents: Mapping[str, float] = MappingProxyType({})
+) -> dict[str, int]:
+    """Return how many weights each layer keeps when weights are pruned: layer name -> weights left.
 
     Args:
         shapes: The layers of a network.
-        sparsity: Share of each layer's weights to prune, in [0, 1).
+        sparsity: Share of its weights to prune, in [0, 1).
+        exponents: Layer name -> e, of a layer that keeps (1 - sparsity)^e of its weights; 1 for others, as
+            `approx.magnitude_masks` does.
     """
     weights = {shape.name: shape.inner * shape.outputs for shape in shapes}
-    return {name: count - min(round(sparsity * count), count - 1) for name, count in weights.items()}
+    shares = {name: 1 - (1 - sparsity) ** exponents.get(name, 1.0) for name in weights}
+    return {name: count - min(round(shares[name] * count), count - 1) for name, count in weights.items()}
 
 
 def on_hardware(workload: energy.Workload, candidate: Candidate, hardware: energy.Hardware) -> energy.Workload:

@@ -79,6 +79,7 @@ def search_json(search: SearchRecord) -> dict[str, Any]:
         "prescreen": search.settings.prescreen,
         "asynchronous": search.settings.asynchronous,
         "effort": search.settings.effort,
+        "precision": search.settings.precision,
         "third_objective": search.settings.third,
         "created_at": search.created_at.isoformat(timespec="seconds") + "Z",
         "finished": search.finished_at is not None,

@@ -37,7 +37,9 @@ class HardwareGenomeModel:
     """A `search.sampling.offspring.GenomeModel` of networks on hardware.
 
     Costs come from the energy model. They are exact except for the share of activations that are zero, which depends on
-    training; it is taken from evaluations of the same network, or else from all others.
+    training, and for how pruning shares its cuts among layers. The first is taken from evaluations of the same network,
+    or else from all others. The second too: at a sparsity s a layer keeps about (1 - s)^e of its weights, with an e of
+    its own, or 1 where the network was not pruned yet.
 
     Args:
         space: The space.
@@ -57,6 +59,7 @@ class HardwareGenomeModel:
         self._layers: dict[Network, Sequence[approx.LayerShape] | None] = {}  # None if it cannot be built
         self._densities: dict[Network, dict[str, float]] = {}
         self._usual_density = 0.5
+        self._exponents: dict[Network, dict[str, float]] = {}
         self._candidates: dict[tuple[Any, ...], Candidate] = {}  # by genome, of this generation
         self._workloads: dict[Candidate, energy.Workload] = {}  # with the current densities
 
@@ -87,16 +90,25 @@ class HardwareGenomeModel:
         return self._task.network is None or self._layers.get(candidate.network) is not None
 
     def learn(self, evaluations: Iterable[Evaluation]) -> None:
-        """Take the densities of activations from these evaluations alone."""
+        """Take the densities of activations, and of weights after pruning, from these evaluations alone."""
         found: dict[Network, dict[str, list[float]]] = {}
+        exponents: dict[Network, dict[str, list[float]]] = {}
         for evaluation in evaluations:
-            layers = found.setdefault(evaluation.candidate.network, {})
+            candidate = evaluation.candidate
+            layers = found.setdefault(candidate.network, {})
+            pruned = exponents.setdefault(candidate.network, {})
             for layer in evaluation.workload["layers"]:
                 layers.setdefault(layer["name"], []).append(layer["activation_density"])
-        self._densities = {
-            network: {name: float(np.mean(values)) for name, values in layers.items()}
-            for network, layers in found.items()
-        }
+                if candidate.sparsity:
+                    kept = layer["nonzero_weights"] / (layer["inner"] * layer["outputs"])
+                    pruned.setdefault(layer["name"], []).append(math.log(kept) / math.log(1 - candidate.sparsity))
+        self._densities, self._exponents = (
+            {
+                network: {name: float(np.mean(values)) for name, values in layers.items()}
+                for network, layers in of.items()
+            }
+            for of in (found, exponents)
+        )
         every = [density for layers in self._densities.values() for density in layers.values()]
         if every:
             self._usual_density = float(np.mean(every))
@@ -174,7 +186,7 @@ class HardwareGenomeModel:
 
     def _expected(self, candidate: Candidate) -> energy.Workload:
         shapes = self._layers_of(candidate)
-        kept = kept_weights(shapes, candidate.sparsity)
+        kept = kept_weights(shapes, candidate.sparsity, exponents=self._exponents.get(candidate.network, {}))
         return workload_of(candidate, shapes, self._hardware, kept=kept)
 
     def _layers_of(self, candidate: Candidate) -> list[approx.LayerShape]:

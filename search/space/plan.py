@@ -1,11 +1,12 @@
 """How long a search will take, from the times of a few steps.
 
-Candidates that share a network train it once, and those that share its sparsity too prune it once. So the time of a
-search is that of the networks it trains, of those it prunes, and of one conversion, retraining and measurement for each
-candidate. Searches train networks of all sizes at first and return to small ones: those that are trained are taken to
-be like the middle one of each family, and candidates to be between that and the smallest one. Searches also return to
-what is good: they try a share of the networks and sparsities that as many random candidates would have. This share, and
-the number of fresh runs that an answer takes, are those of searches of digits and MNIST; see docs/data-sets.md.
+The starting points of the built-in families are trained once, unless the baseline comes with the package. Candidates
+that share a network derive it once, and those that share its sparsity too prune it once. So the time of a search is that
+of the networks it derives, of those it prunes, and of one conversion, retraining and measurement for each candidate.
+Searches try networks of all sizes at first and return to small ones: those that are derived are taken to be like the
+middle one of each family, and candidates to be between that and the smallest one. Searches also return to what is good:
+they try a share of the networks and sparsities that as many random candidates would have. This share, and the number of
+fresh runs that an answer takes, are those of searches of digits and MNIST; see docs/data-sets.md.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from statistics import fmean
 from search.images.splits import SplitSizes
 from search.space.candidate import Candidate
 from search.space.search_space import SearchSpace
-from search.space.task import CHANNEL_STEPS, Task
+from search.space.task import Task
 
 _TRIED = 0.6  # networks, and pairs of network and sparsity, over those of random candidates
 _RUNS = 6  # candidates with fresh runs, or all if there are fewer: the baseline, the answer and rejected ones
 _CALIBRATION_IMAGES = 512  # by which networks are mended that are not trained
+_FORWARD = 1 / 3  # of a training step, that a forward pass takes
 _PASSES = 2  # of these images to mend means: through the network before, and after
 LONG_S = 3600.0  # a search that takes longer comes with what to change
 _BUDGETS = (100, 50, 20)
@@ -61,7 +63,7 @@ class StageTimes:
     """How long the stages of an evaluation take with one network.
 
     Attributes:
-        train_s: Seconds of training or fine-tuning it, once.
+        train_s: Seconds of training or deriving it, once; none if it comes trained.
         prune_s: Seconds of retraining it after pruning, once for each sparsity.
         approximate_s: Seconds of converting, retraining and measuring it, for each candidate.
         test_s: Seconds of measuring it on the test images too, in a fresh run.
@@ -78,7 +80,9 @@ class StageTimes:
         return self.train_s + self.prune_s + self.approximate_s + self.test_s
 
 
-def stage_times(task: Task, candidate: Candidate, times: StepTimes, sizes: SplitSizes) -> StageTimes:
+def stage_times(
+    task: Task, candidate: Candidate, times: StepTimes, sizes: SplitSizes, *, teacher_s: float
+) -> StageTimes:
     """Return how long the stages take: what each does for a task, times how long that takes.
 
     Args:
@@ -86,6 +90,7 @@ def stage_times(task: Task, candidate: Candidate, times: StepTimes, sizes: Split
         candidate: A candidate with the network.
         times: Of the network.
         sizes: Numbers of images.
+        teacher_s: Seconds in which the starting point, which teaches, classifies the images of a step.
     """
     effort = task.effort
     chips_s = effort.chips * sizes.validation * times.image_s
@@ -98,14 +103,19 @@ def stage_times(task: Task, candidate: Candidate, times: StepTimes, sizes: Split
     def seconds(epochs: float, step_s: float) -> float:
         return round(epochs * ceil(sizes.train / effort.batch_size)) * step_s
 
-    epochs = effort.train_epochs
-    if task.train == "finetune":  # the network as it was given is not
-        epochs = 0.0 if candidate.width == CHANNEL_STEPS else effort.prune_epochs
+    taught_step_s = times.train_step_s + teacher_s
+    train_s = seconds(effort.derive_epochs, taught_step_s)
+    if candidate.network == task.start_of(candidate.network):
+        is_trained = task.train == "finetune" or (
+            task.shipped_baseline is not None and candidate == task.space.baseline()
+        )
+        train_s = 0.0 if is_trained else seconds(effort.train_epochs, times.train_step_s)
+    retrain_s = seconds(effort.approximate_epochs, times.retrain_step_s + teacher_s)
     early_s = sizes.validation * times.image_s
     return StageTimes(
-        train_s=seconds(epochs, times.train_step_s),
-        prune_s=seconds(effort.prune_epochs, times.train_step_s),
-        approximate_s=times.convert_s + seconds(effort.approximate_epochs, times.retrain_step_s) + early_s + chips_s,
+        train_s=train_s,
+        prune_s=seconds(effort.prune_epochs, taught_step_s),
+        approximate_s=times.convert_s + retrain_s + early_s + chips_s,
         test_s=test_s,
     )
 
@@ -167,11 +177,13 @@ class TypicalCandidates:
         baseline: The baseline.
         middle: With the middle network of each family.
         smallest: With the smallest network of each family.
+        other_starts: With the largest network of each other family than the baseline's.
     """
 
     baseline: Candidate
     middle: tuple[Candidate, ...]
     smallest: tuple[Candidate, ...]
+    other_starts: tuple[Candidate, ...]
 
     @classmethod
     def of(cls, space: SearchSpace) -> TypicalCandidates:
@@ -182,12 +194,15 @@ class TypicalCandidates:
             baseline=baseline,
             middle=tuple(networks[len(networks) // 2] for networks in families),
             smallest=tuple(networks[0] for networks in families),
+            other_starts=tuple(
+                replace(baseline, family=family) for family in space.families if family != baseline.family
+            ),
         )
 
     @property
     def all(self) -> tuple[Candidate, ...]:
         """All of them, each once, the baseline first."""
-        return tuple(dict.fromkeys((self.baseline, *self.middle, *self.smallest)))
+        return tuple(dict.fromkeys((self.baseline, *self.other_starts, *self.middle, *self.smallest)))
 
 
 def plan_search(
@@ -229,7 +244,9 @@ def plan_search(
         confirm=confirm,
     )
     scaled = task.with_effort(effort).effort
-    epochs = {"scratch": scaled.train_epochs, "finetune": scaled.prune_epochs, "none": 0.0}[task.train]
+    epochs = {"scratch": scaled.train_epochs, "finetune": scaled.derive_epochs, "none": 0.0}[task.train]
+    if task.shipped_baseline is not None:
+        epochs = scaled.derive_epochs
     plan = Plan(
         evaluations=evaluations,
         workers=workers,
@@ -273,6 +290,7 @@ class _Wanted:
         seconds = 0.0
         if not self.before:
             seconds, networks, evaluations = self.first_s, networks - 1, evaluations - 1
+            seconds += self._other_starts_s
         candidates = self._stages([*self._candidates.middle, *self._candidates.smallest])
         seconds += networks * fmean(one.train_s for one in self._stages(self._candidates.middle))
         seconds += pruned * fmean(one.prune_s for one in candidates)
@@ -291,8 +309,18 @@ class _Wanted:
         candidates = self._stages([*self._candidates.middle, *self._candidates.smallest])
         others = min(_RUNS, self.before + self.evaluations) - 1
         dense_s = baseline.fresh_run_s - baseline.prune_s
+        if not self.task.begins_trained:
+            # Each run trains the starting points anew, one that comes with the package among them.
+            retrained = replace(self.task, from_scratch=True)
+            (baseline,) = replace(self, task=retrained)._stages([self._candidates.baseline])
+            dense_s = baseline.fresh_run_s - baseline.prune_s + self._other_starts_s
         work_s = runs * (dense_s + others * fmean(one.fresh_run_s for one in candidates))
         return work_s / min(self.workers, runs * (1 + others))
+
+    @property
+    def _other_starts_s(self) -> float:
+        starts = self._candidates.other_starts
+        return sum(one.train_s for one in self._stages(starts)) if starts else 0.0
 
     @property
     def _seconds(self) -> float:
@@ -303,10 +331,11 @@ class _Wanted:
         return TypicalCandidates.of(self.space)
 
     def _stages(self, candidates: Sequence[Candidate]) -> list[StageTimes]:
-        """Return the stages of those candidates that were timed, or of the baseline if none was."""
-        timed = [one for one in candidates if one in self.times] or [self._candidates.baseline]
-        task = self.task.with_effort(self.effort)
-        return [stage_times(task, one, self.times[one], self.sizes) for one in timed]
+        """Return the stages of those candidates that were timed; if none was, of all in the baseline's times."""
+        timed = [one for one in candidates if one in self.times] or candidates
+        usual = self.times[self._candidates.baseline]
+        task, teacher_s = self.task.with_effort(self.effort), _FORWARD * usual.train_step_s
+        return [stage_times(task, one, self.times.get(one, usual), self.sizes, teacher_s=teacher_s) for one in timed]
 
     def _tried(self, candidates: int) -> tuple[float, float]:
         """Return how many networks as many candidates have, and how many pairs of network and sparsity.
@@ -330,7 +359,7 @@ class _Wanted:
         if self.effort != "quick":
             found.append(("effort", "quick", replace(self, effort="quick")))
         if self.task.train != "none":
-            usual = self.task.effort.train_epochs if self.task.train == "scratch" else self.task.effort.prune_epochs
+            usual = self.task.effort.train_epochs if self.task.train == "scratch" else self.task.effort.derive_epochs
             epochs = float(f"{_FEWER_EPOCHS * usual:.1g}")
             shorter = self.task.with_recipe(replace(self.task.recipe, epochs=epochs))
             found.append(("epochs", f"{epochs:g}", replace(self, task=shorter)))

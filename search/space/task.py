@@ -15,8 +15,11 @@ from search.errors import UnknownNameError, UsageError
 from search.images.built_in import built_in_dataset
 from search.images.dataset import Dataset
 from search.images.splits import split_sizes
-from search.space.effort import EFFORTS, FEW_IMAGES, Effort, Recipe, effort_for
+from search.space.built_in_tasks import BUILT_IN_TASKS
+from search.space.candidate import Network
+from search.space.effort import EFFORTS, FEW_IMAGES, SHORTCUTS, Effort, Recipe, effort_for
 from search.space.search_space import SearchSpace
+from search.space.shipped import ShippedBaseline, shipped_baseline
 
 Train = Literal["scratch", "finetune", "none"]
 Metric = Literal["accuracy", "balanced-accuracy"]
@@ -117,6 +120,9 @@ class Task:
         mean: Mean of each channel that is subtracted from pixels in [0, 1]; empty for none.
         std: Standard deviation by which each channel is then divided; empty for none.
         recipe: What training does otherwise than the rule for the images.
+        baseline_is_fixed: Whether all searches and fresh runs begin with one trained baseline of the built-in family,
+            because training it takes an hour.
+        from_scratch: Whether the baseline is trained here, though one comes with the package.
     """
 
     dataset: Dataset
@@ -128,6 +134,8 @@ class Task:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     recipe: Recipe = field(default_factory=Recipe)
+    baseline_is_fixed: bool = False
+    from_scratch: bool = False
 
     @property
     def name(self) -> str:
@@ -148,6 +156,25 @@ class Task:
     def classes(self) -> int:
         """Number of classes."""
         return self.dataset.classes
+
+    @property
+    def begins_trained(self) -> bool:
+        """Whether all fresh runs begin with the same trained network, so that other images confirm than chose."""
+        return self.train != "scratch" or self.baseline_is_fixed
+
+    def start_of(self, network: Network) -> Network:
+        """Return the trained network that a network is derived from: itself, if it is trained from scratch or given."""
+        family, depth, _ = network
+        if self.network is None:
+            return family, self.space.max_depth, self.space.max_width
+        return (family, depth, CHANNEL_STEPS) if self.train == "finetune" else network
+
+    @property
+    def shipped_baseline(self) -> ShippedBaseline | None:
+        """The trained baseline that comes with the package; None if the task's is another one, or trained here."""
+        if self.network is not None or self.dataset.digest is not None or self.from_scratch:
+            return None
+        return None if self.recipe.trains_otherwise or any(self._own_statistics) else shipped_baseline(self.name)
 
     @property
     def identity(self) -> str:
@@ -182,12 +209,14 @@ class Task:
         for option, value, default in (
             ("--train", self.train, "scratch"),
             ("--metric", self.metric, "accuracy"),
-            ("--mean", ",".join(f"{one:g}" for one in self.mean), ""),
-            ("--std", ",".join(f"{one:g}" for one in self.std), ""),
+            ("--mean", ",".join(f"{one:g}" for one in self._own_statistics[0]), ""),
+            ("--std", ",".join(f"{one:g}" for one in self._own_statistics[1]), ""),
         ):
             given += [] if value == default else [option, value]
+        given += ["--from-scratch"] if self.from_scratch else []
         for name, value in self.recipe.to_dict().items():
-            given += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+            text = f"{value:g}" if isinstance(value, float) else str(value)
+            given += [f"--{name.replace('_', '-')}", text] if name in SHORTCUTS else ["--recipe", f"{name}={text}"]
         return shlex.join(given)
 
     def _details(self) -> list[str]:
@@ -198,21 +227,31 @@ class Task:
             told.append(self.metric.replace("-", " "))
         return told
 
+    @property
+    def _own_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation, empty where they are as by default."""
+        if self.network is None and self.dataset.digest is None:
+            built_in = BUILT_IN_TASKS[self.dataset.name]
+            if (self.mean, self.std) == (built_in.mean, built_in.std):
+                return (), ()
+        return self.mean, self.std
+
     def _beyond_dataset(self) -> dict[str, Any]:
         """All that is not as by default for the data set, as a JSON object."""
         values: dict[str, Any] = {
             "train": self.train if self.train != "scratch" else None,
             "metric": self.metric if self.metric != "accuracy" else None,
-            "mean": list(self.mean),
-            "std": list(self.std),
+            "mean": list(self._own_statistics[0]),
+            "std": list(self._own_statistics[1]),
             "recipe": self.recipe.to_dict(),
+            "from_scratch": self.from_scratch,
         }
         if self.network is not None:
             network = self.network.to_dict()
             del network["checkpoint"]  # where the weights were; the fingerprint says which
             values["network"] = network
             values["retraining"] = RETRAINING_VERSION if self.train != "none" else None
-        if self.metric == "balanced-accuracy" and self.train == "scratch":
+        if self.metric == "balanced-accuracy" and not self.begins_trained:
             values["folds"] = _FOLDS_VERSION
         return {name: value for name, value in values.items() if value}
 
@@ -227,14 +266,24 @@ class Task:
         return replace(self, effort=self.effort.scaled(name))
 
     def with_network(self, network: CustomNetwork) -> Task:
-        """Return this task with a custom network instead of the families.
+        """Return this task with a custom network instead of the families, trained by the rule for its images.
 
         The baseline is the largest network or, if it comes trained, the network as given.
         """
         space = SearchSpace(families=(network.family,), max_depth=network.max_depth, max_width=network.max_width)
         if network.min_width > 1:
             space = replace(space, width=range(network.min_width, network.max_width + 1))
-        return replace(self, space=space, network=network)
+        if self.network is not None:  # as it was before it was stored
+            return replace(self, space=space, network=network)
+        return replace(
+            self,
+            space=space,
+            network=network,
+            effort=effort_for(split_sizes(self.dataset.counts).train),
+            mean=(),
+            std=(),
+            baseline_is_fixed=False,
+        )
 
     def with_training(self, train: Train) -> Task:
         """Return this task with the effort of another way to train; its recipe has to be given after it."""
@@ -260,6 +309,7 @@ class Task:
             "mean": list(self.mean),
             "std": list(self.std),
             "recipe": self.recipe.to_dict(),
+            "from_scratch": self.from_scratch,
         }
 
     @classmethod
@@ -273,44 +323,16 @@ class Task:
             metric=content["metric"],
             mean=tuple(content["mean"]),
             std=tuple(content["std"]),
+            from_scratch=content.get("from_scratch", False),
         )
         return task.with_recipe(Recipe(**content["recipe"]))
-
-
-def _standard(
-    train_epochs: float, prune_epochs: float, approximate_epochs: float, *rates: float, batch_size: int, chips: int
-) -> Effort:
-    learning_rate, prune_learning_rate, approximate_learning_rate = rates
-    return Effort(
-        train_epochs=train_epochs,
-        prune_epochs=prune_epochs,
-        approximate_epochs=approximate_epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        prune_learning_rate=prune_learning_rate,
-        approximate_learning_rate=approximate_learning_rate,
-        chips=chips,
-    )
 
 
 _SMALLEST = {"mlp": 1, "lenet": 4, "vgg": 8, "resnet": 4}  # image sides that networks of a family can halve (a test)
 _MOST_PRODUCTS = 65_793  # of 8-bit codes, at most 255 x 128, in a sum that surely fits 32 bits (a test)
 _MAX_DEPTH, _MAX_WIDTH = 3, 8  # of data sets that are not built in
-_OF_GRAY = SearchSpace(families=("mlp", "lenet"), max_depth=3, max_width=12)
-_OF_COLOUR = SearchSpace(families=("lenet", "resnet", "vgg"), max_depth=3, max_width=7)
-_MNIST_EFFORT = _standard(3, 1, 0.5, 2e-3, 5e-4, 2e-3, batch_size=128, chips=3)
-_CIFAR_EFFORT = _standard(4, 1, 0.5, 1e-3, 3e-4, 1e-3, batch_size=128, chips=3)
-_BUILT_IN = {
-    "digits": (
-        SearchSpace(families=("lenet", "mlp"), max_depth=3, max_width=8),
-        _standard(40, 10, 3, 3e-3, 1e-3, 5e-3, batch_size=32, chips=5),
-    ),
-    "mnist": (_OF_GRAY, _MNIST_EFFORT),
-    "fashion-mnist": (_OF_GRAY, _MNIST_EFFORT),
-    "cifar10": (_OF_COLOUR, _CIFAR_EFFORT),
-    "svhn": (_OF_COLOUR, _CIFAR_EFFORT),
-    "cifar100": (_OF_COLOUR, _CIFAR_EFFORT),
-}
+_OF_GRAY = ("mlp", "lenet")
+_OF_COLOUR = ("lenet", "resnet", "vgg")
 
 
 def task_of(dataset: Dataset) -> Task:
@@ -319,8 +341,15 @@ def task_of(dataset: Dataset) -> Task:
     Photographs get deep networks if there are enough to train these.
     """
     if dataset.digest is None:
-        space, effort = _BUILT_IN[dataset.name]
-        return Task(dataset=dataset, space=space, effort=effort)
+        built_in = BUILT_IN_TASKS[dataset.name]
+        return Task(
+            dataset=dataset,
+            space=built_in.space,
+            effort=built_in.effort,
+            mean=built_in.mean,
+            std=built_in.std,
+            baseline_is_fixed=built_in.baseline_is_fixed,
+        )
     families, images = _suitable(dataset), split_sizes(dataset.counts).train
     depths = _depths(families, dataset.image_shape)
     least = max((one.start for one in depths.values()), default=1)
@@ -357,7 +386,7 @@ def _suitable(dataset: Dataset) -> tuple[str, ...]:
     """Return the families that suit the number and colours of images that are not built in."""
     channels, height, width = dataset.image_shape
     many = channels > 1 and split_sizes(dataset.counts).train >= FEW_IMAGES
-    families = (_OF_COLOUR if many else _OF_GRAY).families
+    families = _OF_COLOUR if many else _OF_GRAY
     return tuple(family for family in families if min(height, width) >= _SMALLEST[family]) or ("mlp",)
 
 
@@ -391,7 +420,7 @@ def _products(family: str, depth: int, image_shape: tuple[int, int, int]) -> int
 
 def task_names() -> list[str]:
     """Return the names of the built-in data sets."""
-    return list(_BUILT_IN)
+    return list(BUILT_IN_TASKS)
 
 
 def find_task(name: str) -> Task:
@@ -402,8 +431,8 @@ def find_task(name: str) -> Task:
     """
     if not isinstance(name, str):
         raise UsageError(f"`dataset` must be a name, such as 'digits', got {name!r}")
-    if name in _BUILT_IN:
+    if name in BUILT_IN_TASKS:
         return task_of(built_in_dataset(name))
-    near = get_close_matches(name.lower(), _BUILT_IN, n=1, cutoff=0.4)
+    near = get_close_matches(name.lower(), BUILT_IN_TASKS, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? Datasets" if near else "datasets"
-    raise UnknownNameError(f"unknown dataset {name!r}; {hint} are {', '.join(_BUILT_IN)}")
+    raise UnknownNameError(f"unknown dataset {name!r}; {hint} are {', '.join(BUILT_IN_TASKS)}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from search.images.library import OnImage
 from search.images.lookup import dataset_of, find_dataset
 from search.images.places import ImagePlaces
 from search.space.commands import resume_command
-from search.space.effort import Recipe
+from search.space.effort import SHORTCUTS, Recipe
 from search.space.task import METRICS, TRAININGS, CustomNetwork, Metric, Task, Train, check_networks, task_of
 
 
@@ -46,11 +46,14 @@ class TaskRequest:
         metric: `accuracy`, the share of images (the default); or `balanced-accuracy`, the mean over classes of the
             share of their images.
         epochs: Epochs of training from scratch or, for a network that comes trained, of fine-tuning it; by default a
-            rule gives them from the number of images: see `search.space.effort.effort_for`. This and the next three are
+            rule gives them from the number of images: see `search.space.effort.effort_for`. This and the next four are
             nothing for `train` none.
-        learning_rate: Adam's rate in them.
+        learning_rate: The peak rate in them.
         batch_size: Images per training step.
-        augment: How training images are varied: `none` (the default) or `crop-flip`.
+        augment: How training images are varied: `none` or `crop-flip`; by default as suits a built-in data set, else
+            `none`.
+        recipe: What else is done otherwise, by names: see `search.space.effort.Recipe`.
+        from_scratch: Whether to train the baseline here, though one comes with the package.
 
     Raises:
         UsageError: If a value is out of range or of the wrong type, or two exclude each other.
@@ -71,6 +74,8 @@ class TaskRequest:
     learning_rate: float | None = None
     batch_size: int | None = None
     augment: str | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    from_scratch: bool = False
 
     def __repr__(self) -> str:
         given = [f"{one.name}={getattr(self, one.name)!r}" for one in fields(self) if self._says(one.name)]
@@ -103,10 +108,12 @@ class TaskRequest:
             values = getattr(self, name)
             if values is not None:
                 _check_pixels(name, values, range_words)
-        _ = self.recipe  # checks its values
+        if not isinstance(self.from_scratch, bool):
+            raise UsageError(f"`from_scratch` must be True or False, got {self.from_scratch!r}")
+        _ = self.training  # checks its values
 
     def _says(self, name: str) -> bool:
-        return getattr(self, name) is not None
+        return getattr(self, name) not in (None, False, {})
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -114,11 +121,13 @@ class TaskRequest:
         return None if self.image_size is None else (self.image_size[0], self.image_size[1])
 
     @property
-    def recipe(self) -> Recipe:
+    def training(self) -> Recipe:
         """What training does otherwise than the rule."""
-        return Recipe(
-            epochs=self.epochs, learning_rate=self.learning_rate, batch_size=self.batch_size, augment=self.augment
-        )
+        shortcuts = {name: getattr(self, name) for name in SHORTCUTS if self._says(name)}
+        Recipe.of(self.recipe)
+        if twice := [name for name in shortcuts if name in self.recipe]:
+            raise UsageError(f"`{twice[0]}` is given twice, beside `recipe` and in it; give it once")
+        return Recipe.of({**self.recipe, **shortcuts})
 
     def with_shortcuts(
         self,
@@ -212,11 +221,14 @@ def task_on(request: TaskRequest, dataset: Dataset, *, begun: Task | None = None
     check_networks(task)
     metric: Metric = next((one for one in METRICS if one == request.metric), begun.metric if begun else "accuracy")
     mean, std = (
-        _per_channel(name, getattr(request, name), dataset.image_shape[0]) or getattr(begun, name, ())
+        _per_channel(name, getattr(request, name), dataset.image_shape[0]) or getattr(begun or task, name)
         for name in ("mean", "std")
     )
     task = replace(task.with_training(train), metric=metric, mean=mean, std=std)
-    recipe = request.recipe
+    # Where none comes with the package, all are trained here.
+    scratch = (request.from_scratch or (begun is not None and begun.from_scratch)) and task.shipped_baseline is not None
+    task = replace(task, from_scratch=scratch)
+    recipe = request.training
     if begun is not None and train == begun.train:
         recipe = Recipe(**begun.recipe.to_dict() | recipe.to_dict())
     return task.with_recipe(recipe)
@@ -300,7 +312,7 @@ def _training(request: TaskRequest, begun: Task | None) -> Train:
     if request.train is None and begun is not None and begun.train != "scratch" and (source or request.network):
         given = begun.train
     train = next(one for one in TRAININGS if one == given)
-    if train == "none" and (unused := [f"`{name}`" for name in request.recipe.to_dict()]):
+    if train == "none" and (unused := [f"`{name}`" for name in request.training.to_dict()]):
         raise UsageError(f"`train` none trains nothing, so leave out {', '.join(unused)}, or choose finetune")
     if train == "scratch" and source == "model":
         raise UsageError(

@@ -24,6 +24,7 @@ class SearchSettings:
         asynchronous: Whether a candidate is asked for whenever a worker is free, instead of whole generations.
         effort: Effort of each evaluation, one of `search.space.effort.EFFORTS`.
         third: Third objective, minimised beside energy: area_mm2, latency_us or None.
+        precision: How networks are trained, one of `approx.precision.PRECISIONS`.
         starts: Genomes that it begins with; if there are none, it begins with the baseline.
     """
 
@@ -32,6 +33,7 @@ class SearchSettings:
     asynchronous: bool = False
     effort: str = "standard"
     third: str | None = None
+    precision: str = "float32"
     starts: tuple[Mapping[str, Any], ...] = ()
 
     @property

@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -226,6 +227,26 @@ def test_pruning_with_retraining_ends_at_exactly_the_sparsity(
     size = sum(weight.numel() for weight in weights.values())
     assert measured.total == pytest.approx(0.8, abs=len(weights) / size)
     assert accuracy(model, images) > 0.9
+
+
+def test_sparsity_rises_in_the_first_half_of_the_retraining(images: LabelledImages) -> None:
+    model = network()
+    kept: list[int] = []
+    model.register_forward_pre_hook(
+        lambda *_: kept.append(sum(int((weight != 0).sum()) for weight in weights_of(model).values()))
+    )
+    total = sum(weight.numel() for weight in weights_of(model).values())
+    schedule = Schedule(epochs=12, batch_size=len(images), learning_rate=1e-3)
+    prune_and_retrain(model, images, schedule, sparsity=0.8, steps=4, method=global_magnitude_masks, seed=0)
+    shares = gradual_sparsities(0.8, 4)  # before the first step, and after 2, 4 and 6 of 12
+    expected = [shares[place] for place in (0, 0, 1, 1, 2, 2, *[3] * 6)]
+    assert kept == [total - round(share * total) for share in expected]
+
+
+def test_patience_and_several_steps_exclude_each_other(images: LabelledImages) -> None:
+    patient = replace(SCHEDULE, patience=2)
+    with pytest.raises(ArgumentError, match="may have been pruned less; prune in one of `steps`"):
+        prune_and_retrain(network(), images, patient, sparsity=0.5, steps=2, seed=0, validation=images)
 
 
 def test_one_step_is_pruning_and_one_fit(images: LabelledImages) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from approx import (
     Architecture,
+    Distillation,
     FaultyMemory,
     LabelledImages,
     LayerApproximation,
@@ -135,6 +136,11 @@ def test_divergence_is_an_error(images: LabelledImages) -> None:
         ({"warm_up": 1.0}, r"`warm_up` must be in \[0, 1\), got 1\.0"),
         ({"optimizer": "lion"}, "`optimizer` must be one of adam, sgd; got 'lion'"),
         ({"weight_decay": -1}, "`weight_decay` must be at least 0, got -1"),
+        (
+            {"precision": "float64"},
+            "`precision` must be one of float32, float32-channels-last, bfloat16; got 'float64'",
+        ),
+        ({"max_weight": 0}, "`max_weight` must be positive, got 0"),
         ({"label_smoothing": 1.0}, r"`label_smoothing` must be in \[0, 1\), got 1\.0"),
         ({"augmentation": "mixup"}, "`augmentation` must be one of none, crop-flip; got 'mixup'"),
         ({"patience": 0}, "`patience` must be at least 1, got 0"),
@@ -169,15 +175,17 @@ def test_a_schedule_is_torchs_optimizer_with_these_rates(
     rising = round(12 * warm_up)
     rates = [0.05 * (step + 1) / (rising + 1) for step in range(rising)]
     rates += [0.025 * (1 + math.cos(math.pi * step / (12 - rising))) for step in range(12 - rising)]
+    groups = [{"params": [one], "weight_decay": 0.01 if one.dim() > 1 else 0.0} for one in own.parameters()]
     made: torch.optim.Optimizer = (
-        torch.optim.Adam(own.parameters(), weight_decay=0.01)
+        torch.optim.Adam(groups)
         if optimizer == "adam"
-        else torch.optim.SGD(own.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01)
+        else torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
     )
     inputs = images.inputs(slice(0, 90))
     target = F.one_hot(images.labels, 3) * 0.8 + 0.2 / 3
     for rate in rates:
-        made.param_groups[0]["lr"] = rate
+        for group in made.param_groups:
+            group["lr"] = rate
         made.zero_grad()
         (-(own(inputs).log_softmax(1) * target).sum(1).mean()).backward()
         made.step()
@@ -353,3 +361,119 @@ def test_bit_errors_need_codes(images: LabelledImages) -> None:
     schedule = Schedule(epochs=1, batch_size=16, learning_rate=1e-2)
     with pytest.raises(ArgumentError, match=r"convert it with approximate\(\)"):
         fit(network(), images, schedule, seed=0, bit_errors=FaultyMemory(bit_error_rate=0.1))
+
+
+def hooked_memories(model: nn.Module) -> dict[str, list[FaultyMemory | None]]:
+    """Note the memory of each layer whenever it runs: layer name -> memories."""
+    seen: dict[str, list[FaultyMemory | None]] = {}
+    for name, layer in approx_layers(model):
+        seen[name] = []
+        layer.register_forward_hook(lambda one, *_, notes=seen[name]: notes.append(one.weight_memory))
+    return seen
+
+
+def test_each_layer_may_have_bit_errors_of_its_own(images: LabelledImages) -> None:
+    model = converted(network(), images, weight_bits=8)
+    names = [name for name, _ in approx_layers(model)]
+    memories = dict.fromkeys(names[1:]) | {names[0]: FaultyMemory(bit_error_rate=0.1)}
+    seen = hooked_memories(model)
+    schedule = Schedule(epochs=1, batch_size=90, learning_rate=1e-3)
+    fit(model, images, schedule, seed=0, bit_errors=memories)
+    assert seen == {name: [None, memories[name]] for name in names}
+    with pytest.raises(ArgumentError, match=f"for each layer on codes and for no other; look at '{names[0]}'"):
+        fit(model, images, schedule, seed=0, bit_errors=dict.fromkeys(names[1:]))
+    with pytest.raises(ArgumentError, match=r"an approx\.FaultyMemory or None for each layer, got 0\.1"):
+        fit(model, images, schedule, seed=0, bit_errors={**memories, names[0]: 0.1})  # type: ignore[dict-item]
+
+
+def largest_of(model: nn.Module, kind: str) -> float:
+    """The largest magnitude of its weights or biases."""
+    return max(float(one.detach().abs().max()) for name, one in model.named_parameters() if name.endswith(kind))
+
+
+@pytest.mark.parametrize("on_codes", [False, True])
+def test_weights_are_clipped_before_and_after_every_step_and_biases_are_not(
+    images: LabelledImages, on_codes: bool
+) -> None:
+    model: nn.Module = network()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(0.5)
+    if on_codes:
+        model = converted(model, images)
+    largest: list[float] = []
+    handle = model.register_forward_pre_hook(lambda *_: largest.append(largest_of(model, "weight")))
+    schedule = Schedule(epochs=3, batch_size=30, learning_rate=0.1, max_weight=0.25)
+    fit(model, images, schedule, seed=0)
+    handle.remove()
+    assert len(largest) == 9
+    assert max(largest) == 0.25
+    assert largest_of(model, "weight") <= 0.25
+    assert largest_of(model, "bias") > 0.25
+
+
+def test_distillation_learns_the_outputs_of_the_teacher(images: LabelledImages) -> None:
+    """With labels that say nothing, what the teacher knows is all that can be learned."""
+    teacher, student, alone = network(), network(1), network(1)
+    schedule = Schedule(epochs=20, batch_size=16, learning_rate=1e-2)
+    fit(teacher, images, schedule, seed=0)
+    before = copy.deepcopy(teacher.state_dict())
+    blind = replace(images, labels=torch.zeros_like(images.labels))
+    fit(student, blind, schedule, seed=0, distillation=Distillation(teacher=teacher, share=1.0))
+    fit(alone, blind, schedule, seed=0)
+    assert accuracy(teacher, images) > 0.9
+    assert accuracy(student, images) > 0.9
+    assert accuracy(alone, images) < 0.5
+    assert not teacher.training
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+
+
+@pytest.mark.parametrize(("share", "temperature"), [(0.0, 4.0), (0.3, 2.0), (1.0, 1.0)])
+def test_the_loss_of_distillation_is_the_papers(images: LabelledImages, share: float, temperature: float) -> None:
+    """By hand: a step of SGD moves weights by the rate times the gradient (Hinton et al., section 2)."""
+    teacher, model, own = network(5), network(), network()
+    one_step = Schedule(epochs=1, batch_size=90, learning_rate=0.01, optimizer="sgd", label_smoothing=0.2)
+    fit(
+        model,
+        images,
+        one_step,
+        seed=0,
+        distillation=Distillation(teacher=teacher, temperature=temperature, share=share),
+    )
+    inputs = images.inputs(slice(0, 90))
+    soft = (teacher(inputs).detach() / temperature).softmax(1)
+    scores = own(inputs)
+    target = F.one_hot(images.labels, 3) * 0.8 + 0.2 / 3
+    hard_loss = -(scores.log_softmax(1) * target).sum(1).mean()
+    divergence = (soft * (soft.log() - (scores / temperature).log_softmax(1))).sum(1).mean()
+    ((1 - share) * hard_loss + share * temperature**2 * divergence).backward()
+    for found, parameter in zip(model.parameters(), own.parameters(), strict=True):
+        assert parameter.grad is not None
+        expected = parameter - 0.01 * 1.9 * parameter.grad  # Nesterov's first step
+        assert torch.allclose(found, expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"temperature": 0}, "`temperature` must be positive, got 0"),
+        ({"share": 1.5}, r"`share` must be in \[0, 1\], got 1.5"),
+        ({"teacher": "large"}, "`teacher` must be"),
+    ],
+)
+def test_distillation_that_is_none(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Distillation(**{"teacher": network(), **values})
+
+
+def test_a_teacher_of_other_classes_is_refused(images: LabelledImages) -> None:
+    teacher = build_network(ARCHITECTURE, image_shape=(1, 4, 4), classes=4, seed=0)
+    schedule = Schedule(epochs=1, batch_size=16, learning_rate=1e-2)
+    with pytest.raises(ArgumentError, match=r"has outputs of shape \(16, 4\) where the network has \(16, 3\)"):
+        fit(network(), images, schedule, seed=0, distillation=Distillation(teacher=teacher))
+
+
+def test_a_loss_that_is_no_number_says_where_and_what_to_do(images: LabelledImages) -> None:
+    schedule = Schedule(epochs=2, batch_size=45, learning_rate=1e30, optimizer="sgd")
+    with pytest.raises(DivergedError, match=r"in step \d of 4; lower `learning_rate`, which is 1e\+30"):
+        fit(network(), images, schedule, seed=0)

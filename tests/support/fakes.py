@@ -82,6 +82,7 @@ def formula(candidate: Candidate) -> Evaluation:
         area_mm2=0.1,
         workload={"layers": []},
         hardware="flexible-45nm",
+        precision="float32",
         dense_layers=(),
         failures="silicon-14nm",
         circuit_bits=None,

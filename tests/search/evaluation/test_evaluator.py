@@ -35,10 +35,12 @@ HARDWARE = energy.load_hardware("weight-stationary-45nm")
 EMULATION = Emulation(failures=HARDWARE.weight_failures, circuit_bits=None, partial_sums=None, multipliers={})
 QUICK = Effort(
     train_epochs=6,
+    derive_epochs=2,
     prune_epochs=1,
     approximate_epochs=1,
     batch_size=64,
     learning_rate=3e-3,
+    derive_learning_rate=3e-3,
     prune_learning_rate=1e-3,
     approximate_learning_rate=1e-3,
     chips=3,

@@ -61,7 +61,7 @@ def test_weights_that_are_computed_are_pruned_too(tmp_path: Path, monkeypatch: p
     task, places = trained_task(tmp_path, "finetune")
 
     def weight_normed(*arguments: Any, **others: Any) -> nn.Module:
-        network = small_network()
+        network = copied(small_network())
         parametrizations.weight_norm(next(layer for _, layer in approx.weight_layers(network)))
         return network
 

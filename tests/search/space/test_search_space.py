@@ -160,24 +160,25 @@ def test_every_network_of_the_space_can_be_built(name: str) -> None:
     depths, widths = distributions["depth"], distributions["width"]
     assert isinstance(depths, IntDistribution)
     assert isinstance(widths, IntDistribution)
-    assert (depths.low, widths.low) == (1, 1)
+    assert depths.low == 1
+    assert widths.low <= widths.high / 4
     for name in task.space.families:
         family = network_family(name)
         assert depths.high <= family.max_depth
         assert widths.high <= family.max_width
         for depth in range(1, depths.high + 1):
-            for width in {1, widths.high}:
+            for width in {widths.low, widths.high}:
                 architecture = Architecture(family=name, depth=depth, width=width)
                 network = build_network(architecture, image_shape=task.image_shape, classes=task.classes, seed=0)
                 assert network.eval()(torch.zeros(1, *task.image_shape)).shape == (1, task.classes)
 
 
-def test_published_networks_are_in_the_space() -> None:
-    # LeNet-5, which was published with MNIST.
-    space = find_task("mnist").space
-    assert "lenet" in space.families
-    assert space.max_depth >= 3
-    assert space.max_width >= 6
+def test_baselines_are_the_published_networks() -> None:
+    """LeNet-5 (LeCun et al., Proc. IEEE 1998), and ResNet-20 at width 16 (He et al., CVPR 2016, section 4.2)."""
+    published = {"mnist": ("lenet", 3, 6), "fashion-mnist": ("lenet", 3, 6)}
+    published |= dict.fromkeys(["cifar10", "cifar100", "svhn"], ("resnet", 3, 16))
+    for name, network in published.items():
+        assert find_task(name).space.baseline().network == network
 
 
 @pytest.mark.parametrize("name", task_names())

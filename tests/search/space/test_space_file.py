@@ -14,7 +14,7 @@ from search.api.options import SearchOptions
 from search.api.workplace import Workplace
 from search.errors import UsageError
 from search.multipliers.choice import MULTIPLIERS, choose
-from search.space import task
+from search.space.built_in_tasks import BUILT_IN_TASKS
 from search.space.search_space import SearchSpace
 from search.space.space_file import KEYS, ChosenSpace, choose_space
 from search.space.task import CustomNetwork, Task, find_task
@@ -241,7 +241,7 @@ def test_every_failure_model_that_hardware_can_name_is_known() -> None:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reduces the work of an evaluation."""
     effort = replace(TASK.effort, train_epochs=2, prune_epochs=1, approximate_epochs=1, chips=2)
-    monkeypatch.setitem(task._BUILT_IN, TASK.name, (TASK.space, effort))
+    monkeypatch.setitem(BUILT_IN_TASKS, TASK.name, replace(BUILT_IN_TASKS[TASK.name], effort=effort))
 
 
 def space_of(storage: str, name: str) -> SearchSpace:

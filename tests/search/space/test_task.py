@@ -97,6 +97,45 @@ def test_a_task_of_other_images_carries_their_digest() -> None:
     assert task_of(renamed).identity == task.identity  # the same images
 
 
+def test_a_task_says_how_it_is_asked_for_again() -> None:
+    recipe = Recipe(epochs=3, optimizer="sgd", learning_rate=0.1, label_smoothing=0.1, prune_steps=2)
+    task = replace(DIGITS, from_scratch=True).with_recipe(recipe)
+    assert task.options == (
+        "--dataset digits --from-scratch --epochs 3 --learning-rate 0.1 --recipe optimizer=sgd "
+        "--recipe label_smoothing=0.1 --recipe prune_steps=2"
+    )
+    assert Task.from_dict(task.to_dict()) == task
+    assert replace(DIGITS, from_scratch=True).identity != DIGITS.identity
+
+
+def test_photographs_that_are_built_in_are_normalised_and_networks_of_ones_own_are_not() -> None:
+    cifar = find_task("cifar10")
+    assert cifar.mean
+    assert cifar.std
+    assert (cifar.identity, cifar.options) == ("cifar10", "--dataset cifar10")
+    own = cifar.with_network(CUSTOM)
+    assert (own.mean, own.std, own.begins_trained) == ((), (), False)
+    assert own.effort == effort_for(45_000)
+    assert "mean" not in own.options
+    other = replace(cifar, mean=(0.5, 0.5, 0.5))
+    assert other.identity != cifar.identity
+    assert "--mean 0.5,0.5,0.5" in other.options
+    assert Task.from_dict(other.to_dict()) == other
+
+
+def test_all_begin_with_one_baseline_where_training_it_takes_an_hour() -> None:
+    assert {name for name in task_names() if find_task(name).begins_trained} == {"cifar10", "cifar100", "svhn"}
+    assert DIGITS.with_network(replace(CUSTOM, weights_sha256="0")).with_training("finetune").begins_trained
+
+
+def test_networks_are_derived_from_the_largest_of_their_family() -> None:
+    assert DIGITS.start_of(("lenet", 1, 2)) == ("lenet", 3, 8)
+    scratch = DIGITS.with_network(CUSTOM)
+    assert scratch.start_of(("package.nets:build", 1, 2)) == ("package.nets:build", 1, 2)
+    trained = DIGITS.with_network(replace(CUSTOM, max_depth=1, weights_sha256="0")).with_training("finetune")
+    assert trained.start_of(("package.nets:build/8", 1, 2)) == ("package.nets:build/8", 1, 8)
+
+
 CHANGES: list[dict[str, Any]] = [
     {"metric": "balanced-accuracy"},
     {"mean": (0.5, 0.5, 0.5)},
@@ -112,7 +151,14 @@ def test_all_that_changes_results_changes_the_identity() -> None:
     changed = [*(task.with_training(train) for train in trainings), *changed]
     changed += [
         task.with_recipe(recipe)
-        for recipe in (Recipe(epochs=3), Recipe(learning_rate=0.1), Recipe(batch_size=7), Recipe(augment="crop-flip"))
+        for recipe in (
+            Recipe(epochs=3),
+            Recipe(learning_rate=0.1),
+            Recipe(batch_size=7),
+            Recipe(augment="crop-flip"),
+            Recipe(pruning="uniform"),
+            Recipe(weight_decay=1e-3),
+        )
     ]
     assert len({task.identity, *(one.identity for one in changed)}) == len(changed) + 1
     for one in changed[:5] + changed[6:]:

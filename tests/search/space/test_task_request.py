@@ -15,6 +15,7 @@ from search.content_hash import content_hash
 from search.errors import DatasetInvalidError, UsageError
 from search.images.places import ImagePlaces
 from search.space import code_digests
+from search.space.effort import Recipe
 from search.space.task import Task, find_task
 from search.space.task_request import TaskRequest, rebuilt_task, searched_task, task_with_model
 
@@ -102,6 +103,30 @@ def test_a_network_with_weights_is_finetuned_unless_asked_otherwise(
 def test_requests_that_contradict_themselves(tmp_path: Path, values: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         found(tmp_path, **values)
+
+
+def test_a_recipe_is_given_by_its_names_or_by_shortcuts(tmp_path: Path) -> None:
+    task = found(tmp_path, epochs=3, recipe={"pruning": "uniform"})
+    assert task.recipe == Recipe(epochs=3, pruning="uniform")
+    assert found(tmp_path, recipe={"epochs": 3, "pruning": "uniform"}) == task
+    with pytest.raises(UsageError, match="`epochs` is given twice, beside `recipe` and in it; give it once"):
+        found(tmp_path, epochs=3, recipe={"epochs": 4})
+    with pytest.raises(UsageError, match="`recipe` has the unknown key 'epoch'; did you mean 'epochs'"):
+        found(tmp_path, recipe={"epoch": 3})
+    with pytest.raises(UsageError, match="trains nothing, so leave out `pruning`"):
+        found(tmp_path, model=network(), train="none", recipe={"pruning": "uniform"})
+
+
+def test_a_baseline_that_comes_along_can_be_left_out(tmp_path: Path) -> None:
+    assert found(tmp_path).shipped_baseline is not None
+    task = found(tmp_path, from_scratch=True)
+    assert (task.from_scratch, task.shipped_baseline) == (True, None)
+    again = searched_task(TaskRequest(), ImagePlaces.at(tmp_path), begun=task)
+    assert again == task
+    images = (np.zeros((8, 8, 8), np.uint8), np.arange(8) % 2)
+    assert not found(tmp_path, data=images, from_scratch=True).from_scratch  # as there is none
+    with pytest.raises(UsageError, match="`from_scratch` must be True or False, got 1"):
+        found(tmp_path, from_scratch=1)
 
 
 def test_images_that_are_too_large_for_the_networks_need_a_size_or_another_network(tmp_path: Path) -> None:
