@@ -11,7 +11,7 @@ from approx.errors import ArgumentError
 from approx.multipliers.multiplier import MAX_BITS, MAX_TABLE_BITS, MIN_BITS, WEIGHT_FORMATS, Multiplier
 from approx.partial_sums import PartialSums
 
-GRADIENTS = ("straight-through", "difference")
+GRADIENTS = ("straight-through", "difference", "separable-difference")
 GRANULARITIES = ("channel", "tensor")
 CALIBRATIONS = ("mse", "percentile")
 FAILED_CELLS = ("inverted", "stuck")
@@ -87,8 +87,10 @@ class LayerApproximation:
         multiplier: A name in the catalogue, or of a custom multiplier; see `approx.find_multiplier`.
         circuit_bits: Widths of weights and activations that the multiplier's circuit is built for; None for those of
             the layer's codes. See `approx.find_multiplier`.
-        gradient: Gradient of the multiplier in training, `straight-through` or `difference`; see
-            `approx.quantized_conv2d`.
+        gradient: Gradient of the multiplier in training, `straight-through`, `difference` or `separable-difference`;
+            see `approx.quantized_conv2d`.
+        gradient_window: Codes on either side over which differences are taken, at least 1. Where a table has steps,
+            neighbouring codes say little of its slope.
         granularity: One weight scale for each output `channel`, or one for the whole `tensor`.
         activation_signed: Whether activation codes are signed. None: unsigned if no calibration input of the layer is
             negative, as after a ReLU, and the multiplier takes unsigned codes of this width; signed otherwise.
@@ -111,6 +113,7 @@ class LayerApproximation:
     multiplier: str = "exact"
     circuit_bits: tuple[int, int] | None = None
     gradient: str = "straight-through"
+    gradient_window: int = 1
     granularity: str = "channel"
     activation_signed: bool | None = None
     calibration: str = "mse"
@@ -140,6 +143,9 @@ class LayerApproximation:
         wanted, example = "an approx.PartialSums or None", "such as approx.PartialSums(bits=16)"
         check_type("partial_sums", self.partial_sums, (PartialSums, type(None)), wanted, example)
         _check_choice("gradient", self.gradient, GRADIENTS)
+        check_integer("gradient_window", self.gradient_window)
+        if self.gradient_window < 1:
+            raise ArgumentError(f"`gradient_window` must be at least 1, got {self.gradient_window}")
         _check_choice("granularity", self.granularity, GRANULARITIES)
         _check_choice("calibration", self.calibration, CALIBRATIONS)
         check_number("percentile", self.percentile)

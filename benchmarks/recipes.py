@@ -150,6 +150,7 @@ def _ship(task: Task, images: TaskImages, keep: Path) -> None:
     FOLDER.mkdir(exist_ok=True)
     weights = FOLDER / f"{task.name}.safetensors"
     save_file({name: value.contiguous() for name, value in half.items()}, weights)
+    weights.chmod(0o644)  # safetensors keeps files to their owner
     model = network.build(task, seed)
     model.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in half.items()})
     found = task.space.baseline()

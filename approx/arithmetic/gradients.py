@@ -1,8 +1,9 @@
 """Gradients of approximate convolutions.
 
-There are two choices for the slope of a table between integer codes: the slope of the exact product (straight-through),
-and that of the table itself, by central differences between neighbouring codes and one-sided ones at the ends. Values
-that quantisation clips have no gradient.
+There are three choices for the slope of a table between integer codes: the slope of the exact product
+(straight-through); that of the table itself, by differences between the codes on either side, over a window that the
+ends cut off; and the same of the product of two one-dimensional tables that is nearest to it, which takes as long as
+the first. Values that quantisation clips have no gradient.
 """
 
 from __future__ import annotations
@@ -23,6 +24,21 @@ _GATHERED_VALUES = 2**22  # slopes looked up at a time
 
 
 @dataclass(frozen=True, slots=True)
+class Slopes:
+    """What the slopes of a multiplier are.
+
+    Attributes:
+        multiplier: The multiplier.
+        window: Codes on either side over which differences are taken.
+        separable: Whether they are those of two one-dimensional tables.
+    """
+
+    multiplier: Multiplier
+    window: int = 1
+    separable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Needs:
     """The gradients that are needed."""
 
@@ -38,7 +54,7 @@ def of_quantized_convolution(
     output_scale: Tensor,
     geometry: Geometry,
     needs: Needs,
-    multiplier: Multiplier | None,
+    slopes: Slopes | None,
     *,
     bfloat16: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:
@@ -52,7 +68,7 @@ def of_quantized_convolution(
         output_scale: Shape (outputs,).
         geometry: Geometry of the convolution.
         needs: The gradients to compute; the others are None.
-        multiplier: The multiplier whose slopes to use; None for those of the exact product.
+        slopes: The slopes to use; None for those of the exact product.
         bfloat16: Whether the operands of products are rounded to bfloat16, for those of the exact product.
     """
     if not upstream.numel() or not values.numel() or not weight_codes.numel():
@@ -60,10 +76,10 @@ def of_quantized_convolution(
             torch.zeros_like(values) if needs.values else None,
             torch.zeros_like(weight_codes) if needs.weight_codes else None,
         )
-    if multiplier is None:
+    if slopes is None:
         numbers = torch.bfloat16 if bfloat16 else torch.float32
         return _straight_through(upstream, values, code_format, weight_codes, output_scale, geometry, needs, numbers)
-    return _difference(upstream, values, code_format, weight_codes, output_scale, geometry, multiplier, needs)
+    return _difference(upstream, values, code_format, weight_codes, output_scale, geometry, slopes, needs)
 
 
 def _straight_through(
@@ -98,9 +114,10 @@ def _difference(
     weight_codes: Tensor,
     output_scale: Tensor,
     geometry: Geometry,
-    multiplier: Multiplier,
+    slopes: Slopes,
     needs: Needs,
 ) -> tuple[Tensor | None, Tensor | None]:
+    multiplier, window = slopes.multiplier, slopes.window
     rows, columns = geometry.padding
     # Padding is the code 0, whose products may have slopes with respect to the weights.
     padded = F.pad(values, (columns, columns, rows, rows))
@@ -112,17 +129,21 @@ def _difference(
     by_codes = torch.zeros_like(padded)
     by_weights = torch.zeros_like(weight_codes)
     scaled = upstream * output_scale[:, None, None]
-    if multiplier.factors is not None:
-        pairs = zip(multiplier.factors.activation, multiplier.factors.weight, strict=True)
+    pairs: list[tuple[Tensor, Tensor]] = []
+    if slopes.separable:
+        pairs = [_nearest_product(multiplier)]
+    elif multiplier.factors is not None:
+        pairs = list(zip(multiplier.factors.activation, multiplier.factors.weight, strict=True))
+    if pairs:
         for activation, weight in pairs:
             f, g = activation.to(torch.float32)[codes], weight.to(torch.float32)[indices]
             term_by_codes, term_by_weights = _exact_backward(scaled, f, g, unpadded, needs)
             if term_by_codes is not None:
-                by_codes += _slopes(activation, multiplier.activation_values)[codes] * term_by_codes
+                by_codes += _slopes(activation, multiplier.activation_values, window)[codes] * term_by_codes
             if term_by_weights is not None:
-                by_weights += _slopes(weight, multiplier.weight_values)[indices] * term_by_weights
+                by_weights += _slopes(weight, multiplier.weight_values, window)[indices] * term_by_weights
     else:
-        for part_codes, part_weights, images in _table_differences(scaled, codes, indices, multiplier, unpadded):
+        for part_codes, part_weights, images in _table_differences(scaled, codes, indices, slopes, unpadded):
             by_codes[images] = part_codes
             by_weights += part_weights
     height, width = values.shape[2:]
@@ -155,21 +176,31 @@ def _exact_backward(
     return by_inputs, by_weights
 
 
-def _slopes(table: Tensor, values: Tensor, dim: int = 0) -> Tensor:
-    """Central differences of a table between the codes of neighbouring values, in the order of the table."""
-    order = values.argsort()
-    slopes = torch.empty(table.shape, dtype=torch.float32)
-    ordered = torch.gradient(table.to(torch.float32).index_select(dim, order), dim=dim)[0]
-    return slopes.index_copy_(dim, order, ordered)
+def _slopes(table: Tensor, values: Tensor, window: int, dim: int = 0) -> Tensor:
+    """Differences of a table over `window` codes on either side in the order of their values, in that of the table."""
+    order, places = values.argsort(), torch.arange(len(values))
+    above, below = (places + window).clamp(max=len(values) - 1), (places - window).clamp(min=0)
+    ordered = table.to(torch.float32).index_select(dim, order)
+    rises = ordered.index_select(dim, above) - ordered.index_select(dim, below)
+    runs = (above - below).reshape(-1, *[1] * (table.dim() - 1 - dim))
+    return torch.empty(table.shape, dtype=torch.float32).index_copy_(dim, order, rises / runs)
+
+
+def _nearest_product(multiplier: Multiplier) -> tuple[Tensor, Tensor]:
+    """The tables of activations and of weights whose products are nearest to the multiplier's, by least squares."""
+    left, scale, right = torch.linalg.svd(multiplier.table().to(torch.float64), full_matrices=False)
+    sign = torch.sign(left[:, 0] @ multiplier.activation_values.to(torch.float64))
+    root = scale[0].sqrt() * torch.where(sign < 0, -1.0, 1.0)
+    return (left[:, 0] * root).to(torch.float32), (right[0] * root).to(torch.float32)
 
 
 def _table_differences(
-    upstream: Tensor, codes: Tensor, indices: Tensor, multiplier: Multiplier, geometry: Geometry
+    upstream: Tensor, codes: Tensor, indices: Tensor, slopes: Slopes, geometry: Geometry
 ) -> Iterator[tuple[Tensor, Tensor, slice]]:
     """Gradients of codes and weight codes for a few images at a time: the slopes of every pair are looked up."""
-    table = multiplier.table()
-    activation_slopes = _slopes(table, multiplier.activation_values, dim=0)
-    weight_slopes = _slopes(table, multiplier.weight_values, dim=1)
+    multiplier, table = slopes.multiplier, slopes.multiplier.table()
+    activation_slopes = _slopes(table, multiplier.activation_values, slopes.window, dim=0)
+    weight_slopes = _slopes(table, multiplier.weight_values, slopes.window, dim=1)
     groups = geometry.groups
     weights = indices.flatten(1).reshape(groups, len(indices) // groups, -1)
     positions = upstream.shape[2] * upstream.shape[3]

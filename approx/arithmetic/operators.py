@@ -36,6 +36,7 @@ def quantized_convolution(
     multiplier: Multiplier,
     geometry: Geometry,
     gradient: str,
+    gradient_window: int,
     full_range: bool,
     partial_sums: PartialSums | None,
     count: OverflowCount | None,
@@ -53,6 +54,7 @@ def quantized_convolution(
             output_scale,
             known_digest(multiplier),
             gradient,
+            gradient_window,
             full_range,
             geometry.stride,
             geometry.padding,
@@ -65,14 +67,14 @@ def quantized_convolution(
     sums = (partial_sums, count)
     arguments = (values, weight_codes, bias, input_scale, output_scale, multiplier, geometry, full_range, *sums)
     if not torch.is_autocast_enabled("cpu"):
-        return _called(*arguments, gradient, False)
+        return _called(*arguments, gradient, gradient_window, False)
     with torch.autocast("cpu", enabled=False):  # in which sums of torch's own products would be rounded
-        return _called(*arguments, gradient, True)
+        return _called(*arguments, gradient, gradient_window, True)
 
 
 def _called(*arguments: Any) -> Tensor:
     if not torch.is_grad_enabled():
-        return _quantized(*arguments[:-2])
+        return _quantized(*arguments[:-3])
     out: Tensor = _QuantizedConvolution.apply(*arguments)  # type: ignore[no-untyped-call]
     return out
 
@@ -132,11 +134,15 @@ def _quantized_gradients(
     multiplier: Multiplier,
     geometry: Geometry,
     gradient: str,
+    gradient_window: int,
     full_range: bool,
     needs: gradients.Needs,
     *,
     bfloat16: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:
+    slopes = None
+    if gradient != "straight-through":
+        slopes = gradients.Slopes(multiplier, gradient_window, separable=gradient == "separable-difference")
     by_values, by_weights = gradients.of_quantized_convolution(
         upstream,
         values.contiguous(),
@@ -145,7 +151,7 @@ def _quantized_gradients(
         output_scale,
         geometry,
         needs,
-        multiplier if gradient == "difference" else None,
+        slopes,
         bfloat16=bfloat16,
     )
     return by_values, None if by_weights is None else by_weights.reshape(weight_codes.shape)
@@ -156,8 +162,8 @@ class _QuantizedConvolution(torch.autograd.Function):
     def forward(ctx: Any, *arguments: Any) -> Tensor:
         values, weight_codes, _, input_scale, output_scale, multiplier, geometry, full_range = arguments[:8]
         ctx.save_for_backward(values, weight_codes, input_scale, output_scale)
-        *rest, gradient, bfloat16 = arguments
-        ctx.rest = (multiplier, geometry, gradient, full_range)
+        *rest, gradient, gradient_window, bfloat16 = arguments
+        ctx.rest = (multiplier, geometry, gradient, gradient_window, full_range)
         ctx.bfloat16 = bfloat16
         return _quantized(*rest)
 
@@ -168,17 +174,28 @@ class _QuantizedConvolution(torch.autograd.Function):
         by_values, by_weights, by_bias = ctx.needs_input_grad[:3]
         needs = gradients.Needs(by_values, by_weights)
         values, weight_codes, input_scale, output_scale = ctx.saved_tensors
-        multiplier, geometry, gradient, full_range = ctx.rest
+        multiplier, geometry, gradient, gradient_window, full_range = ctx.rest
         saved = (values, weight_codes, input_scale, output_scale)
         found = _quantized_gradients(
-            upstream, *saved, multiplier, geometry, gradient, full_range, needs, bfloat16=ctx.bfloat16
+            upstream,
+            *saved,
+            multiplier,
+            geometry,
+            gradient,
+            gradient_window,
+            full_range,
+            needs,
+            bfloat16=ctx.bfloat16,
         )
-        return *found, upstream.sum((0, 2, 3)) if by_bias else None, *(None for _ in range(9))
+        return *found, upstream.sum((0, 2, 3)) if by_bias else None, *(None for _ in range(10))
 
 
 # The registered operators, which torch.compile and torch.export see as one node each.
 
-_ARGUMENTS = "str multiplier, str gradient, bool full_range, int[] stride, int[] padding, int[] dilation, int groups"
+_ARGUMENTS = (
+    "str multiplier, str gradient, int gradient_window, bool full_range, int[] stride, int[] padding, int[] dilation, "
+    "int groups"
+)
 _library: Any = torch.library.Library("crosslayer", "DEF")  # type: ignore[no-untyped-call]
 _library.define(
     "quantized_conv2d(Tensor values, Tensor weight_codes, Tensor? bias, Tensor input_scale, Tensor output_scale, "
@@ -212,6 +229,7 @@ def _forward(
     output_scale: Tensor,
     digest: str,
     gradient: str,
+    gradient_window: int,
     full_range: bool,
     *numbers: Any,
 ) -> Tensor:
@@ -232,7 +250,7 @@ def _forward(
 
 
 def _forward_shape(values: Tensor, weight_codes: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
-    size = _geometry(weight_codes, rest[5:9]).out_size(values.shape[2], values.shape[3])
+    size = _geometry(weight_codes, rest[6:10]).out_size(values.shape[2], values.shape[3])
     return values.new_empty(values.shape[0], weight_codes.shape[0], *size)
 
 
@@ -246,13 +264,16 @@ def _gradients(
     by_weights: bool,
     digest: str,
     gradient: str,
+    gradient_window: int,
     full_range: bool,
     *numbers: Any,
 ) -> tuple[Tensor, Tensor]:
     geometry = _geometry(weight_codes, numbers)
     needs = gradients.Needs(by_values, by_weights)
     saved = (values, weight_codes, input_scale, output_scale)
-    found = _quantized_gradients(upstream, *saved, _known(digest), geometry, gradient, full_range, needs)
+    found = _quantized_gradients(
+        upstream, *saved, _known(digest), geometry, gradient, gradient_window, full_range, needs
+    )
     return tuple(upstream.new_empty(0) if one is None else one for one in found)  # type: ignore[return-value]
 
 

@@ -124,6 +124,7 @@ def quantized_linear(
     output_scale: Tensor,
     bias: Tensor | None = None,
     gradient: str = "straight-through",
+    gradient_window: int = 1,
     full_range: bool = False,
     partial_sums: PartialSums | None = None,
     overflows: OverflowCount | None = None,
@@ -138,6 +139,7 @@ def quantized_linear(
         output_scale: As for `quantized_conv2d`.
         bias: As for `quantized_conv2d`.
         gradient: As for `quantized_conv2d`.
+        gradient_window: As for `quantized_conv2d`.
         full_range: As for `quantized_conv2d`.
         partial_sums: As for `quantized_conv2d`.
         overflows: As for `quantized_conv2d`.
@@ -162,6 +164,7 @@ def quantized_linear(
         multiplier,
         Geometry(),
         gradient,
+        gradient_window,
         full_range,
         partial_sums,
         overflows,
@@ -182,6 +185,7 @@ def quantized_conv2d(
     dilation: int | tuple[int, int] = 1,
     groups: int = 1,
     gradient: str = "straight-through",
+    gradient_window: int = 1,
     full_range: bool = False,
     partial_sums: PartialSums | None = None,
     overflows: OverflowCount | None = None,
@@ -203,8 +207,10 @@ def quantized_conv2d(
         dilation: Distance between the kernel's points.
         groups: Number of independent groups of channels and outputs.
         gradient: `straight-through`, the gradient of the exact product (Bengio et al., arXiv 1308.3432, 2013); or
-            `difference`, the gradient of the multiplier's table, by central differences between neighbouring codes.
-            Clipped values have no gradient, nor have the scales.
+            `difference`, the gradient of the multiplier's table; or `separable-difference`, that of the nearest product
+            of two tables of one operand each, which takes as long as the first (compare Meng et al., arXiv 2509.10519,
+            2025). Clipped values have no gradient, nor have the scales.
+        gradient_window: Codes on either side over which differences are taken.
         full_range: Whether signed values may have the code -2**(bits - 1), which quantisation never produces but a
             faulty memory may; otherwise they are clipped to one above it.
         partial_sums: Width of the running sums, as for `approx_conv2d`. Gradients are those of exact sums.
@@ -229,6 +235,7 @@ def quantized_conv2d(
         multiplier,
         geometry,
         gradient,
+        gradient_window,
         full_range,
         partial_sums,
         overflows,

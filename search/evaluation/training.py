@@ -54,7 +54,7 @@ _LARGEST_STEP = 0.5  # of Adam in a sum, in inputs of mean size
 _CLEARLY = 2.0  # standard errors
 _EARLY = "early_accuracy"  # beside a network's tensors, whose names have a dot
 _MASK = "mask of "  # and a layer's name
-_TEACHING = {"temperature": 4.0, "share": 0.9}  # of distillation
+TEACHING = {"temperature": 4.0, "share": 0.9}  # of distillation
 _FEWEST_FAILURES = 1.0  # cells that fail on a chip, on average, for bit errors in training to matter
 _PRUNING_METHODS = {"global": approx.global_magnitude_masks, "uniform": approx.magnitude_masks}
 
@@ -130,7 +130,7 @@ class Training:
             return replace(start, model=copied(start.model))
         effort, task = self._task.effort, self._task
         settings = self._after("derive", start.key, network=list(candidate.network))
-        schedule = self._schedule(effort.derive_epochs, effort.derive_learning_rate)
+        schedule = schedule_of_derived(effort)
         seed = seed_of(content_hash(settings))
         if task.network is not None:
             model = untrained(task, candidate, seed=0)  # without some of its channels, with its weights
@@ -216,7 +216,7 @@ class Training:
             "after": key,
             "data": self._images.data.fingerprint,
             "seed": self._seed,
-            "teaching": _TEACHING,
+            "teaching": TEACHING,
             **settings,
         }
 
@@ -435,6 +435,11 @@ def schedule_from_scratch(effort: Effort) -> approx.Schedule:
     return replace(_schedule(effort, effort.train_epochs, effort.learning_rate), warm_up=effort.warm_up)
 
 
+def schedule_of_derived(effort: Effort) -> approx.Schedule:
+    """Return the schedule by which derived networks are fine-tuned."""
+    return _schedule(effort, effort.derive_epochs, effort.derive_learning_rate)
+
+
 def _schedule(effort: Effort, epochs: float, learning_rate: float) -> approx.Schedule:
     return approx.Schedule(
         epochs=epochs,
@@ -449,7 +454,7 @@ def _schedule(effort: Effort, epochs: float, learning_rate: float) -> approx.Sch
 
 
 def _distillation(teacher: nn.Module) -> approx.Distillation:
-    return approx.Distillation(teacher=teacher, **_TEACHING)
+    return approx.Distillation(teacher=teacher, **TEACHING)
 
 
 def _expected_failures(memory: approx.FaultyMemory | None, layer: approx.ApproxLayer) -> float:

@@ -33,11 +33,11 @@ class BuiltInTask:
     baseline_is_fixed: bool = False
 
 
-def _of_gray() -> BuiltInTask:
+def _of_gray(*, train_epochs: float) -> BuiltInTask:
     return BuiltInTask(
         space=SearchSpace(families=("mlp", "lenet"), max_depth=3, max_width=6),  # LeNet-5
         effort=Effort(
-            train_epochs=12,
+            train_epochs=train_epochs,
             derive_epochs=2,
             prune_epochs=2,
             approximate_epochs=0.5,
@@ -97,8 +97,8 @@ BUILT_IN_TASKS = {
             chips=5,
         ),
     ),
-    "mnist": _of_gray(),
-    "fashion-mnist": _of_gray(),
+    "mnist": _of_gray(train_epochs=12),
+    "fashion-mnist": _of_gray(train_epochs=30),
     "cifar10": _of_photographs((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "svhn": _of_photographs((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), mirrored=False),
     "cifar100": _of_photographs((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),

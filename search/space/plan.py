@@ -1,8 +1,9 @@
 """How long a search will take, from the times of a few steps.
 
 The starting points of the built-in families are trained once, unless the baseline comes with the package. Candidates
-that share a network derive it once, and those that share its sparsity too prune it once. So the time of a search is that
-of the networks it derives, of those it prunes, and of one conversion, retraining and measurement for each candidate.
+that share a network derive it once, and those that share its sparsity too prune it once. So the time of a search is
+that of the networks it derives, of those it prunes, and of one conversion, retraining and measurement for each
+candidate.
 Searches try networks of all sizes at first and return to small ones: those that are derived are taken to be like the
 middle one of each family, and candidates to be between that and the smallest one. Searches also return to what is good:
 they try a share of the networks and sparsities that as many random candidates would have. This share, and the number of

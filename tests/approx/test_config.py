@@ -48,7 +48,11 @@ def test_a_configuration_read_back_from_json_is_itself(config: LayerApproximatio
         ({"weight_bits": 13}, "`weight_bits` must be between 2 and 12, got 13"),
         ({"activation_bits": 1}, "`activation_bits` must be between 2 and 8, got 1"),
         ({"activation_bits": 9}, "`activation_bits` must be between 2 and 8, got 9"),
-        ({"gradient": "none"}, "`gradient` must be one of straight-through, difference; got 'none'"),
+        (
+            {"gradient": "none"},
+            "`gradient` must be one of straight-through, difference, separable-difference; got 'none'",
+        ),
+        ({"gradient_window": 0}, "`gradient_window` must be at least 1, got 0"),
         ({"granularity": "row"}, "`granularity` must be one of channel, tensor; got 'row'"),
         ({"calibration": "max"}, "`calibration` must be one of mse, percentile; got 'max'"),
         ({"percentile": 50.0}, r"`percentile` must be above 50 and at most 100, got 50\.0"),

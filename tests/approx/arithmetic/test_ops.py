@@ -391,8 +391,9 @@ def test_straight_through_gradients_are_those_of_the_exact_product(path: str, na
         assert torch.equal(mine, theirs)
 
 
+@pytest.mark.parametrize("window", [1, 5])
 @pytest.mark.parametrize("name", ["exact", "16 bits, no structure", "truncated, three products", "non-zero for zero"])
-def test_difference_gradients_are_the_slopes_of_the_table(name: str) -> None:
+def test_difference_gradients_are_the_slopes_of_the_table(name: str, window: int) -> None:
     multiplier = MULTIPLIERS[name]
     geometry = Geometry(kernel=(3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2)
     values = (real((2, 4, 6, 7), 29) * 150).requires_grad_()
@@ -408,6 +409,7 @@ def test_difference_gradients_are_the_slopes_of_the_table(name: str) -> None:
         dilation=geometry.dilation,
         groups=2,
         gradient="difference",
+        gradient_window=window,
     )
     upstream = torch.randint(-3, 4, out.shape, generator=torch.Generator().manual_seed(31)).to(torch.float64)
     found = torch.autograd.grad(out, (values, weights), upstream.to(torch.float32))
@@ -421,15 +423,40 @@ def test_difference_gradients_are_the_slopes_of_the_table(name: str) -> None:
         for c, ky, kx in product(range(2), range(3), range(2)):
             channel, row, column = n // 3 * 2 + c, 2 * y + ky, x + 2 * kx
             a, w = int(integers[b, channel, row, column]), int(weights[n, c, ky, kx])
-            up, down = min(a + 1, 255), max(a - 1, 0)
+            up, down = min(a + window, 255), max(a - window, 0)
             slope = (lut[up, w] - lut[down, w]) / (up - down)
             by_values[b, channel, row, column] += upstream[b, n, y, x] * slope * 0.5 / 2
-            up, down = min(w + 1, 127), max(w - 1, -128)
+            up, down = min(w + window, 127), max(w - window, -128)
             by_weights[n, c, ky, kx] += upstream[b, n, y, x] * 0.5 * (lut[a, up] - lut[a, down]) / (up - down)
     inside = (scaled >= 0) & (scaled <= 255)
     expected = by_values[:, :, 1:-1, 2:-2] * inside
     torch.testing.assert_close(found[0].double(), expected, rtol=1e-5, atol=1e-2)
     torch.testing.assert_close(found[1], by_weights, rtol=1e-5, atol=1e-1)
+
+
+@pytest.mark.parametrize("window", [1, 4])
+def test_separable_gradients_are_those_of_the_nearest_product_of_two_tables(window: int) -> None:
+    """Of a table that is such a product, with steps of 8 and 4, they are those of the table itself."""
+    activations, weights = code_values(8, signed=False), code_values(8, signed=True)
+    lut = (activations // 8 * 8)[:, None] * (weights // 4 * 4)[None]
+    steps = Multiplier(name="steps", weight_bits=8, activation_bits=8, activation_signed=False, lut=lut)
+    values = (real((2, 3, 5, 5), 40) * 150).relu().requires_grad_()
+    kernel = codes((4, 3, 3, 3), 8, True, 41).to(torch.float32).requires_grad_()
+    found = {}
+    for gradient in ("difference", "separable-difference"):
+        out = quantized_conv2d(
+            values,
+            kernel,
+            steps,
+            input_scale=torch.tensor(1.0),
+            output_scale=torch.ones(4),
+            padding=1,
+            gradient=gradient,
+            gradient_window=window,
+        )
+        found[gradient] = torch.autograd.grad(out.square().sum(), (values, kernel))
+    for one, other in zip(found["difference"], found["separable-difference"], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * float(one.abs().max()))
 
 
 @pytest.mark.slow
@@ -439,12 +466,12 @@ def test_the_operator_is_registered_properly(path: str) -> None:
     weights = codes((4, 3, 3, 3), 8, True, 33).to(torch.float32).requires_grad_()
     bias = real((4,), 34).requires_grad_()
     scales = (torch.tensor(0.1), torch.ones(4))
-    for gradient in ("straight-through", "difference"):
+    for gradient in ("straight-through", "difference", "separable-difference"):
         geometry = ([1, 1], [1, 1], [1, 1], 1)
         for sums in ((None, ""), (16, "saturate"), (16, "wrap")):
             torch.library.opcheck(
                 torch.ops.crosslayer.quantized_conv2d.default,
-                (values, weights, bias, *scales, known_digest(multiplier), gradient, True, *geometry, *sums),
+                (values, weights, bias, *scales, known_digest(multiplier), gradient, 2, True, *geometry, *sums),
             )
 
 
@@ -576,6 +603,7 @@ def test_programs_of_unknown_multipliers_say_so() -> None:
             torch.ones(1),
             "nothing",
             "straight-through",
+            1,
             False,
             [1, 1],
             [0, 0],
@@ -628,7 +656,7 @@ def test_other_types_and_gradients_are_refused() -> None:
     zero, one = torch.zeros(1, 1), torch.ones(1)
     with pytest.raises(ArgumentError, match=r"`values` must be float32, got torch\.float64; convert it with"):
         quantized_linear(zero.double(), zero, multiplier, input_scale=one[0], output_scale=one)
-    with pytest.raises(ArgumentError, match="`gradient` must be one of straight-through, difference; got 'none'"):
+    with pytest.raises(ArgumentError, match="`gradient` must be one of straight-through, .*; got 'none'"):
         quantized_linear(zero, zero, multiplier, input_scale=one[0], output_scale=one, gradient="none")
 
 
