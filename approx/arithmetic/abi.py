@@ -77,6 +77,22 @@ class Patches(ctypes.Structure):
     )
 
 
+class ByteConvolution(ctypes.Structure):
+    """Convolution by products of bytes."""
+
+    _fields_ = (
+        ("input", Input),
+        ("geometry", Geometry),
+        ("output", Output),
+        ("outputs", c_int64),
+        ("factors", c_void_p),
+        ("terms", c_int64),
+        ("factor_entries", c_int64),
+        ("weights", c_void_p),
+        ("correction", c_void_p),
+    )
+
+
 class Weights(ctypes.Structure):
     """Weight codes and the operands made of them."""
 

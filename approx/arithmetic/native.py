@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -166,7 +167,9 @@ class Library:
         geometry: Geometry,
         rescale: Rescale | None,
     ) -> Tensor:
-        """Convolution by integer matrix products, for one group and factors of 8 bits; see `table_convolution`."""
+        """Convolution by products of bytes, for one group and factors of 8 bits; see `table_convolution`."""
+        if self._has_byte_products:
+            return self._by_bytes(activations, code_format, weight_codes, multiplier, geometry, rescale)
         operands, correction, activation_bytes, as_they_are = self._prepared(weight_codes, multiplier, self._operands)
         out = empty_output(activations, weight_codes, geometry, rescale)
         outputs, positions = out.shape[1], out.shape[2] * out.shape[3]
@@ -199,6 +202,62 @@ class Library:
             )
             self._calls.crosslayer_rescale(ctypes.byref(job), ctypes.byref(self._threads()))
         return out.fill_(torch.nan) if bad else out
+
+    @property
+    def _has_byte_products(self) -> bool:
+        """Whether the build multiplies bytes itself, instead of laying out matrices for torch's product."""
+        return self.build.endswith("-vnni")
+
+    def _by_bytes(
+        self,
+        activations: Tensor,
+        code_format: CodeFormat,
+        weight_codes: Tensor,
+        multiplier: Multiplier,
+        geometry: Geometry,
+        rescale: Rescale | None,
+    ) -> Tensor:
+        prepare = self._byte_operands if geometry.dilation[1] == 1 else self._byte_operands_apart
+        weights, correction, factors = self._prepared(weight_codes, multiplier, prepare)
+        out = empty_output(activations, weight_codes, geometry, rescale)
+        job = abi.ByteConvolution(
+            _source(activations, code_format, geometry),
+            _geometry(geometry, out),
+            _output(out, rescale),
+            out.shape[1],
+            factors.data_ptr(),
+            *factors.shape,
+            weights.data_ptr(),
+            correction.data_ptr(),
+        )
+        self._calls.crosslayer_byte_convolution(ctypes.byref(job), ctypes.byref(self._threads()))
+        return out
+
+    def _byte_operands(self, weight_codes: Tensor, multiplier: Multiplier) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights as `_by_bytes` needs them, where the bytes under a kernel row are contiguous.
+
+        Returns:
+            int8, as `CrosslayerByteConvolution` wants them; int32 corrections, shape (outputs,); uint8, shape (terms,
+            activation codes).
+        """
+        return self._in_quads(weight_codes, multiplier, as_kernel(weight_codes).shape[2])
+
+    def _byte_operands_apart(self, weight_codes: Tensor, multiplier: Multiplier) -> tuple[Tensor, Tensor, Tensor]:
+        """The same where a kernel is dilated along its rows."""
+        height, width = as_kernel(weight_codes).shape[2:]
+        return self._in_quads(weight_codes, multiplier, height * width)
+
+    def _in_quads(self, weight_codes: Tensor, multiplier: Multiplier, runs: int) -> tuple[Tensor, Tensor, Tensor]:
+        operands, correction, factors, _ = self._operands(weight_codes, multiplier)
+        outputs = len(correction)
+        rows = operands[:outputs].view(outputs, runs, -1)
+        blocks, quads = -(-outputs // 16), -(-rows.shape[2] // 4)
+        padded = F.pad(rows, (0, 4 * quads - rows.shape[2], 0, 0, 0, 16 * blocks - outputs))
+        weights = padded.view(blocks, 16, runs * quads, 4).transpose(1, 2).contiguous()
+        if factors.dtype == torch.int8:  # bytes are unsigned there: each is 128 more
+            factors = (factors.to(torch.int16) + 128).to(torch.uint8)
+            correction = correction - 128 * operands[:outputs].sum(1, dtype=torch.int32)
+        return weights, correction, factors
 
     def _operands(self, weight_codes: Tensor, multiplier: Multiplier) -> tuple[Tensor, Tensor, Tensor, bool]:
         """Weight factors, corrections for the shift of the activation factors, and the activation factors.

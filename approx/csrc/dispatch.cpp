@@ -15,6 +15,7 @@ CROSSLAYER_DECLARE_BUILD(crosslayer_baseline)
 #if defined(CROSSLAYER_X86_BUILDS)
 CROSSLAYER_DECLARE_BUILD(crosslayer_x86_64_v3)
 CROSSLAYER_DECLARE_BUILD(crosslayer_x86_64_v4)
+CROSSLAYER_DECLARE_BUILD(crosslayer_x86_64_v4_vnni)
 #endif
 
 namespace {
@@ -24,6 +25,7 @@ struct Build {
     decltype(&crosslayer_baseline::packed_bytes) packed_bytes;
     decltype(&crosslayer_baseline::table_convolution) table_convolution;
     decltype(&crosslayer_baseline::patches) patches;
+    decltype(&crosslayer_baseline::byte_convolution) byte_convolution;
     decltype(&crosslayer_baseline::weight_operands) weight_operands;
     decltype(&crosslayer_baseline::rescale) rescale;
     decltype(&crosslayer_baseline::saturating_sums) saturating_sums;
@@ -34,8 +36,8 @@ struct Build {
 };
 
 #define CROSSLAYER_BUILD_ENTRY(name, build)                                                                  \
-    Build { name, build::packed_bytes, build::table_convolution, build::patches, build::weight_operands,     \
-            build::rescale, build::saturating_sums, build::codes_as_floats, build::clear_clipped,            \
+    Build { name, build::packed_bytes, build::table_convolution, build::patches, build::byte_convolution,    \
+            build::weight_operands, build::rescale, build::saturating_sums, build::codes_as_floats, build::clear_clipped,            \
             build::largest_of_four, build::largest_of_four_gradient }
 
 const Build kBuilds[] = {
@@ -43,6 +45,7 @@ const Build kBuilds[] = {
 #if defined(CROSSLAYER_X86_BUILDS)
     CROSSLAYER_BUILD_ENTRY("x86-64-v3", crosslayer_x86_64_v3),
     CROSSLAYER_BUILD_ENTRY("x86-64-v4", crosslayer_x86_64_v4),
+    CROSSLAYER_BUILD_ENTRY("x86-64-v4-vnni", crosslayer_x86_64_v4_vnni),
 #endif
 };
 
@@ -57,10 +60,11 @@ bool runs_here(const Build& build) {
 #endif
         ;
     if (std::strcmp(build.name, "x86-64-v3") == 0) return v3;
-    if (std::strcmp(build.name, "x86-64-v4") == 0)
-        return v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-               __builtin_cpu_supports("avx512vl");
+    const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                    __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                    __builtin_cpu_supports("avx512vl");
+    if (std::strcmp(build.name, "x86-64-v4") == 0) return v4;
+    if (std::strcmp(build.name, "x86-64-v4-vnni") == 0) return v4 && __builtin_cpu_supports("avx512vnni");
 #endif
     return std::strcmp(build.name, "baseline") == 0;
 }
@@ -89,6 +93,12 @@ CROSSLAYER_EXPORT int32_t crosslayer_table_convolution(const CrosslayerTableConv
 
 CROSSLAYER_EXPORT int32_t crosslayer_patches(const CrosslayerPatches* job, const CrosslayerThreads* threads) {
     return chosen->patches(*job, *threads);
+}
+
+// Returns -1 if this build has no instructions for it.
+CROSSLAYER_EXPORT int32_t crosslayer_byte_convolution(const CrosslayerByteConvolution* job,
+                                                      const CrosslayerThreads* threads) {
+    return chosen->byte_convolution(*job, *threads);
 }
 
 // Returns the number of terms of the operands, or -1 if a code is not an integer that the operand can hold.

@@ -56,20 +56,33 @@ class Finisher {
     void run(int64_t first, int64_t count, const Sums& sums) {
         for (int64_t start = 0; start < count; start += kTile) {
             const int64_t size = std::min(kTile, count - start);
-            for (int64_t m = 0; m < size; ++m) {
-                uint32_t* row = tile_ + m * Lanes;
-                sums(start + m, row);
-                if (!as_values_) continue;
-                for (int n = 0; n < Lanes; ++n) {
-                    const float value = float(int32_t(row[n])) * scale_[n] + bias_[n];
-                    std::memcpy(row + n, &value, 4);
-                }
-            }
-            store(first + start, size);
+            for (int64_t m = 0; m < size; ++m) sums(start + m, tile_ + m * Lanes);
+            finish(first + start, size);
         }
     }
 
+    // Where the Lanes sums of each of up to kTile positions go, to be stored by `finish`.
+    uint32_t* tile() { return tile_; }
+
+    // Stores the sums in the tile, of `count` positions from `first` on.
+    void finish(int64_t first, int64_t count) {
+        if (as_values_) {
+            float scale[Lanes], bias[Lanes];  // copies, which the stores below cannot change
+            std::memcpy(scale, scale_, sizeof scale);
+            std::memcpy(bias, bias_, sizeof bias);
+            for (int64_t m = 0; m < count; ++m) {
+                uint32_t* row = tile_ + m * Lanes;
+                for (int n = 0; n < Lanes; ++n) {
+                    const float value = float(int32_t(row[n])) * scale[n] + bias[n];
+                    std::memcpy(row + n, &value, 4);
+                }
+            }
+        }
+        store(first, count);
+    }
+
   private:
+
     void store(int64_t first, int64_t count) {
         auto* to = static_cast<uint32_t*>(to_);
         if (image_positions_ == 1) {

@@ -59,6 +59,21 @@ struct CrosslayerPatches {
     int8_t* patches;
 };
 
+// Convolution by products of bytes, for one group; builds without the instructions for it return -1.
+struct CrosslayerByteConvolution {
+    CrosslayerInput input;
+    CrosslayerGeometry geometry;
+    CrosslayerOutput output;
+    int64_t outputs;
+    const uint8_t* factors;  // (terms, activation codes): the unsigned byte that each term multiplies
+    int64_t terms;
+    int64_t factor_entries;  // activation codes
+    // Signed bytes, 64-byte aligned: (outputs / 16, kernel height, bytes under a kernel row / 4, 16, 4), both rounded up
+    // with zeros; with a dilated kernel width (outputs / 16, kernel height, kernel width, bytes of a pixel / 4, 16, 4).
+    const int8_t* weights;
+    const int32_t* correction;  // (outputs,): added to each sum
+};
+
 // Weights as the other operand: (outputs, kernel, terms, channels), without the terms to which no weight contributes.
 struct CrosslayerWeights {
     const float* codes;  // (outputs, channels, kernel), the height of the kernel times its width
@@ -127,6 +142,7 @@ struct CrosslayerThreads {
     int64_t packed_bytes(const CrosslayerInput&);                                               \
     int32_t table_convolution(const CrosslayerTableConvolution&, const CrosslayerThreads&);     \
     int32_t patches(const CrosslayerPatches&, const CrosslayerThreads&);                        \
+    int32_t byte_convolution(const CrosslayerByteConvolution&, const CrosslayerThreads&);       \
     int32_t weight_operands(const CrosslayerWeights&);                                          \
     void rescale(const CrosslayerRescale&, const CrosslayerThreads&);                           \
     void saturating_sums(const CrosslayerSaturatingSums&, const CrosslayerThreads&);            \

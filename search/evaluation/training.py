@@ -54,7 +54,7 @@ _LARGEST_STEP = 0.5  # of Adam in a sum, in inputs of mean size
 _CLEARLY = 2.0  # standard errors
 _EARLY = "early_accuracy"  # beside a network's tensors, whose names have a dot
 _MASK = "mask of "  # and a layer's name
-TEACHING = {"temperature": 4.0, "share": 0.9}  # of distillation
+TEACHING = {"temperature": 4.0, "share": 0.5}  # of distillation
 _FEWEST_FAILURES = 1.0  # cells that fail on a chip, on average, for bit errors in training to matter
 _PRUNING_METHODS = {"global": approx.global_magnitude_masks, "uniform": approx.magnitude_masks}
 

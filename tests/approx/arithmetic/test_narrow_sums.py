@@ -29,7 +29,7 @@ from approx.arithmetic.narrow_sums import may_overflow
 SIXTEEN = PartialSums(bits=16)
 
 
-@pytest.fixture(params=["torch", "baseline", "x86-64-v3", "x86-64-v4"], autouse=True)
+@pytest.fixture(params=["torch", "baseline", "x86-64-v3", "x86-64-v4", "x86-64-v4-vnni"], autouse=True)
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Compute with torch alone, or with one build of the native kernel."""
     if request.param == "torch":

@@ -21,7 +21,7 @@ from approx.arithmetic.reference import reference_matmul
 from approx.errors import ArgumentError, UnknownNameError
 from approx.multipliers.multiplier import code_values
 
-BUILDS = ("baseline", "x86-64-v3", "x86-64-v4")
+BUILDS = ("baseline", "x86-64-v3", "x86-64-v4", "x86-64-v4-vnni")
 
 
 @pytest.fixture(params=["torch", *BUILDS])
@@ -656,7 +656,7 @@ def test_other_types_and_gradients_are_refused() -> None:
     zero, one = torch.zeros(1, 1), torch.ones(1)
     with pytest.raises(ArgumentError, match=r"`values` must be float32, got torch\.float64; convert it with"):
         quantized_linear(zero.double(), zero, multiplier, input_scale=one[0], output_scale=one)
-    with pytest.raises(ArgumentError, match="`gradient` must be one of straight-through, .*; got 'none'"):
+    with pytest.raises(ArgumentError, match=r"`gradient` must be one of straight-through, .*; got 'none'"):
         quantized_linear(zero, zero, multiplier, input_scale=one[0], output_scale=one, gradient="none")
 
 
