@@ -78,6 +78,8 @@ def of_quantized_convolution(
         )
     if slopes is None:
         numbers = torch.bfloat16 if bfloat16 else torch.float32
+        if bfloat16 and values.device.type == "cpu" and values.shape[2:] != (1, 1) and (library := native.load()):
+            return _by_pixels(upstream, values, code_format, weight_codes, output_scale, geometry, needs, library)
         return _straight_through(upstream, values, code_format, weight_codes, output_scale, geometry, needs, numbers)
     return _difference(upstream, values, code_format, weight_codes, output_scale, geometry, slopes, needs)
 
@@ -104,6 +106,34 @@ def _straight_through(
         by_values = backend.clear_clipped(by_values.float().contiguous(), values, code_format)
     if by_weights is not None:
         by_weights = by_weights.float() * output_scale[:, None, None, None]
+    return by_values, by_weights
+
+
+def _by_pixels(
+    upstream: Tensor,
+    values: Tensor,
+    code_format: CodeFormat,
+    weight_codes: Tensor,
+    output_scale: Tensor,
+    geometry: Geometry,
+    needs: Needs,
+    library: native.Library,
+) -> tuple[Tensor | None, Tensor | None]:
+    """`_straight_through` in bfloat16, with the channels of each pixel side by side."""
+    scaled = weight_codes * (output_scale / code_format.scale)[:, None, None, None]
+    by_values, by_weights = _exact_backward(
+        library.values_as_pixels(upstream.contiguous()),
+        library.codes_as_pixels(values, code_format),
+        scaled.to(torch.bfloat16, memory_format=torch.channels_last),
+        geometry,
+        needs,
+    )
+    if by_values is not None:
+        pixels = by_values.contiguous(memory_format=torch.channels_last)
+        by_values = library.pixels_unless_clipped(pixels, values, code_format)
+    if by_weights is not None:
+        by_weights = by_weights.to(torch.float32, memory_format=torch.contiguous_format)
+        by_weights = by_weights * output_scale[:, None, None, None]
     return by_values, by_weights
 
 

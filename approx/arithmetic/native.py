@@ -69,6 +69,10 @@ def _source(activations: Tensor, code_format: CodeFormat, geometry: Geometry) ->
     )
 
 
+def _empty_pixels(values: Tensor) -> Tensor:
+    return torch.empty(values.shape, dtype=torch.bfloat16, memory_format=torch.channels_last)
+
+
 def _geometry(geometry: Geometry, out: Tensor) -> abi.Geometry:
     return abi.Geometry(*geometry.kernel, *geometry.stride, *geometry.dilation, *out.shape[2:])
 
@@ -445,6 +449,41 @@ class Library:
             ctypes.byref(source), c_void_p(codes.data_ptr()), ctypes.byref(self._threads())
         )
         return codes
+
+    def codes_as_pixels(self, values: Tensor, code_format: CodeFormat) -> Tensor:
+        """The codes of values in bfloat16, which holds codes of 8 bits exactly, in torch's channels-last layout.
+
+        Args:
+            values: Contiguous float32, shape (images, channels, height, width).
+            code_format: How they are quantised.
+        """
+        pixels = _empty_pixels(values)
+        source = _source(values, code_format, Geometry())
+        self._calls.crosslayer_codes_as_pixels(
+            ctypes.byref(source), c_void_p(pixels.data_ptr()), ctypes.byref(self._threads())
+        )
+        return pixels
+
+    def values_as_pixels(self, values: Tensor) -> Tensor:
+        """Values rounded to bfloat16, in the same layout; see `codes_as_pixels`."""
+        pixels = _empty_pixels(values)
+        source = _source(values, CodeFormat(8, False, 1.0), Geometry())
+        self._calls.crosslayer_values_as_pixels(
+            ctypes.byref(source), c_void_p(pixels.data_ptr()), ctypes.byref(self._threads())
+        )
+        return pixels
+
+    def pixels_unless_clipped(self, pixels: Tensor, values: Tensor, code_format: CodeFormat) -> Tensor:
+        """A gradient in that layout as contiguous float32, with zeros where quantisation clips the value."""
+        gradient = torch.empty_like(values)
+        source = _source(values, code_format, Geometry())
+        self._calls.crosslayer_pixels_unless_clipped(
+            ctypes.byref(source),
+            c_void_p(pixels.data_ptr()),
+            c_void_p(gradient.data_ptr()),
+            ctypes.byref(self._threads()),
+        )
+        return gradient
 
     def clear_clipped(self, gradient: Tensor, values: Tensor, code_format: CodeFormat) -> Tensor:
         """`approx.arithmetic.portable.clear_clipped`, in place."""

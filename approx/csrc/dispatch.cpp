@@ -30,6 +30,9 @@ struct Build {
     decltype(&crosslayer_baseline::rescale) rescale;
     decltype(&crosslayer_baseline::saturating_sums) saturating_sums;
     decltype(&crosslayer_baseline::codes_as_floats) codes_as_floats;
+    decltype(&crosslayer_baseline::codes_as_pixels) codes_as_pixels;
+    decltype(&crosslayer_baseline::values_as_pixels) values_as_pixels;
+    decltype(&crosslayer_baseline::pixels_unless_clipped) pixels_unless_clipped;
     decltype(&crosslayer_baseline::clear_clipped) clear_clipped;
     decltype(&crosslayer_baseline::largest_of_four) largest_of_four;
     decltype(&crosslayer_baseline::largest_of_four_gradient) largest_of_four_gradient;
@@ -37,7 +40,8 @@ struct Build {
 
 #define CROSSLAYER_BUILD_ENTRY(name, build)                                                                  \
     Build { name, build::packed_bytes, build::table_convolution, build::patches, build::byte_convolution,    \
-            build::weight_operands, build::rescale, build::saturating_sums, build::codes_as_floats, build::clear_clipped,            \
+            build::weight_operands, build::rescale, build::saturating_sums, build::codes_as_floats, build::codes_as_pixels,          \
+            build::values_as_pixels, build::pixels_unless_clipped, build::clear_clipped,                     \
             build::largest_of_four, build::largest_of_four_gradient }
 
 const Build kBuilds[] = {
@@ -120,6 +124,24 @@ CROSSLAYER_EXPORT void crosslayer_saturating_sums(const CrosslayerSaturatingSums
 CROSSLAYER_EXPORT void crosslayer_codes_as_floats(const CrosslayerInput* input, float* codes,
                                                   const CrosslayerThreads* threads) {
     chosen->codes_as_floats(*input, codes, *threads);
+}
+
+// The codes of a float input as bfloat16, which holds them exactly: (images, height, width, channels).
+CROSSLAYER_EXPORT void crosslayer_codes_as_pixels(const CrosslayerInput* input, uint16_t* codes,
+                                                  const CrosslayerThreads* threads) {
+    chosen->codes_as_pixels(*input, codes, *threads);
+}
+
+// Its values, rounded to bfloat16, in the same layout.
+CROSSLAYER_EXPORT void crosslayer_values_as_pixels(const CrosslayerInput* input, uint16_t* pixels,
+                                                   const CrosslayerThreads* threads) {
+    chosen->values_as_pixels(*input, pixels, *threads);
+}
+
+// From a gradient in that layout to one in that of the input, in float32, zero where quantisation clips the value.
+CROSSLAYER_EXPORT void crosslayer_pixels_unless_clipped(const CrosslayerInput* input, const uint16_t* pixels,
+                                                        float* gradient, const CrosslayerThreads* threads) {
+    chosen->pixels_unless_clipped(*input, pixels, gradient, *threads);
 }
 
 // Sets to zero the gradient of every value of a float input that quantisation clips.

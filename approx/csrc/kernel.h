@@ -147,6 +147,10 @@ struct CrosslayerThreads {
     void rescale(const CrosslayerRescale&, const CrosslayerThreads&);                           \
     void saturating_sums(const CrosslayerSaturatingSums&, const CrosslayerThreads&);            \
     void codes_as_floats(const CrosslayerInput&, float* codes, const CrosslayerThreads&);       \
+    void codes_as_pixels(const CrosslayerInput&, uint16_t* codes, const CrosslayerThreads&);    \
+    void values_as_pixels(const CrosslayerInput&, uint16_t* pixels, const CrosslayerThreads&);  \
+    void pixels_unless_clipped(const CrosslayerInput&, const uint16_t* pixels, float* gradient, \
+                               const CrosslayerThreads&);                                       \
     void clear_clipped(const CrosslayerInput&, float* gradient, const CrosslayerThreads&);      \
     void largest_of_four(const CrosslayerPooling&, const CrosslayerThreads&);                   \
     void largest_of_four_gradient(const CrosslayerPooling&, const CrosslayerThreads&);          \

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from approx import Multiplier, approx_conv2d, approx_linear, find_multiplier, quantized_conv2d, quantized_linear
-from approx.arithmetic import native
+from approx.arithmetic import native, portable
 from approx.arithmetic.convolution import method
 from approx.arithmetic.geometry import Geometry
 from approx.arithmetic.native import never_changes
@@ -20,6 +20,7 @@ from approx.arithmetic.portable import row_table_matmul
 from approx.arithmetic.reference import reference_matmul
 from approx.errors import ArgumentError, UnknownNameError
 from approx.multipliers.multiplier import code_values
+from approx.quantization import CodeFormat
 
 BUILDS = ("baseline", "x86-64-v3", "x86-64-v4", "x86-64-v4-vnni")
 
@@ -40,6 +41,17 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     except ArgumentError as error:
         pytest.skip(str(error))
     yield request.param
+    library.choose_build(usual)
+
+
+@pytest.fixture
+def restored_build() -> Iterator[native.Library]:
+    """The library, whose build is as before afterwards."""
+    library = native.load()
+    if library is None:
+        pytest.skip("the native kernel is not built here")
+    usual = library.build
+    yield library
     library.choose_build(usual)
 
 
@@ -720,3 +732,29 @@ def test_layers_as_large_as_those_of_vgg() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "[8192.0]\n"), done.stderr
+
+
+@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("shape", [(2, 3, 5, 7), (3, 16, 4, 8), (1, 9, 1, 3), (2, 1, 6, 6)])
+@pytest.mark.parametrize("signed", [False, True])
+def test_gradients_in_bfloat16_are_laid_out_as_torch_does(
+    build: str, shape: tuple[int, ...], signed: bool, restored_build: native.Library
+) -> None:
+    library = restored_build
+    try:
+        library.choose_build(build)
+    except ArgumentError as error:
+        pytest.skip(str(error))
+    values, upstream = real(shape, 50) * 100, real(shape, 51)
+    upstream.view(-1)[0], upstream.view(-1)[1] = torch.nan, torch.inf
+    code_format = CodeFormat(8, signed, 0.5)
+    pixels = library.values_as_pixels(upstream)
+    expected = upstream.to(torch.bfloat16)
+    assert pixels.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(pixels.nan_to_num(7), expected.nan_to_num(7))
+    codes_found = library.codes_as_pixels(values, code_format)
+    assert torch.equal(codes_found.float(), portable.codes_as_floats(values, code_format))
+    found = library.pixels_unless_clipped(pixels, values, code_format)
+    assert found.is_contiguous()
+    clipped = portable.clear_clipped(expected.float(), values, code_format)
+    assert torch.equal(found.nan_to_num(7), clipped.nan_to_num(7))
