@@ -9,15 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from statistics import median
 
 import torch
 from torch import Tensor, nn
 
 FLOAT32, CHANNELS_LAST, BFLOAT16 = "float32", "float32-channels-last", "bfloat16"
 PRECISIONS = (FLOAT32, CHANNELS_LAST, BFLOAT16)
-_WORTH_IT = 0.9  # share of float32's time from which on another one is chosen
-_TURNS = 3
+_WORTH_IT = 0.85  # share of float32's time from which on another one is chosen
+_TURNS = (3, 30)  # at least, and at most
+_LONG_ENOUGH_S = 0.5  # of all turns together
 
 
 def has_bfloat16() -> bool:
@@ -54,7 +54,9 @@ def in_layout(model: nn.Module, precision: str) -> Iterator[None]:
 
 
 def fastest(step: Callable[[str], None]) -> str:
-    """The precision in which a training step takes the least time, by a few of them in turns.
+    """The precision in which a training step takes the least processor time, by a few of them in turns.
+
+    The shortest of each counts, so that other work on the machine does not decide.
 
     Args:
         step: Makes a step in a precision. It may raise in those that the network cannot compute in, except `float32`.
@@ -63,9 +65,11 @@ def fastest(step: Callable[[str], None]) -> str:
         `float32` unless another one takes clearly less time. Never `bfloat16` on a CPU that only emulates it.
     """
     times: dict[str, list[float]] = {one: [] for one in PRECISIONS if one != BFLOAT16 or has_bfloat16()}
-    for turn in range(1 + _TURNS):
+    for turn in range(1 + _TURNS[1]):
+        if turn > _TURNS[0] and sum(map(sum, times.values())) > _LONG_ENOUGH_S:
+            break
         for precision in list(times):
-            started = time.perf_counter()
+            started = time.process_time()
             try:
                 step(precision)
             except (RuntimeError, TypeError, ValueError):
@@ -74,7 +78,7 @@ def fastest(step: Callable[[str], None]) -> str:
                 del times[precision]
                 continue
             if turn:  # the first step prepares kernels
-                times[precision].append(time.perf_counter() - started)
-    medians = {precision: median(found) for precision, found in times.items()}
-    best = min(medians, key=lambda one: medians[one])
-    return best if medians[best] < _WORTH_IT * medians[FLOAT32] else FLOAT32
+                times[precision].append(time.process_time() - started)
+    shortest = {precision: min(found) for precision, found in times.items()}
+    best = min(shortest, key=lambda one: shortest[one])
+    return best if shortest[best] < _WORTH_IT * shortest[FLOAT32] else FLOAT32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +145,9 @@ class _Source:
         self, record: Record, stored: Task, places: ImagePlaces, cache: TrainingCache, multipliers: MultiplierFolder
     ) -> None:
         self._record = record
-        self._task = stored.with_effort(record.setup.effort)
+        task = stored.with_effort(record.setup.effort)
+        precision = record.evaluation.precision or task.effort.precision
+        self._task = replace(task, effort=replace(task.effort, precision=precision))
         self._places = places
         self._cache = cache
         self._multipliers = multipliers
@@ -176,8 +178,8 @@ class _Source:
         networks = networks_of(
             task, images, seed=self._record.seed, cache=self._cache, emulation=emulation, on_training=on_training
         )
-        model, _ = networks.approximated(candidate, networks.pruned(candidate))
         dense_layers = self._record.evaluation.dense_layers
+        model, _ = networks.approximated(candidate, networks.pruned(candidate), dense_layers=dense_layers)
         FinishedNetworks(task, self._cache).keep(self._record.key, candidate, model, emulation, dense_layers)
         return model
 

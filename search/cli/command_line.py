@@ -9,11 +9,20 @@ _OPTIONS = {"timeout_s": "timeout"}  # options whose names differ from their par
 
 
 def command_line(words: Sequence[str], options: Mapping[str, object]) -> str:
-    """Return a command: its words, and its options by the names of their parameters, except those that are None."""
+    """Return a command: its words, and its options by the names of their parameters, except those that say nothing.
+
+    A flag that is set has no value, and of several settings each is KEY=VALUE.
+    """
     line = list(words)
     for parameter, value in options.items():
+        option = f"--{_OPTIONS.get(parameter, parameter).replace('_', '-')}"
         if parameter == "confirm":
             line += [] if value else ["--no-confirm"]
-        elif value is not None:
-            line += [f"--{_OPTIONS.get(parameter, parameter).replace('_', '-')}", str(value)]
+        elif value is True:
+            line.append(option)
+        elif isinstance(value, tuple) and all(isinstance(one, tuple) for one in value):
+            for key, setting in value:
+                line += [option, f"{key}={setting}"]
+        elif value not in (None, False):
+            line += [option, str(value)]
     return shlex.join(line)

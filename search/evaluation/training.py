@@ -54,7 +54,8 @@ _LARGEST_STEP = 0.5  # of Adam in a sum, in inputs of mean size
 _CLEARLY = 2.0  # standard errors
 _EARLY = "early_accuracy"  # beside a network's tensors, whose names have a dot
 _MASK = "mask of "  # and a layer's name
-TEACHING = {"temperature": 4.0, "share": 0.5}  # of distillation
+_DERIVED_WARM_UP = 0.1  # share of the steps
+TEACHING = {"temperature": 1.0, "share": 0.5}  # of distillation
 _FEWEST_FAILURES = 1.0  # cells that fail on a chip, on average, for bit errors in training to matter
 _PRUNING_METHODS = {"global": approx.global_magnitude_masks, "uniform": approx.magnitude_masks}
 
@@ -436,8 +437,8 @@ def schedule_from_scratch(effort: Effort) -> approx.Schedule:
 
 
 def schedule_of_derived(effort: Effort) -> approx.Schedule:
-    """Return the schedule by which derived networks are fine-tuned."""
-    return _schedule(effort, effort.derive_epochs, effort.derive_learning_rate)
+    """Return the schedule by which derived networks are fine-tuned; new layers in them learn slowly at first."""
+    return replace(_schedule(effort, effort.derive_epochs, effort.derive_learning_rate), warm_up=_DERIVED_WARM_UP)
 
 
 def _schedule(effort: Effort, epochs: float, learning_rate: float) -> approx.Schedule:

@@ -43,7 +43,7 @@ def _of_gray(*, train_epochs: float) -> BuiltInTask:
             approximate_epochs=0.5,
             batch_size=128,
             learning_rate=0.1,
-            derive_learning_rate=0.05,
+            derive_learning_rate=0.1,
             prune_learning_rate=0.05,
             approximate_learning_rate=2e-3,
             chips=3,

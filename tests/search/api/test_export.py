@@ -178,7 +178,7 @@ def test_what_is_not_kept_any_more_is_trained_again_to_the_same(storage: Path, t
     )
     assert not done.kept
     assert done.chip_accuracies == record.evaluation.chip_accuracies
-    assert trained == ["train", *(["prune"] if record.evaluation.candidate.sparsity else []), "approximate"]
+    assert trained == ["derive", *(["prune"] if record.evaluation.candidate.sparsity else []), "approximate"]
     assert reasons == [
         f"the network of evaluation {record.id} is not kept in `cache` {tmp_path / 'results.cache'}, where searches "
         "keep those of their fronts and answers; it is made again from the images"
