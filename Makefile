@@ -8,6 +8,7 @@
 # make bench-energy   time the energy model
 # make bench-sampling   how much samplers find on a synthetic space, about 10 minutes
 # make bench-searches ARGS=digits   what a search of a real task takes; others are in benchmarks/README.md
+# make replicate   published results on the building blocks, for docs/replications.md; says beforehand how long it takes
 # make bit-errors   train a CIFAR-10 network and show what bit errors cost it and what mends it: about an hour
 # All are safe to repeat; the second time nothing is installed.
 
@@ -18,7 +19,7 @@ SOURCES := approx benchmarks docs energy search service tests
 CIRCUIT_TOOLS := yosys iverilog qflow-tech-osu018
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: run quick test mutation check format tools bench-arithmetic bench-approximation bench-energy bench-sampling bench-searches bit-errors clean
+.PHONY: run quick test mutation check format tools bench-arithmetic bench-approximation bench-energy bench-sampling bench-searches bit-errors replicate clean
 
 run: .venv/installed
 	$(BIN)/search run --budget 200
@@ -80,6 +81,9 @@ bench-searches: .venv/installed
 
 bit-errors: .venv/installed
 	$(BIN)/python -m benchmarks.bit_errors $(ARGS)
+
+replicate: .venv/installed
+	$(BIN)/python -m benchmarks.replications $(ARGS)
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,8 +1,8 @@
 """Write tables of results: `python -m benchmarks.tables`.
 
-The tables of `results/` go into README.md beside it, those of `bit_errors.json`, `conversion.json`, `memories.json`,
-`recipes.json`, `searches.json` and `service.json` into approximation.md, energy-model.md, data-sets.md, search.md and
-service.md in docs/.
+The tables of `results/` go into README.md beside it, those of the other files into documents in docs/: recipes.json and
+derived.json into data-sets.md, replications.json into replications.md, the others into approximation.md,
+energy-model.md, search.md and service.md.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import re
 from pathlib import Path
 
-from benchmarks import bit_errors, conversion, memories, recipes, searches, service
+from benchmarks import bit_errors, conversion, derived, memories, recipes, replications, searches, service
 
 HERE = Path(__file__).parent
 
@@ -36,6 +36,8 @@ def main() -> None:
         ("service.md", "service", "service.json", service.table),
         ("approximation.md", "conversion", "conversion.json", conversion.table),
         ("data-sets.md", "recipes", "recipes.json", recipes.table),
+        ("data-sets.md", "derived", "derived.json", derived.table),
+        ("replications.md", "replications", "replications.json", replications.table),
         ("approximation.md", "bit errors", "bit_errors.json", bit_errors.table),
         ("energy-model.md", "memories", "memories.json", memories.table),
     ):

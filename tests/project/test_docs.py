@@ -99,6 +99,7 @@ def test_the_two_commands_are_on_the_first_screen() -> None:
         "docs/energy-model.md",
         "docs/images.md",
         "docs/multiplier-energy.md",
+        "docs/replications.md",
         "docs/search-space.md",
         "docs/search.md",
         "docs/service.md",
