@@ -23,6 +23,6 @@ def command_line(words: Sequence[str], options: Mapping[str, object]) -> str:
         elif isinstance(value, tuple) and all(isinstance(one, tuple) for one in value):
             for key, setting in value:
                 line += [option, f"{key}={setting}"]
-        elif value not in (None, False):
+        elif value is not None and value is not False:  # 0 says something
             line += [option, str(value)]
     return shlex.join(line)

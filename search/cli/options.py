@@ -147,7 +147,8 @@ class _Shared:
 
     def _keep(self, context: click.Context, parameter: click.Parameter, value: Any) -> None:
         options = context.meta.setdefault(self._kept, {})
-        if value not in (None, (), False) or parameter.name not in options:
+        says_something = value is not None and value is not False and value != ()  # as 0 does
+        if says_something or parameter.name not in options:
             options[parameter.name] = value
 
 
