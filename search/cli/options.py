@@ -238,7 +238,10 @@ task = _Shared(
             help="What else training does otherwise, as optimizer=sgd or pruning=uniform; may be repeated.",
         ),
         "from_scratch": partial(
-            click.option, "--from-scratch", is_flag=True, help="Train the baseline here, not the one that comes along."
+            click.option,
+            "--from-scratch",
+            is_flag=True,
+            help="Train the baseline here instead of taking the one in the package.",
         ),
     },
 )

@@ -435,7 +435,7 @@ def test_the_key_covers_everything_an_evaluation_depends_on(data: datasets.TaskD
 def test_a_network_that_learned_something_beats_its_shuffled_labels(data: datasets.TaskData, tmp_path: Path) -> None:
     order = np.random.default_rng(0).permutation(len(data.train.labels))
     noise = replace(data, train=replace(data.train, labels=data.train.labels[order]), fingerprint="noise")
-    task = replace(TASK, from_scratch=True)  # or the baseline that comes along would teach it
+    task = replace(TASK, from_scratch=True)  # or the baseline in the package would teach it
     one = Evaluator(task, noise, HARDWARE, seed=0, cache=TrainingCache(tmp_path))
     assert one.evaluate(replace(CANDIDATE, supply_v=0.9), "validation").accuracy < 0.4
 

@@ -235,7 +235,7 @@ def test_the_test_images_train_nothing_and_choose_nothing(spy: Spy, tmp_path: Pa
 def test_a_search_trains_and_measures_on_its_own_split(spy: Spy, tmp_path: Path) -> None:
     search = of_search(tmp_path)
     chosen_by, tested = search.evaluate(CANDIDATE, "validation"), search.evaluate(CANDIDATE, "test")
-    assert [numbers for numbers, _, _ in spy.fits] == [set(TRAIN)] * 3  # from the baseline that comes along
+    assert [numbers for numbers, _, _ in spy.fits] == [set(TRAIN)] * 3  # from the baseline in the package
     assert [numbers for numbers, _, _ in spy.measured] == [set(VALIDATION), set(TEST)]
     assert (chosen_by.images, tested.images) == (len(VALIDATION), len(TEST))
     assert tested.chip_accuracies == (20 / 30, 21 / 30, 22 / 30)
@@ -300,7 +300,7 @@ def test_no_network_is_taken_from_the_cache_that_images_trained_in_another_norma
     tasks = (TASK, replace(TASK, mean=(0.5,)), replace(TASK, std=(0.5,)), replace(TASK, mean=(0.5,), std=(0.5,)))
     for number, task in enumerate(tasks):
         Evaluator(task, DATA, HARDWARE, seed=0, cache=TrainingCache(tmp_path)).evaluate(CANDIDATE, "validation")
-        assert len(spy.fits) == 3 + 4 * number  # the baseline that comes along has none
+        assert len(spy.fits) == 3 + 4 * number  # the baseline in the package has none
 
 
 def test_an_early_accuracy_is_that_of_the_metric(spy: Spy, tmp_path: Path) -> None:
